@@ -1,0 +1,52 @@
+"""bort: the open Bort system - a small, fast text classifier from few labels.
+
+Each command is a function that takes one dataclass of arguments, here and on the command line alike:
+
+    import bort
+    bort.finetune(bort.FinetuneArguments(train="train.csv", dev="dev.csv", model="bort-nano", out="runs/mine"))
+
+Everything is loaded when it is first named, so that `import bort` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    **{
+        name: ("bort.cli." + name, name)
+        for name in ("convert", "demo", "evaluate", "finetune", "info", "predict", "pretrain", "tokenizer")
+    },
+    "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
+    "DemoArguments": ("bort.cli.demo", "DemoArguments"),
+    "EvaluateArguments": ("bort.cli.evaluate", "EvaluateArguments"),
+    "FinetuneArguments": ("bort.cli.finetune", "FinetuneArguments"),
+    "InfoArguments": ("bort.cli.info", "InfoArguments"),
+    "PredictArguments": ("bort.cli.predict", "PredictArguments"),
+    "PretrainArguments": ("bort.cli.pretrain", "PretrainArguments"),
+    "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
+    "BortError": ("bort.errors", "BortError"),
+    "BortForMaskedLM": ("bort.model.modelling", "BortForMaskedLM"),
+    "BortForMultipleChoice": ("bort.model.modelling", "BortForMultipleChoice"),
+    "BortForSequenceClassification": ("bort.model.modelling", "BortForSequenceClassification"),
+    "Predictor": ("bort.runtime.predictor", "Predictor"),
+    "architecture": ("bort.model.config", "architecture"),
+    "load_tokenizer": ("bort.model.tokenization", "load_tokenizer"),
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'bort' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,61 @@
+"""`bort tokenizer`: train a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+POSITIONAL = ("texts",)
+
+
+@dataclass
+class TokenizerArguments:
+    """Arguments of `bort tokenizer`."""
+
+    texts: list[str]
+    """text files, one paragraph a line; .gz, .xz, .bz2 and .zst are unpacked"""
+    out: str
+    """folder to write the tokenizer to"""
+    vocab_size: int = 16_384
+    """entries of the vocabulary, the 256 bytes and 5 special tokens among them"""
+    lowercase: bool = False
+    """fold case first, which suits a small vocabulary"""
+    min_frequency: int = 2
+    """how often a merge must occur"""
+
+
+def tokenizer(arguments: TokenizerArguments) -> int:
+    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it; returns its number of entries."""
+    from bort.data.textfiles import read_lines, total_bytes
+    from bort.files import new_folder
+    from bort.model.checkpoints import save_tokenizer
+    from bort.model.tokenization import train_tokenizer
+    from bort.progress import bar, out
+
+    new_folder(arguments.out)
+    total = total_bytes(arguments.texts)
+    with bar("reading", total) as shown:
+
+        def lines() -> Iterator[str]:
+            done = 0
+            for path in arguments.texts:
+                read = 0
+
+                def on_bytes(position: int, done: int = done) -> None:
+                    nonlocal read
+                    read = position
+                    shown.update(done + position)
+
+                yield from read_lines(path, on_bytes=on_bytes)
+                done += read
+            shown.update(total, "counting merges")
+
+        trained = train_tokenizer(
+            lines(),
+            vocab_size=arguments.vocab_size,
+            lowercase=arguments.lowercase,
+            min_frequency=arguments.min_frequency,
+        )
+    save_tokenizer(trained, arguments.out)
+    out().print(f"{arguments.out}: {len(trained):,} entries")
+    return len(trained)

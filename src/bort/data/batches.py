@@ -1,0 +1,90 @@
+"""Which rows go together: batches of like length, so that little is computed on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def token_budget_batches(
+    lengths: Sequence[int], *, max_tokens: int, max_rows: int, pad_multiple: int = 1
+) -> list[list[int]]:
+    """Cut rows, sorted by length, into batches of bounded size, for inference.
+
+    Args:
+        lengths: Tokens of each row.
+        max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row that is longer gets a
+            batch of its own.
+        max_rows: Most rows of a batch.
+        pad_multiple: Lengths are padded to a multiple of this many tokens.
+
+    Returns:
+        Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
+
+    Raises:
+        ValueError: A bound is below 1.
+    """
+    _check_positive(max_tokens=max_tokens, max_rows=max_rows, pad_multiple=pad_multiple)
+    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
+    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows, pad_multiple=pad_multiple)
+
+
+def shuffled_length_batches(
+    lengths: Sequence[int], *, rows: int, max_tokens: int | None = None, seed: int, epoch: int, pool: int = 50
+) -> list[list[int]]:
+    """Cut rows into batches of like length in random order, for training.
+
+    The rows are shuffled, taken in pools of `pool * rows`, sorted by length within each pool, and cut; then the batches
+    are shuffled. Rows that fill no batch, a random `len(lengths) % rows` of them, come last.
+
+    Args:
+        lengths: Tokens of each row.
+        rows: Rows of a batch; without `max_tokens` only the last batch of the epoch may have fewer.
+        max_tokens: Most tokens of a batch, padding counted; longer batches are cut smaller.
+        seed: Seed of the run; at least 0.
+        epoch: Number of the epoch, at least 0: each has another order.
+        pool: Batches that are sorted together: more means less padding and less chance.
+
+    Returns:
+        Indices into `lengths`, each exactly once; the same for the same arguments.
+
+    Raises:
+        ValueError: A bound is below 1.
+    """
+    _check_positive(rows=rows, pool=pool, max_tokens=1 if max_tokens is None else max_tokens)
+    rng = np.random.default_rng([seed, epoch])
+    sizes = np.asarray(lengths, dtype=np.int64)
+    order = rng.permutation(len(sizes))
+    full = len(sizes) - len(sizes) % rows
+
+    def batches_of(indices: np.ndarray) -> list[list[int]]:
+        by_length = indices[np.argsort(sizes[indices], kind="stable")].tolist()
+        return _cut(by_length, lengths, max_tokens=max_tokens, max_rows=rows)
+
+    batches: list[list[int]] = []
+    for start in range(0, full, pool * rows):
+        batches += batches_of(order[start : min(start + pool * rows, full)])
+    return [batches[position] for position in rng.permutation(len(batches))] + batches_of(order[full:])
+
+
+def _cut(
+    order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int, pad_multiple: int = 1
+) -> list[list[int]]:
+    """Cut indices in ascending order of length: the last of a batch is its longest."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for index in order:
+        padded = -(-lengths[index] // pad_multiple) * pad_multiple
+        too_long = max_tokens is not None and (len(batch) + 1) * padded > max_tokens
+        if batch and (too_long or len(batch) == max_rows):
+            batches.append(batch)
+            batch = []
+        batch.append(index)
+    return [*batches, batch] if batch else batches
+
+
+def _check_positive(**bounds: int) -> None:
+    for name, value in bounds.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")

@@ -1,0 +1,157 @@
+"""Lines of text out of plain and compressed files, counted and checked, in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from bort.errors import BortError
+
+COMPRESSED = (".gz", ".xz", ".zst")
+LONGEST_ROW_BYTES = 64 * 2**20
+
+_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# One compressed byte of zstd can stand for 32,768 plain ones: small bites bound the memory of a hostile file.
+_ZSTD_BITE_BYTES = 2048
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed by its extension (.gz, .xz, .zst).
+
+    Raises:
+        BortError: The file is missing, a folder, or not readable, or `zstandard` is needed and not installed.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".zst":
+            return _open_zstd(path)
+        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(suffix, open)
+        return cast(IO[bytes], opener(path, "rb"))
+    except FileNotFoundError:
+        raise BortError("no such file", file=path) from None
+    except IsADirectoryError:
+        raise BortError("is a folder; name a file", file=path) from None
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise BortError("needs the package zstandard: pip install 'bort[zst]'", file=path) from None
+    reader = _ZstdReader(path.open("rb"), zstandard)
+    return cast(IO[bytes], io.BufferedReader(reader, 2**16))
+
+
+class _ZstdReader(io.RawIOBase):
+    """Frames of zstd one after another; unlike zstandard's own reader it notices a file that was cut short."""
+
+    def __init__(self, file: IO[bytes], zstandard: Any) -> None:
+        self._file, self._zstandard = file, zstandard
+        self._frame: Any = None
+        self._plain = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer)
+        while not self._plain and self._more():
+            pass
+        count = min(len(target), len(self._plain))
+        target[:count] = self._plain[:count]
+        self._plain = self._plain[count:]
+        return count
+
+    def _more(self) -> bool:
+        packed = self._file.read(_ZSTD_BITE_BYTES)
+        if not packed:
+            if self._frame is not None:
+                raise EOFError("the file ends inside a compressed frame")
+            return False
+        plain = []
+        try:
+            while packed:
+                self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
+                plain.append(self._frame.decompress(packed))
+                packed = self._frame.unused_data if self._frame.eof else b""
+                if self._frame.eof:
+                    self._frame = None
+        except self._zstandard.ZstdError as error:
+            raise OSError(str(error)) from None
+        self._plain = memoryview(b"".join(plain))
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class Lines(Iterator[str]):
+    """The decoded lines of a binary stream, each with its line end, remembered since the current row began.
+
+    A row is one line, or several where a quoted cell spans them; `start_row` marks where the next one begins.
+
+    Attributes:
+        file: Name of the stream for messages.
+        number: Lines read so far.
+        first: Number of the line where the current row begins, from 1.
+        row: The lines of the current row.
+    """
+
+    def __init__(self, handle: IO[bytes], file: str) -> None:
+        self.file, self.number, self.first = file, 0, 1
+        self.row: list[str] = []
+        self._row_bytes = 0
+        self._handle = handle
+
+    def start_row(self) -> None:
+        """Let the next line be the first of a row."""
+        self.first = self.number + 1
+        self.row = []
+        self._row_bytes = 0
+
+    def one_by_one(self) -> Iterator[str]:
+        """Give each line as a row of its own."""
+        self.start_row()
+        for line in self:
+            yield line
+            self.start_row()
+
+    def __next__(self) -> str:
+        try:
+            raw = self._handle.readline(LONGEST_ROW_BYTES + 1)
+        except _BROKEN as error:
+            rule = f"the data is damaged and cannot be read from here on ({error})"
+            raise BortError(rule, file=self.file, line=self.number + 1) from None
+        if not raw:
+            raise StopIteration
+        self.number += 1
+        self._row_bytes += len(raw)
+        if self._row_bytes > LONGEST_ROW_BYTES:
+            raise BortError(
+                f"the row that begins here must be no longer than {LONGEST_ROW_BYTES:,} bytes; is a quote left open?",
+                file=self.file,
+                line=self.first,
+            )
+        if self.number == 1:
+            raw = raw.removeprefix(_UTF8_MARK)
+        if b"\0" in raw and not raw.startswith(_UTF16_MARKS):
+            raise BortError("must not hold NUL bytes", file=self.file, line=self.number)
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            wide = self.number == 1 and raw.startswith(_UTF16_MARKS)
+            bad = f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, is not"
+            rule = f"must be UTF-8; {'this looks like UTF-16' if wide else bad}"
+            raise BortError(rule, file=self.file, line=self.number) from None
+        self.row.append(line)
+        return line

@@ -1,0 +1,41 @@
+"""The one exception for input that a person can mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_UNSET = object()
+_LONGEST_VALUE = 80
+
+
+class BortError(Exception):
+    """Bad input: the command line prints it as one line and exits with status 2, without a traceback.
+
+    Args:
+        rule: What must hold, as a sentence without a full stop ("must be a number").
+        file: Where the input came from.
+        line: Line of that file, counted from 1.
+        column: Name of the column or field.
+        value: The value that breaks the rule; long ones are shortened.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+        column: str | None = None,
+        value: object = _UNSET,
+    ) -> None:
+        self.rule, self.file, self.line, self.column = rule, file, line, column
+        place = "" if file is None else str(file) if line is None else f"{file}:{line}"
+        parts = [place] if place else []
+        if column is not None:
+            parts.append(f"column {column!r}")
+        if value is not _UNSET:
+            shown = repr(value)
+            if len(shown) > _LONGEST_VALUE:
+                shown = shown[: _LONGEST_VALUE - 1] + "…"
+            parts.append(f"value {shown}")
+        super().__init__(": ".join([*parts, rule]))

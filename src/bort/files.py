@@ -1,0 +1,99 @@
+"""Whole files or none: everything the product writes goes aside first, then takes its name in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from bort.errors import BortError
+
+
+@contextlib.contextmanager
+def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary neighbour of `path` that replaces it when the block ends without an exception.
+
+    Args:
+        path: The file to write; parent folders are made.
+        mode: "w" (UTF-8 text, `\\n` line ends) or "wb".
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        with os.fdopen(descriptor, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def folder_aside(path: str | Path) -> Iterator[Path]:
+    """Give an empty neighbour folder that takes the place of `path` when the block ends without an exception.
+
+    An existing folder of that name is replaced as a whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                file.chmod(0o666 & ~_umask())  # some libraries write private files
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        aside.chmod(0o777 & ~_umask())
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+            os.replace(path, old / path.name)
+            os.replace(aside, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(aside, path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def new_folder(path: str | Path) -> Path:
+    """Check that `path` can take a new result: absent, or an empty folder.
+
+    Raises:
+        BortError: Something is there already.
+    """
+    path = Path(path)
+    if path.is_dir() and not any(path.iterdir()):
+        return path
+    if path.exists():
+        raise BortError("already exists; name another --out, or remove it first", file=path)
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename inside `path` durable, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

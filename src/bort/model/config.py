@@ -1,0 +1,158 @@
+"""What a Bort is: named shapes, their configurations, and their counted sizes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bort.errors import BortError
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
+
+MLM_HEAD_EPS = 1e-12
+"""LayerNorm eps of the masked-LM head in the released code; the encoder's is 1e-5."""
+
+IGNORED = -100
+"""Label of a position that the masked-LM loss leaves out."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure that a paper states and we could not reproduce by counting."""
+
+    what: str
+    claimed: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named architecture: depth D, heads A, hidden size H, intermediate size I."""
+
+    depth: int
+    heads: int
+    hidden: int
+    intermediate: int
+    vocab_size: int = 50_265
+    positions: int = 512
+    about: str = ""
+    claims: tuple[Claim, ...] = ()
+
+
+_BORT_CLAIMS = (
+    Claim("parameters", "56 M", "arXiv 2010.10499, abstract"),
+    Claim("size beside BERT-large's encoder", "5.5 %", "arXiv 2010.10499, abstract"),
+    Claim("speed on a CPU", "7.9x BERT-base, 20x BERT-large", "arXiv 2010.10499"),
+)
+
+PRESETS: dict[str, Preset] = {
+    "bort": Preset(4, 8, 1024, 768, about="the published architecture", claims=_BORT_CLAIMS),
+    "bort-2-16-1024-512": Preset(2, 16, 1024, 512, about="the second shape of the released code"),
+    "bort-768": Preset(4, 8, 768, 1024, about="the shape that fits the paper's published size"),
+    "nano": Preset(4, 4, 256, 768, vocab_size=16_384, about="the shape of the embedded bort-nano"),
+}
+
+BERT_LARGE_ENCODER = 302_309_376
+"""Parameters of BERT-large's 24 encoder layers, the paper's yardstick."""
+
+
+def architecture(source: str | Path, *, vocab_size: int | None = None, pad_token_id: int = 1) -> BertConfig:
+    """Build the configuration of a preset, an `architecture.json`, a `config.json` or a folder that holds one.
+
+    Args:
+        source: A name in `PRESETS`, or a path. A file may give `depth, heads, hidden, intermediate`
+            (as `bort extract` writes it) or Hugging Face's own keys.
+        vocab_size: Rows of the word embedding; by default the source's own.
+        pad_token_id: Row that stands for padding (1 in RoBERTa's vocabulary).
+
+    Raises:
+        BortError: An unknown name, an unreadable file, or a shape that cannot be built.
+    """
+    name = str(source)
+    if name in PRESETS:
+        preset = PRESETS[name]
+    else:
+        preset = _from_file(Path(source))
+    return _config(preset, vocab_size or preset.vocab_size, pad_token_id)
+
+
+def _from_file(path: Path) -> Preset:
+    if path.is_dir():
+        path = path / "config.json"
+    if not path.is_file():
+        names = ", ".join(PRESETS)
+        raise BortError(f"is neither a preset ({names}) nor a file", value=str(path))
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BortError(f"must be JSON: {error}", file=path) from None
+    if not isinstance(fields, dict):
+        raise BortError("must hold one JSON object", file=path)
+    return Preset(
+        depth=_field(fields, path, "depth", "num_hidden_layers"),
+        heads=_field(fields, path, "heads", "num_attention_heads"),
+        hidden=_field(fields, path, "hidden", "hidden_size"),
+        intermediate=_field(fields, path, "intermediate", "intermediate_size"),
+        vocab_size=_field(fields, path, "vocab_size", "vocab_size", 50_265),
+        positions=_field(fields, path, "positions", "max_position_embeddings", 512),
+    )
+
+
+def _field(fields: dict[str, object], path: Path, ours: str, theirs: str, default: int | None = None) -> int:
+    value = fields.get(ours, fields.get(theirs, default))
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BortError("must be a whole number above 0", file=path, column=ours, value=value)
+    return value
+
+
+def _config(preset: Preset, vocab_size: int, pad_token_id: int) -> BertConfig:
+    if preset.hidden % preset.heads:
+        raise BortError(f"hidden size must be divisible by the {preset.heads} heads", value=preset.hidden)
+    from transformers import BertConfig
+
+    return BertConfig(
+        num_hidden_layers=preset.depth,
+        num_attention_heads=preset.heads,
+        hidden_size=preset.hidden,
+        intermediate_size=preset.intermediate,
+        vocab_size=vocab_size,
+        max_position_embeddings=preset.positions,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        pad_token_id=pad_token_id,
+        bos_token_id=0,
+        eos_token_id=2,
+        mlm_layer_norm_eps=MLM_HEAD_EPS,
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Counted parameters; `total` is the sum of the other two, heads not counted."""
+
+    embeddings: int
+    encoder: int
+
+    @property
+    def total(self) -> int:
+        """Embeddings and encoder together."""
+        return self.embeddings + self.encoder
+
+
+def count_parameters(config: BertConfig) -> Size:
+    """Count the parameters of the encoder that `config` describes, on the meta device (nothing is allocated)."""
+    import torch
+    from transformers import BertModel
+
+    with torch.device("meta"):
+        model = BertModel(config, add_pooling_layer=False)
+    return Size(
+        embeddings=sum(p.numel() for p in model.embeddings.parameters()),
+        encoder=sum(p.numel() for p in model.encoder.parameters()),
+    )

@@ -1,0 +1,155 @@
+"""RoBERTa's byte-level BPE with Bort's pairs: `<s> A </s> B </s>`, one separator, longest-first truncation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bort.errors import BortError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+_TOKEN_NAMES = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a folder or hub name.
+
+    RoBERTa's own files (`vocab.json` and `merges.txt`) are read with Bort's one-separator pairs, and so is a saved
+    RoBERTa tokenizer (`amazon/bort` on the hub names one). Any other tokenizer, a BERT WordPiece say, stays as it is.
+
+    Raises:
+        BortError: There is no tokenizer, or its files cannot be read.
+    """
+    folder = Path(source)
+    if folder.is_dir() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return wrap(from_roberta_files(folder / "vocab.json", folder / "merges.txt"))
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise BortError("holds no tokenizer (tokenizer.json, or vocab.json with merges.txt)", file=folder)
+    if not folder.exists() and ("/" not in str(source) or str(source).startswith((".", "/"))):
+        raise BortError("no such folder", file=folder)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
+    if "<s>" in tokenizer.get_vocab() and tokenizer.sep_token == "</s>":
+        return wrap(tokenizer.backend_tokenizer, max_length=_positions(tokenizer))
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def _positions(tokenizer: PreTrainedTokenizerFast) -> int:
+    length = tokenizer.model_max_length
+    return length if length <= 1_000_000 else 512  # the library writes 1e30 for "not known"
+
+
+def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
+    """Build the byte-level BPE of RoBERTa's two files.
+
+    Raises:
+        BortError: Broken JSON, a merge that is not a pair, or a special token that is missing.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    try:
+        entries = json.loads(vocab.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BortError(f"must be JSON that maps tokens to ids: {error}", file=vocab) from None
+    for token in SPECIAL_TOKENS:
+        if token not in entries:
+            raise BortError("the vocabulary lacks this special token", file=vocab, value=token)
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(merges.read_text("utf-8").split("\n"), start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        left, _, right = line.partition(" ")
+        if not left or not right or " " in right:
+            raise BortError("a merge must be two symbols with a space between", file=merges, line=number, value=line)
+        pairs.append((left, right))
+    tokenizer = Tokenizer(models.BPE(vocab=entries, merges=pairs, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerFast:
+    """Give a byte-level BPE Bort's template and the interface of `transformers`.
+
+    Single texts become `<s> A </s>`, pairs `<s> A </s> B </s>`. Padding goes to the right. `<mask>` takes the space
+    before it, as in RoBERTa.
+    """
+    from tokenizers import AddedToken, processors
+    from transformers import PreTrainedTokenizerFast
+
+    first, last = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B </s>",
+        special_tokens=[("<s>", first), ("</s>", last)],
+    )
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token != "<mask>"])
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        truncation_side="right",
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        **{**_TOKEN_NAMES, "mask_token": AddedToken("<mask>", lstrip=True, special=True)},
+    )
+
+
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, lowercase: bool = False, min_frequency: int = 2, progress: bool = False
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE; the same texts give the same vocabulary.
+
+    Args:
+        texts: Lines of text; taken lazily.
+        vocab_size: Entries, the 256 bytes and 5 special tokens among them.
+        lowercase: Fold case first: a small vocabulary goes further.
+        min_frequency: A merge must occur this often.
+        progress: Show the library's own progress bar.
+
+    Raises:
+        BortError: A vocabulary too small for the bytes.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise BortError(f"a byte-level vocabulary needs at least {SMALLEST_VOCABULARY} entries", value=vocab_size)
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    if lowercase:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    # A space before the first word makes it the same token as inside a sentence.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=progress,
+    )
+    tokenizer.train_from_iterator(_not_empty(texts), trainer=trainer)
+    return wrap(tokenizer)
+
+
+def _not_empty(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if text.strip())

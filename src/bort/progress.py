@@ -1,0 +1,71 @@
+"""Progress for a person: a live bar in a terminal, a line now and then in a log. Always on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def console() -> Console:
+    """A console on standard error; standard output is for results."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def out() -> Console:
+    """A console on standard output, for a command's result."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+class Bar:
+    """One piece of long work; `update` may be called as often as one likes."""
+
+    def __init__(self, what: str, total: float | None) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self.what, self.total, self.done = what, total, 0.0
+        self._console = console()
+        self._started = self._last = time.monotonic()
+        self._live: Progress | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._live = Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console, transient=True)
+            self._live.start()
+            self._task = self._live.add_task(what, total=total, note="")
+
+    def update(self, done: float, note: str = "") -> None:
+        """Say how much of `total` is done, and a few words beside it."""
+        self.done = done
+        if self._live is not None:
+            self._live.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            share = f" {100 * done / self.total:.0f} %" if self.total else ""
+            self._console.print(f"{self.what}:{share} after {now - self._started:.0f} s {note}".rstrip())
+
+    def close(self) -> None:
+        """End the live display."""
+        if self._live is not None:
+            self._live.stop()
+
+
+@contextlib.contextmanager
+def bar(what: str, total: float | None = None) -> Iterator[Bar]:
+    """Show a `Bar` for the time of a block."""
+    shown = Bar(what, total)
+    try:
+        yield shown
+    finally:
+        shown.close()

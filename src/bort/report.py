@@ -1,0 +1,104 @@
+"""One static HTML page a run: a title, a few figures, charts, tables. Nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bort.files import write_aside
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+.lead { opacity: .75; margin-top: 0 }
+.tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0 }
+.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 8rem }
+.tile b { display: block; font-size: 1.4rem } .tile span { opacity: .7; font-size: .85rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: .5rem 0 }
+th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+th { font-weight: 600; background: var(--soft) } td.number, th.number { text-align: right }
+.warning { border-left: 4px solid #d97706; padding: .4rem .8rem; background: #d9770618 }
+.chart { background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .25rem }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; border-radius: .4rem }
+"""
+
+
+class Report:
+    """Collects sections, then writes the page.
+
+    Args:
+        title: Heading of the page.
+        lead: One sentence under it.
+    """
+
+    def __init__(self, title: str, lead: str = "") -> None:
+        self.title = title
+        self._parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="lead">{html.escape(lead)}</p>']
+        self._charts = 0
+
+    def tiles(self, figures: Iterable[tuple[str, str]]) -> None:
+        """Large figures with a caption each: (value, caption)."""
+        cells = "".join(
+            f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(caption)}</span></div>'
+            for value, caption in figures
+        )
+        self._parts.append(f'<div class="tiles">{cells}</div>')
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def paragraph(self, text: str, *, warning: bool = False) -> None:
+        """A paragraph, or one that stands out."""
+        kind = ' class="warning"' if warning else ""
+        self._parts.append(f"<p{kind}>{html.escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """A command or a listing."""
+        self._parts.append(f"<pre>{html.escape(text)}</pre>")
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table; cells that are numbers stand to the right."""
+        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+    def chart(self, figure: Any) -> None:
+        """A plotly figure; the library's script is put into the page once."""
+        inline = figure.to_html(
+            full_html=False, include_plotlyjs=self._charts == 0, config={"displaylogo": False, "responsive": True}
+        )
+        self._charts += 1
+        self._parts.append(f'<div class="chart">{inline}</div>')
+
+    def write(self, path: str | Path) -> None:
+        """Write the page, whole or not at all."""
+        with write_aside(path) as file:
+            file.write('<!doctype html><html lang="en"><head><meta charset="utf-8">')
+            file.write('<meta name="viewport" content="width=device-width, initial-scale=1">')
+            file.write(f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>")
+            file.write("\n".join(self._parts))
+            file.write("</body></html>\n")
+
+
+def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> Any:
+    """A line chart of named (xs, ys) series with labelled axes."""
+    import plotly.graph_objects as plotly
+
+    figure = plotly.Figure(layout={"title": title, "height": 380, "template": "plotly_white"})
+    for name, (xs, ys) in series.items():
+        mode = "lines+markers" if len(xs) < 60 else "lines"
+        figure.add_trace(plotly.Scatter(x=list(xs), y=list(ys), name=name, mode=mode))
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y)
+    return figure
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        return f'<td class="number">{shown}</td>'
+    return f"<td>{html.escape(str(value))}</td>"

@@ -1,0 +1,136 @@
+"""The folder of one run: its settings, its environment, its journal, its figures and its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bort.errors import BortError
+from bort.files import new_folder, write_aside
+
+_PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
+
+
+class Run:
+    """One command's run in one folder.
+
+    `config.yaml` holds the settings (and runs again with `--config`), `environment.json` the versions and the machine,
+    `journal.jsonl` one JSON object an event, appended and synced, `metrics.json` the figures, `report.html` the page.
+
+    Args:
+        out: The folder.
+        command: Name of the command, for the journal.
+        arguments: Its settings, a dataclass.
+        resume: Go on with an earlier run of the same settings.
+        may_change: Settings that a resumed run may have otherwise (budgets, say).
+
+    Raises:
+        BortError: The folder is taken and `resume` is off, or it was made with other settings.
+    """
+
+    def __init__(
+        self, out: str | Path, command: str, arguments: Any, *, resume: bool = False, may_change: tuple[str, ...] = ()
+    ) -> None:
+        self.path = Path(out)
+        self.journal_path = self.path / "journal.jsonl"
+        self.started = time.time()
+        settings = json.loads(json.dumps(dataclasses.asdict(arguments), default=str))
+        self.resumed = resume and self.journal_path.is_file()
+        if self.resumed:
+            self._check_settings(settings, may_change)
+        elif resume:
+            self.path.mkdir(parents=True, exist_ok=True)
+        else:
+            if self.journal_path.is_file():
+                raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
+            new_folder(self.path).mkdir(parents=True, exist_ok=True)
+        if not self.resumed:
+            self._write_yaml("config.yaml", settings)
+        self.write_json("environment.json", environment())
+        self._mend_journal()
+        self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid())
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append an event to the journal, durably."""
+        record = {"event": event, "time": round(time.time(), 3), **fields}
+        with open(self.journal_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False, default=float) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def events(self, event: str) -> Iterator[dict[str, Any]]:
+        """The journal's events of one name, oldest first."""
+        with open(self.journal_path, encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                if record["event"] == event:
+                    yield record
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run, whole or not at all."""
+        with write_aside(self.path / name) as file:
+            json.dump(value, file, indent=2, ensure_ascii=False, default=float)
+            file.write("\n")
+
+    def _write_yaml(self, name: str, value: dict[str, Any]) -> None:
+        import yaml
+
+        with write_aside(self.path / name) as file:
+            yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True)
+
+    def _check_settings(self, settings: dict[str, Any], may_change: tuple[str, ...]) -> None:
+        import yaml
+
+        file = self.path / "config.yaml"
+        before = yaml.safe_load(file.read_text("utf-8"))
+        for name, value in settings.items():
+            if name in ("resume", "out", *may_change) or before.get(name) == value:
+                continue
+            rule = f"the run to resume was started with {before.get(name)!r}; give the same, or name another --out"
+            raise BortError(rule, file=file, column=name, value=value)
+
+    def _mend_journal(self) -> None:
+        """Drop a last line that a killed process wrote in part."""
+        if not self.journal_path.is_file():
+            return
+        content = self.journal_path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with write_aside(self.journal_path, "wb") as file:
+                file.write(whole)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and cores: what a figure depends on."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

@@ -1,0 +1,203 @@
+"""How good predictions are: the metrics of GLUE, each with a bootstrap confidence interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.examples import Kind
+from bort.errors import BortError
+from bort.tasks.bootstrap import Floats, Ints, resampled_classes, resampled_numbers
+
+METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "f1_positive", "matthews"),
+    "regression": ("pearson", "spearman", "rmse"),
+}
+LOWER_IS_BETTER = frozenset({"rmse"})
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric with its percentile bootstrap interval.
+
+    Attributes:
+        value: The metric on all rows.
+        low: Lower end of the interval.
+        high: Upper end. The interval is widened to hold `value` where the bootstrap's own bias would leave it outside;
+            it has no width where all resamples agree, as with an accuracy of 1.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def primary_metric(kind: Kind, override: str | None = None) -> str:
+    """Name the metric by which models of a kind are compared: accuracy, or Pearson's correlation.
+
+    Args:
+        kind: What the task asks for.
+        override: The user's choice, which wins if the kind has it.
+
+    Raises:
+        BortError: The kind has no such metric.
+    """
+    if override is None:
+        return METRICS[kind][0]
+    if override not in METRICS[kind]:
+        raise BortError(f"the metric of a {kind} task must be one of {', '.join(METRICS[kind])}", value=override)
+    return override
+
+
+def confusion(references: Sequence[int], predictions: Sequence[int], num_labels: int) -> Ints:
+    """Count the rows of each pair of labels.
+
+    Returns:
+        *Shape:* (num_labels, num_labels): references down, predictions across.
+
+    Raises:
+        ValueError: The two differ in length, are empty, or hold a label outside of 0 to `num_labels - 1`.
+    """
+    truth, guess = _labels(references, num_labels), _labels(predictions, num_labels)
+    _check_equally_many(truth, guess)
+    return np.bincount(truth * num_labels + guess, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def classification_scores(
+    references: Sequence[int],
+    predictions: Sequence[int],
+    *,
+    num_labels: int,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Score]:
+    """Score predicted classes.
+
+    `f1` is the mean over the classes that occur in the references or the predictions (macro); with two labels
+    `f1_positive` is that of class 1 alone, 0 where it occurs in neither. `matthews` is 0 where the references or the
+    predictions are constant. The same holds in each resample.
+
+    Args:
+        references: The right class of each row.
+        predictions: The predicted class of each row.
+        num_labels: How many classes the task has.
+        seed: Seed of the bootstrap.
+        resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
+        confidence: Share of resamples that the interval holds.
+
+    Returns:
+        `accuracy`, `f1`, `matthews`, and with two labels `f1_positive`; each from 0 to 1, `matthews` from -1.
+
+    Raises:
+        ValueError: As for `confusion`, or `confidence` is not between 0 and 1.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    truth, guess = _labels(references, num_labels), _labels(predictions, num_labels)
+    _check_equally_many(truth, guess)
+    constant = len(np.unique(truth)) == 1 or len(np.unique(guess)) == 1
+    values = {
+        "accuracy": float(accuracy_score(truth, guess)),
+        "f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
+        "matthews": 0.0 if constant else float(np.clip(matthews_corrcoef(truth, guess), -1.0, 1.0)),
+    }
+    if num_labels == 2:
+        values["f1_positive"] = float(f1_score(truth, guess, labels=[1], average="macro", zero_division=0))
+    samples = resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples)
+    return {name: _score(value, samples.get(name), confidence) for name, value in values.items()}
+
+
+def regression_scores(
+    references: Sequence[float],
+    predictions: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Score]:
+    """Score predicted numbers.
+
+    The correlations are 0 where the references or the predictions are constant, in all rows or in a resample.
+
+    Args:
+        references: The right number of each row.
+        predictions: The predicted number of each row.
+        seed: Seed of the bootstrap.
+        resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
+        confidence: Share of resamples that the interval holds.
+
+    Returns:
+        `pearson` and `spearman`, from -1 to 1, and `rmse` in the unit of the labels.
+
+    Raises:
+        BortError: A number is not finite, as after a diverged training.
+        ValueError: The two differ in length or are empty, or `confidence` is not between 0 and 1.
+    """
+    from scipy import stats
+
+    truth, guess = _numbers("references", references), _numbers("predictions", predictions)
+    _check_equally_many(truth, guess)
+    # Division by a power of two is exact, and keeps squares from overflowing; correlations are free of scale.
+    scale = max(_power_of_two(truth), _power_of_two(guess))
+    squares = np.square(truth / scale - guess / scale)
+    truth, guess = truth / _power_of_two(truth), guess / _power_of_two(guess)
+    constant = len(np.unique(truth)) == 1 or len(np.unique(guess)) == 1
+    values = {
+        "pearson": 0.0 if constant else _or_zero(stats.pearsonr(truth, guess).statistic),
+        "spearman": 0.0 if constant else _or_zero(stats.spearmanr(truth, guess).statistic),
+        "rmse": float(np.sqrt(squares.mean())),
+    }
+    samples = resampled_numbers(truth, guess, squares, seed=seed, resamples=resamples)
+    scores = {name: _score(value, samples.get(name), confidence) for name, value in values.items()}
+    rmse = scores["rmse"]
+    return scores | {"rmse": Score(rmse.value * scale, rmse.low * scale, rmse.high * scale)}
+
+
+def _score(value: float, samples: Floats | None, confidence: float) -> Score:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
+    if samples is None:
+        return Score(value, value, value)
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    return Score(value, min(low, value), max(high, value))
+
+
+def _labels(labels: Sequence[int], num_labels: int) -> Ints:
+    codes = np.asarray(labels)
+    if codes.ndim != 1 or not codes.size or codes.dtype.kind not in "iub":
+        raise ValueError("labels must be a sequence of integers that is not empty")
+    if codes.min() < 0 or codes.max() >= num_labels:
+        raise ValueError(f"labels must be from 0 to {num_labels - 1}, not {codes.min()} to {codes.max()}")
+    return codes.astype(np.int64)
+
+
+def _numbers(name: str, values: Sequence[float]) -> Floats:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not numbers.size:
+        raise ValueError(f"{name} must be a sequence of numbers that is not empty")
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if wrong.size:
+        rule = f"{name} must be finite numbers; that of example {wrong[0] + 1} is not (a diverged training?)"
+        raise BortError(rule, value=float(numbers[wrong[0]]))
+    return numbers
+
+
+def _check_equally_many(truth: NDArray[Any], guess: NDArray[Any]) -> None:
+    if len(truth) != len(guess):
+        raise ValueError(f"references and predictions must be equally many, not {len(truth)} and {len(guess)}")
+
+
+def _power_of_two(values: Floats) -> float:
+    """Give the power of two that brings the largest value to between 1 and 2; 1 where all are 0."""
+    largest = np.abs(values).max()
+    return float(np.ldexp(1.0, np.frexp(largest)[1] - 1)) if largest > 0 else 1.0
+
+
+def _or_zero(value: Any) -> float:
+    # scipy gives NaN for values that differ by less than it can square.
+    return float(value) if np.isfinite(value) else 0.0

@@ -1,0 +1,125 @@
+"""The settings of training runs; the command line and `--config` files are views of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16"]
+KdLoss = Literal["kl", "as-released"]
+
+
+@dataclass
+class PretrainArguments:
+    """Arguments of `bort pretrain`."""
+
+    corpus: list[str]
+    """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
+    owner/name[@config]:split, or one tokenised corpus folder"""
+    tokenizer: str
+    """folder or hub name of the tokenizer"""
+    out: str
+    """folder of the run: the model, its figures, its report, and what it resumes from"""
+    architecture: str = "nano"
+    """a preset (bort, bort-2-16-1024-512, bort-768, nano), or a JSON file or folder with a shape"""
+    init: str | None = None
+    """go on from this model's weights instead of random ones; sets the architecture"""
+    corpus_cache: str | None = None
+    """where the tokenised corpus is kept; OUT/corpus by default"""
+    valid_share: float = 0.005
+    """part of the documents held out for validation"""
+    max_steps: int | None = None
+    """stop after so many optimiser steps"""
+    max_minutes: float | None = None
+    """stop after so much training time; the learning rate falls to 0 by then"""
+    batch_size: int = 32
+    """sequences a step and device"""
+    accumulate: int = 1
+    """steps whose gradients are summed before the optimiser's"""
+    sequence_length: int = 128
+    """tokens a sequence, <s> and </s> among them"""
+    mask_probability: float = 0.15
+    """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
+    learning_rate: float = 1e-4
+    """peak learning rate"""
+    warmup: float = 0.01
+    """part of the run in which the learning rate rises"""
+    weight_decay: float = 0.01
+    """decoupled weight decay, not on biases and layer norms"""
+    dropout: float = 0.1
+    """dropout while pre-training; 0 is faster and no worse where no text is seen twice. The saved model keeps 0.1"""
+    teacher: str | None = None
+    """distil from this masked LM, which must share the student's vocabulary"""
+    temperature: float = 2.0
+    """distillation temperature T"""
+    mlm_weight: float | None = None
+    """weight of the masked-LM loss; 0.1 with a teacher, 1 without"""
+    kd_weight: float = 0.5
+    """weight of the distillation loss"""
+    kd_loss: KdLoss = "kl"
+    """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
+    vocabulary), which all but switches distillation off"""
+    precision: Precision = "auto"
+    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    seed: int = 0
+    """seed of the weights, the order of the data and the masks"""
+    checkpoint_minutes: float = 5.0
+    """time between two checkpoints"""
+    resume: bool = False
+    """go on with the run in OUT"""
+
+
+@dataclass
+class FinetuneArguments:
+    """Arguments of `bort finetune`."""
+
+    train: str
+    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split) to train on"""
+    out: str
+    """folder of the run: the model, its figures, its report, and what it resumes from"""
+    dev: str | None = None
+    """labelled data that choose the settings and the stopping point; a fifth of the training data by default"""
+    test: str | None = None
+    """labelled data that are scored once, at the end, and choose nothing"""
+    model: str = "bort-nano"
+    """a folder, a hub name, or the embedded bort-nano"""
+    method: Literal["plain"] = "plain"
+    """plain: fine-tune one model for each combination of the grid, keep the best on the development data"""
+    kind: Literal["auto", "classification", "regression"] = "auto"
+    """auto: regression where every label is a number and one of them is not whole"""
+    text: str = "text"
+    """name of the column with the text"""
+    text_b: str = "text_b"
+    """name of the column with the second text of a pair"""
+    label: str = "label"
+    """name of the column with the label"""
+    learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-4])
+    """grid: peak learning rates"""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """grid: seeds of the head's weights, the dropout and the order of the data"""
+    weight_decays: list[float] = field(default_factory=lambda: [0.01])
+    """grid: decoupled weight decays"""
+    warmups: list[float] = field(default_factory=lambda: [0.1])
+    """grid: part of a run in which the learning rate rises"""
+    batch_sizes: list[int] = field(default_factory=lambda: [16])
+    """grid: texts a step"""
+    max_epochs: int = 30
+    """longest run of one combination, in passes over the training data"""
+    max_steps: int | None = None
+    """and in optimiser steps"""
+    patience: int = 8
+    """evaluations without a better development score after which a combination stops"""
+    eval_steps: int | None = None
+    """optimiser steps between evaluations; by default an epoch, and at least 10 steps"""
+    metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
+    """the development score that decides; auto: accuracy, or Pearson's correlation for a regression"""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: rare labels count as much as frequent ones in the loss"""
+    max_length: int = 128
+    """longest input in tokens; longer ones are cut, the longer text of a pair first"""
+    precision: Precision = "auto"
+    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    checkpoint_minutes: float = 5.0
+    """time between two checkpoints inside a combination"""
+    resume: bool = False
+    """go on with the run in OUT"""

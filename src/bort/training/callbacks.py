@@ -1,0 +1,87 @@
+"""What the Trainer tells a person and the disk while it runs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from bort.files import write_aside
+from bort.progress import Bar
+from bort.runs import Run
+from bort.training.schedule import Clock
+
+COMPLETE = "complete.json"
+"""Marks a checkpoint that was written to its end; one without it is what a killed process left."""
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a folder of `checkpoint-STEP`s; broken ones are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]
+    """Keeps the clock, shows progress, logs JSON lines, and asks for a checkpoint every so many seconds.
+
+    Args:
+        run: Where events are logged.
+        clock: Decides when the run is over.
+        bar: Shown progress, of total 1.
+        tokens_per_step: For the throughput.
+        log_steps: Steps between two journal lines.
+        checkpoint_seconds: Time between two checkpoints.
+    """
+
+    def __init__(
+        self, run: Run, clock: Clock, bar: Bar, *, tokens_per_step: int, log_steps: int, checkpoint_seconds: float
+    ) -> None:
+        self.run, self.clock, self.bar = run, clock, bar
+        self.tokens_per_step, self.log_steps, self.checkpoint_seconds = tokens_per_step, log_steps, checkpoint_seconds
+        self._saved = time.monotonic()
+        self._since: tuple[int, float] | None = None
+        self.note = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self.clock.start()
+        self._since = (state.global_step, time.monotonic())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Decide on saving and stopping; only the time of the first process counts."""
+        self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
+        if self.clock.progress(state.global_step) >= 1.0:
+            control.should_training_stop = True
+        if time.monotonic() - self._saved >= self.checkpoint_seconds and not control.should_training_stop:
+            control.should_save = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """One journal line: step, loss, learning rate, tokens a second."""
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        now = time.monotonic()
+        step, since = self._since or (0, now)
+        speed = (state.global_step - step) * self.tokens_per_step / max(now - since, 1e-9)
+        self._since = (state.global_step, now)
+        self.note = f"loss {logs['loss']:.3f}, {speed / 1000:.1f} k tokens/s"
+        fields = {"step": state.global_step, "loss": round(logs["loss"], 4), "tokens_per_second": round(speed)}
+        extra = {name: round(value, 5) for name, value in logs.items() if name.startswith("loss_")}
+        rate = logs.get("learning_rate", 0.0)
+        self.run.log("step", **fields, **extra, learning_rate=rate, seconds=round(self.clock.seconds(), 1))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark the checkpoint as whole and remember the time it took to get there."""
+        self._saved = time.monotonic()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            with write_aside(folder / COMPLETE) as file:
+                file.write(f'{{"elapsed": {self.clock.seconds()}}}\n')
+            self.run.log("checkpoint", step=state.global_step)

@@ -1,0 +1,66 @@
+"""How well a masked LM does on held-out text, and what one learns it against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from bort.data.packing import PackedRows
+from bort.model.config import IGNORED
+from bort.model.modelling import BortForMaskedLM
+
+
+@dataclass(frozen=True)
+class MlmScore:
+    """Mean cross-entropy in nats and share of right guesses over the masked positions."""
+
+    loss: float
+    accuracy: float
+    positions: int
+
+
+@torch.no_grad()
+def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 32, bf16: bool = False) -> MlmScore:
+    """Score a model on every row, with the masks that the rows' seed gives.
+
+    The model is left in the mode it came in; no random state is touched.
+    """
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    loss = right = positions = 0.0
+    for start in range(0, len(rows), batch_size):
+        batch = collate([rows[i] for i in range(start, min(start + batch_size, len(rows)))])
+        labels = batch["labels"].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = model(input_ids=batch["input_ids"].to(device), labels=labels).logits.float()
+        targets = labels[labels != IGNORED]
+        loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
+        right += int((logits.argmax(-1) == targets).sum())
+        positions += len(targets)
+    model.train(training)
+    return MlmScore(loss / positions, right / positions, int(positions))
+
+
+def unigram_score(train: NDArray[np.unsignedinteger[Any]], rows: PackedRows, vocab_size: int) -> MlmScore:
+    """What a model knows that only counts words: frequencies of the training part, one added to each.
+
+    Args:
+        train: Ids of the training part. *Shape:* (tokens,).
+        rows: The rows to score on.
+        vocab_size: Number of ids.
+    """
+    counts = np.bincount(train, minlength=vocab_size)[:vocab_size] + 1
+    log_p = np.log(counts / counts.sum())
+    labels = np.concatenate([rows[i]["labels"] for i in range(len(rows))])
+    targets = labels[labels != IGNORED]
+    return MlmScore(float(-log_p[targets].mean()), float((targets == counts.argmax()).mean()), len(targets))
+
+
+def collate(rows: list[dict[str, NDArray[np.int64]]]) -> dict[str, torch.Tensor]:
+    """Stack rows of equal length. *Shapes:* `input_ids` and `labels` (batch, seq)."""
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}

@@ -1,0 +1,355 @@
+"""Pre-training: the masked LM, alone or beside distillation from a teacher (PAPERS: arXiv 2010.10499, section 4)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import SequentialSampler
+from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainingArguments
+
+from bort.data.corpus import Corpus, build_corpus, open_corpus
+from bort.data.masking import Masker
+from bort.data.packing import PackedRows
+from bort.data.textfiles import total_bytes
+from bort.errors import BortError
+from bort.model.checkpoints import load, locate, quiet, save
+from bort.model.config import architecture, count_parameters
+from bort.model.modelling import BortForMaskedLM
+from bort.model.tokenization import load_tokenizer
+from bort.progress import bar, console
+from bort.runs import Run
+from bort.training.arguments import PretrainArguments
+from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
+from bort.training.devices import best_device, describe, use_bf16
+from bort.training.losses import distillation
+from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
+from bort.training.schedule import Clock, warmup_then_linear
+from bort.training.teachers import MaskedLMTeacher
+
+_UNBOUNDED_STEPS = 10_000_000
+_VALIDATION_ROWS = 256
+_VALIDATION_SEED = 20_101_0
+_EVALUATIONS = 10
+
+
+def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
+    """Pre-train a model on text, write it to `arguments.out`, and return its figures.
+
+    Killed at any time, a run of the same settings with `resume` goes on from its last checkpoint; with `max_steps`
+    it ends with the weights of an uninterrupted one.
+
+    Raises:
+        BortError: Bad settings, unreadable text, a teacher of another vocabulary, a loss that is no longer finite.
+    """
+    _check(arguments)
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    config = _config(arguments, tokenizer)
+    may_change = ("max_minutes", "checkpoint_minutes")
+    run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=may_change)
+    if (metrics_file := run.path / "metrics.json").is_file():
+        console().print(f"{run.path}: already finished")
+        metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
+        return metrics
+    corpus = _corpus(arguments, tokenizer, run)
+    torch.manual_seed(arguments.seed)
+    if arguments.init is None:
+        model = BortForMaskedLM(config)
+    else:
+        model = load(BortForMaskedLM, arguments.init)  # type: ignore[assignment]
+    _set_dropout(model, arguments.dropout)
+    return _Pretraining(arguments, run, corpus, tokenizer, model).train()
+
+
+def _set_dropout(model: BortForMaskedLM, rate: float) -> None:
+    """Change the layers, not the configuration, so that the saved model is fine-tuned with its usual dropout."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+
+
+def _check(arguments: PretrainArguments) -> None:
+    if arguments.max_steps is None and arguments.max_minutes is None:
+        raise BortError("give --max_steps or --max_minutes, or the run would not end")
+    rules = {
+        "max_steps": (arguments.max_steps is None or arguments.max_steps >= 1, "must be at least 1"),
+        "max_minutes": (arguments.max_minutes is None or arguments.max_minutes > 0, "must be above 0"),
+        "batch_size": (arguments.batch_size >= 1, "must be at least 1"),
+        "accumulate": (arguments.accumulate >= 1, "must be at least 1"),
+        "sequence_length": (arguments.sequence_length >= 8, "must be at least 8"),
+        "mask_probability": (0 < arguments.mask_probability < 1, "must be between 0 and 1"),
+        "learning_rate": (arguments.learning_rate > 0, "must be above 0"),
+        "warmup": (0 <= arguments.warmup < 1, "must be at least 0 and below 1"),
+        "dropout": (0 <= arguments.dropout < 1, "must be at least 0 and below 1"),
+        "temperature": (arguments.temperature > 0, "must be above 0"),
+    }
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise BortError(rule, column=name, value=getattr(arguments, name))
+
+
+def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast) -> BertConfig:
+    source = arguments.init or arguments.architecture
+    if arguments.init is not None:
+        source = locate(arguments.init)
+    config = architecture(source, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    if arguments.sequence_length > config.max_position_embeddings:
+        rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
+        raise BortError(rule, column="sequence_length", value=arguments.sequence_length)
+    return config
+
+
+def _corpus(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, run: Run) -> Corpus:
+    """Open the tokenised corpus, or make it once."""
+    if len(arguments.corpus) == 1 and (Path(arguments.corpus[0]) / "corpus.json").is_file():
+        return open_corpus(arguments.corpus[0], tokenizer)
+    folder = Path(arguments.corpus_cache or run.path / "corpus")
+    if (folder / "corpus.json").is_file():
+        corpus = open_corpus(folder, tokenizer)
+        names = [source["name"] for source in corpus.info.sources]
+        if names != [Path(source).name for source in arguments.corpus]:
+            raise BortError(f"holds the corpus of {', '.join(names)}; name another --corpus_cache", file=folder)
+        return corpus
+    local = [source for source in arguments.corpus if Path(source).exists() or "/" not in source or ":" not in source]
+    with bar("tokenising", total_bytes(local) or None) as shown:
+
+        def progress(done: int, tokens: int) -> None:
+            shown.update(done, f"{tokens / 1e6:.1f} M tokens")
+
+        corpus = build_corpus(
+            arguments.corpus, tokenizer, folder, valid_share=arguments.valid_share, progress=progress
+        )
+    run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
+    return corpus
+
+
+class _Pretraining:
+    """One run: its data, its trainer, its figures."""
+
+    def __init__(
+        self,
+        arguments: PretrainArguments,
+        run: Run,
+        corpus: Corpus,
+        tokenizer: PreTrainedTokenizerFast,
+        model: BortForMaskedLM,
+    ) -> None:
+        self.arguments, self.run, self.corpus = arguments, run, corpus
+        self.tokenizer, self.model = tokenizer, model
+        self.bf16 = use_bf16(arguments.precision)
+        self.masker = Masker(
+            mask_id=tokenizer.mask_token_id,
+            special_ids=tuple(sorted(tokenizer.all_special_ids)),
+            vocab_size=len(tokenizer),
+            probability=arguments.mask_probability,
+        )
+        self.valid = self._rows(valid=True)
+        self.evaluations: list[dict[str, float]] = list(run.events("validation"))
+
+    def _rows(self, *, valid: bool, length: int = 0) -> PackedRows:
+        tokens = self.corpus.tokens("valid" if valid else "train")
+        width = self.arguments.sequence_length - 2
+        if valid:
+            length = min(_VALIDATION_ROWS, len(tokens) // width)
+        return PackedRows(
+            tokens=tokens,
+            masker=self.masker,
+            sequence_length=self.arguments.sequence_length,
+            bos_id=self.tokenizer.bos_token_id,
+            eos_id=self.tokenizer.eos_token_id,
+            length=length,
+            seed=_VALIDATION_SEED if valid else self.arguments.seed,
+        )
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end of the budget, save, and describe."""
+        arguments = self.arguments
+        clock = Clock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
+        checkpoint = latest_checkpoint(self.run.path / "checkpoints")
+        if checkpoint is not None:
+            clock.elapsed = json.loads((checkpoint / COMPLETE).read_text("utf-8"))["elapsed"]
+        with bar("pre-training", 1.0) as shown:
+            trainer = self._trainer(clock)
+            callback = _PretrainCallback(
+                self,
+                clock,
+                shown,
+                tokens_per_step=trainer.tokens_per_step,
+                log_steps=trainer.args.logging_steps,
+                checkpoint_seconds=60 * arguments.checkpoint_minutes,
+            )
+            trainer.add_callback(callback)
+            if not self.evaluations:
+                self.validate(0, 0.0)
+            with quiet():
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        steps = trainer.state.global_step
+        final = self.validate(steps, clock.seconds())
+        if not trainer.is_world_process_zero():
+            return {}
+        save(self.model, self.tokenizer, self.run.path)
+        return self._finish(steps, steps * trainer.tokens_per_step, clock.seconds(), final)
+
+    def _trainer(self, clock: Clock) -> _PretrainTrainer:
+        arguments = self.arguments
+        steps = arguments.max_steps or _UNBOUNDED_STEPS
+        settings = TrainingArguments(
+            output_dir=str(self.run.path / "checkpoints"),
+            max_steps=steps,
+            per_device_train_batch_size=arguments.batch_size,
+            gradient_accumulation_steps=arguments.accumulate,
+            learning_rate=arguments.learning_rate,
+            weight_decay=arguments.weight_decay,
+            adam_epsilon=1e-6,
+            max_grad_norm=1.0,
+            bf16=self.bf16,
+            logging_steps=max(1, min(50, steps // 20)),
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=_UNBOUNDED_STEPS,
+            save_total_limit=2,
+            seed=arguments.seed,
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            log_level="error",
+        )
+        teacher = None
+        if arguments.teacher is not None:
+            teacher = MaskedLMTeacher(arguments.teacher, self.tokenizer.get_vocab(), best_device())
+        rows_per_step = arguments.batch_size * arguments.accumulate * settings.world_size
+        trainer = _PretrainTrainer(
+            arguments,
+            clock,
+            teacher,
+            tokens_per_step=rows_per_step * arguments.sequence_length,
+            model=self.model,
+            args=settings,
+            train_dataset=self._rows(valid=False, length=steps * rows_per_step),
+            data_collator=collate,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def validate(self, step: int, seconds: float) -> MlmScore:
+        """Score the held-out rows and note the result."""
+        score = evaluate_mlm(self.model, self.valid, batch_size=self.arguments.batch_size, bf16=self.bf16)
+        event = {"step": step, "seconds": round(seconds, 1), "loss": score.loss, "accuracy": score.accuracy}
+        if not any(known["step"] == step for known in self.evaluations):
+            self.run.log("validation", **event)
+            self.evaluations.append(event)
+        return score
+
+    def _finish(self, steps: int, tokens: int, seconds: float, final: MlmScore) -> dict[str, Any]:
+        from bort.training.reports import pretrain_report
+
+        unigram = unigram_score(self.corpus.tokens("train"), self.valid, len(self.tokenizer))
+        size = count_parameters(self.model.config)
+        metrics = {
+            "validation_loss": final.loss,
+            "validation_accuracy": final.accuracy,
+            "random_weights_loss": self.evaluations[0]["loss"],
+            "random_weights_accuracy": self.evaluations[0]["accuracy"],
+            "unigram_loss": unigram.loss,
+            "unigram_accuracy": unigram.accuracy,
+            "validation_positions": final.positions,
+            "steps": steps,
+            "tokens": tokens,
+            "corpus_tokens": self.corpus.info.train_tokens,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(tokens / max(seconds, 1e-9)),
+            "device": describe(),
+            "precision": "bf16" if self.bf16 else "fp32",
+            "parameters": size.total,
+        }
+        if self.arguments.init is not None:
+            metrics["initial_loss"] = metrics.pop("random_weights_loss")
+            metrics["initial_accuracy"] = metrics.pop("random_weights_accuracy")
+        pretrain_report(self.run, metrics, self.evaluations)
+        self.run.write_json("metrics.json", metrics)
+        self.run.log("finished", **metrics)
+        return metrics
+
+
+class _PretrainCallback(RunCallback):
+    """Adds a validation ten times a run."""
+
+    def __init__(self, pretraining: _Pretraining, clock: Clock, shown: Any, **settings: Any) -> None:
+        super().__init__(pretraining.run, clock, shown, **settings)
+        self.pretraining = pretraining
+        self._done = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Begin from where the run is, which on resuming is not the start."""
+        super().on_train_begin(args, state, control, **more)
+        self._done = int(_EVALUATIONS * self.clock.progress(state.global_step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Validate at each tenth but the last, which the end of the run does."""
+        super().on_step_end(args, state, control, **more)
+        now = int(_EVALUATIONS * self.clock.progress(state.global_step))
+        if self._done < now < _EVALUATIONS and state.is_world_process_zero:
+            self._done = now
+            score = self.pretraining.validate(state.global_step, self.clock.seconds())
+            self.note = f"{self.note} (validation {score.loss:.3f}, {100 * score.accuracy:.1f} % right)"
+
+
+class _PretrainTrainer(Trainer):  # type: ignore[misc]
+    """The library's trainer with this product's loss, order of data, and schedule."""
+
+    def __init__(
+        self,
+        settings: PretrainArguments,
+        clock: Clock,
+        teacher: MaskedLMTeacher | None,
+        *,
+        tokens_per_step: int,
+        **trainer: Any,
+    ) -> None:
+        super().__init__(**trainer)
+        self.settings, self.clock, self.teacher, self.tokens_per_step = settings, clock, teacher, tokens_per_step
+        # Every row has the same number of masked positions, so a mean over micro-batches is the mean over the batch.
+        self.model_accepts_loss_kwargs = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        """Rows are numbered in training order already."""
+        return SequentialSampler(self.train_dataset)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """By the clock, which counts steps, time, or both."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,
+                lambda step: warmup_then_linear(self.clock.progress(step), self.settings.warmup),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """0.1 MLM + 0.5 T² KL with a teacher, MLM alone without one."""
+        output = model(**inputs)
+        loss = output.loss
+        if self.teacher is not None:
+            weight = 0.1 if self.settings.mlm_weight is None else self.settings.mlm_weight
+            logits = self.teacher.logits(inputs["input_ids"], inputs["labels"])
+            distance = distillation(
+                output.logits, logits, temperature=self.settings.temperature, kind=self.settings.kd_loss
+            )
+            loss = weight * loss + self.settings.kd_weight * distance
+        elif self.settings.mlm_weight is not None:
+            loss = self.settings.mlm_weight * loss
+        return (loss, output) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Refuse to go on from a loss that is not finite."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            rule = f"training diverged at step {self.state.global_step}; lower --learning_rate or raise --warmup"
+            raise BortError(rule, column="loss", value=logs["loss"])
+        super().log(logs, start_time)

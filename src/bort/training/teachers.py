@@ -1,0 +1,56 @@
+"""Teachers of the same vocabulary: any masked LM of `transformers`, asked for the masked positions only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bort.errors import BortError
+from bort.model.checkpoints import load, locate
+from bort.model.modelling import masked_positions
+from bort.model.tokenization import load_tokenizer
+
+_HEADS = {"bert": "cls", "roberta": "lm_head", "xlm-roberta": "lm_head", "camembert": "lm_head"}
+
+
+class MaskedLMTeacher:
+    """A frozen masked LM.
+
+    Args:
+        model: A folder or hub name.
+        vocabulary: The student's tokens and ids, which must be the teacher's.
+        device: Where it runs.
+
+    Raises:
+        BortError: It cannot be loaded, or speaks another vocabulary.
+    """
+
+    def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device) -> None:
+        from transformers import AutoModelForMaskedLM
+
+        self.model: Any = load(AutoModelForMaskedLM, model).to(device).eval()
+        if eps := getattr(self.model.config, "mlm_layer_norm_eps", None):
+            self.model.cls.predictions.transform.LayerNorm.eps = eps
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        theirs = load_tokenizer(locate(model)).get_vocab()
+        if theirs != vocabulary:
+            first = next((token for token, number in vocabulary.items() if theirs.get(token) != number), "")
+            rule = f"a teacher for this loss needs the student's vocabulary; the two differ at {first!r}"
+            raise BortError(rule, file=model)
+
+    @torch.no_grad()
+    def logits(self, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Logits at the masked positions. *Shape:* (batch, seq), (batch, seq) -> (positions, vocab)."""
+        positions = masked_positions(labels)
+        # Packed rows have no padding; a mask of ones keeps the teacher from guessing one out of pad ids.
+        mask = torch.ones_like(input_ids)
+        head = getattr(self.model, _HEADS.get(self.model.config.model_type) or "", None)
+        if head is None:
+            full: Tensor = self.model(input_ids=input_ids, attention_mask=mask).logits
+            return full.reshape(-1, full.shape[-1]).index_select(0, positions)
+        hidden = self.model.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        logits: Tensor = head(hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions))
+        return logits
