@@ -30,7 +30,7 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
+        Path(name).chmod(0o666 & ~_umask())
         os.replace(name, path)
         sync_folder(path.parent)
     except BaseException:
@@ -58,8 +58,14 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
         aside.chmod(0o777 & ~_umask())
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-            os.replace(path, old / path.name)
-            os.replace(aside, path)
+            try:
+                os.replace(path, old / path.name)
+                os.replace(aside, path)
+            except BaseException:
+                if not path.exists():
+                    os.replace(old / path.name, path)
+                old.rmdir()
+                raise
             shutil.rmtree(old)
         else:
             os.replace(aside, path)

@@ -97,6 +97,23 @@ def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[fl
     return figure
 
 
+def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Any:
+    """A heat map of true against predicted labels, with the counts in it."""
+    import plotly.graph_objects as plotly
+
+    size = 140 + 42 * len(labels)
+    layout = {"height": size + 60, "width": max(420, size + 160), "template": "plotly_white"}
+    figure = plotly.Figure(layout=layout)
+    names = list(labels)
+    heat = plotly.Heatmap(
+        z=matrix, x=names, y=names, text=matrix, texttemplate="%{text}", colorscale="Blues", showscale=False
+    )
+    figure.add_trace(heat)
+    figure.update_xaxes(title="predicted", type="category")
+    figure.update_yaxes(title="true", type="category", autorange="reversed")
+    return figure
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -46,12 +46,10 @@ class Run:
         self.resumed = resume and self.journal_path.is_file()
         if self.resumed:
             self._check_settings(settings, may_change)
-        elif resume:
-            self.path.mkdir(parents=True, exist_ok=True)
+        elif self.journal_path.is_file():
+            raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
         else:
-            if self.journal_path.is_file():
-                raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
-            new_folder(self.path).mkdir(parents=True, exist_ok=True)
+            self._make_folder(resume)
         if not self.resumed:
             self._write_yaml("config.yaml", settings)
         self.write_json("environment.json", environment())
@@ -86,11 +84,24 @@ class Run:
         with write_aside(self.path / name) as file:
             yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True)
 
+    def _make_folder(self, resume: bool) -> None:
+        if not resume or not self.path.is_dir():
+            new_folder(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BortError(f"cannot be made: {error.strerror or error}", file=self.path) from None
+
     def _check_settings(self, settings: dict[str, Any], may_change: tuple[str, ...]) -> None:
         import yaml
 
         file = self.path / "config.yaml"
-        before = yaml.safe_load(file.read_text("utf-8"))
+        try:
+            before = yaml.safe_load(file.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            before = None
+        if not isinstance(before, dict):
+            raise BortError("the settings of the run to resume cannot be read; name another --out", file=file)
         for name, value in settings.items():
             if name in ("resume", "out", *may_change) or before.get(name) == value:
                 continue

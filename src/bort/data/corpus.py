@@ -7,6 +7,7 @@ where the vocabulary allows) and where each document starts (`train.starts.npy`,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Part = Literal["train", "valid"]
 FORMAT = 1
 _PARAGRAPHS_PER_BATCH = 2048
+_CHARACTERS_PER_BATCH = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,25 @@ def open_corpus(path: str | Path, tokenizer: PreTrainedTokenizerFast | None = No
         raise BortError(f"is not a tokenised corpus: {error}", file=file) from None
     if info.format != FORMAT or info.dtype not in ("uint16", "uint32"):
         raise BortError("was written in a format that this version does not read", file=file, value=info.format)
-    for part, size in (("train", info.train_tokens), ("valid", info.valid_tokens)):
+    parts = (("train", info.train_tokens, info.train_documents), ("valid", info.valid_tokens, info.valid_documents))
+    for part, tokens, documents in parts:
+        if not isinstance(tokens, int) or not isinstance(documents, int):
+            raise BortError("must give numbers of tokens and documents", file=file, value=[tokens, documents])
         binary = path / f"{part}.bin"
-        if not binary.is_file() or binary.stat().st_size != size * np.dtype(info.dtype).itemsize:
-            raise BortError(f"must hold {size} ids of {info.dtype}", file=binary)
+        if not binary.is_file() or binary.stat().st_size != tokens * np.dtype(info.dtype).itemsize:
+            raise BortError(f"must hold {tokens} ids of {info.dtype}", file=binary)
+        if _entries(path / f"{part}.starts.npy") != documents:
+            raise BortError(f"must hold the starts of {documents} documents", file=path / f"{part}.starts.npy")
     if tokenizer is not None and info.tokenizer_sha256 != fingerprint(tokenizer):
         raise BortError("was tokenised with another tokenizer; remove it, or name another --corpus_cache", file=path)
     return Corpus(path, info)
+
+
+def _entries(array: Path) -> int | None:
+    try:
+        return len(np.load(array, mmap_mode="r", allow_pickle=False))
+    except (OSError, EOFError, ValueError, TypeError):
+        return None
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -111,18 +125,22 @@ def build_corpus(
     Args:
         sources: Text files (`.xz`, `.gz`, `.bz2`, `.zst` too), or hub data sets as `owner/name[@config]:split`.
         tokenizer: Turns text into ids.
-        out: The folder.
+        out: The folder; a corpus there is replaced, anything else is not.
         valid_share: Part of the documents to hold out, above 0 and at most 0.5.
         progress: Called with the stored bytes of the sources read so far and the tokens written.
 
     Raises:
-        BortError: A source that cannot be read, or one without text.
+        BortError: A source that cannot be read, or one without text; a folder that holds something else.
     """
     if not 0 < valid_share <= 0.5:
         raise BortError("must be above 0 and at most 0.5", column="valid_share", value=valid_share)
+    _check_replaceable(Path(out))
     stride = round(1 / valid_share)
-    with folder_aside(out) as folder:
-        writers = {"train": _PartWriter(folder, "train", tokenizer), "valid": _PartWriter(folder, "valid", tokenizer)}
+    with folder_aside(out) as folder, contextlib.ExitStack() as files:
+        parts: tuple[Part, Part] = ("train", "valid")
+        writers = {
+            part: _PartWriter(files.enter_context(open(folder / f"{part}.bin", "wb")), tokenizer) for part in parts
+        }
         described = []
         documents = done = 0
         for source in sources:
@@ -134,16 +152,18 @@ def build_corpus(
                 read = position
                 progress(done + position, sum(writer.tokens for writer in writers.values()))
 
-            for ids in _encoded_documents(source, tokenizer, on_bytes):
-                writers["valid" if documents % stride == stride - 1 else "train"].add(ids)
-                documents += 1
+            for ids in _encoded_paragraphs(source, tokenizer, on_bytes):
+                writer = writers["valid" if documents % stride == stride - 1 else "train"]
+                if ids is None:
+                    documents += writer.end_document()
+                else:
+                    writer.add(ids)
             tokens = sum(writer.tokens for writer in writers.values()) - before
             if tokens == 0:
                 raise BortError("holds no text", file=source)
             described.append({"name": Path(source).name, "tokens": tokens})
             done += read
-        for writer in writers.values():
-            writer.close()
+        files.close()
         if writers["valid"].tokens == 0:
             _hold_out_the_end(folder, writers, valid_share)
         info = CorpusInfo(
@@ -162,26 +182,41 @@ def build_corpus(
     return open_corpus(out)
 
 
-class _PartWriter:
-    """Appends documents to one part."""
+def _check_replaceable(out: Path) -> None:
+    if out.is_dir() and ((out / "corpus.json").is_file() or not any(out.iterdir())):
+        return
+    if out.exists():
+        raise BortError("holds something else than a corpus, which would be lost; name another folder", file=out)
 
-    def __init__(self, folder: Path, part: Part, tokenizer: PreTrainedTokenizerFast) -> None:
+
+class _PartWriter:
+    """Appends documents to one part, paragraph by paragraph."""
+
+    def __init__(self, file: BinaryIO, tokenizer: PreTrainedTokenizerFast) -> None:
         self.dtype: np.dtype[Any] = np.dtype("uint16" if len(tokenizer) <= 1 << 16 else "uint32")
         self.tokens = 0
         self.starts: list[int] = []
+        self._in_document = False
         self._end = int(tokenizer.sep_token_id)
-        self._file: BinaryIO = open(folder / f"{part}.bin", "wb")  # noqa: SIM115 - closed by close()
+        self._file = file
 
     def add(self, ids: list[int]) -> None:
-        self.starts.append(self.tokens)
-        np.asarray([*ids, self._end], dtype=self.dtype).tofile(self._file)
-        self.tokens += len(ids) + 1
+        if not self._in_document:
+            self.starts.append(self.tokens)
+            self._in_document = True
+        self._file.write(np.asarray(ids, dtype=self.dtype).tobytes())
+        self.tokens += len(ids)
 
-    def close(self) -> None:
-        self._file.close()
+    def end_document(self) -> int:
+        """End the document, and say how many that were: 1, or 0 where none had begun."""
+        if not self._in_document:
+            return 0
+        self.add([self._end])
+        self._in_document = False
+        return 1
 
 
-def _hold_out_the_end(folder: Path, writers: dict[str, _PartWriter], share: float) -> None:
+def _hold_out_the_end(folder: Path, writers: dict[Part, _PartWriter], share: float) -> None:
     """With too few documents to hold any out, the last tokens serve; a document cut in two goes on in validation."""
     train, valid = writers["train"], writers["valid"]
     tokens = np.fromfile(folder / "train.bin", dtype=train.dtype)
@@ -193,28 +228,18 @@ def _hold_out_the_end(folder: Path, writers: dict[str, _PartWriter], share: floa
     train.tokens, valid.tokens = cut, len(tokens) - cut
 
 
-def _encoded_documents(
+def _encoded_paragraphs(
     source: str, tokenizer: PreTrainedTokenizerFast, on_bytes: Callable[[int], None]
-) -> Iterator[list[int]]:
-    """Yield each document's ids; paragraphs are encoded in large batches, on all cores, by the Rust library."""
+) -> Iterator[list[int] | None]:
+    """Ids of each paragraph, and None at the end of a document; the Rust library encodes batches on all cores."""
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    document: list[int] = []
-    started = False
-    for batch in _batches(_paragraphs(source, on_bytes), _PARAGRAPHS_PER_BATCH):
+    for batch in _batches(_paragraphs(source, on_bytes)):
         texts = [text for text in batch if text is not None]
         encoded = iter(backend.encode_batch_fast(texts, add_special_tokens=False))
         for text in batch:
-            if text is None:
-                if started:
-                    yield document
-                document, started = [], False
-            else:
-                document.extend(next(encoded).ids)
-                started = True
-    if started:
-        yield document
+            yield None if text is None else next(encoded).ids
 
 
 def _paragraphs(source: str, on_bytes: Callable[[int], None]) -> Iterator[str | None]:
@@ -246,12 +271,15 @@ def _hub_texts(source: str) -> Iterator[str]:
         yield text
 
 
-def _batches(items: Iterable[str | None], size: int) -> Iterator[list[str | None]]:
+def _batches(items: Iterable[str | None]) -> Iterator[list[str | None]]:
+    """Batches of bounded size, however long the paragraphs are."""
     batch: list[str | None] = []
+    characters = 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        characters += len(item or "")
+        if len(batch) >= _PARAGRAPHS_PER_BATCH or characters >= _CHARACTERS_PER_BATCH:
             yield batch
-            batch = []
+            batch, characters = [], 0
     if batch:
         yield batch

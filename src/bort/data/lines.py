@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from bort.errors import BortError
 
-COMPRESSED = (".gz", ".xz", ".zst")
+COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 LONGEST_ROW_BYTES = 64 * 2**20
 
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -22,18 +24,25 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ZSTD_BITE_BYTES = 2048
 
 
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed by its extension (.gz, .xz, .zst).
+@contextlib.contextmanager
+def open_binary(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressed by its extension (.gz, .xz, .bz2, .zst).
 
     Raises:
         BortError: The file is missing, a folder, or not readable, or `zstandard` is needed and not installed.
     """
-    suffix = path.suffix.lower()
+    with open_stored(path) as stored, decompressed(stored, path) as plain:
+        yield plain
+
+
+def open_stored(path: str | Path) -> BinaryIO:
+    """Open a file for reading as it is stored.
+
+    Raises:
+        BortError: The file is missing, a folder, or not readable.
+    """
     try:
-        if suffix == ".zst":
-            return _open_zstd(path)
-        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(suffix, open)
-        return cast(IO[bytes], opener(path, "rb"))
+        return open(path, "rb")
     except FileNotFoundError:
         raise BortError("no such file", file=path) from None
     except IsADirectoryError:
@@ -42,13 +51,35 @@ def open_binary(path: Path) -> IO[bytes]:
         raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
 
 
-def _open_zstd(path: Path) -> IO[bytes]:
+def decompressed(stored: BinaryIO, path: str | Path) -> IO[bytes]:
+    """Give the plain bytes of an open file, whose own position then tells how much of it was used.
+
+    Args:
+        stored: The file as it is stored; the caller closes it.
+        path: Its name, which tells the compression.
+
+    Raises:
+        BortError: `zstandard` is needed and not installed.
+    """
+    match Path(path).suffix.lower():
+        case ".gz":
+            return cast(IO[bytes], gzip.GzipFile(fileobj=stored))
+        case ".xz":
+            return lzma.LZMAFile(stored)
+        case ".bz2":
+            return bz2.BZ2File(stored)
+        case ".zst":
+            return cast(IO[bytes], io.BufferedReader(_ZstdReader(stored, _zstandard(path)), 2**16))
+        case _:
+            return stored
+
+
+def _zstandard(path: str | Path) -> Any:
     try:
         import zstandard
     except ImportError:
         raise BortError("needs the package zstandard: pip install 'bort[zst]'", file=path) from None
-    reader = _ZstdReader(path.open("rb"), zstandard)
-    return cast(IO[bytes], io.BufferedReader(reader, 2**16))
+    return zstandard
 
 
 class _ZstdReader(io.RawIOBase):
@@ -90,10 +121,6 @@ class _ZstdReader(io.RawIOBase):
         self._plain = memoryview(b"".join(plain))
         return True
 
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
 
 class Lines(Iterator[str]):
     """The decoded lines of a binary stream, each with its line end, remembered since the current row began.
@@ -105,10 +132,16 @@ class Lines(Iterator[str]):
         number: Lines read so far.
         first: Number of the line where the current row begins, from 1.
         row: The lines of the current row.
+
+    Args:
+        handle: The plain bytes.
+        file: Name of the stream for messages.
+        keep_nul: Whether NUL is a character like any other; a table that holds one is refused.
     """
 
-    def __init__(self, handle: IO[bytes], file: str) -> None:
+    def __init__(self, handle: IO[bytes], file: str, *, keep_nul: bool = False) -> None:
         self.file, self.number, self.first = file, 0, 1
+        self.keep_nul = keep_nul
         self.row: list[str] = []
         self._row_bytes = 0
         self._handle = handle
@@ -137,14 +170,12 @@ class Lines(Iterator[str]):
         self.number += 1
         self._row_bytes += len(raw)
         if self._row_bytes > LONGEST_ROW_BYTES:
-            raise BortError(
-                f"the row that begins here must be no longer than {LONGEST_ROW_BYTES:,} bytes; is a quote left open?",
-                file=self.file,
-                line=self.first,
-            )
+            rule = f"the row that begins here must be no longer than {LONGEST_ROW_BYTES:,} bytes"
+            quote = "; is a quote left open?" if self.row else ""
+            raise BortError(rule + quote, file=self.file, line=self.first)
         if self.number == 1:
             raw = raw.removeprefix(_UTF8_MARK)
-        if b"\0" in raw and not raw.startswith(_UTF16_MARKS):
+        if not self.keep_nul and b"\0" in raw and not raw.startswith(_UTF16_MARKS):
             raise BortError("must not hold NUL bytes", file=self.file, line=self.number)
         try:
             line = raw.decode("utf-8")

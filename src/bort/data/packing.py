@@ -55,6 +55,8 @@ class PackedRows:
 
     def __getitem__(self, index: int) -> Row:
         """The row. *Shapes:* `input_ids` (seq,), `labels` (seq,)."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"row {index} of {self.length}")
         epoch, place = divmod(index, self.rows_per_epoch)
         number = _order(self.seed, epoch, self.rows_per_epoch)[place]
         inputs, labels = self.masker(self.row(int(number)), np.random.default_rng([self.seed, 1, index]))

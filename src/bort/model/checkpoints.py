@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
-from bort.files import folder_aside, write_aside
+from bort.files import folder_aside, sync_folder, write_aside
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -31,6 +32,8 @@ def locate(model: str | Path) -> str:
         BortError: Neither a folder with `config.json`, an embedded name, nor of the form of a hub name.
     """
     name = str(model)
+    if not name:
+        raise BortError("names no model", value=name)
     if name in EMBEDDED and not Path(name).exists():
         return str(ASSETS / name)
     folder = Path(name)
@@ -40,7 +43,7 @@ def locate(model: str | Path) -> str:
         return name
     if folder.is_file():
         raise BortError("is a file; a model is a folder (`bort convert` makes one of a .params file)", file=folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BortError("no such folder", file=name)
     if "/" not in name:
         rule = f"is neither a folder, an embedded model ({', '.join(EMBEDDED)}) nor a hub name (owner/name)"
@@ -57,17 +60,37 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
         config: Changes to the configuration (`num_labels`, say).
 
     Raises:
-        BortError: The model cannot be found or read.
+        BortError: The model cannot be found or read, or its files lack weights of the encoder (a head may be new).
     """
     import torch
 
     source = locate(model)
     try:
         with quiet():
-            return model_class.from_pretrained(source, dtype=torch.float32, **config)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BortError(f"the model cannot be loaded: {first}", file=source) from None
+            loaded, report = model_class.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, **config
+            )
+    except (pickle.UnpicklingError, EOFError):
+        raise BortError("the weights are damaged, or their .bin file holds more than weights", file=source) from None
+    except Exception as error:  # the library, safetensors and the configuration have a class for each kind of damage
+        if "ignore_mismatched_sizes" in str(error):
+            rule = "the weights do not have the shapes that config.json gives"
+        else:
+            first = (str(error).strip() or type(error).__name__).splitlines()[:2]
+            rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
+        raise BortError(rule, file=source) from None
+    _check_encoder(loaded, report, source)
+    return loaded  # type: ignore[no-any-return]
+
+
+def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:
+    """Refuse an encoder that the library has filled up with random numbers."""
+    prefix = "" if loaded.base_model is loaded else f"{loaded.base_model_prefix}."
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    lost = sorted(name for name in absent if name.startswith(prefix) and "pooler" not in name)
+    if lost:
+        rule = f"the weights of the encoder that config.json describes must all be there; {len(lost)} are not"
+        raise BortError(rule, file=source, value=lost[0])
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path, **config: Any) -> None:
@@ -101,6 +124,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> No
 
 
 def _write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        # What the last call padded and cut to is no part of the tokenizer, and would go into its file.
+        backend.no_padding()
+        backend.no_truncation()
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text("utf-8"))
@@ -112,10 +139,13 @@ def _write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def _move_up(source: Path, target: Path) -> None:
+    """Without `config.json` a folder is no model: it goes first and comes last, so that no mixture passes for one."""
+    (target / "config.json").unlink(missing_ok=True)
     files = sorted(source.iterdir(), key=lambda file: file.name == "config.json")
     for file in files:
         file.replace(target / file.name)
     source.rmdir()
+    sync_folder(target)
 
 
 @contextlib.contextmanager

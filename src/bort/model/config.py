@@ -87,11 +87,13 @@ def _from_file(path: Path) -> Preset:
         raise BortError(f"is neither a preset ({names}) nor a file", value=str(path))
     try:
         fields = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
+    except (ValueError, RecursionError) as error:
         raise BortError(f"must be JSON: {error}", file=path) from None
     if not isinstance(fields, dict):
         raise BortError("must hold one JSON object", file=path)
-    return Preset(
+    preset = Preset(
         depth=_field(fields, path, "depth", "num_hidden_layers"),
         heads=_field(fields, path, "heads", "num_attention_heads"),
         hidden=_field(fields, path, "hidden", "hidden_size"),
@@ -99,18 +101,25 @@ def _from_file(path: Path) -> Preset:
         vocab_size=_field(fields, path, "vocab_size", "vocab_size", 50_265),
         positions=_field(fields, path, "positions", "max_position_embeddings", 512),
     )
+    if preset.hidden % preset.heads:
+        column = _key(fields, "hidden", "hidden_size")
+        raise BortError(f"must be divisible by the {preset.heads} heads", file=path, column=column, value=preset.hidden)
+    return preset
 
 
 def _field(fields: dict[str, object], path: Path, ours: str, theirs: str, default: int | None = None) -> int:
-    value = fields.get(ours, fields.get(theirs, default))
+    key = _key(fields, ours, theirs)
+    value = fields.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BortError("must be a whole number above 0", file=path, column=ours, value=value)
+        raise BortError("must be a whole number above 0", file=path, column=key, value=value)
     return value
 
 
+def _key(fields: dict[str, object], ours: str, theirs: str) -> str:
+    return theirs if ours not in fields and theirs in fields else ours
+
+
 def _config(preset: Preset, vocab_size: int, pad_token_id: int) -> BertConfig:
-    if preset.hidden % preset.heads:
-        raise BortError(f"hidden size must be divisible by the {preset.heads} heads", value=preset.hidden)
     from transformers import BertConfig
 
     return BertConfig(

@@ -60,11 +60,11 @@ class BortForMaskedLM(BertForMaskedLM):
             hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions)  # (positions, H)
         logits = self.cls(hidden)
         loss = None
-        if labels is not None:
+        if labels is not None and positions is not None:
             targets = labels.reshape(-1).index_select(0, positions)
-            # A batch without a masked position has no loss to average; its sum is a true zero with a gradient.
-            reduction = "mean" if len(targets) else "sum"
-            loss = nn.functional.cross_entropy(logits.float(), targets, reduction=reduction)
+            total = nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+            # Without a masked position there is no mean; the sum is a true zero with a gradient.
+            loss = total / (targets != IGNORED).sum().clamp(min=1)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )

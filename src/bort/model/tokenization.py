@@ -63,7 +63,8 @@ def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
     """Build the byte-level BPE of RoBERTa's two files.
 
     Raises:
-        BortError: Broken JSON, a merge that is not a pair, or a special token that is missing.
+        BortError: Broken JSON, ids with gaps, a merge that is not a pair of known symbols, or a special token that is
+            missing.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -71,21 +72,39 @@ def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
         entries = json.loads(vocab.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BortError(f"must be JSON that maps tokens to ids: {error}", file=vocab) from None
+    if not isinstance(entries, dict) or not all(type(number) is int for number in entries.values()):
+        raise BortError("must be JSON that maps tokens to ids", file=vocab)
+    if sorted(entries.values()) != list(range(len(entries))):
+        raise BortError(f"the ids must be 0 to {len(entries) - 1}, each once", file=vocab)
     for token in SPECIAL_TOKENS:
         if token not in entries:
             raise BortError("the vocabulary lacks this special token", file=vocab, value=token)
     pairs: list[tuple[str, str]] = []
-    for number, line in enumerate(merges.read_text("utf-8").split("\n"), start=1):
+    for number, line in enumerate(_merge_lines(merges), start=1):
         if not line or (number == 1 and line.startswith("#version")):
             continue
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
             raise BortError("a merge must be two symbols with a space between", file=merges, line=number, value=line)
+        for symbol in (left, right, left + right):
+            if symbol not in entries:
+                rule = f"a merge's symbols and their sum must be in {vocab.name}, which lacks {symbol!r}"
+                raise BortError(rule, file=merges, line=number, value=line)
         pairs.append((left, right))
     tokenizer = Tokenizer(models.BPE(vocab=entries, merges=pairs, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def _merge_lines(merges: Path) -> list[str]:
+    try:
+        return merges.read_text("utf-8").split("\n")
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=merges) from None
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise BortError("must be UTF-8", file=merges, line=number) from None
 
 
 def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerFast:

@@ -48,11 +48,13 @@ def _class_chunks(truth: Ints, guess: Ints, num_labels: int, seed: int, resample
         occurring = truths + guesses
         f1 = _ratio(2 * hits, occurring)
         right = hits.sum(axis=1)
-        spread = np.sqrt(rows**2 - np.square(truths).sum(axis=1)) * np.sqrt(rows**2 - np.square(guesses).sum(axis=1))
+        truths_spread, guesses_spread = (rows**2 - np.square(each).sum(axis=1) for each in (truths, guesses))
+        spread = np.sqrt(truths_spread.astype(np.float64) * guesses_spread)
+        agreement = right * rows - (truths * guesses).sum(axis=1)
         samples = {
             "accuracy": right / rows,
             "f1": f1.sum(axis=1) / (occurring > 0).sum(axis=1),
-            "matthews": np.clip(_ratio(right * rows - (truths * guesses).sum(axis=1), spread), -1.0, 1.0),
+            "matthews": np.clip(_ratio(agreement, spread), -1.0, 1.0),
         }
         yield samples | ({"f1_positive": f1[:, 1]} if num_labels == 2 else {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bort.report import Report, lines_chart
+from bort.report import Report, confusion_chart, lines_chart
 from bort.runs import Run, environment
 
 
@@ -42,8 +42,78 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
             ["before training", metrics[f"{start}_loss"], f"{100 * metrics[f'{start}_accuracy']:.1f} %"],
         ],
     )
+    _made_with(report)
+    report.write(run.path / "report.html")
+
+
+def finetune_report(
+    run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]], matrix: list[list[int]] | None
+) -> None:
+    """Write `report.html` of a fine-tuning run.
+
+    Args:
+        run: Its folder.
+        metrics: What `metrics.json` says.
+        trials: One journal event a point of the grid.
+        matrix: Rows of true, columns of predicted classes; None for a regression.
+    """
+    part = "test" if "test" in metrics else "dev"
+    metric = metrics["metric"]
+    report = Report(f"Fine-tuning: {run.path.name}", f"Best of {len(trials)} by development {metric}.")
+    tiles = []
+    for name in ("test", "dev"):
+        if name in metrics:
+            low, high = metrics[f"{name}_confidence"][metric]
+            caption = f"{'test' if name == 'test' else 'development'} {metric} (95 %: {low:.3f} to {high:.3f})"
+            tiles.append((f"{metrics[name][metric]:.3f}", caption))
+    rows = metrics["rows"]
+    report.tiles([*tiles, (f"{rows['train']:,}", "training examples")])
+    if "test" not in metrics:
+        text = "No test data were given. The development data chose the model, so their score is optimistic."
+        report.paragraph(text, warning=True)
+    report.heading(f"All scores ({'test' if part == 'test' else 'development'} data)")
+    intervals = metrics[f"{part}_confidence"]
+    report.table(
+        ["metric", "value", "95 % from", "to"],
+        [[name, value, *intervals[name]] for name, value in metrics[part].items()],
+    )
+    if matrix is not None:
+        report.heading("Which label was taken for which")
+        labels = [str(name) for name in metrics["labels"]]
+        if len(labels) <= 30:
+            report.chart(confusion_chart(matrix, labels))
+        report.table(["label", "examples", "recall", "precision"], _by_class(matrix, labels))
+    report.heading("The grid")
+    best = max(trials, key=lambda event: event["score"])
+    curve = best["evaluations"]
+    report.chart(
+        lines_chart(
+            f"Development {metric} of the best combination",
+            {best["theta"]: ([e["step"] for e in curve], [e[metric] for e in curve])},
+            "optimiser steps",
+            metric,
+        )
+    )
+    report.table(
+        ["combination", f"development {metric}", "best step", "steps"],
+        [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
+    )
+    _made_with(report)
+    report.write(run.path / "report.html")
+
+
+def _by_class(matrix: list[list[int]], labels: list[str]) -> list[list[Any]]:
+    rows = []
+    for index, name in enumerate(labels):
+        true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
+        recall = f"{right / true:.3f}" if true else "none in the data"
+        rows.append([name, true, recall, f"{right / predicted:.3f}" if predicted else "never predicted"])
+    return rows
+
+
+def _made_with(report: Report) -> None:
     report.heading("Made with")
     made = environment()
     report.code(" ".join(made["command"]))
-    report.table(["what", "which"], [[name, version] for name, version in made["packages"].items()])
-    report.write(run.path / "report.html")
+    machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
+    report.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])

@@ -1,0 +1,199 @@
+"""Test accuracy with 100 to 300 labels: plain fine-tuning of a model against random weights, TF-IDF and the majority.
+
+    python -m benchmarks.quality.scarce --data ../shared/data/scarce
+
+Each task is a folder with train, dev and test.jsonl. Learning rates, stopping points and C are chosen on dev; test is
+scored once. Finished fits are kept in results/scarce.jsonl, so that an interrupted benchmark goes on; a fit is known by
+its data, its model's weights, its seed and its settings, but not by this package's code: after a change use --fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import parser, publish, table
+from bort.files import write_aside
+
+TASKS = ("sst2", "trec", "banking12", "mrpc", "rte")
+RANDOM = "random"
+Record = dict[str, Any]
+
+
+class Cache:
+    """The fits that are done, one JSON object a line."""
+
+    def __init__(self, path: Path, *, fresh: bool) -> None:
+        self.path = path
+        lines = path.read_text("utf-8").splitlines() if path.is_file() and not fresh else []
+        self.records: list[Record] = [json.loads(line) for line in lines]
+
+    def get(self, key: Record) -> Record | None:
+        return next((record for record in self.records if record["key"] == key), None)
+
+    def add(self, record: Record) -> None:
+        """Keep a fit; the file is whole at every moment."""
+        self.records.append(record)
+        with write_aside(self.path) as file:
+            file.writelines(json.dumps(known, ensure_ascii=False) + "\n" for known in self.records)
+
+
+def sha256(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def save_random(shape: str, folder: Path) -> None:
+    """Make a model of the configuration and tokenizer of `shape` with the random weights of seed 0."""
+    import torch
+    from transformers import AutoConfig
+
+    from bort import BortForMaskedLM, load_tokenizer
+    from bort.model.checkpoints import locate, save
+
+    source = locate(shape)
+    torch.manual_seed(0)
+    save(BortForMaskedLM(AutoConfig.from_pretrained(source)), load_tokenizer(source), folder)
+
+
+def parts_of(task: Path) -> dict[str, Path]:
+    return {part: task / f"{part}.jsonl" for part in ("train", "dev", "test")}
+
+
+def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
+    """Fine-tune once, in a folder that is thrown away."""
+    import bort
+
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        settings = bort.FinetuneArguments(
+            **{part: str(file) for part, file in parts_of(task).items()},
+            model=str(model),
+            out=str(Path(scratch) / "run"),
+            method="plain",
+            learning_rates=arguments.learning_rates,
+            seeds=[key["seed"]],
+            max_epochs=arguments.max_epochs,
+            patience=arguments.patience,
+        )
+        started = time.perf_counter()
+        metrics = bort.finetune(settings)
+    return {
+        "key": key,
+        "dev": metrics["dev"]["accuracy"],
+        "test": metrics["test"]["accuracy"],
+        "best_theta": metrics["best_theta"],
+        "precision": metrics["precision"],
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def fits_of(name: str, folder: Path, cache: Cache, arguments: argparse.Namespace) -> dict[str, list[Record]]:
+    """The fits of one model by task, from the cache or made now."""
+    fits: dict[str, list[Record]] = {}
+    fingerprint = sha256(folder / "model.safetensors")
+    for task in arguments.tasks:
+        for seed in arguments.seeds:
+            key = {
+                "task": task,
+                "model": name,
+                "fingerprint": fingerprint,
+                "data": sha256(*parts_of(arguments.data / task).values()),
+                "seed": seed,
+                "learning_rates": arguments.learning_rates,
+                "max_epochs": arguments.max_epochs,
+                "patience": arguments.patience,
+            }
+            record = cache.get(key)
+            if record is None:
+                record = fit(folder, arguments.data / task, key, arguments)
+                cache.add(record)
+            fits.setdefault(task, []).append(record)
+            print(f"{name} {task} seed {seed}: dev {100 * record['dev']:.1f} %, {record['seconds']:.0f} s", flush=True)
+    return fits
+
+
+def percent(values: list[float]) -> str:
+    """Mean, with the sample's standard deviation where there is more than one value."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def row(label: str, tests: dict[str, list[float]], seconds: list[float]) -> list[str]:
+    """A line of the table; the spread of the mean over tasks is over the seeds' means."""
+    means = [statistics.mean(of_seed) for of_seed in zip(*tests.values(), strict=True)]
+    duration = f"{statistics.median(seconds):.0f}" if seconds else ""
+    return [label, *map(percent, tests.values()), percent(means), duration]
+
+
+def baselines(arguments: argparse.Namespace) -> dict[str, dict[str, Record]]:
+    """Development and test accuracy of the methods without a network, by method and task."""
+    from benchmarks.quality.baselines import majority, tfidf
+    from bort.data.examples import read_examples
+
+    figures: dict[str, dict[str, Record]] = {"majority": {}, "tfidf": {}}
+    for task in arguments.tasks:
+        train, dev, test = (read_examples(file) for file in parts_of(arguments.data / task).values())
+        figures["majority"][task] = majority(train, dev, test)
+        figures["tfidf"][task] = tfidf(train, dev, test)
+    return figures
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"), help="folder with one folder a task")
+    made.add_argument("--tasks", nargs="+", default=list(TASKS))
+    made.add_argument("--models", nargs="+", default=[RANDOM, "bort-nano"], help=f"folders, bort-nano, or {RANDOM}")
+    made.add_argument("--shape", default="bort-nano", help=f"whose configuration and tokenizer {RANDOM} takes")
+    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    made.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3, 3e-4])
+    made.add_argument("--max_epochs", type=int, default=30)
+    made.add_argument("--patience", type=int, default=8)
+    made.add_argument("--fresh", action="store_true", help="forget the finished fits")
+    arguments = made.parse_args()
+
+    from bort.model.checkpoints import locate
+
+    named = {RANDOM: "random weights of the same shape", "majority": "majority answer"}
+    named["tfidf"] = "TF-IDF + logistic regression"
+    simple = baselines(arguments)
+    rows = [
+        row(named[method], {task: [found["test"]] for task, found in tasks.items()}, [])
+        for method, tasks in simple.items()
+    ]
+    cache = Cache(arguments.out / "results" / "scarce.jsonl", fresh=arguments.fresh)
+    figures: dict[str, Any] = dict(simple)
+    for model in arguments.models:
+        with tempfile.TemporaryDirectory() as scratch:
+            if model == RANDOM:
+                save_random(arguments.shape, Path(scratch))
+            name = Path(model).name
+            fits = fits_of(name, Path(scratch if model == RANDOM else locate(model)), cache, arguments)
+        figures[name] = fits
+        tests = {task: [record["test"] for record in records] for task, records in fits.items()}
+        seconds = [record["seconds"] for records in fits.values() for record in records]
+        rows.append(row(f"{named.get(name, f'`{name}`')}, fine-tuned", tests, seconds))
+
+    rates = ", ".join(f"{rate:g}" for rate in arguments.learning_rates)
+    about = f"""
+        Test accuracy in % after training on 100 to 300 labels; mean ± standard deviation over {len(arguments.seeds)}
+        seeds (of the head's weights, the dropout and the order of the data). Fine-tuning is `bort finetune --method
+        plain`: learning rates {rates}, at most {arguments.max_epochs} epochs, patience {arguments.patience}; rate and
+        stopping point are chosen on the development data, and so is C of the logistic regression (1, 10 or 100).
+        Random weights are one draw. The last column is the median wall time of a whole run.
+    """
+    shown = table(["method", *arguments.tasks, "mean", "s a run"], rows)
+    publish("scarce", "Few labels", about=about, shown=shown, figures=figures, out=arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`bort predict`: labels for a file or standard input."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class PredictArguments:
+    """Arguments of `bort predict`."""
+
+    model: str
+    """a fine-tuned model: a folder or a hub name"""
+    input: str = "-"
+    """file (.csv, .tsv, .jsonl, .txt with one text a line, .parquet), hub data set (owner/name:split), or - for standard
+    input"""
+    output: str = "-"
+    """file (.csv, .tsv or .jsonl), or - for standard output"""
+    input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"
+    """format of the input; auto goes by the extension, and takes standard input for plain text, one a line"""
+    output_format: Literal["auto", "csv", "tsv", "jsonl"] = "auto"
+    """format of the output; auto goes by the extension, and writes JSON lines to standard output"""
+    text: str = "text"
+    """name of the column with the text"""
+    text_b: str = "text_b"
+    """name of the column with the second text of a pair"""
+    window: int = 1024
+    """rows held in memory at a time; a smaller number answers a slow stream sooner"""
+
+
+def predict(arguments: PredictArguments) -> int:
+    """Label texts, keeping their order and columns; returns the number of rows.
+
+    Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` a label. A file is
+    written whole or not at all; input of any length is read in bounded memory.
+    """
+    from itertools import tee
+
+    from bort.data.examples import Columns, stream_rows
+    from bort.errors import BortError
+    from bort.progress import bar, console
+    from bort.runtime.predictor import Predictor
+    from bort.runtime.rows import output_format, row_writer
+
+    if arguments.window < 1:
+        raise BortError("must be at least 1", column="window", value=arguments.window)
+    kind = output_format(arguments.output, arguments.output_format)
+    predictor = Predictor(arguments.model)
+    columns = Columns(arguments.text, arguments.text_b)
+    source = sys.stdin.buffer if arguments.input == "-" else arguments.input
+    form = arguments.input_format
+    if form == "auto":
+        form = "txt" if arguments.input == "-" else None  # type: ignore[assignment]
+    rows, examples = tee(stream_rows(source, columns, format=form))  # type: ignore[arg-type]
+    count = 0
+    with row_writer(arguments.output, kind) as write, bar("predicting") as shown:
+        answers = predictor.stream((example for _, example in examples), window=arguments.window)
+        for (row, _), answer in zip(rows, answers, strict=True):
+            added: dict[str, object] = {"prediction": answer.label}
+            if answer.probabilities:
+                added["probability"] = round(max(answer.probabilities.values()), 6)
+                added |= {f"p({name})": round(p, 6) for name, p in answer.probabilities.items()}
+            write({**row, **added})
+            count += 1
+            if count % 256 == 0:
+                shown.update(count, f"{count:,} rows")
+    if predictor.cut:
+        console().print(f"{predictor.cut} texts are longer than {predictor.max_length} tokens and were cut")
+    return count

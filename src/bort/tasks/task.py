@@ -1,0 +1,74 @@
+"""What is asked of a model: classes or a number, in which words, judged by what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.examples import Example, Kind, encode_labels, encode_values, infer_kind, label_names
+from bort.tasks.metrics import Score, classification_scores, primary_metric, regression_scores
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification or a regression over texts or pairs of texts.
+
+    Args:
+        kind: Which of the two.
+        names: Names of the classes, in the order of the model's outputs; empty for a regression.
+        metric: The score that decides between models.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    metric: str
+
+    @classmethod
+    def of(
+        cls, examples: Sequence[Example], *, kind: Literal["auto"] | Kind = "auto", metric: str = "auto"
+    ) -> Task:
+        """Read the task off labelled examples.
+
+        Raises:
+            BortError: Fewer than two classes, labels that are not numbers where a regression is asked for, or a
+                metric of the other kind.
+        """
+        decided: Kind = infer_kind(examples) if kind == "auto" else kind
+        names = tuple(label_names(examples)) if decided == "classification" else ()
+        if decided == "regression":
+            encode_values(examples)
+        return cls(decided, names, primary_metric(decided, None if metric == "auto" else metric))
+
+    @property
+    def outputs(self) -> int:
+        """Width of the model's logits."""
+        return len(self.names) or 1
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Class indices, or values. *Shape:* (examples,).
+
+        Raises:
+            BortError: An unknown or missing label, with its file and line.
+        """
+        if self.kind == "classification":
+            return np.asarray(encode_labels(examples, self.names), dtype=np.int64)
+        return np.asarray(encode_values(examples), dtype=np.float32)
+
+    def decide(self, logits: NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
+        """The class of the largest logit, or the value. *Shape:* (examples, outputs) -> (examples,)."""
+        if self.kind == "classification":
+            return np.asarray(logits.argmax(-1), dtype=np.int64)
+        return logits[:, 0]
+
+    def score(
+        self, logits: NDArray[np.float32], targets: NDArray[np.int64] | NDArray[np.float32], *, resamples: int = 1000
+    ) -> dict[str, Score]:
+        """All metrics of the kind, with bootstrap confidence intervals."""
+        decided = self.decide(logits).tolist()
+        if self.kind == "classification":
+            return classification_scores(targets.tolist(), decided, num_labels=self.outputs, resamples=resamples)
+        return regression_scores(targets.tolist(), decided, resamples=resamples)
