@@ -12,14 +12,26 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
 import pytest
+from hypothesis import settings
 
 from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
 
+# How long an example takes depends on what else the machine does.
+settings.register_profile("bort", deadline=None)
+settings.load_profile("bort")
+
 _SHARED = Path(__file__).parents[1].parent / "shared"
 _WHO = ("The old baker", "A quiet student", "My sister", "The grey cat", "Nobody here", "Dr. Müller", "The committee")
 _DOES = ("walked to", "wrote about", "never liked", "is painting", "sold", "dreamt of", "counted")
-_WHAT = ("the harbour", "seven green apples", "a broken clock", "café tables", "her neighbour's garden", "x = 3 * (y - 1)")
+_WHAT = (
+    "the harbour",
+    "seven green apples",
+    "a broken clock",
+    "café tables",
+    "her neighbour's garden",
+    "x = 3 * (y - 1)",
+)
 
 
 @pytest.fixture(scope="session")

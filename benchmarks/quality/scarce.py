@@ -137,8 +137,8 @@ def row(label: str, tests: dict[str, list[float]], seconds: list[float]) -> list
 
 def baselines(arguments: argparse.Namespace) -> dict[str, dict[str, Record]]:
     """Development and test accuracy of the methods without a network, by method and task."""
-    from benchmarks.quality.baselines import majority, tfidf
     from bort.data.examples import read_examples
+    from bort.tasks.baselines import majority, tfidf
 
     figures: dict[str, dict[str, Record]] = {"majority": {}, "tfidf": {}}
     for task in arguments.tasks:

@@ -36,7 +36,7 @@ _PUBLIC = {
     "load_tokenizer": ("bort.model.tokenization", "load_tokenizer"),
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,14 +53,15 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); point the stream elsewhere so that closing it is quiet.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
 
 
 def usage() -> str:
     """The help of `bort` itself; it loads nothing heavy."""
     rows = "\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())
-    return f"usage: bort COMMAND [arguments]\n\nSmall, fast text classifiers from few labels.\n\n{rows}\n{_EPILOG}".rstrip()
+    about = "Small, fast text classifiers from few labels."
+    return f"usage: bort COMMAND [arguments]\n\n{about}\n\n{rows}\n{_EPILOG}".rstrip()
 
 
 def command(name: str) -> tuple[Callable[[Any], Any], type, tuple[str, ...]]:

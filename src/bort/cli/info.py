@@ -23,8 +23,9 @@ def info(arguments: InfoArguments) -> dict[str, Any]:
     from bort.model.config import BERT_LARGE_ENCODER, PRESETS, architecture, count_parameters
 
     preset = PRESETS.get(arguments.model)
+    labels: list[str] = []
     if preset is not None:
-        config, labels = architecture(arguments.model), []
+        config = architecture(arguments.model)
     else:
         config, labels = _saved(arguments.model)
     size = count_parameters(config)

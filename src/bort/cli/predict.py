@@ -14,8 +14,8 @@ class PredictArguments:
     model: str
     """a fine-tuned model: a folder or a hub name"""
     input: str = "-"
-    """file (.csv, .tsv, .jsonl, .txt with one text a line, .parquet), hub data set (owner/name:split), or - for standard
-    input"""
+    """file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), hub data set (owner/name:split), or - for
+    standard input"""
     output: str = "-"
     """file (.csv, .tsv or .jsonl), or - for standard output"""
     input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"

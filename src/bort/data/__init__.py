@@ -1,0 +1,1 @@
+"""Text and tables in: readers, batches, corpora, masking."""

@@ -51,6 +51,12 @@ def locate(model: str | Path) -> str:
     return name
 
 
+def example_data(name: str) -> Path:
+    """Folder of an embedded data set: inside an installed package, or `examples/` of a source checkout."""
+    packaged = ASSETS / "examples" / name
+    return packaged if packaged.is_dir() else ASSETS.parents[2] / "examples" / name
+
+
 def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     """Load weights with a class of ours or of `transformers`; computes in fp32 whatever the file's precision.
 
@@ -80,7 +86,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
     _check_encoder(loaded, report, source)
-    return loaded  # type: ignore[no-any-return]
+    return loaded
 
 
 def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:

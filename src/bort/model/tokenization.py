@@ -51,7 +51,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
     if "<s>" in tokenizer.get_vocab() and tokenizer.sep_token == "</s>":
         return wrap(tokenizer.backend_tokenizer, max_length=_positions(tokenizer))
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def _positions(tokenizer: PreTrainedTokenizerFast) -> int:

@@ -1,0 +1,1 @@
+"""Out of the door: the predictor and what it writes."""

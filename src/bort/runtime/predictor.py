@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from bort.data.examples import Example
 from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
-from bort.tasks.task import Task
 from bort.training.classifiers import load_classifier, predict_logits
 from bort.training.devices import best_device
 from bort.training.encoding import encode

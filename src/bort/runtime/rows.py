@@ -72,7 +72,10 @@ def _table(file: IO[str], kind: OutputFormat) -> Callable[[Row], None]:
             writer = csv.DictWriter(file, fieldnames=list(row), **settings)
             writer.writeheader()
         if kind == "tsv":
-            row = {name: " ".join(str(cell).split("\t")).replace("\n", " ").replace("\r", " ") for name, cell in row.items()}
+            row = {
+                name: " ".join(str(cell).split("\t")).replace("\n", " ").replace("\r", " ")
+                for name, cell in row.items()
+            }
         writer.writerow(row)
 
     return write

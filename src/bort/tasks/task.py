@@ -28,9 +28,7 @@ class Task:
     metric: str
 
     @classmethod
-    def of(
-        cls, examples: Sequence[Example], *, kind: Literal["auto"] | Kind = "auto", metric: str = "auto"
-    ) -> Task:
+    def of(cls, examples: Sequence[Example], *, kind: Literal["auto"] | Kind = "auto", metric: str = "auto") -> Task:
         """Read the task off labelled examples.
 
         Raises:

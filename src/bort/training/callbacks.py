@@ -29,7 +29,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-class RunCallback(TrainerCallback):  # type: ignore[misc]
+class RunCallback(TrainerCallback):
     """Keeps the clock, shows progress, logs JSON lines, and asks for a checkpoint every so many seconds.
 
     Args:

@@ -54,7 +54,7 @@ def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
 
 
 def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """Write a folder that `AutoModelForSequenceClassification` opens; the tokenizer keeps the length it was fitted at."""
+    """Write a folder that `AutoModelForSequenceClassification` opens; the tokenizer keeps the fitted length."""
     tokenizer.model_max_length = max_length
     save(model, tokenizer, folder)
 

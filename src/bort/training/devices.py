@@ -22,7 +22,7 @@ def use_bf16(precision: Precision) -> bool:
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         if precision == "bf16" and not has:
             raise BortError("this GPU does not compute in bf16", column="precision", value=precision)
-        return has
+        return bool(has)
     if precision == "bf16":
         return True
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -112,7 +112,7 @@ def _read(arguments: FinetuneArguments) -> Splits:
 
 
 def split_off(examples: list[Example], task: Task, share: float) -> tuple[list[Example], list[Example]]:
-    """Split a share off at random but always the same, class by class, keeping at least one example a class on each side.
+    """Split a share off at random but always the same, class by class, with one example a class on each side at least.
 
     Raises:
         BortError: A class with one example only.
@@ -280,9 +280,11 @@ def _scaled(targets: Any, mean: float, spread: float) -> Any:
 def _unscale(model: Any, mean: float, spread: float) -> None:
     """Let the head answer in the unit of the labels."""
     head = getattr(model, "classifier", None)
-    layer = head if isinstance(head, torch.nn.Linear) else [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    layer = (
+        head
+        if isinstance(head, torch.nn.Linear)
+        else [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    )
     with torch.no_grad():
         layer.weight.mul_(spread)
         layer.bias.mul_(spread).add_(mean)
-
-

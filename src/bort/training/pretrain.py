@@ -60,7 +60,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     if arguments.init is None:
         model = BortForMaskedLM(config)
     else:
-        model = load(BortForMaskedLM, arguments.init)  # type: ignore[assignment]
+        model = load(BortForMaskedLM, arguments.init)
     _set_dropout(model, arguments.dropout)
     return _Pretraining(arguments, run, corpus, tokenizer, model).train()
 
@@ -120,9 +120,7 @@ def _corpus(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, ru
         def progress(done: int, tokens: int) -> None:
             shown.update(done, f"{tokens / 1e6:.1f} M tokens")
 
-        corpus = build_corpus(
-            arguments.corpus, tokenizer, folder, valid_share=arguments.valid_share, progress=progress
-        )
+        corpus = build_corpus(arguments.corpus, tokenizer, folder, valid_share=arguments.valid_share, progress=progress)
     run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
     return corpus
 
@@ -299,7 +297,7 @@ class _PretrainCallback(RunCallback):
             self.note = f"{self.note} (validation {score.loss:.3f}, {100 * score.accuracy:.1f} % right)"
 
 
-class _PretrainTrainer(Trainer):  # type: ignore[misc]
+class _PretrainTrainer(Trainer):
     """The library's trainer with this product's loss, order of data, and schedule."""
 
     def __init__(
@@ -322,8 +320,8 @@ class _PretrainTrainer(Trainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """By the clock, which counts steps, time, or both."""
-        if self.lr_scheduler is None:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+        if getattr(self, "lr_scheduler", None) is None:
+            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
                 lambda step: warmup_then_linear(self.clock.progress(step), self.settings.warmup),
             )

@@ -160,7 +160,7 @@ def run_trial(
     return TrialResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Evaluates, remembers the best weights, stops early, and asks for checkpoints."""
 
     def __init__(
@@ -246,7 +246,7 @@ class _Batches:
         return iter(shuffled_length_batches(self.lengths, rows=self.rows, seed=self.seed, epoch=self.epoch))
 
 
-class _TrialTrainer(Trainer):  # type: ignore[misc]
+class _TrialTrainer(Trainer):
     """The library's trainer with length-sorted batches, class weights, and a warm-up that is a share."""
 
     def __init__(
@@ -260,7 +260,7 @@ class _TrialTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> Any:
         """Batches of examples that are about as long as each other."""
         sampler = _Batches(self.data.encoded.lengths, self.theta.batch_size, self.theta.seed)
-        loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._collate)  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._collate)
         return self.accelerator.prepare(loader)
 
     def _collate(self, indices: list[int]) -> dict[str, Tensor]:
@@ -268,8 +268,8 @@ class _TrialTrainer(Trainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Linear up over the warm-up's share of the steps, then linear to 0."""
-        if self.lr_scheduler is None:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+        if getattr(self, "lr_scheduler", None) is None:
+            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
                 # The step about to be taken, so that the first one moves.
                 lambda step: warmup_then_linear(min(1.0, (step + 1) / (num_training_steps + 1)), self.theta.warmup),

@@ -1,15 +1,16 @@
-"""What a model of few labels is measured against: the majority answer, and TF-IDF with logistic regression."""
+"""What a model of few labels is measured against: the majority answer, and TF-IDF with logistic regression.
+
+scikit-learn is loaded inside the functions, as everywhere in the package.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from bort.data.examples import Example
 
@@ -30,6 +31,9 @@ def majority(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Ex
 
 def tfidf(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
     """Accuracy of logistic regression on TF-IDF of words and word pairs; C is chosen on `dev`, the least on a tie."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     vectorizer.fit([text for example in train for text in (example.text, example.text_b) if text is not None])
     features = {name: _features(vectorizer, rows) for name, rows in (("train", train), ("dev", dev), ("test", test))}
@@ -42,9 +46,11 @@ def tfidf(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Examp
     return best
 
 
-def _features(vectorizer: TfidfVectorizer, examples: Sequence[Example]) -> csr_matrix:
-    """a, and for pairs a, b, |a - b|, a * b side by side. *Shape:* (examples, features)."""
-    a: csr_matrix = vectorizer.transform([example.text for example in examples])
+def _features(vectorizer: Any, examples: Sequence[Example]) -> Any:
+    """a, and for pairs a, b, |a - b|, a * b side by side, sparse. *Shape:* (examples, features)."""
+    from scipy.sparse import csr_matrix, hstack
+
+    a = vectorizer.transform([example.text for example in examples])
     if examples[0].text_b is None:
         return a
     b = vectorizer.transform([example.text_b or "" for example in examples])

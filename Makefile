@@ -1,0 +1,41 @@
+# Two commands on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test lint type bench docs clean
+
+setup: $(READY)
+
+# torch comes first, pinned: left to the resolver, its newest build brings gigabytes of CUDA along.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	HF_HUB_OFFLINE=1 $(BIN)/bort demo
+
+test: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.speed.startup
+	$(BIN)/python -m benchmarks.speed.pretrain_step
+	$(BIN)/python -m benchmarks.speed.finetune_batches
+	$(BIN)/python -m benchmarks.quality.scarce
+
+docs: setup
+	$(BIN)/pdoc --output-directory site --docformat google bort '!bort.__main__'
+
+clean:
+	rm -rf $(VENV) site runs .mypy_cache .ruff_cache .hypothesis

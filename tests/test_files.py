@@ -1,0 +1,140 @@
+"""Whole files or none, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bort.errors import BortError
+from bort.files import folder_aside, new_folder, write_aside
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_write_aside(tmp_path, umask):
+    file = tmp_path / "new" / "folder" / "a.txt"
+    for content in ("één\n", "two\nlines\n"):
+        with write_aside(file) as out:
+            out.write(content)
+            out.flush()
+            assert not file.exists() or file.read_text("utf-8") != content
+        assert file.read_bytes() == content.encode()
+    with write_aside(file, "wb") as out:
+        out.write(b"\xff\r\n")
+    assert file.read_bytes() == b"\xff\r\n"
+    assert names(file.parent) == {"a.txt"}
+    assert mode(file) == 0o640
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_while_writing_a_file(tmp_path, existing, error):
+    file = tmp_path / "a.txt"
+    if existing:
+        file.write_text("old")
+
+    def fail() -> None:
+        with write_aside(file) as out:
+            out.write("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == ({"a.txt"} if existing else set())
+    assert not existing or file.read_text() == "old"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"), write_aside(tmp_path / "a.txt") as out:
+        out.write("new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == {"a.txt"}
+
+
+def test_folder_aside(tmp_path, umask):
+    folder = tmp_path / "above" / "result"
+    with folder_aside(folder) as aside:
+        assert aside.parent == folder.parent
+        assert not any(aside.iterdir())
+        (aside / "a.txt").write_text("first")
+        (aside / "deep").mkdir()
+        (aside / "deep" / "b.txt").touch(mode=0o600)
+        assert not folder.exists()
+    assert (folder / "a.txt").read_text() == "first"
+    assert [mode(path) for path in (folder, folder / "a.txt", folder / "deep" / "b.txt")] == [0o750, 0o640, 0o640]
+    with folder_aside(folder) as aside:
+        (aside / "c.txt").write_text("second")
+        assert names(folder) == {"a.txt", "deep"}
+    assert names(folder) == {"c.txt"}
+    assert names(folder.parent) == {"result"}
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_while_writing_a_folder(tmp_path, existing, error):
+    folder = tmp_path / "result"
+    if existing:
+        folder.mkdir()
+        (folder / "old.txt").write_text("old")
+
+    def fail() -> None:
+        with folder_aside(folder) as aside:
+            (aside / "new.txt").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == ({"result"} if existing else set())
+    assert not existing or names(folder) == {"old.txt"}
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch, failing):
+    folder = tmp_path / "result"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    move, moves = os.replace, []
+
+    def fail_once(source: Path, target: Path) -> None:
+        moves.append(target)
+        if len(moves) == failing:
+            raise OSError("cannot move")
+        move(source, target)
+
+    monkeypatch.setattr("os.replace", fail_once)
+    with pytest.raises(OSError, match="cannot move"), folder_aside(folder) as aside:
+        (aside / "new.txt").write_text("new")
+    assert names(tmp_path) == {"result"}
+    assert (folder / "old.txt").read_text() == "old"
+
+
+def test_new_folder(tmp_path):
+    for free in (tmp_path / "absent" / "deeper", tmp_path):
+        assert new_folder(free) == free
+    (tmp_path / "file").touch()
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(BortError) as caught:
+            new_folder(str(taken))
+        assert str(caught.value) == f"{taken}: already exists; name another --out, or remove it first"

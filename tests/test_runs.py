@@ -1,0 +1,167 @@
+"""A run's folder: its settings, its journal, and what resuming it allows."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bort.errors import BortError
+from bort.runs import Run, environment
+
+
+@dataclass
+class Arguments:
+    out: str = "runs/a"
+    resume: bool = False
+    learning_rate: float = 1e-5
+    texts: list[str] = field(default_factory=lambda: ["a.txt", "é: #1"])
+    teacher: str | None = None
+    shape: tuple[int, ...] = (1, 2)
+    max_minutes: float | None = None
+
+
+def journal(run: Run) -> list[dict]:
+    return [json.loads(line) for line in run.journal_path.read_text("utf-8").split("\n")[:-1]]
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "runs" / "a"
+
+
+def test_a_new_run(out):
+    run = Run(out, "pretrain", Arguments())
+    assert not run.resumed
+    assert {file.name for file in out.iterdir()} == {"config.yaml", "environment.json", "journal.jsonl"}
+    assert yaml.safe_load((out / "config.yaml").read_text("utf-8")) == {
+        "out": "runs/a",
+        "resume": False,
+        "learning_rate": 1e-5,
+        "texts": ["a.txt", "é: #1"],
+        "teacher": None,
+        "shape": [1, 2],
+        "max_minutes": None,
+    }
+    [started] = journal(run)
+    assert (started["event"], started["command"], started["pid"]) == ("started", "pretrain", os.getpid())
+    described = json.loads((out / "environment.json").read_text("utf-8"))
+    assert described == environment()
+    assert {"torch", "transformers", "numpy"} <= described["packages"].keys()
+    assert described["cores"] == os.cpu_count()
+
+
+def test_events(out):
+    run = Run(out, "pretrain", Arguments())
+    run.log("step", loss=np.float32(0.5), text="ü\u2028\n", count=np.int64(3))
+    run.log("other")
+    run.log("step", loss=0.25)
+    first, second = run.events("step")
+    assert (first["loss"], first["text"], first["count"]) == (0.5, "ü\u2028\n", 3)
+    assert second["loss"] == 0.25
+    assert first["time"] <= second["time"]
+    assert [event["event"] for event in journal(run)] == ["started", "step", "other", "step"]
+
+
+def test_json_files_are_whole_or_absent(out):
+    run = Run(out, "pretrain", Arguments())
+    run.write_json("metrics.json", {"accuracy": np.float64(0.5), "name": "é"})
+    before = (out / "metrics.json").read_bytes()
+    assert json.loads(before) == {"accuracy": 0.5, "name": "é"}
+    with pytest.raises((TypeError, ValueError)):
+        run.write_json("metrics.json", {"accuracy": 1, "no json": object()})
+    assert (out / "metrics.json").read_bytes() == before
+    assert len(list(out.iterdir())) == 4
+
+
+def test_an_earlier_run_is_not_overwritten(out):
+    Run(out, "pretrain", Arguments())
+    with pytest.raises(BortError, match="holds an earlier run; go on with --resume, or name another --out"):
+        Run(out, "pretrain", Arguments())
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_is_no_run(out, resume):
+    out.parent.mkdir(parents=True)
+    out.touch()
+    with pytest.raises(BortError, match="already exists; name another --out"):
+        Run(out, "pretrain", Arguments(), resume=resume)
+    with pytest.raises(BortError, match="cannot be made: Not a directory"):
+        Run(out / "below", "pretrain", Arguments(), resume=resume)
+
+
+def test_a_folder_with_something_else_is_not_taken(out):
+    out.mkdir(parents=True)
+    (out / "thesis.tex").touch()
+    with pytest.raises(BortError, match="already exists"):
+        Run(out, "pretrain", Arguments())
+
+
+def test_resuming(out):
+    Run(out, "pretrain", Arguments()).log("step", loss=1.0)
+    config = (out / "config.yaml").read_bytes()
+    run = Run(out, "pretrain", Arguments(out="elsewhere", resume=True), resume=True)
+    assert run.resumed
+    assert [event["event"] for event in journal(run)] == ["started", "step", "resumed"]
+    assert (out / "config.yaml").read_bytes() == config
+
+
+@pytest.mark.parametrize("prepare", [lambda out: None, lambda out: out.mkdir(parents=True)])
+def test_resuming_what_has_not_begun_begins(out, prepare):
+    prepare(out)
+    run = Run(out, "pretrain", Arguments(), resume=True)
+    assert not run.resumed
+    assert [event["event"] for event in journal(run)] == ["started"]
+    assert Run(out, "pretrain", Arguments(), resume=True).resumed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 1e-4), ("texts", ["a.txt"]), ("teacher", "big"), ("shape", (1, 3))]
+)
+def test_resuming_with_another_setting_is_refused_by_name(out, name, value):
+    earlier = Run(out, "pretrain", Arguments())
+    before = journal(earlier)
+    with pytest.raises(BortError) as caught:
+        Run(out, "pretrain", replace(Arguments(), **{name: value}), resume=True)
+    message = str(caught.value)
+    assert message.startswith(f"{out}/config.yaml: column {name!r}: value ")
+    assert "the run to resume was started with" in message
+    assert journal(earlier) == before
+
+
+def test_some_settings_may_change(out):
+    Run(out, "pretrain", Arguments(max_minutes=5))
+    changed = Arguments(max_minutes=10)
+    with pytest.raises(BortError, match="column 'max_minutes': value 10: the run to resume was started with 5"):
+        Run(out, "pretrain", changed, resume=True)
+    assert Run(out, "pretrain", changed, resume=True, may_change=("max_minutes",)).resumed
+
+
+@pytest.mark.parametrize("torn", ['{"event": "st', '{"event": "step", "loss": 1.0}', "\0\0\0", "é"])
+def test_a_torn_last_line_is_mended(out, torn):
+    run = Run(out, "pretrain", Arguments())
+    run.log("step", loss=1.0)
+    whole = run.journal_path.read_bytes()
+    run.journal_path.write_bytes(whole + torn.encode()[:-1])
+    resumed = Run(out, "pretrain", Arguments(), resume=True)
+    content = resumed.journal_path.read_bytes()
+    assert content.startswith(whole)
+    assert [event["event"] for event in journal(resumed)] == ["started", "step", "resumed"]
+    assert len(list(resumed.events("step"))) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "- a\n- b\n", "a: [", b"\xff"])
+def test_settings_that_cannot_be_read(out, content):
+    Run(out, "pretrain", Arguments())
+    file = out / "config.yaml"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BortError, match=r"config\.yaml: the settings of the run to resume cannot be read"):
+        Run(out, "pretrain", Arguments(), resume=True)
