@@ -102,6 +102,13 @@ def test_one_document_gives_its_end_to_validation(tiny_tokenizer, tmp_path, sent
     assert (corpus.starts("train").tolist(), corpus.starts("valid").tolist()) == ([0], [0])
 
 
+def test_a_cut_between_two_documents_begins_one(tiny_tokenizer, tmp_path):
+    texts = [["qqqq"], ["zzzz"], ["qz"]]
+    assert [len(ids_of(tiny_tokenizer, document)) for document in texts] == [6, 6, 4]
+    corpus = build_corpus([write(tmp_path, texts)], tiny_tokenizer, tmp_path / "c", valid_share=0.25)
+    assert (corpus.starts("train").tolist(), corpus.starts("valid").tolist()) == ([0, 6], [0])
+
+
 def test_documents_are_counted_through_all_sources(tiny_tokenizer, tmp_path, documents):
     parts = [write(tmp_path, documents[:5], "a.txt"), write(tmp_path, documents[5:12], "b.txt")]
     corpus = build_corpus(parts, tiny_tokenizer, tmp_path / "c", valid_share=0.25)

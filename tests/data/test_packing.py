@@ -70,6 +70,9 @@ def test_seeds_and_epochs_differ():
     later = {int(unmasked(base[index])[1]): index for index in range(count, 2 * count)}
     same = [np.array_equal(base[place[start]]["labels"], base[later[start]]["labels"]) for start in place]
     assert sum(same) < count / 2
+    # And its masks are drawn anew, not by the place in the epoch.
+    masks = [[base[start + place]["labels"] != IGNORED for place in range(count)] for start in (0, count)]
+    assert sum(map(np.array_equal, *masks)) < count / 2
 
 
 def test_rows_end():

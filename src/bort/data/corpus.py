@@ -261,14 +261,16 @@ def _hub_texts(source: str) -> Iterator[str]:
 
     try:
         rows = datasets.load_dataset(name, config or None, split=split, streaming=True)
-    except Exception as error:  # offline, unknown, gated: the library has a class for each
+        for number, row in enumerate(rows, start=1):
+            text = row.get("text")
+            if not isinstance(text, str):
+                raise BortError("a corpus needs a column of text", file=source, line=number, column="text", value=text)
+            yield text
+    except BortError:
+        raise
+    except Exception as error:  # offline, unknown, gated, cut off: the library has a class for each
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BortError(f"the data set cannot be loaded from the hub: {first}", file=source) from None
-    for number, row in enumerate(rows, start=1):
-        text = row.get("text")
-        if not isinstance(text, str):
-            raise BortError("a corpus needs a column of text", file=source, line=number, column="text", value=text)
-        yield text
+        raise BortError(f"the data set cannot be read from the hub: {first}", file=source) from None
 
 
 def _batches(items: Iterable[str | None]) -> Iterator[list[str | None]]:

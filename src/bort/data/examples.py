@@ -54,7 +54,7 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
     """Read all examples of a file or of a data set on the hub.
 
     Formats go by extension: .csv, .tsv (without quoting), .jsonl, .ndjson or .json (one object on each line), .txt (one
-    text on each line, unlabelled), each also under .gz, .xz or .zst; .parquet; and `owner/name:split` or
+    text on each line, unlabelled), each also under .gz, .bz2, .xz or .zst; .parquet; and `owner/name:split` or
     `owner/name@config:split` for the hub, whose class labels become their names. A blank second text counts as none.
     Labels lose the space around them; integers and truth values become strings ("1", "true").
 

@@ -38,7 +38,6 @@ class Preset:
     intermediate: int
     vocab_size: int = 50_265
     positions: int = 512
-    initializer_range: float = 0.02
     about: str = ""
     claims: tuple[Claim, ...] = ()
 
@@ -53,10 +52,7 @@ PRESETS: dict[str, Preset] = {
     "bort": Preset(4, 8, 1024, 768, about="the published architecture", claims=_BORT_CLAIMS),
     "bort-2-16-1024-512": Preset(2, 16, 1024, 512, about="the second shape of the released code"),
     "bort-768": Preset(4, 8, 768, 1024, about="the shape that fits the paper's published size"),
-    # Weights of spread 1/sqrt(H): with BERT's 0.02, a model this narrow starts as little more than its embeddings.
-    "nano": Preset(
-        4, 4, 256, 768, vocab_size=16_384, initializer_range=0.0625, about="the shape of the embedded bort-nano"
-    ),
+    "nano": Preset(4, 4, 256, 768, vocab_size=16_384, about="the shape of the embedded bort-nano"),
 }
 
 BERT_LARGE_ENCODER = 302_309_376
@@ -135,7 +131,6 @@ def _config(preset: Preset, vocab_size: int, pad_token_id: int) -> BertConfig:
         max_position_embeddings=preset.positions,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
-        initializer_range=preset.initializer_range,
         hidden_act="gelu",
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,

@@ -93,10 +93,10 @@ class Splits:
     def __init__(self, train: list[Example], dev: list[Example], test: list[Example] | None, task: Task) -> None:
         self.train, self.dev, self.test, self.task = train, dev, test, task
         for part in (dev, test or []):
-            task.targets(part)  # unknown labels are told of before anything is trained
             if part and (part[0].text_b is None) != (train[0].text_b is None):
                 rule = "must hold pairs where the training data do, and single texts where they do"
                 raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
+            task.targets(part)  # unknown labels are told of before anything is trained
 
 
 def _read(arguments: FinetuneArguments) -> Splits:

@@ -47,18 +47,25 @@ def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 
 
 
 def unigram_score(train: NDArray[np.unsignedinteger[Any]], rows: PackedRows, vocab_size: int) -> MlmScore:
-    """What a model knows that only counts words: frequencies of the training part, one added to each.
+    """What a model knows that only counts words in the training part.
 
     Args:
         train: Ids of the training part. *Shape:* (tokens,).
         rows: The rows to score on.
         vocab_size: Number of ids.
     """
-    counts = np.bincount(train, minlength=vocab_size)[:vocab_size] + 1
-    log_p = np.log(counts / counts.sum())
+    frequencies = unigram_frequencies(train, vocab_size)
+    log_p = np.log(frequencies)
     labels = np.concatenate([rows[i]["labels"] for i in range(len(rows))])
     targets = labels[labels != IGNORED]
-    return MlmScore(float(-log_p[targets].mean()), float((targets == counts.argmax()).mean()), len(targets))
+    return MlmScore(float(-log_p[targets].mean()), float((targets == frequencies.argmax()).mean()), len(targets))
+
+
+def unigram_frequencies(tokens: NDArray[np.unsignedinteger[Any]], vocab_size: int) -> NDArray[np.float64]:
+    """Share of each id, one added to each count. *Shape:* (tokens,) -> (vocab,)."""
+    counts = np.bincount(tokens, minlength=vocab_size)[:vocab_size] + 1
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def collate(rows: list[dict[str, NDArray[np.int64]]]) -> dict[str, torch.Tensor]:

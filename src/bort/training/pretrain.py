@@ -27,7 +27,7 @@ from bort.training.arguments import PretrainArguments
 from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
 from bort.training.devices import best_device, describe, use_bf16
 from bort.training.losses import distillation
-from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
+from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_frequencies, unigram_score
 from bort.training.schedule import Clock, warmup_then_linear
 from bort.training.teachers import MaskedLMTeacher
 
@@ -59,10 +59,18 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     torch.manual_seed(arguments.seed)
     if arguments.init is None:
         model = BortForMaskedLM(config)
+        _start_from_word_counts(model, corpus)
     else:
         model = load(BortForMaskedLM, arguments.init)
     _set_dropout(model, arguments.dropout)
     return _Pretraining(arguments, run, corpus, tokenizer, model).train()
+
+
+def _start_from_word_counts(model: BortForMaskedLM, corpus: Corpus) -> None:
+    """Let the head's bias be the log frequency of each token, so that no step is spent on learning to count."""
+    frequencies = unigram_frequencies(corpus.tokens("train"), model.config.vocab_size)
+    with torch.no_grad():
+        model.cls.predictions.bias.copy_(torch.from_numpy(frequencies).log())
 
 
 def _set_dropout(model: BortForMaskedLM, rate: float) -> None:

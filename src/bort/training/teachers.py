@@ -24,13 +24,17 @@ class MaskedLMTeacher:
         device: Where it runs.
 
     Raises:
-        BortError: It cannot be loaded, or speaks another vocabulary.
+        BortError: It cannot be loaded, has no masked-LM head, or speaks another vocabulary.
     """
 
     def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device) -> None:
         from transformers import AutoModelForMaskedLM
 
         self.model: Any = load(AutoModelForMaskedLM, model).to(device).eval()
+        made_as = self.model.config.architectures or []
+        if made_as and not any("MaskedLM" in name or "PreTraining" in name for name in made_as):
+            rule = "holds no masked-LM head, so it cannot teach this loss"
+            raise BortError(rule, file=model, column="architectures", value=made_as[0])
         if eps := getattr(self.model.config, "mlm_layer_norm_eps", None):
             self.model.cls.predictions.transform.LayerNorm.eps = eps
         for parameter in self.model.parameters():

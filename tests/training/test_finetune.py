@@ -1,0 +1,234 @@
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from bort.data.examples import Example, read_examples
+from bort.errors import BortError
+from bort.runtime.predictor import Predictor
+from bort.tasks.task import Task
+from bort.training import finetune as module
+from bort.training.arguments import FinetuneArguments
+from bort.training.finetune import finetune, grid, split_off
+
+
+@pytest.fixture
+def arguments(world, tmp_path) -> FinetuneArguments:
+    return FinetuneArguments(
+        train=world.train,
+        dev=world.dev,
+        test=world.test,
+        model=world.encoder,
+        out=str(tmp_path / "run"),
+        learning_rates=[1e-2],
+        batch_sizes=[8],
+        max_epochs=4,
+        max_length=32,
+        precision="fp32",
+    )
+
+
+def weights(folder):
+    return load_file(f"{folder}/model.safetensors")
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def test_learns_and_leaves_a_whole_run(arguments):
+    metrics = finetune(replace(arguments, max_epochs=10, learning_rates=[1e-2, 3e-2]))
+    assert metrics["test"]["accuracy"] > 0.8
+    low, high = metrics["test_confidence"]["accuracy"]
+    assert low <= metrics["test"]["accuracy"] <= high
+    assert metrics["labels"] == ["cat", "other"]
+    run = Path(arguments.out)
+    files = {file.name for file in run.iterdir()}
+    assert files == {
+        "config.json",
+        "config.yaml",
+        "environment.json",
+        "journal.jsonl",
+        "metrics.json",
+        "model.safetensors",
+        "report.html",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    model = AutoModelForSequenceClassification.from_pretrained(run)
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.id2label == {0: "cat", 1: "other"}
+    trials = [json.loads(line) for line in (run / "journal.jsonl").read_text("utf-8").splitlines()]
+    assert sum(event["event"] == "trial" for event in trials) == 2
+
+
+def test_saved_model_scores_what_the_run_says(arguments, world):
+    metrics = finetune(arguments)
+    predictor = Predictor(arguments.out)
+    examples = read_examples(world.dev)
+    answers = predictor.stream(examples)
+    right = [answer.label == example.label for answer, example in zip(answers, examples, strict=True)]
+    assert np.mean(right) == pytest.approx(metrics["dev"]["accuracy"])
+
+
+def test_best_of_the_grid_by_development_score(arguments):
+    """A learning rate of next to nothing loses to one that learns, wherever it stands in the grid."""
+    for rates in ([1e-9, 2e-2], [2e-2, 1e-9]):
+        out = f"{arguments.out}-{rates[0]}"
+        metrics = finetune(replace(arguments, learning_rates=rates, max_epochs=15, out=out))
+        assert "learning_rate=0.02" in metrics["best_theta"]
+
+
+def test_grid_is_every_combination():
+    arguments = FinetuneArguments(
+        "t", "o", learning_rates=[1, 2], seeds=[0, 1, 2], weight_decays=[0, 1], warmups=[0.1], batch_sizes=[8, 16]
+    )
+    members = grid(arguments)
+    assert len(members) == len(set(members)) == 24
+
+
+def test_same_seed_same_weights(arguments, tmp_path):
+    finetune(arguments)
+    finetune(replace(arguments, out=str(tmp_path / "again")))
+    finetune(replace(arguments, out=str(tmp_path / "other"), seeds=[1]))
+    assert_same(weights(arguments.out), weights(tmp_path / "again"))
+    assert not torch.equal(
+        weights(arguments.out)["classifier.weight"], weights(tmp_path / "other")["classifier.weight"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["trials/001/checkpoint-*/complete.json", "trials/000/checkpoint-7/complete.json"])
+def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment):
+    """kill -9 inside the first or the second combination, then --resume: bit for bit the uninterrupted run."""
+    settings = replace(arguments, learning_rates=[1e-2, 2e-2])
+    expected = finetune(settings)
+    out = tmp_path / "killed"
+    line = ["finetune", "--train", world.train, "--dev", world.dev, "--test", world.test, "--model", world.encoder]
+    line += ["--out", str(out), "--learning_rates", "1e-2", "2e-2", "--batch_sizes", "8", "--max_epochs", "4"]
+    line += ["--max_length", "32", "--precision", "fp32", "--checkpoint_minutes", "0"]
+    killed(line, out, moment)
+    assert not (out / "metrics.json").exists()
+    metrics = finetune(replace(settings, out=str(out), resume=True))
+    assert metrics["dev"] == expected["dev"]
+    assert_same(weights(arguments.out), weights(out))
+
+
+def test_early_stopping(arguments):
+    finetune(replace(arguments, learning_rates=[1e-9], max_epochs=50, patience=2, eval_steps=1))
+    trial = next(
+        json.loads(line)
+        for line in Path(arguments.out, "journal.jsonl").read_text("utf-8").splitlines()
+        if '"trial"' in line
+    )
+    assert trial["steps"] == 3
+    assert trial["best_step"] == 1
+
+
+def test_pairs(arguments, world):
+    metrics = finetune(replace(arguments, train=world.pairs, dev=None, test=None))
+    assert metrics["rows"] == {"train": 32, "dev": 8, "test": 0}
+    predictor = Predictor(arguments.out)
+    answers = predictor.predict([("a cat", "a cat"), ("a cat", "a dog")])
+    assert {answer.label for answer in answers} <= {"0", "1"}
+
+
+def test_regression_answers_in_the_unit_of_the_labels(arguments, world, tmp_path):
+    """Labels far from 0 and widely spread: the fit sees them standardised, the saved head gives them back."""
+    rows = [{"text": e.text, "label": 910.5 if e.label == "cat" else 802.25} for e in read_examples(world.train)]
+    file = tmp_path / "numbers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = replace(arguments, train=str(file), dev=str(file), test=None, max_epochs=12, learning_rates=[2e-2])
+    metrics = finetune(settings)
+    assert metrics["task"] == "regression"
+    assert metrics["metric"] == "pearson"
+    examples = read_examples(file)
+    values = np.array([float(example.label) for example in examples])
+    answers = np.array([answer.label for answer in Predictor(arguments.out).stream(examples)])
+    rmse = float(np.sqrt(np.mean((answers - values) ** 2)))
+    assert rmse < 0.8 * values.std()
+    assert metrics["dev"]["rmse"] == pytest.approx(rmse, rel=1e-3)
+
+
+def test_class_weights_by_hand(arguments, world, tmp_path, monkeypatch):
+    """Weights n / (k n_c): 3 of one and 1 of the other give 2/3 and 2."""
+    rows = [{"text": f"text {i}", "label": "a" if i < 3 else "b"} for i in range(4)]
+    file = tmp_path / "few.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = []
+    original = module.run_trial
+
+    def spy(*args, **kwargs):
+        seen.append(kwargs["class_weights"])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, "run_trial", spy)
+    finetune(replace(arguments, train=str(file), dev=str(file), test=None, class_weights="balanced", max_epochs=1))
+    torch.testing.assert_close(seen[0], torch.tensor([2 / 3, 2.0]))
+
+
+@given(
+    st.lists(st.sampled_from("abc"), min_size=6, max_size=80).filter(lambda x: min(Counter(x).values()) > 1),
+    st.floats(0.05, 0.6),
+)
+def test_split_keeps_every_example_once_and_every_class_on_both_sides(labels, share):
+    if len(set(labels)) < 2:
+        return
+    examples = [Example(str(i), label=label) for i, label in enumerate(labels)]
+    train, dev = split_off(examples, Task.of(examples), share)
+    assert sorted(int(e.text) for e in train + dev) == list(range(len(labels)))
+    assert {e.label for e in train} == {e.label for e in dev} == set(labels)
+    again = split_off(examples, Task.of(examples), share)
+    assert (train, dev) == again
+
+
+def test_class_of_one_cannot_be_split():
+    examples = [Example("x", label="a"), Example("y", label="a"), Example("z", label="b")]
+    with pytest.raises(BortError, match="'b' has one example"):
+        split_off(examples, Task.of(examples), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rates": [0.0]}, "learning_rates"),
+        ({"learning_rates": []}, "grid is empty"),
+        ({"warmups": [1.0]}, "warmups"),
+        ({"batch_sizes": [0]}, "batch_sizes"),
+        ({"max_epochs": 0}, "max_epochs"),
+        ({"patience": 0}, "patience"),
+        ({"eval_steps": 0}, "eval_steps"),
+        ({"max_length": 2}, "max_length"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"train": "/nosuch.csv"}, "no such file"),
+        ({"model": "nosuch"}, "hub name"),
+        ({"metric": "pearson"}, "metric"),
+        ({"kind": "regression"}, "finite number"),
+    ],
+)
+def test_bad_settings(arguments, change, message):
+    with pytest.raises(BortError, match=message):
+        finetune(replace(arguments, **change))
+
+
+def test_unknown_label_in_dev_names_its_line_before_anything_is_trained(arguments, tmp_path):
+    file = tmp_path / "dev.jsonl"
+    file.write_text('{"text": "a", "label": "cat"}\n{"text": "b", "label": "cot"}\n')
+    with pytest.raises(BortError, match=r"dev.jsonl:2: .*'cot'.*did you mean 'cat'"):
+        finetune(replace(arguments, dev=str(file)))
+    assert not Path(arguments.out).exists()
+
+
+def test_pairs_are_not_mixed_with_single_texts(arguments, world):
+    with pytest.raises(BortError, match="text_b"):
+        finetune(replace(arguments, train=world.pairs, dev=world.dev))
