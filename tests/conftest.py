@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -61,3 +67,128 @@ def tiny_config(tiny_tokenizer, tmp_path_factory):
     file = tmp_path_factory.mktemp("shape") / "architecture.json"
     file.write_text(json.dumps({**shape, "vocab_size": len(tiny_tokenizer)}))
     return architecture(file)
+
+
+@dataclass
+class World:
+    tokenizer: str
+    architecture: str
+    corpus: str
+    encoder: str
+    train: str
+    dev: str
+    test: str
+    pairs: str
+    regression: str
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, tiny_tokenizer, sentences) -> World:
+    """A tokenizer folder, a shape, a corpus, an encoder and labelled texts, all tiny."""
+    import torch
+
+    from bort.model.checkpoints import save, save_tokenizer
+    from bort.model.modelling import BortForMaskedLM
+
+    folder = tmp_path_factory.mktemp("world")
+    save_tokenizer(tiny_tokenizer, folder / "tokenizer")
+    shape = {"depth": 2, "heads": 2, "hidden": 16, "intermediate": 24, "positions": 64}
+    (folder / "shape.json").write_text(json.dumps(shape))
+    rng = random.Random(0)
+    documents = ["\n".join(rng.sample(sentences, 4)) for _ in range(300)]
+    (folder / "corpus.txt").write_text("\n\n".join(documents) + "\n", "utf-8")
+
+    torch.manual_seed(0)
+    config = architecture(folder / "shape.json", vocab_size=len(tiny_tokenizer))
+    save(BortForMaskedLM(config), tiny_tokenizer, folder / "encoder")
+    rows = [{"text": text, "label": "cat" if "cat" in text else "other"} for text in sentences]
+    rows = [row for row in rows if row["label"] == "cat"] + rng.sample([r for r in rows if r["label"] == "other"], 42)
+    rng.shuffle(rows)
+    parts = {"train": rows[:40], "dev": rows[40:60], "test": rows[60:]}
+    parts["pairs"] = [
+        {"text": row["text"], "text_b": rng.choice(sentences) if i % 2 else row["text"], "label": "01"[i % 2]}
+        for i, row in enumerate(rows[:40])
+    ]
+    parts["regression"] = [{"text": row["text"], "label": len(row["text"]) / 10 + 0.05} for row in rows[:40]]
+    for name, part in parts.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), "utf-8")
+    files = {name: str(folder / f"{name}.jsonl") for name in parts}
+    return World(
+        tokenizer=str(folder / "tokenizer"),
+        architecture=str(folder / "shape.json"),
+        corpus=str(folder / "corpus.txt"),
+        encoder=str(folder / "encoder"),
+        **files,
+    )
+
+
+@pytest.fixture
+def killed():
+    """Run a command of `bort` in a process of its own and kill it (-9) once a file is there."""
+
+    def run(arguments: list[str], folder: Path, pattern: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bort", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "BORT_TEST": "1"},
+        )
+        deadline = time.monotonic() + 240
+        while not list(folder.glob(pattern)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"no {pattern} appeared: {process.communicate()[1].decode()[-2000:]}")
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    return run
+
+
+LABELS = ("cat", "other", 'a, "b"')
+
+
+@pytest.fixture(scope="session")
+def make_classifier(world, tiny_tokenizer, sentences, tmp_path_factory):
+    """Save an untrained classifier or regressor whose outputs differ from sentence to sentence, cut at 32 tokens."""
+    import torch
+
+    from bort.data.examples import Example
+    from bort.training.classifiers import new_classifier, predict_logits, save_classifier
+    from bort.training.encoding import encode
+
+    def make(task) -> Path:
+        torch.manual_seed(1)
+        model = new_classifier(world.encoder, task)
+        with torch.no_grad():
+            for name, weights in model.named_parameters():
+                if weights.ndim == 2 and "embeddings" not in name:
+                    weights.mul_(12 if "encoder" in name else 6)
+            encoded = encode([Example(text) for text in sentences], tiny_tokenizer, 32)
+            logits = torch.from_numpy(predict_logits(model, encoded, tiny_tokenizer.pad_token_id))
+            scale = 1.5 / logits.std(0)
+            model.classifier.weight.mul_(scale[:, None])
+            model.classifier.bias.copy_(-logits.mean(0) * scale)
+        folder = tmp_path_factory.mktemp("fine-tuned") / "model"
+        before = tiny_tokenizer.model_max_length
+        save_classifier(model, tiny_tokenizer, folder, 32)
+        tiny_tokenizer.model_max_length = before
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def classifier(make_classifier) -> str:
+    """Folder of a classifier with the labels `LABELS`, each of which it gives to about a third of the sentences."""
+    from bort.tasks.task import Task
+
+    return str(make_classifier(Task("classification", LABELS, "accuracy")))
+
+
+@pytest.fixture(scope="session")
+def regressor(make_classifier) -> str:
+    """Folder of a regressor."""
+    from bort.tasks.task import Task
+
+    return str(make_classifier(Task("regression", (), "pearson")))

@@ -79,8 +79,17 @@ def test_json_files_are_whole_or_absent(out):
     assert len(list(out.iterdir())) == 4
 
 
+def test_a_start_that_got_nowhere_does_not_block_its_folder(out):
+    """A missing model, say: the right command works in the same folder, without --resume."""
+    Run(out, "finetune", Arguments(teacher="nosuch"))
+    run = Run(out, "finetune", Arguments())
+    assert not run.resumed
+    assert [event["event"] for event in journal(run)] == ["started"]
+    assert yaml.safe_load((out / "config.yaml").read_text("utf-8"))["teacher"] is None
+
+
 def test_an_earlier_run_is_not_overwritten(out):
-    Run(out, "pretrain", Arguments())
+    Run(out, "pretrain", Arguments()).log("step", step=1)
     with pytest.raises(BortError, match="holds an earlier run; go on with --resume, or name another --out"):
         Run(out, "pretrain", Arguments())
 

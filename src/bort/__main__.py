@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -32,29 +35,56 @@ Begin with `bort demo`, then try your own file:
 def main(argv: list[str] | None = None) -> int:
     """Run one command of the line `argv` and return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    if argv[0] == "--version":
-        from bort import __version__
-
-        print(f"bort {__version__}")
-        return 0
-    if argv[0] not in COMMANDS:
-        print(f"bort: {argv[0]!r} is not a command; there are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+    name = f"bort {argv[0]}" if argv and argv[0] in COMMANDS else "bort"
     try:
-        return _run(argv[0], argv[1:])
+        _keep_printable()
+        status = _run(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is told here, not in the interpreter's last moments
+        return status
     except BortError as error:
-        print(f"bort {argv[0]}: {error}", file=sys.stderr)
-        return 2
+        return _fail(f"{name}: {error}", 2)
     except KeyboardInterrupt:
-        print(f"bort {argv[0]}: interrupted", file=sys.stderr)
-        return 130
+        return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); point the stream elsewhere so that closing it is quiet.
-        sys.stdout = None
+        # The reader of our output has gone (`| head`), and wants no more of it.
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # A full disk, a missing right, a name too long: a person can mend them.
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{name}: {place}{error.strerror}", 2)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else _fail(f"{name}: {done.code}", 1)
+
+
+def _fail(message: str, status: int) -> int:
+    if sys.stderr is not None:
+        print(message, file=sys.stderr)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    return status
+
+
+def _discard_output() -> None:
+    """Point standard output nowhere, so that closing it is quiet."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (AttributeError, OSError, ValueError):
+        sys.stdout = None
+
+
+def _keep_printable() -> None:
+    """Let a terminal that lacks a character show another in its place."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def usage() -> str:
@@ -72,11 +102,24 @@ def command(name: str) -> tuple[Callable[[Any], Any], type, tuple[str, ...]]:
     return function, arguments, getattr(module, "POSITIONAL", ())
 
 
-def _run(name: str, argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from bort import __version__
+
+        print(f"bort {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
+        raise BortError(f"is not a command; {hint}", value=name)
     from bort.cli.parser import parse
 
     function, arguments, positional = command(name)
-    function(parse(name, function, arguments, positional, argv))
+    function(parse(name, function, arguments, positional, argv[1:]))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,14 +18,14 @@ def console() -> Console:
     """A console on standard error; standard output is for results."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def out() -> Console:
     """A console on standard output, for a command's result."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 class Bar:
@@ -38,8 +39,17 @@ class Bar:
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console, transient=True)
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self._console,
+                transient=True,
+                # What is printed meanwhile goes above the bar, but results that go elsewhere must still go there.
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            )
             self._live.start()
             self._task = self._live.add_task(what, total=total, note="")
 

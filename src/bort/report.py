@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-to
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 8rem }
 .tile b { display: block; font-size: 1.4rem } .tile span { opacity: .7; font-size: .85rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: .5rem 0 }
-th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line) }
+td { overflow-wrap: anywhere }
 th { font-weight: 600; background: var(--soft) } td.number, th.number { text-align: right }
 .warning { border-left: 4px solid #d97706; padding: .4rem .8rem; background: #d9770618 }
 .chart { background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .25rem }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto; border-radius: .4rem }
+pre { background: var(--soft); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: .4rem }
 """
 
 
@@ -62,8 +64,13 @@ class Report:
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; cells that are numbers stand to the right."""
+        rows = list(rows)
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+        numeric = [bool(rows) and _is_number(rows[0][column]) for column in range(len(header))]
+        head = "".join(
+            f"<th{' class=number' if right else ''}>{html.escape(name)}</th>"
+            for name, right in zip(header, numeric, strict=True)
+        )
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
     def chart(self, figure: Any) -> None:
@@ -91,7 +98,7 @@ def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[fl
     figure = plotly.Figure(layout={"title": title, "height": 380, "template": "plotly_white"})
     for name, (xs, ys) in series.items():
         mode = "lines+markers" if len(xs) < 60 else "lines"
-        figure.add_trace(plotly.Scatter(x=list(xs), y=list(ys), name=name, mode=mode))
+        figure.add_trace(plotly.Scatter(x=list(xs), y=list(ys), name=_plain(name), mode=mode))
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y)
     return figure
@@ -104,7 +111,7 @@ def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> A
     size = 140 + 42 * len(labels)
     layout = {"height": size + 60, "width": max(420, size + 160), "template": "plotly_white"}
     figure = plotly.Figure(layout=layout)
-    names = list(labels)
+    names = [_plain(label) for label in labels]
     heat = plotly.Heatmap(
         z=matrix, x=names, y=names, text=matrix, texttemplate="%{text}", colorscale="Blues", showscale=False
     )
@@ -114,8 +121,17 @@ def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> A
     return figure
 
 
+def _plain(text: str) -> str:
+    """Keep plotly, which knows a few tags of HTML, from reading any in a text."""
+    return html.escape(text, quote=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if _is_number(value):
+        shown = f"{value:,}" if isinstance(value, Integral) else f"{float(value):.4g}"
         return f'<td class="number">{shown}</td>'
     return f"<td>{html.escape(str(value))}</td>"

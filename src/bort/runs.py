@@ -43,10 +43,13 @@ class Run:
         self.journal_path = self.path / "journal.jsonl"
         self.started = time.time()
         settings = json.loads(json.dumps(dataclasses.asdict(arguments), default=str))
-        self.resumed = resume and self.journal_path.is_file()
+        started = self.journal_path.is_file()
+        self.resumed = resume and started
         if self.resumed:
             self._check_settings(settings, may_change)
-        elif self.journal_path.is_file():
+        elif started and self._got_nowhere():
+            self.journal_path.unlink()  # a start that failed at once does not block its folder
+        elif started:
             raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
         else:
             self._make_folder(resume)
@@ -55,6 +58,12 @@ class Run:
         self.write_json("environment.json", environment())
         self._mend_journal()
         self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid())
+
+    def _got_nowhere(self) -> bool:
+        """Whether the folder holds what a start writes and nothing more."""
+        files = {file.name for file in self.path.iterdir()}
+        lines = self.journal_path.read_bytes().splitlines()
+        return files <= {"config.yaml", "environment.json", "journal.jsonl"} and len(lines) <= 1
 
     def log(self, event: str, **fields: Any) -> None:
         """Append an event to the journal, durably."""

@@ -55,7 +55,7 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         result["confidence"] = {name: [score.low, score.high] for name, score in scores.items()}
     result["rows"] = len(examples)
     if predictor.cut:
-        console().print(f"{predictor.cut} texts are longer than {predictor.max_length} tokens and were cut")
+        console().print(f"texts longer than {predictor.max_length} tokens, which were cut: {predictor.cut:,}")
     if arguments.json:
         print(json.dumps(result))
     else:

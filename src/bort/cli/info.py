@@ -20,6 +20,7 @@ class InfoArguments:
 
 def info(arguments: InfoArguments) -> dict[str, Any]:
     """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside."""
+    from bort.errors import BortError
     from bort.model.config import BERT_LARGE_ENCODER, PRESETS, architecture, count_parameters
 
     preset = PRESETS.get(arguments.model)
@@ -28,7 +29,10 @@ def info(arguments: InfoArguments) -> dict[str, Any]:
         config = architecture(arguments.model)
     else:
         config, labels = _saved(arguments.model)
-    size = count_parameters(config)
+    try:
+        size = count_parameters(config)
+    except ValueError as error:
+        raise BortError(f"cannot be built: {error}", file=arguments.model) from None
     described: dict[str, Any] = {
         "model": arguments.model,
         "depth": config.num_hidden_layers,
@@ -54,19 +58,12 @@ def info(arguments: InfoArguments) -> dict[str, Any]:
 
 
 def _saved(model: str) -> tuple[Any, list[str]]:
-    from transformers import AutoConfig
-
     from bort.errors import BortError
-    from bort.model.checkpoints import locate
+    from bort.model.checkpoints import load_config
 
-    source = locate(model)
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BortError(f"the configuration cannot be read: {first}", file=source) from None
+    config = load_config(model)
     if config.model_type != "bert":
-        raise BortError("must be a BERT model to be counted", file=source, column="model_type", value=config.model_type)
+        raise BortError("must be a BERT model to be counted", file=model, column="model_type", value=config.model_type)
     classifier = any("SequenceClassification" in name for name in config.architectures or [])
     return config, [str(name) for name in config.id2label.values()] if classifier else []
 
@@ -90,4 +87,4 @@ def _print(described: dict[str, Any], about: str) -> None:
     if described.get("claims"):
         out().print("The paper's figures, which are claims and do not all fit the counted ones:")
         for claim in described["claims"]:
-            out().print(f"  {claim['what']}: {claim['claimed']} ({claim['source']})")
+            out().print(f"  {claim['what']}: {claim['claimed']} ({claim['source']})", soft_wrap=True)

@@ -3,23 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
+import re
 import sys
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from bort.errors import BortError
 
-def build(name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...]) -> ArgumentParser:
+_WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
+
+
+class _Parser(ArgumentParser):
+    """One command's parser, which tells a mistake in one line."""
+
+    hints: dict[str, Any]
+    positional: tuple[str, ...]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and exit with status 2."""
+        self.exit(2, f"{self.prog}: {self._worded(message)}; see {self.prog} --help\n")
+
+    def _worded(self, message: str) -> str:
+        wrong = _WRONG_VALUE.search(message)
+        if wrong and wrong[1] in self.hints:
+            return f"--{wrong[1]}: value {wrong[2].strip()!r}: must be {_worded(self.hints[wrong[1]])}"
+        if lacking := re.match("the following arguments are required: (.*)", message):
+            names = lacking[1].split(", ")
+            return f"needs {', '.join(n if n in self.positional else f'--{n}' for n in names)}"
+        message = " ".join(message.split())
+        unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
+        near = difflib.get_close_matches(unknown[1], self.hints, n=1) if unknown else []
+        return message + (f"; did you mean --{near[0]}?" if near else "")
+
+
+def _worded(hint: Any) -> str:
+    """A type in words, for messages."""
+    items = [item for item in get_args(hint) if item is not type(None)]
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, items))}"
+    if items and get_origin(hint) is not list:
+        return " or ".join(map(_worded, items))
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return names.get(items[0] if items else hint, str(hint))
+
+
+def build(name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...]) -> _Parser:
     """The parser of one command: its docstring is the description, the fields' docstrings are the help.
 
     A list takes its items one after another (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no_resume`).
     """
-    parser = ArgumentParser(prog=f"bort {name}", description=inspect.getdoc(function))
+    parser = _Parser(prog=f"bort {name}", description=inspect.getdoc(function))
     parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
-    hints = get_type_hints(arguments)
+    hints = parser.hints = get_type_hints(arguments)
+    parser.positional = positional
     texts = {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(arguments).params}
     for field in dataclasses.fields(arguments):
         keywords: dict[str, Any] = {"help": " ".join(texts.get(field.name, "").split())}
@@ -43,12 +85,48 @@ def build(name: str, function: Callable[[Any], Any], arguments: type, positional
 def parse(
     name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...], argv: list[str]
 ) -> Any:
-    """Read the command line into the dataclass; a mistake prints one line and exits with status 2."""
+    """Read the command line into the dataclass; a mistake prints one line and exits with status 2.
+
+    Raises:
+        BortError: A `--config` file cannot be read, or is no mapping of the settings' names.
+    """
     parser = build(name, function, arguments, positional)
     fields = dataclasses.fields(arguments)
     needs = any(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
     if not argv and needs:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
+    for flag, value in zip(["", *argv], argv, strict=False):
+        if flag == "--config" or value.startswith("--config="):
+            _check_config(value.removeprefix("--config="), parser.hints)
     values = vars(parser.parse_args(argv))
     return arguments(**{field.name: values[field.name] for field in fields})
+
+
+def _check_config(path: str, hints: dict[str, Any]) -> None:
+    """Refuse what jsonargparse would tell of without the file and the line."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise BortError("no such file", file=path) from None
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
+    except UnicodeDecodeError as error:
+        raise BortError("must be UTF-8", file=path, line=error.object.count(b"\n", 0, error.start) + 1) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        rule = f"must be valid YAML ({getattr(error, 'problem', None) or type(error).__name__})"
+        raise BortError(rule, file=path, line=None if mark is None else mark.line + 1) from None
+    if not isinstance(settings, dict):
+        raise BortError("must map names of settings to values", file=path, value=settings)
+    for key, value in settings.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(hints)}"
+            raise BortError(f"is no setting of this command{hint}", file=path, column=str(key))
+        if get_origin(hints[key]) is list and not isinstance(value, list):
+            raise BortError("must be a list, such as [0, 1]", file=path, column=str(key), value=value)
+        if hints[key] is bool and not isinstance(value, bool):
+            raise BortError("must be true or false", file=path, column=str(key), value=value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass
@@ -33,12 +34,13 @@ class PredictArguments:
 def predict(arguments: PredictArguments) -> int:
     """Label texts, keeping their order and columns; returns the number of rows.
 
-    Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` a label. A file is
-    written whole or not at all; input of any length is read in bounded memory.
+    Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` a label; they replace
+    columns of the same names. A file is written whole or not at all; input of any length is read in bounded memory.
     """
-    from itertools import tee
+    from collections import deque
+    from contextlib import nullcontext
 
-    from bort.data.examples import Columns, stream_rows
+    from bort.data.examples import Columns, Example, stream_rows
     from bort.errors import BortError
     from bort.progress import bar, console
     from bort.runtime.predictor import Predictor
@@ -46,6 +48,8 @@ def predict(arguments: PredictArguments) -> int:
 
     if arguments.window < 1:
         raise BortError("must be at least 1", column="window", value=arguments.window)
+    if arguments.input == "-" and sys.stdin is None:
+        raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)
     predictor = Predictor(arguments.model)
     columns = Columns(arguments.text, arguments.text_b)
@@ -53,19 +57,29 @@ def predict(arguments: PredictArguments) -> int:
     form = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None  # type: ignore[assignment]
-    rows, examples = tee(stream_rows(source, columns, format=form))  # type: ignore[arg-type]
+    waiting: deque[dict[str, Any]] = deque()
+
+    def examples() -> Iterator[Example]:
+        for row, example in stream_rows(source, columns, format=form):  # type: ignore[arg-type]
+            waiting.append(row)
+            yield example
+
+    to_stdout = arguments.output == "-"
+    # Rows on a terminal are progress enough, and a bar would stand among them.
+    progress = nullcontext() if to_stdout and sys.stdout and sys.stdout.isatty() else bar("predicting")
     count = 0
-    with row_writer(arguments.output, kind) as write, bar("predicting") as shown:
-        answers = predictor.stream((example for _, example in examples), window=arguments.window)
-        for (row, _), answer in zip(rows, answers, strict=True):
+    with row_writer(arguments.output, kind) as write, progress as shown:
+        for answer in predictor.stream(examples(), window=arguments.window):
             added: dict[str, object] = {"prediction": answer.label}
             if answer.probabilities:
                 added["probability"] = round(max(answer.probabilities.values()), 6)
                 added |= {f"p({name})": round(p, 6) for name, p in answer.probabilities.items()}
-            write({**row, **added})
+            write({**waiting.popleft(), **added})
             count += 1
-            if count % 256 == 0:
+            if to_stdout and not waiting:
+                sys.stdout.flush()
+            if shown is not None and count % 256 == 0:
                 shown.update(count, f"{count:,} rows")
     if predictor.cut:
-        console().print(f"{predictor.cut} texts are longer than {predictor.max_length} tokens and were cut")
+        console().print(f"texts longer than {predictor.max_length} tokens, which were cut: {predictor.cut:,}")
     return count

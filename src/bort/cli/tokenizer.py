@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 POSITIONAL = ("texts",)
+_LARGEST_VOCABULARY = 1_000_000
+_LARGEST_FREQUENCY = 2**32
 
 
 @dataclass
@@ -27,16 +29,27 @@ class TokenizerArguments:
 def tokenizer(arguments: TokenizerArguments) -> int:
     """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it; returns its number of entries."""
     from bort.data.textfiles import read_lines, total_bytes
+    from bort.errors import BortError
     from bort.files import new_folder
     from bort.model.checkpoints import save_tokenizer
     from bort.model.tokenization import train_tokenizer
     from bort.progress import bar, out
 
-    new_folder(arguments.out)
+    if arguments.vocab_size > _LARGEST_VOCABULARY:
+        raise BortError(f"must be at most {_LARGEST_VOCABULARY:,}", column="vocab_size", value=arguments.vocab_size)
+    if not 1 <= arguments.min_frequency <= _LARGEST_FREQUENCY:
+        rule = f"must be from 1 to {_LARGEST_FREQUENCY:,}"
+        raise BortError(rule, column="min_frequency", value=arguments.min_frequency)
+    try:
+        new_folder(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BortError(f"cannot be made: {error.strerror or error}", file=arguments.out) from None
+    words = False
     total = total_bytes(arguments.texts)
     with bar("reading", total) as shown:
 
         def lines() -> Iterator[str]:
+            nonlocal words
             done = 0
             for path in arguments.texts:
                 read = 0
@@ -46,7 +59,9 @@ def tokenizer(arguments: TokenizerArguments) -> int:
                     read = position
                     shown.update(done + position)
 
-                yield from read_lines(path, on_bytes=on_bytes)
+                for line in read_lines(path, on_bytes=on_bytes):
+                    words = words or bool(line.strip())
+                    yield line
                 done += read
             shown.update(total, "counting merges")
 
@@ -56,6 +71,8 @@ def tokenizer(arguments: TokenizerArguments) -> int:
             lowercase=arguments.lowercase,
             min_frequency=arguments.min_frequency,
         )
+    if not words:
+        raise BortError("there must be text to learn from", value=arguments.texts)
     save_tokenizer(trained, arguments.out)
-    out().print(f"{arguments.out}: {len(trained):,} entries")
+    out().print(f"{arguments.out}: {len(trained):,} entries", soft_wrap=True)
     return len(trained)

@@ -74,7 +74,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     try:
         with quiet():
             loaded, report = model_class.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, **config
+                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, **config
             )
     except (pickle.UnpicklingError, EOFError):
         raise BortError("the weights are damaged, or their .bin file holds more than weights", file=source) from None
@@ -87,6 +87,22 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
         raise BortError(rule, file=source) from None
     _check_encoder(loaded, report, source)
     return loaded
+
+
+def load_config(model: str | Path) -> Any:
+    """Load a model's configuration; code that its folder may bring along is never run, nor asked about.
+
+    Raises:
+        BortError: It cannot be found or read.
+    """
+    from transformers import AutoConfig
+
+    source = locate(model)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # the library has a class for each kind of damage
+        first = (str(error).strip() or type(error).__name__).splitlines()[:2]
+        raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
 
 
 def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:

@@ -45,7 +45,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.examples import Example
+from bort.errors import BortError
 from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
-from bort.training.classifiers import load_classifier, predict_logits
+from bort.training.classifiers import load_classifier, positions, predict_logits
 from bort.training.devices import best_device
 from bort.training.encoding import encode
 
 _WINDOW_ROWS = 1024
+_SHORTEST_INPUT = 4
 
 
 @dataclass(frozen=True)
@@ -38,31 +40,58 @@ class Predictor:
     """
 
     def __init__(self, model: str) -> None:
+        self._name = model
         self._model, self.task = load_classifier(model)
         self._model.to(best_device())
         self._tokenizer = load_tokenizer(locate(model))
-        positions = getattr(self._model.config, "max_position_embeddings", 512)
-        self.max_length = min(self._tokenizer.model_max_length, positions)
+        if self._tokenizer.pad_token_id is None:
+            raise BortError("the tokenizer has no padding token", file=model)
+        self.max_length = min(self._tokenizer.model_max_length, positions(self._model))
         """Most tokens of an input; what is longer is cut."""
+        if not isinstance(self.max_length, int) or self.max_length < _SHORTEST_INPUT:
+            rule = f"must be a whole number from {_SHORTEST_INPUT}"
+            raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
         self.cut = 0
         """How many inputs so far were longer."""
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[Prediction]:
-        """Answer a list of texts, or of pairs of texts."""
+        """Answer a list of texts, or of pairs of texts.
+
+        Raises:
+            BortError: The model gives no finite numbers.
+            TypeError: `texts` is one text rather than a list.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of texts, not one text")
         examples = [Example(text) if isinstance(text, str) else Example(*text) for text in texts]
         return list(self.stream(examples))
 
     def stream(self, examples: Iterable[Example], *, window: int = _WINDOW_ROWS) -> Iterator[Prediction]:
-        """Answer one after another, in order, holding at most `window` of them at a time."""
+        """Answer one after another, in order, holding at most `window` of them at a time.
+
+        Raises:
+            BortError: The model gives no finite numbers.
+            ValueError: `window` is below 1.
+        """
+        if window < 1:
+            raise ValueError(f"window must be at least 1, not {window}")
         iterator = iter(examples)
         while block := list(islice(iterator, window)):
             yield from self._answers(self.logits(block))
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """Raw outputs. *Shape:* (examples, outputs)."""
+        """Raw outputs. *Shape:* (examples, outputs).
+
+        Raises:
+            BortError: One is not finite, as after a diverged training.
+        """
         encoded = encode(examples, self._tokenizer, self.max_length)
         self.cut += encoded.cut
-        return predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id))
+        logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id))
+        if not np.isfinite(logits).all():
+            rule = "the model's outputs must be finite numbers, and they are not; did its training diverge?"
+            raise BortError(rule, file=self._name)
+        return logits
 
     def _answers(self, logits: NDArray[np.float32]) -> Iterator[Prediction]:
         if self.task.kind == "regression":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,19 +39,52 @@ def output_format(path: str, asked: str = "auto") -> OutputFormat:
 def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]:
     """Give a function that writes one row; a file appears when the block has ended without an exception.
 
-    The first row's keys are the header of a table. In TSV, tabs and line ends inside a cell become spaces.
+    The first row's keys are the header of a table; a later row may lack some of them, and leaves their cells empty. In
+    a table a truth value, a list or an object is written as JSON, and null as an empty cell. In TSV, tabs and line ends
+    inside a cell become spaces.
+
+    Raises:
+        BortError: The file cannot be written, or a row of a table has a column that its first row has not.
     """
     with contextlib.ExitStack() as stack:
-        file: IO[str]
-        if path == "-":
-            file = sys.stdout
-        else:
-            try:
-                file = stack.enter_context(write_aside(path))
-            except OSError as error:
-                raise BortError(f"cannot be written: {error.strerror}", file=path) from None
-        yield _jsonl(file) if kind == "jsonl" else _table(file, kind)
-        file.flush()
+        with _told(path):
+            file: IO[str] = stack.enter_context(_opened(path))
+        write = _jsonl(file) if kind == "jsonl" else _table(file, kind, path)
+
+        def guarded(row: Row) -> None:
+            with _told(path):
+                write(row)
+
+        yield guarded
+        with _told(path):
+            file.flush()
+            stack.close()
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Word what the system says of the output as bad input; a reader of standard output that has gone is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if path == "-" else path
+        raise BortError(f"cannot be written: {error.strerror or error}", file=name) from None
+
+
+def _opened(path: str) -> contextlib.AbstractContextManager[IO[str]]:
+    if path == "-":
+        if sys.stdout is None:
+            raise BortError("is closed", file="standard output")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal's own
+        return contextlib.nullcontext(sys.stdout)
+    if Path(path).is_dir():
+        raise BortError("is a folder; name a file", file=path)
+    if Path(path).exists() and not Path(path).is_file():
+        return open(path, "w", encoding="utf-8", newline="\n")  # a device or a named pipe must not be replaced
+    return write_aside(os.path.realpath(path))  # what a link leads to is replaced, not the link
 
 
 def _jsonl(file: IO[str]) -> Callable[[Row], None]:
@@ -60,22 +94,39 @@ def _jsonl(file: IO[str]) -> Callable[[Row], None]:
     return write
 
 
-def _table(file: IO[str], kind: OutputFormat) -> Callable[[Row], None]:
-    writer: csv.DictWriter[str] | None = None
+def _table(file: IO[str], kind: Literal["csv", "tsv"], path: str) -> Callable[[Row], None]:
+    line_of = _csv_line if kind == "csv" else _tsv_line
+    header: dict[str, None] = {}
+    count = 0
 
     def write(row: Row) -> None:
-        nonlocal writer
-        if writer is None:
-            settings: dict[str, Any] = {"lineterminator": "\n", "extrasaction": "ignore"}
-            if kind == "tsv":
-                settings |= {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
-            writer = csv.DictWriter(file, fieldnames=list(row), **settings)
-            writer.writeheader()
-        if kind == "tsv":
-            row = {
-                name: " ".join(str(cell).split("\t")).replace("\n", " ").replace("\r", " ")
-                for name, cell in row.items()
-            }
-        writer.writerow(row)
+        nonlocal count
+        count += 1
+        if not header:
+            header.update(dict.fromkeys(row))
+            file.write(line_of(list(header)))
+        for name in row:
+            if name not in header:
+                rule = f"row {count} has this column and the first row does not; give a .jsonl file, or complete rows"
+                raise BortError(rule, file=None if path == "-" else path, column=name)
+        file.write(line_of([_cell(row.get(name)) for name in header]))
 
     return write
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _csv_line(cells: list[str]) -> str:
+    # The standard library's writer leaves a lone carriage return bare, which readers take for the end of the row.
+    quoted = ['"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r\n') else cell for cell in cells]
+    return (",".join(quoted) if quoted != [""] else '""') + "\n"
+
+
+def _tsv_line(cells: list[str]) -> str:
+    return "\t".join(cell.replace("\t", " ").replace("\n", " ").replace("\r", " ") for cell in cells) + "\n"

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.examples import Example, Kind, encode_labels, encode_values, infer_kind, label_names
+from bort.errors import BortError
 from bort.tasks.metrics import Score, classification_scores, primary_metric, regression_scores
+
+_LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Task:
         names = tuple(label_names(examples)) if decided == "classification" else ()
         if decided == "regression":
             encode_values(examples)
+        if metric == "f1_positive" and len(names) != 2:
+            raise BortError("needs two labels", column="metric", value=metric)
         return cls(decided, names, primary_metric(decided, None if metric == "auto" else metric))
 
     @property
@@ -50,11 +55,18 @@ class Task:
         """Class indices, or values. *Shape:* (examples,).
 
         Raises:
-            BortError: An unknown or missing label, with its file and line.
+            BortError: An unknown or missing label, or a number beyond single precision, with its file and line.
         """
         if self.kind == "classification":
             return np.asarray(encode_labels(examples, self.names), dtype=np.int64)
-        return np.asarray(encode_values(examples), dtype=np.float32)
+        values = encode_values(examples)
+        for example, value in zip(examples, values, strict=True):
+            if abs(value) > _LARGEST_VALUE:
+                rule = f"a label must be a number between -{_LARGEST_VALUE:.2g} and {_LARGEST_VALUE:.2g}"
+                raise BortError(
+                    rule, file=example.source or None, line=example.line, column="label", value=example.label
+                )
+        return np.asarray(values, dtype=np.float32)
 
     def decide(self, logits: NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
         """The class of the largest logit, or the value. *Shape:* (examples, outputs) -> (examples,)."""

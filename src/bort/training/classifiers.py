@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bort.data.batches import token_budget_batches
 from bort.errors import BortError
-from bort.model.checkpoints import load, locate, save
+from bort.model.checkpoints import load, load_config, save
 from bort.model.modelling import BortForSequenceClassification
 from bort.tasks.metrics import primary_metric
 from bort.tasks.task import Task
@@ -40,16 +40,30 @@ def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
     """Load a fine-tuned classifier or regressor and what it answers.
 
     Raises:
-        BortError: The model cannot be loaded, or it is no classifier.
+        BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it does not answer
+            with one of its labels or one number.
     """
-    loaded = load(_classifier_class(model), model).eval()
+    opened = _Opened(_classifier_class(model))
+    loaded = load(opened, model).eval()
     architectures = loaded.config.architectures or []
     if not any("SequenceClassification" in name for name in architectures):
         rule = "is no classifier; fine-tune it first: bort finetune --train F --model M --out DIR"
         raise BortError(rule, file=model, value=(architectures or [type(loaded).__name__])[0])
-    if loaded.config.problem_type == "regression" or loaded.config.num_labels == 1:
+    if opened.absent:
+        rule = f"the weights of a fine-tuned model must all be there; {len(opened.absent)} are not"
+        raise BortError(rule, file=model, value=opened.absent[0])
+    if opened.surplus:
+        raise BortError("config.json describes fewer layers than the weights have", file=model, value=opened.surplus[0])
+    kind, outputs = loaded.config.problem_type, loaded.config.num_labels
+    if kind == "multi_label_classification" or (kind == "regression" and outputs != 1):
+        rule = "must be a model that gives each text one label, or one number"
+        raise BortError(rule, file=model, column="problem_type", value=kind)
+    if outputs == 1:
         return loaded, Task("regression", (), primary_metric("regression"))
-    names = tuple(str(loaded.config.id2label[i]) for i in range(loaded.config.num_labels))
+    names = tuple(str(loaded.config.id2label.get(number)) for number in range(outputs))
+    if len({*names}) < outputs or not {*range(outputs)} <= {*loaded.config.id2label}:
+        rule = f"must name the outputs 0 to {outputs - 1}, each differently"
+        raise BortError(rule, file=model, column="id2label", value=loaded.config.id2label)
     return loaded, Task("classification", names, primary_metric("classification"))
 
 
@@ -59,20 +73,39 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, 
     save(model, tokenizer, folder)
 
 
+def positions(model: PreTrainedModel) -> int:
+    """Most tokens that a model can take; RoBERTa's table of positions begins behind its padding id."""
+    table = int(getattr(model.config, "max_position_embeddings", None) or 512)
+    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    return table if padding is None else table - padding - 1
+
+
+class _Opened:
+    """A model class that remembers which weights it did not find, and which layers it had no use for."""
+
+    def __init__(self, model_class: Any) -> None:
+        self._class = model_class
+        self.absent: list[str] = []
+        self.surplus: list[str] = []
+
+    def from_pretrained(self, *source: Any, **settings: Any) -> Any:
+        """As the class's own, with `output_loading_info`."""
+        loaded, report = self._class.from_pretrained(*source, **settings)
+        self.absent = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+        self.surplus = sorted(name for name in report["unexpected_keys"] if ".layer." in name)
+        return loaded, report
+
+
 def _problem_type(task: Task) -> str:
     return "regression" if task.kind == "regression" else "single_label_classification"
 
 
 def _classifier_class(model: str) -> Any:
     """Ours for BERT, the library's for any other encoder."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    source = locate(model)
-    try:
-        kind = AutoConfig.from_pretrained(source).model_type
-    except (OSError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BortError(f"the model cannot be loaded: {first}", file=source) from None
+    kind = load_config(model).model_type
     return BortForSequenceClassification if kind == "bert" else AutoModelForSequenceClassification
 
 

@@ -1,11 +1,17 @@
-"""The processor at hand and what it computes in."""
+"""The processor at hand, what it computes in, and the settings that every run of the library's trainer shares."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bort.errors import BortError
 from bort.training.arguments import Precision
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 def use_bf16(precision: Precision) -> bool:
@@ -38,3 +44,29 @@ def describe() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
+    """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
+
+    Args:
+        folder: For checkpoints.
+        settings: What differs between runs.
+    """
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(folder),
+        adam_epsilon=1e-6,
+        max_grad_norm=1.0,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=10**9,  # a callback asks for checkpoints, by the clock
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        log_level="error",
+        **settings,
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from bort.data.examples import Example
+from bort.errors import BortError
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,33 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_
     """Tokenise on all cores, in the library's threads.
 
     Args:
-        examples: Texts, or pairs; all of one kind.
+        examples: Texts, or pairs. One whose second text is empty is a pair still; one without is not, whatever stands
+            beside it.
         tokenizer: Its template puts the special tokens.
         max_length: Most tokens; the longer text of a pair is cut first.
+
+    Raises:
+        BortError: The tokenizer is one written in Python.
     """
     if not examples:
         return Encoded({"input_ids": []}, 0)
-    texts = [example.text for example in examples]
-    pairs = None
-    if any(example.text_b is not None for example in examples):
-        pairs = [example.text_b or "" for example in examples]
+    if not tokenizer.is_fast:
+        raise BortError(
+            "the tokenizer must be one of the tokenizers library (tokenizer.json)", value=tokenizer.name_or_path
+        )
     arguments: dict[str, Any] = {"truncation": "longest_first", "max_length": max_length}
-    # The library tells of a cut text only by its overflow, which costs as much as the text; ask the fast backend.
-    encoded = tokenizer(texts, pairs, **arguments)
-    cut = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-    return Encoded({name: list(encoded[name]) for name in encoded}, cut)
+    columns: dict[str, list[list[int]]] = {}
+    cut = 0
+    for second in (False, True):
+        chosen = [index for index, example in enumerate(examples) if (example.text_b is not None) == second]
+        if not chosen:
+            continue
+        texts, pairs = [examples[index].text for index in chosen], [examples[index].text_b for index in chosen]
+        # The library tells of a cut text only by its overflow, which costs as much as the text; ask the fast backend.
+        encoded = tokenizer(texts, pairs if second else None, **arguments)
+        cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        for name in encoded:
+            column = columns.setdefault(name, [[] for _ in examples])
+            for index, ids in zip(chosen, encoded[name], strict=True):
+                column[index] = ids
+    return Encoded(columns, cut)

@@ -45,6 +45,7 @@ def finetune(arguments: FinetuneArguments) -> dict[str, Any]:
     """
     _check(arguments)
     data = _read(arguments)
+    locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=("checkpoint_minutes",))
     if (metrics_file := run.path / "metrics.json").is_file():
         console().print(f"{run.path}: already finished")
@@ -92,11 +93,18 @@ class Splits:
 
     def __init__(self, train: list[Example], dev: list[Example], test: list[Example] | None, task: Task) -> None:
         self.train, self.dev, self.test, self.task = train, dev, test, task
+        self.leaked = _seen_in(train, dev), _seen_in(train + dev, test or [])
         for part in (dev, test or []):
             if part and (part[0].text_b is None) != (train[0].text_b is None):
                 rule = "must hold pairs where the training data do, and single texts where they do"
                 raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
             task.targets(part)  # unknown labels are told of before anything is trained
+
+
+def _seen_in(known: list[Example], part: list[Example]) -> int:
+    """How many examples of a part have a text that is known already."""
+    texts = {(example.text, example.text_b) for example in known}
+    return sum((example.text, example.text_b) in texts for example in part)
 
 
 def _read(arguments: FinetuneArguments) -> Splits:
@@ -184,6 +192,11 @@ class _Finetuning:
             counts = Counter(str(example.label) for example in self.data.train)
             listed = ", ".join(f"{name} {counts[name]}" for name in self.task.names[:12])
             say(f"labels: {listed}{', …' if len(self.task.names) > 12 else ''}")
+            if len(self.task.names) > 2 and all(name.lstrip("-").isdigit() for name in self.task.names):
+                say("whole-number labels are taken for classes; --kind regression takes them for amounts")
+        for name, count in zip(("development", "test"), self.data.leaked, strict=True):
+            if count:
+                say(f"{count} of the {name} texts are among the texts used before them: that score is too good")
         if self.train.encoded.cut:
             say(f"{self.train.encoded.cut} of the training texts are longer than {self.max_length} tokens and are cut")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import SequentialSampler
-from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainingArguments
+from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback
 
 from bort.data.corpus import Corpus, build_corpus, open_corpus
 from bort.data.masking import Masker
@@ -25,10 +22,11 @@ from bort.progress import bar, console
 from bort.runs import Run
 from bort.training.arguments import PretrainArguments
 from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
-from bort.training.devices import best_device, describe, use_bf16
-from bort.training.losses import distillation
-from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_frequencies, unigram_score
-from bort.training.schedule import Clock, warmup_then_linear
+from bort.training.devices import best_device, describe, trainer_settings, use_bf16
+from bort.training.initial import start_from_sinusoids, start_from_word_counts
+from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
+from bort.training.mlm_trainer import MlmTrainer
+from bort.training.schedule import Clock
 from bort.training.teachers import MaskedLMTeacher
 
 _UNBOUNDED_STEPS = 10_000_000
@@ -59,18 +57,13 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     torch.manual_seed(arguments.seed)
     if arguments.init is None:
         model = BortForMaskedLM(config)
-        _start_from_word_counts(model, corpus)
+        start_from_word_counts(model, corpus.tokens("train"))
+        if arguments.position_init == "sinusoidal":
+            start_from_sinusoids(model)
     else:
         model = load(BortForMaskedLM, arguments.init)
     _set_dropout(model, arguments.dropout)
     return _Pretraining(arguments, run, corpus, tokenizer, model).train()
-
-
-def _start_from_word_counts(model: BortForMaskedLM, corpus: Corpus) -> None:
-    """Let the head's bias be the log frequency of each token, so that no step is spent on learning to count."""
-    frequencies = unigram_frequencies(corpus.tokens("train"), model.config.vocab_size)
-    with torch.no_grad():
-        model.cls.predictions.bias.copy_(torch.from_numpy(frequencies).log())
 
 
 def _set_dropout(model: BortForMaskedLM, rate: float) -> None:
@@ -200,36 +193,25 @@ class _Pretraining:
         save(self.model, self.tokenizer, self.run.path)
         return self._finish(steps, steps * trainer.tokens_per_step, clock.seconds(), final)
 
-    def _trainer(self, clock: Clock) -> _PretrainTrainer:
+    def _trainer(self, clock: Clock) -> MlmTrainer:
         arguments = self.arguments
         steps = arguments.max_steps or _UNBOUNDED_STEPS
-        settings = TrainingArguments(
-            output_dir=str(self.run.path / "checkpoints"),
+        settings = trainer_settings(
+            self.run.path / "checkpoints",
             max_steps=steps,
             per_device_train_batch_size=arguments.batch_size,
             gradient_accumulation_steps=arguments.accumulate,
             learning_rate=arguments.learning_rate,
             weight_decay=arguments.weight_decay,
-            adam_epsilon=1e-6,
-            max_grad_norm=1.0,
             bf16=self.bf16,
             logging_steps=max(1, min(50, steps // 20)),
-            logging_nan_inf_filter=False,
-            save_strategy="steps",
-            save_steps=_UNBOUNDED_STEPS,
-            save_total_limit=2,
             seed=arguments.seed,
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            log_level="error",
         )
         teacher = None
         if arguments.teacher is not None:
             teacher = MaskedLMTeacher(arguments.teacher, self.tokenizer.get_vocab(), best_device())
         rows_per_step = arguments.batch_size * arguments.accumulate * settings.world_size
-        trainer = _PretrainTrainer(
+        trainer = MlmTrainer(
             arguments,
             clock,
             teacher,
@@ -303,59 +285,3 @@ class _PretrainCallback(RunCallback):
             self._done = now
             score = self.pretraining.validate(state.global_step, self.clock.seconds())
             self.note = f"{self.note} (validation {score.loss:.3f}, {100 * score.accuracy:.1f} % right)"
-
-
-class _PretrainTrainer(Trainer):
-    """The library's trainer with this product's loss, order of data, and schedule."""
-
-    def __init__(
-        self,
-        settings: PretrainArguments,
-        clock: Clock,
-        teacher: MaskedLMTeacher | None,
-        *,
-        tokens_per_step: int,
-        **trainer: Any,
-    ) -> None:
-        super().__init__(**trainer)
-        self.settings, self.clock, self.teacher, self.tokens_per_step = settings, clock, teacher, tokens_per_step
-        # Every row has the same number of masked positions, so a mean over micro-batches is the mean over the batch.
-        self.model_accepts_loss_kwargs = False
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        """Rows are numbered in training order already."""
-        return SequentialSampler(self.train_dataset)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """By the clock, which counts steps, time, or both."""
-        if getattr(self, "lr_scheduler", None) is None:
-            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer,
-                lambda step: warmup_then_linear(self.clock.progress(step), self.settings.warmup),
-            )
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """0.1 MLM + 0.5 T² KL with a teacher, MLM alone without one."""
-        output = model(**inputs)
-        loss = output.loss
-        if self.teacher is not None:
-            weight = 0.1 if self.settings.mlm_weight is None else self.settings.mlm_weight
-            logits = self.teacher.logits(inputs["input_ids"], inputs["labels"])
-            distance = distillation(
-                output.logits, logits, temperature=self.settings.temperature, kind=self.settings.kd_loss
-            )
-            loss = weight * loss + self.settings.kd_weight * distance
-        elif self.settings.mlm_weight is not None:
-            loss = self.settings.mlm_weight * loss
-        return (loss, output) if return_outputs else loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Refuse to go on from a loss that is not finite."""
-        if not math.isfinite(logs.get("loss", 0.0)):
-            rule = f"training diverged at step {self.state.global_step}; lower --learning_rate or raise --warmup"
-            raise BortError(rule, column="loss", value=logs["loss"])
-        super().log(logs, start_time)

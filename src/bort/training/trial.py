@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from bort.data.batches import shuffled_length_batches
 from bort.files import write_aside
@@ -23,6 +23,7 @@ from bort.model.checkpoints import quiet
 from bort.tasks.task import Task
 from bort.training.callbacks import COMPLETE, latest_checkpoint
 from bort.training.classifiers import predict_logits
+from bort.training.devices import trainer_settings
 from bort.training.encoding import Encoded
 from bort.training.schedule import warmup_then_linear
 
@@ -118,26 +119,15 @@ def run_trial(
     steps = max(1, budget.max_epochs * epoch_steps)
     if budget.max_steps is not None:
         steps = min(steps, budget.max_steps)
-    settings = TrainingArguments(
-        output_dir=str(folder),
+    settings = trainer_settings(
+        folder,
         max_steps=steps,
         per_device_train_batch_size=theta.batch_size,
         learning_rate=theta.learning_rate,
         weight_decay=theta.weight_decay,
-        adam_epsilon=1e-6,
-        max_grad_norm=1.0,
         bf16=bf16,
         logging_strategy="no",
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=10**9,
-        save_total_limit=2,
         seed=theta.seed,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        log_level="error",
     )
     watch = _Watch(model, task, dev, pad_token_id, budget, steps, max(epoch_steps, 10), bf16, on_progress)
     checkpoint = latest_checkpoint(folder)

@@ -1,0 +1,40 @@
+"""Better places to start from than noise; both leave a plain BERT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bort.model.modelling import BortForMaskedLM
+from bort.training.mlm_eval import unigram_frequencies
+
+
+@torch.no_grad()
+def start_from_word_counts(model: BortForMaskedLM, tokens: NDArray[np.unsignedinteger[Any]]) -> None:
+    """Let the head's bias be each token's log frequency, so that no step is spent on learning to count.
+
+    Args:
+        model: Changed in place.
+        tokens: The training corpus. *Shape:* (tokens,).
+    """
+    frequencies = unigram_frequencies(tokens, model.config.vocab_size)
+    model.cls.predictions.bias.copy_(torch.from_numpy(frequencies).log())
+
+
+@torch.no_grad()
+def start_from_sinusoids(model: BortForMaskedLM) -> None:
+    """Let position embeddings begin as sinusoids (Vaswani et al. 2017) of the initialiser's spread.
+
+    Neighbouring positions begin alike, so attention to a neighbour need not be learned position by position. They are
+    trained on like any other weight.
+    """
+    table = model.bert.embeddings.position_embeddings.weight  # (positions, H)
+    positions, hidden = table.shape
+    place = torch.arange(positions)[:, None]
+    wave = torch.exp(-np.log(10_000.0) * torch.arange(0, hidden, 2) / hidden)
+    table[:, 0::2] = torch.sin(place * wave)
+    table[:, 1::2] = torch.cos(place * wave[: hidden // 2])
+    table.mul_(model.config.initializer_range * 2**0.5)  # a sinusoid's mean square is one half

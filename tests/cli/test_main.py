@@ -1,0 +1,295 @@
+"""The command line as such: help, mistakes, settings files, interrupts, and readers that go away."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import docstring_parser
+import pytest
+import yaml
+
+import bort as package
+from bort.__main__ import COMMANDS, command, main
+from bort.cli.info import InfoArguments
+from bort.cli.parser import build, parse
+from bort.errors import BortError
+from bort.runs import Run
+from bort.training.arguments import FinetuneArguments
+
+REQUIRED = {
+    "demo": [],
+    "finetune": ["--train", "007", "--out", "runs/[x]"],
+    "evaluate": ["--model", "m", "--data", "a: b"],
+    "predict": ["--model", "null"],
+    "pretrain": ["--corpus", "a.txt", "b c.txt", "--tokenizer", "t", "--out", "o"],
+    "tokenizer": ["a.txt", "b.txt", "--out", "o"],
+    "convert": ["x.params", "--out", "o"],
+    "info": ["bort"],
+}
+
+
+def parsed(name: str, *words: str):
+    function, arguments, positional = command(name)
+    return parse(name, function, arguments, positional, list(words))
+
+
+# Help
+
+
+def test_help_names_every_command(bort):
+    for words in (["--help"], ["-h"], []):
+        done = bort(*words)
+        assert (done.status, done.err) == (0, "")
+        assert all(f"\n  {name} " in done.out for name in COMMANDS)
+    assert set(REQUIRED) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_explains_every_flag(bort, name):
+    done = bort(name, "--help")
+    assert (done.status, done.err) == (0, "")
+    shown = " ".join(done.out.split())
+    function, arguments, positional = command(name)
+    texts = {item.arg_name: item.description for item in docstring_parser.parse_from_object(arguments).params}
+    for field in dataclasses.fields(arguments):
+        assert (field.name if field.name in positional else f"--{field.name}") in shown
+        assert len(texts[field.name]) > 8, f"{name} --{field.name} has no help"
+        assert " ".join(texts[field.name].split()) in shown
+    assert "--config CONFIG" in shown
+    assert " ".join(function.__doc__.split())[:60] in shown
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, bort\nfrom bort.__main__ import COMMANDS, main\n"
+        "for name in COMMANDS: assert main([name, '--help']) == 0\n"
+        "assert main(['finetune', '--train', 'a', '--out', 'b', '--print_config']) == 0\n"
+        "assert main(['predict', '--modle', 'x']) == 2\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'sklearn', 'plotly') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_public_face():
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    assert set(COMMANDS) <= set(package.__all__)
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = package.nosuch
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["inof"], ["'inof'", "did you mean info?"]),
+        (["zzzzz"], ["'zzzzz'", "finetune, evaluate"]),
+        (["--zzzzz"], ["'--zzzzz'"]),
+        (["predict", "--modle", "x"], ["--modle", "did you mean --model?"]),
+        (["predict", "--input", "a.txt"], ["needs --model"]),
+        (["tokenizer", "--out", "x"], ["needs texts"]),
+        (["convert", "x"], ["needs --out"]),
+        (["predict", "--model"], ["--model", "expected one argument"]),
+        (["predict", "--model", "x", "stray"], ["stray"]),
+        (["predict", "--model", "x", "--window", "many"], ["--window: value 'many': must be a whole number"]),
+        (["predict", "--model", "x", "--window", "1.5"], ["--window: value '1.5': must be a whole number"]),
+        (["predict", "--model", "x", "--input_format", "xls"], ["'xls'", "one of auto, csv, tsv, jsonl, txt"]),
+        (["predict", "--in", "x"], ["--in", "--input, --input_format"]),
+        (["finetune", "--train", "a", "--out", "b", "--seeds", "0", "x"], ["--seeds: value 'x'", "a whole number"]),
+        (["finetune", "--train", "a", "--out", "b", "--seeds"], ["--seeds", "at least one"]),
+        (["finetune", "--train", "a", "--out", "b", "--max_steps", "1e3"], ["--max_steps: value '1e3'"]),
+        (["finetune", "--train", "a", "--out", "b", "--learning_rates", "nan"], ["--learning_rates: value 'nan'"]),
+        (["finetune", "--train", "a", "--out", "b", "--resume=yes"], ["--resume"]),
+        (["evaluate", "--model", "x", "--data", "y", "--json", "3"], ["3"]),
+        (["predict", "--model", "x\ny"], ["'x\\ny'"]),
+        (["predict", "--model", "./none", "--window", "0"], ["column 'window': value 0: must be at least 1"]),
+        (["predict", "--model", "./none"], ["./none: no such folder"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(bort, words, parts):
+    bort(*words).refused(*parts)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if REQUIRED[name]])
+def test_a_command_without_words_shows_its_help(bort, name):
+    done = bort(name)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"usage: bort {name}")
+
+
+def raising(monkeypatch, error: BaseException) -> None:
+    def fail(arguments: InfoArguments) -> None:
+        print("half a li", end="")
+        raise error
+
+    monkeypatch.setattr("bort.cli.info.info", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (BortError("must hold", file="a.csv", line=3, value="x"), 2, "bort info: a.csv:3: value 'x': must hold\n"),
+        (KeyboardInterrupt(), 130, "bort info: interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "bort info: No space left on device\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "bort info: /x: Permission denied\n"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit(7), 7, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_command_raises_becomes_a_status(bort, monkeypatch, error, status, said):
+    raising(monkeypatch, error)
+    done = bort("info", "bort")
+    assert (done.status, done.err) == (status, said)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("the library's own")])
+def test_a_failure_of_ours_keeps_its_traceback(monkeypatch, error):
+    raising(monkeypatch, error)
+    with pytest.raises(type(error)):
+        main(["info", "bort"])
+
+
+# Settings: switches, lists, files
+
+
+def test_switches_and_lists():
+    base = ["--train", "a", "--out", "b"]
+    assert parsed("finetune", *base).resume is False
+    assert parsed("finetune", *base, "--resume").resume is True
+    assert parsed("finetune", *base, "--resume", "--no_resume").resume is False
+    settings = parsed("finetune", *base, "--seeds", "0", "1", "2", "--learning_rates", "1e-3", ".1")
+    assert settings.seeds == [0, 1, 2]
+    assert settings.learning_rates == [1e-3, 0.1]
+    assert parsed("tokenizer", "a.txt", "b.txt", "--out", "o").texts == ["a.txt", "b.txt"]
+    assert parsed("tokenizer", "--out", "o", "a.txt", "b.txt").texts == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("text", ["007", "1e5", "true", "[x", "{a: 1}", "a: b", "~", "é \u2028", ""])
+def test_text_stays_text(text, tmp_path):
+    settings = parsed("predict", "--model", text, f"--text={text}")
+    assert (settings.model, settings.text) == (text, text)
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"model": text}), "utf-8")
+    assert parsed("predict", "--config", str(file)).model == text
+
+
+def test_defaults_are_those_of_the_dataclass():
+    for name, words in REQUIRED.items():
+        settings = parsed(name, *words)
+        for field in dataclasses.fields(settings):
+            if field.default is not dataclasses.MISSING:
+                assert getattr(settings, field.name) == field.default
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_print_config_is_read_again(bort, name, tmp_path):
+    done = bort(name, *REQUIRED[name], "--print_config")
+    assert (done.status, done.err) == (0, "")
+    file = tmp_path / "config.yaml"
+    file.write_text(done.out, "utf-8")
+    assert set(yaml.safe_load(done.out)) == {field.name for field in dataclasses.fields(command(name)[1])}
+    again = parsed(name, "--config", str(file), *(word for word in REQUIRED[name] if command(name)[2]))
+    assert again == parsed(name, *REQUIRED[name])
+
+
+def test_the_settings_of_a_run_are_read_again(tmp_path):
+    settings = FinetuneArguments(
+        train="a b.csv", out=str(tmp_path / "run"), text="null", learning_rates=[1e-05], seeds=[3, 4], max_steps=7
+    )
+    Run(settings.out, "finetune", settings)
+    file = f"{settings.out}/config.yaml"
+    assert parsed("finetune", "--config", file) == settings
+    assert parsed("finetune", f"--config={file}", "--seeds", "9", "--resume") == dataclasses.replace(
+        settings, seeds=[9], resume=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"train: [1\n", [":2: must be valid YAML"]),
+        (b"train: a\n\tout: b\n", [":2: must be valid YAML"]),
+        (b"out: b\n\xff\n", [":2: must be UTF-8"]),
+        (b"", ["must map names of settings"]),
+        (b"- 3\n", ["value [3]"]),
+        (b"modle: x\n", ["'modle'", "did you mean 'model'?"]),
+        (b"zzz: x\n", ["'zzz'", "there are: train, out"]),
+        (b"3: x\n", ["column '3'"]),
+        (b"seeds: 3\n", ["'seeds'", "value 3", "must be a list"]),
+        (b"train: a\nout: b\nseeds: [x]\n", ["--seeds: value 'x'"]),
+        (b"train: 3\nout: b\n", ["--train: value '3': must be text"]),
+        (b"train: a\nout: b\nresume: maybe\n", ["'resume'", "value 'maybe'", "must be true or false"]),
+        (b"a: &a [*a]\n", ["'a'"]),
+        (b"train: !!python/object/apply:os.system [echo pwned > pwned]\n", [":1: must be valid YAML"]),
+        (b"[" * 600, ["must be valid YAML"]),
+    ],
+)
+def test_a_settings_file_that_is_wrong(bort, tmp_path, monkeypatch, content, parts):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    bort("finetune", "--config", file).refused(*parts)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_settings_file_that_is_absent(bort, tmp_path):
+    bort("finetune", "--config", tmp_path / "none.yaml").refused("none.yaml: no such file")
+    bort("finetune", f"--config={tmp_path}").refused(f"{tmp_path}: cannot be read: Is a directory")
+
+
+def test_the_parser_is_built_for_every_type_of_setting():
+    for name in COMMANDS:
+        parser = build(name, *command(name))
+        assert parser.prog == f"bort {name}"
+
+
+# Streams
+
+
+def bort_process(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bort", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120, **options)
+
+
+def test_a_reader_that_has_gone_is_no_failure():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = bort_process("--help", stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_is_told():
+    with open("/dev/full", "w") as full:
+        done = bort_process("--version", stdout=full)
+    assert (done.returncode, done.stderr) == (2, "bort: No space left on device\n")
+
+
+def test_predict_to_head(classifier, tmp_path, sentences):
+    """In a real shell, with a terminal that knows ASCII alone: the first row whole and in UTF-8, and no traceback."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"café {i} {text}\n" for i, text in enumerate(sentences * 4)), "utf-8")
+    line = f'"{sys.executable}" -m bort predict --model "{classifier}" --input "{texts}" --window 64 | head -1'
+    done = subprocess.run(
+        ["bash", "-c", f'{line}; echo "${{PIPESTATUS[0]}}"'],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+        timeout=120,
+    )
+    first, status = done.stdout.decode("utf-8").splitlines()
+    assert json.loads(first)["text"] == f"café 0 {sentences[0]}"
+    assert status == "0"
+    assert done.stderr == b""

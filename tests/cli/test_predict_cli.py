@@ -1,0 +1,301 @@
+"""`bort predict`: order, formats, columns, bounded memory, and nothing half-written."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import io
+import itertools
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from bort.cli.predict import PredictArguments, predict
+from bort.data.examples import Example, stream_rows
+from bort.runtime.predictor import Predictor
+
+LABELS = ("cat", "other", 'a, "b"')
+"""Those of the fixture `classifier`."""
+ADDED = ["prediction", "probability", *(f"p({name})" for name in LABELS)]
+
+
+@pytest.fixture(scope="module")
+def expected(classifier, sentences):
+    """What the model says of each sentence, asked all at once."""
+    return [answer.label for answer in Predictor(classifier).predict(sentences)]
+
+
+def lines(texts) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+@pytest.mark.parametrize("window", [1, 7, 1024])
+def test_order_is_kept_across_windows(bort, classifier, sentences, expected, window):
+    chosen = slice(0, 60)
+    done = bort("predict", "--model", classifier, "--window", window, stdin=lines(sentences[chosen]))
+    assert (done.status, done.err) == (0, "")
+    rows = done.rows()
+    assert [row["text"] for row in rows] == sentences[chosen]
+    assert [row["prediction"] for row in rows] == expected[chosen]
+    assert len(set(expected[chosen])) == 3
+    for row in rows:
+        assert list(row) == ["text", *ADDED]
+        shares = [row[f"p({name})"] for name in LABELS]
+        assert sum(shares) == pytest.approx(1, abs=2e-6)
+        assert row["probability"] == max(shares)
+        assert row["prediction"] == LABELS[shares.index(max(shares))]
+
+
+TABLE = [
+    {"id": "007", "text": 'a "quoted", text', "note": "x"},
+    {"id": "2", "text": "", "note": "empty"},
+    {"id": "", "text": "café  naïve 漢字 🙂", "note": " spaces "},
+    {"id": "4", "text": "=1+1", "note": "'"},
+]
+
+
+def written(path: Path, rows) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        match path.suffix:
+            case ".jsonl":
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            case ".txt":
+                file.writelines(row["text"] + "\n" for row in rows)
+            case ".csv":
+                table = csv.DictWriter(file, rows[0].keys())
+                table.writeheader()
+                table.writerows(rows)
+            case ".tsv":
+                file.writelines("\t".join(cells) + "\n" for cells in [rows[0].keys(), *(row.values() for row in rows)])
+    return path
+
+
+def test_every_format_in_and_out(bort, classifier, tmp_path):
+    """Whatever goes in and out, the texts, the columns and the answers are the same."""
+    answers = [answer.label for answer in Predictor(classifier).predict([row["text"] for row in TABLE])]
+    for source, target in itertools.product((".csv", ".tsv", ".jsonl", ".txt"), (".csv", ".tsv", ".jsonl")):
+        given = written(tmp_path / f"in{source}", TABLE)
+        out = tmp_path / f"new/out{target}"
+        assert bort("predict", "--model", classifier, "--input", given, "--output", out).status == 0
+        rows = [row for row, _ in stream_rows(out)]
+        kept = ["text"] if source == ".txt" else ["id", "text", "note"]
+        assert list(rows[0]) == [*kept, *ADDED]
+        assert [{name: row[name] for name in kept} for row in rows] == [
+            {name: row[name] for name in kept} for row in TABLE
+        ]
+        assert [row["prediction"] for row in rows] == answers
+        assert sorted(path.name for path in out.parent.iterdir()) == [out.name]
+        out.unlink()
+
+
+def test_standard_input_and_output_in_any_format(bort, classifier, tmp_path):
+    table = written(tmp_path / "in.csv", TABLE).read_bytes()
+    done = bort("predict", "--model", classifier, "--input_format", "csv", "--output_format", "tsv", stdin=table)
+    rows = [row for row, _ in stream_rows(io.BytesIO(done.out.encode()), format="tsv")]
+    assert [row["id"] for row in rows] == ["007", "2", "", "4"]
+    done = bort("predict", "--model", classifier, "--input_format", "csv", "--output", tmp_path / "o.csv", stdin=table)
+    assert (done.status, done.out) == (0, "")
+
+
+def test_other_column_names_and_pairs(bort, classifier, tmp_path, sentences):
+    pairs = [{"question": a, "answer": b} for a, b in zip(sentences[:5], sentences[5:10], strict=True)]
+    given = written(tmp_path / "pairs.jsonl", pairs)
+    words = ["predict", "--model", classifier, "--input", given]
+    done = bort(*words, "--text", "question", "--text_b", "answer")
+    predictor = Predictor(classifier)
+    assert [row["prediction"] for row in done.rows()] == [
+        answer.label for answer in predictor.predict([(row["question"], row["answer"]) for row in pairs])
+    ]
+    alone = bort(*words, "--text", "question").rows()
+    assert [row["p(cat)"] for row in alone] != [row["p(cat)"] for row in done.rows()]
+    bort(*words).refused("pairs.jsonl:1", "'text'", "'question', 'answer'")
+    bort(*words, "--text", "question", "--text_b", "reply").refused("pairs.jsonl:1", "'reply'")
+
+
+def test_a_second_text_here_and_there_changes_no_other_row(bort, classifier, tmp_path, sentences):
+    """Rows without a second text are single texts, whatever stands in the same window."""
+    rows = [
+        {"text": text, "text_b": sentences[-1] if index % 3 == 0 else ""} for index, text in enumerate(sentences[:9])
+    ]
+    given = written(tmp_path / "some.csv", rows)
+    answers = [bort("predict", "--model", classifier, "--input", given, "--window", w).rows() for w in (1, 2, 9)]
+    for one, two, all_ in zip(*answers, strict=True):
+        for name in LABELS:
+            assert one[f"p({name})"] == pytest.approx(all_[f"p({name})"], abs=2e-5)
+            assert two[f"p({name})"] == pytest.approx(all_[f"p({name})"], abs=2e-5)
+
+
+def test_regression(bort, regressor, sentences):
+    rows = bort("predict", "--model", regressor, stdin=lines(sentences[:6])).rows()
+    assert all(list(row) == ["text", "prediction"] for row in rows)
+    values = [answer.label for answer in Predictor(regressor).predict(sentences[:6])]
+    assert [row["prediction"] for row in rows] == pytest.approx(values, abs=1e-5)
+
+
+def test_columns_of_our_names_are_replaced(bort, classifier, tmp_path):
+    given = written(tmp_path / "again.jsonl", [{"prediction": "old", "text": "a cat", "probability": 2}])
+    row = bort("predict", "--model", classifier, "--input", given).rows()[0]
+    assert list(row) == ["prediction", "text", *ADDED[1:]]
+    assert row["prediction"] in LABELS
+    assert row["probability"] <= 1
+
+
+def test_a_file_may_be_answered_in_place(bort, classifier, tmp_path):
+    given = written(tmp_path / "same.csv", TABLE)
+    assert bort("predict", "--model", classifier, "--input", given, "--output", given, "--window", 1).status == 0
+    assert [row["id"] for row, _ in stream_rows(given)] == ["007", "2", "", "4"]
+
+
+def test_a_long_text_is_cut_and_told_of(bort, classifier):
+    long = "the old baker walked " * 5000
+    done = bort("predict", "--model", classifier, stdin=lines([long, "short", long]))
+    assert done.err == "texts longer than 32 tokens, which were cut: 2\n"
+    first, _, third = done.rows()
+    assert first["text"] == long.rstrip("\n")
+    assert first["prediction"] == third["prediction"]
+    assert len(long) > 100_000
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("bad.csv", b"text,id\na,1\nb,2\nc\nd,4\n", [":4:", "as many cells"]),
+        ("bad.csv", b'text,id\na,1\n"b,2\n', [":3:", "quote"]),
+        ("bad.tsv", b"text\tid\na\t1\n\xff\t2\n", [":3:", "UTF-8"]),
+        ("bad.jsonl", b'{"text": "a"}\n{"text": 3}\n', [":2:", "'text'", "value 3"]),
+        ("bad.jsonl", b'{"text": "a"}\n{"tekst": "b"}\n', [":2:", "'tekst'"]),
+        ("bad.jsonl", b'{"text": "a"}\n\n{"text": \n', [":3:", "JSON"]),
+        ("bad.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', [":2:", "surrogate"]),
+        ("bad.txt", b"a\nb\x00\n", [":2:", "NUL"]),
+        ("empty.csv", b"", ["empty"]),
+        ("header.csv", b"text,id\n", ["at least one row"]),
+        ("empty.txt", b"", ["at least one row"]),
+        ("other.csv", b"txt,id\na,1\n", [":1:", "'text'", "did you mean 'txt'?"]),
+        ("other.xls", b"text\na\n", [".xls"]),
+    ],
+)
+@pytest.mark.parametrize("window", [1, 1024])
+def test_a_bad_row_leaves_no_file(bort, classifier, tmp_path, name, content, parts, window):
+    given, out = tmp_path / name, tmp_path / "answers"
+    given.write_bytes(content)
+    words = ["predict", "--model", classifier, "--input", given, "--window", window]
+    bort(*words, "--output", out / "new.csv").refused(f"{given}{'' if parts[0][0] != ':' else parts[0]}", *parts)
+    assert not list(out.glob("**/*"))
+    out.mkdir(exist_ok=True)
+    (out / "old.csv").write_text("as it was")
+    bort(*words, "--output", out / "old.csv").refused(*parts)
+    assert [path.read_text() for path in out.iterdir()] == ["as it was"]
+
+
+def test_an_output_that_cannot_be_written(bort, classifier, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("x")
+    words = ["predict", "--model", classifier, "--output"]
+    bort(*words, tmp_path / "folder.csv", stdin=b"a\n").refused("folder.csv", "is a folder")
+    bort(*words, tmp_path / "file" / "o.csv", stdin=b"a\n").refused("o.csv", "cannot be written")
+    bort(*words, tmp_path / "o.xlsx", stdin=b"a\n").refused("o.xlsx", ".csv, .tsv, .jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
+    assert not any((tmp_path / "folder.csv").iterdir())
+
+
+def test_rows_of_other_columns_do_not_fit_a_table(bort, classifier, tmp_path):
+    given = written(tmp_path / "in.jsonl", [{"text": "a", "x": 1}, {"text": "b"}, {"text": "c", "y": 2}])
+    words = ["predict", "--model", classifier, "--input", given, "--output"]
+    bort(*words, tmp_path / "o.csv").refused("o.csv", "'y'", "row 3", ".jsonl")
+    assert bort(*words, tmp_path / "o.jsonl").status == 0
+    assert [row.get("y") for row, _ in stream_rows(tmp_path / "o.jsonl")] == [None, None, 2]
+
+
+def test_a_model_that_does_not_answer(bort, world, tmp_path):
+    bort("predict", "--model", world.encoder, stdin=b"a\n").refused("fine-tune it first", "bort finetune")
+    bort("predict", "--model", tmp_path, stdin=b"a\n").refused(tmp_path, "no config.json")
+    bort("predict", "--model", "nosuch", stdin=b"a\n").refused("'nosuch'", "hub name")
+
+
+def test_closed_streams(bort, classifier, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(Exception, match="standard input: is closed"):
+        predict(PredictArguments(classifier))
+
+
+def test_devices_and_links_are_not_replaced(bort, classifier, tmp_path):
+    real, link, pipe = tmp_path / "real.jsonl", tmp_path / "link.jsonl", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    assert bort("predict", "--model", classifier, "--output", link, stdin=b"a\n").status == 0
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["text"] == "a"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert (
+        bort("predict", "--model", classifier, "--output", pipe, "--output_format", "jsonl", stdin=b"a\n").status == 0
+    )
+    reader.join(10)
+    assert json.loads(got[0])["text"] == "a"
+    assert pipe.is_fifo()
+
+
+# Streams without end
+
+
+class Endless:
+    """A stream that gives one text after another, and looks around before each."""
+
+    def __init__(self, look, count: int) -> None:
+        self.look, self.count, self.given = look, count, 0
+
+    def readline(self, size: int = -1) -> bytes:
+        self.look(self.given)
+        if self.given == self.count:
+            return b""
+        self.given += 1
+        return b"text %d\n" % self.given
+
+
+class Flushed(io.TextIOWrapper):
+    """A standard output of which only what was flushed is seen, as through a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=False)
+
+    @property
+    def rows(self) -> int:
+        return self.buffer.getvalue().count(b"\n")
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_answers_come_before_the_next_window_is_asked_for(classifier, monkeypatch, window):
+    out = Flushed()
+    monkeypatch.setattr(sys, "stdout", out)
+
+    def look(given: int) -> None:
+        assert out.rows == given // window * window, f"{given} texts given"
+
+    stdin = type("Stdin", (), {"buffer": Endless(look, 10)})
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert predict(PredictArguments(classifier, window=window)) == 10
+    assert out.rows == 10
+
+
+def test_no_more_than_a_window_is_held(classifier, monkeypatch):
+    window, most = 8, 0
+
+    def look(given: int) -> None:
+        nonlocal most
+        if given > 40 and given % 3 == 0:
+            most = max(most, sum(type(thing) is Example for thing in gc.get_objects()))
+
+    before = sum(type(thing) is Example for thing in gc.get_objects())
+    monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": Endless(look, 100)}))
+    monkeypatch.setattr(sys, "stdout", Flushed())
+    assert predict(PredictArguments(classifier, window=window)) == 100
+    assert 0 < most - before <= 2 * window
