@@ -257,9 +257,13 @@ def test_the_parser_is_built_for_every_type_of_setting():
 # Streams
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""What is buffered is written at the very end, where a failure is hard to tell of."""
+
+
 def bort_process(*words: str, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bort", *words]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120, **options)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120, env=BUFFERED, **options)
 
 
 def test_a_reader_that_has_gone_is_no_failure():
@@ -285,7 +289,7 @@ def test_predict_to_head(classifier, tmp_path, sentences):
     done = subprocess.run(
         ["bash", "-c", f'{line}; echo "${{PIPESTATUS[0]}}"'],
         capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        env={**BUFFERED, "PYTHONIOENCODING": "ascii"},
         check=False,
         timeout=120,
     )

@@ -26,6 +26,8 @@ _ROWS_PER_BATCH = 128
 def new_classifier(model: str, task: Task) -> PreTrainedModel:
     """Put a fresh head for `task` on an encoder; the head's weights come from torch's global random state.
 
+    A head that the model brings along is not gone on from: its outputs may stand for other labels.
+
     Raises:
         BortError: The model cannot be loaded.
     """
@@ -33,7 +35,15 @@ def new_classifier(model: str, task: Task) -> PreTrainedModel:
     if task.names:
         labels["id2label"] = dict(enumerate(task.names))
         labels["label2id"] = {name: number for number, name in enumerate(task.names)}
-    return load(_classifier_class(model), model, ignore_mismatched_sizes=True, **labels)
+    opened = _Opened(_classifier_class(model))
+    loaded = load(opened, model, ignore_mismatched_sizes=True, **labels)
+    for name, weights in loaded.named_parameters():
+        if not name.startswith(f"{loaded.base_model_prefix}.") and name not in opened.absent:
+            if weights.ndim > 1:
+                torch.nn.init.normal_(weights, std=getattr(loaded.config, "initializer_range", 0.02))
+            elif name.endswith("bias"):
+                torch.nn.init.zeros_(weights)
+    return loaded
 
 
 def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
@@ -68,9 +78,13 @@ def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
 
 
 def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """Write a folder that `AutoModelForSequenceClassification` opens; the tokenizer keeps the fitted length."""
+    """Write a folder that `AutoModelForSequenceClassification` opens; its tokenizer cuts at the fitted length."""
+    before = tokenizer.model_max_length
     tokenizer.model_max_length = max_length
-    save(model, tokenizer, folder)
+    try:
+        save(model, tokenizer, folder)
+    finally:
+        tokenizer.model_max_length = before
 
 
 def positions(model: PreTrainedModel) -> int:

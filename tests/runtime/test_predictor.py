@@ -1,0 +1,153 @@
+"""The predictor: one answer a text, whatever stands beside it, and the library's own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+import bort
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.runtime.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(classifier) -> Predictor:
+    return Predictor(classifier)
+
+
+@pytest.fixture(scope="module")
+def mixed(sentences) -> list[str | tuple[str, str]]:
+    """Texts and pairs, short, long, empty, and strange."""
+    rng = random.Random(0)
+    texts = [*rng.sample(sentences, 20), "", " ", "a", "\n", "漢字 🙂", "<mask> </s> <pad>", "word " * 40]
+    return [*texts, *((rng.choice(sentences), rng.choice(["", *sentences])) for _ in range(12)), ("", ""), ("a", "")]
+
+
+def shares(answers) -> np.ndarray:
+    return np.array([list(answer.probabilities.values()) for answer in answers])
+
+
+def test_the_same_one_by_one_in_a_batch_and_in_any_order(predictor, mixed):
+    together = shares(predictor.predict(mixed))
+    alone = np.concatenate([shares(predictor.predict([text])) for text in mixed])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    order = list(range(len(mixed)))
+    random.Random(1).shuffle(order)
+    shuffled = shares(predictor.predict([mixed[index] for index in order]))
+    np.testing.assert_allclose(shuffled, together[order], atol=1e-5)
+    np.testing.assert_allclose(together.sum(-1), 1, atol=1e-5)
+    assert np.ptp(together, axis=0).min() > 0.3, "the answers should differ, or the test says nothing"
+
+
+def test_any_window_gives_the_same(predictor, mixed):
+    examples = [Example(text) if isinstance(text, str) else Example(*text) for text in mixed]
+    together = shares(predictor.predict(mixed))
+    for window in (1, 5, len(mixed), 10**9):
+        np.testing.assert_allclose(shares(predictor.stream(examples, window=window)), together, atol=1e-5)
+
+
+def test_equals_the_pipeline_of_transformers(classifier, predictor, sentences):
+    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    theirs = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(classifier))
+    texts = [*sentences[:12], "", "word " * 100]
+    for text, ours in zip(texts, predictor.predict(texts), strict=True):
+        scores = {entry["label"]: entry["score"] for entry in theirs(text, top_k=None, truncation=True)}
+        assert scores == pytest.approx(ours.probabilities, abs=1e-5)
+        assert max(scores, key=scores.__getitem__) == ours.label
+    pair = theirs({"text": sentences[0], "text_pair": sentences[1]}, top_k=None)
+    ours = predictor.predict([(sentences[0], sentences[1])])[0]
+    assert {entry["label"]: entry["score"] for entry in pair} == pytest.approx(ours.probabilities, abs=1e-5)
+
+
+def test_regression(regressor, sentences):
+    import torch
+
+    tokenizer = AutoTokenizer.from_pretrained(regressor)
+    model = AutoModelForSequenceClassification.from_pretrained(regressor).eval()
+    with torch.no_grad():
+        expected = model(**tokenizer(sentences[:8], padding=True, return_tensors="pt")).logits[:, 0].tolist()
+    answers = Predictor(regressor).predict(sentences[:8])
+    assert [answer.label for answer in answers] == pytest.approx(expected, abs=1e-5)
+    assert all(answer.probabilities == {} for answer in answers)
+
+
+def test_an_endless_stream_is_taken_a_window_at_a_time(predictor):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield Example(f"text {number}")
+
+    answers = predictor.stream(endless(), window=3)
+    assert taken == 0
+    for answered in range(1, 10):
+        next(answers)
+        assert taken == -(-answered // 3) * 3
+
+
+def test_long_texts_are_counted(classifier):
+    predictor = Predictor(classifier)
+    assert predictor.max_length == 32
+    predictor.predict(["short", "word " * 100, ("word " * 100, "b"), "also short"])
+    predictor.predict(["word " * 31])
+    assert predictor.cut == 3
+
+
+def test_nothing_to_answer(predictor):
+    assert predictor.predict([]) == []
+    assert predictor.logits([]).shape == (0, 3)
+    assert list(predictor.stream(iter([]))) == []
+
+
+def test_misuse(predictor):
+    with pytest.raises(TypeError, match="list of texts"):
+        predictor.predict("one text")
+    for window in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            next(predictor.stream([Example("a")], window=window))
+    assert bort.Predictor is Predictor
+
+
+def test_outputs_that_are_no_numbers_are_told_of(classifier, tmp_path):
+    shutil.copytree(classifier, tmp_path / "diverged")
+    file = tmp_path / "diverged" / "model.safetensors"
+    weights = load_file(file)
+    weights["classifier.bias"][0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(BortError, match="diverged: the model's outputs must be finite"):
+        Predictor(str(tmp_path / "diverged")).predict(["a"])
+
+
+@pytest.mark.parametrize("length", [0, 3, -5])
+def test_a_length_that_holds_no_text(classifier, tmp_path, length):
+    folder = with_settings(classifier, tmp_path, model_max_length=length)
+    with pytest.raises(BortError, match=f"model_max_length.*value {length}: must be a whole number from 4"):
+        Predictor(folder)
+
+
+def test_a_tokenizer_that_says_no_length_gets_the_models(classifier, tmp_path):
+    assert Predictor(with_settings(classifier, tmp_path, model_max_length=1e30)).max_length == 64
+
+
+def test_a_tokenizer_without_padding(classifier, tmp_path):
+    """As decoders have it; ours always has one, so it is the library's that is loaded here."""
+    folder = with_settings(classifier, tmp_path, pad_token=None, sep_token=None)
+    with pytest.raises(BortError, match="no padding token"):
+        Predictor(folder)
+
+
+def with_settings(classifier, tmp_path, **settings) -> str:
+    shutil.copytree(classifier, tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **settings}), "utf-8")
+    return str(tmp_path / "model")

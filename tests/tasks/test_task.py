@@ -1,0 +1,116 @@
+"""What is asked of a model, read off its examples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.tasks.task import Task
+
+
+def labelled(*labels) -> list[Example]:
+    return [Example("x", label=label, source="a.csv", line=line) for line, label in enumerate(labels, start=2)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "task"),
+    [
+        (["b", "a", "b"], {}, Task("classification", ("a", "b"), "accuracy")),
+        (["10", "9", "2"], {}, Task("classification", ("2", "9", "10"), "accuracy")),
+        (["1.5", "2"], {}, Task("regression", (), "pearson")),
+        ([1.5, 2.0], {"metric": "rmse"}, Task("regression", (), "rmse")),
+        (["1", "2"], {"kind": "regression"}, Task("regression", (), "pearson")),
+        (["1.5", "2"], {"kind": "classification"}, Task("classification", ("1.5", "2"), "accuracy")),
+        (["b", "a"], {"metric": "f1_positive"}, Task("classification", ("a", "b"), "f1_positive")),
+        (["a", "b"], {"metric": "matthews"}, Task("classification", ("a", "b"), "matthews")),
+    ],
+)
+def test_read_off_the_labels(labels, settings, task):
+    assert Task.of(labelled(*labels), **settings) == task
+    assert task.outputs == (len(task.names) or 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        ([], {}, "at least one labelled example"),
+        (["a", "a"], {}, "two distinct labels; there is only 'a'"),
+        (["a", None], {}, r"a\.csv:3: .*must not be missing"),
+        (["1", "b"], {"kind": "regression"}, r"a\.csv:3: .*'b': a label must be a finite number"),
+        (["1.5", "nan"], {"kind": "regression"}, r"a\.csv:3: .*'nan'"),
+        (["a", "b"], {"metric": "pearson"}, "classification task must be one of accuracy"),
+        ([1.5, 2.5], {"metric": "accuracy"}, "regression task must be one of pearson"),
+        (["a", "b"], {"metric": "nosuch"}, "'nosuch'"),
+        (["a", "b", "c"], {"metric": "f1_positive"}, "f1_positive.*needs two labels"),
+        ([1.5, 2.5], {"metric": "f1_positive"}, "f1_positive"),
+    ],
+)
+def test_refused(labels, settings, message):
+    with pytest.raises(BortError, match=message):
+        Task.of(labelled(*labels), **settings)
+
+
+def test_targets_are_the_models_outputs():
+    task = Task.of(labelled("no", "yes", "maybe"))
+    targets = task.targets(labelled("yes", "maybe", "no", "yes"))
+    assert targets.dtype == np.int64
+    assert [task.names[target] for target in targets] == ["yes", "maybe", "no", "yes"]
+    values = Task.of(labelled(1.5, "-2e3")).targets(labelled("0.25", -3.0))
+    assert values.dtype == np.float32
+    assert values.tolist() == [0.25, -3.0]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("yess", r"a\.csv:3: .*'yess': the label must be one of 'no', 'yes'; did you mean 'yes'\?"),
+        (None, r"a\.csv:3: .*must not be missing"),
+        (1.5, r"a\.csv:3: .*1\.5"),
+    ],
+)
+def test_unknown_label(label, message):
+    with pytest.raises(BortError, match=message):
+        Task("classification", ("no", "yes"), "accuracy").targets(labelled("no", label))
+
+
+@pytest.mark.parametrize("label", ["1e39", -1e300, "3.5e38"])
+def test_a_number_beyond_single_precision(label):
+    """It would become an infinity, and the loss with it."""
+    with pytest.raises(BortError, match=r"a\.csv:3: .*a label must be a number between"):
+        Task("regression", (), "pearson").targets(labelled(1.5, label))
+    assert np.isfinite(Task("regression", (), "pearson").targets(labelled("3.4e38"))).all()
+
+
+def test_decisions():
+    logits = np.array([[0.1, 0.7, 0.2], [3.0, -1.0, 2.9]], dtype=np.float32)
+    assert Task("classification", ("a", "b", "c"), "accuracy").decide(logits).tolist() == [1, 0]
+    values = Task("regression", (), "pearson").decide(logits[:, :1])
+    assert values.shape == (2,)
+    assert values.tolist() == pytest.approx([0.1, 3.0])
+
+
+def test_scores_of_classes():
+    task = Task("classification", ("a", "b"), "accuracy")
+    logits = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
+    truth = np.array([0, 1, 0, 0, 1])
+    scores = task.score(logits, truth, resamples=50)
+    assert set(scores) == {"accuracy", "f1", "matthews", "f1_positive"}
+    assert scores["accuracy"].value == 0.8
+    assert scores["f1"].value == pytest.approx(metrics.f1_score(truth, [0, 1, 1, 0, 1], average="macro"))
+    assert scores["accuracy"].low <= 0.8 <= scores["accuracy"].high
+    unsure = task.score(logits, truth, resamples=0)["accuracy"]
+    assert (unsure.low, unsure.high) == (0.8, 0.8)
+
+
+def test_scores_of_values():
+    task = Task("regression", (), "pearson")
+    scores = task.score(np.array([[1.0], [2.0], [4.0]], dtype=np.float32), np.array([1.0, 2.0, 3.0], dtype=np.float32))
+    assert scores["spearman"].value == 1
+    assert scores["rmse"].value == pytest.approx(math.sqrt(1 / 3))
+    with pytest.raises(BortError, match="diverged"):
+        task.score(np.array([[math.nan]], dtype=np.float32), np.array([1.0], dtype=np.float32))

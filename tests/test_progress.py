@@ -1,0 +1,82 @@
+"""Progress goes to standard error, and results stay results."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from bort import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_results_are_not_taken_along_by_the_bar(monkeypatch):
+    """With standard error on a terminal and standard output in a file, what is printed meanwhile is for the file."""
+    out, err = io.StringIO(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    with progress.bar("working", 10) as shown:
+        shown.update(3, "[bold]note[/red] :cat:")
+        print("a result")
+        progress.out().print("another")
+        progress.console().print("a remark")
+    assert out.getvalue() == "a result\nanother\n"
+    assert "a remark" in err.getvalue()
+    assert "a result" not in err.getvalue()
+
+
+def test_a_note_is_no_markup(monkeypatch):
+    err = Terminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    with progress.bar("[/x] working", 10) as shown:
+        shown.update(10, "[bold]note[/red]")
+        shown._live.refresh()
+    assert "[/x] working" in err.getvalue()
+    assert "[bold]note[/red]" in err.getvalue()
+
+
+def test_without_a_terminal_a_line_now_and_then(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.bar("working", 200) as shown:
+        for step in range(1, 41):
+            now += 1
+            shown.update(step, "[note]")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "working: 8 % after 15 s [note]\nworking: 15 % after 30 s [note]\n"
+
+
+def test_without_a_total(monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.bar("working") as shown:
+        now = 20.0
+        shown.update(5, "5 rows")
+    assert capsys.readouterr().err == "working: after 20 s 5 rows\n"
+
+
+def test_the_bar_ends_with_the_block(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(KeyboardInterrupt), progress.bar("working", 1) as shown:
+        raise KeyboardInterrupt
+    assert not shown._live.live.is_started
+
+
+def test_what_is_printed_is_no_markup(capsys):
+    for console in (progress.out(), progress.console()):
+        console.print("[bold]a[/red] :cat: 'x' 3")
+    said = capsys.readouterr()
+    assert said.out == said.err == "[bold]a[/red] :cat: 'x' 3\n"

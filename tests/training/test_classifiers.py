@@ -1,0 +1,282 @@
+"""Classifiers: a head on any encoder, saved with its labels, opened again here and by the library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.model.checkpoints import save
+from bort.model.modelling import BortForSequenceClassification
+from bort.runtime.predictor import Predictor
+from bort.tasks.task import Task
+from bort.training.classifiers import (
+    load_classifier,
+    new_classifier,
+    positions,
+    predict_logits,
+    save_classifier,
+)
+from bort.training.encoding import encode
+
+NAMES = ("no", "yes", "<b>maybe</b>", "LABEL_0", "1")
+TASK = Task("classification", NAMES, "accuracy")
+
+
+@pytest.fixture
+def saved(world, tiny_tokenizer, tmp_path):
+    """Folder of a classifier as fine-tuning leaves it, and the model in memory."""
+    torch.manual_seed(3)
+    model = new_classifier(world.encoder, TASK)
+    save_classifier(model, tiny_tokenizer, tmp_path / "model", 24)
+    return tmp_path / "model", model
+
+
+def logits_of(model, tokenizer, texts, length=24) -> np.ndarray:
+    return predict_logits(model, encode([Example(text) for text in texts], tokenizer, length), tokenizer.pad_token_id)
+
+
+def changed(folder: Path, **changes) -> str:
+    config = json.loads((folder / "config.json").read_text("utf-8")) | changes
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    return str(folder)
+
+
+# New heads
+
+
+def test_the_encoder_is_kept_and_the_head_is_new(world):
+    torch.manual_seed(0)
+    one = new_classifier(world.encoder, TASK)
+    torch.manual_seed(0)
+    same = new_classifier(world.encoder, TASK)
+    other = new_classifier(world.encoder, TASK)
+    encoder = load_file(f"{world.encoder}/model.safetensors")
+    for name, weights in one.state_dict().items():
+        assert torch.equal(weights, same.state_dict()[name])
+        if name in encoder and "pooler" not in name:
+            assert torch.equal(weights, encoder[name])
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert isinstance(one, BortForSequenceClassification)
+    assert one.config.id2label == dict(enumerate(NAMES))
+    assert one.config.problem_type == "single_label_classification"
+    assert one.dtype == torch.float32
+
+
+def test_a_head_of_another_width_is_replaced(saved):
+    folder, _ = saved
+    model = new_classifier(str(folder), Task("classification", ("a", "b"), "accuracy"))
+    assert model.classifier.weight.shape[0] == 2
+    assert model.config.id2label == {0: "a", 1: "b"}
+    model = new_classifier(str(folder), Task("regression", (), "pearson"))
+    assert model.classifier.weight.shape[0] == 1
+    assert model.config.problem_type == "regression"
+
+
+def test_a_head_that_the_model_brings_along_is_not_kept(saved):
+    """Of the same width too: its outputs stand for other labels, and no seed would change it."""
+    folder, before = saved
+    task = Task("classification", ("a", "b", "c", "d", "e"), "accuracy")
+    heads = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        heads.append(new_classifier(str(folder), task))
+    assert torch.equal(heads[0].classifier.weight, heads[1].classifier.weight)
+    assert not torch.equal(heads[0].classifier.weight, heads[2].classifier.weight)
+    assert not torch.equal(heads[0].classifier.weight, before.classifier.weight)
+    assert heads[0].classifier.weight.std().item() == pytest.approx(0.02, rel=0.4)
+    assert not heads[0].classifier.bias.any()
+    for name, weights in before.bert.named_parameters():
+        assert torch.equal(weights, heads[0].bert.get_parameter(name)), name
+
+
+# Out and in again
+
+
+def test_saving_leaves_the_tokenizer_as_it_was(saved, tiny_tokenizer):
+    assert tiny_tokenizer.model_max_length == 512
+    assert AutoTokenizer.from_pretrained(saved[0]).model_max_length == 24
+
+
+def test_labels_and_answers_are_saved(saved, tiny_tokenizer, sentences):
+    folder, model = saved
+    loaded, task = load_classifier(str(folder))
+    assert task == TASK
+    assert not loaded.training
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 24
+    ours = logits_of(model, tiny_tokenizer, sentences[:10])
+    np.testing.assert_array_equal(logits_of(loaded, tiny_tokenizer, sentences[:10]), ours)
+
+
+def test_the_library_opens_it_without_us(saved, tiny_tokenizer, sentences):
+    folder, model = saved
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    assert type(theirs) is BertForSequenceClassification
+    assert theirs.config.id2label == dict(enumerate(NAMES))
+    assert theirs.config.label2id == {name: number for number, name in enumerate(NAMES)}
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+    batch = AutoTokenizer.from_pretrained(folder)(sentences[:6], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(**batch).logits.numpy()
+    np.testing.assert_allclose(logits, logits_of(model, tiny_tokenizer, sentences[:6]), atol=1e-5)
+
+
+def test_regressors(world, tiny_tokenizer, tmp_path):
+    model = new_classifier(world.encoder, Task("regression", (), "spearman"))
+    save_classifier(model, tiny_tokenizer, tmp_path, 24)
+    _, task = load_classifier(str(tmp_path))
+    assert task == Task("regression", (), "pearson")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.num_labels == 1
+
+
+# Encoders of other families
+
+
+def distilbert(vocabulary: int):
+    config = DistilBertConfig(
+        vocab_size=vocabulary, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=40, pad_token_id=1
+    )
+    return DistilBertForMaskedLM(config), 40
+
+
+def roberta(vocabulary: int):
+    config = RobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=42,
+        pad_token_id=1,
+    )
+    return RobertaForMaskedLM(config), 40
+
+
+@pytest.mark.parametrize("family", [distilbert, roberta])
+def test_other_families(family, tiny_tokenizer, sentences, tmp_path):
+    encoder, length = family(len(tiny_tokenizer))
+    save(encoder, tiny_tokenizer, tmp_path / "encoder")
+    torch.manual_seed(0)
+    model = new_classifier(str(tmp_path / "encoder"), TASK)
+    assert positions(model) == length
+    save_classifier(model, tiny_tokenizer, tmp_path / "model", 512)
+    predictor = Predictor(str(tmp_path / "model"))
+    assert (predictor.task, predictor.max_length) == (TASK, length)
+    texts = [*sentences[:5], "", "word " * 100]
+    logits = predictor.logits([Example(text) for text in texts])
+    assert predictor.cut == 1
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    for text, ours in zip(texts, logits, strict=True):
+        batch = tiny_tokenizer(text, truncation=True, max_length=length, return_tensors="pt")
+        with torch.no_grad():
+            np.testing.assert_allclose(theirs(**batch).logits[0].numpy(), ours, atol=1e-5)
+    pair = predictor.logits([Example(sentences[0], sentences[1])])
+    assert np.isfinite(pair).all()
+
+
+# Logits
+
+
+def test_logits_do_not_depend_on_the_batch(saved, tiny_tokenizer, sentences, monkeypatch):
+    _, model = saved
+    texts = [*sentences[:30], "", "word " * 30, "a"]
+    whole = logits_of(model, tiny_tokenizer, texts)
+    assert whole.shape == (33, 5)
+    assert whole.dtype == np.float32
+    for tokens, rows in ((1, 128), (40, 3), (4096, 1)):
+        monkeypatch.setattr("bort.training.classifiers._TOKENS_PER_BATCH", tokens)
+        monkeypatch.setattr("bort.training.classifiers._ROWS_PER_BATCH", rows)
+        np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts), whole, atol=1e-5)
+    np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts[::-1]), whole[::-1], atol=1e-5)
+
+
+def test_logits_leave_the_model_as_it_was(saved, tiny_tokenizer, sentences):
+    _, model = saved
+    for training in (True, False):
+        model.train(training)
+        first, second = (logits_of(model, tiny_tokenizer, sentences[:4]) for _ in range(2))
+        np.testing.assert_array_equal(first, second, "dropout must be off")
+        assert model.training is training
+    assert all(weights.grad is None for weights in model.parameters())
+
+
+def test_logits_of_nothing(saved, tiny_tokenizer):
+    assert logits_of(saved[1], tiny_tokenizer, []).shape == (0, 5)
+
+
+def test_half_precision_gives_single_precision_numbers(saved, tiny_tokenizer, sentences):
+    _, model = saved
+    encoded = encode([Example(text) for text in sentences[:4]], tiny_tokenizer, 24)
+    half = predict_logits(model, encoded, tiny_tokenizer.pad_token_id, bf16=True)
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, logits_of(model, tiny_tokenizer, sentences[:4]), atol=0.1)
+
+
+# Models that do not answer
+
+
+def test_an_encoder_must_be_fine_tuned_first(world):
+    with pytest.raises(BortError, match=r"'BertForMaskedLM': is no classifier; fine-tune it first: bort finetune"):
+        load_classifier(world.encoder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type.*one label, or one number"),
+        ({"problem_type": "regression"}, "problem_type.*one label, or one number"),
+        ({"id2label": {"0": "a", "1": "a", "2": "b", "3": "c", "4": "d"}}, "id2label.*each differently"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "9": "e"}}, "id2label.*the outputs 0 to 4"),
+        ({"id2label": ["a"]}, "configuration cannot be read"),
+        ({"architectures": None}, "fine-tune it first"),
+        ({"model_type": "nosuch"}, "configuration cannot be read"),
+        ({"hidden_size": "x"}, "hidden_size"),
+        ({"hidden_size": 32}, "shapes that config.json gives"),
+        ({"num_hidden_layers": 1}, "fewer layers than the weights"),
+        ({"num_hidden_layers": -1}, "fewer layers than the weights"),
+        ({"num_hidden_layers": 3}, "weights of the encoder"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_does_not_fit(saved, changes, message):
+    folder = changed(saved[0], **changes)
+    with pytest.raises(BortError, match=message) as caught:
+        load_classifier(folder)
+    assert str(caught.value).startswith(folder)
+
+
+@pytest.mark.parametrize("lost", ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"])
+def test_a_head_is_not_made_up(saved, lost):
+    """The library would fill it with random numbers, and the answers with noise."""
+    file = saved[0] / "model.safetensors"
+    weights = load_file(file)
+    del weights[lost]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(BortError, match=f"'{lost}': the weights of a fine-tuned model must all be there; 1 are not"):
+        load_classifier(str(saved[0]))
+
+
+def test_damaged_weights(saved, tmp_path):
+    file = saved[0] / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BortError, match="cannot be loaded"):
+        load_classifier(str(saved[0]))
+    shutil.rmtree(saved[0])
+    with pytest.raises(BortError, match="no such folder"):
+        load_classifier(str(saved[0]))

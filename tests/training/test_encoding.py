@@ -1,0 +1,107 @@
+"""Texts as token ids: padding, what is cut, and pairs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.training.encoding import Encoded, encode
+
+FIRST, PAD, LAST = 0, 1, 2
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+def ids(encoded: Encoded) -> list[list[int]]:
+    return encoded.columns["input_ids"]
+
+
+def test_single_texts(tiny_tokenizer, sentences):
+    encoded = encode([Example(text) for text in sentences[:5]], tiny_tokenizer, 64)
+    assert ids(encoded) == [tiny_tokenizer(text).input_ids for text in sentences[:5]]
+    assert encoded.cut == 0
+    assert len(encoded) == 5
+    assert encoded.lengths == [len(row) for row in ids(encoded)]
+    for row, mask in zip(ids(encoded), encoded.columns["attention_mask"], strict=True):
+        assert (row[0], row[-1]) == (FIRST, LAST)
+        assert mask == [1] * len(row)
+
+
+def test_pairs_have_one_separator(tiny_tokenizer, sentences):
+    first, second = sentences[:2]
+    (row,) = ids(encode([Example(first, second)], tiny_tokenizer, 64))
+    assert row == [*tiny_tokenizer(first).input_ids, *tiny_tokenizer(second).input_ids[1:]]
+
+
+def test_an_empty_second_text_keeps_the_pair(tiny_tokenizer):
+    encoded = encode([Example("a", ""), Example("a"), Example("", ""), Example("")], tiny_tokenizer, 64)
+    single = tiny_tokenizer("a").input_ids
+    assert ids(encoded) == [[*single, LAST], single, [FIRST, LAST, LAST], [FIRST, LAST]]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=6), st.integers(4, 20))
+def test_an_example_is_encoded_alike_in_any_company(tiny_tokenizer, texts, length):
+    examples = [Example(*text) for text in texts]
+    together = encode(examples, tiny_tokenizer, length)
+    alone = [encode([example], tiny_tokenizer, length) for example in examples]
+    assert ids(together) == [ids(one)[0] for one in alone]
+    assert together.cut == sum(one.cut for one in alone)
+    assert all(2 <= count <= length for count in together.lengths)
+
+
+def test_what_is_cut_is_counted(tiny_tokenizer):
+    whole = tiny_tokenizer("word " * 50).input_ids
+    for length, cut in ((len(whole), 0), (len(whole) - 1, 1), (4, 1)):
+        encoded = encode([Example("word " * 50), Example("a")], tiny_tokenizer, length)
+        assert encoded.cut == cut
+        assert encoded.lengths[0] == length
+        assert ids(encoded)[0] == [*whole[: length - 1], LAST]
+
+
+def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):
+    short = tiny_tokenizer("a").input_ids
+    for example in (Example("a", "word " * 50), Example("word " * 50, "a")):
+        encoded = encode([example], tiny_tokenizer, 16)
+        (row,) = ids(encoded)
+        assert (len(row), encoded.cut) == (16, 1)
+        assert " ".join(map(str, short[1:-1])) in " ".join(map(str, row)), "the short one is whole"
+        assert row.count(LAST) == 2
+
+
+def test_padding(tiny_tokenizer):
+    encoded = encode([Example("a"), Example("a b c d e"), Example("a b")], tiny_tokenizer, 64)
+    batch = encoded.batch([2, 1], PAD)
+    assert set(batch) == {"input_ids", "attention_mask"}
+    longest = encoded.lengths[1]
+    for name, tensor in batch.items():
+        assert tensor.shape == (2, longest)
+        assert tensor.dtype == torch.long
+        assert tensor[1].tolist() == encoded.columns[name][1]
+    short = encoded.lengths[2]
+    assert batch["input_ids"][0].tolist() == [*ids(encoded)[2], *[PAD] * (longest - short)]
+    assert batch["attention_mask"][0].tolist() == [1] * short + [0] * (longest - short)
+    assert encoded.batch([0], PAD)["input_ids"].shape == (1, encoded.lengths[0])
+
+
+def test_other_columns_are_padded_with_zeros():
+    encoded = Encoded({"input_ids": [[5, 6], [7]], "token_type_ids": [[1, 1], [1]]}, 0)
+    batch = encoded.batch([0, 1], 9)
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 9]]
+    assert batch["token_type_ids"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_nothing(tiny_tokenizer):
+    encoded = encode([], tiny_tokenizer, 8)
+    assert (len(encoded), encoded.lengths, encoded.cut) == (0, [], 0)
+
+
+def test_a_tokenizer_written_in_python_is_refused():
+    class Slow:
+        is_fast, name_or_path = False, "some/model"
+
+    with pytest.raises(BortError, match="'some/model': the tokenizer must be one of the tokenizers library"):
+        encode([Example("a")], Slow(), 8)
