@@ -19,7 +19,7 @@ def evil(tmp_path, monkeypatch):
     folder = tmp_path / "evil"
     folder.mkdir()
     (folder / "code.py").write_text(f"open({str(ran)!r}, 'w').write('ran')\nclass C: pass\n")
-    mapped = {name: "code.C" for name in ("AutoConfig", "AutoModel", "AutoModelForMaskedLM")}
+    mapped = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForMaskedLM"), "code.C")
     config = {"model_type": "evil", "architectures": ["C"], "auto_map": mapped}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.C", "code.C"]}}))

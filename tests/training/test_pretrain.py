@@ -236,3 +236,4 @@ def test_tokenizer_travels_with_the_model(arguments, world):
     pretrain(arguments)
     text = "The old baker sold a broken clock."
     assert load_tokenizer(arguments.out)(text).input_ids == load_tokenizer(world.tokenizer)(text).input_ids
+    assert load_tokenizer(arguments.out).model_max_length == arguments.sequence_length

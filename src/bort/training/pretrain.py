@@ -190,6 +190,8 @@ class _Pretraining:
         final = self.validate(steps, clock.seconds())
         if not trainer.is_world_process_zero():
             return {}
+        if arguments.init is None:
+            self.tokenizer.model_max_length = arguments.sequence_length  # positions beyond it were never trained
         save(self.model, self.tokenizer, self.run.path)
         return self._finish(steps, steps * trainer.tokens_per_step, clock.seconds(), final)
 
