@@ -56,7 +56,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def _positions(tokenizer: PreTrainedTokenizerFast) -> int:
     length = tokenizer.model_max_length
-    return length if length <= 1_000_000 else 512  # the library writes 1e30 for "not known"
+    return (
+        length if isinstance(length, int) and 0 < length <= 1_000_000 else 512
+    )  # the library writes 1e30 for "not known"
 
 
 def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:

@@ -25,7 +25,7 @@ from bort.runs import Run
 from bort.tasks.metrics import Score, confusion
 from bort.tasks.task import Task
 from bort.training.arguments import FinetuneArguments
-from bort.training.classifiers import new_classifier, predict_logits, save_classifier
+from bort.training.classifiers import new_classifier, positions, predict_logits, save_classifier
 from bort.training.devices import best_device, describe, use_bf16
 from bort.training.encoding import encode
 from bort.training.trial import Budget, Labelled, Theta, run_trial
@@ -149,8 +149,7 @@ class _Finetuning:
         self.arguments, self.run, self.data, self.task = arguments, run, data, data.task
         self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(locate(arguments.model))
         torch.manual_seed(0)
-        config = new_classifier(arguments.model, self.task).config
-        self.max_length = min(arguments.max_length, getattr(config, "max_position_embeddings", 10**9))
+        self.max_length = min(arguments.max_length, positions(new_classifier(arguments.model, self.task)))
         self.pad_token_id = int(self.tokenizer.pad_token_id)
         self.train = self._labelled(data.train)
         self.dev = self._labelled(data.dev)
