@@ -58,9 +58,12 @@ def build(variant: str) -> Any:
 
 
 def step_of(model: Any, batch: dict[str, Tensor]) -> Callable[[], None]:
-    """One optimiser step, with the settings of `bort pretrain`."""
+    """One optimiser step as in `bort pretrain`, which asks for no logits where no teacher needs them."""
     import torch
 
+    from bort.model.modelling import BortForMaskedLM
+
+    options = {"loss_only": True} if isinstance(model, BortForMaskedLM) else {}
     groups = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
@@ -69,7 +72,7 @@ def step_of(model: Any, batch: dict[str, Tensor]) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        model(**batch).loss.backward()
+        model(**batch, **options).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
 

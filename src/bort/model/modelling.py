@@ -15,6 +15,7 @@ from transformers import (
 from transformers.modeling_outputs import MaskedLMOutput
 
 from bort.model.config import IGNORED
+from bort.model.mlm_loss import linear_cross_entropy
 
 
 class BortForMaskedLM(BertForMaskedLM):
@@ -37,6 +38,7 @@ class BortForMaskedLM(BertForMaskedLM):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         positions: Tensor | None = None,
+        loss_only: bool = False,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Encode, and decode the asked positions.
@@ -47,6 +49,7 @@ class BortForMaskedLM(BertForMaskedLM):
             labels: Token ids at masked positions, `IGNORED` elsewhere; decodes the masked positions and adds
                 `loss`, their mean cross-entropy. *Shape:* (batch, seq).
             positions: Indices into the flattened (batch x seq) positions to decode. *Shape:* (positions,).
+            loss_only: With labels and without positions, give the loss and no logits, in a fraction of their memory.
 
         Returns:
             `logits` of *shape* (positions, vocab) where positions or labels are given, else (batch, seq, vocab).
@@ -54,14 +57,23 @@ class BortForMaskedLM(BertForMaskedLM):
         kwargs.pop("return_dict", None)
         encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         hidden = encoded.last_hidden_state  # (batch, seq, H)
+        asked = positions is not None
         if positions is None and labels is not None:
             positions = masked_positions(labels)
         if positions is not None:
             hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions)  # (positions, H)
-        logits = self.cls(hidden)
-        loss = None
+        targets = None
         if labels is not None and positions is not None:
             targets = labels.reshape(-1).index_select(0, positions)
+        if loss_only and targets is not None and len(targets) and not asked:
+            head = self.cls.predictions
+            decoder = head.decoder
+            return MaskedLMOutput(
+                loss=linear_cross_entropy(head.transform(hidden), decoder.weight, decoder.bias, targets)
+            )
+        logits = self.cls(hidden)
+        loss = None
+        if targets is not None:
             total = nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
             # Without a masked position there is no mean; the sum is a true zero with a gradient.
             loss = total / (targets != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,79 @@
+"""What the package carries: the demo's data, the embedded model, and the road over both."""
+
+import dataclasses
+from collections import Counter
+
+import pytest
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+import bort
+from bort.__main__ import main
+from bort.data.examples import read_examples
+from bort.model.checkpoints import example_data, locate
+from bort.training import finetune as training
+
+
+@pytest.fixture(scope="module")
+def nano() -> str:
+    return locate("bort-nano")
+
+
+def test_embedded_model_keeps_its_bounds_and_opens_without_us(nano):
+    from pathlib import Path
+
+    model = AutoModelForMaskedLM.from_pretrained(nano)
+    assert sum(p.numel() for p in model.parameters()) <= 12_000_000
+    assert sum(file.stat().st_size for file in Path(nano).iterdir()) <= 25_000_000
+    assert (Path(nano) / "README.md").read_text("utf-8").count("How it was made") == 1
+
+
+def test_embedded_model_guesses_a_frequent_word(nano):
+    """It knows little, but a comma, an article or a preposition it must put where one belongs."""
+    import torch
+
+    tokenizer = AutoTokenizer.from_pretrained(nano)
+    model = bort.BortForMaskedLM.from_pretrained(nano).eval()
+    text = "he was born on the 5th of july 1901 in the north <mask> england."
+    inputs = tokenizer(text, return_tensors="pt")
+    place = (inputs.input_ids[0] == tokenizer.mask_token_id).nonzero()[:, 0]
+    with torch.no_grad():
+        logits = model(**inputs, positions=place).logits[0]
+    guesses = [tokenizer.decode([i]).strip() for i in logits.topk(10).indices.tolist()]
+    assert {"of", "in", ",", "the"} & set(guesses)
+
+
+def test_embedded_data_are_what_their_readme_says():
+    folder = example_data("support")
+    parts = {name: read_examples(folder / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 84, "dev": 140, "test": 210}
+    for part in parts.values():
+        counts = Counter(example.label for example in part)
+        assert len(counts) == 7
+        assert len(set(counts.values())) == 1
+    texts = [example.text.lower() for part in parts.values() for example in part]
+    unlabelled = [e.text.lower() for e in read_examples(folder / "unlabelled.jsonl", labelled=False)]
+    assert len(unlabelled) == 200
+    assert len(set(texts + unlabelled)) == len(texts) + len(unlabelled)
+
+
+def test_demo_goes_the_whole_road(tmp_path, monkeypatch, capsys):
+    fit = training.finetune
+
+    def one_epoch(arguments):
+        return fit(dataclasses.replace(arguments, max_epochs=1, learning_rates=[1e-3]))
+
+    monkeypatch.setattr(training, "finetune", one_epoch)
+    out = tmp_path / "demo"
+    for _ in range(2):  # a second demo replaces the first
+        assert main(["demo", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for words in ("bort-nano, fine-tuned", "TF-IDF + logistic regression", "New messages", "bort finetune --train"):
+        assert words in printed
+    assert (out / "report.html").stat().st_size > 100_000
+
+
+def test_demo_does_not_remove_a_folder_that_is_not_its_own(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("precious")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+    assert "already exists" in capsys.readouterr().err
