@@ -73,6 +73,7 @@ def parts_of(task: Path) -> dict[str, Path]:
 def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
     """Fine-tune once, in a folder that is thrown away."""
     import bort
+    from bort.data.examples import label_names, read_examples
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         settings = bort.FinetuneArguments(
@@ -80,6 +81,7 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             model=str(model),
             out=str(Path(scratch) / "run"),
             method="plain",
+            labels=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
             learning_rates=arguments.learning_rates,
             seeds=[key["seed"]],
             max_epochs=arguments.max_epochs,

@@ -232,3 +232,17 @@ def test_unknown_label_in_dev_names_its_line_before_anything_is_trained(argument
 def test_pairs_are_not_mixed_with_single_texts(arguments, world):
     with pytest.raises(BortError, match="text_b"):
         finetune(replace(arguments, train=world.pairs, dev=world.dev))
+
+
+def test_a_class_without_a_training_example(arguments, tmp_path):
+    """Named by --labels, it takes part: the model has an output for it, and answers of it count as wrong or right."""
+    file = tmp_path / "dev.jsonl"
+    file.write_text('{"text": "a cat", "label": "cat"}\n{"text": "b", "label": "dog"}\n')
+    settings = replace(arguments, dev=str(file), test=str(file), max_epochs=1, class_weights="balanced")
+    with pytest.raises(BortError, match="'dog'"):
+        finetune(settings)
+    metrics = finetune(replace(settings, labels=["cat", "dog", "other"]))
+    assert metrics["labels"] == ["cat", "dog", "other"]
+    assert AutoModelForSequenceClassification.from_pretrained(arguments.out).config.num_labels == 3
+    with pytest.raises(BortError, match="must be one of 'cat', 'dog'"):
+        finetune(replace(settings, labels=["cat", "dog"]))

@@ -31,15 +31,32 @@ class Task:
     metric: str
 
     @classmethod
-    def of(cls, examples: Sequence[Example], *, kind: Literal["auto"] | Kind = "auto", metric: str = "auto") -> Task:
+    def of(
+        cls,
+        examples: Sequence[Example],
+        *,
+        kind: Literal["auto"] | Kind = "auto",
+        metric: str = "auto",
+        names: Sequence[str] = (),
+    ) -> Task:
         """Read the task off labelled examples.
+
+        Args:
+            examples: What is to be learned from.
+            kind: Which of the two, or by the labels.
+            metric: The score that decides, or the kind's usual one.
+            names: All classes, where the examples do not hold each of them.
 
         Raises:
             BortError: Fewer than two classes, labels that are not numbers where a regression is asked for, or a
                 metric of the other kind.
         """
         decided: Kind = infer_kind(examples) if kind == "auto" else kind
-        names = tuple(label_names(examples)) if decided == "classification" else ()
+        if decided == "classification":
+            names = tuple(names or label_names(examples))
+            encode_labels(examples, names)
+        else:
+            names = ()
         if decided == "regression":
             encode_values(examples)
         if metric == "f1_positive" and len(names) != 2:

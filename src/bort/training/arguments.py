@@ -90,6 +90,8 @@ class FinetuneArguments:
     """plain: fine-tune one model for each combination of the grid, keep the best on the development data"""
     kind: Literal["auto", "classification", "regression"] = "auto"
     """auto: regression where every label is a number and one of them is not whole"""
+    labels: list[str] = field(default_factory=list)
+    """all classes, where the training data do not hold each of them; by default those of the training data"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"

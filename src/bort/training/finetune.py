@@ -110,7 +110,7 @@ def _seen_in(known: list[Example], part: list[Example]) -> int:
 def _read(arguments: FinetuneArguments) -> Splits:
     columns = Columns(arguments.text, arguments.text_b, arguments.label)
     train = read_examples(arguments.train, columns)
-    task = Task.of(train, kind=arguments.kind, metric=arguments.metric)
+    task = Task.of(train, kind=arguments.kind, metric=arguments.metric, names=arguments.labels)
     if arguments.dev is None:
         train, dev = split_off(train, task, _DEV_SHARE)
     else:
@@ -165,7 +165,7 @@ class _Finetuning:
         if self.arguments.class_weights == "none" or self.task.kind == "regression":
             return None
         counts = np.bincount(self.train.targets.astype(np.int64), minlength=self.task.outputs)
-        return torch.tensor(len(self.train) / (self.task.outputs * counts), dtype=torch.float32)
+        return torch.tensor(len(self.train) / (self.task.outputs * np.maximum(counts, 1)), dtype=torch.float32)
 
     def run_grid(self) -> dict[str, Any]:
         """Try each point of the grid, keep the best, score it, describe it."""
