@@ -270,7 +270,7 @@ def _hub_texts(source: str) -> Iterator[str]:
         raise
     except Exception as error:  # offline, unknown, gated, cut off: the library has a class for each
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BortError(f"the data set cannot be read from the hub: {first}", file=source) from None
+        raise BortError(f"the data set cannot be loaded from the hub: {first}", file=source) from None
 
 
 def _batches(items: Iterable[str | None]) -> Iterator[list[str | None]]:

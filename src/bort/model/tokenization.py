@@ -56,9 +56,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def _positions(tokenizer: PreTrainedTokenizerFast) -> int:
     length = tokenizer.model_max_length
-    return (
-        length if isinstance(length, int) and 0 < length <= 1_000_000 else 512
-    )  # the library writes 1e30 for "not known"
+    known = isinstance(length, int | float) and length <= 1_000_000  # the library writes 1e30 for "not known"
+    return int(length) if known else 512
 
 
 def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
