@@ -243,8 +243,8 @@ class _Pretraining:
         metrics = {
             "validation_loss": final.loss,
             "validation_accuracy": final.accuracy,
-            "random_weights_loss": self.evaluations[0]["loss"],
-            "random_weights_accuracy": self.evaluations[0]["accuracy"],
+            "initial_loss": self.evaluations[0]["loss"],
+            "initial_accuracy": self.evaluations[0]["accuracy"],
             "unigram_loss": unigram.loss,
             "unigram_accuracy": unigram.accuracy,
             "validation_positions": final.positions,
@@ -257,9 +257,6 @@ class _Pretraining:
             "precision": "bf16" if self.bf16 else "fp32",
             "parameters": size.total,
         }
-        if self.arguments.init is not None:
-            metrics["initial_loss"] = metrics.pop("random_weights_loss")
-            metrics["initial_accuracy"] = metrics.pop("random_weights_accuracy")
         pretrain_report(self.run, metrics, self.evaluations)
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **metrics)

@@ -33,13 +33,12 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
         )
     )
     report.heading("Against what it should beat")
-    start = "initial" if "initial_loss" in metrics else "random_weights"
     report.table(
         ["model", "loss (nats)", "masked tokens right"],
         [
             ["this model", metrics["validation_loss"], f"{100 * metrics['validation_accuracy']:.1f} %"],
             ["counting words (unigram)", metrics["unigram_loss"], f"{100 * metrics['unigram_accuracy']:.1f} %"],
-            ["before training", metrics[f"{start}_loss"], f"{100 * metrics[f'{start}_accuracy']:.1f} %"],
+            ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
         ],
     )
     _made_with(report)
