@@ -122,6 +122,28 @@ def world(tmp_path_factory, tiny_tokenizer, sentences) -> World:
     )
 
 
+@pytest.fixture(scope="session")
+def weights():
+    """Read the tensors of a saved model by name."""
+    from safetensors.torch import load_file
+
+    return lambda folder: load_file(Path(folder) / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def assert_same_weights(weights):
+    """Compare two saved models, bit for bit."""
+    import torch
+
+    def compare(left: str | Path, right: str | Path) -> None:
+        one, other = weights(left), weights(right)
+        assert one.keys() == other.keys()
+        for name in one:
+            assert torch.equal(one[name], other[name]), name
+
+    return compare
+
+
 @pytest.fixture
 def killed():
     """Run a command of `bort` in a process of its own and kill it (-9) once a file is there."""

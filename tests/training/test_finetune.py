@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from bort.data.examples import Example, read_examples
@@ -34,16 +33,6 @@ def arguments(world, tmp_path) -> FinetuneArguments:
         max_length=32,
         precision="fp32",
     )
-
-
-def weights(folder):
-    return load_file(f"{folder}/model.safetensors")
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys()
-    for name in left:
-        assert torch.equal(left[name], right[name]), name
 
 
 def test_learns_and_leaves_a_whole_run(arguments):
@@ -97,11 +86,11 @@ def test_grid_is_every_combination():
     assert len(members) == len(set(members)) == 24
 
 
-def test_same_seed_same_weights(arguments, tmp_path):
+def test_same_seed_same_weights(arguments, tmp_path, weights, assert_same_weights):
     finetune(arguments)
     finetune(replace(arguments, out=str(tmp_path / "again")))
     finetune(replace(arguments, out=str(tmp_path / "other"), seeds=[1]))
-    assert_same(weights(arguments.out), weights(tmp_path / "again"))
+    assert_same_weights(arguments.out, tmp_path / "again")
     assert not torch.equal(
         weights(arguments.out)["classifier.weight"], weights(tmp_path / "other")["classifier.weight"]
     )
@@ -109,7 +98,7 @@ def test_same_seed_same_weights(arguments, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["trials/001/checkpoint-*/complete.json", "trials/000/checkpoint-7/complete.json"])
-def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment):
+def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment, assert_same_weights):
     """kill -9 inside the first or the second combination, then --resume: bit for bit the uninterrupted run."""
     settings = replace(arguments, learning_rates=[1e-2, 2e-2])
     expected = finetune(settings)
@@ -121,7 +110,7 @@ def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, kill
     assert not (out / "metrics.json").exists()
     metrics = finetune(replace(settings, out=str(out), resume=True))
     assert metrics["dev"] == expected["dev"]
-    assert_same(weights(arguments.out), weights(out))
+    assert_same_weights(arguments.out, out)
 
 
 def test_early_stopping(arguments):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, BertModel
 
 from bort.data.corpus import open_corpus
@@ -37,16 +36,6 @@ def arguments(world, tmp_path) -> PretrainArguments:
     )
 
 
-def weights(folder):
-    return load_file(f"{folder}/model.safetensors")
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys()
-    for name in left:
-        assert torch.equal(left[name], right[name]), name
-
-
 def test_learns_and_leaves_a_whole_run(arguments):
     metrics = pretrain(replace(arguments, max_steps=200, batch_size=16, learning_rate=1e-2, dropout=0.0))
     assert metrics["steps"] == 200
@@ -66,17 +55,17 @@ def test_learns_and_leaves_a_whole_run(arguments):
     assert events.count("validation") == 11
 
 
-def test_same_seed_same_weights_other_seed_other_weights(arguments, tmp_path):
+def test_same_seed_same_weights_other_seed_other_weights(arguments, tmp_path, weights, assert_same_weights):
     pretrain(arguments)
     pretrain(replace(arguments, out=str(tmp_path / "again")))
     pretrain(replace(arguments, out=str(tmp_path / "other"), seed=1))
-    assert_same(weights(arguments.out), weights(tmp_path / "again"))
+    assert_same_weights(arguments.out, tmp_path / "again")
     name = "bert.encoder.layer.0.output.dense.weight"
     assert not torch.equal(weights(arguments.out)[name], weights(tmp_path / "other")[name])
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed):
+def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, assert_same_weights):
     """kill -9 at a checkpoint in the middle, with dropout and all, then --resume: bit for bit the uninterrupted run."""
     pretrain(arguments)
     out = tmp_path / "killed"
@@ -88,7 +77,7 @@ def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, kill
     killed(line, out, "checkpoints/checkpoint-5/complete.json")
     assert not (out / "metrics.json").exists()
     pretrain(replace(resumed, resume=True))
-    assert_same(weights(arguments.out), weights(out))
+    assert_same_weights(arguments.out, out)
 
 
 def test_resume_takes_no_other_settings(arguments):
@@ -103,7 +92,7 @@ def test_finished_run_resumes_to_its_figures(arguments):
     assert pretrain(arguments) == pretrain(replace(arguments, resume=True))
 
 
-def test_goes_on_from_a_model(arguments, world, tmp_path):
+def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
     metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
     assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)
     name = "bert.encoder.layer.0.output.dense.weight"
