@@ -31,14 +31,15 @@ def out() -> Console:
 class Bar:
     """One piece of long work; `update` may be called as often as one likes."""
 
-    def __init__(self, what: str, total: float | None) -> None:
+    def __init__(self, what: str, total: float | None, *, silent: bool = False) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self.what, self.total, self.done = what, total, 0.0
         self._console = console()
+        self._console.quiet = silent
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not silent:
             self._live = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -72,9 +73,9 @@ class Bar:
 
 
 @contextlib.contextmanager
-def bar(what: str, total: float | None = None) -> Iterator[Bar]:
-    """Show a `Bar` for the time of a block."""
-    shown = Bar(what, total)
+def bar(what: str, total: float | None = None, *, silent: bool = False) -> Iterator[Bar]:
+    """Show a `Bar` for the time of a block, or where `silent` is set only pretend to."""
+    shown = Bar(what, total, silent=silent)
     try:
         yield shown
     finally:

@@ -31,17 +31,28 @@ class Run:
         arguments: Its settings, a dataclass.
         resume: Go on with an earlier run of the same settings.
         may_change: Settings that a resumed run may have otherwise (budgets, say).
+        leads: Whether this process writes the folder; those that train beside it only read.
 
     Raises:
         BortError: The folder is taken and `resume` is off, or it was made with other settings.
     """
 
     def __init__(
-        self, out: str | Path, command: str, arguments: Any, *, resume: bool = False, may_change: tuple[str, ...] = ()
+        self,
+        out: str | Path,
+        command: str,
+        arguments: Any,
+        *,
+        resume: bool = False,
+        may_change: tuple[str, ...] = (),
+        leads: bool = True,
     ) -> None:
         self.path = Path(out)
         self.journal_path = self.path / "journal.jsonl"
         self.started = time.time()
+        self.leads = leads
+        if not leads:
+            return
         settings = json.loads(json.dumps(dataclasses.asdict(arguments), default=str))
         started = self.journal_path.is_file()
         self.resumed = resume and started
@@ -67,6 +78,8 @@ class Run:
 
     def log(self, event: str, **fields: Any) -> None:
         """Append an event to the journal, durably."""
+        if not self.leads:
+            return
         record = {"event": event, "time": round(time.time(), 3), **fields}
         with open(self.journal_path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False, default=float) + "\n")

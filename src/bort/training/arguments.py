@@ -14,12 +14,12 @@ Pooling = Literal["mean", "first", "both"]
 class PretrainArguments:
     """Arguments of `bort pretrain`."""
 
-    corpus: list[str]
+    corpus: list[str] = field(default_factory=list)
     """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
     owner/name[@config]:split, or one tokenised corpus folder"""
-    tokenizer: str
+    tokenizer: str = ""
     """folder or hub name of the tokenizer"""
-    out: str
+    out: str = ""
     """folder of the run: the model, its figures, its report, and what it resumes from"""
     architecture: str = "nano"
     """a preset (bort, bort-2-16-1024-512, bort-768, nano), or a JSON file or folder with a shape"""
@@ -100,6 +100,12 @@ class PretrainArguments:
     """seed of the weights, the order of the data and the masks"""
     checkpoint_minutes: float = 5.0
     """time between two checkpoints"""
+    fsdp: bool = False
+    """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
+    compile: bool = False
+    """torch.compile the student: minutes at the start, faster steps on a GPU"""
+    plan: bool = False
+    """train nothing: measure 20 steps on this device and say what the run would take; needs no corpus and no OUT"""
     resume: bool = False
     """go on with the run in OUT"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import TrainerCallback
 from bort.files import write_aside
 from bort.progress import Bar
 from bort.runs import Run
+from bort.training import processes
 from bort.training.schedule import Clock
 
 COMPLETE = "complete.json"
@@ -56,12 +58,16 @@ class RunCallback(TrainerCallback):
         self._since = (state.global_step, time.monotonic())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Decide on saving and stopping; only the time of the first process counts."""
+        """Decide on saving and stopping; only the time of the first process counts.
+
+        It is asked for at the steps that are logged, where the processes exchange their losses anyway.
+        """
         self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = True
-        if time.monotonic() - self._saved >= self.checkpoint_seconds and not control.should_training_stop:
-            control.should_save = True
+        if not control.should_training_stop and (processes.count() == 1 or state.global_step % self.log_steps == 0):
+            if processes.from_first(time.monotonic() - self._saved >= self.checkpoint_seconds):
+                control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """One journal line: step, loss, learning rate, tokens a second."""
@@ -81,7 +87,8 @@ class RunCallback(TrainerCallback):
         """Mark the checkpoint as whole and remember the time it took to get there."""
         self._saved = time.monotonic()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        processes.wait()  # each writes a part of the checkpoint
         if state.is_world_process_zero:
             with write_aside(folder / COMPLETE) as file:
-                file.write(f'{{"elapsed": {self.clock.seconds()}}}\n')
+                json.dump({"elapsed": self.clock.seconds(), "processes": processes.count()}, file)
             self.run.log("checkpoint", step=state.global_step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bort.errors import BortError
+from bort.training import processes
 from bort.training.arguments import Precision
 
 if TYPE_CHECKING:
@@ -49,13 +50,16 @@ def describe() -> str:
 def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
     """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
 
+    A process trains on one GPU, however many it sees: more take a process each (`accelerate launch`), for one that
+    hands work to several in turn is slower, and would not have the batch that was asked for.
+
     Args:
         folder: For checkpoints.
         settings: What differs between runs.
     """
     from transformers import TrainingArguments
 
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder),
         adam_epsilon=1e-6,
         max_grad_norm=1.0,
@@ -68,5 +72,8 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
+        use_cpu=processes.on_cpu(),
         **settings,
     )
+    made._n_gpu = min(made.n_gpu, 1)
+    return made

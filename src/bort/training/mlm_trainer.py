@@ -60,7 +60,8 @@ class MlmTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """0.1 MLM + 0.5 T² KL with a teacher, MLM alone without one."""
-        output = model(**inputs, loss_only=self.teacher is None)  # the teacher is compared by logits
+        # The teacher is compared by logits; FSDP gathers a layer's weights when the layer is called, so it must be.
+        output = model(**inputs, loss_only=self.teacher is None and not self.is_fsdp_enabled)
         loss = output.loss
         if self.teacher is not None:
             weight = 0.1 if self.settings.mlm_weight is None else self.settings.mlm_weight

@@ -20,13 +20,15 @@ from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import load_tokenizer
 from bort.progress import bar, console
 from bort.runs import Run
+from bort.training import processes
 from bort.training.arguments import PretrainArguments
 from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
-from bort.training.devices import best_device, describe, trainer_settings, use_bf16
+from bort.training.devices import describe, trainer_settings, use_bf16
 from bort.training.initial import start_from_sinusoids, start_from_word_counts
 from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
 from bort.training.mlm_trainer import MlmTrainer
 from bort.training.schedule import Clock
+from bort.training.sharding import fsdp_settings, whole
 from bort.training.teachers import MaskedLMTeacher
 
 _UNBOUNDED_STEPS = 10_000_000
@@ -35,8 +37,11 @@ _VALIDATION_SEED = 20_101_0
 _EVALUATIONS = 10
 
 
+@processes.told_once()
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """Pre-train a model on text, write it to `arguments.out`, and return its figures.
+
+    Of several processes that a launcher has started, the first returns the figures and the others an empty mapping.
 
     Killed at any time, a run of the same settings with `resume` goes on from its last checkpoint; with `max_steps`
     it ends with the weights of an uninterrupted one.
@@ -44,13 +49,26 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     Raises:
         BortError: Bad settings, unreadable text, a teacher of another vocabulary, a loss that is no longer finite.
     """
+    processes.join()
+    prepared = processes.together(lambda: _prepare(arguments), first_alone=True)
+    if isinstance(prepared, dict):
+        return prepared if processes.is_first() else {}
+    return processes.together(lambda: _Pretraining(arguments, *prepared)).train()
+
+
+def _prepare(
+    arguments: PretrainArguments,
+) -> tuple[Run, Corpus, PreTrainedTokenizerFast, BortForMaskedLM] | dict[str, Any]:
+    """What a run starts from, or the figures of one that has ended."""
     _check(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = _config(arguments, tokenizer)
     may_change = ("max_minutes", "checkpoint_minutes")
-    run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=may_change)
+    first = processes.is_first()
+    run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=may_change, leads=first)
     if (metrics_file := run.path / "metrics.json").is_file():
-        console().print(f"{run.path}: already finished")
+        if first:
+            console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     corpus = _corpus(arguments, tokenizer, run)
@@ -62,11 +80,11 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
             start_from_sinusoids(model)
     else:
         model = load(BortForMaskedLM, arguments.init)
-    _set_dropout(model, arguments.dropout)
-    return _Pretraining(arguments, run, corpus, tokenizer, model).train()
+    set_dropout(model, arguments.dropout)
+    return run, corpus, tokenizer, model
 
 
-def _set_dropout(model: BortForMaskedLM, rate: float) -> None:
+def set_dropout(model: BortForMaskedLM, rate: float) -> None:
     """Change the layers, not the configuration, so that the saved model is fine-tuned with its usual dropout."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -74,6 +92,18 @@ def _set_dropout(model: BortForMaskedLM, rate: float) -> None:
 
 
 def _check(arguments: PretrainArguments) -> None:
+    needed = {name: getattr(arguments, name) for name in ("corpus", "tokenizer", "out")}
+    if lacking := [f"--{name}" for name, value in needed.items() if not value]:
+        raise BortError(f"needs {', '.join(lacking)} (only --plan does without)")
+    check_settings(arguments)
+
+
+def check_settings(arguments: PretrainArguments) -> None:
+    """Refuse figures that no run can have.
+
+    Raises:
+        BortError: The first of them.
+    """
     if arguments.max_steps is None and arguments.max_minutes is None:
         raise BortError("give --max_steps or --max_minutes, or the run would not end")
     rules = {
@@ -115,6 +145,8 @@ def _corpus(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, ru
         if names != [Path(source).name for source in arguments.corpus]:
             raise BortError(f"holds the corpus of {', '.join(names)}; name another --corpus_cache", file=folder)
         return corpus
+    if not processes.is_first():
+        raise BortError("is not what the first process wrote; all machines must share this folder", file=folder)
     local = [source for source in arguments.corpus if Path(source).exists() or "/" not in source or ":" not in source]
     with bar("tokenising", total_bytes(local) or None) as shown:
 
@@ -147,7 +179,7 @@ class _Pretraining:
             probability=arguments.mask_probability,
         )
         self.valid = self._rows(valid=True)
-        self.evaluations: list[dict[str, float]] = list(run.events("validation"))
+        self.evaluations: list[dict[str, float]] = []
 
     def _rows(self, *, valid: bool, length: int = 0) -> PackedRows:
         tokens = self.corpus.tokens("valid" if valid else "train")
@@ -167,12 +199,13 @@ class _Pretraining:
     def train(self) -> dict[str, Any]:
         """Train to the end of the budget, save, and describe."""
         arguments = self.arguments
+        self.evaluations = processes.from_first(list(self.run.events("validation")))
         clock = Clock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
-        checkpoint = latest_checkpoint(self.run.path / "checkpoints")
+        checkpoint = processes.together(self._checkpoint, first_alone=True)
         if checkpoint is not None:
             clock.elapsed = json.loads((checkpoint / COMPLETE).read_text("utf-8"))["elapsed"]
-        with bar("pre-training", 1.0) as shown:
-            trainer = self._trainer(clock)
+        with bar("pre-training", 1.0, silent=not processes.is_first()) as shown:
+            trainer = processes.together(lambda: self._trainer(clock))
             callback = _PretrainCallback(
                 self,
                 clock,
@@ -188,12 +221,23 @@ class _Pretraining:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         steps = trainer.state.global_step
         final = self.validate(steps, clock.seconds())
+        model = whole(trainer)
         if not trainer.is_world_process_zero():
             return {}
         if arguments.init is None:
             self.tokenizer.model_max_length = arguments.sequence_length  # positions beyond it were never trained
-        save(self.model, self.tokenizer, self.run.path)
+        save(model, self.tokenizer, self.run.path)
         return self._finish(steps, steps * trainer.tokens_per_step, clock.seconds(), final)
+
+    def _checkpoint(self) -> Path | None:
+        """Where to go on from; the rows of a step depend on the number of processes, which must not change."""
+        checkpoint = latest_checkpoint(self.run.path / "checkpoints")
+        if checkpoint is not None:
+            before = json.loads((checkpoint / COMPLETE).read_text("utf-8")).get("processes", 1)
+            if before != processes.count():
+                rule = f"the run to resume was started with {before} processes; launch as many"
+                raise BortError(rule, file=self.run.path, column="processes", value=processes.count())
+        return checkpoint
 
     def _trainer(self, clock: Clock) -> MlmTrainer:
         arguments = self.arguments
@@ -208,10 +252,12 @@ class _Pretraining:
             bf16=self.bf16,
             logging_steps=max(1, min(50, steps // 20)),
             seed=arguments.seed,
+            torch_compile=arguments.compile,
+            **fsdp_settings(arguments.fsdp),
         )
         teacher = None
         if arguments.teacher is not None:
-            teacher = MaskedLMTeacher(arguments.teacher, self.tokenizer.get_vocab(), best_device())
+            teacher = MaskedLMTeacher(arguments.teacher, self.tokenizer.get_vocab(), settings.device)
         rows_per_step = arguments.batch_size * arguments.accumulate * settings.world_size
         trainer = MlmTrainer(
             arguments,
@@ -224,10 +270,16 @@ class _Pretraining:
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
+        self.model.to(settings.device)  # the trainer leaves one that it will shard where it is
+        if settings.process_index:
+            torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
         return trainer
 
     def validate(self, step: int, seconds: float) -> MlmScore:
-        """Score the held-out rows and note the result."""
+        """Score the held-out rows and note the result.
+
+        Every process scores all of them: those that did not would only wait, and sharded weights need all of them.
+        """
         score = evaluate_mlm(self.model, self.valid, batch_size=self.arguments.batch_size, bf16=self.bf16)
         event = {"step": step, "seconds": round(seconds, 1), "loss": score.loss, "accuracy": score.accuracy}
         if not any(known["step"] == step for known in self.evaluations):
@@ -254,6 +306,7 @@ class _Pretraining:
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / max(seconds, 1e-9)),
             "device": describe(),
+            "processes": processes.count(),
             "precision": "bf16" if self.bf16 else "fp32",
             "parameters": size.total,
         }
@@ -280,7 +333,7 @@ class _PretrainCallback(RunCallback):
         """Validate at each tenth but the last, which the end of the run does."""
         super().on_step_end(args, state, control, **more)
         now = int(_EVALUATIONS * self.clock.progress(state.global_step))
-        if self._done < now < _EVALUATIONS and state.is_world_process_zero:
+        if self._done < now < _EVALUATIONS:
             self._done = now
             score = self.pretraining.validate(state.global_step, self.clock.seconds())
             self.note = f"{self.note} (validation {score.loss:.3f}, {100 * score.accuracy:.1f} % right)"

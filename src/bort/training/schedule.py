@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from bort.training import processes
+
 
 @dataclass
 class Clock:
@@ -20,6 +22,7 @@ class Clock:
     max_seconds: float | None
     elapsed: float = 0.0
     _started: float | None = field(default=None, repr=False)
+    _read: tuple[int, float] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Begin to count time."""
@@ -30,12 +33,17 @@ class Clock:
         return self.elapsed + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def progress(self, step: int) -> float:
-        """Share of the run that is done after `step` steps, at most 1."""
+        """Share of the run that is done after `step` steps, at most 1.
+
+        Where time counts it is the first process's, read once a step, so that all processes get the same answer.
+        """
         shares = [0.0]
         if self.max_steps is not None:
             shares.append(step / self.max_steps)
         if self.max_seconds is not None:
-            shares.append(self.seconds() / self.max_seconds)
+            if self._read is None or self._read[0] != step:
+                self._read = step, processes.from_first(self.seconds())
+            shares.append(self._read[1] / self.max_seconds)
         return min(1.0, max(shares))
 
 

@@ -1,0 +1,37 @@
+"""FSDP: weights, gradients and optimiser states in parts, one part a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bort.errors import BortError
+from bort.model.modelling import BortForMaskedLM
+from bort.training import processes
+
+
+def fsdp_settings(fsdp: bool) -> dict[str, Any]:
+    """Settings of the library's trainer that shard each layer of the encoder, and the rest as one more part.
+
+    Raises:
+        BortError: There are not several GPUs with a process each.
+    """
+    if not fsdp:
+        return {}
+    if processes.on_cpu():
+        raise BortError("needs GPUs; on CPUs every process keeps the whole model", column="fsdp", value=fsdp)
+    if processes.count() == 1:
+        rule = "needs several processes; start them with `accelerate launch -m bort pretrain ...`"
+        raise BortError(rule, column="fsdp", value=fsdp)
+    return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["BertLayer"]}}
+
+
+def whole(trainer: Any) -> BortForMaskedLM:
+    """The trained model in one piece; every process has to ask, and the first one's is filled."""
+    model: BortForMaskedLM = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if not trainer.is_fsdp_enabled:
+        return model
+    weights = trainer.accelerator.get_state_dict(model)
+    gathered = BortForMaskedLM(model.config)
+    if processes.is_first():
+        gathered.load_state_dict(weights)
+    return gathered
