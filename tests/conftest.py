@@ -123,6 +123,33 @@ def world(tmp_path_factory, tiny_tokenizer, sentences) -> World:
 
 
 @pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory, sentences) -> str:
+    """An encoder of another vocabulary: 2 layers of width 12, WordPiece, 64 positions, as the hub's are saved."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("teacher")
+    words = BertWordPieceTokenizer(lowercase=True)
+    words.train_from_iterator(sentences, vocab_size=200, min_frequency=1, show_progress=False)
+    words.save_model(str(folder))
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def weights():
     """Read the tensors of a saved model by name."""
     from safetensors.torch import load_file

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from bort.model.config import IGNORED
-from bort.model.mlm_loss import linear_cross_entropy
+from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation
 from bort.model.modelling import BortForMaskedLM
 
 
@@ -73,3 +73,45 @@ def test_a_batch_without_a_masked_position(tiny_config):
     loss = model(input_ids=torch.full((1, 4), 7), labels=torch.full((1, 4), IGNORED), loss_only=True).loss
     loss.backward()
     assert loss.item() == 0.0
+
+
+def plain_distillation(hidden, weight, bias, targets, soft):
+    """The same from full logits."""
+    logits = functional.linear(hidden, weight, bias)
+    hard = functional.cross_entropy(logits, targets)
+    log_q = functional.log_softmax(logits / soft.temperature, -1)
+    cross = -(soft.weights * log_q.gather(-1, soft.ids)).sum(-1)
+    distance = soft.temperature**2 * (cross - soft.entropy).mean()
+    return soft.mlm_weight * hard + soft.kd_weight * distance, hard, distance
+
+
+@given(
+    st.integers(0, 99),
+    st.integers(1, 300),
+    st.integers(2, 50),
+    st.floats(0.5, 4.0),
+    st.sampled_from([(0.1, 0.5), (1.0, 0.0), (0.0, 1.0)]),
+)
+@settings(max_examples=30)
+def test_distillation_and_its_gradients_are_those_of_the_plain_computation(seed, positions, vocab, temperature, parts):
+    ours, targets = make(seed, positions, 6, vocab)
+    plain = [tensor.detach().clone().requires_grad_() for tensor in ours]
+    rng = torch.Generator().manual_seed(seed)
+    soft = SoftTargets(
+        ids=torch.randint(vocab, (positions, 7), generator=rng),  # some twice
+        weights=torch.rand(positions, 7, generator=rng).softmax(-1),
+        entropy=torch.rand(positions, generator=rng),
+        temperature=temperature,
+        mlm_weight=parts[0],
+        kd_weight=parts[1],
+    )
+    total, hard, distance = linear_distillation(*ours, targets, soft)
+    expected = plain_distillation(*plain, targets, soft)
+    torch.testing.assert_close(total, expected[0], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(distance, expected[2], atol=1e-4, rtol=1e-5)
+    if parts[0]:
+        torch.testing.assert_close(hard, expected[1], atol=1e-4, rtol=1e-5)
+    (3 * total).backward()
+    (3 * expected[0]).backward()
+    for left, right in zip(ours, plain, strict=True):
+        torch.testing.assert_close(left.grad, right.grad, atol=1e-4, rtol=1e-3)

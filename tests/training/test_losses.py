@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bort.training.losses import distillation
+from bort.training.losses import distillation, embedding_distance, token_distance
 
 
 def logits(seed: int, rows: int = 5, vocab: int = 40, scale: float = 3.0) -> torch.Tensor:
@@ -72,3 +72,27 @@ def test_no_gradient_reaches_the_teacher():
     student, teacher = logits(0).requires_grad_(), logits(1).requires_grad_()
     distillation(student, teacher).backward()
     assert teacher.grad is None
+
+
+def test_embedding_distance_by_hand():
+    student, teacher = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    cosine, among = embedding_distance(student, teacher)
+    # Cosines to the teacher 1 and 0; among each other 0 where the teacher has 1, twice of four.
+    assert (cosine.item(), among.item()) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 10.0))
+def test_embedding_distance_sees_directions_only(seed, scale):
+    student, teacher = logits(seed), logits(seed + 1)
+    for left, right in zip(
+        embedding_distance(scale * student, teacher), embedding_distance(student, teacher), strict=True
+    ):
+        torch.testing.assert_close(left, right)
+    cosine, among = embedding_distance(teacher * scale, teacher)
+    assert (cosine.item(), among.item()) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))
+
+
+def test_tokens_that_the_teacher_does_not_know_are_left_out():
+    student, teacher = torch.tensor([[1.0, 0.0], [5.0, 5.0]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    assert token_distance(student, teacher).item() == pytest.approx(1.0)
+    assert token_distance(student, torch.zeros(2, 2)).item() == 0.0

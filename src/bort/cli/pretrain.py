@@ -18,12 +18,19 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 
     metrics = implementation(arguments)
     if metrics:
-        out().print(
-            f"{arguments.out}: validation loss {metrics['validation_loss']:.3f}, "
-            f"{100 * metrics['validation_accuracy']:.1f} % of masked tokens right "
-            f"(counting words: {metrics['unigram_loss']:.3f}, {100 * metrics['unigram_accuracy']:.1f} %); "
-            f"{metrics['tokens'] / 1e6:.1f} M tokens in {metrics['seconds'] / 60:.1f} min"
-        )
+        lines = [f"{arguments.out}: {metrics['tokens'] / 1e6:.1f} M tokens in {metrics['seconds'] / 60:.1f} min"]
+        if "validation_loss" in metrics:
+            lines.append(
+                f"  held-out loss {metrics['validation_loss']:.3f}, "
+                f"{100 * metrics['validation_accuracy']:.1f} % of masked tokens right "
+                f"(counting words: {metrics['unigram_loss']:.3f}, {100 * metrics['unigram_accuracy']:.1f} %)"
+            )
+        if "validation_distance" in metrics:
+            lines.append(
+                f"  held-out cosine to the teacher's embeddings {1 - metrics['validation_distance']:.3f} "
+                f"(before training: {1 - metrics['initial_distance']:.3f})"
+            )
+        out().print("\n".join(lines), highlight=False, soft_wrap=True)
     return metrics
 
 

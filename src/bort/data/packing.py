@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bort.data.training_rows import TrainingRows
 
 
@@ -19,6 +22,11 @@ class PackedRows(TrainingRows):
     def too_little(self) -> str:
         """What a corpus without any row lacks."""
         return f"has too little text for one row of {self.sequence_length} tokens"
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """All alike. *Shape:* (rows_per_epoch,)."""
+        return np.broadcast_to(np.int64(self.sequence_length - 2), (self.rows_per_epoch,))
 
     def span(self, place: int) -> tuple[int, int]:
         """Neighbouring rows are neighbours in the corpus."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -71,6 +71,11 @@ class TrainingRows(ABC):
 
     @property
     @abstractmethod
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of the row of each number, without the special ones. *Shape:* (rows_per_epoch,)."""
+
+    @property
+    @abstractmethod
     def kind(self) -> str:
         """How rows are cut, in a word."""
 
@@ -84,6 +89,16 @@ class TrainingRows(ABC):
     def rows_per_epoch(self) -> int:
         """Rows in one pass."""
         return self.available if self.distinct is None else self.distinct
+
+    def limited(self, distinct: int | None, *, fixed_masks: bool = False) -> TrainingRows:
+        """The same with so many different rows."""
+        return replace(self, distinct=distinct, fixed_masks=fixed_masks)
+
+    def tokens_of(self, count: int) -> int:
+        """Tokens of the first rows, special ones counted: each epoch's, then those of the last one's beginning."""
+        epochs, rest = divmod(count, self.rows_per_epoch)
+        numbers = _epoch_order(self, epochs)[:rest]
+        return epochs * int(self.lengths.sum()) + int(self.lengths[numbers].sum()) + 2 * count
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Numbers of the rows of an epoch, in their order. *Shape:* (rows_per_epoch,)."""

@@ -83,9 +83,7 @@ class BortForMaskedLM(BertForMaskedLM):
             if soft_targets is None:
                 return BortMaskedLMOutput(loss=linear_cross_entropy(*linear), hidden_states=encoded.hidden_states)
             total, hard, soft = linear_distillation(*linear, soft_targets)
-            return BortMaskedLMOutput(
-                loss=total, hard_loss=hard, soft_loss=soft, hidden_states=encoded.hidden_states
-            )
+            return BortMaskedLMOutput(loss=total, hard_loss=hard, soft_loss=soft, hidden_states=encoded.hidden_states)
         logits = self.cls(hidden)
         loss = None
         if targets is not None:

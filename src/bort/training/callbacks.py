@@ -44,7 +44,7 @@ class RunCallback(TrainerCallback):
     """
 
     def __init__(
-        self, run: Run, clock: Clock, bar: Bar, *, tokens_per_step: int, log_steps: int, checkpoint_seconds: float
+        self, run: Run, clock: Clock, bar: Bar, *, tokens_per_step: float, log_steps: int, checkpoint_seconds: float
     ) -> None:
         self.run, self.clock, self.bar = run, clock, bar
         self.tokens_per_step, self.log_steps, self.checkpoint_seconds = tokens_per_step, log_steps, checkpoint_seconds
@@ -65,9 +65,9 @@ class RunCallback(TrainerCallback):
         self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = True
-        if not control.should_training_stop and (processes.count() == 1 or state.global_step % self.log_steps == 0):
-            if processes.from_first(time.monotonic() - self._saved >= self.checkpoint_seconds):
-                control.should_save = True
+        asked = processes.count() == 1 or state.global_step % self.log_steps == 0
+        if asked and not control.should_training_stop:
+            control.should_save = processes.from_first(time.monotonic() - self._saved >= self.checkpoint_seconds)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """One journal line: step, loss, learning rate, tokens a second."""

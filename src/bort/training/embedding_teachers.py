@@ -133,9 +133,7 @@ def _pooling(source: str) -> Literal["mean", "first"]:
         raise BortError(f"must hold one JSON object: {error}", file=file) from None
 
 
-def align(
-    vectors: NDArray[np.float32], offsets: NDArray[np.int64], spans: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def align(vectors: NDArray[np.float32], offsets: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.float32]:
     """Carry a teacher's vectors over to a student's tokens: the mean over the characters that they share.
 
     Args:

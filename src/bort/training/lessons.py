@@ -28,11 +28,13 @@ _BATCH_TOKENS = 8192
 class Lesson(Protocol):
     """A kind of question to a teacher."""
 
-    fields: dict[str, Field]
-    """What is kept of a row."""
+    @property
+    def fields(self) -> dict[str, Field]:
+        """What is kept of a row."""
 
-    key: dict[str, Any]
-    """What the answers depend on, besides the rows."""
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the answers depend on, besides the rows."""
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
         """The answers for rows, the first of which has the number `first`."""
@@ -144,7 +146,7 @@ class EmbeddingLesson:
     Args:
         teacher: An encoder of any vocabulary.
         text: Turns the student's ids into text.
-        layers: Layers of the teacher, counted from 1.
+        layers: Layers of the teacher, counted from 1, whose vectors of each token are kept.
         dtype: Of the vectors.
     """
 
@@ -155,7 +157,7 @@ class EmbeddingLesson:
 
     @property
     def fields(self) -> dict[str, Field]:
-        """One pooled vector, and a vector of each ordinary token for each layer."""
+        """One pooled vector, and for each layer the vector of each ordinary token, in the student's tokens."""
         size = (self.teacher.size,)
         return {"pooled": Field(self.dtype, size)} | {f"layer_{n}": Field(self.dtype, size) for n in self.layers}
 
@@ -166,7 +168,6 @@ class EmbeddingLesson:
             "lesson": "embeddings",
             "teacher": fingerprint(self.teacher.model, self.teacher.source),
             "pooling": self.teacher.pooling,
-            "layers": list(self.layers),
             "dtype": self.dtype,
         }
 

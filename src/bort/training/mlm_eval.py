@@ -70,4 +70,4 @@ def unigram_frequencies(tokens: NDArray[np.unsignedinteger[Any]], vocab_size: in
 
 def collate(rows: list[dict[str, NDArray[np.int64]]]) -> dict[str, torch.Tensor]:
     """Stack rows of equal length. *Shapes:* `input_ids` and `labels` (batch, seq)."""
-    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in ("input_ids", "labels")}

@@ -12,19 +12,18 @@ from transformers import Trainer
 
 from bort.errors import BortError
 from bort.training.arguments import PretrainArguments
-from bort.training.losses import distillation
+from bort.training.objective import Objective
 from bort.training.schedule import Clock, warmup_then_linear
-from bort.training.teachers import MaskedLMTeacher
 
 
 class MlmTrainer(Trainer):
     """Masked LM, alone or beside distillation, over rows that are numbered in training order.
 
     Args:
-        settings: Weights and temperature of the losses, warm-up.
+        settings: Warm-up.
         clock: Where the run stands; it sets the learning rate.
-        teacher: Its logits are learned from, or None.
-        tokens_per_step: Of all devices together.
+        objective: Gives the loss of a batch.
+        tokens_per_step: Of all devices together, on average.
         trainer: Arguments of the library's class.
     """
 
@@ -32,14 +31,15 @@ class MlmTrainer(Trainer):
         self,
         settings: PretrainArguments,
         clock: Clock,
-        teacher: MaskedLMTeacher | None,
+        objective: Objective,
         *,
-        tokens_per_step: int,
+        tokens_per_step: float,
         **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
-        self.settings, self.clock, self.teacher, self.tokens_per_step = settings, clock, teacher, tokens_per_step
-        # Every row has the same number of masked positions, so a mean over micro-batches is the mean over the batch.
+        self.settings, self.clock, self.objective, self.tokens_per_step = settings, clock, objective, tokens_per_step
+        self._parts: dict[str, tuple[Any, int]] = {}
+        # Packed rows have the same number of masked positions each, so a mean over micro-batches is that of the batch.
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -59,24 +59,19 @@ class MlmTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """0.1 MLM + 0.5 T² KL with a teacher, MLM alone without one."""
-        # The teacher is compared by logits; FSDP gathers a layer's weights when the layer is called, so it must be.
-        output = model(**inputs, loss_only=self.teacher is None and not self.is_fsdp_enabled)
-        loss = output.loss
-        if self.teacher is not None:
-            weight = 0.1 if self.settings.mlm_weight is None else self.settings.mlm_weight
-            logits = self.teacher.logits(inputs["input_ids"], inputs["labels"])
-            distance = distillation(
-                output.logits, logits, temperature=self.settings.temperature, kind=self.settings.kd_loss
-            )
-            loss = weight * loss + self.settings.kd_weight * distance
-        elif self.settings.mlm_weight is not None:
-            loss = self.settings.mlm_weight * loss
-        return (loss, output) if return_outputs else loss
+        """As the objective has it."""
+        loss, parts = self.objective(model, inputs)
+        for name, part in parts.items():
+            total, count = self._parts.get(name, (0.0, 0))
+            self._parts[name] = (total + part, count + 1)
+        return (loss, None) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Refuse to go on from a loss that is not finite."""
+        """Add the means of the loss's parts; refuse to go on from a loss that is not finite."""
         if not math.isfinite(logs.get("loss", 0.0)):
             rule = f"training diverged at step {self.state.global_step}; lower --learning_rate or raise --warmup"
             raise BortError(rule, column="loss", value=logs["loss"])
+        if "loss" in logs:
+            logs |= {f"loss_{name}": float(total) / count for name, (total, count) in self._parts.items()}
+            self._parts.clear()
         super().log(logs, start_time)

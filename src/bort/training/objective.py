@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bort.data.training_rows import Row, TrainingRows
+from bort.errors import BortError
 from bort.model.config import IGNORED
 from bort.model.mlm_loss import SoftTargets
 from bort.training.arguments import PretrainArguments
@@ -77,15 +78,20 @@ class Objective:
     Args:
         settings: Weights and temperature.
         teacher: A masked LM that is asked at each step, or None.
+        layers: The embedding teacher's layer for each of the student's that is compared token by token.
     """
 
-    def __init__(self, settings: PretrainArguments, teacher: MaskedLMTeacher | None) -> None:
-        self.settings, self.teacher = settings, teacher
+    def __init__(
+        self, settings: PretrainArguments, teacher: MaskedLMTeacher | None = None, layers: dict[int, int] | None = None
+    ) -> None:
+        self.settings, self.teacher, self.layers = settings, teacher, layers or {}
         self.mlm_weight = mlm_weight(settings)
 
     def __call__(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, with a gradient, and its terms by name without one."""
-        student = {name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch}
+        student: dict[str, Any] = {
+            name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch
+        }
         if "ids" in batch:
             student["soft_targets"] = self._soft_targets(batch)
         output = model(**student, loss_only=self.teacher is None)  # a teacher at hand is compared by logits
@@ -121,15 +127,12 @@ class Objective:
         total = self.settings.embedding_weight * parts["embedding"]
         total = total + self.settings.similarity_weight * parts["similarity"]
         if output.layers:
-            theirs = [batch[name] for name in sorted(batch, key=_layer_number) if name.startswith("layer_")]
-            distances = [token_distance(ours, them) for ours, them in zip(output.layers.values(), theirs, strict=True)]
+            distances = [
+                token_distance(ours, batch[f"layer_{self.layers[number]}"]) for number, ours in output.layers.items()
+            ]
             parts["tokens"] = torch.stack(distances).mean()
             total = total + self.settings.token_weight * parts["tokens"]
         return total
-
-
-def _layer_number(name: str) -> int:
-    return int(name.removeprefix("layer_")) if name.startswith("layer_") else -1
 
 
 def mlm_weight(settings: PretrainArguments) -> float:
@@ -143,8 +146,19 @@ def mlm_weight(settings: PretrainArguments) -> float:
 
 
 def teacher_layers(settings: PretrainArguments, student_depth: int, teacher_depth: int) -> dict[int, int]:
-    """The teacher's layer for each of the student's that is compared token by token: as deep, as a share."""
+    """The teacher's layer for each of the student's that is compared token by token: as deep, as a share.
+
+    Raises:
+        BortError: The student has no such layer.
+    """
     if not settings.token_weight:
         return {}
     layers = sorted(set(settings.token_layers)) or [student_depth]
+    if layers[0] < 1 or layers[-1] > student_depth:
+        raise BortError(f"must be from 1 to {student_depth}", column="token_layers", value=settings.token_layers)
     return {layer: max(1, round(layer * teacher_depth / student_depth)) for layer in layers}
+
+
+def decodes(settings: PretrainArguments) -> bool:
+    """Whether tokens are masked and predicted."""
+    return settings.teacher is not None or mlm_weight(settings) > 0

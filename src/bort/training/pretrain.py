@@ -10,8 +10,6 @@ import torch
 from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback
 
 from bort.data.corpus import Corpus, build_corpus, open_corpus
-from bort.data.masking import Masker
-from bort.data.packing import PackedRows
 from bort.data.textfiles import total_bytes
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate, quiet, save
@@ -24,16 +22,18 @@ from bort.training import processes
 from bort.training.arguments import PretrainArguments
 from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
 from bort.training.devices import describe, trainer_settings, use_bf16
-from bort.training.initial import start_from_sinusoids, start_from_word_counts
-from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
+from bort.training.initial import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
+from bort.training.mlm_eval import unigram_score
 from bort.training.mlm_trainer import MlmTrainer
+from bort.training.objective import Collator, Objective, TaughtRows, decodes
+from bort.training.pretraining_rows import RowSource
 from bort.training.schedule import Clock
 from bort.training.sharding import fsdp_settings, whole
-from bort.training.teachers import MaskedLMTeacher
+from bort.training.student import Student
+from bort.training.teaching import Teaching, check_teaching
+from bort.training.validation import Validation
 
 _UNBOUNDED_STEPS = 10_000_000
-_VALIDATION_ROWS = 256
-_VALIDATION_SEED = 20_101_0
 _EVALUATIONS = 10
 
 
@@ -53,12 +53,10 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     prepared = processes.together(lambda: _prepare(arguments), first_alone=True)
     if isinstance(prepared, dict):
         return prepared if processes.is_first() else {}
-    return processes.together(lambda: _Pretraining(arguments, *prepared)).train()
+    return prepared.train()
 
 
-def _prepare(
-    arguments: PretrainArguments,
-) -> tuple[Run, Corpus, PreTrainedTokenizerFast, BortForMaskedLM] | dict[str, Any]:
+def _prepare(arguments: PretrainArguments) -> _Pretraining | dict[str, Any]:
     """What a run starts from, or the figures of one that has ended."""
     _check(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
@@ -72,6 +70,13 @@ def _prepare(
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     corpus = _corpus(arguments, tokenizer, run)
+    folder = Path(arguments.teacher_cache or run.path / "teacher")
+    teaching = Teaching(arguments, corpus, tokenizer, folder, processes.device())
+    return _Pretraining(arguments, run, corpus, tokenizer, teaching, _model(arguments, config, corpus, teaching))
+
+
+def _model(arguments: PretrainArguments, config: BertConfig, corpus: Corpus, teaching: Teaching) -> BortForMaskedLM:
+    """What training starts from."""
     torch.manual_seed(arguments.seed)
     if arguments.init is None:
         model = BortForMaskedLM(config)
@@ -80,8 +85,11 @@ def _prepare(
             start_from_sinusoids(model)
     else:
         model = load(BortForMaskedLM, arguments.init)
+    model = teaching.student(model)
+    if arguments.words_from_teacher and isinstance(model, Student):
+        start_from_teacher_words(model, teaching.words(), teaching.tokenizer.all_special_ids)
     set_dropout(model, arguments.dropout)
-    return run, corpus, tokenizer, model
+    return model
 
 
 def set_dropout(model: BortForMaskedLM, rate: float) -> None:
@@ -121,6 +129,7 @@ def check_settings(arguments: PretrainArguments) -> None:
     for name, (holds, rule) in rules.items():
         if not holds:
             raise BortError(rule, column=name, value=getattr(arguments, name))
+    check_teaching(arguments)
 
 
 def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast) -> BertConfig:
@@ -167,34 +176,27 @@ class _Pretraining:
         run: Run,
         corpus: Corpus,
         tokenizer: PreTrainedTokenizerFast,
+        teaching: Teaching,
         model: BortForMaskedLM,
     ) -> None:
         self.arguments, self.run, self.corpus = arguments, run, corpus
-        self.tokenizer, self.model = tokenizer, model
+        self.tokenizer, self.teaching, self.model = tokenizer, teaching, model
         self.bf16 = use_bf16(arguments.precision)
-        self.masker = Masker(
-            mask_id=tokenizer.mask_token_id,
-            special_ids=tuple(sorted(tokenizer.all_special_ids)),
-            vocab_size=len(tokenizer),
-            probability=arguments.mask_probability,
-        )
-        self.valid = self._rows(valid=True)
+        self.source = RowSource(arguments, corpus, tokenizer)
+        self.collator = Collator(tokenizer.pad_token_id)
         self.evaluations: list[dict[str, float]] = []
 
-    def _rows(self, *, valid: bool, length: int = 0) -> PackedRows:
-        tokens = self.corpus.tokens("valid" if valid else "train")
-        width = self.arguments.sequence_length - 2
-        if valid:
-            length = min(_VALIDATION_ROWS, len(tokens) // width)
-        return PackedRows(
-            tokens=tokens,
-            masker=self.masker,
-            sequence_length=self.arguments.sequence_length,
-            bos_id=self.tokenizer.bos_token_id,
-            eos_id=self.tokenizer.eos_token_id,
-            length=length,
-            seed=_VALIDATION_SEED if valid else self.arguments.seed,
-        )
+        depth = model.config.num_hidden_layers
+        self.rows_per_step = arguments.batch_size * arguments.accumulate * processes.count()
+        length = (arguments.max_steps or _UNBOUNDED_STEPS) * self.rows_per_step
+        self.rows = teaching.limit(self.source.training(length, self.rows_per_step))
+        self.taught = TaughtRows(self.rows, teaching.ask(self.rows, depth))
+        compared = None
+        if teaching.embeds:
+            held_out = self.source.compared()
+            compared = TaughtRows(held_out, (teaching.ask_held_out(held_out, depth),))
+        masked = self.source.masked() if decodes(arguments) else None
+        self.validation = Validation(masked, compared, self.collator, arguments.batch_size, self.bf16)
 
     def train(self) -> dict[str, Any]:
         """Train to the end of the budget, save, and describe."""
@@ -227,7 +229,7 @@ class _Pretraining:
         if arguments.init is None:
             self.tokenizer.model_max_length = arguments.sequence_length  # positions beyond it were never trained
         save(model, self.tokenizer, self.run.path)
-        return self._finish(steps, steps * trainer.tokens_per_step, clock.seconds(), final)
+        return self._finish(steps, self.rows.tokens_of(steps * self.rows_per_step), clock.seconds(), final)
 
     def _checkpoint(self) -> Path | None:
         """Where to go on from; the rows of a step depend on the number of processes, which must not change."""
@@ -255,19 +257,20 @@ class _Pretraining:
             torch_compile=arguments.compile,
             **fsdp_settings(arguments.fsdp),
         )
-        teacher = None
-        if arguments.teacher is not None:
-            teacher = MaskedLMTeacher(arguments.teacher, self.tokenizer.get_vocab(), settings.device)
-        rows_per_step = arguments.batch_size * arguments.accumulate * settings.world_size
+        live = arguments.teacher is not None and not self.teaching.keeps_logits
         trainer = MlmTrainer(
             arguments,
             clock,
-            teacher,
-            tokens_per_step=rows_per_step * arguments.sequence_length,
+            Objective(
+                arguments,
+                self.teaching.masked_lm() if live else None,
+                self.teaching.layers(self.model.config.num_hidden_layers),
+            ),
+            tokens_per_step=self.rows_per_step * (2 + float(self.rows.lengths.mean())),
             model=self.model,
             args=settings,
-            train_dataset=self._rows(valid=False, length=steps * rows_per_step),
-            data_collator=collate,
+            train_dataset=self.taught,
+            data_collator=self.collator,
         )
         trainer.remove_callback(PrinterCallback)
         self.model.to(settings.device)  # the trainer leaves one that it will shard where it is
@@ -275,40 +278,40 @@ class _Pretraining:
             torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
         return trainer
 
-    def validate(self, step: int, seconds: float) -> MlmScore:
+    def validate(self, step: int, seconds: float) -> dict[str, float]:
         """Score the held-out rows and note the result.
 
         Every process scores all of them: those that did not would only wait, and sharded weights need all of them.
         """
-        score = evaluate_mlm(self.model, self.valid, batch_size=self.arguments.batch_size, bf16=self.bf16)
-        event = {"step": step, "seconds": round(seconds, 1), "loss": score.loss, "accuracy": score.accuracy}
+        scores = self.validation.score(self.model)
+        event = {"step": step, "seconds": round(seconds, 1), **scores}
         if not any(known["step"] == step for known in self.evaluations):
             self.run.log("validation", **event)
             self.evaluations.append(event)
-        return score
+        return scores
 
-    def _finish(self, steps: int, tokens: int, seconds: float, final: MlmScore) -> dict[str, Any]:
+    def _finish(self, steps: int, tokens: int, seconds: float, final: dict[str, float]) -> dict[str, Any]:
         from bort.training.reports import pretrain_report
 
-        unigram = unigram_score(self.corpus.tokens("train"), self.valid, len(self.tokenizer))
-        size = count_parameters(self.model.config)
-        metrics = {
-            "validation_loss": final.loss,
-            "validation_accuracy": final.accuracy,
-            "initial_loss": self.evaluations[0]["loss"],
-            "initial_accuracy": self.evaluations[0]["accuracy"],
-            "unigram_loss": unigram.loss,
-            "unigram_accuracy": unigram.accuracy,
-            "validation_positions": final.positions,
+        metrics: dict[str, Any] = {}
+        for name in ("loss", "accuracy", "distance"):
+            if name in final:
+                metrics |= {f"validation_{name}": final[name], f"initial_{name}": self.evaluations[0][name]}
+        if self.validation.masked is not None:
+            unigram = unigram_score(self.corpus.tokens("train"), self.validation.masked, len(self.tokenizer))
+            metrics |= {"unigram_loss": unigram.loss, "unigram_accuracy": unigram.accuracy}
+            metrics["validation_positions"] = int(final["positions"])
+        metrics |= {
             "steps": steps,
             "tokens": tokens,
+            "distinct_rows": self.rows.rows_per_epoch,
             "corpus_tokens": self.corpus.info.train_tokens,
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / max(seconds, 1e-9)),
             "device": describe(),
             "processes": processes.count(),
             "precision": "bf16" if self.bf16 else "fp32",
-            "parameters": size.total,
+            "parameters": count_parameters(self.model.config).total,
         }
         pretrain_report(self.run, metrics, self.evaluations)
         self.run.write_json("metrics.json", metrics)
@@ -336,4 +339,14 @@ class _PretrainCallback(RunCallback):
         if self._done < now < _EVALUATIONS:
             self._done = now
             score = self.pretraining.validate(state.global_step, self.clock.seconds())
-            self.note = f"{self.note} (validation {score.loss:.3f}, {100 * score.accuracy:.1f} % right)"
+            self.note = f"{self.note} (validation {in_words(score)})"
+
+
+def in_words(scores: dict[str, float]) -> str:
+    """Held-out figures for a person."""
+    words = []
+    if "loss" in scores:
+        words.append(f"loss {scores['loss']:.3f}, {100 * scores['accuracy']:.1f} % right")
+    if "distance" in scores:
+        words.append(f"cosine to the teacher {1 - scores['distance']:.3f}")
+    return "; ".join(words)

@@ -41,6 +41,13 @@ def on_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
+def device() -> torch.device:
+    """Where this process computes."""
+    from accelerate import PartialState
+
+    return cast(torch.device, PartialState().device)
+
+
 def count() -> int:
     """Number of processes that train together."""
     return distributed.get_world_size() if _joined() else 1

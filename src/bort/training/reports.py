@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bort.report import Report, confusion_chart, lines_chart
 from bort.runs import Run, environment
 
+_TERMS = {
+    "loss_mlm": "masked LM",
+    "loss_kd": "distance to the teacher's distributions",
+    "loss_embedding": "1 - cosine to the teacher's embeddings",
+    "loss_similarity": "difference of similarities",
+    "loss_tokens": "1 - cosine, token by token",
+}
+
+
+def _terms(step: dict[str, Any]) -> list[str]:
+    return [name for name in _TERMS if name in step]
+
 
 def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[str, float]]) -> None:
     """Write `report.html` of a pre-training run: figures, loss curves, what it is measured against."""
     steps = list(run.events("step"))
-    report = Report(f"Pre-training: {run.path.name}", "Loss and accuracy at masked positions of held-out text.")
-    report.tiles(
-        [
+    masked, embedded = "validation_loss" in metrics, "validation_distance" in metrics
+    report = Report(f"Pre-training: {run.path.name}", "What the model makes of text that it was not trained on.")
+    tiles = []
+    if masked:
+        tiles += [
             (f"{metrics['validation_loss']:.3f}", "validation loss (nats)"),
             (f"{100 * metrics['validation_accuracy']:.1f} %", "masked tokens right"),
-            (f"{metrics['tokens'] / 1e6:.1f} M", "training tokens"),
-            (f"{metrics['seconds'] / 60:.1f} min", metrics["device"]),
-            (f"{metrics['tokens_per_second']:,}", "tokens a second"),
         ]
-    )
-    report.chart(
-        lines_chart(
-            "Loss",
-            {
-                "training": ([e["step"] for e in steps], [e["loss"] for e in steps]),
-                "validation": ([e["step"] for e in evaluations], [e["loss"] for e in evaluations]),
-            },
-            "optimiser steps",
-            "loss",
+    if embedded:
+        tiles.append((f"{1 - metrics['validation_distance']:.3f}", "cosine to the teacher's embeddings"))
+    tiles += [
+        (f"{metrics['tokens'] / 1e6:.1f} M", "training tokens"),
+        (f"{metrics['seconds'] / 60:.1f} min", metrics["device"]),
+        (f"{metrics['tokens_per_second']:,}", "tokens a second"),
+    ]
+    report.tiles(tiles)
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {
+        "training, all terms": ([e["step"] for e in steps], [e["loss"] for e in steps]),
+    }
+    for name, title in _TERMS.items():
+        if steps and name in steps[0] and len(_terms(steps[0])) > 1:
+            curves[title] = ([e["step"] for e in steps], [e[name] for e in steps])
+    for name, title in (("loss", "validation"), ("distance", "validation, 1 - cosine")):
+        if evaluations and name in evaluations[0]:
+            curves[title] = ([e["step"] for e in evaluations], [e[name] for e in evaluations])
+    report.chart(lines_chart("Loss", curves, "optimiser steps", "loss"))
+    if masked:
+        report.heading("Against what it should beat")
+        report.table(
+            ["model", "loss (nats)", "masked tokens right"],
+            [
+                ["this model", metrics["validation_loss"], f"{100 * metrics['validation_accuracy']:.1f} %"],
+                ["counting words (unigram)", metrics["unigram_loss"], f"{100 * metrics['unigram_accuracy']:.1f} %"],
+                ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
+            ],
         )
-    )
-    report.heading("Against what it should beat")
-    report.table(
-        ["model", "loss (nats)", "masked tokens right"],
-        [
-            ["this model", metrics["validation_loss"], f"{100 * metrics['validation_accuracy']:.1f} %"],
-            ["counting words (unigram)", metrics["unigram_loss"], f"{100 * metrics['unigram_accuracy']:.1f} %"],
-            ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
-        ],
-    )
     _made_with(report)
     report.write(run.path / "report.html")
 

@@ -7,6 +7,7 @@ from typing import Any
 from bort.errors import BortError
 from bort.model.modelling import BortForMaskedLM
 from bort.training import processes
+from bort.training.student import PROJECTIONS, Student
 
 
 def fsdp_settings(fsdp: bool) -> dict[str, Any]:
@@ -26,12 +27,12 @@ def fsdp_settings(fsdp: bool) -> dict[str, Any]:
 
 
 def whole(trainer: Any) -> BortForMaskedLM:
-    """The trained model in one piece; every process has to ask, and the first one's is filled."""
+    """The trained model in one piece, without projections; every process has to ask, and the first one's is filled."""
     model: BortForMaskedLM = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     if not trainer.is_fsdp_enabled:
-        return model
+        return model.without_projections() if isinstance(model, Student) else model
     weights = trainer.accelerator.get_state_dict(model)
     gathered = BortForMaskedLM(model.config)
     if processes.is_first():
-        gathered.load_state_dict(weights)
+        gathered.load_state_dict({name: value for name, value in weights.items() if not name.startswith(PROJECTIONS)})
     return gathered

@@ -12,6 +12,9 @@ from transformers import BertConfig
 from bort.model.modelling import BortForMaskedLM, BortMaskedLMOutput
 from bort.training.arguments import Pooling
 
+PROJECTIONS = "projections."
+"""How the names of the weights begin that are dropped after training."""
+
 
 @dataclass
 class StudentOutput(BortMaskedLMOutput):
@@ -43,7 +46,14 @@ class Student(BortForMaskedLM):
         for projection in self.projections.values():
             self._init_weights(projection)
 
-    def forward(
+    @classmethod
+    def around(cls, model: BortForMaskedLM, size: int, pooling: Pooling, layers: tuple[int, ...]) -> Student:
+        """A student with the weights of a model (shared, not copied) and new projections."""
+        student = cls(model.config, size, pooling, layers)
+        student.bert, student.cls = model.bert, model.cls
+        return student
+
+    def forward(  # type: ignore[override]  # asked positions and plain logits are not what a student is for
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -57,7 +67,8 @@ class Student(BortForMaskedLM):
             input_ids: *Shape:* (batch, seq).
             attention_mask: *Shape:* (batch, seq), or None where there is no padding.
             labels: As the masked LM takes them. *Shape:* (batch, seq).
-            ordinary: Flat positions of the tokens that are no special ones. *Shape:* (tokens,).
+            ordinary: Flat positions of the tokens that are no special ones; without them no layers are compared.
+                *Shape:* (tokens,).
             kwargs: Of the masked LM.
         """
         if labels is None:
@@ -68,7 +79,7 @@ class Student(BortForMaskedLM):
         states = output.hidden_states
         assert states is not None
         layers = {}
-        for number in self.layers:
+        for number in self.layers if ordinary is not None else ():
             flat = states[number].reshape(-1, states[number].shape[-1])
             layers[number] = self.projections[f"layer_{number}"](flat.index_select(0, ordinary))
         return StudentOutput(

@@ -43,7 +43,7 @@ class TeacherCache:
     Args:
         folder: Where it is.
         key: What it is made from: a corpus, its masks, a teacher, what is kept. JSON values by name.
-        fields: What is kept of a row.
+        fields: What is kept of a row; a complete cache may hold more than is asked for.
         rows: Rows in all.
 
     Raises:
@@ -69,12 +69,17 @@ class TeacherCache:
         try:
             state = json.loads(file.read_text("utf-8"))
             known, self.done = dict(state["key"]), int(state["done"])
+            kept = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in state["fields"].items()}
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
         for name in sorted({*known, *self.key}):
             if known.get(name) != json.loads(json.dumps(self.key.get(name))):
                 rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher_cache"
                 raise BortError(rule, file=self.folder, column=name, value=self.key.get(name))
+        usable = self.fields.items() <= kept.items() if self.complete else self.fields == kept
+        if not usable:
+            rule = f"the cache keeps {_described(kept)}; remove it, or name another --teacher_cache"
+            raise BortError(rule, file=self.folder, column="fields", value=_described(self.fields))
         for name, field in self.fields.items():
             starts = self.folder / f"{name}.starts.bin"
             size = starts.stat().st_size // 8 if starts.is_file() else 0
@@ -87,7 +92,8 @@ class TeacherCache:
 
     def _write_state(self) -> None:
         with write_aside(self.folder / _STATE) as file:
-            json.dump({"key": self.key, "done": self.done}, file, indent=2)
+            fields = {name: (field.dtype, field.shape) for name, field in self.fields.items()}
+            json.dump({"key": self.key, "fields": fields, "done": self.done}, file, indent=2)
             file.write("\n")
 
     @property
@@ -131,6 +137,10 @@ class TeacherCache:
                 if shape[0]
                 else np.empty(shape, field.dtype)
             )
+
+
+def _described(fields: Mapping[str, Field]) -> str:
+    return ", ".join(f"{name} of {field.dtype}{list(field.shape)}" for name, field in fields.items())
 
 
 def _extend(path: Path, size: int, parts: Sequence[bytes]) -> None:

@@ -1,0 +1,81 @@
+"""What frozen features of an encoder are good for: logistic regression on few labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.batches import token_budget_batches
+from bort.data.examples import Example, read_examples
+from bort.tasks.baselines import INVERSE_REGULARISATIONS, labels_of
+
+TASKS = ("sst2", "trec", "banking12", "mrpc", "rte")
+PARTS = ("train", "dev", "test")
+Features = NDArray[np.float32]
+
+
+@dataclass
+class Encoder:
+    """A BERT-like folder that turns texts into vectors: the mean over its tokens, of length 1."""
+
+    folder: str
+
+    def __post_init__(self) -> None:
+        from transformers import AutoModel
+
+        from bort.model.checkpoints import load, locate
+        from bort.model.tokenization import load_tokenizer
+
+        self.model: Any = load(AutoModel, self.folder).eval()
+        self.tokenizer = load_tokenizer(locate(self.folder))
+
+    def __call__(self, texts: Sequence[str]) -> Features:
+        """*Shape:* (texts, H)."""
+        import torch
+
+        ids = self.tokenizer(list(texts), truncation=True, max_length=128).input_ids
+        vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
+        for batch in token_budget_batches([len(row) for row in ids], max_tokens=4096, max_rows=256):
+            padded = self.tokenizer.pad({"input_ids": [ids[n] for n in batch]}, return_tensors="pt")
+            mask = padded["attention_mask"]
+            with torch.inference_mode():
+                hidden = self.model(input_ids=padded["input_ids"], attention_mask=mask).last_hidden_state
+            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            vectors[batch] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+        return vectors
+
+
+def features(encoder: Encoder, examples: Sequence[Example]) -> Features:
+    """a, and for pairs a, b, |a - b|, a * b side by side. *Shape:* (examples, features)."""
+    a = encoder([example.text for example in examples])
+    if examples[0].text_b is None:
+        return a
+    b = encoder([example.text_b or "" for example in examples])
+    return np.hstack([a, b, np.abs(a - b), a * b])
+
+
+def probe(encoder: Encoder, task: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")) -> dict[str, float]:
+    """Accuracy of logistic regression on a task's training part; C is chosen on `dev`, the least on a tie."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = {part: read_examples(task / f"{part}.jsonl") for part in {"train", "dev", *parts}}
+    made = {part: features(encoder, examples) for part, examples in rows.items()}
+    best: dict[str, float] = {}
+    for c in INVERSE_REGULARISATIONS:
+        model = LogisticRegression(C=c, max_iter=5000).fit(made["train"], labels_of(rows["train"]))
+        on_dev = float(model.score(made["dev"], labels_of(rows["dev"])))
+        if not best or on_dev > best["dev"]:
+            best = {part: float(model.score(made[part], labels_of(rows[part]))) for part in parts}
+            best |= {"dev": on_dev, "C": c}
+    return best
+
+
+def probe_all(folder: str, data: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")) -> dict[str, Any]:
+    """`probe` for each task."""
+    encoder = Encoder(folder)
+    return {task: probe(encoder, data / task, parts) for task in TASKS}
