@@ -73,6 +73,7 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
         use_cpu=processes.on_cpu(),
+        ddp_find_unused_parameters=False,
         **settings,
     )
     made._n_gpu = min(made.n_gpu, 1)

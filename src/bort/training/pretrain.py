@@ -28,7 +28,7 @@ from bort.training.initial import start_from_sinusoids, start_from_word_counts
 from bort.training.mlm_eval import MlmScore, collate, evaluate_mlm, unigram_score
 from bort.training.mlm_trainer import MlmTrainer
 from bort.training.schedule import Clock
-from bort.training.sharding import fsdp_settings, whole
+from bort.training.sharding import fsdp_settings, make_shardable, whole
 from bort.training.teachers import MaskedLMTeacher
 
 _UNBOUNDED_STEPS = 10_000_000
@@ -92,9 +92,8 @@ def set_dropout(model: BortForMaskedLM, rate: float) -> None:
 
 
 def _check(arguments: PretrainArguments) -> None:
-    needed = {name: getattr(arguments, name) for name in ("corpus", "tokenizer", "out")}
-    if lacking := [f"--{name}" for name, value in needed.items() if not value]:
-        raise BortError(f"needs {', '.join(lacking)} (only --plan does without)")
+    if lacking := [name for name in ("corpus", "tokenizer", "out") if not getattr(arguments, name)]:
+        raise BortError(f"needs {', '.join(f'--{name}' for name in lacking)} (only --plan does without)")
     check_settings(arguments)
 
 
@@ -270,7 +269,9 @@ class _Pretraining:
             data_collator=collate,
         )
         trainer.remove_callback(PrinterCallback)
-        self.model.to(settings.device)  # the trainer leaves one that it will shard where it is
+        if trainer.is_fsdp_enabled:
+            make_shardable(self.model)
+            self.model.to(settings.device)  # the trainer leaves where it is what it will shard
         if settings.process_index:
             torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
         return trainer
