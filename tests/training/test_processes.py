@@ -114,7 +114,11 @@ def killed(command: list[str], file: Path, **environment: str) -> None:
     """Launch, and kill -9 the launcher and its processes once `file` is there."""
     env = {**ENVIRONMENT, **environment}
     started = subprocess.Popen(
-        [sys.executable, *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, *command],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 240
     while not file.exists() and started.poll() is None and time.monotonic() < deadline:
@@ -137,7 +141,9 @@ def assert_same_training(left: Path, right: Path, weights) -> None:
     one, other = weights(left), weights(right)
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(one[name], other[name], atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            one[name], other[name], atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
 
 
 @pytest.mark.slow
@@ -158,8 +164,8 @@ def test_two_killed_processes_resume_with_the_data_in_the_same_place(settings, o
     command = [*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")]
     killed(command, tmp_path / "two/checkpoints/checkpoint-5/complete.json")
     assert not (tmp_path / "two/metrics.json").exists()
+    alone = replace(settings, out=str(tmp_path / "two"), batch_size=4, resume=True)
     with pytest.raises(BortError, match="started with 2 processes"):
-        alone = replace(settings, out=str(tmp_path / "two"), batch_size=4, checkpoint_minutes=0.0, resume=True)
         pretrain(alone)
     done = launch([*command, "--resume"])
     assert done.returncode == 0, done.stderr

@@ -65,9 +65,12 @@ class RunCallback(TrainerCallback):
         self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = True
-        if not control.should_training_stop and (processes.count() == 1 or state.global_step % self.log_steps == 0):
-            if processes.from_first(time.monotonic() - self._saved >= self.checkpoint_seconds):
-                control.should_save = True
+        asked = processes.count() == 1 or state.global_step % self.log_steps == 0
+        if asked and not control.should_training_stop and processes.from_first(self._due()):
+            control.should_save = True
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved >= self.checkpoint_seconds
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """One journal line: step, loss, learning rate, tokens a second."""
