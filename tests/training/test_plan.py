@@ -50,10 +50,12 @@ def test_a_slow_device_measures_fewer_sequences(arguments, monkeypatch):
     monkeypatch.setattr(measuring, "_LONGEST_SECONDS", 0.0)
     made = plan(arguments)
     assert made.measured_batch_size == 1
-    assert "1 of 4 sequences" in made.notes[0]
+    assert "1 x 32 tokens at a time instead of 4 x 32" in made.notes[0]
     assert made.tokens_per_step == 4 * 8 * 32
     assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
     assert made.peak_bytes >= made.measured_peak_bytes
+    monkeypatch.setattr(measuring, "_SHORTEST_LENGTH", 16)
+    assert plan(arguments).measured_sequence_length == 16
 
 
 def test_an_unknown_teacher_is_left_out(arguments):

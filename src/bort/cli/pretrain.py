@@ -54,13 +54,17 @@ def _print(plan: Plan, arguments: PretrainArguments) -> None:
     table = Table(title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("figure", justify="right")
+    measured = f"{plan.measured_batch_size} x {plan.measured_sequence_length}"
+    wanted = f"{plan.batch_size} x {plan.sequence_length}"
     rows = {
         "student": f"{arguments.init or arguments.architecture}, {plan.student_parameters / 1e6:.1f} M parameters",
-        "teacher": f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M" if plan.teacher_parameters else "none",
-        "sequences a step": f"{plan.batch_size} x {plan.accumulate} x {plan.processes} device(s), "
-        f"{plan.sequence_length} tokens each",
+        "teacher": f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M parameters"
+        if plan.teacher_parameters
+        else "none",
+        "sequences a step": f"{plan.batch_size} x {plan.accumulate} x {plan.processes} device(s)",
+        "tokens a sequence": f"{plan.sequence_length:,}",
         "steps": f"{plan.steps:,}",
-        "tokens": f"{plan.tokens / 1e9:,.3g} billion",
+        "tokens": f"{plan.tokens:,}",
         f"tokens a second (measured, {plan.measured_steps} steps)": f"{plan.tokens_per_second:,.0f}",
         "optimiser step": _duration(plan.seconds_per_step),
         "the run on this device": f"{plan.days:,.2f} days",
@@ -70,10 +74,10 @@ def _print(plan: Plan, arguments: PretrainArguments) -> None:
         "memory: gradients": _size(plan.gradients_bytes),
         "memory: optimiser's states": _size(plan.optimizer_bytes),
         "memory: teacher's weights": _size(plan.teacher_bytes),
-        f"memory: peak at {plan.measured_batch_size} sequence(s) at a time (measured)": _size(plan.measured_peak_bytes),
+        f"memory: peak at {measured} (measured)": _size(plan.measured_peak_bytes),
     }
-    if plan.measured_batch_size != plan.batch_size:
-        rows[f"memory: peak at {plan.batch_size} (scaled)"] = _size(plan.peak_bytes)
+    if measured != wanted:
+        rows[f"memory: peak at {wanted} (scaled)"] = _size(plan.peak_bytes)
     for what, figure in rows.items():
         table.add_row(what, figure)
     out().print(table)

@@ -26,8 +26,9 @@ from bort.training.schedule import Clock
 from bort.training.sharding import fsdp_settings, make_shardable
 from bort.training.teachers import MaskedLMTeacher
 
-WARMUP_STEPS, STEPS = 3, 20
-_LONGEST_SECONDS = 100.0
+WARMUP_STEPS, STEPS = 2, 20
+_LONGEST_SECONDS = 90.0
+_SHORTEST_LENGTH = 64
 _SPECIAL_IDS = 5
 
 
@@ -67,8 +68,8 @@ class Measurement:
         self.pass_seconds = self.optimizer_seconds = 0.0
         self.sharded = False
 
-    def run(self) -> int:
-        """Fill in the figures, and return how many sequences at a time were measured.
+    def run(self) -> tuple[int, int]:
+        """Fill in the figures, and return how many sequences at a time were measured, and of how many tokens.
 
         Raises:
             BortError: Not even one sequence fits into the memory of a GPU; or, where several processes measure, one
@@ -76,11 +77,11 @@ class Measurement:
         """
         rows = 1
         try:
-            rows = processes.from_first(self._affordable())
+            rows, length = processes.from_first(self._affordable())
             while True:
                 try:
-                    self._measure(rows)
-                    return rows
+                    self._measure(rows, length)
+                    return rows, length
                 except torch.OutOfMemoryError:
                     if rows == 1 or processes.count() > 1:  # beside others there is no going back alone
                         raise
@@ -90,9 +91,13 @@ class Measurement:
             rule = "so many sequences do not fit into the memory of this device"
             raise BortError(rule, column="batch_size", value=rows) from None
 
-    def _affordable(self) -> int:
-        """How many sequences, up to the run's micro-batch, a pass may have to end in time and fit into memory."""
-        trainer = self._trainer(1)
+    def _affordable(self) -> tuple[int, int]:
+        """How much of the run's micro-batch a pass may have to end in time and fit into memory: sequences, tokens each.
+
+        Sequences are cut where one alone would take too long.
+        """
+        arguments = self.arguments
+        trainer = self._trainer(1, arguments.sequence_length)
         batch = {name: tensor.to(trainer.args.device) for name, tensor in collate([trainer.train_dataset[0]]).items()}
         model = trainer.model.to(trainer.args.device).train()
         before, seconds = used_memory_bytes(), 0.0
@@ -110,10 +115,12 @@ class Measurement:
 
             a_row = max(1, peak_memory_bytes() - before)
             in_memory = 0.8 * psutil.virtual_memory().available / a_row
-        return max(1, min(self.arguments.batch_size, int(min(in_time, in_memory))))
+        rows = max(1, min(arguments.batch_size, int(min(in_time, in_memory))))
+        length = max(_SHORTEST_LENGTH, int(min(1.0, in_time) * arguments.sequence_length))
+        return rows, min(length, arguments.sequence_length)
 
-    def _measure(self, rows: int) -> None:
-        trainer = self._trainer(rows)
+    def _measure(self, rows: int, length: int) -> None:
+        trainer = self._trainer(rows, length)
         self.sharded = trainer.is_fsdp_enabled
         if self.sharded:
             make_shardable(trainer.model)
@@ -142,17 +149,17 @@ class Measurement:
             **fsdp_settings(self.arguments.fsdp),
         )
 
-    def _trainer(self, rows: int) -> MlmTrainer:
+    def _trainer(self, rows: int, length: int) -> MlmTrainer:
         arguments, settings = self.arguments, self._settings(rows)
         model = BortForMaskedLM(self.config)
         set_dropout(model, arguments.dropout)
         vocab_size, special = self.config.vocab_size, tuple(range(_SPECIAL_IDS))
-        tokens = np.random.default_rng(0).integers(_SPECIAL_IDS, vocab_size, 64 * arguments.sequence_length)
+        tokens = np.random.default_rng(0).integers(_SPECIAL_IDS, vocab_size, 64 * length)
         trainer = MlmTrainer(
             arguments,
             Clock(settings.max_steps, None),
             self.teacher,
-            tokens_per_step=rows * settings.world_size * arguments.sequence_length,
+            tokens_per_step=rows * settings.world_size * length,
             model=model,
             args=settings,
             train_dataset=PackedRows(
@@ -160,7 +167,7 @@ class Measurement:
                 masker=Masker(
                     mask_id=4, special_ids=special, vocab_size=vocab_size, probability=arguments.mask_probability
                 ),
-                sequence_length=arguments.sequence_length,
+                sequence_length=length,
                 bos_id=0,
                 eos_id=2,
                 length=settings.max_steps * rows * settings.world_size,

@@ -53,6 +53,7 @@ class Plan:
     accumulate: int
     steps: int
     measured_batch_size: int
+    measured_sequence_length: int
     measured_steps: int
     tokens_per_second: float
     seconds_per_step: float
@@ -92,8 +93,8 @@ def plan(arguments: PretrainArguments) -> Plan:
     """Measure 20 optimiser steps of a run on random tokens, and reckon what all of it would take.
 
     Nothing is written, and neither corpus, tokenizer nor weights are needed: student and teacher have random weights of
-    the right shape. Where the run's batch would take longer than two minutes, or more memory than there is, a smaller
-    one is measured and the figures scaled by its tokens.
+    the right shape. Where 20 steps of the run's batch would take longer than about two minutes, or more memory than
+    there is, a smaller one is measured and the figures are scaled by its tokens.
 
     Raises:
         BortError: Bad settings, or not even one sequence fits into memory.
@@ -108,16 +109,18 @@ def plan(arguments: PretrainArguments) -> Plan:
     silent = not processes.is_first()
     with tempfile.TemporaryDirectory() as folder, bar("measuring", WARMUP_STEPS + STEPS, silent=silent) as shown:
         measured = Measurement(arguments, config, teacher_config, Path(folder), shown)
-        rows = measured.run()
-    if rows < arguments.batch_size:
+        rows, length = measured.run()
+    share = rows * length / (arguments.batch_size * arguments.sequence_length)
+    if share < 1:
+        wanted = f"{arguments.batch_size} x {arguments.sequence_length}"
         notes.append(
-            f"measured with {rows} of {arguments.batch_size} sequences at a time, for the time or the memory of this "
+            f"measured with {rows} x {length} tokens at a time instead of {wanted}, for the time or the memory of this "
             "device; speed and memory are scaled by tokens"
         )
     shards = processes.count() if measured.sharded else 1
     weights = _FP32_BYTES * measured.parameters // shards
     grown = max(0, measured.peak_bytes - measured.floor_bytes - 3 * weights)
-    passes = arguments.accumulate * arguments.batch_size / rows
+    passes = arguments.accumulate / share
     seconds = passes * measured.pass_seconds + measured.optimizer_seconds
     return Plan(
         device=describe(),
@@ -128,8 +131,9 @@ def plan(arguments: PretrainArguments) -> Plan:
         accumulate=arguments.accumulate,
         steps=arguments.max_steps,
         measured_batch_size=rows,
+        measured_sequence_length=length,
         measured_steps=STEPS,
-        tokens_per_second=processes.count() * passes * rows * arguments.sequence_length / seconds,
+        tokens_per_second=processes.count() * passes * rows * length / seconds,
         seconds_per_step=seconds,
         student_parameters=measured.parameters,
         teacher_parameters=measured.teacher_parameters,
@@ -138,7 +142,7 @@ def plan(arguments: PretrainArguments) -> Plan:
         optimizer_bytes=2 * weights,
         teacher_bytes=_FP32_BYTES * measured.teacher_parameters,
         measured_peak_bytes=measured.peak_bytes,
-        peak_bytes=round(measured.peak_bytes + grown * (arguments.batch_size / rows - 1)),
+        peak_bytes=round(measured.peak_bytes + grown * (1 / share - 1)),
         notes=notes,
     )
 
