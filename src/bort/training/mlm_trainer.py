@@ -60,8 +60,10 @@ class MlmTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """0.1 MLM + 0.5 T² KL with a teacher, MLM alone without one."""
-        # The teacher is compared by logits; FSDP gathers a layer's weights when the layer is called, so it must be.
-        output = model(**inputs, loss_only=self.teacher is None and not self.is_fsdp_enabled)
+        # A teacher is compared by logits. FSDP gathers a layer's weights when the layer is called, so the decoder must
+        # be; and the loss without logits would be compiled anew for each number of masked positions.
+        loss_only = self.teacher is None and not (self.is_fsdp_enabled or self.args.torch_compile)
+        output = model(**inputs, loss_only=loss_only)
         loss = output.loss
         if self.teacher is not None:
             weight = 0.1 if self.settings.mlm_weight is None else self.settings.mlm_weight
