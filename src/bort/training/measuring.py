@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bort.training.sharding import fsdp_settings, make_shardable
 from bort.training.teachers import MaskedLMTeacher
 
 WARMUP_STEPS, STEPS = 2, 20
+FP32_BYTES = 4
 _LONGEST_SECONDS = 90.0
 _SHORTEST_LENGTH = 64
 _SPECIAL_IDS = 5
@@ -64,7 +66,7 @@ class Measurement:
         if teacher_config is not None:
             self.teacher = _RandomTeacher(teacher_config, device)
             self.teacher_parameters = sum(p.numel() for p in self.teacher.model.parameters())
-        self.parameters = self.floor_bytes = self.peak_bytes = 0
+        self.parameters = self.floor_bytes = self.row_bytes = self.peak_bytes = 0
         self.pass_seconds = self.optimizer_seconds = 0.0
         self.sharded = False
 
@@ -100,21 +102,22 @@ class Measurement:
         trainer = self._trainer(1, arguments.sequence_length)
         batch = {name: tensor.to(trainer.args.device) for name, tensor in collate([trainer.train_dataset[0]]).items()}
         model = trainer.model.to(trainer.args.device).train()
-        before, seconds = used_memory_bytes(), 0.0
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.floor_bytes, seconds = used_memory_bytes(), 0.0
         for _ in range(2):  # the first pass is slower than any other
             started = _now()
             with trainer.compute_loss_context_manager():
                 trainer.compute_loss(model, batch).backward()
             seconds = _now() - started
             model.zero_grad()
+        self.row_bytes = max(0, peak_memory_bytes() - self.floor_bytes - FP32_BYTES * self.parameters)
         in_time = _LONGEST_SECONDS / ((WARMUP_STEPS + STEPS) * seconds)
         if trainer.args.device.type == "cuda":
             in_memory = float("inf")  # more than there is can be tried, and is told without harm
         else:
             import psutil
 
-            a_row = max(1, peak_memory_bytes() - before)
-            in_memory = 0.8 * psutil.virtual_memory().available / a_row
+            in_memory = 0.8 * psutil.virtual_memory().available / max(1, self.row_bytes)
         rows = max(1, min(arguments.batch_size, int(min(in_time, in_memory))))
         length = max(_SHORTEST_LENGTH, int(min(1.0, in_time) * arguments.sequence_length))
         return rows, min(length, arguments.sequence_length)
@@ -126,10 +129,9 @@ class Measurement:
             make_shardable(trainer.model)
         watch = _Watch(self.shown, rows)
         trainer.add_callback(watch)
+        trainer.training_step = watch.after(trainer.training_step)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self.parameters = sum(p.numel() for p in trainer.model.parameters())
-        self.floor_bytes = used_memory_bytes()
         with quiet():
             trainer.train()
         self.peak_bytes = peak_memory_bytes()
@@ -179,15 +181,21 @@ class Measurement:
 
 
 class _Watch(TrainerCallback):
-    """Times the steps after the first few, and within them the optimiser's part."""
+    """Times the steps after the first few, and within them what comes once a step: clipping and the optimiser."""
 
     def __init__(self, shown: Bar, rows: int) -> None:
         self.shown, self.rows = shown, rows
-        self.started = self.ended = self.optimizer_seconds = self._stepped = 0.0
+        self.started = self.ended = self.optimizer_seconds = self._passed = 0.0
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The gradients are there."""
-        self._stepped = _now()
+    def after(self, training_step: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, noting when the gradients are there."""
+
+        def timed(*arguments: Any, **more: Any) -> Any:
+            loss = training_step(*arguments, **more)
+            self._passed = _now()
+            return loss
+
+        return timed
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A step is done."""
@@ -195,7 +203,7 @@ class _Watch(TrainerCallback):
         if state.global_step <= WARMUP_STEPS:
             self.started = self.ended
         else:
-            self.optimizer_seconds += self.ended - self._stepped
+            self.optimizer_seconds += self.ended - self._passed
         control.should_save = False
         note = f"step {state.global_step} of {WARMUP_STEPS + STEPS}, sequences at a time: {self.rows}"
         self.shown.update(state.global_step, note)

@@ -17,13 +17,12 @@ from bort.progress import bar
 from bort.training import processes
 from bort.training.arguments import PretrainArguments
 from bort.training.devices import describe, use_bf16
-from bort.training.measuring import STEPS, WARMUP_STEPS, Measurement
+from bort.training.measuring import FP32_BYTES, STEPS, WARMUP_STEPS, Measurement
 from bort.training.pretrain import check_settings
 
 PAPER_GPU_HOURS = 288
 """What the paper says that its pre-training took (arXiv 2010.10499): a claim, on GPUs of 2020."""
 
-_FP32_BYTES = 4
 _KNOWN_TEACHERS = {
     f"{owner}{name}": {
         "vocab_size": 50_265,
@@ -118,8 +117,8 @@ def plan(arguments: PretrainArguments) -> Plan:
             "device; speed and memory are scaled by tokens"
         )
     shards = processes.count() if measured.sharded else 1
-    weights = _FP32_BYTES * measured.parameters // shards
-    grown = max(0, measured.peak_bytes - measured.floor_bytes - 3 * weights)
+    weights = FP32_BYTES * measured.parameters // shards
+    scaled = measured.floor_bytes + 3 * weights + arguments.batch_size * measured.row_bytes
     passes = arguments.accumulate / share
     seconds = passes * measured.pass_seconds + measured.optimizer_seconds
     return Plan(
@@ -140,9 +139,9 @@ def plan(arguments: PretrainArguments) -> Plan:
         weights_bytes=weights,
         gradients_bytes=weights,
         optimizer_bytes=2 * weights,
-        teacher_bytes=_FP32_BYTES * measured.teacher_parameters,
+        teacher_bytes=FP32_BYTES * measured.teacher_parameters,
         measured_peak_bytes=measured.peak_bytes,
-        peak_bytes=round(measured.peak_bytes + grown * (1 / share - 1)),
+        peak_bytes=measured.peak_bytes if share == 1 else max(scaled, measured.peak_bytes),
         notes=notes,
     )
 
