@@ -1,12 +1,14 @@
-"""The masked-LM loss without the logits: decoded a chunk at a time, each forgotten once it has given its gradient.
+"""Losses over the vocabulary without the logits: decoded a chunk at a time, each forgotten once it gave its gradient.
 
 The vocabulary projection is linear, so its gradients are known as soon as a chunk's logits are. Computing them in the
 forward pass, chunk by chunk, needs memory for one chunk of logits instead of all of them three times over (logits,
-log-softmax, gradient), at the same number of multiplications.
+log-softmax, gradient), at the same number of multiplications. Where a teacher's distribution is known by a few dozen
+tokens a position, distillation from it is a second gradient on the same chunk, before the same two multiplications.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,42 +17,90 @@ from torch import Tensor
 _CHUNK_POSITIONS = 128
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of `hidden @ weight.T + bias`; see `linear_cross_entropy`."""
+@dataclass(frozen=True)
+class SoftTargets:
+    """A teacher's tempered distributions, each as a weighted sample of the vocabulary, and what they weigh.
+
+    Args:
+        ids: Tokens; one may occur twice. *Shape:* (positions, samples).
+        weights: Of the tokens; they sum to 1. *Shape:* (positions, samples).
+        entropy: Of the full distributions, in nats. *Shape:* (positions,).
+        temperature: T of the distributions, and of the student's.
+        mlm_weight: Weight of the cross-entropy with the true tokens.
+        kd_weight: Weight of T² KL(teacher ‖ student).
+    """
+
+    ids: Tensor
+    weights: Tensor
+    entropy: Tensor
+    temperature: float
+    mlm_weight: float
+    kd_weight: float
+
+
+class _VocabularyLoss(torch.autograd.Function):
+    """The losses of `hidden @ weight.T + bias`; see the functions below."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, soft: SoftTargets | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         mixed = torch.is_autocast_enabled(hidden.device.type)
         compute = torch.get_autocast_dtype(hidden.device.type) if mixed else weight.dtype
+        positions, hard_weight = len(targets), 1.0 if soft is None else soft.mlm_weight
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.to(compute)
             grad_hidden, grad_weight, grad_bias = torch.empty_like(hidden), torch.zeros_like(weight), None
-            loss = torch.zeros((), device=hidden.device)
-            for start in range(0, len(targets), _CHUNK_POSITIONS):
-                rows = hidden[start : start + _CHUNK_POSITIONS].to(compute)
-                wanted = targets[start : start + _CHUNK_POSITIONS, None]
+            hard_loss, soft_loss = torch.zeros(2, device=hidden.device)
+            for start in range(0, positions, _CHUNK_POSITIONS):
+                chunk = slice(start, start + _CHUNK_POSITIONS)
+                rows = hidden[chunk].to(compute)
                 logits = torch.addmm(bias.to(compute), rows, matrix.T).float()  # (chunk, V)
-                normaliser = logits.logsumexp(-1, keepdim=True)
-                loss += (normaliser - logits.gather(-1, wanted)).sum()
-                # From here on the buffer holds the gradient: softmax, less one at the target, over the positions.
-                grad = logits.sub_(normaliser).exp_()
-                grad.scatter_add_(-1, wanted, grad.new_full(wanted.shape, -1.0)).div_(len(targets))
+                grad = None
+                if soft is not None:
+                    distance, grad = _soft_gradient(logits, soft, chunk, positions)
+                    soft_loss += distance
+                if hard_weight:
+                    wanted = targets[chunk, None]
+                    normaliser = logits.logsumexp(-1, keepdim=True)
+                    hard_loss += (normaliser - logits.gather(-1, wanted)).sum()
+                    # From here on the buffer holds the gradient: softmax, less one at the target, over the positions.
+                    hard = logits.sub_(normaliser).exp_()
+                    hard.scatter_add_(-1, wanted, hard.new_full(wanted.shape, -1.0)).mul_(hard_weight / positions)
+                    grad = hard if grad is None else grad.add_(hard)
+                assert grad is not None, "a loss of no weight"
                 grad_bias = grad.sum(0) if grad_bias is None else grad_bias.add_(grad.sum(0))
                 grad = grad.to(compute)
-                grad_hidden[start : start + _CHUNK_POSITIONS] = grad @ matrix
+                grad_hidden[chunk] = grad @ matrix
                 if compute == weight.dtype:
                     grad_weight.addmm_(grad.T, rows)
                 else:
                     grad_weight += grad.T @ rows
         ctx.gradients = grad_hidden, grad_weight, grad_bias
-        return loss / len(targets)
+        hard_loss, soft_loss = hard_loss / positions, soft_loss / positions
+        total = hard_weight * hard_loss + (0.0 if soft is None else soft.kd_weight * soft_loss)
+        ctx.mark_non_differentiable(hard_loss, soft_loss)
+        return total, hard_loss, soft_loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias = ctx.gradients
         del ctx.gradients
         scale = grads[0]
-        return grad_hidden.mul_(scale), grad_weight.mul_(scale), grad_bias.mul_(scale), None
+        return grad_hidden.mul_(scale), grad_weight.mul_(scale), grad_bias.mul_(scale), None, None
+
+
+def _soft_gradient(logits: Tensor, soft: SoftTargets, chunk: slice, positions: int) -> tuple[Tensor, Tensor]:
+    """T² KL summed over a chunk's positions, and its share of the gradient. *Shapes:* (chunk, V) -> (), (chunk, V)."""
+    ids, weights = soft.ids[chunk], soft.weights[chunk].float()
+    tempered = logits / soft.temperature
+    normaliser = tempered.logsumexp(-1, keepdim=True)
+    cross = (weights * (normaliser - tempered.gather(-1, ids))).sum(-1)
+    distance = soft.temperature**2 * (cross - soft.entropy[chunk].float()).sum()
+    grad = tempered.sub_(normaliser).exp_().mul_(weights.sum(-1, keepdim=True))
+    # d/dz of T² CE(z / T) is T times what it would be at T = 1.
+    grad.scatter_add_(-1, ids, -weights).mul_(soft.kd_weight * soft.temperature / positions)
+    return distance, grad
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -65,5 +115,25 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     Returns:
         A scalar, in fp32.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
+    loss: Tensor = _VocabularyLoss.apply(hidden, weight, bias, targets, None)[0]  # type: ignore[no-untyped-call]
     return loss
+
+
+def linear_distillation(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, soft: SoftTargets
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy with the true tokens beside distillation from sampled distributions, without keeping logits.
+
+    Args:
+        hidden: What the layer is applied to. *Shape:* (positions, H).
+        weight: *Shape:* (V, H).
+        bias: *Shape:* (V,).
+        targets: True token of each position, at least one. *Shape:* (positions,).
+        soft: What the teacher says, and the weights; one of them is above 0.
+
+    Returns:
+        The weighted sum, which can be differentiated once; the mean cross-entropy (0 where it weighs nothing), and
+        T² KL(teacher ‖ student), both without a gradient. Scalars, in fp32.
+    """
+    total, hard, distance = _VocabularyLoss.apply(hidden, weight, bias, targets, soft)  # type: ignore[no-untyped-call]
+    return total, hard, distance

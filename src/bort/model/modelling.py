@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,15 @@ from transformers import (
 from transformers.modeling_outputs import MaskedLMOutput
 
 from bort.model.config import IGNORED
-from bort.model.mlm_loss import linear_cross_entropy
+from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation
+
+
+@dataclass
+class BortMaskedLMOutput(MaskedLMOutput):
+    """The library's output, and the parts of a loss that has two. *Shapes:* () each."""
+
+    hard_loss: Tensor | None = None
+    soft_loss: Tensor | None = None
 
 
 class BortForMaskedLM(BertForMaskedLM):
@@ -39,8 +48,9 @@ class BortForMaskedLM(BertForMaskedLM):
         labels: Tensor | None = None,
         positions: Tensor | None = None,
         loss_only: bool = False,
+        soft_targets: SoftTargets | None = None,
         **kwargs: Any,
-    ) -> MaskedLMOutput:
+    ) -> BortMaskedLMOutput:
         """Encode, and decode the asked positions.
 
         Args:
@@ -50,6 +60,8 @@ class BortForMaskedLM(BertForMaskedLM):
                 `loss`, their mean cross-entropy. *Shape:* (batch, seq).
             positions: Indices into the flattened (batch x seq) positions to decode. *Shape:* (positions,).
             loss_only: With labels and without positions, give the loss and no logits, in a fraction of their memory.
+            soft_targets: A teacher's distributions at the masked positions; with `loss_only`, `loss` is then the
+                weighted sum of `hard_loss` and `soft_loss`.
 
         Returns:
             `logits` of *shape* (positions, vocab) where positions or labels are given, else (batch, seq, vocab).
@@ -66,10 +78,13 @@ class BortForMaskedLM(BertForMaskedLM):
         if labels is not None and positions is not None:
             targets = labels.reshape(-1).index_select(0, positions)
         if loss_only and targets is not None and len(targets) and not asked:
-            head = self.cls.predictions
-            decoder = head.decoder
-            return MaskedLMOutput(
-                loss=linear_cross_entropy(head.transform(hidden), decoder.weight, decoder.bias, targets)
+            decoder = self.cls.predictions.decoder
+            linear = (self.cls.predictions.transform(hidden), decoder.weight, decoder.bias, targets)
+            if soft_targets is None:
+                return BortMaskedLMOutput(loss=linear_cross_entropy(*linear), hidden_states=encoded.hidden_states)
+            total, hard, soft = linear_distillation(*linear, soft_targets)
+            return BortMaskedLMOutput(
+                loss=total, hard_loss=hard, soft_loss=soft, hidden_states=encoded.hidden_states
             )
         logits = self.cls(hidden)
         loss = None
@@ -77,7 +92,7 @@ class BortForMaskedLM(BertForMaskedLM):
             total = nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
             # Without a masked position there is no mean; the sum is a true zero with a gradient.
             loss = total / (targets != IGNORED).sum().clamp(min=1)
-        return MaskedLMOutput(
+        return BortMaskedLMOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16"]
 KdLoss = Literal["kl", "as-released"]
+Pooling = Literal["mean", "first", "both"]
 _NEEDED = {"needed": "unless --plan"}
 
 
@@ -37,11 +38,11 @@ class PretrainArguments:
     max_minutes: float | None = None
     """stop after so much training time; the learning rate falls to 0 by then"""
     batch_size: int = 32
-    """sequences a step and device"""
+    """rows a step and device"""
     accumulate: int = 1
     """steps whose gradients are summed before the optimiser's"""
     sequence_length: int = 128
-    """tokens a sequence, <s> and </s> among them"""
+    """tokens a row, <s> and </s> among them; of sentences the most"""
     mask_probability: float = 0.15
     """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
     learning_rate: float = 1e-4
@@ -50,6 +51,11 @@ class PretrainArguments:
     """part of the run in which the learning rate rises"""
     weight_decay: float = 0.01
     """decoupled weight decay, not on biases and layer norms"""
+    rows: Literal["packed", "sentences"] = "packed"
+    """packed: full rows cut from the running text; sentences: one each, padded, in batches of like length"""
+    distinct_rows: int | None = None
+    """train on so many rows of the corpus, chosen by chance, again and again in another order; what a teacher said of
+    each is then kept. By default all of the corpus, or as many as max_steps take where a teacher's answers are kept"""
     dropout: float = 0.1
     """dropout while pre-training; 0 is faster and no worse where no text is seen twice. The saved model keeps 0.1"""
     teacher: str | None = None
@@ -57,12 +63,38 @@ class PretrainArguments:
     temperature: float = 2.0
     """distillation temperature T"""
     mlm_weight: float | None = None
-    """weight of the masked-LM loss; 0.1 with a teacher, 1 without"""
+    """weight of the masked-LM loss; by default 1, beside a teacher 0.1, beside an embedding teacher 0"""
     kd_weight: float = 0.5
     """weight of the distillation loss"""
     kd_loss: KdLoss = "kl"
     """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
     vocabulary), which all but switches distillation off"""
+    embedding_teacher: str | None = None
+    """draw the student's embeddings to those of this encoder, whatever its vocabulary; asked once before the run"""
+    embedding_weight: float = 1.0
+    """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
+    similarity_weight: float = 5.0
+    """weight of the squared differences of the cosines within a batch"""
+    token_weight: float = 0.0
+    """weight of 1 - cosine between the vectors of tokens, aligned by their characters; above 0 the cache holds a vector
+    of the teacher for each token"""
+    token_layers: list[int] = field(default_factory=list)
+    """layers of the student, counted from 1, that token_weight is about; the last by default. Each is compared with
+    the teacher's layer at the same share of its depth"""
+    pooling: Pooling = "mean"
+    """what of the student is compared: the mean over the tokens, the first token (which a classifier reads), or both"""
+    words_from_teacher: bool = False
+    """random weights only: word embeddings begin as the embedding teacher's vector of each entry of the vocabulary,
+    reduced to the student's width by principal components"""
+    teacher_cache: str | None = None
+    """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
+    teacher is asked at each step, and an embedding teacher's answers lie in OUT"""
+    teacher_top_k: int = 64
+    """cached distributions: most probable tokens kept of each masked position"""
+    teacher_tail: int = 16
+    """cached distributions: draws that stand for the other tokens"""
+    teacher_dtype: Literal["fp16", "fp32"] = "fp16"
+    """type of the numbers in the cache"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
     seed: int = 0

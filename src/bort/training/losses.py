@@ -1,4 +1,4 @@
-"""Losses of pre-training: the masked LM's, and distillation from a teacher of the same vocabulary."""
+"""Losses of distillation: from a teacher of the same vocabulary, and from the embeddings of any other."""
 
 from __future__ import annotations
 
@@ -36,3 +36,35 @@ def distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0, 
         log_q = functional.log_softmax(functional.softmax(student, -1), -1)
         divergence = (p * ((p + 1e-12).log() - log_q)).mean(-1).mean()
     return temperature**2 * divergence
+
+
+def embedding_distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """How far pooled vectors are from the teacher's, each by itself and all among each other.
+
+    Args:
+        student: *Shape:* (batch, D).
+        teacher: *Shape:* (batch, D).
+
+    Returns:
+        The mean of 1 - cosine, and the mean squared difference of the two matrices of cosines within the batch (the
+        relational term of Park et al. 2019). Scalars.
+    """
+    student, teacher = functional.normalize(student.float(), dim=-1), functional.normalize(teacher.float(), dim=-1)
+    cosine = 1.0 - (student * teacher).sum(-1).mean()
+    among = (student @ student.T - teacher @ teacher.T).square().mean()
+    return cosine, among
+
+
+def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of 1 - cosine over tokens; those for which the teacher has a zero vector are left out.
+
+    Args:
+        student: *Shape:* (tokens, D).
+        teacher: *Shape:* (tokens, D).
+
+    Returns:
+        A scalar, 0 where no token is left.
+    """
+    known = teacher.abs().sum(-1) > 0
+    cosine = functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    return ((1.0 - cosine) * known).sum() / known.sum().clamp(min=1)

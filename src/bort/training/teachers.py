@@ -30,6 +30,7 @@ class MaskedLMTeacher:
     def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device) -> None:
         from transformers import AutoModelForMaskedLM
 
+        self.source, self.device = locate(model), device
         self.model: Any = load(AutoModelForMaskedLM, model).to(device).eval()
         made_as = self.model.config.architectures or []
         if made_as and not any("MaskedLM" in name or "PreTraining" in name for name in made_as):
@@ -39,18 +40,18 @@ class MaskedLMTeacher:
             self.model.cls.predictions.transform.LayerNorm.eps = eps
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
-        theirs = load_tokenizer(locate(model)).get_vocab()
+        theirs = load_tokenizer(self.source).get_vocab()
         if theirs != vocabulary:
             first = next((token for token, number in vocabulary.items() if theirs.get(token) != number), "")
             rule = f"a teacher for this loss needs the student's vocabulary; the two differ at {first!r}"
             raise BortError(rule, file=model)
 
     @torch.no_grad()
-    def logits(self, input_ids: Tensor, labels: Tensor) -> Tensor:
+    def logits(self, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits at the masked positions. *Shape:* (batch, seq), (batch, seq) -> (positions, vocab)."""
         positions = masked_positions(labels)
-        # Packed rows have no padding; a mask of ones keeps the teacher from guessing one out of pad ids.
-        mask = torch.ones_like(input_ids)
+        # Without padding a mask of ones keeps the teacher from guessing one out of pad ids.
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids.device)
         head = getattr(self.model, _HEADS.get(self.model.config.model_type) or "", None)
         if head is None:
             full: Tensor = self.model(input_ids=input_ids, attention_mask=mask).logits

@@ -1,0 +1,98 @@
+"""A masked LM with what only its training needs: projections into the spaces of its teachers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig
+
+from bort.model.modelling import BortForMaskedLM, BortMaskedLMOutput
+from bort.training.arguments import Pooling
+
+
+@dataclass
+class StudentOutput(BortMaskedLMOutput):
+    """Beside the masked LM's output the vectors to compare with a teacher's.
+
+    `pooled`: one matrix for each way of pooling, *shape* (ways, batch, D). `layers`: by layer of the student, the
+    vectors of the ordinary tokens of all rows one after another, *shape* (tokens, D).
+    """
+
+    pooled: Tensor | None = None
+    layers: dict[int, Tensor] | None = None
+
+
+class Student(BortForMaskedLM):
+    """A masked LM that is drawn to a teacher's embeddings through linear projections, which are dropped afterwards.
+
+    Args:
+        config: Of the masked LM.
+        size: Width of the teacher's vectors.
+        pooling: Which vector of the student stands for a text: the mean over its tokens, the first one's, or both.
+        layers: Layers of the student, counted from 1, whose tokens are compared with the teacher's.
+    """
+
+    def __init__(self, config: BertConfig, size: int, pooling: Pooling = "mean", layers: tuple[int, ...] = ()) -> None:
+        super().__init__(config)
+        self.pooling, self.layers = pooling, layers
+        names = ["pooled", *(f"layer_{number}" for number in layers)]
+        self.projections = nn.ModuleDict({name: nn.Linear(config.hidden_size, size) for name in names})
+        for projection in self.projections.values():
+            self._init_weights(projection)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        ordinary: Tensor | None = None,
+        **kwargs: Any,
+    ) -> StudentOutput:
+        """Encode, pool, project; and decode the masked positions where there are labels.
+
+        Args:
+            input_ids: *Shape:* (batch, seq).
+            attention_mask: *Shape:* (batch, seq), or None where there is no padding.
+            labels: As the masked LM takes them. *Shape:* (batch, seq).
+            ordinary: Flat positions of the tokens that are no special ones. *Shape:* (tokens,).
+            kwargs: Of the masked LM.
+        """
+        if labels is None:
+            encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+            output = BortMaskedLMOutput(hidden_states=encoded.hidden_states)
+        else:
+            output = super().forward(input_ids, attention_mask, labels, output_hidden_states=True, **kwargs)
+        states = output.hidden_states
+        assert states is not None
+        layers = {}
+        for number in self.layers:
+            flat = states[number].reshape(-1, states[number].shape[-1])
+            layers[number] = self.projections[f"layer_{number}"](flat.index_select(0, ordinary))
+        return StudentOutput(
+            loss=output.loss,
+            hard_loss=output.hard_loss,
+            soft_loss=output.soft_loss,
+            logits=output.logits,
+            pooled=self.projections["pooled"](self._pool(states[-1], attention_mask)),
+            layers=layers,
+        )
+
+    def _pool(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """*Shape:* (batch, seq, H) -> (ways, batch, H)."""
+        ways = []
+        if self.pooling != "first":
+            weights = torch.ones_like(hidden[..., :1]) if mask is None else mask[..., None].to(hidden.dtype)
+            ways.append((hidden * weights).sum(1) / weights.sum(1))
+        if self.pooling != "mean":
+            ways.append(hidden[:, 0])
+        return torch.stack(ways)
+
+    def without_projections(self) -> BortForMaskedLM:
+        """The masked LM alone, with the same weights (shared, not copied)."""
+        with torch.device("meta"):
+            plain = BortForMaskedLM(self.config)
+        plain.bert, plain.cls = self.bert, self.cls
+        return plain

@@ -1,0 +1,143 @@
+"""What a teacher said of each row, kept on disk: written once, resumed when interrupted, memory-mapped when read.
+
+The folder holds `cache.json` (what it was made from, and how many rows are whole) and for each field its items one
+after another (`NAME.bin`) and where each row's begin (`NAME.starts.bin`, int64). Rows are written in the order of
+their numbers, a chunk at a time; what a killed process left after the last whole chunk is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.errors import BortError
+from bort.files import write_aside
+
+FORMAT = 1
+_STATE = "cache.json"
+
+
+@dataclass(frozen=True)
+class Field:
+    """Items of one kind: of what type, and of what shape each is. A row may have any number of them."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one item."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+
+class TeacherCache:
+    """Open a cache folder, or begin one.
+
+    Args:
+        folder: Where it is.
+        key: What it is made from: a corpus, its masks, a teacher, what is kept. JSON values by name.
+        fields: What is kept of a row.
+        rows: Rows in all.
+
+    Raises:
+        BortError: The folder holds something else, or a cache that was made from something else.
+    """
+
+    def __init__(self, folder: str | Path, key: Mapping[str, Any], fields: Mapping[str, Field], rows: int) -> None:
+        self.folder, self.fields, self.rows = Path(folder), dict(fields), rows
+        self.key = {"format": FORMAT, **key, "rows": rows}
+        self.done = 0
+        file = self.folder / _STATE
+        if file.is_file():
+            self._check(file)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise BortError("holds something else than a teacher's cache; name another folder", file=self.folder)
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write_state()
+        self._starts: dict[str, NDArray[np.int64]] = {}
+        self._items: dict[str, NDArray[Any]] = {}
+
+    def _check(self, file: Path) -> None:
+        try:
+            state = json.loads(file.read_text("utf-8"))
+            known, self.done = dict(state["key"]), int(state["done"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
+        for name in sorted({*known, *self.key}):
+            if known.get(name) != json.loads(json.dumps(self.key.get(name))):
+                rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher_cache"
+                raise BortError(rule, file=self.folder, column=name, value=self.key.get(name))
+        for name, field in self.fields.items():
+            starts = self.folder / f"{name}.starts.bin"
+            size = starts.stat().st_size // 8 if starts.is_file() else 0
+            if self.done and size < self.done + 1:
+                raise BortError(f"must hold the starts of {self.done} rows", file=starts)
+            items = self.folder / f"{name}.bin"
+            last = int(np.fromfile(starts, np.int64, 1, offset=8 * self.done)[0]) if self.done else 0
+            if self.done and (not items.is_file() or items.stat().st_size < last * field.size_bytes):
+                raise BortError(f"must hold {last} items of {field.dtype}{list(field.shape)}", file=items)
+
+    def _write_state(self) -> None:
+        with write_aside(self.folder / _STATE) as file:
+            json.dump({"key": self.key, "done": self.done}, file, indent=2)
+            file.write("\n")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is there."""
+        return self.done == self.rows
+
+    def append(self, chunk: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Write the next rows, durably: all of them or, when killed, none.
+
+        Args:
+            chunk: For each row its items by field. *Shapes:* (items, \\*field.shape).
+        """
+        for name, field in self.fields.items():
+            items = [np.ascontiguousarray(row[name], dtype=field.dtype) for row in chunk]
+            starts = self.folder / f"{name}.starts.bin"
+            first = int(np.fromfile(starts, np.int64, 1, offset=8 * self.done)[0]) if self.done else 0
+            stops = first + np.cumsum([len(values) for values in items], dtype=np.int64)
+            _extend(self.folder / f"{name}.bin", first * field.size_bytes, [values.tobytes() for values in items])
+            head = [] if self.done else [np.zeros(1, np.int64).tobytes()]
+            _extend(starts, 8 * (self.done + 1) if self.done else 0, [*head, stops.tobytes()])
+        self.done += len(chunk)
+        self._write_state()
+
+    def read(self, number: int) -> dict[str, NDArray[Any]]:
+        """A row's items by field, copied from disk. *Shapes:* (items, \\*field.shape)."""
+        if not self._items:
+            self._open()
+        row = {}
+        for name, items in self._items.items():
+            start, stop = self._starts[name][number : number + 2]
+            row[name] = np.array(items[start:stop])
+        return row
+
+    def _open(self) -> None:
+        for name, field in self.fields.items():
+            self._starts[name] = np.fromfile(self.folder / f"{name}.starts.bin", np.int64, self.done + 1)
+            shape = (int(self._starts[name][-1]), *field.shape)
+            self._items[name] = (
+                np.memmap(self.folder / f"{name}.bin", field.dtype, "r", shape=shape)
+                if shape[0]
+                else np.empty(shape, field.dtype)
+            )
+
+
+def _extend(path: Path, size: int, parts: Sequence[bytes]) -> None:
+    """Cut a file to a size and write on from there."""
+    with open(path, "r+b" if path.exists() else "w+b") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
