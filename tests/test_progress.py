@@ -80,3 +80,14 @@ def test_what_is_printed_is_no_markup(capsys):
         console.print("[bold]a[/red] :cat: 'x' 3")
     said = capsys.readouterr()
     assert said.out == said.err == "[bold]a[/red] :cat: 'x' 3\n"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_silent_bar_says_nothing(monkeypatch, stream):
+    now, err = 100.0, stream()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys, "stderr", err)
+    with progress.bar("working", 10, silent=True) as shown:
+        now += 60
+        shown.update(5)
+    assert err.getvalue() == ""

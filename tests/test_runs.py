@@ -174,3 +174,13 @@ def test_settings_that_cannot_be_read(out, content):
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(BortError, match=r"config\.yaml: the settings of the run to resume cannot be read"):
         Run(out, "pretrain", Arguments(), resume=True)
+
+
+def test_a_process_that_does_not_lead_only_reads(out):
+    first = Run(out, "pretrain", Arguments())
+    first.log("step", step=1)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    other = Run(out, "pretrain", Arguments(), leads=False)
+    other.log("step", step=2)
+    assert [event["step"] for event in other.events("step")] == [1]
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from bort.model.config import IGNORED
-from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation
+from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation, soft_distance
 from bort.model.modelling import BortForMaskedLM
 
 
@@ -111,6 +111,8 @@ def test_distillation_and_its_gradients_are_those_of_the_plain_computation(seed,
     torch.testing.assert_close(distance, expected[2], atol=1e-4, rtol=1e-5)
     if parts[0]:
         torch.testing.assert_close(hard, expected[1], atol=1e-4, rtol=1e-5)
+    from_logits = soft_distance(functional.linear(*ours), soft)
+    torch.testing.assert_close(from_logits, expected[2], atol=1e-4, rtol=1e-5)
     (3 * total).backward()
     (3 * expected[0]).backward()
     for left, right in zip(ours, plain, strict=True):

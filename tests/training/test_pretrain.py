@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,3 +227,30 @@ def test_tokenizer_travels_with_the_model(arguments, world):
     text = "The old baker sold a broken clock."
     assert load_tokenizer(arguments.out)(text).input_ids == load_tokenizer(world.tokenizer)(text).input_ids
     assert load_tokenizer(arguments.out).model_max_length == arguments.sequence_length
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="torch.compile needs a C compiler")
+def test_compiled_training_is_the_same_and_compiles_twice_at_most(arguments, tmp_path, weights):
+    """Rows have one length; where documents end in some, the number of masked positions differs by a few.
+
+    So what follows the encoder is compiled for the first number, then for any.
+    """
+    settings = replace(arguments, dropout=0.0, sequence_length=64, mask_probability=0.1575)
+    pretrain(settings)
+    compiled = str(tmp_path / "compiled")
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        pretrain(replace(settings, out=compiled, compile=True))
+    curves = [
+        [event["loss"] for event in journal(out) if event["event"] == "step"] for out in (arguments.out, compiled)
+    ]
+    assert len(curves[0]) == arguments.max_steps
+    assert curves[0] == pytest.approx(curves[1], abs=2e-4)
+    for name, tensor in weights(arguments.out).items():
+        torch.testing.assert_close(weights(compiled)[name], tensor, atol=2e-5, rtol=1e-4)
+    assert not any("_orig_mod" in name for name in weights(compiled))
+
+
+def journal(out) -> list[dict]:
+    return [json.loads(line) for line in Path(out, "journal.jsonl").read_text("utf-8").splitlines()]

@@ -92,8 +92,8 @@ def parse(
     """
     parser = build(name, function, arguments, positional)
     fields = dataclasses.fields(arguments)
-    needs = any(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
-    if not argv and needs:
+    needed = [f for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    if not argv and (needed or any("needed" in field.metadata for field in fields)):
         parser.print_help(sys.stderr)
         raise SystemExit(2)
     for flag, value in zip(["", *argv], argv, strict=False):

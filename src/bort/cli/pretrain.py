@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bort.training.arguments import PretrainArguments
+
+if TYPE_CHECKING:
+    from bort.training.plan import Plan
 
 
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """Pre-train an architecture on text, or distil it from a teacher of the same vocabulary.
 
     Without a teacher the loss is the masked LM's; with one it is 0.1 MLM + 0.5 T² KL(teacher || student) at the
-    masked positions. A killed run goes on with --resume.
+    masked positions. A killed run goes on with --resume. Several GPUs: `accelerate launch -m bort pretrain ...`.
     """
+    if arguments.plan:
+        return _plan(arguments)
     from bort.progress import out
     from bort.training.pretrain import pretrain as implementation
 
@@ -32,6 +37,67 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
             )
         out().print("\n".join(lines), highlight=False, soft_wrap=True)
     return metrics
+
+
+def _plan(arguments: PretrainArguments) -> dict[str, Any]:
+    import dataclasses
+
+    from bort.training.plan import plan
+    from bort.training.processes import is_first
+
+    planned = plan(arguments)
+    if is_first():
+        _print(planned, arguments)
+    derived = {name: getattr(planned, name) for name in ("tokens_per_step", "tokens", "days", "device_hours")}
+    return dataclasses.asdict(planned) | derived
+
+
+def _print(plan: Plan, arguments: PretrainArguments) -> None:
+    from rich.table import Table
+
+    from bort.progress import out
+    from bort.training.plan import PAPER_GPU_HOURS
+
+    table = Table(title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    measured = f"{plan.measured_batch_size} x {plan.measured_sequence_length}"
+    wanted = f"{plan.batch_size} x {plan.sequence_length}"
+    rows = {
+        "student": f"{arguments.init or arguments.architecture}, {plan.student_parameters / 1e6:.1f} M parameters",
+        "teacher": f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M parameters"
+        if plan.teacher_parameters
+        else "none",
+        "sequences a step": f"{plan.batch_size} x {plan.accumulate} x {plan.processes} device(s)",
+        "tokens a sequence": f"{plan.sequence_length:,}",
+        "steps": f"{plan.steps:,}",
+        "tokens": f"{plan.tokens:,}",
+        f"tokens a second (measured, {plan.measured_steps} steps)": f"{plan.tokens_per_second:,.0f}",
+        "optimiser step": _duration(plan.seconds_per_step),
+        "the run on this device": f"{plan.days:,.2f} days",
+        "device hours": f"{plan.device_hours:,.1f}",
+        "GPU hours of the paper (a claim)": str(PAPER_GPU_HOURS),
+        "memory: student's weights": _size(plan.weights_bytes),
+        "memory: gradients": _size(plan.gradients_bytes),
+        "memory: optimiser's states": _size(plan.optimizer_bytes),
+        "memory: teacher's weights": _size(plan.teacher_bytes),
+        f"memory: peak at {measured} (measured)": _size(plan.measured_peak_bytes),
+    }
+    if measured != wanted:
+        rows[f"memory: peak at {wanted} (scaled)"] = _size(plan.peak_bytes)
+    for what, figure in rows.items():
+        table.add_row(what, figure)
+    out().print(table)
+    for note in plan.notes:
+        out().print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.2f} s" if seconds < 120 else f"{seconds / 60:,.1f} min"
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**30:,.2f} GiB" if bytes_ else "none"
 
 
 __all__ = ["PretrainArguments", "pretrain"]

@@ -38,6 +38,18 @@ class SoftTargets:
     kd_weight: float
 
 
+def soft_distance(logits: Tensor, soft: SoftTargets) -> Tensor:
+    """T² KL(teacher ‖ student) from logits that are at hand, a mean over positions.
+
+    Args:
+        logits: *Shape:* (positions, V).
+        soft: What the teacher says.
+    """
+    log_q = torch.log_softmax(logits.float() / soft.temperature, -1)
+    cross = -(soft.weights.float() * log_q.gather(-1, soft.ids)).sum(-1)
+    return soft.temperature**2 * (cross - soft.entropy.float()).mean()
+
+
 class _VocabularyLoss(torch.autograd.Function):
     """The losses of `hidden @ weight.T + bias`; see the functions below."""
 

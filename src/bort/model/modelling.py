@@ -16,7 +16,7 @@ from transformers import (
 from transformers.modeling_outputs import MaskedLMOutput
 
 from bort.model.config import IGNORED
-from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation
+from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation, soft_distance
 
 
 @dataclass
@@ -60,8 +60,8 @@ class BortForMaskedLM(BertForMaskedLM):
                 `loss`, their mean cross-entropy. *Shape:* (batch, seq).
             positions: Indices into the flattened (batch x seq) positions to decode. *Shape:* (positions,).
             loss_only: With labels and without positions, give the loss and no logits, in a fraction of their memory.
-            soft_targets: A teacher's distributions at the masked positions; with `loss_only`, `loss` is then the
-                weighted sum of `hard_loss` and `soft_loss`.
+            soft_targets: A teacher's distributions at the masked positions; `loss` is then the weighted sum of
+                `hard_loss` and `soft_loss`.
 
         Returns:
             `logits` of *shape* (positions, vocab) where positions or labels are given, else (batch, seq, vocab).
@@ -85,13 +85,23 @@ class BortForMaskedLM(BertForMaskedLM):
             total, hard, soft = linear_distillation(*linear, soft_targets)
             return BortMaskedLMOutput(loss=total, hard_loss=hard, soft_loss=soft, hidden_states=encoded.hidden_states)
         logits = self.cls(hidden)
-        loss = None
+        loss: Tensor | None = None
         if targets is not None:
             total = nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
             # Without a masked position there is no mean; the sum is a true zero with a gradient.
             loss = total / (targets != IGNORED).sum().clamp(min=1)
+        own = loss
+        distance: Tensor | None = None
+        if loss is not None and soft_targets is not None:
+            distance = soft_distance(logits, soft_targets)
+            loss = soft_targets.mlm_weight * loss + soft_targets.kd_weight * distance
         return BortMaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+            loss=loss,
+            hard_loss=own,
+            soft_loss=distance,
+            logits=logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
 
 

@@ -8,18 +8,19 @@ from typing import Literal
 Precision = Literal["auto", "fp32", "bf16"]
 KdLoss = Literal["kl", "as-released"]
 Pooling = Literal["mean", "first", "both"]
+_NEEDED = {"needed": "unless --plan"}
 
 
 @dataclass
 class PretrainArguments:
     """Arguments of `bort pretrain`."""
 
-    corpus: list[str] = field(default_factory=list)
+    corpus: list[str] = field(default_factory=list, metadata=_NEEDED)
     """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
     owner/name[@config]:split, or one tokenised corpus folder"""
-    tokenizer: str = ""
+    tokenizer: str = field(default="", metadata=_NEEDED)
     """folder or hub name of the tokenizer"""
-    out: str = ""
+    out: str = field(default="", metadata=_NEEDED)
     """folder of the run: the model, its figures, its report, and what it resumes from"""
     architecture: str = "nano"
     """a preset (bort, bort-2-16-1024-512, bort-768, nano), or a JSON file or folder with a shape"""

@@ -66,8 +66,11 @@ class RunCallback(TrainerCallback):
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = True
         asked = processes.count() == 1 or state.global_step % self.log_steps == 0
-        if asked and not control.should_training_stop:
-            control.should_save = processes.from_first(time.monotonic() - self._saved >= self.checkpoint_seconds)
+        if asked and not control.should_training_stop and processes.from_first(self._due()):
+            control.should_save = True
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved >= self.checkpoint_seconds
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """One journal line: step, loss, learning rate, tokens a second."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,25 @@ def describe() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def used_memory_bytes() -> int:
+    """Memory that this process's tensors take on its GPU; without one, all that the process takes."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_memory_bytes() -> int:
+    """The most of it so far."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
     """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
 
@@ -73,6 +93,7 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
         use_cpu=processes.on_cpu(),
+        ddp_find_unused_parameters=False,
         **settings,
     )
     made._n_gpu = min(made.n_gpu, 1)

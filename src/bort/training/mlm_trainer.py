@@ -60,7 +60,9 @@ class MlmTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """As the objective has it."""
-        loss, parts = self.objective(model, inputs)
+        # FSDP gathers a layer's weights when the layer is called, so the decoder must be; and the loss without logits
+        # would be compiled anew for each number of masked positions.
+        loss, parts = self.objective(model, inputs, keep_logits=self.is_fsdp_enabled or self.args.torch_compile)
         for name, part in parts.items():
             total, count = self._parts.get(name, (0.0, 0))
             self._parts[name] = (total + part, count + 1)

@@ -87,14 +87,21 @@ class Objective:
         self.settings, self.teacher, self.layers = settings, teacher, layers or {}
         self.mlm_weight = mlm_weight(settings)
 
-    def __call__(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, with a gradient, and its terms by name without one."""
+    def __call__(self, model: Any, batch: Batch, *, keep_logits: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, with a gradient, and its terms by name without one.
+
+        Args:
+            model: The student.
+            batch: As the collator makes it.
+            keep_logits: Decode all masked positions at once, in more memory.
+        """
         student: dict[str, Any] = {
             name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch
         }
         if "ids" in batch:
             student["soft_targets"] = self._soft_targets(batch)
-        output = model(**student, loss_only=self.teacher is None)  # a teacher at hand is compared by logits
+        # A teacher at hand is compared by logits.
+        output = model(**student, loss_only=self.teacher is None and not keep_logits)
         total, parts = torch.zeros((), device=batch["input_ids"].device), {}
         if "ids" in batch:
             total, parts = total + output.loss, {"mlm": output.hard_loss, "kd": output.soft_loss}

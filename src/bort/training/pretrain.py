@@ -28,7 +28,7 @@ from bort.training.mlm_trainer import MlmTrainer
 from bort.training.objective import Collator, Objective, TaughtRows, decodes
 from bort.training.pretraining_rows import RowSource
 from bort.training.schedule import Clock
-from bort.training.sharding import fsdp_settings, whole
+from bort.training.sharding import fsdp_settings, make_shardable, whole
 from bort.training.student import Student
 from bort.training.teaching import Teaching, check_teaching
 from bort.training.validation import Validation
@@ -88,6 +88,10 @@ def _model(arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tea
     model = teaching.student(model)
     if arguments.words_from_teacher and isinstance(model, Student):
         start_from_teacher_words(model, teaching.words(), teaching.tokenizer.all_special_ids)
+    if not decodes(arguments):
+        # What no loss reaches must not wait for a gradient. The decoder's weights are the word embeddings.
+        model.cls.predictions.transform.requires_grad_(False)
+        model.cls.predictions.bias.requires_grad_(False)
     set_dropout(model, arguments.dropout)
     return model
 
@@ -100,9 +104,8 @@ def set_dropout(model: BortForMaskedLM, rate: float) -> None:
 
 
 def _check(arguments: PretrainArguments) -> None:
-    needed = {name: getattr(arguments, name) for name in ("corpus", "tokenizer", "out")}
-    if lacking := [f"--{name}" for name, value in needed.items() if not value]:
-        raise BortError(f"needs {', '.join(lacking)} (only --plan does without)")
+    if lacking := [name for name in ("corpus", "tokenizer", "out") if not getattr(arguments, name)]:
+        raise BortError(f"needs {', '.join(f'--{name}' for name in lacking)} (only --plan does without)")
     check_settings(arguments)
 
 
@@ -273,7 +276,9 @@ class _Pretraining:
             data_collator=self.collator,
         )
         trainer.remove_callback(PrinterCallback)
-        self.model.to(settings.device)  # the trainer leaves one that it will shard where it is
+        if trainer.is_fsdp_enabled:
+            make_shardable(self.model)
+            self.model.to(settings.device)  # the trainer leaves where it is what it will shard
         if settings.process_index:
             torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
         return trainer

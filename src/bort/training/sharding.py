@@ -26,6 +26,11 @@ def fsdp_settings(fsdp: bool) -> dict[str, Any]:
     return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["BertLayer"]}}
 
 
+def make_shardable(model: BortForMaskedLM) -> None:
+    """Leave the decoder's bias one name: what has two may not lie in two parts, and the head calls it by this one."""
+    del model.cls.predictions.bias
+
+
 def whole(trainer: Any) -> BortForMaskedLM:
     """The trained model in one piece, without projections; every process has to ask, and the first one's is filled."""
     model: BortForMaskedLM = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
@@ -34,5 +39,6 @@ def whole(trainer: Any) -> BortForMaskedLM:
     weights = trainer.accelerator.get_state_dict(model)
     gathered = BortForMaskedLM(model.config)
     if processes.is_first():
-        gathered.load_state_dict({name: value for name, value in weights.items() if not name.startswith(PROJECTIONS)})
+        kept = {name: value for name, value in weights.items() if not name.startswith(PROJECTIONS)}
+        gathered.load_state_dict({**kept, "cls.predictions.bias": kept["cls.predictions.decoder.bias"]})
     return gathered

@@ -1,0 +1,105 @@
+"""What `bort pretrain --plan` says adds up, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import bort
+from bort.errors import BortError
+from bort.training import measuring
+from bort.training.arguments import PretrainArguments
+from bort.training.plan import _KNOWN_TEACHERS, plan
+
+
+@pytest.fixture
+def arguments(world) -> PretrainArguments:
+    return PretrainArguments(
+        architecture=world.architecture,
+        teacher=world.encoder,
+        max_steps=1000,
+        batch_size=4,
+        accumulate=8,
+        sequence_length=32,
+        precision="fp32",
+        plan=True,
+    )
+
+
+def test_adds_up(arguments, world, weights):
+    made = plan(arguments)
+    assert made.tokens_per_step == 4 * 8 * 32
+    assert made.tokens == 1000 * made.tokens_per_step
+    assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
+    assert made.days * 86_400 == pytest.approx(made.tokens / made.tokens_per_second)
+    assert made.device_hours == pytest.approx(24 * made.days)
+    assert made.measured_steps == 20
+    counted = sum(w.numel() for name, w in weights(world.encoder).items() if "decoder" not in name)
+    assert made.student_parameters == made.teacher_parameters == counted
+    assert made.weights_bytes == made.gradients_bytes == made.teacher_bytes == 4 * counted
+    assert made.optimizer_bytes == 8 * counted
+    assert made.measured_batch_size == 4
+    assert made.peak_bytes == made.measured_peak_bytes > 0
+    assert made.notes == []
+
+
+def test_a_slow_device_measures_fewer_sequences(arguments, monkeypatch):
+    monkeypatch.setattr(measuring, "_LONGEST_SECONDS", 0.0)
+    made = plan(arguments)
+    assert made.measured_batch_size == 1
+    assert "1 x 32 tokens at a time instead of 4 x 32" in made.notes[0]
+    assert made.tokens_per_step == 4 * 8 * 32
+    assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
+    assert made.peak_bytes >= made.measured_peak_bytes
+    monkeypatch.setattr(measuring, "_SHORTEST_LENGTH", 16)
+    assert plan(arguments).measured_sequence_length == 16
+
+
+def test_an_unknown_teacher_is_left_out(arguments):
+    made = plan(replace(arguments, teacher="nobody/nothing"))
+    assert made.teacher_parameters == made.teacher_bytes == 0
+    assert "nobody/nothing" in made.notes[0]
+
+
+def test_the_published_teacher_has_its_size():
+    """355 M parameters and a head, as RoBERTa's paper says; nothing is allocated."""
+    import torch
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    with torch.device("meta"):
+        model = RobertaForMaskedLM(RobertaConfig(**_KNOWN_TEACHERS["FacebookAI/roberta-large"]))
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == 355
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": None, "max_minutes": 3.0}, "--max_steps"),
+        ({"max_steps": None}, "--max_steps"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"sequence_length": 65}, "64 positions"),
+        ({"architecture": "nosuch"}, "preset"),
+        ({"teacher": "./nosuch"}, "no such folder"),
+    ],
+)
+def test_bad_settings(arguments, change, message):
+    with pytest.raises(BortError, match=message):
+        plan(replace(arguments, **change))
+
+
+def test_prints_and_writes_nothing(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures = bort.pretrain(arguments)
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("tokens a second (measured, 20 steps)", "days", "288", "GiB"):
+        assert words in shown
+    assert json.loads(json.dumps(figures))["device_hours"] == figures["device_hours"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_only_a_plan_needs_no_corpus(arguments):
+    with pytest.raises(BortError, match="needs --corpus, --tokenizer, --out"):
+        bort.pretrain(replace(arguments, plan=False))

@@ -1,0 +1,228 @@
+"""Two processes on this CPU (gloo) train as one does with twice the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bort.errors import BortError
+from bort.training import processes
+from bort.training.arguments import PretrainArguments
+from bort.training.pretrain import pretrain
+from bort.training.schedule import Clock
+
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+STEPS = 12
+
+# accelerate shards on GPUs only. torch does it on CPUs as well, so what tells the two apart is all that is replaced.
+FSDP_WORKER = """
+import sys
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_GPU)
+from bort.training import processes
+processes.on_cpu = lambda: False
+from bort.__main__ import main
+sys.exit(main())
+"""
+
+TALK_WORKER = """
+import sys, time
+from pathlib import Path
+from bort.errors import BortError
+from bort.training import processes
+processes.join()
+first, file = processes.is_first(), Path(sys.argv[1])
+assert processes.count() == 2
+assert processes.from_first("first" if first else "other") == "first"
+def hand_over():
+    if first:
+        time.sleep(0.5)
+        file.write_text("here")
+    return file.read_text()
+assert processes.together(hand_over, first_alone=True) == "here"
+processes.wait()
+def fail():
+    if not first:
+        raise BortError("must be even", value=3)
+try:
+    with processes.told_once():
+        processes.together(fail)
+except BortError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(world, tmp_path_factory) -> PretrainArguments:
+    folder = tmp_path_factory.mktemp("processes")
+    return PretrainArguments(
+        corpus=[world.corpus],
+        tokenizer=world.tokenizer,
+        architecture=world.architecture,
+        out=str(folder / "one"),
+        corpus_cache=str(folder / "corpus"),
+        max_steps=STEPS,
+        batch_size=8,
+        accumulate=2,
+        sequence_length=32,
+        learning_rate=1e-2,
+        valid_share=0.1,
+        dropout=0.0,
+        precision="fp32",
+    )
+
+
+@pytest.fixture(scope="module")
+def one(settings) -> Path:
+    """The run of a single process, with the batch of two."""
+    pretrain(settings)
+    return Path(settings.out)
+
+
+def line(settings: PretrainArguments, out: Path, *more: str) -> list[str]:
+    """The command of one of two processes."""
+    settings = replace(settings, out=str(out), batch_size=settings.batch_size // 2, checkpoint_minutes=0.0)
+    words = ["pretrain", "--corpus", *settings.corpus]
+    for name in ("tokenizer", "architecture", "out", "corpus_cache", "max_steps", "batch_size", "accumulate"):
+        words += [f"--{name}", str(getattr(settings, name))]
+    for name in ("sequence_length", "learning_rate", "valid_share", "dropout", "precision", "checkpoint_minutes"):
+        words += [f"--{name}", str(getattr(settings, name))]
+    return [*words, *more]
+
+
+def launch(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *command]
+    env = {**ENVIRONMENT, **environment}
+    return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+def killed(command: list[str], file: Path, **environment: str) -> None:
+    """Launch, and kill -9 the launcher and its processes once `file` is there."""
+    env = {**ENVIRONMENT, **environment}
+    started = subprocess.Popen(
+        [sys.executable, *command],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    while not file.exists() and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    there = file.exists()
+    os.killpg(started.pid, signal.SIGKILL)
+    started.communicate()
+    assert there, f"no {file} appeared"
+
+
+def curve(run: Path) -> dict[int, float]:
+    events = [json.loads(text) for text in (run / "journal.jsonl").read_text("utf-8").splitlines()]
+    return {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+
+
+def assert_same_training(left: Path, right: Path, weights) -> None:
+    """The same losses at every step, and the same weights but for the order of additions."""
+    assert curve(left).keys() == set(range(1, STEPS + 1))
+    assert curve(left) == pytest.approx(curve(right), abs=2e-4)
+    one, other = weights(left), weights(right)
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], atol=2e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(settings, one, tmp_path, weights):
+    done = launch([*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")])
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stdout.split()).count("validation loss") == 1
+    assert_same_training(one, tmp_path / "two", weights)
+    metrics = json.loads((tmp_path / "two/metrics.json").read_text("utf-8"))
+    expected = json.loads((one / "metrics.json").read_text("utf-8"))
+    assert metrics["processes"] == 2
+    assert metrics["tokens"] == expected["tokens"] == STEPS * 16 * 32
+    assert metrics["validation_loss"] == pytest.approx(expected["validation_loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_killed_processes_resume_with_the_data_in_the_same_place(settings, one, tmp_path, weights):
+    command = [*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")]
+    killed(command, tmp_path / "two/checkpoints/checkpoint-5/complete.json")
+    assert not (tmp_path / "two/metrics.json").exists()
+    alone = replace(settings, out=str(tmp_path / "two"), batch_size=4, resume=True)
+    with pytest.raises(BortError, match="started with 2 processes"):
+        pretrain(alone)
+    done = launch([*command, "--resume"])
+    assert done.returncode == 0, done.stderr
+    assert_same_training(one, tmp_path / "two", weights)
+
+
+@pytest.mark.slow
+def test_sharded_processes_train_the_same_and_resume(settings, one, tmp_path, weights):
+    (tmp_path / "worker.py").write_text(FSDP_WORKER)
+    command = [*TORCHRUN, str(tmp_path / "worker.py"), *line(settings, tmp_path / "two", "--fsdp")]
+    checkpoint = tmp_path / "two/checkpoints/checkpoint-5"
+    killed(command, checkpoint / "complete.json", ACCELERATE_TORCH_DEVICE="cpu")
+    assert (checkpoint / "pytorch_model_fsdp.bin").is_file()  # or it did not shard
+    done = launch([*command, "--resume"], ACCELERATE_TORCH_DEVICE="cpu")
+    assert done.returncode == 0, done.stderr
+    assert_same_training(one, tmp_path / "two", weights)
+
+
+@pytest.mark.slow
+def test_bad_input_is_told_once(settings, tmp_path):
+    done = launch([*TORCHRUN, "-m", "bort", *line(replace(settings, tokenizer="/nosuch"), tmp_path / "two")])
+    assert done.stderr.count("/nosuch: no such folder") == 1
+    assert "exitcode  : 2" in done.stderr  # the process's; that of torchrun is always 1
+    assert done.stdout == ""
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
+def test_processes_talk(tmp_path):
+    """And what only the second met is told by the first, with status 2."""
+    (tmp_path / "worker.py").write_text(TALK_WORKER)
+    done = launch([*TORCHRUN, str(tmp_path / "worker.py"), str(tmp_path / "file")])
+    assert done.stdout == "value 3: must be even\n", done.stderr
+    assert "exitcode  : 2" in done.stderr
+
+
+def test_one_process_has_nobody_to_talk_to():
+    processes.join()
+    assert processes.is_first()
+    assert processes.count() == 1
+    assert processes.from_first(3) == 3
+    assert processes.together(lambda: 4, first_alone=True) == 4
+    processes.wait()
+
+
+def test_the_first_clock_counts_and_is_read_once_a_step(monkeypatch):
+    asked = []
+    monkeypatch.setattr(processes, "from_first", lambda value: asked.append(value) or 25.0)
+    clock = Clock(max_steps=None, max_seconds=100.0)
+    assert [clock.progress(step) for step in (0, 0, 1, 1, 1)] == [0.25] * 5
+    assert len(asked) == 2
+    assert Clock(max_steps=10, max_seconds=None).progress(5) == 0.5
+    assert len(asked) == 2
+
+
+def test_sharding_needs_gpus(settings, tmp_path):
+    if torch.accelerator.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BortError, match="needs GPUs"):
+        pretrain(replace(settings, out=str(tmp_path / "run"), fsdp=True))
