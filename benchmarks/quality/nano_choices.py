@@ -28,7 +28,8 @@ SHAPES = {
     "2 x 512 x 384": (2, 8, 512, 384),
 }
 """Depth x hidden x intermediate, as depth, heads, hidden, intermediate. The last three are narrow in the middle."""
-EMBEDDING = {"rows": "sentences", "sequence_length": 48, "batch_size": 64, "learning_rate": 1e-3}
+EMBEDDING: dict[str, Any] = {"rows": "sentences", "sequence_length": 48, "batch_size": 64, "learning_rate": 1e-3}
+EMBEDDING["position_init"] = "fixed"  # rows are short, texts need not be
 TOKENS = {**EMBEDDING, "words_from_teacher": True, "token_weight": 1.0}
 MLM = {"rows": "packed", "sequence_length": 128, "batch_size": 32, "learning_rate": 1.5e-3}
 RECIPES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {

@@ -222,6 +222,17 @@ def test_minutes_bound_the_run(arguments):
     assert metrics["seconds"] >= 1.8
 
 
+def test_fixed_positions_stay_and_let_longer_texts_in(arguments, weights):
+    name = "bert.embeddings.position_embeddings.weight"
+    tables = []
+    for steps in (1, 12):
+        settings = replace(arguments, out=f"{arguments.out}-{steps}", max_steps=steps, position_init="fixed")
+        pretrain(settings)
+        tables.append(weights(settings.out)[name])
+        assert load_tokenizer(settings.out).model_max_length == 64
+    assert torch.equal(*tables)
+
+
 def test_tokenizer_travels_with_the_model(arguments, world):
     pretrain(arguments)
     text = "The old baker sold a broken clock."

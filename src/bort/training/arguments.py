@@ -26,9 +26,10 @@ class PretrainArguments:
     """a preset (bort, bort-2-16-1024-512, bort-768, nano), or a JSON file or folder with a shape"""
     init: str | None = None
     """go on from this model's weights instead of random ones; sets the architecture"""
-    position_init: Literal["sinusoidal", "normal"] = "sinusoidal"
-    """random weights only: positions begin as sinusoids, so that neighbours begin alike and attention to them is
-    learned sooner, or as noise, as in the released code"""
+    position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"
+    """positions of random weights begin as sinusoids, so that neighbours begin alike and attention to them is learned
+    sooner, or as noise, as in the released code; fixed: sinusoids that this run does not train, so that inputs longer
+    than its rows meet no position that is less trained than others"""
     corpus_cache: str | None = None
     """where the tokenised corpus is kept; OUT/corpus by default"""
     valid_share: float = 0.005

@@ -81,13 +81,15 @@ def _model(arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tea
     if arguments.init is None:
         model = BortForMaskedLM(config)
         start_from_word_counts(model, corpus.tokens("train"))
-        if arguments.position_init == "sinusoidal":
+        if arguments.position_init != "normal":
             start_from_sinusoids(model)
     else:
         model = load(BortForMaskedLM, arguments.init)
     model = teaching.student(model)
     if arguments.words_from_teacher and isinstance(model, Student):
         start_from_teacher_words(model, teaching.words(), teaching.tokenizer.all_special_ids)
+    if arguments.position_init == "fixed":
+        model.bert.embeddings.position_embeddings.requires_grad_(False)
     if not decodes(arguments):
         # What no loss reaches must not wait for a gradient. The decoder's weights are the word embeddings.
         model.cls.predictions.transform.requires_grad_(False)
@@ -229,7 +231,9 @@ class _Pretraining:
         model = whole(trainer)
         if not trainer.is_world_process_zero():
             return {}
-        if arguments.init is None:
+        if arguments.position_init == "fixed":
+            self.tokenizer.model_max_length = self.model.config.max_position_embeddings
+        elif arguments.init is None:
             self.tokenizer.model_max_length = arguments.sequence_length  # positions beyond it were never trained
         save(model, self.tokenizer, self.run.path)
         return self._finish(steps, self.rows.tokens_of(steps * self.rows_per_step), clock.seconds(), final)
