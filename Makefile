@@ -32,6 +32,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.speed.startup
 	$(BIN)/python -m benchmarks.speed.pretrain_step
 	$(BIN)/python -m benchmarks.speed.finetune_batches
+	$(BIN)/python -m benchmarks.speed.teacher_cache
 	$(BIN)/python -m benchmarks.quality.scarce
 
 docs: setup
