@@ -150,7 +150,7 @@ def assert_same_training(left: Path, right: Path, weights) -> None:
 def test_two_processes_train_as_one_with_twice_the_batch(settings, one, tmp_path, weights):
     done = launch([*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")])
     assert done.returncode == 0, done.stderr
-    assert " ".join(done.stdout.split()).count("validation loss") == 1
+    assert " ".join(done.stdout.split()).count("held-out loss") == 1
     assert_same_training(one, tmp_path / "two", weights)
     metrics = json.loads((tmp_path / "two/metrics.json").read_text("utf-8"))
     expected = json.loads((one / "metrics.json").read_text("utf-8"))
