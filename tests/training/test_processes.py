@@ -160,6 +160,25 @@ def test_two_processes_train_as_one_with_twice_the_batch(settings, one, tmp_path
 
 
 @pytest.mark.slow
+def test_two_processes_learn_embeddings_as_one(settings, teacher_folder, tmp_path, weights):
+    """Without the terms that are not a mean over rows: among the rows of a batch, and over tokens."""
+    embedding = replace(
+        settings,
+        out=str(tmp_path / "one"),
+        embedding_teacher=teacher_folder,
+        rows="sentences",
+        distinct_rows=100,
+        similarity_weight=0.0,
+    )
+    pretrain(embedding)
+    more = ["--embedding_teacher", teacher_folder, "--rows", "sentences", "--distinct_rows", "100"]
+    more += ["--similarity_weight", "0"]
+    done = launch([*ACCELERATE, "-m", "bort", *line(embedding, tmp_path / "two", *more)])
+    assert done.returncode == 0, done.stderr
+    assert_same_training(tmp_path / "one", tmp_path / "two", weights)
+
+
+@pytest.mark.slow
 def test_two_killed_processes_resume_with_the_data_in_the_same_place(settings, one, tmp_path, weights):
     command = [*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")]
     killed(command, tmp_path / "two/checkpoints/checkpoint-5/complete.json")
