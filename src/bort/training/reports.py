@@ -8,17 +8,21 @@ from typing import Any
 from bort.report import Report, confusion_chart, lines_chart
 from bort.runs import Run, environment
 
-_TERMS = {
-    "loss_mlm": "masked LM",
-    "loss_kd": "distance to the teacher's distributions",
-    "loss_embedding": "1 - cosine to the teacher's embeddings",
-    "loss_similarity": "difference of similarities",
-    "loss_tokens": "1 - cosine, token by token",
+_NATS = {"loss_mlm": "training, masked LM", "loss_kd": "training, distance to the teacher's distributions"}
+_DISTANCES = {
+    "loss_embedding": "training, 1 - cosine, pooled",
+    "loss_similarity": "training, difference of similarities",
+    "loss_tokens": "training, 1 - cosine, token by token",
 }
+Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def _terms(step: dict[str, Any]) -> list[str]:
-    return [name for name in _TERMS if name in step]
+def _has(events: list[dict[str, Any]], name: str) -> bool:
+    return bool(events) and name in events[0]
+
+
+def _curve(events: list[dict[str, Any]], name: str) -> Curve:
+    return [event["step"] for event in events], [event[name] for event in events]
 
 
 def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[str, float]]) -> None:
@@ -40,16 +44,17 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
         (f"{metrics['tokens_per_second']:,}", "tokens a second"),
     ]
     report.tiles(tiles)
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-        "training, all terms": ([e["step"] for e in steps], [e["loss"] for e in steps]),
-    }
-    for name, title in _TERMS.items():
-        if steps and name in steps[0] and len(_terms(steps[0])) > 1:
-            curves[title] = ([e["step"] for e in steps], [e[name] for e in steps])
-    for name, title in (("loss", "validation"), ("distance", "validation, 1 - cosine")):
-        if evaluations and name in evaluations[0]:
-            curves[title] = ([e["step"] for e in evaluations], [e[name] for e in evaluations])
-    report.chart(lines_chart("Loss", curves, "optimiser steps", "loss"))
+    losses: dict[str, Curve] = {"training, all terms": _curve(steps, "loss")}
+    losses |= {title: _curve(steps, name) for name, title in _NATS.items() if _has(steps, name)}
+    if masked:
+        losses["held-out, masked LM"] = _curve(evaluations, "loss")
+    report.chart(lines_chart("Loss", losses, "optimiser steps", "loss"))
+    if embedded:
+        distances: dict[str, Curve] = {
+            title: _curve(steps, name) for name, title in _DISTANCES.items() if _has(steps, name)
+        }
+        distances["held-out, 1 - cosine, pooled"] = _curve(evaluations, "distance")
+        report.chart(lines_chart("Distance to the teacher's embeddings", distances, "optimiser steps", "distance"))
     if masked:
         report.heading("Against what it should beat")
         report.table(
