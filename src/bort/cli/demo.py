@@ -94,8 +94,8 @@ def _print(
     )
     if scores[_NANO][1] < scores[_TFIDF][1]:
         console.print(
-            "bort-nano does not beat TF-IDF here. This first version has read too little text to know words well; its\n"
-            "model card tells how much. Any BERT-type model of yours goes the same road: --model FOLDER.\n",
+            "bort-nano does not beat TF-IDF here. It is small, and its model card tells how little it has read.\n"
+            "Any BERT-type model of yours goes the same road: --model FOLDER.\n",
             soft_wrap=True,
         )
     examples = Table(title="New messages", title_justify="left")
