@@ -213,12 +213,15 @@ def main() -> None:
         targets.append(Target("points below MiniLM's features, few labels", minilm - best, "<=", 5.0))
     if "SST-2" in found:
         targets.append(Target("SST-2, development accuracy", 100 * found["SST-2"]["dev"]["accuracy"], ">=", 83.0, " %"))
-    about = f"""
+    about = """
         Frozen features are the mean over the last layer, normalised; for pairs a, b, |a - b| and a * b; C is chosen on
-        the development data (1, 10, 100). Fine-tuning on few labels is that of the section "Few labels". For GLUE one
-        fine-tuning a task: learning rate {arguments.rate:g}, batch 32, at most 3 epochs of SST-2 and 8 of the others,
-        the best development score of the evaluations on the way.
+        the development data (1, 10, 100). Fine-tuning on few labels is that of the section "Few labels".
     """
+    if found:
+        about += f"""
+            For GLUE one fine-tuning a task: learning rate {arguments.rate:g}, batch 32, at most 3 epochs of SST-2 and 8
+            of the others, the best development score of the evaluations on the way.
+        """
     publish(
         "nano",
         "bort-nano",
