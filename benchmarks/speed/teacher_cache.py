@@ -53,7 +53,8 @@ class Bench:
             teacher_tail=arguments.tail,
             batch_size=arguments.batch_size,
             sequence_length=arguments.sequence_length,
-            max_steps=arguments.rows // arguments.batch_size,
+            distinct_rows=arguments.rows,
+            max_steps=10**6,
             dropout=0.0,
         )
         self.teaching = Teaching(self.settings, self.corpus, tokenizer, folder / "cache", torch.device("cpu"))
