@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -22,6 +23,9 @@ from hypothesis import settings
 
 from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
+
+if TYPE_CHECKING:
+    from bort.training.arguments import PretrainArguments
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("bort", deadline=None)
@@ -80,6 +84,22 @@ class World:
     test: str
     pairs: str
     regression: str
+
+    def pretraining(self, folder: Path, **settings: Any) -> PretrainArguments:
+        """The settings of a tiny pre-training into `folder`/run, with the changes that a test wants."""
+        from bort.training.arguments import PretrainArguments
+
+        given = {
+            "corpus": [self.corpus],
+            "tokenizer": self.tokenizer,
+            "architecture": self.architecture,
+            "out": str(folder / "run"),
+            "corpus_cache": str(folder / "corpus"),
+            "sequence_length": 32,
+            "valid_share": 0.1,
+            "precision": "fp32",
+        }
+        return PretrainArguments(**given | settings)
 
 
 @pytest.fixture(scope="session")

@@ -22,19 +22,7 @@ from bort.training.teachers import MaskedLMTeacher
 
 @pytest.fixture
 def arguments(world, tmp_path) -> PretrainArguments:
-    return PretrainArguments(
-        corpus=[world.corpus],
-        tokenizer=world.tokenizer,
-        architecture=world.architecture,
-        out=str(tmp_path / "run"),
-        corpus_cache=str(tmp_path / "corpus"),
-        max_steps=12,
-        batch_size=4,
-        sequence_length=32,
-        learning_rate=1e-3,
-        valid_share=0.1,
-        precision="fp32",
-    )
+    return world.pretraining(tmp_path, max_steps=12, batch_size=4, learning_rate=1e-3)
 
 
 def test_learns_and_leaves_a_whole_run(arguments):

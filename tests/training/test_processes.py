@@ -68,21 +68,13 @@ except BortError as error:
 
 @pytest.fixture(scope="module")
 def settings(world, tmp_path_factory) -> PretrainArguments:
-    folder = tmp_path_factory.mktemp("processes")
-    return PretrainArguments(
-        corpus=[world.corpus],
-        tokenizer=world.tokenizer,
-        architecture=world.architecture,
-        out=str(folder / "one"),
-        corpus_cache=str(folder / "corpus"),
+    return world.pretraining(
+        tmp_path_factory.mktemp("processes"),
         max_steps=STEPS,
         batch_size=8,
         accumulate=2,
-        sequence_length=32,
         learning_rate=1e-2,
-        valid_share=0.1,
         dropout=0.0,
-        precision="fp32",
     )
 
 
