@@ -1,0 +1,323 @@
+"""Agora: training data that grow from the model's own mistakes (arXiv 2010.07990).
+
+Nothing here knows of texts or networks: what is fitted, how it predicts, how points are transformed and who labels
+them are functions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from bort.agora.theta import Pruning, Theta, pruned
+
+X = TypeVar("X")
+M = TypeVar("M")
+
+
+class Point(NamedTuple):
+    """An example: what is seen, and what it is."""
+
+    x: Any
+    y: Any
+
+
+@dataclass(frozen=True)
+class Made(Generic[X]):
+    """Points that a transformation made near each mistake, and those that it gave up, by reason."""
+
+    near: Sequence[Sequence[X]]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a round added to the training data.
+
+    Args:
+        points: The labelled points.
+        parents: For each the place in `dev` of the mistake that it was made from.
+        made: How many points were made, before any was dropped.
+        dropped: How many were dropped, by reason.
+    """
+
+    points: list[Point] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    made: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial(Generic[M]):
+    """One set fitted in one round: its development score, what it answers there, and the model."""
+
+    theta: Theta
+    score: float
+    answers: Sequence[Any]
+    model: M
+
+
+@dataclass
+class Round(Generic[M]):
+    """What happened in a round.
+
+    Args:
+        number: Counted from 1.
+        trials: In the order of the sets; fewer than sets where time ran out.
+        best: Place of the best in `trials`.
+        train_size: Points that were trained on.
+        mistakes: Places in `dev` that the best got wrong.
+        growth: What joined the training data after the round; nothing after the last.
+        pruned: Places in `trials` of the sets that went.
+        replayed: Whether the round fitted earlier sets once more.
+    """
+
+    number: int
+    trials: list[Trial[M]]
+    best: int
+    train_size: int
+    mistakes: list[int]
+    growth: Growth = field(default_factory=Growth)
+    pruned: list[int] = field(default_factory=list)
+    replayed: bool = False
+
+
+@dataclass
+class Outcome(Generic[M]):
+    """The best model seen, what led to it, and the training data as they have grown.
+
+    Args:
+        best: The trial with the highest development score; of equals the latest, which had the most data.
+        rounds: All of them.
+        train: The data given, then each round's points.
+        stopped: Whether time ran out.
+    """
+
+    best: Trial[M]
+    rounds: list[Round[M]]
+    train: list[Point]
+    stopped: bool = False
+
+
+class Journal(Protocol[M]):
+    """Where what is done is noted, so that an interrupted run does not do it again."""
+
+    def trial(self, number: int, place: int) -> Trial[M] | None:
+        """The trial of a round at a place, if it is done."""
+
+    def keep_trial(self, number: int, place: int, trial: Trial[M]) -> None:
+        """Note a trial."""
+
+    def growth(self, number: int) -> Growth | None:
+        """What a round added, if that is known."""
+
+    def keep_growth(self, number: int, growth: Growth) -> None:
+        """Note what a round added."""
+
+
+Workers = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+def fit(
+    thetas: Sequence[Theta],
+    train: Sequence[Point],
+    dev: Sequence[Point],
+    *,
+    fit: Callable[[Theta, Sequence[Point], M | None], M],
+    predict: Callable[[M, Sequence[Any]], Sequence[Any]],
+    transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
+    label: Callable[[Sequence[Any]], Sequence[Any]],
+    right: Callable[[Any, Any], bool] = lambda answer, truth: bool(answer == truth),
+    score: Callable[[Sequence[Any], Sequence[Any]], float] | None = None,
+    identity: Callable[[Any], Hashable] = lambda x: x,
+    forbidden: Iterable[Hashable] = (),
+    prune: Pruning = "lcs",
+    replay: int = 0,
+    seed: int = 0,
+    workers: Workers = map,
+    journal: Journal[M] | None = None,
+    on_round: Callable[[Round[M], Trial[M]], None] = lambda done, best: None,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Outcome[M]:
+    """Fit models again and again on data that grow where the best of them is wrong.
+
+    While there are hyper-parameter sets: (1) fit one model for each on the training data, and score it on the
+    development data; (2, 3) take all that the round's best gets wrong there, and make new points near; (4) a teacher
+    labels them, and they join the training data; (5, 6) rank the sets and drop some, the worst first (`theta.pruned`).
+    (7) The best model of all rounds is the result.
+
+    The development data steer what is trained on, so a score on them is optimistic: judge the result on other data. As
+    a round drops at least one set, there are at most as many rounds as sets, and `replay` more.
+
+    Args:
+        thetas: Hyper-parameter sets, each different from the others.
+        train: What is known.
+        dev: A representative sample of the task.
+        fit: Makes a model from a set, the training data and the best model so far, or None in the first round.
+        predict: What a model answers.
+        transform: Makes points near each of some mistakes, given a source of chance: a list for each, perhaps with
+            what it dropped itself.
+        label: The teacher: what points are, or None for those that it does not know.
+        right: Whether an answer is no mistake.
+        score: How good answers are, from them and the truth; by default the share that is right.
+        identity: Points of one identity are the same point.
+        forbidden: Identities that no new point may have, besides those of the training and development data: a test's.
+        prune: Which sets go after a round.
+        replay: So many of the last rounds are fitted once more at the end, each on the data as they have grown by then.
+        seed: Source of chance.
+        workers: A `map` over the sets of a round, which may run side by side.
+        journal: Knows what is done.
+        on_round: Told of each round and of the best trial so far.
+        out_of_time: Asked before each trial but the very first; what is there by then is the result.
+
+    Raises:
+        ValueError: No set, a set that is there twice, no training or no development data, or a function that answers
+            with fewer or more items than it was given.
+    """
+    sets = list(thetas)
+    if not sets or any(theta in sets[:place] for place, theta in enumerate(sets)):
+        raise ValueError("needs hyper-parameter sets, each different from the others")
+    if not train or not dev:
+        raise ValueError("needs training and development data")
+    run: _Run[M] = _Run(fit, predict, transform, label, right, score, identity, workers, journal, out_of_time, seed)
+    run.train, run.dev = [Point(*point) for point in train], [Point(*point) for point in dev]
+    run.known = {identity(point.x) for point in (*run.train, *run.dev)} | {*forbidden}
+    left, past = sets, []
+    while left and not run.stopped:
+        past.append(left)
+        done = run.round(left)
+        if done is None:
+            break
+        done.pruned = sorted(pruned([t.theta for t in done.trials], [t.score for t in done.trials], prune))
+        if len(done.trials) < len(left):
+            done.pruned = []  # time ran out: the ranking is not known
+        left = [theta for place, theta in enumerate(left) if place not in done.pruned]
+        if (left or replay) and not run.stopped:
+            run.grow(done)
+        on_round(done, run.best)
+    again = past[max(0, len(past) - replay) :] if replay else []
+    for place, sets in enumerate(again):
+        if run.stopped or (done := run.round(sets)) is None:
+            break
+        done.replayed = True
+        if place + 1 < len(again) and not run.stopped:
+            run.grow(done)
+        on_round(done, run.best)
+    return Outcome(run.best, run.rounds, run.train, run.stopped)
+
+
+class _Run(Generic[M]):
+    """The state of a run."""
+
+    train: list[Point]
+    dev: list[Point]
+    known: set[Hashable]
+
+    def __init__(
+        self,
+        fit: Callable[[Theta, Sequence[Point], M | None], M],
+        predict: Callable[[M, Sequence[Any]], Sequence[Any]],
+        transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
+        label: Callable[[Sequence[Any]], Sequence[Any]],
+        right: Callable[[Any, Any], bool],
+        score: Callable[[Sequence[Any], Sequence[Any]], float] | None,
+        identity: Callable[[Any], Hashable],
+        workers: Workers,
+        journal: Journal[M] | None,
+        out_of_time: Callable[[], bool],
+        seed: int,
+    ) -> None:
+        self.fit, self.predict, self.transform, self.label = fit, predict, transform, label
+        self.right, self.score, self.identity = right, score, identity
+        self.workers, self.journal, self.out_of_time, self.seed = workers, journal, out_of_time, seed
+        self.rounds: list[Round[M]] = []
+        self.best: Any = None
+        self.stopped = False
+
+    def round(self, sets: Sequence[Theta]) -> Round[M] | None:
+        """Fit and score each set; None if there was no time for any."""
+        number, so_far = len(self.rounds) + 1, None if self.best is None else self.best.model
+
+        def trial(task: tuple[int, Theta]) -> Trial[M] | None:
+            place, theta = task
+            if self.journal is not None and (known := self.journal.trial(number, place)) is not None:
+                return known
+            if (number, place) != (1, 0) and self.out_of_time():
+                return None
+            model = self.fit(theta, self.train, so_far)
+            answers = _as_many(self.predict(model, [point.x for point in self.dev]), self.dev, "predict")
+            done = Trial(theta, self._score(answers), answers, model)
+            if self.journal is not None:
+                self.journal.keep_trial(number, place, done)
+            return done
+
+        trials = [done for done in self.workers(trial, list(enumerate(sets))) if done is not None]
+        self.stopped = len(trials) < len(sets)
+        if not trials:
+            return None
+        best = max(range(len(trials)), key=lambda place: (trials[place].score, place))
+        if self.best is None or trials[best].score >= self.best.score:
+            self.best = trials[best]
+        mistakes = [
+            place
+            for place, (answer, point) in enumerate(zip(trials[best].answers, self.dev, strict=True))
+            if not self.right(answer, point.y)
+        ]
+        done = Round(number, trials, best, len(self.train), mistakes)
+        self.rounds.append(done)
+        return done
+
+    def _score(self, answers: Sequence[Any]) -> float:
+        truth = [point.y for point in self.dev]
+        if self.score is not None:
+            return self.score(answers, truth)
+        return sum(map(self.right, answers, truth)) / len(truth)
+
+    def grow(self, done: Round[M]) -> None:
+        """Make points near the mistakes of a round, have them labelled, and add them to the training data."""
+        growth = None if self.journal is None else self.journal.growth(done.number)
+        if growth is None:
+            growth = self._made_near(done)
+            if self.journal is not None:
+                self.journal.keep_growth(done.number, growth)
+        done.growth = growth
+        self.train.extend(growth.points)
+        self.known.update(self.identity(point.x) for point in growth.points)
+
+    def _made_near(self, done: Round[M]) -> Growth:
+        if not done.mistakes:
+            return Growth()
+        mistakes = [self.dev[place].x for place in done.mistakes]
+        made = self.transform(mistakes, random.Random(f"{self.seed} {done.number}"))
+        made = made if isinstance(made, Made) else Made(made)
+        new: dict[Hashable, tuple[int, Any]] = {}
+        dropped = Counter(made.dropped)
+        for parent, near in zip(done.mistakes, _as_many(made.near, mistakes, "transform"), strict=True):
+            for x in near:
+                name = self.identity(x)
+                if name in self.known:
+                    dropped["equals a known point"] += 1
+                elif name in new:
+                    dropped["made twice"] += 1
+                else:
+                    new[name] = parent, x
+        points = [x for _, x in new.values()]
+        labels = _as_many(self.label(points), points, "label") if points else []
+        answered = [n for n, y in enumerate(labels) if y is not None]
+        dropped["not labelled"] += len(points) - len(answered)
+        parents = [parent for parent, _ in new.values()]
+        return Growth(
+            points=[Point(points[n], labels[n]) for n in answered],
+            parents=[parents[n] for n in answered],
+            made=sum(map(len, made.near)) + sum(made.dropped.values()),
+            dropped={reason: count for reason, count in dropped.items() if count},
+        )
+
+
+def _as_many(answers: Sequence[Any], asked: Sequence[Any], what: str) -> Sequence[Any]:
+    if len(answers) != len(asked):
+        raise ValueError(f"{what} answered with {len(answers)} items where it was given {len(asked)}")
+    return answers

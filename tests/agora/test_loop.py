@@ -1,0 +1,315 @@
+"""The loop of Agora with learners that take milliseconds."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import make_blobs, make_circles, make_moons
+from sklearn.svm import SVC
+
+import bort.agora
+from bort.agora.loop import Growth, Made, Point
+
+THETAS = [{"gamma": gamma, "C": c} for gamma in (0.3, 1.0, 3.0) for c in (1.0, 10.0)]
+SHAPES = {
+    "moons": lambda n, seed: make_moons(n, noise=0.2, random_state=seed),
+    "circles": lambda n, seed: make_circles(n, noise=0.1, factor=0.5, random_state=seed),
+    "blobs": lambda n, seed: make_blobs(
+        n, centers=[(-1, -1), (1, 1), (-1, 1), (1, -1)], cluster_std=0.5, random_state=seed
+    ),
+}
+
+
+def points(shape, n, seed):
+    x, y = SHAPES[shape](n, seed)
+    # Two of the blobs' four centres make a class.
+    return [
+        Point(tuple(row), int(label) // 2 if shape == "blobs" else int(label)) for row, label in zip(x, y, strict=True)
+    ]
+
+
+def scarce(shape, n, seed):
+    """Training points from one side of the plane only, of both classes: not representative."""
+    pool = sorted(points(shape, 400, seed), key=lambda point: point.x[0])[:200]
+    rng = random.Random(seed)
+    chosen = rng.sample(pool, n)
+    for label in {0, 1} - {point.y for point in chosen}:
+        chosen.append(next(point for point in [*pool, *points(shape, 400, seed)] if point.y == label))
+    return chosen
+
+
+def fit_svm(theta, train, best=None):
+    return SVC(**theta).fit([point.x for point in train], [point.y for point in train])
+
+
+def predict(model, xs):
+    return model.predict(np.array(xs)).tolist() if len(xs) else []
+
+
+def jitter(mistakes, rng):
+    return [[tuple(value + rng.gauss(0, 0.15) for value in x) for _ in range(4)] for x in mistakes]
+
+
+class Problem:
+    """A task with few labels, a teacher that saw more, and data to judge by."""
+
+    def __init__(self, shape, seed):
+        self.train, self.dev = scarce(shape, 24, seed), points(shape, 60, seed + 1000)
+        self.test = points(shape, 1000, seed + 2000)
+        teacher = fit_svm({"gamma": 1.0, "C": 1.0}, points(shape, 300, seed + 3000))
+        self.label = lambda xs: predict(teacher, xs)
+
+    def run(self, **settings):
+        given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": self.label}
+        return bort.agora.fit(THETAS, self.train, self.dev, **(given | settings))
+
+    def accuracy(self, model):
+        answers = predict(model, [point.x for point in self.test])
+        return statistics.mean(answer == point.y for answer, point in zip(answers, self.test, strict=True))
+
+
+def scores(outcome):
+    return [[trial.score for trial in done.trials] for done in outcome.rounds]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Problem("moons", 0)
+
+
+@pytest.mark.parametrize("prune", ["lcs", "halving"])
+@given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 50))
+@settings(max_examples=8, deadline=None)
+def test_it_ends_within_as_many_rounds_as_sets(prune, shape, seed):
+    outcome = Problem(shape, seed).run(prune=prune, seed=seed)
+    assert len(outcome.rounds) <= len(THETAS)
+    for done, after in zip(outcome.rounds, [*outcome.rounds[1:], None], strict=True):
+        assert done.pruned
+        left = [trial.theta for place, trial in enumerate(done.trials) if place not in done.pruned]
+        assert left == ([] if after is None else [trial.theta for trial in after.trials])
+        assert after is None or done.best not in done.pruned
+
+
+@given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 50))
+@settings(max_examples=8, deadline=None)
+def test_no_new_point_equals_one_that_is_known(shape, seed):
+    problem = Problem(shape, seed)
+
+    def onto_others(mistakes, rng):  # makes points that must be dropped, besides good ones
+        taken = [problem.train[0].x, problem.dev[0].x, problem.test[0].x]
+        return [[*near, *taken, near[0]] for near in jitter(mistakes, rng)]
+
+    outcome = problem.run(transform=onto_others, forbidden={point.x for point in problem.test})
+    new = [point.x for point in outcome.train[len(problem.train) :]]
+    assert len({*new}) == len(new)
+    assert not {*new} & {point.x for part in (problem.train, problem.dev, problem.test) for point in part}
+    for done in outcome.rounds:
+        assert done.growth.made == len(done.growth.points) + sum(done.growth.dropped.values())
+    dropped = [done.growth.dropped for done in outcome.rounds if done.growth.made]
+    assert all(d["equals a known point"] >= 3 and d["made twice"] >= 1 for d in dropped)
+
+
+def test_the_same_seed_gives_the_same_run(problem):
+    one, two, other = (problem.run(seed=seed) for seed in (3, 3, 4))
+    assert one.train == two.train
+    assert scores(one) == scores(two)
+    assert one.train != other.train
+
+
+def test_the_labels_of_the_test_are_never_read(problem):
+    """Only identities of the test points are given, and they only keep points out."""
+    without = problem.run()
+    forbidden = problem.run(forbidden={point.x for point in problem.test})
+    assert without.train == forbidden.train
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_it_beats_the_best_plain_fit_on_data_that_it_has_not_seen(shape):
+    first, last, rising = [], [], []
+    for seed in range(20):
+        problem = Problem(shape, seed)
+        outcome = problem.run(seed=seed)
+        by_round = [problem.accuracy(done.trials[done.best].model) for done in outcome.rounds]
+        first.append(by_round[0])  # the best of the plain fits, by development accuracy
+        last.append(problem.accuracy(outcome.best.model))
+        rising.append(by_round[-1] - by_round[0])
+    assert statistics.mean(rising) > 0
+    assert 1 - statistics.mean(last) < 0.8 * (1 - statistics.mean(first)), "a fifth of the errors goes at least"
+
+
+def test_replay_fits_the_last_rounds_once_more_on_all_data(problem):
+    plain, replayed = problem.run(seed=1), problem.run(seed=1, replay=2)
+    count = len(plain.rounds)
+    assert [done.replayed for done in replayed.rounds] == [False] * count + [True, True]
+    for done, again in zip(replayed.rounds[count - 2 : count], replayed.rounds[count:], strict=True):
+        assert [trial.theta for trial in again.trials] == [trial.theta for trial in done.trials]
+        assert again.train_size > done.train_size or not done.mistakes
+    assert replayed.best.score >= plain.best.score
+
+
+def test_the_best_is_the_latest_of_equals(problem):
+    outcome = problem.run(score=lambda answers, truth: 0.5)
+    assert outcome.best is outcome.rounds[-1].trials[-1]
+
+
+def test_a_fit_may_begin_from_the_best_so_far(problem):
+    given = []
+
+    def warm(theta, train, best):
+        given.append(best)
+        return fit_svm(theta, train)
+
+    outcome = problem.run(fit=warm)
+    assert given[: len(THETAS)] == [None] * len(THETAS)
+    first = outcome.rounds[0]
+    assert given[len(THETAS)] is first.trials[first.best].model
+
+
+def test_a_regression_counts_what_is_far_off_as_a_mistake():
+    class Mean:
+        def __init__(self, train):
+            self.value = statistics.mean(point.y for point in train)
+
+    train, dev = [Point(0.0, 0.0), Point(1.0, 1.0)], [Point(0.4, 0.4), Point(5.0, 5.0), Point(5.5, 5.5)]
+    outcome = bort.agora.fit(
+        [{"a": 1}, {"a": 2}],
+        train,
+        dev,
+        fit=lambda theta, train, best: Mean(train),
+        predict=lambda model, xs: [model.value] * len(xs),
+        transform=lambda mistakes, rng: [[x + 0.1] for x in mistakes],
+        label=lambda xs: list(xs),
+        right=lambda answer, truth: abs(answer - truth) < 1,
+        score=lambda answers, truth: -statistics.mean(abs(a - t) for a, t in zip(answers, truth, strict=True)),
+    )
+    assert outcome.rounds[0].mistakes == [1, 2]
+    assert outcome.train[2:] == [Point(5.1, 5.1), Point(5.6, 5.6)]
+    assert outcome.best.score > outcome.rounds[0].trials[0].score
+
+
+def test_points_that_the_teacher_does_not_know_are_dropped(problem):
+    outcome = problem.run(label=lambda xs: [None if n % 2 else 0 for n in range(len(xs))])
+    growth = outcome.rounds[0].growth
+    assert growth.dropped["not labelled"] == growth.made // 2
+    assert {point.y for point in growth.points} == {0}
+
+
+def test_what_a_transformation_drops_is_told_of(problem):
+    outcome = problem.run(transform=lambda mistakes, rng: Made([[] for _ in mistakes], {"too far off": 5}))
+    assert outcome.rounds[0].growth == Growth(made=5, dropped={"too far off": 5})
+
+
+class Noted:
+    """A journal in memory, which may lose all that came after a number of entries."""
+
+    def __init__(self, entries=(), dies_after=10**9):
+        self.entries, self.left = dict(entries), dies_after
+
+    def trial(self, number, place):
+        return self.entries.get((number, place))
+
+    def growth(self, number):
+        return self.entries.get(number)
+
+    def keep_trial(self, number, place, trial):
+        self._keep((number, place), trial)
+
+    def keep_growth(self, number, growth):
+        self._keep(number, growth)
+
+    def _keep(self, key, value):
+        if not self.left:
+            raise InterruptedError
+        self.left -= 1
+        assert key not in self.entries, "done twice"
+        self.entries[key] = value
+
+
+@given(share=st.floats(0, 0.99))
+@settings(max_examples=10, deadline=None)
+def test_an_interrupted_run_goes_on_and_does_nothing_twice(problem, share):
+    whole = Noted()
+    expected = problem.run(journal=whole, replay=1)
+    dies_after = int(share * len(whole.entries))
+    journal = Noted(dies_after=dies_after)
+    with pytest.raises(InterruptedError):
+        problem.run(journal=journal, replay=1)
+    assert len(journal.entries) == dies_after
+    fitted = []
+
+    def counted(theta, train, best):
+        fitted.append(theta)
+        return fit_svm(theta, train)
+
+    resumed = problem.run(journal=Noted(journal.entries), replay=1, fit=counted)
+    assert resumed.train == expected.train
+    assert [[t.score for t in r.trials] for r in resumed.rounds] == [
+        [t.score for t in r.trials] for r in expected.rounds
+    ]
+    trials = sum(len(done.trials) for done in expected.rounds)
+    assert len(fitted) == trials - sum(isinstance(key, tuple) for key in journal.entries)
+
+
+def test_the_time_that_is_left_bounds_it(problem):
+    for allowed in range(12):
+        asked = []
+
+        def out_of_time(asked=asked, allowed=allowed):
+            asked.append(True)
+            return len(asked) > allowed
+
+        outcome = problem.run(out_of_time=out_of_time)
+        trials = [trial for done in outcome.rounds for trial in done.trials]
+        assert len(trials) == min(allowed, len(trials)) + 1  # the very first is never refused
+        assert outcome.stopped
+        assert outcome.best.score == max(trial.score for trial in trials)
+
+
+def test_sets_may_be_fitted_side_by_side(problem):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        beside = problem.run(workers=pool.map)
+    assert beside.train == problem.run().train
+
+
+def test_a_round_without_mistakes_adds_nothing(problem):
+    outcome = problem.run(right=lambda answer, truth: True)
+    assert len(outcome.train) == len(problem.train)
+    assert outcome.rounds[0].growth == Growth()
+
+
+def test_rounds_are_told_of_as_they_end(problem):
+    told = []
+    outcome = problem.run(on_round=lambda done, best: told.append((done.number, len(done.growth.points), best.score)))
+    assert [number for number, _, _ in told] == [done.number for done in outcome.rounds]
+    assert [points for _, points, _ in told] == [len(done.growth.points) for done in outcome.rounds]
+    assert [best for _, _, best in told] == sorted(best for _, _, best in told)
+
+
+@pytest.mark.parametrize(
+    ("thetas", "settings", "rule"),
+    [
+        ([], {}, "hyper-parameter sets"),
+        ([THETAS[0], THETAS[0]], {}, "different"),
+        (THETAS, {"label": lambda xs: []}, "label answered with 0 items where it was given"),
+        (THETAS, {"predict": lambda model, xs: [0]}, "predict answered with 1 items where it was given 60"),
+        (THETAS, {"transform": lambda mistakes, rng: []}, "transform answered with 0 items"),
+    ],
+)
+def test_what_cannot_be_is_refused(problem, thetas, settings, rule):
+    given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": problem.label} | settings
+    with pytest.raises(ValueError, match=rule):
+        bort.agora.fit(thetas, problem.train, problem.dev, **given)
+
+
+def test_data_are_needed(problem):
+    given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": problem.label}
+    for train, dev in (([], problem.dev), (problem.train, [])):
+        with pytest.raises(ValueError, match="training and development data"):
+            bort.agora.fit(THETAS, train, dev, **given)
