@@ -81,7 +81,7 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             model=str(model),
             out=str(Path(scratch) / "run"),
             method="plain",
-            labels=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
+            classes=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
             learning_rates=arguments.learning_rates,
             seeds=[key["seed"]],
             max_epochs=arguments.max_epochs,

@@ -282,3 +282,7 @@ def test_no_tokenizer(tmp_path):
             load_tokenizer(name)
     with pytest.raises(BortError, match="nobody/nothing: the tokenizer cannot be loaded"):
         load_tokenizer("nobody/nothing")
+
+
+def test_an_embedded_model_has_a_tokenizer_by_name():
+    assert load_tokenizer("bort-nano").convert_tokens_to_ids("<mask>") == 4

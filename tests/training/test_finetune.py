@@ -16,7 +16,8 @@ from bort.runtime.predictor import Predictor
 from bort.tasks.task import Task
 from bort.training import finetune as module
 from bort.training.arguments import FinetuneArguments
-from bort.training.finetune import finetune, grid, split_off
+from bort.training.finetune import finetune, grid
+from bort.training.splits import split_off
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def arguments(world, tmp_path) -> FinetuneArguments:
         dev=world.dev,
         test=world.test,
         model=world.encoder,
+        method="plain",
         out=str(tmp_path / "run"),
         learning_rates=[1e-2],
         batch_sizes=[8],
@@ -162,7 +164,7 @@ def test_class_weights_by_hand(arguments, world, tmp_path, monkeypatch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(module, "run_trial", spy)
-    finetune(replace(arguments, train=str(file), dev=str(file), test=None, class_weights="balanced", max_epochs=1))
+    finetune(replace(arguments, train=str(file), dev=str(file), test=None, balance=True, max_epochs=1))
     torch.testing.assert_close(seen[0], torch.tensor([2 / 3, 2.0]))
 
 
@@ -227,11 +229,11 @@ def test_a_class_without_a_training_example(arguments, tmp_path):
     """Named by --labels, it takes part: the model has an output for it, and answers of it count as wrong or right."""
     file = tmp_path / "dev.jsonl"
     file.write_text('{"text": "a cat", "label": "cat"}\n{"text": "b", "label": "dog"}\n')
-    settings = replace(arguments, dev=str(file), test=str(file), max_epochs=1, class_weights="balanced")
+    settings = replace(arguments, dev=str(file), test=str(file), max_epochs=1, balance=True)
     with pytest.raises(BortError, match="'dog'"):
         finetune(settings)
-    metrics = finetune(replace(settings, labels=["cat", "dog", "other"]))
+    metrics = finetune(replace(settings, classes=["cat", "dog", "other"]))
     assert metrics["labels"] == ["cat", "dog", "other"]
     assert AutoModelForSequenceClassification.from_pretrained(arguments.out).config.num_labels == 3
     with pytest.raises(BortError, match="must be one of 'cat', 'dog'"):
-        finetune(replace(settings, labels=["cat", "dog"]))
+        finetune(replace(settings, classes=["cat", "dog"]))

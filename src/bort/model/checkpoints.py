@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
 from bort.files import folder_aside, sync_folder, write_aside
+from bort.model.embedded import ASSETS, EMBEDDED, unpacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-EMBEDDED = ("bort-nano",)
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
     "BortForSequenceClassification": "BertForSequenceClassification",
@@ -31,11 +30,9 @@ def locate(model: str | Path) -> str:
     Raises:
         BortError: Neither a folder with `config.json`, an embedded name, nor of the form of a hub name.
     """
-    name = str(model)
+    name = unpacked(model)
     if not name:
         raise BortError("names no model", value=name)
-    if name in EMBEDDED and not Path(name).exists():
-        return str(ASSETS / name)
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

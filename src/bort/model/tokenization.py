@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bort.errors import BortError
+from bort.model.embedded import unpacked
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,7 +28,7 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of a folder or hub name.
+    """Load the tokenizer of a folder, an embedded model or a hub name.
 
     RoBERTa's own files (`vocab.json` and `merges.txt`) are read with Bort's one-separator pairs, and so is a saved
     RoBERTa tokenizer (`amazon/bort` on the hub names one). Any other tokenizer, a BERT WordPiece say, stays as it is.
@@ -35,7 +36,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         BortError: There is no tokenizer, or its files cannot be read.
     """
-    folder = Path(source)
+    folder = Path(unpacked(source))
     if folder.is_dir() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return wrap(from_roberta_files(folder / "vocab.json", folder / "merges.txt"))
     if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
@@ -45,7 +46,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder) if folder.is_dir() else str(source), trust_remote_code=False
+        )
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None

@@ -94,8 +94,19 @@ class Task:
     def score(
         self, logits: NDArray[np.float32], targets: NDArray[np.int64] | NDArray[np.float32], *, resamples: int = 1000
     ) -> dict[str, Score]:
-        """All metrics of the kind, with bootstrap confidence intervals."""
-        decided = self.decide(logits).tolist()
+        """All metrics of the kind, with bootstrap confidence intervals. *Shape:* logits (examples, outputs)."""
+        return self.judge(self.decide(logits), targets, resamples=resamples)
+
+    def judge(
+        self,
+        decided: NDArray[np.int64] | NDArray[np.float32],
+        targets: NDArray[np.int64] | NDArray[np.float32],
+        *,
+        resamples: int = 1000,
+    ) -> dict[str, Score]:
+        """As `score`, of classes or values that are decided already. *Shape:* (examples,)."""
         if self.kind == "classification":
-            return classification_scores(targets.tolist(), decided, num_labels=self.outputs, resamples=resamples)
-        return regression_scores(targets.tolist(), decided, resamples=resamples)
+            return classification_scores(
+                targets.tolist(), decided.tolist(), num_labels=self.outputs, resamples=resamples
+            )
+        return regression_scores(targets.tolist(), decided.tolist(), resamples=resamples)

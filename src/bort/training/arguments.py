@@ -123,14 +123,16 @@ class FinetuneArguments:
     dev: str | None = None
     """labelled data that choose the settings and the stopping point; a fifth of the training data by default"""
     test: str | None = None
-    """labelled data that are scored once, at the end, and choose nothing"""
+    """labelled data that are scored once, at the end, and choose nothing; agora holds a fifth of the training data out
+    by default, because the development data steer what it trains on"""
     model: str = "bort-nano"
-    """a folder, a hub name, or the embedded bort-nano"""
-    method: Literal["plain"] = "plain"
-    """plain: fine-tune one model for each combination of the grid, keep the best on the development data"""
+    """the student: a folder, a hub name, or the embedded bort-nano"""
+    method: Literal["agora", "plain"] = "agora"
+    """agora: round after round, make new texts near the best model's mistakes, let a teacher label them, and train on;
+    plain: fine-tune one model for each combination of the grid, keep the best on the development data"""
     kind: Literal["auto", "classification", "regression"] = "auto"
     """auto: regression where every label is a number and one of them is not whole"""
-    labels: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
     """all classes, where the training data do not hold each of them; by default those of the training data"""
     text: str = "text"
     """name of the column with the text"""
@@ -138,6 +140,46 @@ class FinetuneArguments:
     """name of the column with the second text of a pair"""
     label: str = "label"
     """name of the column with the label"""
+    teacher: str | None = None
+    """agora: who labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is fitted
+    to the training data first; by default the student's own encoder, fitted so"""
+    teacher_command: str | None = None
+    """agora: a command that labels instead: reads JSON lines with text (and text_b), writes one line for each: a label,
+    or a JSON object of the labels' probabilities"""
+    teacher_fit: Literal["auto", "head", "full"] = "auto"
+    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: fine-tuned over the
+    grid; auto: head where its folder is one of sentence-transformers (modules.json), or by default the student"""
+    teacher_learning_rates: list[float] = field(default_factory=lambda: [5e-5, 2e-5])
+    """agora: peak learning rates of a teacher that is fine-tuned"""
+    labels: Literal["soft", "hard"] = "soft"
+    """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
+    temperature: float = 1.0
+    """agora: temperature of soft labels"""
+    transforms: list[str] = field(default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"])
+    """agora: how new texts are made of old ones, each time one of these; joined by + one after another"""
+    transform_model: str = "bort-nano"
+    """agora: masked LM whose words infill and synonym take"""
+    points_per_mistake: int = 4
+    """agora: new texts made of each mistake and round"""
+    unlabelled: str | None = None
+    """agora: texts without labels, such as the model will meet; the teacher labels those nearest to mistakes"""
+    unlabelled_per_mistake: int = 8
+    """agora: how many of them for each mistake and round"""
+    min_cosine: float = 0.5
+    """agora: a new text must be at least so near to the mistake that it is made of, in the teacher's embedding"""
+    max_cosine: float = 0.999
+    """agora: and at most so near"""
+    prune: Literal["lcs", "halving"] = "lcs"
+    """agora: which combinations go after a round: lcs: the worst and what shares most with it, as published; halving:
+    the worse half"""
+    replay: int = 0
+    """agora: fit so many of the last rounds once more at the end, on all data"""
+    warm_start: bool = False
+    """agora: begin a trial from the best model so far instead of the encoder"""
+    budget_minutes: float | None = None
+    """agora: begin no trial after so many minutes, and take the best so far"""
+    seed: int = 0
+    """agora: seed of the new texts"""
     learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-4])
     """grid: peak learning rates"""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -158,8 +200,8 @@ class FinetuneArguments:
     """optimiser steps between evaluations; by default an epoch, and at least 10 steps"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, or Pearson's correlation for a regression"""
-    class_weights: Literal["none", "balanced"] = "none"
-    """balanced: rare labels count as much as frequent ones in the loss"""
+    balance: bool = False
+    """let rare labels count as much as frequent ones in the loss"""
     max_length: int = 128
     """longest input in tokens; longer ones are cut, the longer text of a pair first"""
     precision: Precision = "auto"

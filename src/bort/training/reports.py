@@ -65,7 +65,7 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
                 ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
             ],
         )
-    _made_with(report)
+    made_with(report)
     report.write(run.path / "report.html")
 
 
@@ -105,7 +105,7 @@ def finetune_report(
         labels = [str(name) for name in metrics["labels"]]
         if len(labels) <= 30:
             report.chart(confusion_chart(matrix, labels))
-        report.table(["label", "examples", "recall", "precision"], _by_class(matrix, labels))
+        report.table(["label", "examples", "recall", "precision"], by_class(matrix, labels))
     report.heading("The grid")
     best = max(trials, key=lambda event: event["score"])
     curve = best["evaluations"]
@@ -121,11 +121,12 @@ def finetune_report(
         ["combination", f"development {metric}", "best step", "steps"],
         [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
     )
-    _made_with(report)
+    made_with(report)
     report.write(run.path / "report.html")
 
 
-def _by_class(matrix: list[list[int]], labels: list[str]) -> list[list[Any]]:
+def by_class(matrix: list[list[int]], labels: list[str]) -> list[list[Any]]:
+    """Label, examples, recall and precision, a row a class."""
     rows = []
     for index, name in enumerate(labels):
         true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
@@ -134,7 +135,8 @@ def _by_class(matrix: list[list[int]], labels: list[str]) -> list[list[Any]]:
     return rows
 
 
-def _made_with(report: Report) -> None:
+def made_with(report: Report) -> None:
+    """Say with which command, on which machine and with which versions the run was made."""
     report.heading("Made with")
     made = environment()
     report.code(" ".join(made["command"]))

@@ -65,7 +65,8 @@ class Budget:
 
 @dataclass
 class Labelled:
-    """Tokenised examples and their targets. *Shape:* targets (examples,)."""
+    """Tokenised examples and their targets: classes or values, *shape* (examples,), or distributions over the classes,
+    *shape* (examples, classes)."""
 
     encoded: Encoded
     targets: Targets
@@ -270,11 +271,11 @@ class _TrialTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy with class weights, or the squared error."""
+        """Cross-entropy with classes or distributions over them, with class weights, or the squared error."""
         labels = inputs.pop("labels")
         output = model(**inputs)
         logits = output.logits.float()
-        if labels.is_floating_point():
+        if labels.is_floating_point() and labels.ndim == 1:
             loss = nn.functional.mse_loss(logits.squeeze(-1), labels)
         else:
             weights = None if self.class_weights is None else self.class_weights.to(logits)

@@ -1,0 +1,423 @@
+"""`bort finetune` by Agora: the loop with texts, encoders and a teacher, in a run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bort.agora.language import Language, transforms
+from bort.agora.loop import Growth, Made, Outcome, Point, Round, Trial, fit
+from bort.agora.near import Near, identity
+from bort.agora.teachers import (
+    ClassifierTeacher,
+    Function,
+    FunctionTeacher,
+    HeadTeacher,
+    Teacher,
+    command_teacher,
+    decided,
+)
+from bort.agora.vectors import Embedding
+from bort.data.examples import Columns, Example, read_examples
+from bort.errors import BortError
+from bort.files import write_aside
+from bort.model.checkpoints import load_config, locate
+from bort.progress import Bar, bar, console
+from bort.runs import Run
+from bort.training.arguments import FinetuneArguments
+from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
+from bort.training.fitter import Fitter
+from bort.training.splits import Splits, read_splits, say_what_is_cut
+from bort.training.trial import Theta
+
+OK_ISH = 2 / 3
+"""A teacher below this accuracy is warned of (arXiv 2010.07990 asks for an ok-ish one)."""
+_NEAR_ENOUGH = 0.5
+"""A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
+
+
+def finetune(arguments: FinetuneArguments, *, teacher: Function | None = None) -> dict[str, Any]:
+    """Fine-tune by Agora, write the model to `arguments.out`, and return the figures.
+
+    Killed at any time, a run of the same settings with `resume` goes on: finished trials and labelled texts are read
+    from the journal, an unfinished trial from its last checkpoint.
+
+    Args:
+        arguments: Settings.
+        teacher: A function that labels, instead of the teacher that the settings name.
+
+    Raises:
+        BortError: Bad settings, data, model or teacher.
+    """
+    check_finetuning(arguments)
+    check_agora(arguments, teacher)
+    data = read_splits(arguments, hold_out=True)
+    pool = [] if arguments.unlabelled is None else _read_pool(arguments, data)
+    locate(arguments.model)
+    run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=("checkpoint_minutes",))
+    if (metrics_file := run.path / "metrics.json").is_file():
+        console().print(f"{run.path}: already finished")
+        metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
+        return metrics
+    return _Agora(arguments, run, data, pool, teacher).run_rounds()
+
+
+def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        BortError: The first of them.
+    """
+    rules: list[tuple[str, bool, str]] = [
+        ("points_per_mistake", arguments.points_per_mistake >= 0, "must be at least 0"),
+        ("unlabelled_per_mistake", arguments.unlabelled_per_mistake >= 0, "must be at least 0"),
+        ("temperature", arguments.temperature > 0, "must be above 0"),
+        ("replay", arguments.replay >= 0, "must be at least 0"),
+        ("min_cosine", arguments.min_cosine < arguments.max_cosine, "must be below max_cosine"),
+        ("budget_minutes", arguments.budget_minutes is None or arguments.budget_minutes > 0, "must be above 0"),
+        ("teacher_learning_rates", all(rate > 0 for rate in arguments.teacher_learning_rates), "must be above 0"),
+    ]
+    for name, holds, rule in rules:
+        if not holds:
+            raise BortError(rule, column=name, value=getattr(arguments, name))
+    transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
+    if not arguments.points_per_mistake and (arguments.unlabelled is None or not arguments.unlabelled_per_mistake):
+        raise BortError("must be above 0 where no unlabelled texts are given", column="points_per_mistake", value=0)
+    if sum(each is not None for each in (arguments.teacher, arguments.teacher_command, function)) > 1:
+        raise BortError("give one teacher: --teacher or --teacher_command", column="teacher_command")
+
+
+def _read_pool(arguments: FinetuneArguments, data: Splits) -> list[Example]:
+    assert arguments.unlabelled is not None
+    columns = Columns(arguments.text, arguments.text_b, arguments.label)
+    pool = [e for e in read_examples(arguments.unlabelled, columns, labelled=False) if e.text.strip()]
+    pairs = data.train[0].text_b is not None
+    for example in pool:
+        if (example.text_b is not None) != pairs:
+            rule = "must hold pairs where the training data do, and single texts where they do"
+            raise BortError(rule, file=example.source, line=example.line, column="text_b", value=example.text_b)
+    return [replace(example, label=None) for example in pool]
+
+
+class _Journal:
+    """The loop's journal in a run's folder."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._run, self._folder = run, folder
+        self.about_last: dict[str, Any] = {}
+        """What else to note of the trial that has just been fitted."""
+        self._trials = {(event["round"], event["place"]): event for event in run.events("trial")}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on trials that are done."""
+        return sum(event["seconds"] for event in self._trials.values())
+
+    def evaluations(self, number: int, place: int) -> list[dict[str, float]]:
+        """The development scores on the way of a trial."""
+        found: list[dict[str, float]] = self._trials[number, place]["evaluations"]
+        return found
+
+    def trial(self, number: int, place: int) -> Trial[Path] | None:
+        """As of the loop's."""
+        event = self._trials.get((number, place))
+        if event is None:
+            return None
+        return Trial(event["theta"], event["score"], event["answers"], self._run.path / event["weights"])
+
+    def keep_trial(self, number: int, place: int, trial: Trial[Path]) -> None:
+        """As of the loop's."""
+        event = {"round": number, "place": place, "theta": dict(trial.theta), "score": trial.score}
+        event |= {"answers": list(trial.answers), "weights": str(trial.model.relative_to(self._run.path))}
+        event |= self.about_last
+        self._run.log("trial", **event)
+        self._trials[number, place] = event
+
+    def growth(self, number: int) -> Growth | None:
+        """As of the loop's."""
+        file = self._folder / f"grown-{number:02d}.json"
+        if not file.is_file():
+            return None
+        known = json.loads(file.read_text("utf-8"))
+        points = [
+            Point(Example(p["text"], p["text_b"]), tuple(p["label"]) if isinstance(p["label"], list) else p["label"])
+            for p in known["points"]
+        ]
+        return Growth(points, known["parents"], known["made"], known["dropped"])
+
+    def keep_growth(self, number: int, growth: Growth) -> None:
+        """As of the loop's."""
+        points = [{"text": p.x.text, "text_b": p.x.text_b, "label": p.y} for p in growth.points]
+        known = {"points": points, "parents": growth.parents, "made": growth.made, "dropped": growth.dropped}
+        with write_aside(self._folder / f"grown-{number:02d}.json") as file:
+            json.dump(known, file, ensure_ascii=False, default=float)
+
+
+class _Agora:
+    """One run. The loop's examples are `Example`, its labels classes, distributions or values, its models files."""
+
+    def __init__(
+        self, arguments: FinetuneArguments, run: Run, data: Splits, pool: list[Example], function: Function | None
+    ) -> None:
+        self.arguments, self.run, self.data, self.task, self.pool = arguments, run, data, data.task, pool
+        self.fitter = Fitter(arguments, data.task, data.train)
+        self.folder = run.path / "rounds"
+        self.folder.mkdir(exist_ok=True)
+        self.journal = _Journal(run, self.folder)
+        self.dev = self.fitter.labelled(data.dev)
+        assert data.test is not None
+        self.test = self.fitter.labelled(data.test)
+        self.tolerance = _NEAR_ENOUGH * (float(np.std(self.task.targets(data.train))) or 1.0)
+        self.embedding, self.teacher = self._teacher(function)
+        self.near = Near(
+            transforms(arguments.transforms, self._language) if arguments.points_per_mistake else {},
+            made=arguments.points_per_mistake,
+            embedding=self.embedding,
+            bounds=(arguments.min_cosine, arguments.max_cosine),
+            pool=pool,
+            found=arguments.unlabelled_per_mistake,
+        )
+        self.spent, self.started = self.journal.seconds, time.monotonic()
+        self.round, self.place, self.count = 1, 0, 0
+        self.plain: Path | None = None
+        self.shown: Bar | None = None
+
+    def _language(self) -> Language:
+        return Language(self.arguments.transform_model)
+
+    def _teacher(self, function: Function | None) -> tuple[Embedding, Teacher]:
+        """The teacher, and the embedding in which nearness is measured."""
+        arguments, task = self.arguments, self.task
+        own = Embedding(arguments.model)
+        if function is not None:
+            return own, FunctionTeacher(function, task, getattr(function, "__name__", "given"))
+        if arguments.teacher_command is not None:
+            return own, command_teacher(arguments.teacher_command, task)
+        if arguments.teacher is None:
+            return own, HeadTeacher(own, self.data)
+        model = arguments.teacher
+        architectures = load_config(model).architectures or []
+        if any("SequenceClassification" in name for name in architectures):
+            return own, ClassifierTeacher(model, task)
+        sentences = (Path(locate(model)) / "modules.json").is_file()
+        if arguments.teacher_fit == "head" or (arguments.teacher_fit == "auto" and sentences):
+            theirs = Embedding(model)
+            return theirs, HeadTeacher(theirs, self.data)
+        folder = self.run.path / "teacher"
+        console().print(f"fine-tuning the teacher {model} first")
+        settings = replace(
+            arguments, model=model, out=str(folder), learning_rates=arguments.teacher_learning_rates, resume=True
+        )
+        fit_grid(
+            settings, Run(folder, "finetune", settings, resume=True), Splits(self.data.train, self.data.dev, None, task)
+        )
+        return own, ClassifierTeacher(str(folder), task)
+
+    def run_rounds(self) -> dict[str, Any]:
+        """Run the loop, judge what it gave, describe it."""
+        thetas = grid(self.arguments)
+        teacher_scores = self._judge_teacher()
+        self.data.announce(f"{len(thetas)} combination{'s' if len(thetas) > 1 else ''}, as many rounds at most")
+        say_what_is_cut(self.fitter.labelled(self.data.train), self.fitter.max_length)
+        self._warn_of_teacher(teacher_scores)
+        self.count = len(thetas)
+        targets = self.task.targets
+        with bar("fine-tuning", len(thetas)) as self.shown:
+            outcome = fit(
+                [asdict(theta) for theta in thetas],
+                [Point(x, y) for x, y in zip(self.data.train, targets(self.data.train).tolist(), strict=True)],
+                [Point(x, y) for x, y in zip(self.data.dev, targets(self.data.dev).tolist(), strict=True)],
+                fit=self._fit,
+                predict=self._predict,
+                transform=self._made,
+                label=self._label,
+                right=self._right,
+                score=self._score,
+                identity=identity,
+                forbidden=map(identity, self.data.test or []),
+                prune=self.arguments.prune,
+                replay=self.arguments.replay,
+                seed=self.arguments.seed,
+                journal=self.journal,
+                on_round=self._round_is_over,
+                out_of_time=self._out_of_time,
+            )
+        return self._finish(outcome, teacher_scores)
+
+    def _fit(self, theta: Any, train: Sequence[Point], best: Path | None) -> Path:
+        start = best if self.arguments.warm_start else None
+        # In a folder of its name, so that an interrupted trial finds its checkpoints again.
+        name = hashlib.sha256(str(sorted(theta.items())).encode()).hexdigest()[:12]
+        folder = self.folder / f"{self.round:02d}-{name}"
+        began, shown, place = time.monotonic(), self.shown, self.place
+        assert shown is not None
+        model, result = self.fitter.fit(
+            Theta(**theta),
+            self.fitter.labelled([point.x for point in train], self._targets([point.y for point in train])),
+            self.dev,
+            folder=folder,
+            start=start,
+            on_progress=lambda share, note: shown.update(
+                place + share, f"round {self.round}: {Theta(**theta)}: {note}"
+            ),
+        )
+        file = folder.with_suffix(".safetensors")
+        self.fitter.keep(model, file)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.place += 1
+        self.journal.about_last = {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)}
+        return file
+
+    def _targets(self, labels: Sequence[Any]) -> Any:
+        """Classes, or distributions where there are any, or values."""
+        if self.task.kind == "regression":
+            return np.array(labels, dtype=np.float32)
+        if not any(isinstance(label, tuple) for label in labels):
+            return np.array(labels, dtype=np.int64)
+        certain = np.eye(self.task.outputs, dtype=np.float32)
+        return np.array([y if isinstance(y, tuple) else certain[y] for y in labels], dtype=np.float32)
+
+    def _predict(self, file: Path, examples: Sequence[Example]) -> list[Any]:
+        """Classes, or values, of the development examples, the only ones that the loop asks about."""
+        decisions: list[Any] = self.task.decide(self.fitter.logits(self.fitter.open(file), self.dev)).tolist()
+        return decisions
+
+    def _right(self, answer: Any, truth: Any) -> bool:
+        return bool(answer == truth if self.task.names else abs(answer - truth) <= self.tolerance)
+
+    def _score(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
+        dtype: Any = np.int64 if self.task.names else np.float32
+        judged = self.task.judge(np.array(answers, dtype), np.array(truth, dtype), resamples=0)
+        return judged[self.task.metric].value
+
+    def _made(self, mistakes: Sequence[Example], rng: Any) -> Made[Example]:
+        return self.near(mistakes, rng)
+
+    def _label(self, examples: Sequence[Example]) -> list[Any]:
+        says = self.teacher(examples)
+        known = ~np.isnan(says).any(-1)
+        if self.task.kind == "regression":
+            return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
+        if self.arguments.labels == "hard":
+            return [int(row.argmax()) if fine else None for row, fine in zip(says, known, strict=True)]
+        tempered = says / self.arguments.temperature
+        p = np.exp(tempered - tempered.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        return [tuple(row.round(6).tolist()) if fine else None for row, fine in zip(p, known, strict=True)]
+
+    def _out_of_time(self) -> bool:
+        minutes = self.arguments.budget_minutes
+        return minutes is not None and self.spent + time.monotonic() - self.started > 60 * minutes
+
+    def _judge_teacher(self) -> dict[str, Any]:
+        """What the teacher scores on the development and test data; asked before it is relied on."""
+        task, found = self.task, {}
+        for part, examples in (("dev", self.data.dev), ("test", self.data.test or [])):
+            says = self.teacher(examples)
+            found[part] = task.judge(decided(task, says), task.targets(examples))
+        return found
+
+    def _teacher_is_weak(self, scores: dict[str, Any]) -> bool:
+        return bool(self.task.names) and scores["dev"]["accuracy"].value < OK_ISH
+
+    def _warn_of_teacher(self, scores: dict[str, Any]) -> None:
+        metric = self.task.metric
+        console().print(f"teacher: {self.teacher.name}, development {metric} {scores['dev'][metric].value:.3f}")
+        if self._teacher_is_weak(scores):
+            console().print(
+                "the teacher is right in less than two thirds of the development data: what it teaches may do harm;"
+                " name a better one with --teacher",
+                soft_wrap=True,
+            )
+
+    def _round_is_over(self, done: Round[Path], best: Trial[Path]) -> None:
+        """Say what happened, and keep the weights that are still needed."""
+        winner = done.trials[done.best]
+        if done.number == 1:
+            self.plain = winner.model
+        for trial in done.trials:
+            if trial.model not in (best.model, self.plain):
+                trial.model.unlink(missing_ok=True)
+        for file in self.folder.glob("*.safetensors"):
+            if file not in (best.model, self.plain):
+                file.unlink()
+        self.near.forget([point.x for point in done.growth.points])
+        growth, metric = done.growth, self.task.metric
+        grown = ""
+        if growth.made:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(growth.dropped.items()))
+            grown = f"; {len(growth.points)} of {growth.made} new texts kept" + (f" ({reasons})" if reasons else "")
+        console().print(
+            f"round {done.number}{' (replayed)' if done.replayed else ''}: {len(done.trials)} fitted to "
+            f"{done.train_size} texts, best development {metric} {winner.score:.3f} ({Theta(**winner.theta)}), "
+            f"{len(done.mistakes)} mistakes{grown}; {len(done.pruned)} combinations go",
+            soft_wrap=True,
+        )
+        self.round, self.place = done.number + 1, 0
+
+    def _finish(self, outcome: Outcome[Path], teacher_scores: dict[str, Any]) -> dict[str, Any]:
+        from bort.agora.report import agora_report, model_card
+
+        assert self.plain is not None
+        plain = self.fitter.open(self.plain)
+        plain_scores = {"dev": self.fitter.score(plain, self.dev), "test": self.fitter.score(plain, self.test)}
+        model = self.fitter.open(outcome.best.model)
+        scores = {"dev": self.fitter.score(model, self.dev), "test": self.fitter.score(model, self.test)}
+        matrix = self.fitter.confusion(model, self.test)
+        self.fitter.save(model, self.run.path)
+        metrics = describe_run(self.fitter, self.data)
+        metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
+        metrics |= {"best_theta": str(Theta(**outcome.best.theta)), "best_round": self._round_of(outcome)}
+        metrics |= {"rounds": [self._described(done) for done in outcome.rounds]}
+        metrics |= {"train_labels": self._counts(outcome.train)}
+        metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
+        for part, values in scores.items():
+            metrics |= scored(part, values)
+        others = {"plain": plain_scores, "teacher": teacher_scores}
+        for name, found in others.items():
+            metrics[name] = {
+                key: value for part, values in found.items() for key, value in scored(part, values).items()
+            }
+        metrics["teacher"] |= {"name": self.teacher.name, "weak": self._teacher_is_weak(teacher_scores)}
+        agora_report(self.run, self.arguments, metrics, outcome, self.data, matrix)
+        with write_aside(self.run.path / "README.md") as file:
+            file.write(model_card(self.arguments, metrics))
+        self.run.write_json("metrics.json", metrics)
+        self.run.log("finished", dev=metrics["dev"], test=metrics["test"])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return metrics
+
+    def _round_of(self, outcome: Outcome[Path]) -> int:
+        return next(done.number for done in outcome.rounds if outcome.best in done.trials)
+
+    def _described(self, done: Round[Path]) -> dict[str, Any]:
+        growth = done.growth
+        return {
+            "round": done.number,
+            "replayed": done.replayed,
+            "trials": [{"theta": str(Theta(**trial.theta)), "score": trial.score} for trial in done.trials],
+            "best": done.best,
+            "train_size": done.train_size,
+            "mistakes": len(done.mistakes),
+            "made": growth.made,
+            "kept": len(growth.points),
+            "dropped": growth.dropped,
+            "labels": self._counts(growth.points),
+            "pruned": done.pruned,
+        }
+
+    def _counts(self, points: Sequence[Point]) -> dict[str, int]:
+        """How many points have each class as their likeliest."""
+        if not self.task.names:
+            return {}
+        likeliest = [int(np.argmax(p.y)) if isinstance(p.y, tuple) else int(p.y) for p in points]
+        counts = np.bincount(np.array(likeliest, dtype=np.int64), minlength=self.task.outputs)
+        return dict(zip(self.task.names, counts.tolist(), strict=True))

@@ -1,0 +1,212 @@
+"""The page and the model card that a run of Agora leaves behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bort.agora.loop import Outcome
+from bort.data.examples import Example
+from bort.report import Report, confusion_chart, lines_chart
+from bort.runs import Run
+from bort.training.arguments import FinetuneArguments
+from bort.training.reports import by_class, made_with
+from bort.training.splits import Splits
+
+_EXAMPLES_PER_ROUND = 6
+_LONGEST_TEXT = 160
+_COMPARED = (("by Agora", None), ("plain fine-tuning, best of the same combinations", "plain"), ("teacher", "teacher"))
+
+
+def agora_report(
+    run: Run,
+    arguments: FinetuneArguments,
+    metrics: dict[str, Any],
+    outcome: Outcome[Path],
+    data: Splits,
+    matrix: list[list[int]] | None,
+) -> None:
+    """Write `report.html`.
+
+    Args:
+        run: Its folder.
+        arguments: Its settings.
+        metrics: What `metrics.json` says.
+        outcome: Of the loop.
+        data: What was given.
+        matrix: Rows of true, columns of predicted classes of the test data; None for a regression.
+    """
+    metric, rounds = metrics["metric"], metrics["rounds"]
+    where = "held-out" if metrics["held_out"] else "test"
+    report = Report(
+        f"Fine-tuning by Agora: {run.path.name}",
+        "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data.",
+    )
+    low, high = metrics["test_confidence"][metric]
+    gain = metrics["test"][metric] - metrics["plain"]["test"][metric]
+    report.tiles(
+        [
+            (f"{metrics['test'][metric]:.3f}", f"{where} {metric} (95 %: {low:.3f} to {high:.3f})"),
+            (f"{gain:+.3f}", "against plain fine-tuning"),
+            (f"{metrics['teacher']['test'][metric]:.3f}", "the teacher's"),
+            (f"{len(outcome.train):,}", f"training texts, of {metrics['rows']['train']:,} that were given"),
+        ]
+    )
+    if metrics["teacher"]["weak"]:
+        text = "The teacher is right in less than two thirds of the development data. What it teaches may do harm."
+        report.paragraph(text, warning=True)
+    if metrics["stopped_early"]:
+        report.paragraph("Time ran out: this is the best model by then.", warning=True)
+    if metrics["held_out"]:
+        text = (
+            f"No test data were given: {metrics['rows']['test']} of the training texts were held out, and judge here."
+        )
+        report.paragraph(text)
+    report.heading(f"On {where} data")
+    report.table(
+        ["model", metric, "95 % from", "to", f"development {metric}"],
+        [_compared(metrics if part is None else metrics[part], name, metric) for name, part in _COMPARED],
+    )
+    report.paragraph("The development data steer what is trained on, so the score on them says little of other data.")
+    if matrix is not None:
+        report.heading("Which label was taken for which")
+        labels = [str(name) for name in metrics["labels"]]
+        if len(labels) <= 30:
+            report.chart(confusion_chart(matrix, labels))
+        report.table(["label", "examples", "recall", "precision"], by_class(matrix, labels))
+    report.heading("Round by round")
+    report.chart(lines_chart(f"Development {metric} of each combination", _curves(rounds), "round", metric))
+    report.table(
+        ["round", "fitted", "to texts", f"best {metric}", "mistakes", "new texts", "kept", "combinations gone"],
+        [
+            [
+                f"{r['round']}{' (replayed)' if r['replayed'] else ''}",
+                len(r["trials"]),
+                r["train_size"],
+                r["trials"][r["best"]]["score"],
+                r["mistakes"],
+                r["made"],
+                r["kept"],
+                ", ".join(r["trials"][place]["theta"] for place in r["pruned"]) or "none",
+            ]
+            for r in rounds
+        ],
+    )
+    dropped = sum((Counter(r["dropped"]) for r in rounds), Counter())
+    if dropped:
+        report.heading("New texts that were dropped")
+        report.table(["why", "how many"], dropped.most_common())
+    _labels(report, metrics, rounds)
+    _examples(report, outcome, data)
+    made_with(report)
+    report.write(run.path / "report.html")
+
+
+def _compared(metrics: dict[str, Any], name: str, metric: str) -> list[Any]:
+    return [name, metrics["test"][metric], *metrics["test_confidence"][metric], metrics["dev"][metric]]
+
+
+def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for done in rounds:
+        for trial in done["trials"]:
+            xs, ys = curves.setdefault(trial["theta"], ([], []))
+            xs.append(done["round"])
+            ys.append(trial["score"])
+    return curves
+
+
+def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, Any]]) -> None:
+    if not metrics["train_labels"] or len(metrics["train_labels"]) > 30:
+        return
+    report.heading("Labels of the training texts")
+    new = sum((Counter(r["labels"]) for r in rounds), Counter())
+    report.table(
+        ["label", "given", "by the teacher", "in all"],
+        [[name, total - new[name], new[name], total] for name, total in metrics["train_labels"].items()],
+    )
+    counts = metrics["train_labels"].values()
+    if max(counts) > 3 * max(1, min(counts)):
+        text = (
+            "Some labels are more than three times as frequent as others. --balance lets the rare ones count as much."
+        )
+        report.paragraph(text, warning=True)
+
+
+def _examples(report: Report, outcome: Outcome[Path], data: Splits) -> None:
+    names = data.task.names
+    for done in outcome.rounds:
+        growth = done.growth
+        if not growth.points:
+            continue
+        report.heading(f"From mistakes to new texts: round {done.number}")
+        step = max(1, len(growth.points) // _EXAMPLES_PER_ROUND)
+        rows = []
+        for parent, point in list(zip(growth.parents, growth.points, strict=True))[::step][:_EXAMPLES_PER_ROUND]:
+            mistake = data.dev[parent]
+            answer = done.trials[done.best].answers[parent]
+            rows.append(
+                [
+                    _shown(mistake),
+                    f"{mistake.label} (taken for {names[answer] if names else f'{answer:.3g}'})",
+                    _shown(point.x),
+                    _label_shown(point.y, names),
+                ]
+            )
+        report.table(["mistake", "its label", "new text", "the teacher says"], rows)
+
+
+def _shown(example: Example) -> str:
+    parts = [part if len(part) <= _LONGEST_TEXT else part[:_LONGEST_TEXT] + "…" for part in _texts(example)]
+    return " ‖ ".join(parts)
+
+
+def _texts(example: Example) -> list[str]:
+    return [example.text] if example.text_b is None else [example.text, example.text_b]
+
+
+def _label_shown(y: Any, names: Sequence[str]) -> str:
+    if isinstance(y, tuple):
+        likeliest = max(range(len(y)), key=lambda place: y[place])
+        return f"{names[likeliest]} ({100 * y[likeliest]:.0f} %)"
+    return str(names[y]) if names else f"{y:.3g}"
+
+
+def model_card(arguments: FinetuneArguments, metrics: dict[str, Any]) -> str:
+    """The README of the model's folder."""
+    metric, rows = metrics["metric"], metrics["rows"]
+    where = "held out of the training data" if metrics["held_out"] else "of the test data"
+    table = "\n".join(
+        f"| {name} | {found['test'][metric]:.3f} | {found['test_confidence'][metric][0]:.3f} to "
+        f"{found['test_confidence'][metric][1]:.3f} |"
+        for name, found in ((name, metrics if part is None else metrics[part]) for name, part in _COMPARED)
+    )
+    answers = f"Answers with one of: {', '.join(metrics['labels'])}." if metrics["labels"] else "Answers with a number."
+    return f"""---
+library_name: transformers
+pipeline_tag: text-classification
+---
+
+# {Path(arguments.out).name}
+
+A {metrics["task"]} model: `{arguments.model}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
+
+{rows["train"]} labelled texts were given; {len(metrics["rounds"])} rounds added texts near the model's mistakes, labelled
+by {metrics["teacher"]["name"]}. {rows["dev"]} development texts chose the model, and steered what it was trained on.
+
+{metric} on {rows["test"]} texts {where}:
+
+| model | {metric} | 95 % interval |
+|---|---:|---:|
+{table}
+
+Combination: {metrics["best_theta"]}, round {metrics["best_round"]}. Settings are in `config.yaml`, all figures in
+`metrics.json`, charts and examples in `report.html`.
+
+```python
+import bort
+print(bort.Predictor("{arguments.out}").predict(["a text"]))
+```
+"""

@@ -1,0 +1,174 @@
+"""Fine-tuning the same encoder on the same task again and again: with other hyper-parameters, on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from bort.data.examples import Example
+from bort.files import write_aside
+from bort.model.checkpoints import locate
+from bort.model.tokenization import load_tokenizer
+from bort.tasks.metrics import Score, confusion
+from bort.tasks.task import Task
+from bort.training.arguments import FinetuneArguments
+from bort.training.classifiers import new_classifier, positions, predict_logits, save_classifier
+from bort.training.devices import best_device, use_bf16
+from bort.training.encoding import encode
+from bort.training.trial import Budget, Labelled, Theta, TrialResult, run_trial
+
+
+class Fitter:
+    """An encoder, a task, and how to fit the one to the other.
+
+    A regression is fitted to values of mean 0 and spread 1 of the training data; saved models answer in the labels'
+    unit.
+
+    Args:
+        arguments: Of the command; its lists are the grid and of no concern here.
+        task: What to learn.
+        train: The training data that were given.
+
+    Raises:
+        BortError: The model or its tokenizer cannot be loaded.
+    """
+
+    def __init__(self, arguments: FinetuneArguments, task: Task, train: Sequence[Example]) -> None:
+        self.arguments, self.task = arguments, task
+        self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(locate(arguments.model))
+        torch.manual_seed(0)
+        self.max_length = min(arguments.max_length, positions(new_classifier(arguments.model, task)))
+        self.pad_token_id = int(self.tokenizer.pad_token_id)
+        self.bf16 = use_bf16(arguments.precision)
+        self._mean, self._spread = 0.0, 1.0
+        if task.kind == "regression":
+            values = task.targets(list(train))
+            self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
+
+    def labelled(self, examples: Sequence[Example], targets: Any = None) -> Labelled:
+        """Tokenise examples.
+
+        Args:
+            examples: Texts or pairs.
+            targets: Values or classes, *shape* (examples,), or distributions, *shape* (examples, classes); by default
+                the examples' labels.
+        """
+        given = self.task.targets(list(examples)) if targets is None else targets
+        return Labelled(encode(examples, self.tokenizer, self.max_length), given)
+
+    def fit(
+        self,
+        theta: Theta,
+        train: Labelled,
+        dev: Labelled,
+        *,
+        folder: Path,
+        start: Path | None = None,
+        on_progress: Callable[[float, str], None] = lambda share, note: None,
+    ) -> tuple[PreTrainedModel, TrialResult]:
+        """Fine-tune once; the model has the best weights of the way.
+
+        Args:
+            theta: Hyper-parameters.
+            train: Data to fit.
+            dev: Data that choose the step to keep.
+            folder: For checkpoints, from which an interrupted fit goes on.
+            start: Weights to begin from, as `keep` wrote them, instead of the encoder's with a fresh head.
+            on_progress: Told the share of the longest possible run, and a few words.
+        """
+        torch.manual_seed(theta.seed)
+        model = new_classifier(self.arguments.model, self.task)
+        if start is not None:
+            model.load_state_dict(load_file(start))
+        result = run_trial(
+            model.to(best_device()),
+            self.task,
+            theta,
+            self._scaled(train),
+            self._scaled(dev),
+            pad_token_id=self.pad_token_id,
+            budget=self._budget(),
+            folder=folder,
+            class_weights=self._class_weights(train),
+            bf16=self.bf16,
+            on_progress=on_progress,
+        )
+        return model, result
+
+    def _budget(self) -> Budget:
+        arguments = self.arguments
+        return Budget(
+            max_epochs=arguments.max_epochs,
+            max_steps=arguments.max_steps,
+            patience=arguments.patience,
+            eval_steps=arguments.eval_steps,
+            checkpoint_seconds=60 * arguments.checkpoint_minutes,
+        )
+
+    def _scaled(self, data: Labelled) -> Labelled:
+        if self.task.kind == "classification":
+            return data
+        return Labelled(data.encoded, ((data.targets - self._mean) / self._spread).astype(np.float32))
+
+    def _class_weights(self, train: Labelled) -> Tensor | None:
+        if not self.arguments.balance or self.task.kind == "regression":
+            return None
+        targets, classes = train.targets, self.task.outputs
+        counts = targets.sum(0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), minlength=classes)
+        return torch.tensor(len(train) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+    def keep(self, model: PreTrainedModel, file: Path) -> None:
+        """Write weights as they were trained, for `start` and `open`."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        with write_aside(file, "wb") as out:
+            out.write(serialize(state))
+
+    def open(self, file: Path) -> PreTrainedModel:
+        """A model of kept weights, which answers in the labels' unit."""
+        model = new_classifier(self.arguments.model, self.task)
+        model.load_state_dict(load_file(file))
+        if self.task.kind == "regression":
+            _unscale(model, self._mean, self._spread)
+        return model.to(best_device())
+
+    def logits(self, model: PreTrainedModel, data: Labelled) -> NDArray[np.float32]:
+        """*Shape:* (examples, outputs)."""
+        return predict_logits(model, data.encoded, self.pad_token_id, bf16=self.bf16)
+
+    def score(self, model: PreTrainedModel, data: Labelled) -> dict[str, Score]:
+        """All metrics of the task, with confidence intervals."""
+        return self.task.score(self.logits(model, data), data.targets)
+
+    def confusion(self, model: PreTrainedModel, data: Labelled) -> list[list[int]] | None:
+        """Rows of true, columns of predicted classes; None for a regression."""
+        if self.task.kind == "regression":
+            return None
+        decided = self.task.decide(self.logits(model, data))
+        matrix: list[list[int]] = confusion(data.targets.tolist(), decided.tolist(), self.task.outputs).tolist()
+        return matrix
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write the folder that others open; its tokenizer cuts at the fitted length."""
+        save_classifier(model.cpu(), self.tokenizer, folder, self.max_length)
+
+
+def _unscale(model: Any, mean: float, spread: float) -> None:
+    """Let the head answer in the unit of the labels."""
+    head = getattr(model, "classifier", None)
+    layer = (
+        head
+        if isinstance(head, torch.nn.Linear)
+        else [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    )
+    with torch.no_grad():
+        layer.weight.mul_(spread)
+        layer.bias.mul_(spread).add_(mean)
