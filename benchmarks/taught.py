@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-PARAGRAPHS = 6000
+PARAGRAPHS = 12_000
 Kind = Literal["without", "cache", "beside"]
 
 

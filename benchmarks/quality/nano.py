@@ -90,6 +90,7 @@ def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
             dev=glue_file(data / name / "dev.tsv", task, scratch),
             out=str(scratch / "run"),
             model=folder,
+            method="plain",
             kind="regression" if task["metric"] == "pearson" else "classification",
             metric=task["metric"],
             learning_rates=[rate],

@@ -119,7 +119,7 @@ class _Journal:
     @property
     def seconds(self) -> float:
         """Time spent on trials that are done."""
-        return sum(event["seconds"] for event in self._trials.values())
+        return float(sum(event["seconds"] for event in self._trials.values()))
 
     def evaluations(self, number: int, place: int) -> list[dict[str, float]]:
         """The development scores on the way of a trial."""
@@ -303,7 +303,7 @@ class _Agora:
 
     def _label(self, examples: Sequence[Example]) -> list[Any]:
         says = self.teacher(examples)
-        known = ~np.isnan(says).any(-1)
+        known = [not np.isnan(row).any() for row in says]
         if self.task.kind == "regression":
             return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
         if self.arguments.labels == "hard":

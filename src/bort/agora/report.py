@@ -108,14 +108,12 @@ def _compared(metrics: dict[str, Any], name: str, metric: str) -> list[Any]:
     return [name, metrics["test"][metric], *metrics["test_confidence"][metric], metrics["dev"][metric]]
 
 
-def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
-    curves: dict[str, tuple[list[float], list[float]]] = {}
+def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    scores: dict[str, list[tuple[float, float]]] = {}
     for done in rounds:
         for trial in done["trials"]:
-            xs, ys = curves.setdefault(trial["theta"], ([], []))
-            xs.append(done["round"])
-            ys.append(trial["score"])
-    return curves
+            scores.setdefault(trial["theta"], []).append((done["round"], trial["score"]))
+    return {theta: ([x for x, _ in points], [y for _, y in points]) for theta, points in scores.items()}
 
 
 def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, Any]]) -> None:
@@ -193,8 +191,8 @@ pipeline_tag: text-classification
 
 A {metrics["task"]} model: `{arguments.model}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
 
-{rows["train"]} labelled texts were given; {len(metrics["rounds"])} rounds added texts near the model's mistakes, labelled
-by {metrics["teacher"]["name"]}. {rows["dev"]} development texts chose the model, and steered what it was trained on.
+{rows["train"]} labelled texts were given; {len(metrics["rounds"])} rounds added texts near the model's mistakes,
+labelled by {metrics["teacher"]["name"]}. {rows["dev"]} development texts chose the model and steered its training data.
 
 {metric} on {rows["test"]} texts {where}:
 

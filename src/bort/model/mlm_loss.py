@@ -23,16 +23,16 @@ class SoftTargets:
 
     Args:
         ids: Tokens; one may occur twice. *Shape:* (positions, samples).
-        weights: Of the tokens; they sum to 1. *Shape:* (positions, samples).
-        entropy: Of the full distributions, in nats. *Shape:* (positions,).
+        log_p: The teacher's log-probabilities of them. *Shape:* (positions, samples).
+        weights: What each stands for; they sum to 1. *Shape:* (positions, samples).
         temperature: T of the distributions, and of the student's.
         mlm_weight: Weight of the cross-entropy with the true tokens.
         kd_weight: Weight of T² KL(teacher ‖ student).
     """
 
     ids: Tensor
+    log_p: Tensor
     weights: Tensor
-    entropy: Tensor
     temperature: float
     mlm_weight: float
     kd_weight: float
@@ -46,8 +46,8 @@ def soft_distance(logits: Tensor, soft: SoftTargets) -> Tensor:
         soft: What the teacher says.
     """
     log_q = torch.log_softmax(logits.float() / soft.temperature, -1)
-    cross = -(soft.weights.float() * log_q.gather(-1, soft.ids)).sum(-1)
-    return soft.temperature**2 * (cross - soft.entropy.float()).mean()
+    apart = soft.weights.float() * (soft.log_p.float() - log_q.gather(-1, soft.ids))
+    return soft.temperature**2 * apart.sum(-1).mean()
 
 
 class _VocabularyLoss(torch.autograd.Function):
@@ -107,8 +107,8 @@ def _soft_gradient(logits: Tensor, soft: SoftTargets, chunk: slice, positions: i
     ids, weights = soft.ids[chunk], soft.weights[chunk].float()
     tempered = logits / soft.temperature
     normaliser = tempered.logsumexp(-1, keepdim=True)
-    cross = (weights * (normaliser - tempered.gather(-1, ids))).sum(-1)
-    distance = soft.temperature**2 * (cross - soft.entropy[chunk].float()).sum()
+    apart = weights * (soft.log_p[chunk].float() + normaliser - tempered.gather(-1, ids))
+    distance = soft.temperature**2 * apart.sum()
     grad = tempered.sub_(normaliser).exp_().mul_(weights.sum(-1, keepdim=True))
     # d/dz of T² CE(z / T) is T times what it would be at T = 1.
     grad.scatter_add_(-1, ids, -weights).mul_(soft.kd_weight * soft.temperature / positions)

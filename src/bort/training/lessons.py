@@ -46,7 +46,9 @@ class LogitsLesson:
 
     The k most probable tokens are kept with their tempered log-probabilities. The rest of the vocabulary is stood
     for by `tail` draws from it, which share its probability: without them a student would learn that the rest has none
-    (Anshumann et al. 2025, "Sparse logit sampling"). So the loss is an unbiased estimate of the full one's.
+    (Anshumann et al. 2025, "Sparse logit sampling"). So the loss is an unbiased estimate of the full one; it is as
+    near as it is because each token's log-probability by the teacher is compared with the student's of the same token,
+    and draws that are improbable for one are so for the other.
 
     Args:
         teacher: A masked LM.
@@ -66,13 +68,12 @@ class LogitsLesson:
 
     @property
     def fields(self) -> dict[str, Field]:
-        """Ids, log-weights and the full entropy of each masked position."""
+        """Ids and log-probabilities of each masked position."""
         samples = self._top_k + self.tail
         ids = "uint16" if self._vocab_size <= 1 << 16 else "int32"
         return {
             "ids": Field(ids, (samples,)),
-            "log_weights": Field(self.dtype, (samples,)),
-            "entropy": Field("float32"),
+            "log_p": Field(self.dtype, (samples,)),
         }
 
     @property
@@ -110,33 +111,50 @@ class LogitsLesson:
         return found
 
 
-def sample(
-    logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A few weighted tokens that stand for a distribution.
+def sample(logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A few tokens that stand for a distribution, with `weights_of` them.
 
     Args:
         logits: *Shape:* (positions, V).
         top_k: Most probable tokens to take.
-        tail: Draws, with replacement, from the others, which share their probability.
+        tail: Draws from the others, each token as often on average as it is probable. They are systematic: one from
+            each equal part of the others' probability, sorted, so that they range from probable to improbable ones.
         temperature: T.
         rng: Source of the draws.
 
     Returns:
-        Ids and log-weights, *shape* (positions, top_k + tail), and the entropy, *shape* (positions,).
+        Ids and log-probabilities, those of the draws last. *Shape:* (positions, top_k + tail).
     """
     log_p = torch.log_softmax(logits.float() / temperature, -1)
-    p = log_p.exp()
-    entropy = -(p * log_p).sum(-1)
     top = log_p.topk(top_k, -1)
     if not tail:
-        rescaled = top.values - top.values.logsumexp(-1, keepdim=True)
-        return top.indices, rescaled, entropy
-    others = p.scatter(-1, top.indices, 0.0)
-    mass = others.sum(-1, keepdim=True)
-    drawn = torch.multinomial(others.clamp_min(1e-30), tail, replacement=True, generator=rng)
-    share = (mass / tail).log().expand(-1, tail)  # -inf, a weight of 0, where nothing is left
-    return torch.cat([top.indices, drawn], -1), torch.cat([top.values, share], -1), entropy
+        return top.indices, top.values - top.values.logsumexp(-1, keepdim=True)
+    ranked = log_p.scatter(-1, top.indices, -torch.inf).sort(-1, descending=True)
+    below = ranked.values.double().exp().cumsum(-1)
+    first = torch.rand(len(logits), 1, generator=rng, device=logits.device, dtype=torch.float64)
+    steps = (first + torch.arange(tail, device=logits.device)) / tail * below[:, -1:]
+    last = max(log_p.shape[-1] - top_k, 1) - 1  # behind it stand the tokens that are taken already
+    drawn = ranked.indices.gather(-1, torch.searchsorted(below, steps).clamp_max(last))
+    return torch.cat([top.indices, drawn], -1), torch.cat([top.values, log_p.gather(-1, drawn)], -1)
+
+
+def weights_of(log_p: Tensor, tail: int) -> Tensor:
+    """What sampled tokens stand for: the probable ones for themselves, draws in equal parts for all the rest.
+
+    Args:
+        log_p: As `sample` gave them. *Shape:* (positions, samples).
+        tail: How many of them, the last ones, are draws.
+
+    Returns:
+        *Shape:* (positions, samples); each position's sum to 1.
+    """
+    if not tail:
+        return log_p.softmax(-1)
+    probable = log_p[..., :-tail].exp()
+    total = probable.sum(-1, keepdim=True)
+    # Rounded numbers may sum to a little more than 1.
+    drawn = ((1 - total).clamp_min(0.0) / tail).expand(*log_p.shape[:-1], tail)
+    return torch.cat([probable / total.clamp_min(1.0), drawn], -1)
 
 
 @dataclass(frozen=True)

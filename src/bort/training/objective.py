@@ -14,7 +14,7 @@ from bort.errors import BortError
 from bort.model.config import IGNORED
 from bort.model.mlm_loss import SoftTargets
 from bort.training.arguments import PretrainArguments
-from bort.training.lessons import pad
+from bort.training.lessons import pad, weights_of
 from bort.training.losses import distillation, embedding_distance, token_distance
 from bort.training.teacher_cache import TeacherCache
 from bort.training.teachers import MaskedLMTeacher
@@ -120,8 +120,8 @@ class Objective:
     def _soft_targets(self, batch: Batch) -> SoftTargets:
         return SoftTargets(
             ids=batch["ids"],
-            weights=batch["log_weights"].float().exp(),
-            entropy=batch["entropy"],
+            log_p=batch["log_p"].float(),
+            weights=weights_of(batch["log_p"].float(), self.settings.teacher_tail),
             temperature=self.settings.temperature,
             mlm_weight=self.mlm_weight,
             kd_weight=self.settings.kd_weight,
