@@ -186,7 +186,7 @@ class _Agora:
             found=arguments.unlabelled_per_mistake,
         )
         self.spent, self.started = self.journal.seconds, time.monotonic()
-        self.round, self.place, self.count = 1, 0, 0
+        self.round, self.place = 1, 0
         self.plain: Path | None = None
         self.shown: Bar | None = None
 
@@ -224,11 +224,12 @@ class _Agora:
     def run_rounds(self) -> dict[str, Any]:
         """Run the loop, judge what it gave, describe it."""
         thetas = grid(self.arguments)
+        values = {name: {asdict(theta)[name] for theta in thetas} for name in asdict(thetas[0])}
+        self.varied = [name for name, found in values.items() if len(found) > 1] or ["learning_rate"]
         teacher_scores = self._judge_teacher()
         self.data.announce(f"{len(thetas)} combination{'s' if len(thetas) > 1 else ''}, as many rounds at most")
         say_what_is_cut(self.fitter.labelled(self.data.train), self.fitter.max_length)
         self._warn_of_teacher(teacher_scores)
-        self.count = len(thetas)
         targets = self.task.targets
         with bar("fine-tuning", len(thetas)) as self.shown:
             outcome = fit(
@@ -266,7 +267,7 @@ class _Agora:
             folder=folder,
             start=start,
             on_progress=lambda share, note: shown.update(
-                place + share, f"round {self.round}: {Theta(**theta)}: {note}"
+                place + share, f"round {self.round}, {self._short(theta)}: {note}"
             ),
         )
         file = folder.with_suffix(".safetensors")
@@ -275,6 +276,10 @@ class _Agora:
         self.place += 1
         self.journal.about_last = {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)}
         return file
+
+    def _short(self, theta: Any) -> str:
+        """A combination by what tells it from the others."""
+        return " ".join(f"{name}={theta[name]:g}" for name in self.varied)
 
     def _targets(self, labels: Sequence[Any]) -> Any:
         """Classes, or distributions where there are any, or values."""
@@ -357,8 +362,8 @@ class _Agora:
             grown = f"; {len(growth.points)} of {growth.made} new texts kept" + (f" ({reasons})" if reasons else "")
         console().print(
             f"round {done.number}{' (replayed)' if done.replayed else ''}: {len(done.trials)} fitted to "
-            f"{done.train_size} texts, best development {metric} {winner.score:.3f} ({Theta(**winner.theta)}), "
-            f"{len(done.mistakes)} mistakes{grown}; {len(done.pruned)} combinations go",
+            f"{done.train_size} texts, best development {metric} {winner.score:.3f} ({self._short(winner.theta)}), "
+            f"{len(done.mistakes)} mistakes{grown}; {len(done.pruned)} of the combinations go",
             soft_wrap=True,
         )
         self.round, self.place = done.number + 1, 0

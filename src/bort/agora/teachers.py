@@ -164,7 +164,8 @@ def command_teacher(command: str, task: Task) -> FunctionTeacher:
         rows = [{"text": t} if isinstance(t, str) else {"text": t[0], "text_b": t[1]} for t in texts]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         try:
-            done = subprocess.run(shlex.split(command), input=lines, capture_output=True, text=True, check=False)
+            words = shlex.split(command)
+            done = subprocess.run(words, input=lines, capture_output=True, encoding="utf-8", check=False)
         except OSError as error:
             raise BortError(f"cannot be run: {error.strerror}", column="teacher_command", value=command) from None
         if done.returncode:
