@@ -408,7 +408,7 @@ class _Agora:
         return {
             "round": done.number,
             "replayed": done.replayed,
-            "trials": [{"theta": str(Theta(**trial.theta)), "score": trial.score} for trial in done.trials],
+            "trials": [{"theta": self._short(trial.theta), "score": trial.score} for trial in done.trials],
             "best": done.best,
             "train_size": done.train_size,
             "mistakes": len(done.mistakes),
