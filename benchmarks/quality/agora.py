@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,32 @@ class Bench:
     cache: Cache
     teachers: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def embedding(self) -> Any:
+        """The teacher's encoder, shared by all runs, so that it reads each text once."""
+        from bort.agora.vectors import Embedding
+
+        return Embedding(self.arguments.teacher)
+
+    def teacher(self, task: str) -> Any:
+        """Probabilities of each label, by logistic regression on the teacher's embeddings."""
+        if task not in self.teachers:
+            import numpy as np
+
+            from bort.agora.teachers import HeadTeacher
+            from bort.data.examples import Example
+            from bort.training.splits import read_splits
+
+            data = read_splits(self.settings("bort-nano", task, 0, ""))
+            head = HeadTeacher(self.embedding, data)
+
+            def teacher(texts: Sequence[str | tuple[str, str]]) -> list[dict[str, float]]:
+                examples = [Example(text) if isinstance(text, str) else Example(*text) for text in texts]
+                return [dict(zip(data.task.names, row, strict=True)) for row in np.exp(head(examples)).tolist()]
+
+            self.teachers[task] = teacher
+        return self.teachers[task]
+
     def key(self, student: str, task: str, seed: int, method: str, **settings: Any) -> Record:
         from bort.model.checkpoints import locate
 
@@ -90,15 +117,15 @@ class Bench:
 
     def agora(self, student: str, task: str, seed: int, method: str) -> Record:
         """A run, from the cache or made now."""
-        import bort
+        from bort.agora.finetune import finetune
 
         key = self.key(student, task, seed, method, **GRIDS[Path(student).name], **METHODS[method])
         record = self.cache.get(key)
         if record is None:
             with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
                 out, started = str(Path(scratch) / "run"), time.perf_counter()
-                chosen = self.settings(student, task, seed, out, teacher=self.arguments.teacher, **METHODS[method])
-                metrics = bort.finetune(chosen)
+                chosen = self.settings(student, task, seed, out, **METHODS[method])
+                metrics = finetune(chosen, teacher=self.teacher(task), embedding=self.embedding)
             record = {
                 "key": key,
                 "test": metrics["test"]["accuracy"],
@@ -124,7 +151,6 @@ class Bench:
         import numpy as np
 
         from bort.agora.teachers import HeadTeacher
-        from bort.agora.vectors import Embedding
         from bort.data.examples import read_examples
         from bort.training.finetune import grid
         from bort.training.fitter import Fitter
@@ -133,7 +159,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
             arguments = self.settings(student, task, seed, str(Path(scratch) / "run"))
             data = read_splits(arguments)
-            teacher = HeadTeacher(Embedding(self.arguments.teacher), data)
+            teacher = HeadTeacher(self.embedding, data)
             pool = read_examples(self.arguments.data / task / "unlabelled.jsonl", labelled=False)
             started = time.perf_counter()
             fitter = Fitter(arguments, data.task, data.train)

@@ -44,7 +44,9 @@ _NEAR_ENOUGH = 0.5
 """A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
 
 
-def finetune(arguments: FinetuneArguments, *, teacher: Function | None = None) -> dict[str, Any]:
+def finetune(
+    arguments: FinetuneArguments, *, teacher: Function | None = None, embedding: Embedding | None = None
+) -> dict[str, Any]:
     """Fine-tune by Agora, write the model to `arguments.out`, and return the figures.
 
     Killed at any time, a run of the same settings with `resume` goes on: finished trials and labelled texts are read
@@ -53,6 +55,7 @@ def finetune(arguments: FinetuneArguments, *, teacher: Function | None = None) -
     Args:
         arguments: Settings.
         teacher: A function that labels, instead of the teacher that the settings name.
+        embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
 
     Raises:
         BortError: Bad settings, data, model or teacher.
@@ -67,7 +70,7 @@ def finetune(arguments: FinetuneArguments, *, teacher: Function | None = None) -
         console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
-    return _Agora(arguments, run, data, pool, teacher).run_rounds()
+    return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds()
 
 
 def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
@@ -165,7 +168,13 @@ class _Agora:
     """One run. The loop's examples are `Example`, its labels classes, distributions or values, its models files."""
 
     def __init__(
-        self, arguments: FinetuneArguments, run: Run, data: Splits, pool: list[Example], function: Function | None
+        self,
+        arguments: FinetuneArguments,
+        run: Run,
+        data: Splits,
+        pool: list[Example],
+        function: Function | None,
+        embedding: Embedding | None,
     ) -> None:
         self.arguments, self.run, self.data, self.task, self.pool = arguments, run, data, data.task, pool
         self.fitter = Fitter(arguments, data.task, data.train)
@@ -176,7 +185,8 @@ class _Agora:
         assert data.test is not None
         self.test = self.fitter.labelled(data.test)
         self.tolerance = _NEAR_ENOUGH * (float(np.std(self.task.targets(data.train))) or 1.0)
-        self.embedding, self.teacher = self._teacher(function)
+        self.teacher, nearness = self._teacher(function)
+        self.embedding = embedding or nearness or Embedding(arguments.model)
         self.near = Near(
             transforms(arguments.transforms, self._language) if arguments.points_per_mistake else {},
             made=arguments.points_per_mistake,
@@ -193,24 +203,24 @@ class _Agora:
     def _language(self) -> Language:
         return Language(self.arguments.transform_model)
 
-    def _teacher(self, function: Function | None) -> tuple[Embedding, Teacher]:
-        """The teacher, and the embedding in which nearness is measured."""
+    def _teacher(self, function: Function | None) -> tuple[Teacher, Embedding | None]:
+        """The teacher, and its embedding if it has one."""
         arguments, task = self.arguments, self.task
-        own = Embedding(arguments.model)
         if function is not None:
-            return own, FunctionTeacher(function, task, getattr(function, "__name__", "given"))
+            return FunctionTeacher(function, task, getattr(function, "__name__", "given")), None
         if arguments.teacher_command is not None:
-            return own, command_teacher(arguments.teacher_command, task)
+            return command_teacher(arguments.teacher_command, task), None
         if arguments.teacher is None:
-            return own, HeadTeacher(own, self.data)
+            own = Embedding(arguments.model)
+            return HeadTeacher(own, self.data), own
         model = arguments.teacher
         architectures = load_config(model).architectures or []
         if any("SequenceClassification" in name for name in architectures):
-            return own, ClassifierTeacher(model, task)
+            return ClassifierTeacher(model, task), None
         sentences = (Path(locate(model)) / "modules.json").is_file()
         if arguments.teacher_fit == "head" or (arguments.teacher_fit == "auto" and sentences):
             theirs = Embedding(model)
-            return theirs, HeadTeacher(theirs, self.data)
+            return HeadTeacher(theirs, self.data), theirs
         folder = self.run.path / "teacher"
         console().print(f"fine-tuning the teacher {model} first")
         settings = replace(
@@ -219,7 +229,7 @@ class _Agora:
         fit_grid(
             settings, Run(folder, "finetune", settings, resume=True), Splits(self.data.train, self.data.dev, None, task)
         )
-        return own, ClassifierTeacher(str(folder), task)
+        return ClassifierTeacher(str(folder), task), None
 
     def run_rounds(self) -> dict[str, Any]:
         """Run the loop, judge what it gave, describe it."""
