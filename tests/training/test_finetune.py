@@ -14,7 +14,7 @@ from bort.data.examples import Example, read_examples
 from bort.errors import BortError
 from bort.runtime.predictor import Predictor
 from bort.tasks.task import Task
-from bort.training import finetune as module
+from bort.training import fitter as module
 from bort.training.arguments import FinetuneArguments
 from bort.training.finetune import finetune, grid
 from bort.training.splits import split_off
@@ -105,7 +105,19 @@ def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, kill
     settings = replace(arguments, learning_rates=[1e-2, 2e-2])
     expected = finetune(settings)
     out = tmp_path / "killed"
-    line = ["finetune", "--train", world.train, "--dev", world.dev, "--test", world.test, "--model", world.encoder]
+    line = [
+        "finetune",
+        "--method",
+        "plain",
+        "--train",
+        world.train,
+        "--dev",
+        world.dev,
+        "--test",
+        world.test,
+        "--model",
+        world.encoder,
+    ]
     line += ["--out", str(out), "--learning_rates", "1e-2", "2e-2", "--batch_sizes", "8", "--max_epochs", "4"]
     line += ["--max_length", "32", "--precision", "fp32", "--checkpoint_minutes", "0"]
     killed(line, out, moment)
