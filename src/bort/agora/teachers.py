@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from bort.agora.vectors import Embedding
 from bort.data.examples import Example
 from bort.errors import BortError
+from bort.model.checkpoints import locate
+from bort.model.tokenization import load_tokenizer
 from bort.tasks.baselines import INVERSE_REGULARISATIONS
 from bort.tasks.task import Task
+from bort.training.classifiers import load_classifier, positions, predict_logits
+from bort.training.devices import best_device
+from bort.training.encoding import encode
 from bort.training.splits import Splits
 
 Says = NDArray[np.float64]
@@ -51,11 +56,11 @@ class ClassifierTeacher:
     """
 
     def __init__(self, model: str, task: Task) -> None:
-        from bort.runtime.predictor import Predictor
-
-        self.name = model
-        self._predictor, self._task = Predictor(model), task
-        theirs = self._predictor.task
+        self.name, self._task = model, task
+        loaded, theirs = load_classifier(model)
+        self._model = loaded.to(best_device())
+        self._tokenizer = load_tokenizer(locate(model))
+        self._longest = min(self._tokenizer.model_max_length, positions(self._model))
         if theirs.kind != task.kind:
             raise BortError(f"the teacher must be made for {task.kind}", file=model, value=theirs.kind)
         missing = [name for name in task.names if name not in theirs.names]
@@ -66,7 +71,8 @@ class ClassifierTeacher:
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """As of `Teacher`."""
-        logits = self._predictor.logits(examples).astype(np.float64)
+        encoded = encode(examples, self._tokenizer, self._longest)
+        logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id)).astype(np.float64)
         return logits if self._task.kind == "regression" else _log_softmax(logits[:, self._columns])
 
 

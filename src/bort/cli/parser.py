@@ -16,6 +16,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from bort.errors import BortError
 
+_MOST_LISTED = 20
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 
 
@@ -124,7 +125,8 @@ def _check_config(path: str, hints: dict[str, Any]) -> None:
     for key, value in settings.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(hints)}"
+            known = ", ".join([*hints][:_MOST_LISTED]) + (", …" if len(hints) > _MOST_LISTED else "")
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {known}"
             raise BortError(f"is no setting of this command{hint}", file=path, column=str(key))
         if get_origin(hints[key]) is list and not isinstance(value, list):
             raise BortError("must be a list, such as [0, 1]", file=path, column=str(key), value=value)

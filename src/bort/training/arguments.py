@@ -147,8 +147,8 @@ class FinetuneArguments:
     """agora: a command that labels instead: reads JSON lines with text (and text_b), writes one line for each: a label,
     or a JSON object of the labels' probabilities"""
     teacher_fit: Literal["auto", "head", "full"] = "auto"
-    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: fine-tuned over the
-    grid; auto: head where its folder is one of sentence-transformers (modules.json), or by default the student"""
+    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over the
+    grid; auto: head where its folder has a modules.json, full otherwise"""
     teacher_learning_rates: list[float] = field(default_factory=lambda: [5e-5, 2e-5])
     """agora: peak learning rates of a teacher that is fine-tuned"""
     labels: Literal["soft", "hard"] = "soft"

@@ -27,7 +27,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
         if (path / COMPLETE).is_file():
             whole.append(path)
         else:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
