@@ -25,7 +25,7 @@ from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
 
 if TYPE_CHECKING:
-    from bort.training.arguments import PretrainArguments
+    from bort.training.arguments import FinetuneArguments, PretrainArguments
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("bort", deadline=None)
@@ -84,6 +84,22 @@ class World:
     test: str
     pairs: str
     regression: str
+
+    def finetuning(self, folder: Path, **settings: Any) -> FinetuneArguments:
+        """The settings of a tiny fine-tuning into `folder`/run, with the changes that a test wants."""
+        from bort.training.arguments import FinetuneArguments
+
+        given = {
+            "train": self.train,
+            "dev": self.dev,
+            "test": self.test,
+            "model": self.encoder,
+            "out": str(folder / "run"),
+            "batch_sizes": [8],
+            "max_length": 32,
+            "precision": "fp32",
+        }
+        return FinetuneArguments(**given | settings)
 
     def pretraining(self, folder: Path, **settings: Any) -> PretrainArguments:
         """The settings of a tiny pre-training into `folder`/run, with the changes that a test wants."""
@@ -212,6 +228,13 @@ def killed():
         process.communicate()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finetuned_files() -> set[str]:
+    """What every fine-tuning leaves in its folder."""
+    model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    return model | {"config.yaml", "environment.json", "journal.jsonl", "metrics.json", "report.html"}
 
 
 LABELS = ("cat", "other", 'a, "b"')

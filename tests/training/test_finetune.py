@@ -22,40 +22,17 @@ from bort.training.splits import split_off
 
 @pytest.fixture
 def arguments(world, tmp_path) -> FinetuneArguments:
-    return FinetuneArguments(
-        train=world.train,
-        dev=world.dev,
-        test=world.test,
-        model=world.encoder,
-        method="plain",
-        out=str(tmp_path / "run"),
-        learning_rates=[1e-2],
-        batch_sizes=[8],
-        max_epochs=4,
-        max_length=32,
-        precision="fp32",
-    )
+    return world.finetuning(tmp_path, method="plain", learning_rates=[1e-2], max_epochs=4)
 
 
-def test_learns_and_leaves_a_whole_run(arguments):
+def test_learns_and_leaves_a_whole_run(arguments, finetuned_files):
     metrics = finetune(replace(arguments, max_epochs=10, learning_rates=[1e-2, 3e-2]))
     assert metrics["test"]["accuracy"] > 0.8
     low, high = metrics["test_confidence"]["accuracy"]
     assert low <= metrics["test"]["accuracy"] <= high
     assert metrics["labels"] == ["cat", "other"]
     run = Path(arguments.out)
-    files = {file.name for file in run.iterdir()}
-    assert files == {
-        "config.json",
-        "config.yaml",
-        "environment.json",
-        "journal.jsonl",
-        "metrics.json",
-        "model.safetensors",
-        "report.html",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
+    assert {file.name for file in run.iterdir()} == finetuned_files
     model = AutoModelForSequenceClassification.from_pretrained(run)
     assert type(model).__name__ == "BertForSequenceClassification"
     assert model.config.id2label == {0: "cat", 1: "other"}

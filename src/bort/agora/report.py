@@ -9,10 +9,10 @@ from typing import Any
 
 from bort.agora.loop import Outcome
 from bort.data.examples import Example
-from bort.report import Report, confusion_chart, lines_chart
+from bort.report import Report, lines_chart
 from bort.runs import Run
 from bort.training.arguments import FinetuneArguments
-from bort.training.reports import by_class, made_with
+from bort.training.reports import made_with, which_for_which
 from bort.training.splits import Splits
 
 _EXAMPLES_PER_ROUND = 6
@@ -71,11 +71,7 @@ def agora_report(
     )
     report.paragraph("The development data steer what is trained on, so the score on them says little of other data.")
     if matrix is not None:
-        report.heading("Which label was taken for which")
-        labels = [str(name) for name in metrics["labels"]]
-        if len(labels) <= 30:
-            report.chart(confusion_chart(matrix, labels))
-        report.table(["label", "examples", "recall", "precision"], by_class(matrix, labels))
+        which_for_which(report, matrix, metrics["labels"])
     report.heading("Round by round")
     report.chart(lines_chart(f"Development {metric} of each combination", _curves(rounds), "round", metric))
     report.table(

@@ -14,6 +14,7 @@ _DISTANCES = {
     "loss_similarity": "training, difference of similarities",
     "loss_tokens": "training, 1 - cosine, token by token",
 }
+_MOST_CHARTED = 30
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -101,11 +102,7 @@ def finetune_report(
         [[name, value, *intervals[name]] for name, value in metrics[part].items()],
     )
     if matrix is not None:
-        report.heading("Which label was taken for which")
-        labels = [str(name) for name in metrics["labels"]]
-        if len(labels) <= 30:
-            report.chart(confusion_chart(matrix, labels))
-        report.table(["label", "examples", "recall", "precision"], by_class(matrix, labels))
+        which_for_which(report, matrix, metrics["labels"])
     report.heading("The grid")
     best = max(trials, key=lambda event: event["score"])
     curve = best["evaluations"]
@@ -125,8 +122,21 @@ def finetune_report(
     report.write(run.path / "report.html")
 
 
-def by_class(matrix: list[list[int]], labels: list[str]) -> list[list[Any]]:
-    """Label, examples, recall and precision, a row a class."""
+def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:
+    """The section on the confusion matrix: a chart where it can be read, and each class's recall and precision.
+
+    Args:
+        report: The page.
+        matrix: Rows of true, columns of predicted classes.
+        labels: Names of the classes.
+    """
+    report.heading("Which label was taken for which")
+    if len(labels) <= _MOST_CHARTED:
+        report.chart(confusion_chart(matrix, labels))
+    report.table(["label", "examples", "recall", "precision"], _by_class(matrix, labels))
+
+
+def _by_class(matrix: list[list[int]], labels: Sequence[str]) -> list[list[Any]]:
     rows = []
     for index, name in enumerate(labels):
         true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
