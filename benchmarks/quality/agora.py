@@ -4,7 +4,8 @@
 
 Each task is a folder with train, dev, test and unlabelled.jsonl. Everything is chosen on dev; test is scored once. The
 teacher is a frozen encoder with logistic regression. Finished runs are kept in results/agora.jsonl, known by their
-data, weights, seed and settings, but not by this package's code: after a change use --fresh.
+data, weights, seed and settings, but not by this package's code: after a change use --fresh. The teacher's vectors are
+kept in --vectors. SetFit wants `pip install setfit` (after torch); --setfit names the encoder that it trains.
 """
 
 from __future__ import annotations
@@ -25,28 +26,58 @@ from benchmarks.common import Target, parser, publish, table
 from benchmarks.quality.scarce import TASKS, Cache, Record, baselines, parts_of, sha256
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "bort-nano": {"learning_rates": [1e-3, 3e-4], "batch_sizes": [16, 32]},
-    "all-MiniLM-L6-v2": {"learning_rates": [2e-4, 1e-4], "max_epochs": 12, "patience": 4},
+    "bort-nano": {"learning_rates": [1e-3, 5e-4]},
+    "all-MiniLM-L6-v2": {"learning_rates": [2e-4, 1e-4], "max_epochs": 10, "grown_epochs": 2},
 }
-"""Θ and epochs by the folder's name of a student."""
-PUBLISHED: dict[str, Any] = {"labels": "hard", "prune": "lcs", "points_per_mistake": 8}
-IMPROVED: dict[str, Any] = {"unlabelled": True}
+"""Θ and passes over the data by the folder's name of a student."""
+PUBLISHED: dict[str, Any] = {"labels": "hard", "prune": "lcs"}
+IMPROVED: dict[str, Any] = {"unlabelled": True, "unlabelled_per_mistake": 32}
+MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "Agora as published": PUBLISHED,
     "Agora": IMPROVED,
-    "Agora, hard labels": {**IMPROVED, "labels": "hard"},
-    "Agora, no unlabelled texts": {"points_per_mistake": 8},
-    "Agora, unlabelled texts only": {**IMPROVED, "points_per_mistake": 0, "unlabelled_per_mistake": 12},
-    "Agora, halving": {**IMPROVED, "prune": "halving"},
-    "Agora, replay 1": {**IMPROVED, "replay": 1},
-    "Agora, warm starts": {**IMPROVED, "warm_start": True},
+    "hard labels": {**IMPROVED, "labels": "hard"},
+    "8 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 8},
+    "pool only, no new texts": {**IMPROVED, "points_per_mistake": 0},
+    "new texts only, no pool": MADE_ONLY,
+    "halving": {**IMPROVED, "prune": "halving"},
+    "replay 1": {**IMPROVED, "replay": 1},
+    "warm starts": {**IMPROVED, "warm_start": True},
     **{
-        f"Agora, {name} only": {"points_per_mistake": 8, "transforms": [name]}
+        f"{name} only, no pool": {**MADE_ONLY, "transforms": [name]}
         for name in ("infill", "synonym", "swap", "delete", "typo")
     },
 }
 """What differs from the defaults of `bort finetune`. The first two are the comparison, the others the ablation."""
-DISTILLED = "plain distillation over all unlabelled texts"
+DISTILLED = "plain distillation"
+SETFIT_PAIRS = 4000
+"""SetFit trains on so many pairs of texts at most: 20 for each of 100 texts twice, as in its paper."""
+
+
+def kept_embedding(model: str, file: Path) -> Any:
+    """The teacher's encoder, which remembers the texts of earlier runs in a file."""
+    import numpy as np
+
+    from bort.agora.vectors import Embedding
+    from bort.files import write_aside
+
+    class Kept(Embedding):
+        def __init__(self) -> None:
+            super().__init__(model)
+            if file.is_file():
+                with np.load(file) as known:
+                    self._known.update(zip(known["texts"].tolist(), known["vectors"], strict=True))
+            self._written = len(self._known)
+
+        def keep(self) -> None:
+            if len(self._known) > self._written:
+                texts = list(self._known)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with write_aside(file, "wb") as out:
+                    np.savez(out, texts=np.array(texts), vectors=np.stack([self._known[text] for text in texts]))
+                self._written = len(self._known)
+
+    return Kept()
 
 
 @dataclass
@@ -60,9 +91,7 @@ class Bench:
     @cached_property
     def embedding(self) -> Any:
         """The teacher's encoder, shared by all runs, so that it reads each text once."""
-        from bort.agora.vectors import Embedding
-
-        return Embedding(self.arguments.teacher)
+        return kept_embedding(self.arguments.teacher, self.arguments.vectors)
 
     def teacher(self, task: str) -> Any:
         """Probabilities of each label, by logistic regression on the teacher's embeddings."""
@@ -123,7 +152,7 @@ class Bench:
         record = self.cache.get(key)
         if record is None:
             with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-                out, started = str(Path(scratch) / "run"), time.perf_counter()
+                out, started = str(Path(scratch) / "run"), time.process_time()
                 chosen = self.settings(student, task, seed, out, **METHODS[method])
                 metrics = finetune(chosen, teacher=self.teacher(task), embedding=self.embedding)
             record = {
@@ -133,21 +162,25 @@ class Bench:
                 "plain": metrics["plain"]["test"]["accuracy"],
                 "teacher": metrics["teacher"]["test"]["accuracy"],
                 "rounds": metrics["rounds"],
-                "seconds": round(time.perf_counter() - started, 1),
+                "seconds": round(time.process_time() - started, 1),
             }
             self.cache.add(record)
+            self.embedding.keep()
         return record
 
-    def distilled(self, student: str, task: str, seed: int) -> Record:
-        """The student trained once for each combination on all unlabelled texts with the teacher's soft labels."""
+    def distilled(self, student: str, task: str, seed: int, seconds: float) -> Record:
+        """The student trained on all unlabelled texts with the teacher's soft labels, over Θ, then over Θ with
+        other seeds, until it has had as much time as Agora; the best on dev."""
         key = self.key(student, task, seed, DISTILLED, **GRIDS[Path(student).name])
         record = self.cache.get(key)
         if record is None:
-            record = {"key": key, **self._distil(student, task, seed)}
+            record = {"key": key, **self._distil(student, task, seed, seconds)}
             self.cache.add(record)
         return record
 
-    def _distil(self, student: str, task: str, seed: int) -> Record:
+    def _distil(self, student: str, task: str, seed: int, least: float) -> Record:
+        from dataclasses import replace
+
         import numpy as np
 
         from bort.agora.teachers import HeadTeacher
@@ -161,80 +194,197 @@ class Bench:
             data = read_splits(arguments)
             teacher = HeadTeacher(self.embedding, data)
             pool = read_examples(self.arguments.data / task / "unlabelled.jsonl", labelled=False)
-            started = time.perf_counter()
+            started = time.process_time()
             fitter = Fitter(arguments, data.task, data.train)
             certain = np.eye(data.task.outputs, dtype=np.float32)[data.task.targets(data.train)]
             soft = np.exp(teacher(pool)).astype(np.float32)
             train = fitter.labelled([*data.train, *pool], np.vstack([certain, soft]))
             dev, test = fitter.labelled(data.dev), fitter.labelled(data.test or [])
+            # As many passes over as many texts as Agora's last round has.
+            epochs = max(arguments.grown_epochs, -(-arguments.max_epochs * len(data.train) // len(train)))
             best: Record = {}
-            for theta in grid(arguments):
-                model, result = fitter.fit(theta, train, dev, folder=Path(scratch) / "trial")
+            thetas, fits = grid(arguments), 0
+            while not best or time.process_time() - started < least:
+                theta = replace(thetas[fits % len(thetas)], seed=seed + 1000 * (fits // len(thetas)))
+                model, result = fitter.fit(theta, train, dev, folder=Path(scratch) / f"{fits}", max_epochs=epochs)
                 if not best or result.score > best["dev"]:
-                    score = fitter.score(model, test)["accuracy"].value
-                    best = {"dev": result.score, "test": score}
-            return best | {"seconds": round(time.perf_counter() - started, 1)}
+                    best = {"dev": result.score, "test": fitter.score(model, test)["accuracy"].value}
+                fits += 1
+            return best | {"fits": fits, "seconds": round(time.process_time() - started, 1)}
+
+    def setfit(self, task: str, seed: int) -> Record:
+        """SetFit on an encoder, with its own defaults but for the number of pairs; pairs of texts are joined."""
+        key = self.key(self.arguments.setfit, task, seed, "SetFit", pairs=SETFIT_PAIRS)
+        record = self.cache.get(key)
+        if record is None:
+            record = {"key": key, **self._setfit(task, seed)}
+            self.cache.add(record)
+        return record
+
+    def _setfit(self, task: str, seed: int) -> Record:
+        import datasets
+        from setfit import SetFitModel, Trainer, TrainingArguments
+
+        from bort.data.examples import read_examples
+
+        files = parts_of(self.arguments.data / task)
+        read = {part: read_examples(files[part]) for part in ("train", "test")}
+        texts = {
+            part: [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in es] for part, es in read.items()
+        }
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+            started = time.process_time()
+            model = SetFitModel.from_pretrained(self.arguments.setfit, local_files_only=True)
+            settings = TrainingArguments(
+                output_dir=scratch,
+                batch_size=16,
+                num_iterations=20,
+                max_steps=SETFIT_PAIRS // 16,
+                seed=seed,
+                report_to="none",
+                save_strategy="no",
+                logging_strategy="no",
+                show_progress_bar=False,
+            )
+            labels = [example.label for example in read["train"]]
+            train = datasets.Dataset.from_dict({"text": texts["train"], "label": labels})
+            Trainer(model=model, args=settings, train_dataset=train).train()
+            answers = [str(answer) for answer in model.predict(texts["test"])]
+            right = [answer == str(e.label) for answer, e in zip(answers, read["test"], strict=True)]
+            return {"test": statistics.mean(right), "seconds": round(time.process_time() - started, 1)}
+
+    def latencies(self, students: Sequence[str], task: str) -> dict[str, float]:
+        """Median milliseconds of one text, one after another, in PyTorch; models take turns at each text."""
+        import torch
+
+        from bort.data.examples import read_examples
+        from bort.model.checkpoints import locate
+        from bort.model.tokenization import load_tokenizer
+        from bort.training.classifiers import new_classifier, predict_logits
+        from bort.training.embedding_teachers import EmbeddingTeacher
+        from bort.training.encoding import encode
+        from bort.training.splits import read_splits
+
+        known = read_splits(self.settings("bort-nano", task, 0, "")).task
+        examples = read_examples(self.arguments.data / task / "test.jsonl")[:100]
+        teacher = EmbeddingTeacher(self.arguments.teacher, torch.device("cpu"))
+        ask: dict[str, Any] = {"teacher": lambda example: teacher.encode([example.text])}
+        for student in students:
+            model, tokenizer = new_classifier(student, known).eval(), load_tokenizer(locate(student))
+            ask[Path(student).name] = lambda example, model=model, tokenizer=tokenizer: predict_logits(
+                model, encode([example], tokenizer, 128), int(tokenizer.pad_token_id)
+            )
+        seconds: dict[str, list[float]] = {name: [] for name in ask}
+        for example in examples:
+            for name, answer in ask.items():
+                started = time.perf_counter()
+                answer(example)
+                seconds[name].append(time.perf_counter() - started)
+        return {name: 1000 * statistics.median(found) for name, found in seconds.items()}
 
 
 def percent(values: Sequence[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}"
 
 
-def main() -> None:
+def overall(by_task: dict[str, list[float]]) -> float:
+    """Mean of the tasks' means, in %."""
+    return 100 * statistics.mean(statistics.mean(values) for values in by_task.values())
+
+
+def column(runs: dict[str, list[Record]], name: str) -> dict[str, list[float]]:
+    return {task: [record[name] for record in records] for task, records in runs.items()}
+
+
+def arguments_of() -> argparse.Namespace:
     made = parser(__doc__)
     made.add_argument("--students", nargs="+", default=["bort-nano"])
     made.add_argument("--teacher", required=True, help="folder of the encoder that becomes the teacher")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--tasks", nargs="+", default=list(TASKS))
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--methods", nargs="+", default=list(METHODS)[:2])
+    made.add_argument("--methods", nargs="+", default=list(METHODS)[:2], help="the last one is held to the targets")
+    made.add_argument("--rivals", nargs="*", default=[DISTILLED], help="what else to train of each student")
+    made.add_argument("--setfit", help="folder of the encoder that SetFit trains")
+    made.add_argument("--vectors", type=Path, default=Path("runs/agora-vectors.npz"))
     made.add_argument("--fresh", action="store_true", help="forget the finished runs")
     made.add_argument("--measure_only", action="store_true", help="fill results/agora.jsonl, publish nothing")
-    arguments = made.parse_args()
+    return made.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of()
     bench = Bench(arguments, Cache(arguments.out / "results" / "agora.jsonl", fresh=arguments.fresh))
+    methods: list[str] = [*arguments.methods, *arguments.rivals]
+    runs: dict[str, dict[str, dict[str, list[Record]]]] = {}
+    setfit: dict[str, list[Record]] = {}
+
+    def measured(student: str, task: str, seed: int, method: str) -> Record:
+        if method != DISTILLED:
+            return bench.agora(student, task, seed, method)
+        seconds = bench.agora(student, task, seed, arguments.methods[-1])["seconds"]
+        return bench.distilled(student, task, seed, seconds)
+
+    # Seeds outermost: what an interrupted benchmark has is whole.
+    for seed in arguments.seeds:
+        for student in arguments.students:
+            for task in arguments.tasks:
+                for method in methods:
+                    record = measured(student, task, seed, method)
+                    runs.setdefault(student, {}).setdefault(method, {}).setdefault(task, []).append(record)
+                    print(f"{student} {task} seed {seed} {method}: {record['test']:.3f}", flush=True)
+        for task in arguments.tasks if arguments.setfit else ():
+            setfit.setdefault(task, []).append(bench.setfit(task, seed))
+            print(f"SetFit {task} seed {seed}: {setfit[task][-1]['test']:.3f}", flush=True)
+    if arguments.measure_only:
+        return
 
     rows: list[list[str]] = []
     targets: list[Target] = []
-    figures: dict[str, Any] = {}
+    latencies = bench.latencies(arguments.students, arguments.tasks[0])
+    figures: dict[str, Any] = {"milliseconds": latencies}
 
-    def add(name: str, by_task: dict[str, list[float]], seconds: Sequence[float]) -> None:
-        mean = statistics.mean(statistics.mean(values) for values in by_task.values())
+    def add(name: str, by_task: dict[str, list[float]], seconds: Sequence[float] = (), model: str = "") -> None:
         minutes = f"{statistics.median(seconds) / 60:.1f}" if seconds else ""
-        rows.append([name, *map(percent, by_task.values()), f"{100 * mean:.1f}", minutes])
+        latency = f"{latencies[model]:.1f}" if model else ""
+        rows.append([name, *map(percent, by_task.values()), f"{overall(by_task):.1f}", minutes, latency])
         figures[name] = by_task
 
     tfidf = baselines(argparse.Namespace(data=arguments.data, tasks=arguments.tasks))["tfidf"]
-    add("TF-IDF + logistic regression", {task: [found["test"]] for task, found in tfidf.items()}, [])
+    add("TF-IDF + logistic regression", {task: [found["test"]] for task, found in tfidf.items()})
+    teacher = column(runs[arguments.students[0]][methods[0]], "teacher")
+    add("the teacher", teacher, model="teacher")
     for student in arguments.students:
-        name = Path(student).name
-        runs: dict[str, dict[str, list[Record]]] = {}
-        for method in [*arguments.methods, DISTILLED]:
-            for task in arguments.tasks:
-                for seed in arguments.seeds:
-                    one = bench.distilled(student, task, seed) if method == DISTILLED else None
-                    record = one or bench.agora(student, task, seed, method)
-                    runs.setdefault(method, {}).setdefault(task, []).append(record)
-                    print(f"{name} {task} seed {seed} {method}: {record['test']:.3f}", flush=True)
-        first = runs[arguments.methods[0]]
-        add("the teacher", {task: [r["teacher"] for r in found] for task, found in first.items()}, [])
-        add(f"{name}, plain", {task: [r["plain"] for r in found] for task, found in first.items()}, [])
-        for method, found in runs.items():
+        name, own = Path(student).name, runs[student]
+        ours = own[arguments.methods[-1]]
+        add(f"{name}, plain, best of Θ", column(ours, "plain"), model=name)
+        for method, found in own.items():
             seconds = [record["seconds"] for records in found.values() for record in records]
-            add(f"{name}, {method}", {task: [r["test"] for r in records] for task, records in found.items()}, seconds)
-        gains = {
-            task: 100 * (statistics.mean(r["test"] for r in rs) - statistics.mean(r["plain"] for r in rs))
-            for task, rs in runs[arguments.methods[-1]].items()
-        }
-        targets.append(Target(f"{name}: points above plain, mean", statistics.mean(gains.values()), ">=", 3.0))
-        targets.append(Target(f"{name}: points above plain, worst task", min(gains.values()), ">=", -1.0))
-    if arguments.measure_only:
-        return
+            add(f"{name}, {method}", column(found, "test"), seconds, name)
+        gains = [100 * statistics.mean(r["test"] - r["plain"] for r in records) for records in ours.values()]
+        score = overall(column(ours, "test"))
+        targets.append(Target(f"{name}: points above plain, mean", statistics.mean(gains), ">=", 3.0))
+        targets.append(Target(f"{name}: points above plain, worst task", min(gains), ">=", -1.0))
+        if DISTILLED in own:
+            rival = overall(column(own[DISTILLED], "test"))
+            targets.append(Target(f"{name}: points above plain distillation", score - rival, ">=", 0.0))
+        if "MiniLM" in name:
+            targets.append(Target(f"{name}: % of the teacher", 100 * score / overall(teacher), ">=", 95.0))
+            if setfit:
+                rival = overall(column(setfit, "test"))
+                targets.append(Target(f"{name}: points above SetFit", score - rival, ">=", 0.0))
+    if setfit:
+        name = Path(arguments.setfit).name
+        seconds = [record["seconds"] for records in setfit.values() for record in records]
+        add(f"{name}, SetFit", column(setfit, "test"), seconds, name if name in latencies else "")
     about = f"""
         Test accuracy in % with 100 to 300 labels, means over {len(arguments.seeds)} seeds; the teacher is
-        {Path(arguments.teacher).name} with logistic regression on its frozen embeddings. The last column is the median
-        of the minutes of a run, the teacher's answers counted.
+        {Path(arguments.teacher).name} with logistic regression on its frozen embeddings. Minutes: a core's time
+        for a run, median, the teacher's answers to new texts counted. Milliseconds: one text after another in PyTorch.
+        SetFit: at most {SETFIT_PAIRS} pairs of texts. Plain distillation: all unlabelled texts with soft labels, as
+        many passes as Agora's last round, over Θ and other seeds until it has had Agora's time; the best on dev.
     """
-    shown = table(["method", *arguments.tasks, "mean", "minutes"], rows)
+    shown = table(["method", *arguments.tasks, "mean", "minutes", "ms"], rows)
     publish("agora", "Agora", about=about, shown=shown, figures=figures, targets=targets, out=arguments.out)
 
 

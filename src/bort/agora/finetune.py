@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ def check_agora(arguments: FinetuneArguments, function: Function | None = None) 
         ("unlabelled_per_mistake", arguments.unlabelled_per_mistake >= 0, "must be at least 0"),
         ("temperature", arguments.temperature > 0, "must be above 0"),
         ("replay", arguments.replay >= 0, "must be at least 0"),
+        ("grown_epochs", arguments.grown_epochs >= 1, "must be at least 1"),
         ("min_cosine", arguments.min_cosine < arguments.max_cosine, "must be below max_cosine"),
         ("budget_minutes", arguments.budget_minutes is None or arguments.budget_minutes > 0, "must be above 0"),
         ("teacher_learning_rates", all(rate > 0 for rate in arguments.teacher_learning_rates), "must be above 0"),
@@ -276,6 +278,7 @@ class _Agora:
             self.dev,
             folder=folder,
             start=start,
+            max_epochs=self._epochs(len(train)),
             on_progress=lambda share, note: shown.update(
                 place + share, f"round {self.round}, {self._short(theta)}: {note}"
             ),
@@ -286,6 +289,11 @@ class _Agora:
         self.place += 1
         self.journal.about_last = {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)}
         return file
+
+    def _epochs(self, size: int) -> int:
+        """Passes over grown training data: as many steps as over those given, but at least `grown_epochs` passes."""
+        given = self.arguments.max_epochs * len(self.data.train)
+        return min(self.arguments.max_epochs, max(self.arguments.grown_epochs, math.ceil(given / size)))
 
     def _short(self, theta: Any) -> str:
         """A combination by what tells it from the others."""

@@ -191,13 +191,16 @@ class FinetuneArguments:
     batch_sizes: list[int] = field(default_factory=lambda: [16])
     """grid: texts a step"""
     max_epochs: int = 30
-    """longest run of one combination, in passes over the training data"""
+    """longest run of one combination, in passes over the training data that are given"""
     max_steps: int | None = None
     """and in optimiser steps"""
+    grown_epochs: int = 3
+    """agora: passes over the training data as they have grown, where that is longer than max_epochs over those given"""
     patience: int = 8
     """evaluations without a better development score after which a combination stops"""
     eval_steps: int | None = None
-    """optimiser steps between evaluations; by default an epoch, and at least 10 steps"""
+    """optimiser steps between evaluations; by default an epoch, or an eighth of the longest run where that is shorter,
+    and at least 10 steps"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, or Pearson's correlation for a regression"""
     balance: bool = False

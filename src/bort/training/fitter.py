@@ -73,6 +73,7 @@ class Fitter:
         *,
         folder: Path,
         start: Path | None = None,
+        max_epochs: int | None = None,
         on_progress: Callable[[float, str], None] = lambda share, note: None,
     ) -> tuple[PreTrainedModel, TrialResult]:
         """Fine-tune once; the model has the best weights of the way.
@@ -83,6 +84,7 @@ class Fitter:
             dev: Data that choose the step to keep.
             folder: For checkpoints, from which an interrupted fit goes on.
             start: Weights to begin from, as `keep` wrote them, instead of the encoder's with a fresh head.
+            max_epochs: Passes over `train`, instead of those of the settings.
             on_progress: Told the share of the longest possible run, and a few words.
         """
         torch.manual_seed(theta.seed)
@@ -96,7 +98,7 @@ class Fitter:
             self._scaled(train),
             self._scaled(dev),
             pad_token_id=self.pad_token_id,
-            budget=self._budget(),
+            budget=self._budget(max_epochs),
             folder=folder,
             class_weights=self._class_weights(train),
             bf16=self.bf16,
@@ -104,10 +106,10 @@ class Fitter:
         )
         return model, result
 
-    def _budget(self) -> Budget:
+    def _budget(self, max_epochs: int | None) -> Budget:
         arguments = self.arguments
         return Budget(
-            max_epochs=arguments.max_epochs,
+            max_epochs=max_epochs or arguments.max_epochs,
             max_steps=arguments.max_steps,
             patience=arguments.patience,
             eval_steps=arguments.eval_steps,

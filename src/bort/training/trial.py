@@ -52,7 +52,8 @@ class Budget:
         max_epochs: Passes over the training data.
         max_steps: Optimiser steps, or None.
         patience: Evaluations without a better score after which it stops.
-        eval_steps: Optimiser steps between evaluations, or None for an epoch and at least 10 steps.
+        eval_steps: Optimiser steps between evaluations, or None for an epoch or an eighth of the longest run, whichever
+            is shorter, and at least 10 steps.
         checkpoint_seconds: Time between two checkpoints.
     """
 
@@ -130,7 +131,9 @@ def run_trial(
         logging_strategy="no",
         seed=theta.seed,
     )
-    watch = _Watch(model, task, dev, pad_token_id, budget, steps, max(epoch_steps, 10), bf16, on_progress)
+    watch = _Watch(
+        model, task, dev, pad_token_id, budget, steps, max(min(epoch_steps, steps // 8), 10), bf16, on_progress
+    )
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         watch.restore(checkpoint)
