@@ -68,6 +68,12 @@ def test_a_sample_is_of_the_space_and_has_corners(count, seed):
     assert corners
 
 
+@given(st.integers(1, 20))
+def test_a_sample_of_a_space_that_is_all_corners(count):
+    members = SearchSpace((1, 2), (1, 2), (8, 16), (8, 24)).members
+    assert len(set(sample(members, count))) == len(sample(members, count)) == min(count, 16)
+
+
 def test_real_times_rank_members_of_very_different_size():
     space = SearchSpace((1, 2, 4), (1, 4), (16, 64, 192), (16, 256))
     config = {shape: configure(Preset(*shape), 300) for shape in space}

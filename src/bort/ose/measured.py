@@ -97,10 +97,11 @@ def sample(members: Sequence[Shape], count: int, seed: int = 0) -> list[Shape]:
     least, most = (tuple(pick(axis) for axis in zip(*members, strict=True)) for pick in (min, max))
     corners = [m for m in members if all(v in ends for v, ends in zip(m, zip(least, most, strict=True), strict=True))]
     rng = np.random.default_rng(seed)
+    corners = [corners[place] for place in rng.permutation(len(corners))]
     others = [member for member in members if member not in set(corners)]
-    chosen = [corners[place] for place in rng.permutation(len(corners))[: max(1, count // 2)]]
-    chosen += [others[place] for place in rng.permutation(len(others))[: max(0, count - len(chosen))]]
-    return chosen
+    others = [others[place] for place in rng.permutation(len(others))]
+    half = max(1, count // 2, count - len(others))
+    return [*corners[:half], *others][:count]
 
 
 def _terms(shape: Shape) -> list[float]:

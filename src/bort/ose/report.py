@@ -170,7 +170,7 @@ def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
     import plotly.graph_objects as plotly
 
     sound = [row for row in rows if not row["diverged"]]
-    figure = plotly.Figure(layout={"height": 440, "template": "plotly_white"})
+    figure = plotly.Figure(layout={"height": 440, "template": "plotly_white", "margin": {"t": 40}})
     errors = [row["error"] for row in sound]
     for name, on_front in (("on the front", True), ("not on it", False)):
         shown = [row for row in sound if row["pareto"] == on_front]
@@ -214,7 +214,7 @@ def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
 def _weights_chart(rows: list[dict[str, Any]]) -> Any:
     import plotly.graph_objects as plotly
 
-    figure = plotly.Figure(layout={"height": 360, "template": "plotly_white"})
+    figure = plotly.Figure(layout={"height": 360, "template": "plotly_white", "margin": {"t": 40}})
     figure.add_trace(
         plotly.Bar(
             x=[_name(row) for row in rows],
@@ -231,7 +231,7 @@ def _order_chart(outcome: Outcome[Shape], metrics: dict[str, Any]) -> Any:
     import plotly.graph_objects as plotly
 
     members, maximum = outcome.ordering.members, outcome.ordering.maximum
-    figure = plotly.Figure(layout={"height": 400, "template": "plotly_white"})
+    figure = plotly.Figure(layout={"height": 400, "template": "plotly_white", "margin": {"t": 40}})
     for name, shares in (
         ("parameters", [ranked.cost.parameters / maximum.parameters for ranked in members]),
         ("time", [ranked.cost.time / maximum.time for ranked in members]),
