@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import BertConfig
 
 TIMINGS = "timings.json"
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _timed(arguments: ExtractArguments, space: SearchSpace, vocab_size: int) -> 
 
 
 def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -> dict[Shape, float]:
-    """Time shapes on this device, one after the other.
+    """Milliseconds of each shape on this device: the median of three rounds, so that a slow moment falls on few.
 
     Args:
         shapes: Which.
@@ -171,17 +173,18 @@ def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -
     from bort.training.devices import best_device
 
     counted = Costs(vocab_size, arguments.positions, arguments.sequence_length, None, False, {})
-    timed = {}
-    with bar("timing members", len(shapes)) as shown:
-        for done, shape in enumerate(shapes):
+    found: dict[Shape, list[float]] = {shape: [] for shape in shapes}
+    with bar("timing members", _ROUNDS * len(shapes)) as shown:
+        for done, shape in enumerate(_ROUNDS * shapes):
             shown.update(done, str(shape))
-            timed[shape] = time_ms(
+            ms = time_ms(
                 counted.config(shape),
                 batch_size=arguments.batch_size,
                 sequence_length=arguments.sequence_length,
                 device=best_device(),
             )
-    return timed
+            found[shape].append(ms)
+    return {shape: statistics.median(times) for shape, times in found.items()}
 
 
 def timings(plan: Plan, arguments: ExtractArguments) -> dict[str, object]:

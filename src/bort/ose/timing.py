@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 _WARMUP = 2
 _LEAST_REPEATS, _MOST_REPEATS = 5, 30
-_SECONDS = 0.5
+_SECONDS = 0.25
 
 
 def time_ms(config: BertConfig, *, batch_size: int, sequence_length: int, device: torch.device) -> float:
