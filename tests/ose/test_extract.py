@@ -161,6 +161,17 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         extract(arguments)
 
 
+def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path):
+    """What is sent to another process, as Ray and joblib send it, does the same there."""
+    from joblib.externals import cloudpickle
+
+    def elsewhere(function, items):
+        return map(cloudpickle.loads(cloudpickle.dumps(function)), items)
+
+    expected = extract(arguments)
+    assert found(extract(replace(arguments, out=str(tmp_path / "else")), workers=elsewhere)) == found(expected)
+
+
 def test_of_several_learning_rates_the_best_counts(arguments, tmp_path):
     rates = [1e-3, 2e-2]
     alone = {rate: extract(replace(arguments, learning_rates=[rate], out=str(tmp_path / f"{rate}"))) for rate in rates}

@@ -51,6 +51,7 @@ class Display:
     def done(self, candidate: Candidate[Shape]) -> None:
         """A candidate is judged."""
         self.candidates.append(candidate)
+        self._now = ""
         self._last = time.monotonic()
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
@@ -72,14 +73,16 @@ class Display:
         return f"error {candidate.error:.3f}, W {candidate.coefficient:.4f}"
 
     def _table(self) -> Any:
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         found = sorted(self.candidates, key=lambda candidate: -candidate.coefficient)
         title = f"{len(found)} of {self.total} candidates" + (f", training {self._now}" if self._now else "")
         if seconds := [c.trial.about.get("seconds", 0.0) for c in found]:
             left = (self.total - len(found)) * sum(seconds) / len(seconds)
             title += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
-        table = Table(title=title, title_justify="left")
+        table = Table()
         for name in ("D,A,H,I", "parameters", self.unit, "error", "W"):
             table.add_column(name, justify="left" if name == "D,A,H,I" else "right")
         for candidate in found[:_SHOWN]:
@@ -87,7 +90,7 @@ class Display:
             error = "diverged" if candidate.diverged else f"{candidate.error:.3f}"
             numbers = (f"{cost.parameters / 1e6:.2f} M", f"{cost.time:.4g}", error, f"{candidate.coefficient:.4f}")
             table.add_row(str(candidate.member), *numbers)
-        return table
+        return Group(Text(title), table)
 
 
 @contextlib.contextmanager

@@ -129,6 +129,10 @@ class _Extraction:
         self.display: Display | None = None
         self.entropy = 0.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker in another process, which has no terminal of ours."""
+        return self.__dict__ | {"display": None, "candidates": []}
+
     def run_search(self, workers: Workers) -> dict[str, Any]:
         """Tokenise, ask the teacher, train the candidates, and write what was found."""
         arguments, plan = self.arguments, self.plan
