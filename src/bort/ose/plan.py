@@ -62,6 +62,15 @@ class Costs:
             return self.latency(shape)
         return operations(shape, sequence_length=self.sequence_length)
 
+    def count(self, shape: Shape) -> float:
+        """Parameters of the whole encoder."""
+        return self.parameters(shape).total
+
+    def latency_ms(self, shape: Shape) -> float:
+        """Milliseconds of an inference, where members were timed."""
+        assert self.latency is not None
+        return self.latency(shape).total
+
     def __call__(self, shape: Shape) -> Cost:
         """Both."""
         return Cost(self.parameters(shape).total, self.time(shape).total)
@@ -112,9 +121,9 @@ def make_plan(arguments: ExtractArguments, vocab_size: int) -> Plan:
     costs = Costs(vocab_size, arguments.positions, arguments.sequence_length, latency, measured, timed)
     budgets: list[Budget[Shape]] = []
     if arguments.max_parameters is not None:
-        budgets.append(Budget("parameters", lambda shape: costs.parameters(shape).total, arguments.max_parameters))
-    if arguments.max_latency_ms is not None and latency is not None:
-        budgets.append(Budget("milliseconds", lambda shape: latency(shape).total, arguments.max_latency_ms))
+        budgets.append(Budget("parameters", costs.count, arguments.max_parameters))
+    if arguments.max_latency_ms is not None:
+        budgets.append(Budget("milliseconds", costs.latency_ms, arguments.max_latency_ms))
     ordering = order(
         space,
         costs,
