@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 CASES = {
     "bort-pretrain.yaml": ("pretrain", ["--corpus", "text.txt", "--out", "runs/x"]),
     "nano-pretrain.yaml": ("pretrain", ["--corpus", "text.txt", "--tokenizer", "tokenizer", "--out", "runs/x"]),
+    "nano-extract.yaml": ("extract", ["--corpus", "text.txt", "--out", "runs/x"]),
+    "paper-extract.yaml": ("extract", ["--corpus", "text.txt", "--out", "runs/x"]),
     "finetune-published-grid.yaml": ("finetune", ["--train", "train.csv", "--out", "runs/x"]),
 }
 
@@ -40,7 +43,7 @@ def test_numbers_are_numbers_to_any_yaml_reader(recipe):
     """YAML 1.1 takes 1e-4 for a string."""
     values = yaml.safe_load((RECIPES / recipe).read_text("utf-8")).values()
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    assert not [item for item in flat if isinstance(item, str) and item[0] in "0123456789.-"]
+    assert not [item for item in flat if isinstance(item, str) and re.fullmatch(r"[-.\d][-+.\de]*", item)]
 
 
 def test_a_flag_after_the_file_wins():
@@ -58,3 +61,18 @@ def test_the_published_grid_has_480_members():
     members = grid(read("finetune-published-grid.yaml"))
     assert len(members) == len(set(members)) == 480
     assert {theta.learning_rate for theta in members} == {1e-4, 1e-5, 9e-6}
+
+
+def test_the_nano_search_trains_at_least_24_candidates():
+    from bort.ose.plan import make_plan
+
+    assert len(make_plan(read("nano-extract.yaml"), 16_384).ordering.taken) >= 24
+
+
+def test_the_papers_search_has_the_space_and_the_teachers_shape_of_the_paper():
+    from bort.ose.plan import make_plan
+
+    plan = make_plan(read("paper-extract.yaml"), 50_265)
+    assert len(plan.space) == 300
+    assert plan.top == (24, 16, 1024, 4096)
+    assert plan.warning is None

@@ -17,11 +17,12 @@ __version__ = "0.1.0"
 _PUBLIC = {
     **{
         name: ("bort.cli." + name, name)
-        for name in ("convert", "demo", "evaluate", "finetune", "info", "predict", "pretrain", "tokenizer")
+        for name in ("convert", "demo", "evaluate", "extract", "finetune", "info", "predict", "pretrain", "tokenizer")
     },
     "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
     "DemoArguments": ("bort.cli.demo", "DemoArguments"),
     "EvaluateArguments": ("bort.cli.evaluate", "EvaluateArguments"),
+    "ExtractArguments": ("bort.cli.extract", "ExtractArguments"),
     "FinetuneArguments": ("bort.cli.finetune", "FinetuneArguments"),
     "InfoArguments": ("bort.cli.info", "InfoArguments"),
     "PredictArguments": ("bort.cli.predict", "PredictArguments"),

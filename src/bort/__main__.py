@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "finetune": "fit a classifier or regressor on labelled data",
     "evaluate": "score a model on a labelled file",
     "predict": "label a file or standard input",
+    "extract": "search for an architecture: small, fast and right at once",
     "pretrain": "pre-train or distil an architecture on text",
     "tokenizer": "train a byte-level BPE vocabulary on text",
     "convert": "read the original .params checkpoint, or a Hugging Face BERT one",

@@ -26,6 +26,7 @@ REQUIRED = {
     "finetune": ["--train", "007", "--out", "runs/[x]"],
     "evaluate": ["--model", "m", "--data", "a: b"],
     "predict": ["--model", "null"],
+    "extract": ["--corpus", "a.txt", "b c.txt", "--out", "o"],
     "pretrain": ["--corpus", "a.txt", "b c.txt", "--tokenizer", "t", "--out", "o"],
     "tokenizer": ["a.txt", "b.txt", "--out", "o"],
     "convert": ["x.params", "--out", "o"],

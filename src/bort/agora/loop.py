@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bort.agora.theta import Pruning, Theta, pruned
+from bort.workers import Workers
 
 X = TypeVar("X")
 M = TypeVar("M")
@@ -116,9 +117,6 @@ class Journal(Protocol[M]):
 
     def keep_growth(self, number: int, growth: Growth) -> None:
         """Note what a round added."""
-
-
-Workers = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def fit(

@@ -64,7 +64,7 @@ def architecture(source: str | Path, *, vocab_size: int | None = None, pad_token
 
     Args:
         source: A name in `PRESETS`, or a path. A file may give `depth, heads, hidden, intermediate`
-            (as `bort extract` writes it) or Hugging Face's own keys.
+            (as `bort extract` writes it, whose folder will do) or Hugging Face's own keys.
         vocab_size: Rows of the word embedding; by default the source's own.
         pad_token_id: Row that stands for padding (1 in RoBERTa's vocabulary).
 
@@ -76,12 +76,13 @@ def architecture(source: str | Path, *, vocab_size: int | None = None, pad_token
         preset = PRESETS[name]
     else:
         preset = _from_file(Path(source))
-    return _config(preset, vocab_size or preset.vocab_size, pad_token_id)
+    return configure(preset, vocab_size or preset.vocab_size, pad_token_id)
 
 
 def _from_file(path: Path) -> Preset:
     if path.is_dir():
-        path = path / "config.json"
+        extracted = path / "architecture.json"
+        path = extracted if extracted.is_file() else path / "config.json"
     if not path.is_file():
         names = ", ".join(PRESETS)
         raise BortError(f"is neither a preset ({names}) nor a file", value=str(path))
@@ -119,7 +120,8 @@ def _key(fields: dict[str, object], ours: str, theirs: str) -> str:
     return theirs if ours not in fields and theirs in fields else ours
 
 
-def _config(preset: Preset, vocab_size: int, pad_token_id: int) -> BertConfig:
+def configure(preset: Preset, vocab_size: int, pad_token_id: int = 1) -> BertConfig:
+    """The configuration of a shape. `architecture` builds those that have a name or a file."""
     from transformers import BertConfig
 
     return BertConfig(

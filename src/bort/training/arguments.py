@@ -23,7 +23,8 @@ class PretrainArguments:
     out: str = field(default="", metadata=_NEEDED)
     """folder of the run: the model, its figures, its report, and what it resumes from"""
     architecture: str = "nano"
-    """a preset (bort, bort-2-16-1024-512, bort-768, nano), or a JSON file or folder with a shape"""
+    """a preset (bort, bort-2-16-1024-512, bort-768, nano), a JSON file or folder with a shape, or a folder of
+    `bort extract`"""
     init: str | None = None
     """go on from this model's weights instead of random ones; sets the architecture"""
     position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"

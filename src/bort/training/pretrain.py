@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback
 
-from bort.data.corpus import Corpus, build_corpus, open_corpus
-from bort.data.textfiles import total_bytes
+from bort.data.corpus import Corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate, quiet, save
 from bort.model.config import architecture, count_parameters
@@ -21,6 +20,7 @@ from bort.runs import Run
 from bort.training import processes
 from bort.training.arguments import PretrainArguments
 from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
+from bort.training.corpora import tokenised
 from bort.training.devices import describe, trainer_settings, use_bf16
 from bort.training.initial import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
 from bort.training.mlm_eval import unigram_score
@@ -69,7 +69,7 @@ def _prepare(arguments: PretrainArguments) -> _Pretraining | dict[str, Any]:
             console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
-    corpus = _corpus(arguments, tokenizer, run)
+    corpus = tokenised(arguments.corpus, tokenizer, arguments.corpus_cache, valid_share=arguments.valid_share, run=run)
     folder = Path(arguments.teacher_cache or run.path / "teacher")
     teaching = Teaching(arguments, corpus, tokenizer, folder, processes.device())
     return _Pretraining(arguments, run, corpus, tokenizer, teaching, _model(arguments, config, corpus, teaching))
@@ -146,30 +146,6 @@ def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast) ->
         rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
         raise BortError(rule, column="sequence_length", value=arguments.sequence_length)
     return config
-
-
-def _corpus(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, run: Run) -> Corpus:
-    """Open the tokenised corpus, or make it once."""
-    if len(arguments.corpus) == 1 and (Path(arguments.corpus[0]) / "corpus.json").is_file():
-        return open_corpus(arguments.corpus[0], tokenizer)
-    folder = Path(arguments.corpus_cache or run.path / "corpus")
-    if (folder / "corpus.json").is_file():
-        corpus = open_corpus(folder, tokenizer)
-        names = [source["name"] for source in corpus.info.sources]
-        if names != [Path(source).name for source in arguments.corpus]:
-            raise BortError(f"holds the corpus of {', '.join(names)}; name another --corpus_cache", file=folder)
-        return corpus
-    if not processes.is_first():
-        raise BortError("is not what the first process wrote; all machines must share this folder", file=folder)
-    local = [source for source in arguments.corpus if Path(source).exists() or "/" not in source or ":" not in source]
-    with bar("tokenising", total_bytes(local) or None) as shown:
-
-        def progress(done: int, tokens: int) -> None:
-            shown.update(done, f"{tokens / 1e6:.1f} M tokens")
-
-        corpus = build_corpus(arguments.corpus, tokenizer, folder, valid_share=arguments.valid_share, progress=progress)
-    run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
-    return corpus
 
 
 class _Pretraining:

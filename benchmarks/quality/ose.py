@@ -1,0 +1,243 @@
+"""Does a search on the nano space find what longer training would choose, and what does it save?
+
+    python -m benchmarks.quality.ose --corpus simplewiki.txt.xz gutenberg.txt.xz --teacher bort-nano
+
+`bort extract` trains every ε-th member of the nano space for --steps steps. Then the shape that it found, three others
+spread over the order of W, and bort-nano's own shape are trained --longer times as long, on the same kind of rows and
+the same teacher. Finished trainings are kept in results/ose.jsonl, the search in WORK/search; both go on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from benchmarks.common import parser, publish, table
+from bort.ose.arguments import ExtractArguments
+from bort.ose.space import Shape
+from bort.ose.weight import Cost, coefficient
+
+NANO = Shape(4, 4, 256, 768)
+"""The shape of bort-nano, which may be no candidate: trained as shortly and as long as the others."""
+COMPARED = 4
+"""Candidates that are trained longer: the found one, and others spread over the order of W."""
+
+
+def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, dict[str, Any]]:
+    """Run the search, or read what it found."""
+    import bort
+
+    out = arguments.work / "search"
+    settings = ExtractArguments(
+        corpus=arguments.corpus,
+        corpus_cache=str(arguments.work / "corpus"),
+        teacher=arguments.teacher,
+        space="nano",
+        epsilon=arguments.epsilon,
+        steps=arguments.steps,
+        rows_per_step=arguments.rows,
+        row_length=arguments.length,
+        held_out_rows=arguments.held_out_rows,
+        learning_rates=arguments.learning_rates,
+        error=arguments.error,
+        time=arguments.time,
+        out=str(out),
+    )
+    return settings, bort.extract(replace(settings, resume=(out / "journal.jsonl").is_file()))
+
+
+def spread(rows: list[dict[str, Any]]) -> list[Shape]:
+    """The best candidate, the worst, and others at equal distances between, by W."""
+    sound = [row for row in rows if not row["diverged"]]
+    places = [round(step * (len(sound) - 1) / (COMPARED - 1)) for step in range(COMPARED)]
+    return list(dict.fromkeys(Shape(*(sound[place][axis] for axis in Shape._fields)) for place in places))
+
+
+class Bench:
+    """Trains shapes for any number of steps as the search does, and keeps what came of it."""
+
+    def __init__(self, settings: ExtractArguments, file: Path) -> None:
+        from bort.data.corpus import open_corpus
+        from bort.model.checkpoints import locate
+        from bort.model.tokenization import load_tokenizer
+        from bort.ose.plan import make_plan
+
+        assert settings.teacher is not None
+        assert settings.corpus_cache is not None
+        self.settings, self.file = settings, file
+        self.tokenizer = load_tokenizer(locate(settings.teacher))
+        self.corpus = open_corpus(settings.corpus_cache, self.tokenizer)
+        self.plan = make_plan(replace(settings, resume=True), len(self.tokenizer))
+        self.surrogates: dict[int, Any] = {}
+
+    def record(self, shape: Shape, steps: int) -> dict[str, Any]:
+        """What became of a shape, from the file or now."""
+        s = self.settings
+        key = {
+            "shape": list(shape),
+            "steps": steps,
+            "rows": s.rows_per_step,
+            "length": s.row_length,
+            "held_out_rows": s.held_out_rows,
+            "learning_rates": s.learning_rates,
+            "teacher": s.teacher,
+            "corpus_tokens": self.corpus.info.train_tokens,
+        }
+        lines = self.file.read_text("utf-8").splitlines() if self.file.is_file() else []
+        for known in map(json.loads, lines):
+            if all(known[name] == value for name, value in key.items()):
+                return known
+        made = key | self._train(shape, steps)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.file, "a", encoding="utf-8") as out:
+            out.write(json.dumps(made) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        return made
+
+    def _train(self, shape: Shape, steps: int) -> dict[str, Any]:
+        from bort.ose.targets import Targets
+        from bort.progress import bar
+        from bort.training.mlm_eval import evaluate_mlm
+
+        if steps not in self.surrogates:
+            targets = Targets(
+                replace(self.settings, steps=steps),
+                self.plan,
+                self.corpus,
+                self.tokenizer,
+                Path(self.settings.out).parent / f"teacher-{steps}",
+            )
+            self.surrogates[steps] = targets.surrogate(), targets.held_out_rows
+        surrogate, held_out = self.surrogates[steps]
+        best: dict[str, Any] = {}
+        began = time.monotonic()
+        with bar(f"training {shape}", steps * len(self.settings.learning_rates)) as shown:
+            for number, rate in enumerate(self.settings.learning_rates):
+                trained = surrogate.train(
+                    self.plan.costs.config(shape),
+                    rate,
+                    lambda step, loss, done=number * steps: shown.update(done + step, f"distance {loss:.3f}"),
+                )
+                if not best or trained.cross_entropy < best["cross_entropy"]:
+                    score = evaluate_mlm(trained.model, held_out)
+                    best = {"cross_entropy": trained.cross_entropy, "learning_rate": rate}
+                    best |= {"masked_lm_loss": score.loss, "masked_lm_accuracy": score.accuracy}
+        entropy = surrogate.entropy()
+        return best | {"teacher_entropy": entropy, "seconds": round(time.monotonic() - began, 1)}
+
+
+def by_kl(metrics: dict[str, Any], top: Cost) -> str:
+    """The three best of the same candidates if their error were the KL divergence from the teacher's outputs."""
+    known = metrics["teacher_entropy"] if metrics["error_kind"] == "cross_entropy" else 0.0
+    found = []
+    for row in metrics["candidates"]:
+        if not row["diverged"]:
+            cost, shape = Cost(row["parameters"], row["time"]), Shape(*(row[axis] for axis in Shape._fields))
+            found.append((coefficient(cost, top, row["error"] - known), str(shape)))
+    return ", ".join(f"{shape} W {w:.4f}" for w, shape in sorted(found, reverse=True)[:3])
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument(
+        "--corpus", nargs="+", default=[f"../shared/corpus/{n}.txt.xz" for n in ("simplewiki", "gutenberg")]
+    )
+    made.add_argument("--teacher", default="bort-nano", help="masked LM whose outputs are the target")
+    made.add_argument("--work", type=Path, default=Path("runs/ose"), help="folder for the search")
+    made.add_argument("--epsilon", type=int, default=11)
+    made.add_argument("--steps", type=int, default=40)
+    made.add_argument("--longer", type=int, default=20, help="times as many steps for those that are trained longer")
+    made.add_argument("--rows", type=int, default=16, help="rows a step")
+    made.add_argument("--length", type=int, default=64, help="tokens a row")
+    made.add_argument("--held_out_rows", type=int, default=64)
+    made.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3])
+    made.add_argument("--error", choices=["cross_entropy", "kl"], default="cross_entropy")
+    made.add_argument("--time", choices=["ops", "measured"], default="ops")
+    made.add_argument("--search_only", action="store_true", help="do not train longer yet")
+    arguments = made.parse_args()
+
+    settings, metrics = search(arguments)
+    if arguments.search_only:
+        return
+    bench = Bench(settings, arguments.out / "results" / "ose.jsonl")
+    shapes = spread(metrics["candidates"])
+    shapes += [NANO] if NANO not in shapes else []
+    top = Cost(metrics["maximum"]["parameters"], metrics["maximum"]["time"])
+    compared = []
+    for shape in shapes:
+        cost = bench.plan.costs(shape)
+        runs = [bench.record(shape, steps) for steps in (settings.steps, arguments.longer * settings.steps)]
+        errors = [r["cross_entropy"] - (r["teacher_entropy"] if settings.error == "kl" else 0.0) for r in runs]
+        compared.append(
+            {"shape": shape, "cost": cost, "errors": errors, "runs": runs}
+            | {"w": [coefficient(cost, top, error) for error in errors]}
+        )
+    taus = {
+        name: float(kendalltau(*zip(*(c[key] for c in compared), strict=True)).statistic)
+        for name, key in (("error", "errors"), ("W", "w"))
+    }
+    rows = [
+        [f"{c['shape']}{' (found)' if place == 0 else ' (bort-nano)' if c['shape'] == NANO else ''}"]
+        + [f"{c['cost'].parameters / 1e6:.2f} M", f"{c['cost'].time / 1e6:.0f} M"]
+        + [f"{error:.3f}" for error in c["errors"]]
+        + [f"{w:.4f}" for w in c["w"]]
+        + [f"{c['runs'][1]['masked_lm_loss']:.3f}", f"{100 * c['runs'][1]['masked_lm_accuracy']:.1f}"]
+        for place, c in enumerate(compared)
+    ]
+    short, long = settings.steps, arguments.longer * settings.steps
+    unit = metrics["time_unit"]
+    head = ["D,A,H,I", "parameters", unit if unit == "ms" else "operations", f"error, {short} steps"]
+    head += [f"error, {long}", f"W, {short}", f"W, {long}", f"masked-LM loss, {long}", "% right"]
+    candidates = metrics["candidates"]
+    mean_long = sum(c["runs"][1]["seconds"] for c in compared) / len(compared)
+    some, others = metrics["training_seconds"] / 60, metrics["all_members_seconds"] / 60
+    members = str(metrics["members"] - 1)
+    spent = [
+        ["the search", str(len(candidates)), str(short), f"{some:.1f}"],
+        ["all members as shortly (reckoned)", members, str(short), f"{others:.1f}"],
+        [
+            "the same candidates for longer (reckoned)",
+            str(len(candidates)),
+            str(long),
+            f"{arguments.longer * some:.1f}",
+        ],
+        ["all members for longer (reckoned)", members, str(long), f"{arguments.longer * others:.1f}"],
+    ]
+    order = "\n".join(
+        f"{number}. ⟨{','.join(str(row[axis]) for axis in Shape._fields)}⟩ W {row['coefficient']:.4f}, error "
+        + ("diverged" if row["diverged"] else f"{row['error']:.3f}")
+        for number, row in enumerate(candidates[:5], start=1)
+    )
+    excess = by_kl(metrics, top)
+    shown = f"The five best of {len(candidates)}:\n\n{order}\n\nWith the KL divergence as the error: {excess}.\n\n"
+    shown += f"{table(head, rows)}\n\n"
+    shown += table(["what", "members", "steps each", "training, min"], spent)
+    about = f"""
+        The nano space ({metrics["members"]} members), ε = {settings.epsilon}: {len(candidates)} candidates trained for
+        {short} steps of {settings.rows_per_step} x {settings.row_length} tokens towards the outputs of
+        {settings.teacher}, AdamW, error: {settings.error} on {settings.held_out_rows} held-out rows (the teacher's own
+        entropy: {metrics["teacher_entropy"]:.3f}). Then {len(compared)} shapes for {long} steps. Kendall's tau of short
+        and long: {taus["error"]:.2f} for the error, {taus["W"]:.2f} for W. One seed. A longer training took
+        {mean_long / 60:.1f} min on average. Stated guarantee with the candidates' own roughness:
+        {metrics["guarantee_by_roughness"]:.3f}; kept savings {metrics["kept_savings"]:.3f}.
+    """
+    publish(
+        "ose",
+        "OSE: a search on the nano space",
+        about=about,
+        shown=shown,
+        figures={"search": metrics, "compared": compared, "kendall": taus, "mean_long_seconds": mean_long},
+        out=arguments.out,
+    )
+
+
+if __name__ == "__main__":
+    main()

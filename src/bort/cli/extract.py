@@ -1,0 +1,37 @@
+"""`bort extract`: an architecture for a corpus, a teacher and a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bort.ose.arguments import ExtractArguments
+
+
+def extract(arguments: ExtractArguments) -> dict[str, Any]:
+    """Find the shape of an encoder that is small, fast and right at once (OSE, arXiv 2010.08512).
+
+    The space is ordered by counted parameters and inference time. Every epsilon-th member is trained for a few steps
+    on the same text, to match the outputs of the maximum point, and scored by what it saves of size and time, divided
+    by its error. Nothing is trained fully. A killed run goes on with --resume.
+    """
+    from bort.ose.extract import extract as implementation
+    from bort.progress import out
+
+    metrics = implementation(arguments)
+    best, maximum = metrics["candidates"][0], metrics["maximum"]
+    shape = ",".join(str(best[name]) for name in ("depth", "heads", "hidden", "intermediate"))
+    lines = [
+        f"found D,A,H,I = {shape}: W {best['coefficient']:.4f}, error {best['error']:.3f}, "
+        f"{best['parameters'] / 1e6:.2f} M parameters",
+        f"  {100 * best['parameters'] / maximum['parameters']:.1f} % of the maximum point's parameters, "
+        f"{100 * best['time'] / maximum['time']:.1f} % of its inference time",
+        f"  {len(metrics['candidates'])} of {metrics['members']} members trained"
+        + (f", {metrics['diverged']} diverged" if metrics["diverged"] else "")
+        + f", {metrics['training_seconds'] / 60:.1f} min",
+        f"{arguments.out}: architecture.json, candidates.csv, report.html, {metrics['top'][0]}",
+    ]
+    out().print("\n".join(lines), highlight=False, soft_wrap=True)
+    return metrics
+
+
+__all__ = ["ExtractArguments", "extract"]

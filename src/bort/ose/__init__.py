@@ -1,0 +1,10 @@
+"""The search for an architecture: optimal subarchitecture extraction (arXiv 2010.08512, 2010.10499).
+
+`search` is the algorithm, which knows nothing of networks. The modules beside it make it work on encoders and text.
+"""
+
+from bort.ose.algorithm import Budget, search
+from bort.ose.space import SPACES, SearchSpace, Shape
+from bort.ose.weight import Cost, coefficient
+
+__all__ = ["SPACES", "Budget", "Cost", "SearchSpace", "Shape", "coefficient", "search"]

@@ -1,0 +1,308 @@
+"""Optimal subarchitecture extraction, the search itself (arXiv 2010.08512).
+
+Nothing here knows of networks: what a member costs and how wrong it is after a short training are functions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from bort.errors import BortError
+from bort.ose.weight import Cost, coefficient, savings
+from bort.workers import Workers
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How wrong a member is (ê), and whatever else its training has to tell, in JSON values."""
+
+    error: float
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Budget(Generic[M]):
+    """A bound that members must keep.
+
+    Args:
+        name: For messages.
+        of: The figure of a member.
+        most: What it may be at most.
+    """
+
+    name: str
+    of: Callable[[M], float]
+    most: float
+
+
+@dataclass(frozen=True)
+class Ranked(Generic[M]):
+    """A member in the order of the space.
+
+    Args:
+        member: Which.
+        cost: Its p̂ and î.
+        place: In the order of all members, from 0.
+        block: Its ε-block, from 0; None for the maximum point and where a budget is not kept.
+        taken: Whether its block is judged by it.
+    """
+
+    member: M
+    cost: Cost
+    place: int
+    block: int | None
+    taken: bool
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[M]):
+    """A member that was taken, with its ê and its W; a training that diverged has no finite error, and W = 0."""
+
+    ranked: Ranked[M]
+    trial: Trial
+    coefficient: float
+
+    @property
+    def member(self) -> M:
+        """Which."""
+        return self.ranked.member
+
+    @property
+    def error(self) -> float:
+        """ê."""
+        return self.trial.error
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its training came to nothing."""
+        return not math.isfinite(self.trial.error)
+
+
+@dataclass(frozen=True)
+class Ordering(Generic[M]):
+    """The space by cost, in blocks.
+
+    Args:
+        members: In their order, all of them.
+        maximum: The cost of the maximum point T.
+        epsilon: Members of a block.
+    """
+
+    members: list[Ranked[M]]
+    maximum: Cost
+    epsilon: int
+
+    @property
+    def taken(self) -> list[Ranked[M]]:
+        """The first of each block."""
+        return [ranked for ranked in self.members if ranked.taken]
+
+    @property
+    def kept_savings(self) -> float:
+        """1 - γ: what the first of a block saves, at the worst, beside any other of it."""
+        least = 1.0
+        for _, block in itertools.groupby((r for r in self.members if r.block is not None), key=lambda r: r.block):
+            saved = [savings(ranked.cost, self.maximum) for ranked in block]
+            if (best := max(saved)) > 0:
+                least = min(least, saved[0] / best)
+        return least
+
+    def guarantee(self, roughness: float) -> float:
+        """The least ratio of the found W to the best one, for errors of a certain roughness.
+
+        Let (1 - γ) be `kept_savings`, and let ln ê change by at most L from one member to the next, in the order of
+        those that are in blocks. The best member lies in some block, fewer than ε places behind its first one, which
+        is a candidate with at least (1 - γ) times its savings and at most e^(L (ε - 1)) times its error. So
+
+            W(found) ≥ (1 - γ) · e^(-L (ε - 1)) · W(best).
+
+        Args:
+            roughness: L, at least 0.
+        """
+        return self.kept_savings * math.exp(-roughness * (self.epsilon - 1))
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[M]):
+    """What was found.
+
+    Args:
+        best: The candidate with the greatest W; of equals the first.
+        candidates: In their order.
+        ordering: Of the whole space.
+    """
+
+    best: Candidate[M]
+    candidates: list[Candidate[M]]
+    ordering: Ordering[M]
+
+    @property
+    def ranking(self) -> list[Candidate[M]]:
+        """The candidates by W, the best first; of equals the first in order."""
+        return sorted(self.candidates, key=lambda candidate: -candidate.coefficient)
+
+    @property
+    def roughness(self) -> float:
+        """An estimate of L from below: the greatest slope of ln ê between neighbouring candidates, a place."""
+        sound = [candidate for candidate in self.candidates if not candidate.diverged]
+        slopes = [
+            abs(math.log(after.error / before.error)) / (self.ordering.epsilon * (_block(after) - _block(before)))
+            for before, after in itertools.pairwise(sound)
+        ]
+        return max(slopes, default=0.0)
+
+
+def _block(candidate: Candidate[Any]) -> int:
+    assert candidate.ranked.block is not None
+    return candidate.ranked.block
+
+
+K = TypeVar("K", contravariant=True)
+
+
+class Journal(Protocol[K]):
+    """Where what is done is noted, so that an interrupted search does not do it again."""
+
+    def trial(self, member: K) -> Trial | None:
+        """The trial of a member, if it is done."""
+
+    def keep_trial(self, member: K, trial: Trial) -> None:
+        """Note a trial."""
+
+
+def order(
+    space: Iterable[M],
+    cost: Callable[[M], Cost],
+    *,
+    epsilon: int = 1,
+    maximum: Cost | None = None,
+    budgets: Sequence[Budget[M]] = (),
+) -> Ordering[M]:
+    """Order a space by (p̂, î) and cut it into blocks of ε; equal costs are ordered by the members themselves.
+
+    The maximum point T, which W is about, is in no block. Members that break a budget are in none either.
+
+    Args:
+        space: The members, each different from the others, which can be compared.
+        cost: p̂ and î of a member.
+        epsilon: Members of a block, at least 1; the last block may have fewer.
+        maximum: The cost of T; by default T is the member that costs most.
+        budgets: What members must keep.
+
+    Raises:
+        BortError: No member costs most in parameters and in time; `maximum` is less than a member's cost; ε is below 1
+            or above the size of the space; no member keeps the budgets (the nearest is named).
+    """
+    costs = {member: cost(member) for member in space}
+    ranked = sorted(costs, key=lambda member: (costs[member], member))
+    if not 1 <= epsilon <= max(1, len(ranked)):
+        raise BortError(f"must be from 1 to the {len(ranked)} members", column="epsilon", value=epsilon)
+    most = _maximum(ranked, costs) if maximum is None else maximum
+    for member, its in costs.items():
+        if its.parameters > most.parameters or its.time > most.time:
+            rule = f"must have at least the parameters and the time of every member; {member} has more"
+            raise BortError(rule, column="maximum")
+    allowed = [member for member in ranked if costs[member] != most]
+    if not allowed:
+        raise BortError("the space must hold more than its maximum point")
+    kept = [member for member in allowed if all(budget.of(member) <= budget.most for budget in budgets)]
+    if not kept:
+        raise _unreachable(allowed, budgets)
+    places = {member: place for place, member in enumerate(kept)}
+    return Ordering(
+        [
+            Ranked(
+                member,
+                costs[member],
+                place,
+                places[member] // epsilon if member in places else None,
+                member in places and places[member] % epsilon == 0,
+            )
+            for place, member in enumerate(ranked)
+        ],
+        most,
+        epsilon,
+    )
+
+
+def _maximum(ranked: Sequence[M], costs: dict[M, Cost]) -> Cost:
+    if not ranked:
+        raise BortError("the space must have members")
+    largest, slowest = ranked[-1], max(ranked, key=lambda member: costs[member].time)
+    if costs[largest].time < costs[slowest].time:
+        rule = (
+            f"the space has no maximum point, which would cost most in both: {largest} has the most parameters, and "
+            f"{slowest} takes the longest"
+        )
+        raise BortError(rule, column="space")
+    return costs[largest]
+
+
+def _unreachable(members: Sequence[M], budgets: Sequence[Budget[M]]) -> BortError:
+    nearest = min(members, key=lambda member: max(budget.of(member) / budget.most for budget in budgets))
+    misses = ", ".join(
+        f"{budget.name} {budget.of(nearest):,.6g} where at most {budget.most:,.6g} may be"
+        for budget in budgets
+        if budget.of(nearest) > budget.most
+    )
+    return BortError(f"no member of the space keeps within the budget; the nearest, {nearest}, has {misses}")
+
+
+def search(
+    space: Iterable[M],
+    cost: Callable[[M], Cost],
+    error: Callable[[M], Trial | float],
+    *,
+    epsilon: int = 1,
+    maximum: Cost | None = None,
+    budgets: Sequence[Budget[M]] = (),
+    workers: Workers = map,
+    journal: Journal[M] | None = None,
+    on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
+) -> Outcome[M]:
+    """Find the member with the greatest W-coefficient among the first of each block of ε.
+
+    (1) T is the member that costs most. (2, 3) The others are ordered by cost and (4) every ε-th is taken. (5) Each is
+    trained for a moment, which gives its error ê. (6) The greatest W = savings / ê wins. ε = 1 tries all members.
+
+    Args:
+        space: The members, each different from the others, which can be compared and hashed.
+        cost: p̂ and î of a member.
+        error: ê of a member, above 0, the least over the hyper-parameter sets that it tries; not finite where all of
+            them diverged. Perhaps with more to tell (`Trial`).
+        epsilon: Members of a block.
+        maximum: The cost of a T outside of the space.
+        budgets: What members must keep.
+        workers: A `map` over the candidates, which may run side by side.
+        journal: Knows what is done.
+        on_candidate: Told of each candidate in their order, also of those that the journal knew.
+
+    Raises:
+        BortError: The space cannot be ordered, or no member keeps the budgets.
+        ValueError: An error is 0 or less.
+    """
+    ordering = order(space, cost, epsilon=epsilon, maximum=maximum, budgets=budgets)
+    taken = ordering.taken
+    known = {} if journal is None else {r.member: journal.trial(r.member) for r in taken}
+    results = iter(workers(error, [r.member for r in taken if known.get(r.member) is None]))
+    candidates: list[Candidate[M]] = []
+    for ranked in taken:
+        trial = known.get(ranked.member)
+        if trial is None:
+            found = next(results)
+            trial = found if isinstance(found, Trial) else Trial(float(found))
+            candidate = Candidate(ranked, trial, coefficient(ranked.cost, ordering.maximum, trial.error))
+            if journal is not None:
+                journal.keep_trial(ranked.member, trial)
+        else:
+            candidate = Candidate(ranked, trial, coefficient(ranked.cost, ordering.maximum, trial.error))
+        candidates.append(candidate)
+        on_candidate(candidate)
+    best = max(candidates, key=lambda candidate: candidate.coefficient)
+    return Outcome(best, candidates, ordering)

@@ -1,0 +1,103 @@
+"""What a search shows while it runs: a live table of the best candidates in a terminal, a line each in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bort.ose.algorithm import Candidate
+from bort.ose.space import Shape
+from bort.progress import console
+
+_SHOWN = 10
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Display:
+    """The candidates so far.
+
+    Args:
+        total: Candidates in all.
+        unit: Of the inference time.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        from rich.live import Live
+
+        self.total, self.unit = total, unit
+        self.candidates: list[Candidate[Shape]] = []
+        self._console = console()
+        self._now = ""
+        self._last = time.monotonic()
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, transient=True, refresh_per_second=4)
+            self._live.start()
+
+    def training(self, shape: Shape, note: str) -> None:
+        """Say what is being trained, as often as one likes."""
+        self._now = f"{shape} {note}"
+        now = time.monotonic()
+        if self._live is not None:
+            if now - self._last >= 0.25:
+                self._last = now
+                self._live.update(self._table())
+        elif now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            self._console.print(f"{len(self.candidates)} of {self.total} done, training {self._now}", soft_wrap=True)
+
+    def done(self, candidate: Candidate[Shape]) -> None:
+        """A candidate is judged."""
+        self.candidates.append(candidate)
+        self._now = ""
+        self._last = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        else:
+            seconds = candidate.trial.about.get("seconds", 0.0)
+            self._console.print(
+                f"{len(self.candidates)} of {self.total}: {candidate.member} {self._words(candidate)}, {seconds:.1f} s",
+                soft_wrap=True,
+            )
+
+    def close(self) -> None:
+        """End the live display."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _words(self, candidate: Candidate[Shape]) -> str:
+        if candidate.diverged:
+            return "diverged"
+        return f"error {candidate.error:.3f}, W {candidate.coefficient:.4f}"
+
+    def _table(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        found = sorted(self.candidates, key=lambda candidate: -candidate.coefficient)
+        title = f"{len(found)} of {self.total} candidates" + (f", training {self._now}" if self._now else "")
+        if seconds := [c.trial.about.get("seconds", 0.0) for c in found]:
+            left = (self.total - len(found)) * sum(seconds) / len(seconds)
+            title += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
+        table = Table()
+        for name in ("D,A,H,I", "parameters", self.unit, "error", "W"):
+            table.add_column(name, justify="left" if name == "D,A,H,I" else "right")
+        for candidate in found[:_SHOWN]:
+            cost = candidate.ranked.cost
+            error = "diverged" if candidate.diverged else f"{candidate.error:.3f}"
+            numbers = (f"{cost.parameters / 1e6:.2f} M", f"{cost.time:.4g}", error, f"{candidate.coefficient:.4f}")
+            table.add_row(str(candidate.member), *numbers)
+        return Group(Text(title), table)
+
+
+@contextlib.contextmanager
+def display(total: int, unit: str) -> Iterator[Display]:
+    """Show a `Display` for the time of a block."""
+    shown = Display(total, unit)
+    try:
+        yield shown
+    finally:
+        shown.close()

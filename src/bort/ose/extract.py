@@ -1,0 +1,313 @@
+"""`bort extract`: the search with text, a teacher and encoders, in a run's folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from bort.errors import BortError
+from bort.files import write_aside
+from bort.model.checkpoints import locate, save
+from bort.model.tokenization import load_tokenizer
+from bort.ose.algorithm import Candidate, Outcome, Trial, search
+from bort.ose.arguments import ExtractArguments
+from bort.ose.display import Display, display
+from bort.ose.pareto import front
+from bort.ose.plan import TIMINGS, Plan, make_plan, timings
+from bort.ose.space import Shape
+from bort.ose.surrogate import Surrogate
+from bort.ose.targets import Targets
+from bort.progress import console
+from bort.runs import Run
+from bort.training.corpora import tokenised
+from bort.training.devices import describe, use_bf16
+from bort.workers import Workers
+
+CANDIDATES, TOP = "candidates", "top"
+_LEAST_ERROR = 1e-6
+
+
+def extract(arguments: ExtractArguments, *, workers: Workers = map) -> dict[str, Any]:
+    """Search for an architecture, write it to `arguments.out`, and return the figures.
+
+    Killed at any time, a run of the same settings with `resume` goes on: timings, the teacher's outputs and finished
+    candidates are read from its folder, an unfinished candidate is trained again, to the same answer.
+
+    Args:
+        arguments: Settings.
+        workers: A `map` over the candidates, in processes that see the run's folder.
+
+    Raises:
+        BortError: Bad settings, a space without a maximum point, a budget that no member keeps, unreadable text, a
+            teacher of another vocabulary, or no candidate that did not diverge.
+    """
+    check(arguments)
+    tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.teacher or "bort-nano"))
+    if (Path(arguments.out) / "metrics.json").is_file() and arguments.resume:
+        run = Run(arguments.out, "extract", arguments, resume=True)
+        console().print(f"{run.path}: already finished")
+        metrics: dict[str, Any] = json.loads((run.path / "metrics.json").read_text("utf-8"))
+        return metrics
+    plan = make_plan(arguments, len(tokenizer))
+    run = Run(arguments.out, "extract", arguments, resume=arguments.resume)
+    if plan.costs.timed:
+        run.write_json(TIMINGS, timings(plan, arguments))
+    return _Extraction(arguments, run, plan, tokenizer).run_search(workers)
+
+
+def check(arguments: ExtractArguments) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        BortError: The first of them.
+    """
+    a = arguments
+    if a.teacher is None and a.maximum is None:
+        raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
+    at_least_1 = ("epsilon", "steps", "rows_per_step", "held_out_rows", "batch_size", "top_k")
+    rules: list[tuple[str, bool, str]] = [(name, getattr(a, name) >= 1, "must be at least 1") for name in at_least_1]
+    rules += [
+        ("row_length", 8 <= a.row_length <= a.positions, f"must be from 8 to the {a.positions} positions"),
+        ("sequence_length", 1 <= a.sequence_length <= a.positions, f"must be from 1 to the {a.positions} positions"),
+        ("mask_probability", 0 < a.mask_probability < 1, "must be between 0 and 1"),
+        ("learning_rates", bool(a.learning_rates) and all(r > 0 for r in a.learning_rates), "must be above 0"),
+        ("warmup", 0 <= a.warmup < 1, "must be at least 0 and below 1"),
+        ("dropout", 0 <= a.dropout < 1, "must be at least 0 and below 1"),
+        ("clip_weights", a.clip_weights is None or a.clip_weights > 0, "must be above 0"),
+        ("timed_members", a.timed_members >= 10, "must be at least 10"),
+        ("max_latency_ms", a.max_latency_ms is None or a.max_latency_ms > 0, "must be above 0"),
+        ("max_parameters", a.max_parameters is None or a.max_parameters > 0, "must be above 0"),
+        ("seed", a.seed >= 0, "must be at least 0"),
+    ]
+    for name, holds, rule in rules:
+        if not holds:
+            raise BortError(rule, column=name, value=getattr(a, name))
+
+
+class _Journal:
+    """The search's journal in a run's folder."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._trials = {
+            Shape(*event["shape"]): Trial(_number(event["error"]), event["about"]) for event in run.events("candidate")
+        }
+
+    def trial(self, member: Shape) -> Trial | None:
+        """As of the search's."""
+        return self._trials.get(member)
+
+    def keep_trial(self, member: Shape, trial: Trial) -> None:
+        """As of the search's."""
+        self._run.log("candidate", shape=list(member), error=_told(trial.error), about=trial.about)
+
+
+def _told(error: float) -> float | None:
+    """JSON has no NaN."""
+    return error if math.isfinite(error) else None
+
+
+def _number(error: float | None) -> float:
+    return math.nan if error is None else error
+
+
+class _Extraction:
+    """One run."""
+
+    def __init__(self, arguments: ExtractArguments, run: Run, plan: Plan, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.arguments, self.run, self.plan, self.tokenizer = arguments, run, plan, tokenizer
+        self.started = time.monotonic()
+        self.candidates: list[Candidate[Shape]] = []
+        self.surrogate: Surrogate | None = None
+        self.display: Display | None = None
+        self.entropy = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker in another process, which has no terminal of ours."""
+        return self.__dict__ | {"display": None, "candidates": []}
+
+    def run_search(self, workers: Workers) -> dict[str, Any]:
+        """Tokenise, ask the teacher, train the candidates, and write what was found."""
+        arguments, plan = self.arguments, self.plan
+        self._announce()
+        corpus = tokenised(
+            arguments.corpus, self.tokenizer, arguments.corpus_cache, valid_share=arguments.valid_share, run=self.run
+        )
+        folder = Path(arguments.teacher_cache or self.run.path / "teacher")
+        self.surrogate = Targets(arguments, plan, corpus, self.tokenizer, folder).surrogate()
+        self.entropy = self.surrogate.entropy()
+        with display(len(plan.ordering.taken), plan.costs.unit) as self.display:
+            outcome = search(
+                plan.space,
+                plan.costs,
+                self._trial,
+                epsilon=arguments.epsilon,
+                maximum=plan.ordering.maximum,
+                budgets=plan.budgets,
+                workers=workers,
+                journal=_Journal(self.run),
+                on_candidate=self._candidate_is_done,
+            )
+        if outcome.best.diverged:
+            rule = f"all {len(outcome.candidates)} candidates diverged; lower --learning_rates"
+            raise BortError(rule, column="learning_rates", value=arguments.learning_rates)
+        return self._finish(outcome)
+
+    def _announce(self) -> None:
+        plan, taken = self.plan, len(self.plan.ordering.taken)
+        inside = sum(ranked.block is not None for ranked in plan.ordering.members)
+        console().print(
+            f"{len(plan.space)} members, {inside} in blocks of {self.arguments.epsilon}: {taken} candidates; maximum "
+            f"point {plan.top} with {plan.ordering.maximum.parameters:,.0f} parameters",
+            soft_wrap=True,
+        )
+        if (latency := plan.costs.latency) is not None:
+            fit = latency.fit
+            console().print(
+                f"inference time by {fit.members} timed members: off by {100 * fit.mean_error:.1f} % on average and "
+                f"{100 * fit.worst_error:.1f} % at most where left out, rank correlation {fit.spearman:.3f}",
+                soft_wrap=True,
+            )
+        if plan.warning:
+            console().print(f"the space lacks the weak AB^nC property: {plan.warning}", soft_wrap=True)
+
+    def _trial(self, shape: Shape) -> Trial:
+        """Train a candidate once with each learning rate, keep the better weights, and tell its error."""
+        assert self.surrogate is not None
+        arguments, began = self.arguments, time.monotonic()
+        config = self.plan.costs.config(shape, self.tokenizer.pad_token_id)
+        told: list[dict[str, Any]] = []
+        best, error = None, math.nan
+        for rate in arguments.learning_rates:
+            trained = self.surrogate.train(config, rate, lambda step, loss: self._step(shape, step, loss))
+            found = self._error(trained.cross_entropy)
+            told.append(
+                {"learning_rate": rate, "error": _told(found), "steps": trained.steps, "seconds": trained.seconds}
+            )
+            if math.isfinite(found) and not found >= error:
+                best, error = trained.model, found
+        if best is not None:
+            save(best, self.tokenizer, self._weights(shape))
+        seconds = round(time.monotonic() - began, 2)
+        tokens = arguments.rows_per_step * arguments.row_length * sum(one["steps"] for one in told)
+        return Trial(error, {"trials": told, "seconds": seconds, "tokens": tokens})
+
+    def _error(self, cross_entropy: float) -> float:
+        if self.arguments.error == "kl":
+            # Half-precision outputs and draws may put a perfect student a trifle below its teacher's entropy.
+            return max(cross_entropy - self.entropy, _LEAST_ERROR) if math.isfinite(cross_entropy) else math.nan
+        return cross_entropy
+
+    def _step(self, shape: Shape, step: int, loss: float) -> None:
+        if self.display is not None:
+            self.display.training(shape, f"step {step} of {self.arguments.steps}, distance {loss:.3f}")
+
+    def _weights(self, shape: Shape) -> Path:
+        return self.run.path / CANDIDATES / shape.name
+
+    def _candidate_is_done(self, candidate: Candidate[Shape]) -> None:
+        """Show it, and keep no more checkpoints than will be wanted."""
+        self.candidates.append(candidate)
+        if self.display is not None:
+            self.display.done(candidate)
+        for other in self._ranking(self.candidates)[self.arguments.top_k :]:
+            shutil.rmtree(self._weights(other.member), ignore_errors=True)
+
+    def _ranking(self, candidates: list[Candidate[Shape]]) -> list[Candidate[Shape]]:
+        return sorted(candidates, key=lambda candidate: -candidate.coefficient)
+
+    def _finish(self, outcome: Outcome[Shape]) -> dict[str, Any]:
+        from bort.ose.report import extract_report
+
+        tops = [candidate for candidate in outcome.ranking if not candidate.diverged][: self.arguments.top_k]
+        folders = []
+        for rank, candidate in enumerate(tops, start=1):
+            folder = self.run.path / TOP / f"{rank}-{candidate.member.name}"
+            if not folder.is_dir():
+                folder.parent.mkdir(exist_ok=True)
+                self._weights(candidate.member).rename(folder)
+            folders.append(str(folder.relative_to(self.run.path)))
+        shutil.rmtree(self.run.path / CANDIDATES, ignore_errors=True)
+        metrics = self._metrics(outcome, folders)
+        self._write_table(metrics["candidates"])
+        best = outcome.best.member
+        self.run.write_json(
+            "architecture.json",
+            {**best._asdict(), "positions": self.arguments.positions, "vocab_size": len(self.tokenizer)},
+        )
+        extract_report(self.run, self.arguments, self.plan, outcome, metrics)
+        self.run.write_json("metrics.json", metrics)
+        self.run.log("finished", best=list(best), coefficient=outcome.best.coefficient)
+        return metrics
+
+    def _metrics(self, outcome: Outcome[Shape], folders: list[str]) -> dict[str, Any]:
+        plan, arguments = self.plan, self.arguments
+        points = [(*c.ranked.cost, c.error) for c in outcome.candidates]
+        on_front = set(front(points))
+        rows = {
+            place: {
+                **candidate.member._asdict(),
+                "parameters": int(candidate.ranked.cost.parameters),
+                "time": candidate.ranked.cost.time,
+                "error": _told(candidate.error),
+                "coefficient": candidate.coefficient,
+                "diverged": candidate.diverged,
+                "pareto": place in on_front,
+                "block": candidate.ranked.block,
+                "place": candidate.ranked.place,
+                "learning_rate": _rate(candidate),
+                "seconds": candidate.trial.about["seconds"],
+            }
+            for place, candidate in enumerate(outcome.candidates)
+        }
+        ranked = sorted(rows.values(), key=lambda row: -row["coefficient"])
+        seconds = sum(row["seconds"] for row in ranked)
+        latency = plan.costs.latency
+        return {
+            "architecture": outcome.best.member._asdict(),
+            "coefficient": outcome.best.coefficient,
+            "error": outcome.best.error,
+            "error_kind": arguments.error,
+            "teacher_entropy": self.entropy,
+            "teacher": arguments.teacher or f"{plan.top} with random weights, seed {arguments.seed}",
+            "maximum": {**plan.top._asdict(), **plan.ordering.maximum._asdict()},
+            "time_unit": plan.costs.unit,
+            "latency": None if latency is None else latency.described(),
+            "members": len(plan.space),
+            "in_blocks": sum(ranked.block is not None for ranked in plan.ordering.members),
+            "epsilon": arguments.epsilon,
+            "kept_savings": plan.ordering.kept_savings,
+            "roughness": outcome.roughness,
+            "guarantee_by_roughness": plan.ordering.guarantee(outcome.roughness),
+            "weak_abnc": plan.warning or "holds",
+            "optimizer": arguments.optimizer,
+            "clip_weights": arguments.clip_weights,
+            "diverged": sum(candidate.diverged for candidate in outcome.candidates),
+            "training_seconds": round(seconds, 1),
+            "training_tokens": sum(candidate.trial.about["tokens"] for candidate in outcome.candidates),
+            "all_members_seconds": round(seconds / len(ranked) * (len(plan.space) - 1), 1),
+            "seconds": round(time.monotonic() - self.started, 1),
+            "device": describe(),
+            "precision": "bf16" if use_bf16(arguments.precision) else "fp32",
+            "top": folders,
+            "candidates": ranked,
+        }
+
+    def _write_table(self, rows: list[dict[str, Any]]) -> None:
+        with write_aside(self.run.path / "candidates.csv") as file:
+            writer = csv.DictWriter(file, ["rank", *rows[0]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"rank": rank, **row} for rank, row in enumerate(rows, start=1))
+
+
+def _rate(candidate: Candidate[Shape]) -> float | None:
+    """The learning rate that gave the error."""
+    sound = [trial for trial in candidate.trial.about["trials"] if trial["error"] is not None]
+    return min(sound, key=lambda trial: trial["error"])["learning_rate"] if sound else None

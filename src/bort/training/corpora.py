@@ -1,0 +1,51 @@
+"""The tokenised corpus of a run: opened where it is, made where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from bort.data.corpus import Corpus, build_corpus, open_corpus
+from bort.data.textfiles import total_bytes
+from bort.errors import BortError
+from bort.progress import bar
+from bort.runs import Run
+from bort.training import processes
+
+
+def tokenised(
+    sources: list[str], tokenizer: PreTrainedTokenizerFast, folder: str | None, *, valid_share: float, run: Run
+) -> Corpus:
+    """Open a tokenised corpus, or make it once.
+
+    Args:
+        sources: Texts, or one folder of a tokenised corpus.
+        tokenizer: Whose ids.
+        folder: Where it is kept; in the run's folder by default.
+        valid_share: Part of the documents to hold out.
+        run: Whose journal notes it.
+
+    Raises:
+        BortError: A source that cannot be read, or a folder that holds another corpus.
+    """
+    if len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file():
+        return open_corpus(sources[0], tokenizer)
+    path = Path(folder or run.path / "corpus")
+    if (path / "corpus.json").is_file():
+        corpus = open_corpus(path, tokenizer)
+        names = [source["name"] for source in corpus.info.sources]
+        if names != [Path(source).name for source in sources]:
+            raise BortError(f"holds the corpus of {', '.join(names)}; name another --corpus_cache", file=path)
+        return corpus
+    if not processes.is_first():
+        raise BortError("is not what the first process wrote; all machines must share this folder", file=path)
+    local = [source for source in sources if Path(source).exists() or "/" not in source or ":" not in source]
+    with bar("tokenising", total_bytes(local) or None) as shown:
+
+        def progress(done: int, tokens: int) -> None:
+            shown.update(done, f"{tokens / 1e6:.1f} M tokens")
+
+        corpus = build_corpus(sources, tokenizer, path, valid_share=valid_share, progress=progress)
+    run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
+    return corpus

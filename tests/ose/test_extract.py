@@ -1,0 +1,303 @@
+"""The search with text and encoders: from a corpus to a run's folder, through kills, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForMaskedLM
+
+from bort.errors import BortError
+from bort.model.config import architecture, count_parameters
+from bort.ose import coefficient
+from bort.ose.arguments import ExtractArguments
+from bort.ose.extract import extract
+from bort.ose.space import Shape, read_space
+from bort.ose.weight import Cost
+from bort.training.pretrain import pretrain
+
+SPACE = "depth: [1, 2]\nheads: [1, 2]\nhidden: [8, 16]\nintermediate: [8, 24]\n"
+LINE = {
+    "rows_per_step": 4,
+    "row_length": 24,
+    "sequence_length": 24,
+    "held_out_rows": 6,
+    "positions": 64,
+    "valid_share": 0.1,
+}
+
+
+@pytest.fixture
+def arguments(world, tmp_path) -> ExtractArguments:
+    (tmp_path / "space.yaml").write_text(SPACE, "utf-8")
+    return ExtractArguments(
+        corpus=[world.corpus],
+        corpus_cache=str(tmp_path / "corpus"),
+        out=str(tmp_path / "run"),
+        space=str(tmp_path / "space.yaml"),
+        teacher=world.encoder,
+        epsilon=3,
+        steps=4,
+        precision="fp32",
+        **LINE,
+    )
+
+
+def found(metrics):
+    """What must be the same again."""
+    kept = ("architecture", "coefficient", "error", "teacher_entropy", "maximum", "kept_savings", "roughness", "top")
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in metrics["candidates"]]
+    return {name: metrics[name] for name in kept} | {"candidates": rows}
+
+
+def test_leaves_a_whole_run(arguments):
+    metrics = extract(arguments)
+    run = Path(arguments.out)
+    files = {"architecture.json", "candidates.csv", "config.yaml", "environment.json", "journal.jsonl", "metrics.json"}
+    assert {file.name for file in run.iterdir()} == files | {"report.html", "teacher", "top"}
+    assert metrics == json.loads((run / "metrics.json").read_text("utf-8"))
+    space = read_space(arguments.space)
+    assert metrics["members"] == len(space) == 16
+    assert metrics["in_blocks"] == 15
+    assert len(metrics["candidates"]) == 5
+    top = metrics["maximum"]
+    assert Shape(*(top[axis] for axis in Shape._fields)) == (2, 2, 16, 24)
+    weights = []
+    for row in metrics["candidates"]:
+        cost = Cost(row["parameters"], row["time"])
+        weights.append(coefficient(cost, Cost(top["parameters"], top["time"]), row["error"]))
+        assert row["coefficient"] == pytest.approx(weights[-1])
+        assert row["error"] > metrics["teacher_entropy"]
+    assert weights == sorted(weights, reverse=True)
+    assert metrics["architecture"] == {axis: metrics["candidates"][0][axis] for axis in Shape._fields}
+    with open(run / "candidates.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5]
+    assert [float(row["coefficient"]) for row in rows] == weights
+    page = (run / "report.html").read_text("utf-8")
+    for said in (
+        "Pareto front",
+        "W by candidate",
+        "its blocks",
+        "What the search cost",
+        "bort extract --config",
+        "adamw",
+    ):
+        assert said in page
+
+
+def test_the_checkpoints_are_the_best_and_can_be_gone_on_from(arguments, world, tmp_path):
+    metrics = extract(replace(arguments, top_k=2))
+    run = Path(arguments.out)
+    assert sorted(folder.name for folder in (run / "top").iterdir()) == [Path(name).name for name in metrics["top"]]
+    for row, name in zip(metrics["candidates"], metrics["top"], strict=False):
+        model = AutoModelForMaskedLM.from_pretrained(run / name)
+        assert model.config.num_hidden_layers == row["depth"]
+        assert count_parameters(model.config).total == row["parameters"]
+    settings = {"max_steps": 2, "batch_size": 4, "sequence_length": 24}
+    gone_on = pretrain(
+        world.pretraining(tmp_path, init=str(run / metrics["top"][0]), out=str(tmp_path / "a"), **settings)
+    )
+    assert gone_on["parameters"] == metrics["candidates"][0]["parameters"]
+    for source in (run, run / "architecture.json"):
+        out = str(tmp_path / f"b{source.suffix}")
+        anew = pretrain(world.pretraining(tmp_path, architecture=str(source), out=out, **settings))
+        assert anew["parameters"] == metrics["candidates"][0]["parameters"]
+    config = architecture(run)
+    assert (config.num_hidden_layers, config.num_attention_heads) == (
+        metrics["architecture"]["depth"],
+        metrics["architecture"]["heads"],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    ["teacher/train/cache.json", "candidates/*/config.json", "candidates/2-1-8-24/config.json"],
+    ids=["while the teacher is asked", "with the first candidate", "with a later one"],
+)
+def test_a_killed_run_resumes_to_the_same_answer(arguments, world, tmp_path, killed, moment, assert_same_weights):
+    expected = extract(arguments)
+    out = tmp_path / "killed"
+    line = ["extract", "--corpus", world.corpus, "--corpus_cache", arguments.corpus_cache, "--out", str(out)]
+    line += ["--space", arguments.space, "--teacher", world.encoder, "--epsilon", "3", "--steps", "4"]
+    line += ["--precision", "fp32", *(str(word) for name, value in LINE.items() for word in (f"--{name}", value))]
+    killed(line, out, moment)
+    assert not (out / "metrics.json").exists()
+    before = events(out, "candidate")
+    metrics = extract(replace(arguments, out=str(out), resume=True))
+    assert found(metrics) == found(expected)
+    after = events(out, "candidate")
+    assert after[: len(before)] == before
+    shapes = [tuple(event["shape"]) for event in after]
+    assert len(shapes) == len(set(shapes)) == 5  # none twice
+    for name in metrics["top"]:
+        assert_same_weights(Path(arguments.out) / name, out / name)
+    assert (out / "candidates.csv").read_text().count("\n") == 6
+
+
+def events(run, name):
+    lines = map(json.loads, (run / "journal.jsonl").read_text("utf-8").splitlines())
+    return [event for event in lines if event["event"] == name]
+
+
+def test_finished_candidates_are_not_trained_again(arguments, monkeypatch):
+    extract(arguments)
+    run = Path(arguments.out)
+    expected = found(json.loads((run / "metrics.json").read_text("utf-8")))
+    (run / "metrics.json").unlink()
+    monkeypatch.setattr("bort.ose.surrogate.Surrogate.train", lambda *_: pytest.fail("trained again"))
+    assert found(extract(replace(arguments, resume=True))) == expected
+
+
+def test_a_finished_run_is_left_as_it_is(arguments):
+    first = extract(arguments)
+    assert extract(replace(arguments, resume=True)) == first
+    with pytest.raises(BortError, match="--resume"):
+        extract(arguments)
+
+
+def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path):
+    """What is sent to another process does the same there."""
+
+    def elsewhere(function, items):
+        return map(pickle.loads(pickle.dumps(function)), items)
+
+    settings = replace(arguments, max_parameters=9_000)
+    expected = extract(settings)
+    assert found(extract(replace(settings, out=str(tmp_path / "else")), workers=elsewhere)) == found(expected)
+
+
+def test_of_several_learning_rates_the_best_counts(arguments, tmp_path):
+    rates = [1e-3, 2e-2]
+    alone = {rate: extract(replace(arguments, learning_rates=[rate], out=str(tmp_path / f"{rate}"))) for rate in rates}
+    both = extract(replace(arguments, learning_rates=rates))
+    for row in both["candidates"]:
+        errors = {
+            rate: next(r["error"] for r in run["candidates"] if r["place"] == row["place"])
+            for rate, run in alone.items()
+        }
+        assert row["error"] == min(errors.values())
+        assert row["learning_rate"] == min(errors, key=errors.__getitem__)
+
+
+def test_a_search_in_which_all_diverge_is_told(arguments):
+    with pytest.raises(BortError, match=r"learning_rates.*all 5 candidates diverged; lower"):
+        extract(replace(arguments, optimizer="sgd", learning_rates=[1e38]))
+    assert not (Path(arguments.out) / "metrics.json").exists()
+
+
+def test_some_diverge(arguments, monkeypatch):
+    from bort.ose.surrogate import Surrogate
+
+    train = Surrogate.train
+
+    def sometimes(self, config, *rest):
+        trained = train(self, config, *rest)
+        return replace(trained, cross_entropy=math.nan) if config.hidden_size == 8 else trained
+
+    monkeypatch.setattr(Surrogate, "train", sometimes)
+    metrics = extract(replace(arguments, epsilon=1, top_k=99))
+    lost = [row for row in metrics["candidates"] if row["hidden"] == 8]
+    assert lost
+    assert metrics["diverged"] == len(lost)
+    assert all(r["diverged"] and r["coefficient"] == 0 and r["error"] is None and not r["pareto"] for r in lost)
+    assert len(metrics["top"]) == len(metrics["candidates"]) - len(lost)
+    page = (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert f"{len(lost)} of 15 candidates diverged" in page
+
+
+def test_kl_is_the_cross_entropy_less_the_teachers_entropy(arguments, tmp_path):
+    plain = extract(arguments)
+    kl = extract(replace(arguments, error="kl", out=str(tmp_path / "kl")))
+    by_place = {row["place"]: row["error"] for row in plain["candidates"]}
+    for row in kl["candidates"]:
+        assert row["error"] == pytest.approx(by_place[row["place"]] - plain["teacher_entropy"])
+
+
+def test_measured_times(arguments):
+    settings = replace(arguments, time="measured", timed_members=12, sequence_length=16, epsilon=5)
+    metrics = extract(settings)
+    assert metrics["time_unit"] == "ms"
+    assert metrics["latency"]["members"] == 12
+    assert -1 <= metrics["latency"]["spearman"] <= 1
+    run = Path(arguments.out)
+    timings = json.loads((run / "timings.json").read_text("utf-8"))
+    assert len(timings["timed"]) == 12
+    assert "polynomial, ms" in (run / "report.html").read_text("utf-8")
+    (run / "metrics.json").unlink()
+    assert found(extract(replace(settings, resume=True))) == found(metrics)  # nothing is timed anew
+    assert json.loads((run / "timings.json").read_text("utf-8")) == timings
+
+
+def test_budgets(arguments):
+    metrics = extract(replace(arguments, epsilon=1, max_parameters=5_000))
+    assert metrics["in_blocks"] == len(metrics["candidates"]) < 15
+    assert max(row["parameters"] for row in metrics["candidates"]) <= 5_000
+    assert metrics["maximum"]["hidden"] == 16
+
+
+def test_latency_budgets_are_measured(arguments, tmp_path):
+    settings = replace(arguments, timed_members=12, sequence_length=16, epsilon=1)
+    metrics = extract(replace(settings, max_latency_ms=1e6))
+    assert metrics["time_unit"] == "operations"
+    assert metrics["latency"]["members"] == 12
+    with pytest.raises(
+        BortError, match=r"the nearest, ⟨\d,\d,\d+,\d+⟩, has milliseconds .* where at most 1e-06 may be"
+    ):
+        extract(replace(settings, max_latency_ms=1e-6, out=str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_maximum_point_outside_of_the_space(arguments):
+    metrics = extract(replace(arguments, teacher=None, maximum="3,2,32,64"))
+    assert metrics["in_blocks"] == 16
+    assert metrics["maximum"]["depth"] == 3
+    assert metrics["teacher"] == "⟨3,2,32,64⟩ with random weights, seed 0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"teacher": None}, "give --teacher, or --maximum"),
+        ({"epsilon": 0}, "epsilon.*at least 1"),
+        ({"epsilon": 17}, "epsilon.*from 1 to the 16 members"),
+        ({"steps": 0}, "steps.*at least 1"),
+        ({"row_length": 65}, "row_length.*from 8 to the 64 positions"),
+        ({"sequence_length": 65}, "sequence_length.*64 positions"),
+        ({"learning_rates": []}, "learning_rates.*above 0"),
+        ({"learning_rates": [1e-3, 0.0]}, "learning_rates.*above 0"),
+        ({"clip_weights": 0.0}, "clip_weights.*above 0"),
+        ({"timed_members": 3}, "timed_members.*at least 10"),
+        ({"max_parameters": 10}, "nearest, ⟨1,1,8,8⟩, has parameters .* where at most 10 may be"),
+        ({"max_latency_ms": -1.0}, "max_latency_ms.*above 0"),
+        ({"maximum": "2,2,16"}, "maximum.*four whole numbers"),
+        ({"maximum": "2,2,x,1"}, "maximum.*four whole numbers"),
+        ({"maximum": "2,3,16,24"}, "maximum.*heads must divide"),
+        ({"maximum": "1,2,16,24"}, "maximum.*⟨2,1,16,8⟩ has more|maximum.*has more"),
+        ({"space": "nowhere"}, "space.*neither a space"),
+        ({"teacher": "/nosuch"}, "no such folder"),
+        ({"seed": -1}, "seed.*at least 0"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_is_made(arguments, settings, rule):
+    with pytest.raises(BortError, match=rule) as told:
+        extract(replace(arguments, **settings))
+    assert not Path(arguments.out).exists()
+    assert len(str(told.value)) < 400
+
+
+def test_a_small_space_cannot_be_timed(arguments, tmp_path):
+    (tmp_path / "small.yaml").write_text(SPACE.replace("[1, 2]", "[1]"), "utf-8")
+    with pytest.raises(BortError, match="at least 10 members, not 4"):
+        extract(replace(arguments, space=str(tmp_path / "small.yaml"), time="measured"))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(arguments):
+    with pytest.raises(BortError, match="student's vocabulary"):
+        extract(replace(arguments, tokenizer="bort-nano"))
