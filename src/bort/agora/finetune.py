@@ -32,9 +32,9 @@ from bort.files import write_aside
 from bort.model.checkpoints import load_config, locate
 from bort.progress import Bar, bar, console
 from bort.runs import Run
+from bort.tasks.named import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
-from bort.training.fitter import Fitter
 from bort.training.splits import Splits, read_splits, say_what_is_cut
 from bort.training.trial import Theta
 
@@ -62,6 +62,7 @@ def finetune(
     """
     check_finetuning(arguments)
     check_agora(arguments, teacher)
+    check_choices(arguments)
     data = read_splits(arguments, hold_out=True)
     pool = [] if arguments.unlabelled is None else _read_pool(arguments, data)
     locate(arguments.model)
@@ -71,6 +72,20 @@ def finetune(
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds()
+
+
+def check_choices(arguments: FinetuneArguments) -> None:
+    """Refuse a task whose examples are no texts or pairs.
+
+    Raises:
+        BortError: It has choices, and Agora was asked for.
+    """
+    if arguments.method != "agora":
+        return
+    for task in find(arguments.task):
+        if task.chooses(arguments.cast):
+            rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
+            raise BortError(rule, column="task", value=task.name)
 
 
 def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
@@ -177,7 +192,7 @@ class _Agora:
         embedding: Embedding | None,
     ) -> None:
         self.arguments, self.run, self.data, self.task, self.pool = arguments, run, data, data.task, pool
-        self.fitter = Fitter(arguments, data.task, data.train)
+        self.fitter = data.fitter(arguments)
         self.folder = run.path / "rounds"
         self.folder.mkdir(exist_ok=True)
         self.journal = _Journal(run, self.folder)
@@ -396,6 +411,8 @@ class _Agora:
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
         for part, values in scores.items():
             metrics |= scored(part, values)
+        if self.data.official:
+            metrics |= self.data.official.judge(self.fitter, model)
         others = {"plain": plain_scores, "teacher": teacher_scores}
         for name, found in others.items():
             metrics[name] = {
