@@ -25,6 +25,7 @@ REQUIRED = {
     "demo": [],
     "finetune": ["--train", "007", "--out", "runs/[x]"],
     "evaluate": ["--model", "m", "--data", "a: b"],
+    "submit": ["--models", "m", "--data", "d", "--out", "o"],
     "predict": ["--model", "null"],
     "pretrain": ["--corpus", "a.txt", "b c.txt", "--tokenizer", "t", "--out", "o"],
     "tokenizer": ["a.txt", "b.txt", "--out", "o"],
