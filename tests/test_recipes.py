@@ -14,6 +14,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 CASES = {
     "bort-pretrain.yaml": ("pretrain", ["--corpus", "text.txt", "--out", "runs/x"]),
     "nano-pretrain.yaml": ("pretrain", ["--corpus", "text.txt", "--tokenizer", "tokenizer", "--out", "runs/x"]),
+    "superglue-plain.yaml": ("finetune", ["--data", "superglue", "--out", "runs/x"]),
     "finetune-published-grid.yaml": ("finetune", ["--train", "train.csv", "--out", "runs/x"]),
 }
 

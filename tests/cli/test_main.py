@@ -225,7 +225,7 @@ def test_the_settings_of_a_run_are_read_again(tmp_path):
         (b"", ["must map names of settings"]),
         (b"- 3\n", ["value [3]"]),
         (b"modle: x\n", ["'modle'", "did you mean 'model'?"]),
-        (b"zzz: x\n", ["'zzz'", "there are: train, out"]),
+        (b"zzz: x\n", ["'zzz'", "there are: out, train"]),
         (b"3: x\n", ["column '3'"]),
         (b"seeds: 3\n", ["'seeds'", "value 3", "must be a list"]),
         (b"train: a\nout: b\nseeds: [x]\n", ["--seeds: value 'x'"]),

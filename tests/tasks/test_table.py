@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from bort.errors import BortError
@@ -58,6 +61,16 @@ def test_diagnostics_are_predicted_by_the_models_of_others():
     for task in TASKS.values():
         assert task.trains == ("train" in task.counts)
         assert not task.predicted_by or TASKS[task.predicted_by].labels == task.labels
+
+
+def test_the_documented_table_is_this_one():
+    text = (Path(__file__).parents[2] / "docs/tasks.md").read_text("utf-8")
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \| (.*) \| `(\S+)` \|$", text, re.MULTILINE)
+    listed = [(name, suite, answers) for name, suite, *_, answers in found]
+    assert listed == [(name, SUITES[task.suite], task.submission) for name, task in TASKS.items()]
+    for name, _, seen, *_ in found:
+        assert ("by the model of" in seen) == (not TASKS[name].trains)
+        assert ("choices" in seen) == TASKS[name].chooses("improved")
 
 
 def test_every_row_is_whole():

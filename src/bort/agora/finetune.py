@@ -400,8 +400,10 @@ class _Agora:
         plain = self.fitter.open(self.plain)
         plain_scores = {"dev": self.fitter.score(plain, self.dev), "test": self.fitter.score(plain, self.test)}
         model = self.fitter.open(outcome.best.model)
-        scores = {"dev": self.fitter.score(model, self.dev), "test": self.fitter.score(model, self.test)}
-        matrix = self.fitter.confusion(model, self.test)
+        parts = {"dev": self.dev, "test": self.test}
+        outputs = {part: self.fitter.logits(model, data) for part, data in parts.items()}
+        scores = {part: self.task.score(outputs[part], data.targets) for part, data in parts.items()}
+        matrix = self.fitter.confusion(outputs["test"], self.test)
         self.fitter.save(model, self.run.path)
         metrics = describe_run(self.fitter, self.data)
         metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
@@ -412,7 +414,7 @@ class _Agora:
         for part, values in scores.items():
             metrics |= scored(part, values)
         if self.data.official:
-            metrics |= self.data.official.judge(self.fitter, model)
+            metrics |= self.data.official.judge(self.fitter, model, outputs)
         others = {"plain": plain_scores, "teacher": teacher_scores}
         for name, found in others.items():
             metrics[name] = {

@@ -144,14 +144,16 @@ class _Finetuning:
         winner = max(trials, key=lambda event: event["score"])
         model = self.fitter.open(self.best_file)
         parts = {"dev": self.dev} | ({"test": self.fitter.labelled(self.data.test)} if self.data.test else {})
-        scores = {part: self.fitter.score(model, data) for part, data in parts.items()}
-        matrix = self.fitter.confusion(model, parts.get("test", self.dev))
+        outputs = {part: self.fitter.logits(model, data) for part, data in parts.items()}
+        scores = {part: self.task.score(outputs[part], data.targets) for part, data in parts.items()}
+        judged = "test" if "test" in parts else "dev"
+        matrix = self.fitter.confusion(outputs[judged], parts[judged])
         self.fitter.save(model, self.run.path)
         metrics = describe_run(self.fitter, self.data) | {"best_theta": str(thetas[winner["trial"]])}
         for part, values in scores.items():
             metrics |= scored(part, values)
-        if data_official := self.data.official:
-            metrics |= data_official.judge(self.fitter, model)
+        if self.data.official:
+            metrics |= self.data.official.judge(self.fitter, model, outputs)
         finetune_report(self.run, metrics, trials, matrix)
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **{part: metrics[part] for part in scores})

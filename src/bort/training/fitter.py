@@ -158,11 +158,11 @@ class Fitter:
         """All metrics of the task, with confidence intervals."""
         return self.task.score(self.logits(model, data), data.targets)
 
-    def confusion(self, model: PreTrainedModel, data: Labelled) -> list[list[int]] | None:
-        """Rows of true, columns of predicted classes; None for a regression."""
+    def confusion(self, logits: NDArray[np.float32], data: Labelled) -> list[list[int]] | None:
+        """Rows of true, columns of predicted classes; None for a regression. *Shape:* logits (examples, outputs)."""
         if self.task.kind == "regression":
             return None
-        decided = self.task.decide(self.logits(model, data))
+        decided = self.task.decide(logits)
         matrix: list[list[int]] = confusion(data.targets.tolist(), decided.tolist(), self.task.outputs).tolist()
         return matrix
 

@@ -14,7 +14,7 @@ from bort.progress import bar, console
 from bort.tasks.casting import CastRow
 from bort.tasks.metrics import Score
 from bort.tasks.named import Cast, NamedTask, Part, predicted_with
-from bort.tasks.official import official_scores
+from bort.tasks.official import Logits, official_scores
 from bort.tasks.reading import has_part, is_labelled, read_part
 from bort.training.encoding import encode
 from bort.training.fitter import Fitter
@@ -41,14 +41,21 @@ class Official:
         """What a saved model says of its task."""
         return {"bort_task": self.task.name, "bort_cast": self.cast}
 
-    def judge(self, fitter: Fitter, model: PreTrainedModel) -> dict[str, Any]:
+    def judge(self, fitter: Fitter, model: PreTrainedModel, outputs: Mapping[str, Logits]) -> dict[str, Any]:
         """Score the run's parts, and the labelled parts of the tasks that its models predict too (MNLI's other half).
+
+        Args:
+            fitter: What fitted the model.
+            model: The result.
+            outputs: What it said of each of the run's parts. *Shape:* (rows, labels).
 
         Returns:
             For `metrics.json`: `official` by task and part, values and intervals, and `cast`.
         """
         found = {
-            self.task.name: {part: self._scores(self.task, fitter, model, rows) for part, rows in self.rows.items()}
+            self.task.name: {
+                part: described(official_scores(self.task, rows, outputs[part])) for part, rows in self.rows.items()
+            }
         }
         for other in predicted_with(self.task):
             parts = {}
