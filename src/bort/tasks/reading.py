@@ -52,6 +52,20 @@ def has_part(task: NamedTask, data: str | Path, part: Part) -> bool:
     return part in task.counts and (str(data) == FROM_HUB or _find(task, Path(data), part) is not None)
 
 
+def require_part(task: NamedTask, data: str | Path, part: Part) -> None:
+    """Refuse a folder without a part.
+
+    Raises:
+        BortError: There is no such folder, or no such file in it.
+    """
+    if str(data) == FROM_HUB or _find(task, Path(data), part) is not None:
+        return
+    if not Path(data).is_dir():
+        raise BortError("no such folder; name the one with the official files, or `hub`", file=data)
+    wanted = f"{part}/{task.config}/*.txt" if task.suite == "race" else f"{task.title}/{task.files[part][0]}"
+    raise BortError(f"holds no {part} data of {task.title}: there must be {wanted}", file=data)
+
+
 def is_labelled(rows: list[CastRow]) -> bool:
     """Whether all rows have labels, as those of hidden test data have not."""
     return all(row.example.label is not None for row in rows)
@@ -81,13 +95,9 @@ def _find(task: NamedTask, data: Path, part: Part) -> Path | None:
 
 
 def _local(task: NamedTask, data: Path, part: Part) -> Iterator[Record]:
-    if not data.is_dir():
-        raise BortError("no such folder; name the one with the official files, or `hub`", file=data)
+    require_part(task, data, part)
     found = _find(task, data, part)
-    if found is None:
-        wanted = f"{part}/{task.config}/*.txt" if task.suite == "race" else f"{task.title}/{task.files[part][0]}"
-        rule = f"holds no {part} data of {task.title}: there must be {wanted}"
-        raise BortError(rule, file=data)
+    assert found is not None
     if task.suite == "race":
         return _race(found)
     if found.suffix == ".jsonl":

@@ -14,7 +14,7 @@ from bort.report import Report
 from bort.tasks.named import NamedTask, find
 from bort.tasks.official import METRIC_TITLES, shown, suite_score
 from bort.tasks.published import PUBLISHED, PUBLISHED_SUITES, claimed
-from bort.tasks.reading import has_part
+from bort.tasks.reading import has_part, require_part
 from bort.tasks.table import SUITES, TASKS
 from bort.training.arguments import FinetuneArguments
 from bort.training.reports import made_with
@@ -34,8 +34,13 @@ def tasks_to_fit(arguments: FinetuneArguments) -> list[NamedTask]:
     named = {task.name for task in find([name for name in arguments.task if name not in by_suite])}
     chosen, absent = [], []
     for task in find(arguments.task):
+        if task.name in named and not task.trains:
+            rule = f"has no training data; {task.predicted_by} models predict it"
+            raise BortError(rule, column="task", value=task.name)
         if task.name in named or (task.trains and has_part(task, arguments.data, "train")):
             chosen.append(task)
+            if task.name in named:
+                require_part(task, arguments.data, "train")
         elif task.trains:
             absent.append(task.title)
     if absent:
