@@ -207,6 +207,14 @@ def assert_same_weights(weights):
     return compare
 
 
+@pytest.fixture(scope="session")
+def official(tmp_path_factory) -> Path:
+    """A folder with glue, superglue and race: a few made-up rows of each task in the official layouts."""
+    from official_files import write_official
+
+    return write_official(tmp_path_factory.mktemp("official"))
+
+
 @pytest.fixture
 def killed():
     """Run a command of `bort` in a process of its own and kill it (-9) once a file is there."""

@@ -17,6 +17,7 @@ CASES = {
     "nano-pretrain.yaml": ("pretrain", ["--corpus", "text.txt", "--tokenizer", "tokenizer", "--out", "runs/x"]),
     "nano-extract.yaml": ("extract", ["--corpus", "text.txt", "--out", "runs/x"]),
     "paper-extract.yaml": ("extract", ["--corpus", "text.txt", "--out", "runs/x"]),
+    "superglue-plain.yaml": ("finetune", ["--data", "superglue", "--out", "runs/x"]),
     "finetune-published-grid.yaml": ("finetune", ["--train", "train.csv", "--out", "runs/x"]),
 }
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import statistics
 import tempfile
 import time
@@ -27,13 +26,13 @@ from benchmarks.quality.probe import TASKS, probe_all
 from benchmarks.quality.scarce import Cache, Record, baselines, fits_of, save_random, sha256
 
 GLUE: dict[str, dict[str, Any]] = {
-    "SST-2": {"text": 0, "label": 1, "metric": "accuracy", "max_epochs": 3, "eval_steps": 500},
-    "MRPC": {"text": 3, "text_b": 4, "label": 0, "metric": "accuracy", "max_epochs": 8},
-    "RTE": {"text": 1, "text_b": 2, "label": 3, "metric": "accuracy", "max_epochs": 8},
-    "CoLA": {"text": 3, "label": 1, "metric": "matthews", "max_epochs": 8, "headless": True},
-    "STS-B": {"text": 7, "text_b": 8, "label": 9, "metric": "pearson", "max_epochs": 8},
+    "SST-2": {"metric": "accuracy", "max_epochs": 3, "eval_steps": 500},
+    "MRPC": {"metric": "accuracy", "max_epochs": 8},
+    "RTE": {"metric": "accuracy", "max_epochs": 8},
+    "CoLA": {"metric": "matthews", "max_epochs": 8},
+    "STS-B": {"metric": "pearson", "max_epochs": 8},
 }
-"""Columns of the official files, counted from 0, and how each task is trained and scored."""
+"""How each task is trained and scored."""
 PUBLISHED = {
     "BERT-Tiny (4.4 M)": {"SST-2": "83.2", "MRPC": "71.1", "RTE": "57.2", "CoLA": "0.0", "STS-B": "74.3"},
     "BERT-Mini (11.3 M)": {"SST-2": "85.9", "MRPC": "71.8", "RTE": "57.9", "CoLA": "0.0", "STS-B": "75.4"},
@@ -63,38 +62,22 @@ def masked_score(folder: str, corpus: Path) -> Record:
     }
 
 
-def glue_file(source: Path, task: dict[str, Any], folder: Path) -> str:
-    """An official file as JSON lines. Its fields are never quoted; a quotation mark is text."""
-    lines = source.read_text("utf-8").splitlines()[0 if task.get("headless") else 1 :]
-    rows = []
-    for line in lines:
-        cells = line.split("\t")
-        row: dict[str, Any] = {name: cells[task[name]].strip() for name in ("text", "text_b", "label") if name in task}
-        if task["metric"] == "pearson":
-            row["label"] = float(row["label"])
-        rows.append(row)
-    out = folder / f"{source.stem}.jsonl"
-    out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return str(out)
-
-
 def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
     """Best development score of one fine-tuning on all training data."""
     import bort
 
     task = GLUE[name]
     with tempfile.TemporaryDirectory() as made, contextlib.redirect_stdout(io.StringIO()):
-        scratch = Path(made)
         settings = bort.FinetuneArguments(
-            train=glue_file(data / name / "train.tsv", task, scratch),
-            dev=glue_file(data / name / "dev.tsv", task, scratch),
-            out=str(scratch / "run"),
+            task=[name],
+            data=str(data),
+            out=str(Path(made) / "run"),
             model=folder,
             method="plain",
-            kind="regression" if task["metric"] == "pearson" else "classification",
             metric=task["metric"],
             learning_rates=[rate],
             batch_sizes=[32],
+            max_length=128,
             max_epochs=task["max_epochs"],
             patience=task["max_epochs"] + 1 if "eval_steps" not in task else 100,
             eval_steps=task.get("eval_steps"),

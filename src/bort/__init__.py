@@ -17,7 +17,18 @@ __version__ = "0.1.0"
 _PUBLIC = {
     **{
         name: ("bort.cli." + name, name)
-        for name in ("convert", "demo", "evaluate", "extract", "finetune", "info", "predict", "pretrain", "tokenizer")
+        for name in (
+            "convert",
+            "demo",
+            "evaluate",
+            "extract",
+            "finetune",
+            "info",
+            "predict",
+            "pretrain",
+            "submit",
+            "tokenizer",
+        )
     },
     "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
     "DemoArguments": ("bort.cli.demo", "DemoArguments"),
@@ -27,6 +38,7 @@ _PUBLIC = {
     "InfoArguments": ("bort.cli.info", "InfoArguments"),
     "PredictArguments": ("bort.cli.predict", "PredictArguments"),
     "PretrainArguments": ("bort.cli.pretrain", "PretrainArguments"),
+    "SubmitArguments": ("bort.cli.submit", "SubmitArguments"),
     "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
     "BortError": ("bort.errors", "BortError"),
     "BortForMaskedLM": ("bort.model.modelling", "BortForMaskedLM"),

@@ -15,7 +15,8 @@ from bort.errors import BortError
 COMMANDS: dict[str, str] = {
     "demo": "the whole road on the embedded model and data, offline, in minutes",
     "finetune": "fit a classifier or regressor on labelled data",
-    "evaluate": "score a model on a labelled file",
+    "evaluate": "score a model on a labelled file, or on a task of GLUE, SuperGLUE or RACE",
+    "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",
     "predict": "label a file or standard input",
     "extract": "search for an architecture: small, fast and right at once",
     "pretrain": "pre-train or distil an architecture on text",

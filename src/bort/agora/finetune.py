@@ -33,9 +33,9 @@ from bort.files import write_aside
 from bort.model.checkpoints import load_config, locate
 from bort.progress import Bar, bar, console
 from bort.runs import Run
+from bort.tasks.named import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
-from bort.training.fitter import Fitter
 from bort.training.splits import Splits, read_splits, say_what_is_cut
 from bort.training.trial import Theta
 
@@ -63,6 +63,7 @@ def finetune(
     """
     check_finetuning(arguments)
     check_agora(arguments, teacher)
+    check_choices(arguments)
     data = read_splits(arguments, hold_out=True)
     pool = [] if arguments.unlabelled is None else _read_pool(arguments, data)
     locate(arguments.model)
@@ -72,6 +73,20 @@ def finetune(
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds()
+
+
+def check_choices(arguments: FinetuneArguments) -> None:
+    """Refuse a task whose examples are no texts or pairs.
+
+    Raises:
+        BortError: It has choices, and Agora was asked for.
+    """
+    if arguments.method != "agora":
+        return
+    for task in find(arguments.task):
+        if task.chooses(arguments.cast):
+            rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
+            raise BortError(rule, column="task", value=task.name)
 
 
 def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
@@ -179,7 +194,7 @@ class _Agora:
         embedding: Embedding | None,
     ) -> None:
         self.arguments, self.run, self.data, self.task, self.pool = arguments, run, data, data.task, pool
-        self.fitter = Fitter(arguments, data.task, data.train)
+        self.fitter = data.fitter(arguments)
         self.folder = run.path / "rounds"
         self.folder.mkdir(exist_ok=True)
         self.journal = _Journal(run, self.folder)
@@ -292,8 +307,9 @@ class _Agora:
 
     def _epochs(self, size: int) -> int:
         """Passes over grown training data: as many steps as over those given, but at least `grown_epochs` passes."""
-        given = self.arguments.max_epochs * len(self.data.train)
-        return min(self.arguments.max_epochs, max(self.arguments.grown_epochs, math.ceil(given / size)))
+        given = len(self.data.train)
+        most = self.arguments.max_epochs or usual_epochs(given)
+        return min(most, max(self.arguments.grown_epochs, math.ceil(most * given / size)))
 
     def _short(self, theta: Any) -> str:
         """A combination by what tells it from the others."""
@@ -393,8 +409,10 @@ class _Agora:
         plain = self.fitter.open(self.plain)
         plain_scores = {"dev": self.fitter.score(plain, self.dev), "test": self.fitter.score(plain, self.test)}
         model = self.fitter.open(outcome.best.model)
-        scores = {"dev": self.fitter.score(model, self.dev), "test": self.fitter.score(model, self.test)}
-        matrix = self.fitter.confusion(model, self.test)
+        parts = {"dev": self.dev, "test": self.test}
+        outputs = {part: self.fitter.logits(model, data) for part, data in parts.items()}
+        scores = {part: self.task.score(outputs[part], data.targets) for part, data in parts.items()}
+        matrix = self.fitter.confusion(outputs["test"], self.test)
         self.fitter.save(model, self.run.path)
         metrics = describe_run(self.fitter, self.data)
         metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
@@ -404,6 +422,8 @@ class _Agora:
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
         for part, values in scores.items():
             metrics |= scored(part, values)
+        if self.data.official:
+            metrics |= self.data.official.judge(self.fitter, model, outputs)
         others = {"plain": plain_scores, "teacher": teacher_scores}
         for name, found in others.items():
             metrics[name] = {

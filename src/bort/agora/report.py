@@ -12,7 +12,7 @@ from bort.data.examples import Example
 from bort.report import Report, lines_chart
 from bort.runs import Run
 from bort.training.arguments import FinetuneArguments
-from bort.training.reports import made_with, which_for_which
+from bort.training.reports import made_with, official_section, which_for_which
 from bort.training.splits import Splits
 
 _EXAMPLES_PER_ROUND = 6
@@ -70,6 +70,7 @@ def agora_report(
         [_compared(metrics if part is None else metrics[part], name, metric) for name, part in _COMPARED],
     )
     report.paragraph("The development data steer what is trained on, so the score on them says little of other data.")
+    official_section(report, metrics)
     if matrix is not None:
         which_for_which(report, matrix, metrics["labels"])
     report.heading("Round by round")

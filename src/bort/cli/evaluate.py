@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass
@@ -14,7 +14,14 @@ class EvaluateArguments:
     model: str
     """a fine-tuned model: a folder or a hub name"""
     data: str
-    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split)"""
+    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split); with --task the folder with the
+    benchmark's official files, or hub"""
+    task: str | None = None
+    """a task of GLUE, SuperGLUE or RACE by name: score its development data by its official metrics"""
+    submit: str | None = None
+    """of --task: folder for the answers to its test data, as the leaderboard takes them, and the zip of all there"""
+    cast: Literal["auto", "improved", "released"] = "auto"
+    """of --task: how rows are cast for the model; auto: as when it was fitted"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"
@@ -28,7 +35,7 @@ class EvaluateArguments:
 
 
 def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
-    """Score a fine-tuned model: accuracy, F1 and Matthews' correlation, or Pearson's and Spearman's.
+    """Score a fine-tuned model: accuracy, F1 and Matthews' correlation, or Pearson's and Spearman's, or as a task does.
 
     Intervals are 95 % by bootstrap over the rows.
     """
@@ -39,6 +46,10 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 
     if arguments.resamples < 0:
         raise BortError("must be at least 0", column="resamples", value=arguments.resamples)
+    if arguments.task is not None:
+        return _evaluate_task(arguments, arguments.task)
+    if arguments.submit is not None:
+        raise BortError("needs --task: which task is answered", column="submit", value=arguments.submit)
     examples = read_examples(arguments.data, Columns(arguments.text, arguments.text_b, arguments.label))
     predictor = Predictor(arguments.model)
     targets = predictor.task.targets(examples)
@@ -59,16 +70,53 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if arguments.json:
         print(json.dumps(result))
     else:
-        _print_table(arguments, result)
+        _print_table(arguments, result, arguments.data)
     return result
 
 
-def _print_table(arguments: EvaluateArguments, result: dict[str, Any]) -> None:
+def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
+    """A benchmark's task: official scores where there are labels, and the leaderboard's file."""
+    from bort.cli.submit import pack_and_say
+    from bort.errors import BortError
+    from bort.progress import console, out
+    from bort.runtime.official import Benchmarked
+    from bort.tasks.named import find
+    from bort.tasks.official import METRIC_TITLES, shown
+    from bort.tasks.published import PUBLISHED, claimed
+
+    tasks = find([name])
+    if len(tasks) > 1:
+        raise BortError("is a benchmark; name one of its tasks, or use bort submit", column="task", value=name)
+    task, result = tasks[0], dict[str, Any]()
+    benchmarked = Benchmarked(arguments.model, task, arguments.data, arguments.cast)
+    if arguments.submit is None or benchmarked.is_scorable():
+        part, rows, scores = benchmarked.scores(arguments.resamples)
+        result = {metric: score.value for metric, score in scores.items()}
+        if arguments.resamples:
+            result["confidence"] = {metric: [score.low, score.high] for metric, score in scores.items()}
+        result |= {"task": task.name, "part": part, "rows": rows}
+        if not arguments.json:
+            _print_table(arguments, result, f"{task.title}, {'development' if part == 'dev' else part} data")
+            claims = ", ".join(f"{model} {claim}" for model in PUBLISHED if (claim := claimed(model, task.name)))
+            titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+            own = f"{titles} {shown(task, result)}"
+            out().print(f"{own}; claimed by the papers, hidden test: {claims}" if claims else own, soft_wrap=True)
+    if arguments.submit is not None:
+        result["file"] = str(benchmarked.submit(arguments.submit))
+        say = console() if arguments.json else out()
+        say.print(result["file"], soft_wrap=True)
+        result |= pack_and_say(arguments.submit, [task.suite], say)
+    if arguments.json:
+        print(json.dumps(result))
+    return result
+
+
+def _print_table(arguments: EvaluateArguments, result: dict[str, Any], data: str) -> None:
     from rich.table import Table
 
     from bort.progress import out
 
-    table = Table(title=f"{arguments.model} on {arguments.data} ({result['rows']:,} rows)", title_justify="left")
+    table = Table(title=f"{arguments.model} on {data} ({result['rows']:,} rows)", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     if arguments.resamples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,34 @@ def finetune(
     The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). By default it goes
     round after round (Agora): fine-tune a model for each combination of the grid, make new texts near the best one's
     mistakes on the development data, let a teacher label them, train on them too. --method plain fine-tunes once for
-    each combination. A killed run goes on with --resume.
+    each combination. --task names tasks of GLUE, SuperGLUE and RACE, whose official files --data holds, instead of a
+    table. A killed run goes on with --resume.
     """
+    if arguments.task and arguments.data:
+        from bort.training.suites import finetune_each, tasks_to_fit
+
+        if len(tasks := tasks_to_fit(arguments)) > 1:
+            check_all(arguments, tasks)
+            results = finetune_each(arguments, tasks, lambda own: _fit(own, teacher))
+            _print_table(arguments, results)
+            return results
+        arguments = dataclasses.replace(arguments, task=[tasks[0].name])
+    return _fit(arguments, teacher)
+
+
+def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:
+    """Refuse before the first task what the last one could not be fitted with.
+
+    Raises:
+        BortError: A task with choices, and Agora.
+    """
+    from bort.agora.finetune import check_choices
+
+    for task in tasks:
+        check_choices(dataclasses.replace(arguments, task=[task.name]))
+
+
+def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequence[Any]] | None) -> dict[str, Any]:
     from bort.progress import out
 
     if arguments.method == "plain":
@@ -36,8 +63,47 @@ def finetune(
     for other, name in (("plain", "plain fine-tuning"), ("teacher", "the teacher")):
         if other in metrics:
             out().print(f"  {name}: {_interval(metrics[other], 'test', metric)}")
+    _print_official(metrics)
     out().print(f"{arguments.out}: model, metrics.json and report.html", soft_wrap=True)
     return metrics
+
+
+def _print_official(metrics: dict[str, Any]) -> None:
+    """The scores of a benchmark's task, in % as the leaderboards print them, beside the claims of the papers."""
+    from bort.progress import out
+
+    if "official" not in metrics:
+        return
+    from bort.tasks.official import METRIC_TITLES, shown
+    from bort.tasks.published import PUBLISHED, claimed
+    from bort.tasks.table import TASKS
+
+    parts = {"dev": "development", "test": "held-out" if metrics.get("held_out") else "test"}
+    for name, found in metrics["official"].items():
+        task = TASKS[name]
+        titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+        own = ", ".join(f"{parts[part]} {shown(task, scores['scores'])}" for part, scores in found.items())
+        claims = ", ".join(f"{model} {claim}" for model in PUBLISHED if (claim := claimed(model, name)))
+        beside = f"; claimed by the papers, hidden test: {claims}" if claims else ""
+        out().print(f"{task.title} {titles}: {own}{beside}", soft_wrap=True)
+
+
+def _print_table(arguments: FinetuneArguments, results: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from bort.progress import out
+    from bort.training.suites import TABLE_HEAD, suite_rows, table_rows
+
+    table = Table(title=f"{arguments.model}, in %; the papers' figures are their authors' claims", title_justify="left")
+    for place, name in enumerate(TABLE_HEAD):
+        table.add_column(name, justify="left" if place < 2 else "right")
+    for row in table_rows(results["official"]):
+        table.add_row(*row)
+    table.add_section()
+    for row in suite_rows(results["suites"]):
+        table.add_row(*row)
+    out().print(table)
+    out().print(f"{arguments.out}: a folder for each task, results.json and report.html", soft_wrap=True)
 
 
 def _interval(metrics: dict[str, Any], part: str, metric: str) -> str:

@@ -18,7 +18,7 @@ Kind = Literal["classification", "regression"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text, or a pair of texts, and what is known of it.
+    """One text, a pair of texts, or a text with several to choose from, and what is known of it.
 
     Attributes:
         text: The text, or the first of a pair.
@@ -26,6 +26,7 @@ class Example:
         label: A class by name, a number, or None where it is not known.
         source: File or data set it came from; equality ignores it.
         line: Line there, from 1 (row for Parquet and the hub); equality ignores it.
+        choices: Second texts of which one is right, its index being the label; no `text_b` then.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Example:
     label: str | float | None = None
     source: str = field(default="", compare=False)
     line: int | None = field(default=None, compare=False)
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

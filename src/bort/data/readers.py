@@ -60,7 +60,14 @@ def format_of(source: str | Path) -> Format:
 
 
 def numbered_rows(
-    source: str | Path | IO[bytes], kind: Format, file: str, *, required: Sequence[str], text: str
+    source: str | Path | IO[bytes],
+    kind: Format,
+    file: str,
+    *,
+    required: Sequence[str],
+    text: str,
+    header: Sequence[str] | None = None,
+    torn: int = 0,
 ) -> Iterator[NumberedRow]:
     """Give each row with the line where it starts, lazily.
 
@@ -70,6 +77,8 @@ def numbered_rows(
         file: Name of the source for messages.
         required: Columns that must exist.
         text: Name that the one column of plain text gets.
+        header: Names of the columns of a CSV or TSV file whose first line is a row already.
+        torn: How many rows of a CSV or TSV file may have another number of cells; they are left out.
 
     Returns:
         Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column.
@@ -87,24 +96,30 @@ def numbered_rows(
         raise BortError(f"the format must be one of {', '.join(get_args(Format))}", file=file, value=kind)
     if isinstance(source, str | Path):
         with open_binary(Path(source)) as handle:
-            yield from _text_rows(Lines(handle, file), kind, required, text)
+            yield from _text_rows(Lines(handle, file), kind, required, text, header, torn)
     else:
-        yield from _text_rows(Lines(source, file), kind, required, text)
+        yield from _text_rows(Lines(source, file), kind, required, text, header, torn)
 
 
-def _text_rows(lines: Lines, kind: Format, required: Sequence[str], text: str) -> Iterator[NumberedRow]:
+def _text_rows(
+    lines: Lines, kind: Format, required: Sequence[str], text: str, header: Sequence[str] | None, torn: int
+) -> Iterator[NumberedRow]:
     if kind == "txt":
         yield from ((lines.number, {text: line.rstrip("\r\n")}) for line in lines.one_by_one())
     elif kind == "jsonl":
         yield from _json_rows(lines, required)
     else:
-        yield from _table_rows(lines, _csv_records if kind == "csv" else _tsv_records, required)
+        yield from _table_rows(lines, _csv_records if kind == "csv" else _tsv_records, required, header, torn)
 
 
 def _table_rows(
-    lines: Lines, records: Callable[[Lines], Iterator[list[str]]], required: Sequence[str]
+    lines: Lines,
+    records: Callable[[Lines], Iterator[list[str]]],
+    required: Sequence[str],
+    given: Sequence[str] | None = None,
+    torn: int = 0,
 ) -> Iterator[NumberedRow]:
-    header: list[str] | None = None
+    header: list[str] | None = None if given is None else list(given)
     for cells in records(lines):
         blank = cells in ([], [""])
         if header is None:
@@ -117,8 +132,12 @@ def _table_rows(
         else:
             cells = cells or [""]
             if len(cells) != len(header):
+                torn -= 1
+                if torn >= 0:
+                    continue
                 hint = "; quote a cell that holds a comma" if records is _csv_records else ""
-                rule = f"a row must have as many cells as the header, {len(header)}, not {len(cells)}{hint}"
+                wanted = "the header" if given is None else "the format has columns"
+                rule = f"a row must have as many cells as {wanted}, {len(header)}, not {len(cells)}{hint}"
                 raise BortError(rule, file=lines.file, line=lines.first, value=lines.row[0].rstrip("\r\n"))
             yield lines.first, dict(zip(header, cells, strict=True))
     if header is None:

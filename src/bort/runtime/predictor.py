@@ -13,6 +13,7 @@ from bort.data.examples import Example
 from bort.errors import BortError
 from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
+from bort.tasks.named import Cast
 from bort.training.classifiers import load_classifier, positions, predict_logits
 from bort.training.devices import best_device
 from bort.training.encoding import encode
@@ -51,6 +52,8 @@ class Predictor:
         if not isinstance(self.max_length, int) or self.max_length < _SHORTEST_INPUT:
             rule = f"must be a whole number from {_SHORTEST_INPUT}"
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
+        self.cast: Cast | None = getattr(self._model.config, "bort_cast", None)
+        """How the rows of a benchmark's task were cast that it was fitted to, if it was."""
         self.cut = 0
         """How many inputs so far were longer."""
 
@@ -85,6 +88,14 @@ class Predictor:
         Raises:
             BortError: One is not finite, as after a diverged training.
         """
+        for example in examples:
+            if bool(example.choices) != self.task.choices:
+                rule = "this model chooses between texts; bort evaluate --task names a task with choices"
+                if example.choices:
+                    rule = (
+                        "this model has no score a choice; fine-tune one on the task, or evaluate with --cast released"
+                    )
+                raise BortError(rule, file=self._name)
         encoded = encode(examples, self._tokenizer, self.max_length)
         self.cut += encoded.cut
         logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id))

@@ -24,11 +24,14 @@ class Task:
         kind: Which of the two.
         names: Names of the classes, in the order of the model's outputs; empty for a regression.
         metric: The score that decides between models.
+        choices: Whether the classes are the texts that each example has to choose from, by number. A model then gives
+            one score a choice.
     """
 
     kind: Kind
     names: tuple[str, ...]
     metric: str
+    choices: bool = False
 
     @classmethod
     def of(

@@ -117,10 +117,20 @@ class PretrainArguments:
 class FinetuneArguments:
     """Arguments of `bort finetune`."""
 
-    train: str
-    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split) to train on"""
     out: str
     """folder of the run: the model, its figures, its report, and what it resumes from"""
+    train: str = ""
+    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split) to train on"""
+    task: list[str] = field(default_factory=list)
+    """instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or glue, superglue, race for
+    all of one; several are fitted one after another, each in its own folder within OUT, and a table compares them"""
+    data: str = ""
+    """of --task: folder with the benchmark's official files, or hub"""
+    cast: Literal["improved", "released"] = "improved"
+    """of --task: improved: score the choices of COPA and RACE one by one, mark what WSC and WiC ask about; released:
+    one text or one pair each, as in the released code"""
+    max_train_rows: int | None = None
+    """train on so many rows, drawn by chance but always the same"""
     dev: str | None = None
     """labelled data that choose the settings and the stopping point; a fifth of the training data by default"""
     test: str | None = None
@@ -191,8 +201,9 @@ class FinetuneArguments:
     """grid: part of a run in which the learning rate rises"""
     batch_sizes: list[int] = field(default_factory=lambda: [16])
     """grid: texts a step"""
-    max_epochs: int = 30
-    """longest run of one combination, in passes over the training data that are given"""
+    max_epochs: int | None = None
+    """longest run of one combination, in passes over the training data that are given; by default as many as show it
+    200,000 rows, but 3 to 30"""
     max_steps: int | None = None
     """and in optimiser steps"""
     grown_epochs: int = 3
@@ -200,14 +211,15 @@ class FinetuneArguments:
     patience: int = 8
     """evaluations without a better development score after which a combination stops"""
     eval_steps: int | None = None
-    """optimiser steps between evaluations; by default an epoch, or an eighth of the longest run where that is shorter,
-    and at least 10 steps"""
+    """optimiser steps between evaluations; by default an epoch, or an eighth of the longest run where that is shorter;
+    but 10 steps at least, and 1000 at most where scoring the development data does not take longer than that"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
-    """the development score that decides; auto: accuracy, or Pearson's correlation for a regression"""
+    """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
     balance: bool = False
     """let rare labels count as much as frequent ones in the loss"""
-    max_length: int = 128
-    """longest input in tokens; longer ones are cut, the longer text of a pair first"""
+    max_length: int | None = None
+    """longest input in tokens; longer ones are cut, the longer text of a pair first; by default 128, and 256 or 512 for
+    tasks of long texts"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
     checkpoint_minutes: float = 5.0

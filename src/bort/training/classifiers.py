@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bort.data.batches import token_budget_batches
 from bort.errors import BortError
 from bort.model.checkpoints import load, load_config, save
-from bort.model.modelling import BortForSequenceClassification
+from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
 from bort.tasks.metrics import primary_metric
 from bort.tasks.task import Task
 from bort.training.encoding import Encoded
@@ -35,7 +35,7 @@ def new_classifier(model: str, task: Task) -> PreTrainedModel:
     if task.names:
         labels["id2label"] = dict(enumerate(task.names))
         labels["label2id"] = {name: number for number, name in enumerate(task.names)}
-    opened = _Opened(_classifier_class(model))
+    opened = _Opened(_classifier_class(model, choices=task.choices))
     loaded = load(opened, model, ignore_mismatched_sizes=True, **labels)
     for name, weights in loaded.named_parameters():
         if not name.startswith(f"{loaded.base_model_prefix}.") and name not in opened.absent:
@@ -53,10 +53,11 @@ def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
         BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it does not answer
             with one of its labels or one number.
     """
-    opened = _Opened(_classifier_class(model))
+    choices = any("MultipleChoice" in name for name in load_config(model).architectures or [])
+    opened = _Opened(_classifier_class(model, choices=choices))
     loaded = load(opened, model).eval()
     architectures = loaded.config.architectures or []
-    if not any("SequenceClassification" in name for name in architectures):
+    if not choices and not any("SequenceClassification" in name for name in architectures):
         rule = "is no classifier; fine-tune it first: bort finetune --train F --model M --out DIR"
         raise BortError(rule, file=model, value=(architectures or [type(loaded).__name__])[0])
     if opened.absent:
@@ -74,15 +75,25 @@ def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
     if len({*names}) < outputs or not {*range(outputs)} <= {*loaded.config.id2label}:
         rule = f"must name the outputs 0 to {outputs - 1}, each differently"
         raise BortError(rule, file=model, column="id2label", value=loaded.config.id2label)
-    return loaded, Task("classification", names, primary_metric("classification"))
+    return loaded, Task("classification", names, primary_metric("classification"), choices=choices)
 
 
-def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """Write a folder that `AutoModelForSequenceClassification` opens; its tokenizer cuts at the fitted length."""
+def save_classifier(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, **about: str
+) -> None:
+    """Write a folder that `AutoModelForSequenceClassification` (or `...MultipleChoice`) opens.
+
+    Args:
+        model: The classifier.
+        tokenizer: Its tokenizer, which is saved so that it cuts at the fitted length.
+        folder: Where to.
+        max_length: The fitted length in tokens.
+        about: What else config.json shall say.
+    """
     before = tokenizer.model_max_length
     tokenizer.model_max_length = max_length
     try:
-        save(model, tokenizer, folder)
+        save(model, tokenizer, folder, **about)
     finally:
         tokenizer.model_max_length = before
 
@@ -115,12 +126,14 @@ def _problem_type(task: Task) -> str:
     return "regression" if task.kind == "regression" else "single_label_classification"
 
 
-def _classifier_class(model: str) -> Any:
-    """Ours for BERT, the library's for any other encoder."""
-    from transformers import AutoModelForSequenceClassification
+def _classifier_class(model: str, *, choices: bool = False) -> Any:
+    """Ours for BERT, the library's for any other encoder; one with a score a choice, or with one a class."""
+    from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    kind = load_config(model).model_type
-    return BortForSequenceClassification if kind == "bert" else AutoModelForSequenceClassification
+    ours = load_config(model).model_type == "bert"
+    if choices:
+        return BortForMultipleChoice if ours else AutoModelForMultipleChoice
+    return BortForSequenceClassification if ours else AutoModelForSequenceClassification
 
 
 @torch.no_grad()
@@ -130,13 +143,14 @@ def predict_logits(
     """Run a classifier over examples, the short ones together, and give the logits in the examples' order.
 
     Returns:
-        *Shape:* (examples, outputs).
+        *Shape:* (examples, outputs); with choices (examples, choices).
     """
     training, device = model.training, model.device
     model.eval()
-    logits = np.empty((len(encoded), model.config.num_labels), dtype=np.float32)
+    logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
+    each = encoded.choices or 1
     batches: Sequence[list[int]] = token_budget_batches(
-        encoded.lengths, max_tokens=_TOKENS_PER_BATCH, max_rows=_ROWS_PER_BATCH
+        encoded.lengths, max_tokens=max(1, _TOKENS_PER_BATCH // each), max_rows=max(1, _ROWS_PER_BATCH // each)
     )
     for indices in batches:
         inputs = {name: tensor.to(device) for name, tensor in encoded.batch(indices, pad_token_id).items()}

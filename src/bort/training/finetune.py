@@ -14,6 +14,7 @@ from bort.model.checkpoints import locate
 from bort.progress import Bar, bar, console
 from bort.runs import Run
 from bort.tasks.metrics import Score
+from bort.tasks.named import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.devices import describe
 from bort.training.fitter import Fitter
@@ -72,17 +73,27 @@ def check_finetuning(arguments: FinetuneArguments) -> None:
         ("weight_decays", all(decay >= 0 for decay in arguments.weight_decays), "must be at least 0"),
         ("warmups", all(0 <= share < 1 for share in arguments.warmups), "must be at least 0 and below 1"),
         ("batch_sizes", all(size >= 1 for size in arguments.batch_sizes), "must be at least 1"),
-        ("max_epochs", arguments.max_epochs >= 1, "must be at least 1"),
+        ("max_epochs", arguments.max_epochs is None or arguments.max_epochs >= 1, "must be at least 1"),
         ("max_steps", arguments.max_steps is None or arguments.max_steps >= 1, "must be at least 1"),
         ("eval_steps", arguments.eval_steps is None or arguments.eval_steps >= 1, "must be at least 1"),
         ("patience", arguments.patience >= 1, "must be at least 1"),
-        ("max_length", arguments.max_length >= 4, "must be at least 4"),
+        ("max_length", arguments.max_length is None or arguments.max_length >= 4, "must be at least 4"),
+        ("max_train_rows", arguments.max_train_rows is None or arguments.max_train_rows >= 2, "must be at least 2"),
     ]
     for name, holds, rule in rules:
         if not holds:
             raise BortError(rule, column=name, value=getattr(arguments, name))
     if not grid(arguments):
         raise BortError("a list of the grid is empty")
+    if bool(arguments.train) == bool(arguments.task):
+        raise BortError("give --train FILE, or --task NAME with --data FOLDER")
+    if bool(arguments.data) != bool(arguments.task):
+        raise BortError("--task and --data go together: a task, and the folder with its official files (or hub)")
+    for name in ("dev", "test"):
+        if arguments.task and getattr(arguments, name) is not None:
+            raise BortError("a task brings its own data; give --train instead of --task", column=name)
+    if len(arguments.task) > 1 or (arguments.task and len(find(arguments.task)) > 1):
+        raise BortError("this function fits one task; bort.finetune fits several", column="task", value=arguments.task)
 
 
 class _Finetuning:
@@ -90,7 +101,7 @@ class _Finetuning:
 
     def __init__(self, arguments: FinetuneArguments, run: Run, data: Splits) -> None:
         self.arguments, self.run, self.data, self.task = arguments, run, data, data.task
-        self.fitter = Fitter(arguments, data.task, data.train)
+        self.fitter = data.fitter(arguments)
         self.train, self.dev = self.fitter.labelled(data.train), self.fitter.labelled(data.dev)
         self.trials_folder = run.path / "trials"
         self.best_file = self.trials_folder / "best.safetensors"
@@ -133,12 +144,16 @@ class _Finetuning:
         winner = max(trials, key=lambda event: event["score"])
         model = self.fitter.open(self.best_file)
         parts = {"dev": self.dev} | ({"test": self.fitter.labelled(self.data.test)} if self.data.test else {})
-        scores = {part: self.fitter.score(model, data) for part, data in parts.items()}
-        matrix = self.fitter.confusion(model, parts.get("test", self.dev))
+        outputs = {part: self.fitter.logits(model, data) for part, data in parts.items()}
+        scores = {part: self.task.score(outputs[part], data.targets) for part, data in parts.items()}
+        judged = "test" if "test" in parts else "dev"
+        matrix = self.fitter.confusion(outputs[judged], parts[judged])
         self.fitter.save(model, self.run.path)
         metrics = describe_run(self.fitter, self.data) | {"best_theta": str(thetas[winner["trial"]])}
         for part, values in scores.items():
             metrics |= scored(part, values)
+        if self.data.official:
+            metrics |= self.data.official.judge(self.fitter, model, outputs)
         finetune_report(self.run, metrics, trials, matrix)
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **{part: metrics[part] for part in scores})

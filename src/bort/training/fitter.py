@@ -23,8 +23,12 @@ from bort.tasks.task import Task
 from bort.training.arguments import FinetuneArguments
 from bort.training.classifiers import new_classifier, positions, predict_logits, save_classifier
 from bort.training.devices import best_device, use_bf16
-from bort.training.encoding import encode
+from bort.training.encoding import Encoded, encode
 from bort.training.trial import Budget, Labelled, Theta, TrialResult, run_trial
+
+USUAL_LENGTH = 128
+"""Longest input in tokens where neither the settings nor the task say."""
+_USUAL_ROWS = 200_000
 
 
 class Fitter:
@@ -46,9 +50,11 @@ class Fitter:
         self.arguments, self.task = arguments, task
         self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(locate(arguments.model))
         torch.manual_seed(0)
-        self.max_length = min(arguments.max_length, positions(new_classifier(arguments.model, task)))
+        self.max_length = min(arguments.max_length or USUAL_LENGTH, positions(new_classifier(arguments.model, task)))
         self.pad_token_id = int(self.tokenizer.pad_token_id)
         self.bf16 = use_bf16(arguments.precision)
+        self.about: dict[str, str] = {}
+        """What else the saved model's config.json says."""
         self._mean, self._spread = 0.0, 1.0
         if task.kind == "regression":
             values = task.targets(list(train))
@@ -98,7 +104,7 @@ class Fitter:
             self._scaled(train),
             self._scaled(dev),
             pad_token_id=self.pad_token_id,
-            budget=self._budget(max_epochs),
+            budget=self._budget(max_epochs or self.arguments.max_epochs or usual_epochs(len(train))),
             folder=folder,
             class_weights=self._class_weights(train),
             bf16=self.bf16,
@@ -106,10 +112,10 @@ class Fitter:
         )
         return model, result
 
-    def _budget(self, max_epochs: int | None) -> Budget:
+    def _budget(self, max_epochs: int) -> Budget:
         arguments = self.arguments
         return Budget(
-            max_epochs=max_epochs or arguments.max_epochs,
+            max_epochs=max_epochs,
             max_steps=arguments.max_steps,
             patience=arguments.patience,
             eval_steps=arguments.eval_steps,
@@ -144,23 +150,32 @@ class Fitter:
 
     def logits(self, model: PreTrainedModel, data: Labelled) -> NDArray[np.float32]:
         """*Shape:* (examples, outputs)."""
-        return predict_logits(model, data.encoded, self.pad_token_id, bf16=self.bf16)
+        return self.encoded_logits(model, data.encoded)
+
+    def encoded_logits(self, model: PreTrainedModel, encoded: Encoded) -> NDArray[np.float32]:
+        """*Shape:* (examples, outputs)."""
+        return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16)
 
     def score(self, model: PreTrainedModel, data: Labelled) -> dict[str, Score]:
         """All metrics of the task, with confidence intervals."""
         return self.task.score(self.logits(model, data), data.targets)
 
-    def confusion(self, model: PreTrainedModel, data: Labelled) -> list[list[int]] | None:
-        """Rows of true, columns of predicted classes; None for a regression."""
+    def confusion(self, logits: NDArray[np.float32], data: Labelled) -> list[list[int]] | None:
+        """Rows of true, columns of predicted classes; None for a regression. *Shape:* logits (examples, outputs)."""
         if self.task.kind == "regression":
             return None
-        decided = self.task.decide(self.logits(model, data))
+        decided = self.task.decide(logits)
         matrix: list[list[int]] = confusion(data.targets.tolist(), decided.tolist(), self.task.outputs).tolist()
         return matrix
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write the folder that others open; its tokenizer cuts at the fitted length."""
-        save_classifier(model.cpu(), self.tokenizer, folder, self.max_length)
+        save_classifier(model.cpu(), self.tokenizer, folder, self.max_length, **self.about)
+
+
+def usual_epochs(rows: int) -> int:
+    """Passes over so many rows, where the settings do not say: 30 of few rows, 3 of many."""
+    return min(30, max(3, _USUAL_ROWS // max(rows, 1)))
 
 
 def _unscale(model: Any, mean: float, spread: float) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from bort.report import Report, confusion_chart, lines_chart
 from bort.runs import Run, environment
+from bort.tasks.official import METRIC_TITLES, shown
+from bort.tasks.published import PUBLISHED, claimed
+from bort.tasks.table import TASKS
 
 _NATS = {"loss_mlm": "training, masked LM", "loss_kd": "training, distance to the teacher's distributions"}
 _DISTANCES = {
@@ -101,6 +104,7 @@ def finetune_report(
         ["metric", "value", "95 % from", "to"],
         [[name, value, *intervals[name]] for name, value in metrics[part].items()],
     )
+    official_section(report, metrics)
     if matrix is not None:
         which_for_which(report, matrix, metrics["labels"])
     report.heading("The grid")
@@ -120,6 +124,28 @@ def finetune_report(
     )
     made_with(report)
     report.write(run.path / "report.html")
+
+
+def official_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section on a benchmark's own scores, where the run was on one of its tasks.
+
+    Args:
+        report: The page.
+        metrics: What `metrics.json` says.
+    """
+    if "official" not in metrics:
+        return
+    report.heading("Scores as the benchmark publishes them, in %")
+    names = {"dev": "development", "test": "held out" if metrics.get("held_out") else "test"}
+    rows = []
+    for name, parts in metrics["official"].items():
+        task = TASKS[name]
+        claims = [claimed(model, name) for model in PUBLISHED]
+        titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+        rows += [
+            [task.title, titles, names[part], shown(task, found["scores"]), *claims] for part, found in parts.items()
+        ]
+    report.table(["task", "metrics", "data", "this model", *(f"{m}, hidden test (claimed)" for m in PUBLISHED)], rows)
 
 
 def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:

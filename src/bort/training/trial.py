@@ -52,8 +52,7 @@ class Budget:
         max_epochs: Passes over the training data.
         max_steps: Optimiser steps, or None.
         patience: Evaluations without a better score after which it stops.
-        eval_steps: Optimiser steps between evaluations, or None for an epoch or an eighth of the longest run, whichever
-            is shorter, and at least 10 steps.
+        eval_steps: Optimiser steps between evaluations, or None for what `usual_interval` says.
         checkpoint_seconds: Time between two checkpoints.
     """
 
@@ -62,6 +61,20 @@ class Budget:
     patience: int
     eval_steps: int | None
     checkpoint_seconds: float
+
+
+def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
+    """Optimiser steps between two evaluations: an epoch, or an eighth of a shorter run, but 10 at least.
+
+    On large data 1000 at most, unless scoring the development data would take longer than that training.
+
+    Args:
+        epoch_steps: Steps of an epoch.
+        steps: Of the longest possible run.
+        dev_rows: Development examples.
+        batch_size: Training examples a step.
+    """
+    return max(10, min(epoch_steps, steps // 8, max(1000, math.ceil(dev_rows / batch_size))))
 
 
 @dataclass
@@ -131,9 +144,8 @@ def run_trial(
         logging_strategy="no",
         seed=theta.seed,
     )
-    watch = _Watch(
-        model, task, dev, pad_token_id, budget, steps, max(min(epoch_steps, steps // 8), 10), bf16, on_progress
-    )
+    interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
+    watch = _Watch(model, task, dev, pad_token_id, budget, steps, interval, bf16, on_progress)
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         watch.restore(checkpoint)

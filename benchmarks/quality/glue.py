@@ -1,0 +1,174 @@
+"""bort-nano on whole tasks of GLUE and SuperGLUE, beside the majority answer and published figures of small BERTs.
+
+    python -m benchmarks.quality.glue --data ../shared/data
+
+`--data` holds the official files: glue/CoLA/train.tsv and so on. One plain fine-tuning a task on all its training data
+(SST-2: 10,000 rows), with so many epochs that one core is done in about 45 minutes. The development data choose the
+step and the rate; test scores are given where labels are at hand: MRPC's, and STS-B's in the original benchmark's file
+sts-test-labelled.tsv. Finished tasks are kept in results/glue.jsonl, known by the model's weights and their settings,
+but not by this package's code: after a change use --fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import parser, publish, table
+from benchmarks.quality.nano import once, weights_of
+from benchmarks.quality.scarce import Cache, Record
+
+TASKS: dict[str, dict[str, Any]] = {
+    "cola": {"max_epochs": 5},
+    "sst2": {"max_epochs": 3, "max_train_rows": 10_000},
+    "mrpc": {"max_epochs": 4},
+    "rte": {"max_epochs": 4},
+    "stsb": {"max_epochs": 5},
+    "wnli": {"max_epochs": 5},
+    "cb": {"max_epochs": 12, "batch_sizes": [16]},
+    "copa": {"max_epochs": 10, "batch_sizes": [16]},
+    "wsc": {"max_epochs": 8, "batch_sizes": [16]},
+}
+"""How each task is fitted; batches of 32 unless said, inputs of 128 tokens."""
+PUBLISHED = {
+    "BERT-Tiny (4.4 M)": {
+        **{"cola": "0.0", "sst2": "83.2", "mrpc": "81.1/71.1", "stsb": "74.3/73.6"},
+        **{"rte": "57.2", "wnli": "62.3"},
+    },
+    "BERT-Mini (11.3 M)": {
+        **{"cola": "0.0", "sst2": "85.9", "mrpc": "81.1/71.8", "stsb": "75.4/73.3"},
+        **{"rte": "57.9", "wnli": "62.3"},
+    },
+}
+"""Test scores of the GLUE leaderboard, from the README of google-research/bert (Turc et al. 2019)."""
+
+
+def with_test_labels(data: Path, folder: Path) -> Path:
+    """A copy of STS-B's folder whose test file has the scores of the original benchmark's, pair by pair."""
+    source, target = data / "glue/STS-B", folder / "glue/STS-B"
+    target.mkdir(parents=True)
+    for name in ("train.tsv", "dev.tsv"):
+        shutil.copy(source / name, target)
+    labelled = [line.split("\t") for line in (source / "sts-test-labelled.tsv").read_text("utf-8").splitlines()]
+    header, *rows = [line.split("\t") for line in (source / "test.tsv").read_text("utf-8").splitlines()]
+    for row, known in zip(rows, labelled, strict=True):
+        assert [cell.strip() for cell in row[7:9]] == [cell.strip() for cell in known[5:7]], row
+        row.append(known[4])
+    lines = ["\t".join(row) + "\n" for row in [[*header, "score"], *rows]]
+    (target / "test.tsv").write_text("".join(lines), "utf-8")
+    return folder
+
+
+def settings_of(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a task is fitted."""
+    settings = {"batch_sizes": [32], "learning_rates": arguments.learning_rates, "max_length": 128, **TASKS[name]}
+    if arguments.max_train_rows is not None:
+        settings["max_train_rows"] = min(arguments.max_train_rows, settings.get("max_train_rows", 10**9))
+    if arguments.max_epochs is not None:
+        settings["max_epochs"] = min(arguments.max_epochs, settings["max_epochs"])
+    return settings
+
+
+def fit(name: str, arguments: argparse.Namespace) -> Record:
+    """Fine-tune once, in a folder that is thrown away; the official scores of the labelled parts."""
+    import bort
+
+    with tempfile.TemporaryDirectory() as made, contextlib.redirect_stdout(io.StringIO()):
+        scratch, data = Path(made), arguments.data
+        if name == "stsb" and (data / "glue/STS-B/sts-test-labelled.tsv").is_file():
+            data = with_test_labels(data, scratch / "data")
+        started = time.perf_counter()
+        metrics = bort.finetune(
+            bort.FinetuneArguments(
+                task=[name],
+                data=str(data),
+                out=str(scratch / "run"),
+                model=arguments.model,
+                method="plain",
+                patience=100,
+                **settings_of(name, arguments),
+            )
+        )
+        majority = majority_scores(name, data)
+    parts = {part: found["scores"] for part, found in metrics["official"][name].items()}
+    seconds = round(time.perf_counter() - started, 1)
+    return {"scores": parts, "majority": majority, "rows": metrics["rows"], "seconds": seconds} | {
+        "best_theta": metrics["best_theta"],
+        "precision": metrics["precision"],
+    }
+
+
+def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
+    """Official scores of the training data's most frequent answer, of STS-B of a constant."""
+    from bort.tasks.official import official_scores
+    from bort.tasks.reading import has_part, is_labelled, read_part
+    from bort.tasks.table import TASKS as ALL
+
+    task, found = ALL[name], {}
+    counts = Counter(row.example.label for row in read_part(task, data, "train", labelled=True))
+    answer = max(task.labels, key=lambda label: counts[label]) if task.labels else None
+    for part in ("dev", "test"):
+        rows = read_part(task, data, part) if has_part(task, data, part) else []
+        if rows and is_labelled(rows):
+            logits = np.array([[float(label == answer) for label in task.labels] or [2.5]] * len(rows), np.float32)
+            scores = official_scores(task, rows, logits, resamples=0)
+            found[part] = {metric: score.value for metric, score in scores.items()}
+    return found
+
+
+def main() -> None:
+    from bort.tasks.official import METRIC_TITLES, shown
+    from bort.tasks.table import TASKS as ALL
+
+    made = parser(__doc__)
+    made.add_argument("--model", default="bort-nano")
+    made.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with glue and superglue")
+    made.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    made.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3])
+    made.add_argument("--max_train_rows", type=int, help="at most so many rows of each task, for a trial")
+    made.add_argument("--max_epochs", type=int, help="at most so many epochs of each task, for a trial")
+    made.add_argument("--fresh", action="store_true", help="forget the finished tasks")
+    arguments = made.parse_args()
+
+    cache = Cache(arguments.out / "results" / "glue.jsonl", fresh=arguments.fresh)
+    rows, figures = [], {}
+    for name in arguments.tasks:
+        key = {"task": name, "weights": weights_of(arguments.model), **settings_of(name, arguments)}
+        found = once(cache, key, lambda name=name: fit(name, arguments))  # type: ignore[misc]
+        figures[name], task = found, ALL[name]
+        cells = [
+            shown(task, of[part]) if part in of else ""
+            for of, part in ((found["majority"], "dev"), (found["scores"], "dev"))
+        ]
+        cells += [shown(task, of["test"]) if "test" in of else "" for of in (found["majority"], found["scores"])]
+        titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+        minutes = f"{found['seconds'] / 60:.1f}"
+        rows.append([f"{task.title} ({titles})", *cells, *(s.get(name, "") for s in PUBLISHED.values()), minutes])
+        print(f"{task.title}: development {cells[1]}, {minutes} min", flush=True)
+
+    rates = ", ".join(f"{rate:g}" for rate in arguments.learning_rates)
+    epochs = [settings_of(name, arguments)["max_epochs"] for name in arguments.tasks]
+    about = f"""
+        `bort finetune --task ... --method plain` of {Path(arguments.model).name} on all training data of each task
+        (SST-2: 10,000 rows), one seed, learning rate {rates}, {min(epochs)} to {max(epochs)} epochs. Official metrics
+        in %. The development data chose the step that was kept, so those scores are optimistic; the test data chose
+        nothing. The majority answer is the training data's. The columns of the two small BERTs are published (hidden
+        test set of the leaderboard, README of google-research/bert), not measured here; of SuperGLUE there are none.
+    """
+    head = ["task", "majority, dev", "bort-nano, dev", "majority, test", "bort-nano, test"]
+    head += [f"{name}, test, published" for name in PUBLISHED]
+    shown_table = table([*head, "min"], rows)
+    publish("glue", "Whole tasks", about=about, shown=shown_table, figures=figures, out=arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""`bort submit`: the leaderboards' files of several tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class SubmitArguments:
+    """Arguments of `bort submit`."""
+
+    models: str
+    """folder with one model a task, as bort finetune --task glue --out FOLDER makes"""
+    data: str
+    """folder with the benchmark's official files, or hub"""
+    out: str
+    """folder for the answers and their zip"""
+    task: list[str] = field(default_factory=lambda: ["glue"])
+    """tasks by name, or glue, superglue, race for all of one"""
+    cast: Literal["auto", "improved", "released"] = "auto"
+    """how rows are cast for the model; auto: as when it was fitted"""
+
+
+def submit(arguments: SubmitArguments) -> dict[str, Any]:
+    """Answer several tasks' test data, and zip the files as gluebenchmark.com and super.gluebenchmark.com take them.
+
+    Tasks without a model or test data are named and left out of the zip, and so are answers whose number is not the
+    official one. AX is answered by the model of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
+    """
+    from bort.errors import BortError
+    from bort.progress import console, out
+    from bort.runtime.official import Benchmarked, model_of
+    from bort.tasks.named import find
+    from bort.tasks.reading import has_part
+
+    tasks = find(arguments.task)
+    files = {}
+    for task in tasks:
+        model = model_of(arguments.models, task)
+        if model is None or not has_part(task, arguments.data, "test"):
+            lacks = f"{arguments.models} has no model" if model is None else f"{arguments.data} has no test data"
+            console().print(f"{task.title}: {lacks} of it", soft_wrap=True)
+            continue
+        files[task.name] = str(Benchmarked(model, task, arguments.data, arguments.cast).submit(arguments.out))
+        out().print(files[task.name], soft_wrap=True)
+    if not files:
+        raise BortError("there is no task with a model and test data", column="task", value=arguments.task)
+    return {"files": files, **pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())}
+
+
+def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:
+    """Zip each benchmark's files, and say on a console what the zip lacks."""
+    from bort.tasks.submission import pack
+
+    zips, lacking = {}, {}
+    for suite in dict.fromkeys(suites):
+        path, missing = pack(suite, folder)
+        zips[suite], lacking[suite] = str(path), missing
+        say.print(f"{path}" + (", which lacks:" if missing else ", with all tasks"), soft_wrap=True)
+        for title, why in missing.items():
+            say.print(f"  {title}: {why}", soft_wrap=True)
+    return {"zips": zips, "lacking": lacking}
+
+
+__all__ = ["SubmitArguments", "submit"]

@@ -1,0 +1,142 @@
+"""What is known of a benchmark's task, and how it is found by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bort.errors import BortError
+from bort.tasks.task import Task
+
+Suite = Literal["glue", "superglue", "race"]
+Part = Literal["train", "dev", "test"]
+Cast = Literal["improved", "released"]
+Shape = Literal["texts", "copa", "multirc", "record", "wic", "wsc", "race"]
+
+
+@dataclass(frozen=True)
+class NamedTask:
+    """One task of a benchmark: a row of the table.
+
+    Args:
+        name: As the command line says it.
+        title: As the benchmark writes it: the folder of its data and the stem of its submission file.
+        suite: The benchmark.
+        shape: How an official row is laid out, and so how it is cast; `texts` is one text or a pair.
+        text: Names that the column of the first text has, in files and on the hub.
+        text_b: The same of the second text; empty where there is one text only.
+        label: The same of the label.
+        spellings: All spellings of each label, the first of them ours; empty for a regression. In the hub's order.
+        submitted: How the submission file spells each label, where otherwise than we do.
+        metrics: The official metrics, in the order in which they are published.
+        selects_by: The development score that decides between models.
+        files: Names that the file of each part may have below the task's folder.
+        headless: Columns of training and development files without a header line.
+        split: Name of each part on the hub.
+        config: Name of the task on the hub.
+        counts: Official number of rows of each part; answers of MultiRC, questions of ReCoRD and RACE.
+        predicted_by: The task whose model predicts this one, which has no training data of its own.
+        diagnostic: Whether it is left out of the benchmark's score.
+        max_length: Longest input in tokens, by default.
+        torn_rows: How many rows with too few cells the official file is allowed: they are left out.
+    """
+
+    name: str
+    title: str
+    suite: Suite
+    metrics: tuple[str, ...]
+    selects_by: str
+    counts: Mapping[Part, int]
+    spellings: tuple[tuple[str, ...], ...] = ()
+    shape: Shape = "texts"
+    text: tuple[str, ...] = ("sentence1",)
+    text_b: tuple[str, ...] = ("sentence2",)
+    label: tuple[str, ...] = ("label",)
+    submitted: tuple[str | int, ...] = ()
+    files: Mapping[Part, tuple[str, ...]] = field(default_factory=dict)
+    headless: tuple[str, ...] = ()
+    split: Mapping[Part, str] = field(default_factory=dict)
+    config: str = ""
+    predicted_by: str = ""
+    diagnostic: bool = False
+    max_length: int = 128
+    torn_rows: int = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of a model's outputs."""
+        return tuple(each[0] for each in self.spellings)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has training data."""
+        return not self.predicted_by
+
+    @property
+    def submission(self) -> str:
+        """Name of its file in a submission."""
+        stem = {"MNLI": "MNLI-m"}.get(self.title, self.title)
+        return stem + {"glue": ".tsv", "superglue": ".jsonl", "race": ".json"}[self.suite]
+
+    def chooses(self, cast: Cast) -> bool:
+        """Whether its examples are texts with choices, for a model with one score a choice."""
+        return self.shape in ("copa", "race") and cast == "improved"
+
+    def task(self, cast: Cast = "improved", metric: str = "auto") -> Task:
+        """What its model is asked for.
+
+        Args:
+            cast: How its rows are cast.
+            metric: The development score that decides, or the task's own.
+
+        Raises:
+            BortError: A metric of the other kind.
+        """
+        from bort.tasks.metrics import primary_metric
+
+        kind: Literal["classification", "regression"] = "classification" if self.labels else "regression"
+        chosen = self.selects_by if metric == "auto" else primary_metric(kind, metric)
+        return Task(kind, self.labels, chosen, choices=self.chooses(cast))
+
+
+def plain_name(name: str) -> str:
+    """A name without what people write differently: SST-2, sst_2 and sst2 are one."""
+    return re.sub(r"[-_. ]", "", name.lower())
+
+
+def find(names: Sequence[str]) -> list[NamedTask]:
+    """Find tasks by their names, and all tasks of a benchmark by its name.
+
+    Args:
+        names: Of tasks ("mrpc", "SST-2") and benchmarks ("glue", "superglue", "race").
+
+    Returns:
+        In the order asked for, each once.
+
+    Raises:
+        BortError: No task has such a name.
+    """
+    from bort.tasks.table import SUITES, TASKS
+
+    known = {plain_name(name): [task] for name, task in TASKS.items()}
+    known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
+    known |= {plain_name(suite): [task for task in TASKS.values() if task.suite == suite] for suite in SUITES}
+    found: dict[str, NamedTask] = {}
+    for name in names:
+        tasks = known.get(plain_name(name))
+        if tasks is None:
+            near = difflib.get_close_matches(plain_name(name), known, n=1)
+            hint = f"did you mean {known[near[0]][0].name}?" if near else f"there are: {', '.join([*TASKS, *SUITES])}"
+            raise BortError(f"is no task; {hint}", column="task", value=name)
+        found |= {task.name: task for task in tasks}
+    return list(found.values())
+
+
+def predicted_with(task: NamedTask) -> list[NamedTask]:
+    """The tasks that a model of this one predicts besides."""
+    from bort.tasks.table import TASKS
+
+    return [other for other in TASKS.values() if other.predicted_by == task.name]

@@ -1,0 +1,238 @@
+"""The official files: every row of them read, and what is malformed refused with its place."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from bort.errors import BortError
+from bort.tasks.reading import count_units, has_part, is_labelled, read_part
+from bort.tasks.table import TASKS
+
+PARTS = [(name, part) for name, task in TASKS.items() for part in task.counts]
+WHOLE = [
+    *[(name, part) for name in ("cola", "sst2", "mrpc", "stsb", "rte", "wnli") for part in ("train", "dev", "test")],
+    *[(name, part) for name in ("cb", "copa", "wsc") for part in ("train", "dev", "test")],
+    *[("qnli", "dev"), ("qnli", "test"), ("ax", "test")],
+]
+
+
+@pytest.mark.parametrize(("name", "part"), WHOLE)
+def test_official_files_have_the_official_number_of_rows(shared, name, part):
+    task = TASKS[name]
+    rows = read_part(task, shared / "data" / task.suite, part, labelled=part != "test")
+    assert count_units(rows, task) == task.counts[part]
+    assert [row.idx[0] for row in rows] == list(range(len(rows)))
+    # MRPC's test file is the one that comes with labels.
+    assert is_labelled(rows) == (part != "test" or name == "mrpc")
+
+
+def test_67349_rows_are_read_in_seconds(shared):
+    started = time.process_time()
+    read_part(TASKS["sst2"], shared / "data", "train")
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("name", ["wic", "boolq", "multirc", "record", "superglue_rte"])
+def test_official_examples_of_tasks_that_are_not_at_hand(shared, name):
+    task = TASKS[name]
+    rows = read_part(task, shared / "data/superglue", "train")
+    assert len({row.idx[0] for row in rows}) >= (1 if name == "record" else 32) or len(rows) >= 32
+    known = [row for row in rows if row.example.label is not None]
+    assert {row.example.label for row in known} <= set(task.labels)
+    assert known
+
+
+@pytest.mark.parametrize("name", ["race_m", "race_h"])
+def test_official_passages_of_race(shared, name):
+    rows = read_part(TASKS[name], shared / "data/race", "dev", labelled=True)
+    assert len({row.idx[0] for row in rows}) == 25
+    assert all(len(row.example.choices) == 4 for row in rows)
+    assert {row.example.label for row in rows} == set("ABCD")
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_every_part_is_read_from_its_layout(official, name, part):
+    task = TASKS[name]
+    assert has_part(task, official, part)
+    assert has_part(task, official / task.suite, part)
+    rows = read_part(task, official, part)
+    hidden = part == "test" and name not in ("axb", "axg", "race_m", "race_h")
+    assert is_labelled(rows) != hidden
+    if not hidden and task.labels:
+        assert {row.example.label for row in rows} <= set(task.labels)
+    assert len({row.example.source for row in rows}) == (3 if task.suite == "race" else 1)
+
+
+def test_a_tasks_own_folder_may_be_named(official):
+    assert read_part(TASKS["cola"], official / "glue/CoLA", "dev") == read_part(TASKS["cola"], official, "dev")
+
+
+def test_both_rte_are_told_apart(official):
+    glue, superglue = (read_part(TASKS[name], official, "train")[0].example for name in ("rte", "superglue_rte"))
+    assert glue.source.endswith("glue/RTE/train.tsv")
+    assert superglue.source.endswith("superglue/RTE/train.jsonl")
+
+
+def test_quotes_are_text(official):
+    texts = [row.example.text for row in read_part(TASKS["cola"], official, "train")]
+    assert 'She said "no".' in texts
+
+
+def test_what_is_not_there(official, tmp_path):
+    with pytest.raises(BortError, match="no such folder"):
+        read_part(TASKS["cola"], tmp_path / "nosuch", "dev")
+    with pytest.raises(BortError, match=r"holds no dev data of CoLA: there must be CoLA/dev.tsv"):
+        read_part(TASKS["cola"], tmp_path, "dev")
+    with pytest.raises(BortError, match=r"there must be train/middle/\*.txt"):
+        read_part(TASKS["race_m"], tmp_path, "train")
+    with pytest.raises(BortError, match="AX has no train data; it has test"):
+        read_part(TASKS["ax"], official, "train")
+    assert not has_part(TASKS["ax"], official, "train")
+    with pytest.raises(BortError, match=r"test.tsv:2: a label must be there"):
+        read_part(TASKS["cola"], official, "test", labelled=True)
+
+
+COPA = {"premise": "It fell.", "choice1": "a", "choice2": "b", "question": "cause", "label": 0, "idx": 0}
+WIC = {"word": "b", "sentence1": "A b.", "sentence2": "A b.", "start1": 2, "end1": 3, "start2": 2, "end2": 3}
+SPANS = {"span1_text": "Ann", "span1_index": 0, "span2_text": "she", "span2_index": 1}
+RECORD = {"idx": 0, "passage": {"text": "Ann", "entities": [{"start": 0, "end": 2}]}}
+MALFORMED = [
+    ("cola", "x\t1\t\tText\nx\t0\tText", r"train.tsv:2: .*as many cells as the format has columns, 4, not 3"),
+    ("cola", "x\t1\t\tText\nx\t2\t\tText", r"train.tsv:2: column 'label': value '2': must be one of 0, 1"),
+    ("cola", "x\t1\t\t ", r"train.tsv:1: column 'sentence': .*must not be blank"),
+    ("mrpc", "Quality\t#1 String\nx\ty", r"train.tsv:2: column '#2 String': must be there; the fields are 'Quality'"),
+    (
+        "stsb",
+        "sentence1\tsentence2\tscore\na\tb\t5.5",
+        r":2: column 'score': value '5.5': must be a number from 0 to 5",
+    ),
+    ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan", r":2: column 'score'"),
+    (
+        "rte",
+        "index\tsentence1\tsentence2\tlabel\nx\ta\tb\tentailment",
+        r":2: column 'index': value 'x': must be a whole",
+    ),
+    ("cb", '{"premise": "a", "hypothesis": 3, "idx": 0}', r":1: column 'hypothesis': value 3: must be a text"),
+    ("cb", '{"premise": "a", "hypothesis": "b"', r"train.jsonl:1: .*must be valid JSON"),
+    ("cb", "[1]", r"train.jsonl:1: .*must be a JSON object"),
+    ("copa", json.dumps(COPA | {"question": "why"}), r":1: column 'question': value 'why': must be cause or effect"),
+    ("copa", json.dumps(COPA | {"label": 2}), r":1: column 'label': value 2: must be one of 0, 1"),
+    ("copa", json.dumps(COPA | {"idx": -1}), r":1: column 'idx': value -1: must be a whole number from 0"),
+    ("wic", json.dumps(WIC | {"end1": 9}), r":1: column 'end1': value 9: must lie within the sentence"),
+    ("wsc", json.dumps({"text": "Ann she", "target": SPANS | {"span1_index": 7}}), r":1: column 'target': value 7"),
+    ("wsc", json.dumps({"text": "Ann she", "target": 1}), r":1: column 'target': value 1: must be an object"),
+    ("multirc", '{"idx": 0, "passage": {"text": "a", "questions": 1}}', r":1: column 'questions': value 1"),
+    ("record", json.dumps(RECORD | {"qas": [{"query": "Who?", "idx": 0}]}), r"must hold @placeholder"),
+    ("record", json.dumps(RECORD | {"qas": [{"idx": 0}]}), r":1: column 'query': must be there"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
+def test_a_malformed_row_is_refused_with_its_place(tmp_path, name, text, message):
+    task = TASKS[name]
+    file = tmp_path / task.title / task.files["train"][0]
+    file.parent.mkdir()
+    file.write_text(text + "\n", "utf-8")
+    with pytest.raises(BortError, match=message) as caught:
+        read_part(task, tmp_path, "train")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"1.txt:1: must be one JSON object"),
+        ("[]", "must be one JSON object"),
+        ('{"article": "a", "questions": ["q"], "options": []}', "column 'options': .*one item a question"),
+        ('{"article": "a", "questions": ["q"], "options": [["a", "b"]]}', "must hold 4 options"),
+        ('{"article": "a", "questions": ["q"], "options": [["a","b","c","d"]], "answers": ["E"]}', "one of A, B, C, D"),
+    ],
+)
+def test_a_malformed_passage_is_refused(tmp_path, text, message):
+    file = tmp_path / "train/middle/1.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text(text, "utf-8")
+    with pytest.raises(BortError, match=message):
+        read_part(TASKS["race_m"], tmp_path, "train")
+
+
+def test_qqp_may_have_a_few_torn_rows_and_no_more(tmp_path):
+    """Some of its questions hold line breaks, in the official files."""
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    file = tmp_path / "QQP/train.tsv"
+    file.parent.mkdir()
+    file.write_text(head + "1\t1\t2\tWho?\tWho is it?\t1\n" + "torn\tin two\n" * 16, "utf-8")
+    assert len(read_part(TASKS["qqp"], tmp_path, "train")) == 1
+    file.write_text(head + "torn\tin two\n" * 17, "utf-8")
+    with pytest.raises(BortError, match=r"train.tsv:18: .*as many cells as the header, 6, not 2"):
+        read_part(TASKS["qqp"], tmp_path, "train")
+
+
+# The hub
+
+
+HUB = {
+    "cola": ({"sentence": "It is.", "label": "acceptable", "idx": 0}, ("It is.", None, "1", (0,))),
+    "mnli": ({"premise": "a", "hypothesis": "b", "label": "neutral", "idx": 7}, ("a", "b", "neutral", (7,))),
+    "stsb": ({"sentence1": "a", "sentence2": "b", "label": 2.5, "idx": 3}, ("a", "b", 2.5, (3,))),
+    "boolq": ({"passage": "a", "question": "b", "label": "True", "idx": 1}, ("a", "b", "true", (1,))),
+    "multirc": (
+        {"paragraph": "p", "question": "q?", "answer": "a", "label": "True"}
+        | {"idx": {"paragraph": 1, "question": 2, "answer": 3}},
+        ("p", "q? a", "1", (1, 2, 3)),
+    ),
+    "record": (
+        {"passage": "p", "query": "Is @placeholder in?", "entities": ["Ann"], "answers": ["Ann"]}
+        | {"idx": {"passage": 4, "query": 5}},
+        ("p", "Is Ann in?", "1", (4, 5)),
+    ),
+    "wsc": (
+        {"text": "Ann said she is.", "span1_text": "Ann", "span1_index": 0, "span2_text": "she", "span2_index": 2}
+        | {"label": "False", "idx": 6},
+        ("* Ann * said # she # is.", "she means Ann", "false", (6,)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_rows_of_the_hub(monkeypatch, name):
+    row, (text, text_b, label, idx) = HUB[name]
+    asked = []
+    monkeypatch.setattr(
+        "bort.tasks.reading.numbered_rows", lambda source, *_, **__: asked.append(source) or iter([(1, dict(row))])
+    )
+    found = read_part(TASKS[name], "hub", "dev")
+    assert [(f.example.text, f.example.text_b, f.example.label, f.idx) for f in found] == [(text, text_b, label, idx)]
+    config = {"wsc": "wsc.fixed"}.get(name, name)
+    part = "validation_matched" if name == "mnli" else "validation"
+    owner = "nyu-mll/glue" if TASKS[name].suite == "glue" else "aps/super_glue"
+    assert asked == [f"{owner}@{config}:{part}"]
+
+
+def test_the_hub_is_asked_through_datasets(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    asked = []
+    features = {"sentence": datasets.Value("string"), "idx": datasets.Value("int32")}
+    features["label"] = datasets.ClassLabel(names=["negative", "positive"])
+    rows = [{"sentence": "fine", "label": 1, "idx": 0}, {"sentence": "bad", "label": -1, "idx": 1}]
+
+    def load_dataset(name, config, *, split):
+        asked.append((name, config, split))
+        return datasets.Dataset.from_list(rows, features=datasets.Features(features))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = read_part(TASKS["sst2"], "hub", "test")
+    assert [row.example.label for row in found] == ["1", None]
+    assert asked == [("nyu-mll/glue", "sst2", "test")]
+
+
+def test_questions_of_the_hubs_race_are_numbered_within_their_passage(monkeypatch):
+    row = {"article": "a", "question": "q", "options": ["1", "2", "3", "4"], "answer": "B"}
+    rows = [(i, row | {"example_id": name}) for i, name in enumerate(("high1.txt", "high1.txt", "high2.txt"), start=1)]
+    monkeypatch.setattr("bort.tasks.reading.numbered_rows", lambda *_, **__: iter(rows))
+    found = read_part(TASKS["race_h"], "hub", "test")
+    assert [row.idx for row in found] == [("high1.txt", 0), ("high1.txt", 1), ("high2.txt", 0)]
+    assert found[0].example.choices == ("q 1", "q 2", "q 3", "q 4")
