@@ -36,6 +36,7 @@ from bort.runs import Run
 from bort.tasks.named import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
+from bort.training.fitter import usual_epochs
 from bort.training.splits import Splits, read_splits, say_what_is_cut
 from bort.training.trial import Theta
 
