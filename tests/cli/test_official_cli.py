@@ -67,10 +67,10 @@ def test_diagnostics_take_the_model_of_another_task(bort, models, official, tmp_
 
 def test_a_model_says_how_its_task_was_cast(bort, models, official, monkeypatch):
     asked = []
-    from bort.runtime import benchmark
+    from bort.runtime import official as scoring
 
-    read = benchmark.read_part
-    monkeypatch.setattr(benchmark, "read_part", lambda *a, **k: asked.append(k["cast"]) or read(*a, **k))
+    read = scoring.read_part
+    monkeypatch.setattr(scoring, "read_part", lambda *a, **k: asked.append(k["cast"]) or read(*a, **k))
     line = ["evaluate", "--task", "wsc", "--data", official, "--model", models / "wsc", "--resamples", 0]
     assert bort(*line).status == 0
     assert bort(*line, "--cast", "improved").status == 0
