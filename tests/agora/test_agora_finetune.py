@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -133,6 +134,31 @@ def test_an_encoder_is_fine_tuned_to_teach(arguments, world):
     metrics = finetune(replace(arguments, teacher=world.encoder, teacher_fit="full", teacher_learning_rates=[1e-2]))
     assert (Path(arguments.out) / "teacher" / "metrics.json").is_file()
     assert metrics["teacher"]["dev"]["accuracy"] > 0
+
+
+def test_the_better_of_two_teachers_is_taken(arguments, world, capsys):
+    metrics = finetune(replace(arguments, teacher=world.encoder, teacher_fit="best", teacher_learning_rates=[1e-2]))
+    said = " ".join(capsys.readouterr().err.split())
+    head, full = re.search(r"a linear head ([.\d]+), fine-tuned ([.\d]+)", said).groups()
+    assert metrics["teacher"]["dev"]["accuracy"] == pytest.approx(max(float(head), float(full)), abs=1e-3)
+    assert metrics["teacher"]["name"].endswith("with a linear head") == (float(head) >= float(full))
+
+
+def test_teacher_and_student_label_together(arguments):
+    metrics = finetune(arguments, teacher=answers)
+    assert metrics["label_weights"]["teacher"] > 5 * metrics["label_weights"]["student"]  # it is always right
+
+
+def test_a_teacher_who_knows_nothing_is_not_heard(arguments, tmp_path):
+    settings = replace(arguments, labels="soft", learning_rates=[1e-2], max_epochs=8)
+    metrics = finetune(settings, teacher=lambda texts: [{"cat": 0.5, "other": 0.5}] * len(texts))
+    assert metrics["label_weights"]["student"] > 0
+    assert "Who labelled the new texts" in (Path(settings.out) / "report.html").read_text("utf-8")
+    assert "together with the best model" in (Path(settings.out) / "README.md").read_text("utf-8")
+    alone = replace(settings, labelled_by="teacher", out=str(tmp_path / "alone"))
+    metrics = finetune(alone, teacher=lambda texts: [{"cat": 0.5, "other": 0.5}] * len(texts))
+    assert metrics["label_weights"] == {"teacher": 1.0, "student": 0.0}
+    assert "Who labelled" not in (Path(alone.out) / "report.html").read_text("utf-8")
 
 
 def test_a_weak_teacher_is_warned_of(arguments, capsys):

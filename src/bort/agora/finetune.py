@@ -9,14 +9,18 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bort.agora.checks import check_agora, check_choices, read_pool
+from bort.agora.journal import RunJournal
 from bort.agora.language import Language, transforms
-from bort.agora.loop import Growth, Made, Outcome, Point, Round, Trial, fit
+from bort.agora.loop import Made, Outcome, Point, Round, Trial, fit
 from bort.agora.near import Near, identity
+from bort.agora.opinions import TEACHER_ALONE, Says, Weights, normalised, pooled, weigh
 from bort.agora.teachers import (
     ClassifierTeacher,
     Function,
@@ -25,16 +29,16 @@ from bort.agora.teachers import (
     Teacher,
     command_teacher,
     decided,
+    judged,
 )
 from bort.agora.vectors import Embedding
-from bort.data.examples import Columns, Example, read_examples
-from bort.errors import BortError
+from bort.data.examples import Example
 from bort.files import write_aside
 from bort.model.checkpoints import load_config, locate
 from bort.progress import Bar, bar, console
 from bort.runs import Run
-from bort.tasks.named import find
 from bort.training.arguments import FinetuneArguments
+from bort.training.encoding import encode
 from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
 from bort.training.fitter import usual_epochs
 from bort.training.splits import Splits, read_splits, say_what_is_cut
@@ -66,7 +70,7 @@ def finetune(
     check_agora(arguments, teacher)
     check_choices(arguments)
     data = read_splits(arguments, hold_out=True)
-    pool = [] if arguments.unlabelled is None else _read_pool(arguments, data)
+    pool = [] if arguments.unlabelled is None else read_pool(arguments, data)
     locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=("checkpoint_minutes",))
     if (metrics_file := run.path / "metrics.json").is_file():
@@ -74,112 +78,6 @@ def finetune(
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds()
-
-
-def check_choices(arguments: FinetuneArguments) -> None:
-    """Refuse a task whose examples are no texts or pairs.
-
-    Raises:
-        BortError: It has choices, and Agora was asked for.
-    """
-    if arguments.method != "agora":
-        return
-    for task in find(arguments.task):
-        if task.chooses(arguments.cast):
-            rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
-            raise BortError(rule, column="task", value=task.name)
-
-
-def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
-    """Refuse settings that cannot be.
-
-    Raises:
-        BortError: The first of them.
-    """
-    rules: list[tuple[str, bool, str]] = [
-        ("points_per_mistake", arguments.points_per_mistake >= 0, "must be at least 0"),
-        ("unlabelled_per_mistake", arguments.unlabelled_per_mistake >= 0, "must be at least 0"),
-        ("temperature", arguments.temperature > 0, "must be above 0"),
-        ("replay", arguments.replay >= 0, "must be at least 0"),
-        ("grown_epochs", arguments.grown_epochs >= 1, "must be at least 1"),
-        ("min_cosine", arguments.min_cosine < arguments.max_cosine, "must be below max_cosine"),
-        ("budget_minutes", arguments.budget_minutes is None or arguments.budget_minutes > 0, "must be above 0"),
-        ("teacher_learning_rates", all(rate > 0 for rate in arguments.teacher_learning_rates), "must be above 0"),
-    ]
-    for name, holds, rule in rules:
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(arguments, name))
-    transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
-    if not arguments.points_per_mistake and (arguments.unlabelled is None or not arguments.unlabelled_per_mistake):
-        raise BortError("must be above 0 where no unlabelled texts are given", column="points_per_mistake", value=0)
-    if sum(each is not None for each in (arguments.teacher, arguments.teacher_command, function)) > 1:
-        raise BortError("give one teacher: --teacher or --teacher_command", column="teacher_command")
-
-
-def _read_pool(arguments: FinetuneArguments, data: Splits) -> list[Example]:
-    assert arguments.unlabelled is not None
-    columns = Columns(arguments.text, arguments.text_b, arguments.label)
-    pool = [e for e in read_examples(arguments.unlabelled, columns, labelled=False) if e.text.strip()]
-    pairs = data.train[0].text_b is not None
-    for example in pool:
-        if (example.text_b is not None) != pairs:
-            rule = "must hold pairs where the training data do, and single texts where they do"
-            raise BortError(rule, file=example.source, line=example.line, column="text_b", value=example.text_b)
-    return [replace(example, label=None) for example in pool]
-
-
-class _Journal:
-    """The loop's journal in a run's folder."""
-
-    def __init__(self, run: Run, folder: Path) -> None:
-        self._run, self._folder = run, folder
-        self.about_last: dict[str, Any] = {}
-        """What else to note of the trial that has just been fitted."""
-        self._trials = {(event["round"], event["place"]): event for event in run.events("trial")}
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on trials that are done."""
-        return float(sum(event["seconds"] for event in self._trials.values()))
-
-    def evaluations(self, number: int, place: int) -> list[dict[str, float]]:
-        """The development scores on the way of a trial."""
-        found: list[dict[str, float]] = self._trials[number, place]["evaluations"]
-        return found
-
-    def trial(self, number: int, place: int) -> Trial[Path] | None:
-        """As of the loop's."""
-        event = self._trials.get((number, place))
-        if event is None:
-            return None
-        return Trial(event["theta"], event["score"], event["answers"], self._run.path / event["weights"])
-
-    def keep_trial(self, number: int, place: int, trial: Trial[Path]) -> None:
-        """As of the loop's."""
-        event = {"round": number, "place": place, "theta": dict(trial.theta), "score": trial.score}
-        event |= {"answers": list(trial.answers), "weights": str(trial.model.relative_to(self._run.path))}
-        event |= self.about_last
-        self._run.log("trial", **event)
-        self._trials[number, place] = event
-
-    def growth(self, number: int) -> Growth | None:
-        """As of the loop's."""
-        file = self._folder / f"grown-{number:02d}.json"
-        if not file.is_file():
-            return None
-        known = json.loads(file.read_text("utf-8"))
-        points = [
-            Point(Example(p["text"], p["text_b"]), tuple(p["label"]) if isinstance(p["label"], list) else p["label"])
-            for p in known["points"]
-        ]
-        return Growth(points, known["parents"], known["made"], known["dropped"])
-
-    def keep_growth(self, number: int, growth: Growth) -> None:
-        """As of the loop's."""
-        points = [{"text": p.x.text, "text_b": p.x.text_b, "label": p.y} for p in growth.points]
-        known = {"points": points, "parents": growth.parents, "made": growth.made, "dropped": growth.dropped}
-        with write_aside(self._folder / f"grown-{number:02d}.json") as file:
-            json.dump(known, file, ensure_ascii=False, default=float)
 
 
 class _Agora:
@@ -198,7 +96,7 @@ class _Agora:
         self.fitter = data.fitter(arguments)
         self.folder = run.path / "rounds"
         self.folder.mkdir(exist_ok=True)
-        self.journal = _Journal(run, self.folder)
+        self.journal = RunJournal(run, self.folder)
         self.dev = self.fitter.labelled(data.dev)
         assert data.test is not None
         self.test = self.fitter.labelled(data.test)
@@ -236,18 +134,28 @@ class _Agora:
         if any("SequenceClassification" in name for name in architectures):
             return ClassifierTeacher(model, task), None
         sentences = (Path(locate(model)) / "modules.json").is_file()
-        if arguments.teacher_fit == "head" or (arguments.teacher_fit == "auto" and sentences):
-            theirs = Embedding(model)
-            return HeadTeacher(theirs, self.data), theirs
+        how = arguments.teacher_fit if arguments.teacher_fit != "auto" else "head" if sentences else "full"
+        theirs = None if how == "full" else Embedding(model)
+        head = None if theirs is None else HeadTeacher(theirs, self.data)
+        if head is not None and how == "head":
+            return head, theirs
+        full = self._finetuned_teacher(model)
+        if head is None:
+            return full, None
+        targets = task.targets(self.data.dev)
+        by_head, by_full = (judged(task, teacher(self.data.dev), targets) for teacher in (head, full))
+        console().print(f"development {task.metric}: a linear head {by_head:.3f}, fine-tuned {by_full:.3f}")
+        return (head if by_head >= by_full else full), theirs
+
+    def _finetuned_teacher(self, model: str) -> Teacher:
+        """An encoder fine-tuned over the teacher's learning rates, in a run of its own."""
         folder = self.run.path / "teacher"
         console().print(f"fine-tuning the teacher {model} first")
-        settings = replace(
-            arguments, model=model, out=str(folder), learning_rates=arguments.teacher_learning_rates, resume=True
-        )
-        fit_grid(
-            settings, Run(folder, "finetune", settings, resume=True), Splits(self.data.train, self.data.dev, None, task)
-        )
-        return ClassifierTeacher(str(folder), task), None
+        rates = self.arguments.teacher_learning_rates
+        settings = replace(self.arguments, model=model, out=str(folder), learning_rates=rates, resume=True)
+        splits = Splits(self.data.train, self.data.dev, None, self.task)
+        fit_grid(settings, Run(folder, "finetune", settings, resume=True), splits)
+        return ClassifierTeacher(str(folder), self.task)
 
     def run_rounds(self) -> dict[str, Any]:
         """Run the loop, judge what it gave, describe it."""
@@ -343,6 +251,8 @@ class _Agora:
 
     def _label(self, examples: Sequence[Example]) -> list[Any]:
         says = self.teacher(examples)
+        if self.weights.student:
+            says = pooled(self.weights, says, self._student_says(self.journal.best(self.round), examples))
         known = [not np.isnan(row).any() for row in says]
         if self.task.kind == "regression":
             return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
@@ -352,6 +262,21 @@ class _Agora:
         p = np.exp(tempered - tempered.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         return [tuple(row.round(6).tolist()) if fine else None for row, fine in zip(p, known, strict=True)]
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What the teacher and the student count for: by the first round's best model, whose training data owe nothing
+        to the development data."""
+        if self.arguments.labelled_by == "teacher":
+            return TEACHER_ALONE
+        student = self._student_says(self.journal.best(1), self.data.dev)
+        return weigh(self.teacher(self.data.dev), student, self.task.targets(self.data.dev))
+
+    def _student_says(self, file: Path, examples: Sequence[Example]) -> Says:
+        """As a teacher would."""
+        encoded = encode(examples, self.fitter.tokenizer, self.fitter.max_length)
+        outputs = self.fitter.encoded_logits(self.fitter.open(file), encoded).astype(np.float64)
+        return outputs if self.task.kind == "regression" else normalised(outputs)
 
     def _out_of_time(self) -> bool:
         minutes = self.arguments.budget_minutes
@@ -419,7 +344,7 @@ class _Agora:
         metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
         metrics |= {"best_theta": str(Theta(**outcome.best.theta)), "best_round": self._round_of(outcome)}
         metrics |= {"rounds": [self._described(done) for done in outcome.rounds]}
-        metrics |= {"train_labels": self._counts(outcome.train)}
+        metrics |= {"train_labels": self._counts(outcome.train), "label_weights": self.weights._asdict()}
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
         for part, values in scores.items():
             metrics |= scored(part, values)

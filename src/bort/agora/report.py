@@ -95,6 +95,7 @@ def agora_report(
     if dropped:
         report.heading("New texts that were dropped")
         report.table(["why", "how many"], dropped.most_common())
+    _weights(report, metrics)
     _labels(report, metrics, rounds)
     _examples(report, outcome, data)
     made_with(report)
@@ -113,13 +114,26 @@ def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[Sequence[float]
     return {theta: ([x for x, _ in points], [y for _, y in points]) for theta, points in scores.items()}
 
 
+def _weights(report: Report, metrics: dict[str, Any]) -> None:
+    """Say who labelled the new texts."""
+    teacher, student = metrics["label_weights"]["teacher"], metrics["label_weights"]["student"]
+    if not student:
+        return
+    how = "to the powers" if metrics["labels"] else "as a mean with the weights"
+    report.heading("Who labelled the new texts")
+    report.paragraph(
+        f"The teacher and the best model of the round together, {how} {teacher:.2f} and {student:.2f}, which suit the "
+        "development data best."
+    )
+
+
 def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, Any]]) -> None:
     if not metrics["train_labels"] or len(metrics["train_labels"]) > 30:
         return
     report.heading("Labels of the training texts")
     new = sum((Counter(r["labels"]) for r in rounds), Counter())
     report.table(
-        ["label", "given", "by the teacher", "in all"],
+        ["label", "given", "added", "in all"],
         [[name, total - new[name], new[name], total] for name, total in metrics["train_labels"].items()],
     )
     counts = metrics["train_labels"].values()
@@ -150,7 +164,7 @@ def _examples(report: Report, outcome: Outcome[Path], data: Splits) -> None:
                     _label_shown(point.y, names),
                 ]
             )
-        report.table(["mistake", "its label", "new text", "the teacher says"], rows)
+        report.table(["mistake", "its label", "new text", "the label it got"], rows)
 
 
 def _shown(example: Example) -> str:
@@ -178,6 +192,9 @@ def model_card(arguments: FinetuneArguments, metrics: dict[str, Any]) -> str:
         f"{found['test_confidence'][metric][1]:.3f} |"
         for name, found in ((name, metrics if part is None else metrics[part]) for name, part in _COMPARED)
     )
+    labellers = metrics["teacher"]["name"]
+    if metrics["label_weights"]["student"]:
+        labellers += " together with the best model of each round"
     answers = f"Answers with one of: {', '.join(metrics['labels'])}." if metrics["labels"] else "Answers with a number."
     return f"""---
 library_name: transformers
@@ -189,7 +206,7 @@ pipeline_tag: text-classification
 A {metrics["task"]} model: `{arguments.model}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
 
 {rows["train"]} labelled texts were given; {len(metrics["rounds"])} rounds added texts near the model's mistakes,
-labelled by {metrics["teacher"]["name"]}. {rows["dev"]} development texts chose the model and steered its training data.
+labelled by {labellers}. {rows["dev"]} development texts chose the model and steered its training data.
 
 {metric} on {rows["test"]} texts {where}:
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bort.agora.opinions import Says, normalised
 from bort.agora.vectors import Embedding
 from bort.data.examples import Example
 from bort.errors import BortError
@@ -24,7 +24,6 @@ from bort.training.devices import best_device
 from bort.training.encoding import encode
 from bort.training.splits import Splits
 
-Says = NDArray[np.float64]
 Answer = str | float | Mapping[str, float] | None
 Function = Callable[[Sequence[str | tuple[str, str]]], Sequence[Answer]]
 """Labels texts, or pairs of texts: each with a label, a value, probabilities of labels, or None if it does not know."""
@@ -73,7 +72,7 @@ class ClassifierTeacher:
         """As of `Teacher`."""
         encoded = encode(examples, self._tokenizer, self._longest)
         logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id)).astype(np.float64)
-        return logits if self._task.kind == "regression" else _log_softmax(logits[:, self._columns])
+        return logits if self._task.kind == "regression" else normalised(logits[:, self._columns])
 
 
 class HeadTeacher:
@@ -205,9 +204,3 @@ def decided(task: Task, says: Says) -> Any:
     if task.kind == "regression":
         return np.nan_to_num(says[:, 0]).astype(np.float32)
     return np.nan_to_num(says, nan=-np.inf).argmax(-1)
-
-
-def _log_softmax(logits: Says) -> Says:
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_p: Says = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return log_p

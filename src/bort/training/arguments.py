@@ -157,15 +157,19 @@ class FinetuneArguments:
     teacher_command: str | None = None
     """agora: a command that labels instead: reads JSON lines with text (and text_b), writes one line for each: a label,
     or a JSON object of the labels' probabilities"""
-    teacher_fit: Literal["auto", "head", "full"] = "auto"
+    teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
     """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over the
-    grid; auto: head where its folder has a modules.json, full otherwise"""
+    grid; best: both, and the better one on the development data; auto: head where its folder has a modules.json, full
+    otherwise"""
     teacher_learning_rates: list[float] = field(default_factory=lambda: [5e-5, 2e-5])
     """agora: peak learning rates of a teacher that is fine-tuned"""
     labels: Literal["soft", "hard"] = "soft"
     """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
     temperature: float = 1.0
     """agora: temperature of soft labels"""
+    labelled_by: Literal["both", "teacher"] = "both"
+    """agora: both: the teacher together with the best model of the round, each heard as far as the development data
+    bear it out; teacher: it alone, as published"""
     transforms: list[str] = field(default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"])
     """agora: how new texts are made of old ones, each time one of these; joined by + one after another"""
     transform_model: str = "bort-nano"

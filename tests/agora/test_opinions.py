@@ -1,0 +1,93 @@
+"""Labels by teacher and student together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bort.agora.opinions import TEACHER_ALONE, Weights, normalised, pooled, weigh
+
+
+def says(rng, truth, classes, sureness):
+    """Log-probabilities that favour the truth as far as one is sure of it."""
+    scores = rng.normal(size=(len(truth), classes))
+    scores[np.arange(len(truth)), truth] += sureness
+    return normalised(scores)
+
+
+def log_loss(log_p, truth):
+    return -log_p[np.arange(len(truth)), truth].mean()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    classes=st.integers(2, 6),
+    size=st.integers(5, 80),
+    teacher=st.floats(-1, 6),
+    student=st.floats(-1, 6),
+)
+def test_the_pool_is_no_worse_than_either_and_than_both_alike(seed, classes, size, teacher, student):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(classes, size=size)
+    t, s = says(rng, truth, classes, teacher), says(rng, truth, classes, student)
+    weights = weigh(t, s, truth)
+    assert min(weights) >= 0
+    mixed = pooled(weights, t, s)
+    np.testing.assert_allclose(np.exp(mixed).sum(-1), 1)
+    penalised = log_loss(mixed, truth) + 1e-3 * (weights.teacher**2 + weights.student**2)
+    for one in (Weights(1, 0), Weights(0, 1), Weights(0.5, 0.5)):
+        other = log_loss(normalised(one.teacher * t + one.student * s), truth) + 1e-3 * (
+            one.teacher**2 + one.student**2
+        )
+        assert penalised <= other + 1e-3
+
+
+def test_one_who_knows_nothing_is_not_heard():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(3, size=300)
+    good, bad = says(rng, truth, 3, 4.0), says(rng, truth, 3, 0.0)
+    assert weigh(good, bad, truth).student < 0.15
+    weights = weigh(bad, good, truth)
+    assert weights.teacher < 0.15
+    np.testing.assert_array_equal(pooled(weights, bad, good).argmax(-1)[:20], good.argmax(-1)[:20])
+
+
+def test_two_who_err_apart_are_better_together():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(4, size=400)
+    one, other = says(rng, truth, 4, 1.5), says(rng, truth, 4, 1.5)
+    mixed = pooled(weigh(one[:200], other[:200], truth[:200]), one[200:], other[200:])
+    right = [(log_p[-200:].argmax(-1) == truth[200:]).mean() for log_p in (one, other, mixed)]
+    assert right[2] > max(right[:2]) + 0.05
+
+
+def test_values_are_averaged_by_hand():
+    truth = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
+    high, low = (truth + 1.0).reshape(-1, 1).astype(float), (truth - 3.0).reshape(-1, 1).astype(float)
+    weights = weigh(high, low, truth)
+    assert weights == pytest.approx((0.75, 0.25))
+    np.testing.assert_allclose(pooled(weights, high, low)[:, 0], truth, atol=1e-6)
+
+
+def test_what_the_teacher_does_not_know_stays_unknown():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(2, size=40)
+    teacher, student = says(rng, truth, 2, 1.0), says(rng, truth, 2, 1.0)
+    teacher[3] = np.nan
+    mixed = pooled(weigh(teacher, student, truth), teacher, student)
+    assert np.isnan(mixed[3]).all()
+    assert not np.isnan(np.delete(mixed, 3, axis=0)).any()
+    assert weigh(np.full_like(teacher, np.nan), student, truth) == TEACHER_ALONE
+
+
+def test_certainty_does_not_silence_the_other():
+    """A hard label is a probability of 0 for all others, which no other opinion could outweigh."""
+    truth = np.array([0, 1] * 20)
+    hard = np.where(np.eye(2)[np.r_[truth[:30], 1 - truth[30:]]] > 0, 0.0, -np.inf)
+    soft = says(np.random.default_rng(3), truth, 2, 3.0)
+    weights = weigh(hard, soft, truth)
+    assert np.isfinite(weights).all()
+    assert (pooled(weights, hard, soft).argmax(-1) == truth).mean() > 0.9
