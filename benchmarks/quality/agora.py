@@ -3,7 +3,8 @@
     python -m benchmarks.quality.agora --students bort-nano runs/all-MiniLM-L6-v2 --teacher runs/all-mpnet-base-v2
 
 Each task is a folder with train, dev, test and unlabelled.jsonl. Everything is chosen on dev; test is scored once. The
-teacher is a frozen encoder with logistic regression. Finished runs are kept in results/agora.jsonl, known by their
+teacher is a frozen encoder with logistic regression, or that encoder fine-tuned (--fine_tuned) where that is better on
+dev. Finished runs are kept in results/agora.jsonl, known by their
 data, weights, seed and settings, but not by this package's code: after a change use --fresh. The teacher's vectors are
 kept in --vectors. SetFit wants `pip install setfit` (after torch); --setfit names the encoder that it trains.
 """
@@ -17,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ GRIDS: dict[str, dict[str, Any]] = {
     "all-MiniLM-L6-v2": {"learning_rates": [2e-4, 1e-4], "max_epochs": 10, "grown_epochs": 2},
 }
 """Θ and passes over the data by the folder's name of a student."""
-PUBLISHED: dict[str, Any] = {"labels": "hard", "prune": "lcs"}
+TEACHER_GRID: dict[str, Any] = {"learning_rates": [5e-5], "batch_sizes": [16], "max_epochs": 8}
+PUBLISHED: dict[str, Any] = {"labels": "hard", "prune": "lcs", "labelled_by": "teacher"}
 IMPROVED: dict[str, Any] = {"unlabelled": True, "unlabelled_per_mistake": 32}
 MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
 METHODS: dict[str, dict[str, Any]] = {
     "Agora as published": PUBLISHED,
     "Agora": IMPROVED,
     "hard labels": {**IMPROVED, "labels": "hard"},
+    "labels by the teacher alone": {**IMPROVED, "labelled_by": "teacher"},
     "8 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 8},
     "pool only, no new texts": {**IMPROVED, "points_per_mistake": 0},
     "new texts only, no pool": MADE_ONLY,
@@ -138,23 +141,74 @@ class Bench:
         }
 
     def teacher(self, task: str) -> Any:
-        """Probabilities of each label, by logistic regression on the teacher's embeddings."""
+        """Probabilities of each label: by logistic regression on the teacher's embeddings, or by the fine-tuned teacher
+        where that is better on dev."""
         if task not in self.teachers:
-            import numpy as np
-
-            from bort.agora.teachers import HeadTeacher
-            from bort.data.examples import Example
             from bort.training.splits import read_splits
 
             data = read_splits(self.settings("bort-nano", task, 0, ""))
-            head = HeadTeacher(self.embedding, data)
-
-            def teacher(texts: Sequence[str | tuple[str, str]]) -> list[dict[str, float]]:
-                examples = [Example(text) if isinstance(text, str) else Example(*text) for text in texts]
-                return [dict(zip(data.task.names, row, strict=True)) for row in np.exp(head(examples)).tolist()]
-
-            self.teachers[task] = teacher
+            self.teachers[task] = self._says(self._best_teacher(task, data), data)
         return self.teachers[task]
+
+    def _best_teacher(self, task: str, data: Any) -> Any:
+        from bort.agora.teachers import HeadTeacher, judged
+
+        head = HeadTeacher(self.embedding, data)
+        if not self.arguments.fine_tuned:
+            return head
+        full = self._fine_tuned(task, data)
+        truth = data.task.targets(data.dev)
+        by_head, by_full = (judged(data.task, teacher(data.dev), truth) for teacher in (head, full))
+        print(f"teacher of {task}: linear head {by_head:.3f}, fine-tuned {by_full:.3f} on dev", flush=True)
+        return head if by_head >= by_full else full
+
+    def _fine_tuned(self, task: str, data: Any) -> Any:
+        """The teacher's encoder fine-tuned plainly, once; it remembers what it was asked in a file."""
+        import numpy as np
+
+        import bort
+        from bort.agora.teachers import ClassifierTeacher
+        from bort.files import write_aside
+
+        folder = self.arguments.fine_tuned / task
+        if not (folder / "metrics.json").is_file():
+            fit = self.settings(self.arguments.teacher, task, 0, str(folder), method="plain", **TEACHER_GRID)
+            bort.finetune(replace(fit, resume=(folder / "journal.jsonl").is_file()))
+        asks, file = ClassifierTeacher(str(folder), data.task), folder / "answers.npz"
+        known: dict[tuple[str, str | None], Any] = {}
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as kept:
+                pairs = zip(kept["a"].tolist(), kept["b"].tolist(), kept["paired"].tolist(), strict=True)
+                known = dict(zip([(a, b if p else None) for a, b, p in pairs], kept["says"], strict=True))
+
+        def remembered(examples: Sequence[Any]) -> Any:
+            new = list({(e.text, e.text_b): e for e in examples if (e.text, e.text_b) not in known}.values())
+            if new:
+                known.update(zip([(e.text, e.text_b) for e in new], asks(new), strict=True))
+                texts = list(known)
+                with write_aside(file, "wb") as out:
+                    np.savez(
+                        out,
+                        a=np.array([a for a, _ in texts]),
+                        b=np.array([b or "" for _, b in texts]),
+                        paired=np.array([b is not None for _, b in texts]),
+                        says=np.stack([known[text] for text in texts]),
+                    )
+            return np.stack([known[e.text, e.text_b] for e in examples])
+
+        return remembered
+
+    def _says(self, teacher: Any, data: Any) -> Any:
+        """A function of texts, as `finetune` takes."""
+        import numpy as np
+
+        from bort.data.examples import Example
+
+        def probabilities(texts: Sequence[str | tuple[str, str]]) -> list[dict[str, float]]:
+            examples = [Example(text) if isinstance(text, str) else Example(*text) for text in texts]
+            return [dict(zip(data.task.names, row, strict=True)) for row in np.exp(teacher(examples)).tolist()]
+
+        return probabilities
 
     def key(self, student: str, task: str, seed: int, method: str, **settings: Any) -> Record:
         from bort.model.checkpoints import locate
@@ -163,7 +217,7 @@ class Bench:
         return {
             "student": Path(student).name,
             "weights": sha256(Path(locate(student)) / "model.safetensors"),
-            "teacher": Path(self.arguments.teacher).name,
+            "teacher": f"{Path(self.arguments.teacher).name}{' or fine-tuned' if self.arguments.fine_tuned else ''}",
             "task": task,
             "data": sha256(*files),
             "seed": seed,
@@ -185,7 +239,7 @@ class Bench:
             classes=label_names([e for file in files.values() for e in read_examples(file)]),
             seeds=[seed],
             seed=seed,
-            **GRIDS[Path(student).name] | settings,
+            **GRIDS.get(Path(student).name, {}) | settings,
         )
 
     def agora(self, student: str, task: str, seed: int, method: str) -> Record:
@@ -224,11 +278,8 @@ class Bench:
         return record
 
     def _distil(self, student: str, task: str, seed: int, least: float) -> Record:
-        from dataclasses import replace
-
         import numpy as np
 
-        from bort.agora.teachers import HeadTeacher
         from bort.data.examples import read_examples
         from bort.training.finetune import grid
         from bort.training.fitter import Fitter
@@ -237,12 +288,13 @@ class Bench:
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
             arguments = self.settings(student, task, seed, str(Path(scratch) / "run"))
             data = read_splits(arguments)
-            teacher = HeadTeacher(self.embedding, data)
+            ask = self.teacher(task)
             pool = read_examples(self.arguments.data / task / "unlabelled.jsonl", labelled=False)
             started = time.process_time()
             fitter = Fitter(arguments, data.task, data.train)
             certain = np.eye(data.task.outputs, dtype=np.float32)[data.task.targets(data.train)]
-            soft = np.exp(teacher(pool)).astype(np.float32)
+            says = ask([e.text if e.text_b is None else (e.text, e.text_b) for e in pool])
+            soft = np.array([[one[name] for name in data.task.names] for one in says], dtype=np.float32)
             train = fitter.labelled([*data.train, *pool], np.vstack([certain, soft]))
             dev, test = fitter.labelled(data.dev), fitter.labelled(data.test or [])
             # As many passes over as many texts as Agora's last round has.
@@ -345,6 +397,9 @@ def arguments_of() -> argparse.Namespace:
     made = parser(__doc__)
     made.add_argument("--students", nargs="+", default=["bort-nano"])
     made.add_argument("--teacher", required=True, help="folder of the encoder that becomes the teacher")
+    made.add_argument(
+        "--fine_tuned", type=Path, help="also fine-tune the teacher, in this folder; the better one teaches"
+    )
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--tasks", nargs="+", default=list(TASKS))
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -422,9 +477,11 @@ def main() -> None:
         name = Path(arguments.setfit).name
         seconds = [record["seconds"] for records in setfit.values() for record in records]
         add(f"{name}, SetFit", column(setfit, "test"), seconds, name if name in latencies else "")
+    teaches = "with logistic regression on its frozen embeddings"
+    teaches += " or fine-tuned, whichever is better on dev" if arguments.fine_tuned else ""
     about = f"""
         Test accuracy in % with 100 to 300 labels, means over {len(arguments.seeds)} seeds; the teacher is
-        {Path(arguments.teacher).name} with logistic regression on its frozen embeddings. Minutes: a core's time
+        {Path(arguments.teacher).name}, {teaches}. Minutes: a core's time
         for a run, median, the teacher's answers to new texts counted. Milliseconds: one text after another in PyTorch.
         SetFit: at most {SETFIT_PAIRS} pairs of texts. Plain distillation: all unlabelled texts with soft labels, as
         many passes as Agora's last round, over Θ and other seeds until it has had Agora's time; the best on dev.
