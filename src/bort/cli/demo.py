@@ -41,7 +41,7 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     _remove_earlier(Path(arguments.out), shutil.rmtree)
     console().print("Messages to a support desk, seven topics; bort-nano against TF-IDF + logistic regression.\n")
     metrics = finetune(
-        FinetuneArguments(parts["train"], arguments.out, dev=parts["dev"], test=parts["test"], method="plain")
+        FinetuneArguments(train=parts["train"], dev=parts["dev"], test=parts["test"], out=arguments.out, method="plain")
     )
     train, dev, test = (read_examples(parts[name]) for name in ("train", "dev", "test"))
     scores = {
