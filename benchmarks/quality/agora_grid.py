@@ -28,6 +28,7 @@ Combination = tuple[float, int]
 def fits(model: str, task: Path, seed: int, cache: Cache) -> dict[Combination, float]:
     """Development accuracy of each combination."""
     import bort
+    from bort.data.examples import label_names, read_examples
     from bort.model.checkpoints import locate
     from bort.training.finetune import grid
     from bort.training.fitter import Fitter
@@ -38,8 +39,10 @@ def fits(model: str, task: Path, seed: int, cache: Cache) -> dict[Combination, f
     known = {"weights": sha256(Path(locate(model)) / "model.safetensors"), "data": sha256(*files.values())}
     found: dict[Combination, float] = {}
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        # Few training rows need not have all labels.
+        names = label_names([example for part in ("train", "dev") for example in read_examples(files[part])])
         settings = bort.FinetuneArguments(
-            train=str(files["train"]), dev=str(files["dev"]), model=model, out=scratch, method="plain", **wide
+            train=str(files["train"]), dev=str(files["dev"]), classes=names, model=model, out=scratch, **wide
         )
         data = read_splits(settings)
         fitter = Fitter(settings, data.task, data.train)
