@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -103,3 +103,29 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_yaml(path: str | Path, parse: Callable[[str], Any]) -> Any:
+    """Read a YAML file.
+
+    Args:
+        path: Which.
+        parse: Makes something of its text, as `yaml.safe_load` does.
+
+    Raises:
+        BortError: It cannot be read, or is no YAML, with the line.
+    """
+    import yaml
+
+    try:
+        return parse(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise BortError("no such file", file=path) from None
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
+    except UnicodeDecodeError as error:
+        raise BortError("must be UTF-8", file=path, line=error.object.count(b"\n", 0, error.start) + 1) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        rule = f"must be valid YAML ({getattr(error, 'problem', None) or type(error).__name__})"
+        raise BortError(rule, file=path, line=None if mark is None else mark.line + 1) from None

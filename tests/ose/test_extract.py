@@ -21,7 +21,6 @@ from bort.ose.space import Shape, read_space
 from bort.ose.weight import Cost
 from bort.training.pretrain import pretrain
 
-SPACE = "depth: [1, 2]\nheads: [1, 2]\nhidden: [8, 16]\nintermediate: [8, 24]\n"
 LINE = {
     "rows_per_step": 4,
     "row_length": 24,
@@ -33,19 +32,8 @@ LINE = {
 
 
 @pytest.fixture
-def arguments(world, tmp_path) -> ExtractArguments:
-    (tmp_path / "space.yaml").write_text(SPACE, "utf-8")
-    return ExtractArguments(
-        corpus=[world.corpus],
-        corpus_cache=str(tmp_path / "corpus"),
-        out=str(tmp_path / "run"),
-        space=str(tmp_path / "space.yaml"),
-        teacher=world.encoder,
-        epsilon=3,
-        steps=4,
-        precision="fp32",
-        **LINE,
-    )
+def arguments(extraction, tmp_path) -> ExtractArguments:
+    return extraction(corpus_cache=str(tmp_path / "corpus"), epsilon=3, steps=4, **LINE)
 
 
 def found(metrics):
@@ -293,7 +281,8 @@ def test_bad_settings_are_told_before_anything_is_made(arguments, settings, rule
 
 
 def test_a_small_space_cannot_be_timed(arguments, tmp_path):
-    (tmp_path / "small.yaml").write_text(SPACE.replace("[1, 2]", "[1]"), "utf-8")
+    space = Path(arguments.space).read_text("utf-8")
+    (tmp_path / "small.yaml").write_text(space.replace("[1, 2]", "[1]"), "utf-8")
     with pytest.raises(BortError, match="at least 10 members, not 4"):
         extract(replace(arguments, space=str(tmp_path / "small.yaml"), time="measured"))
 

@@ -20,25 +20,10 @@ from bort.ose.space import Shape
 from bort.ose.surrogate import new_model
 from bort.ose.targets import Targets
 
-SPACE = "depth: [1, 2]\nheads: [1, 2]\nhidden: [8, 16]\nintermediate: [8, 24]\n"
-
 
 @pytest.fixture
-def arguments(world, tmp_path) -> ExtractArguments:
-    (tmp_path / "space.yaml").write_text(SPACE, "utf-8")
-    return ExtractArguments(
-        corpus=[world.corpus],
-        out=str(tmp_path / "run"),
-        space=str(tmp_path / "space.yaml"),
-        teacher=world.encoder,
-        steps=6,
-        rows_per_step=4,
-        row_length=24,
-        held_out_rows=6,
-        positions=64,
-        valid_share=0.1,
-        precision="fp32",
-    )
+def arguments(extraction) -> ExtractArguments:
+    return extraction(steps=6, rows_per_step=4, row_length=24, held_out_rows=6, positions=64, valid_share=0.1)
 
 
 @pytest.fixture

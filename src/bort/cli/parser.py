@@ -8,13 +8,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from bort.errors import BortError
+from bort.files import read_yaml
 
 _MOST_LISTED = 20
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
@@ -108,18 +108,7 @@ def _check_config(path: str, hints: dict[str, Any]) -> None:
     """Refuse what jsonargparse would tell of without the file and the line."""
     import yaml
 
-    try:
-        settings = yaml.safe_load(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise BortError("no such file", file=path) from None
-    except OSError as error:
-        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
-    except UnicodeDecodeError as error:
-        raise BortError("must be UTF-8", file=path, line=error.object.count(b"\n", 0, error.start) + 1) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        rule = f"must be valid YAML ({getattr(error, 'problem', None) or type(error).__name__})"
-        raise BortError(rule, file=path, line=None if mark is None else mark.line + 1) from None
+    settings = read_yaml(path, yaml.safe_load)
     if not isinstance(settings, dict):
         raise BortError("must map names of settings to values", file=path, value=settings)
     for key, value in settings.items():

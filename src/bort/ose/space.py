@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bort.errors import BortError
+from bort.files import read_yaml
 
 _LARGEST = 100_000
 _AXES = ("depth", "heads", "hidden", "intermediate")
@@ -136,16 +137,7 @@ def _entries(path: Path) -> list[tuple[Any, Any]]:
     """The nodes of a mapping, which know their lines."""
     import yaml
 
-    try:
-        root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
-    except UnicodeDecodeError as error:
-        raise BortError("must be UTF-8", file=path, line=error.object.count(b"\n", 0, error.start) + 1) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        rule = f"must be valid YAML ({getattr(error, 'problem', None) or type(error).__name__})"
-        raise BortError(rule, file=path, line=None if mark is None else mark.line + 1) from None
+    root = read_yaml(path, lambda text: yaml.compose(text, Loader=yaml.SafeLoader))
     if not isinstance(root, yaml.MappingNode):
         raise BortError(f"must map {', '.join(_AXES)} to lists of numbers", file=path, line=1)
     for key, _ in root.value:
