@@ -31,7 +31,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "all-MiniLM-L6-v2": {"learning_rates": [2e-4, 1e-4], "max_epochs": 10, "grown_epochs": 2},
 }
 """Θ and passes over the data by the folder's name of a student."""
-TEACHER_GRID: dict[str, Any] = {"learning_rates": [5e-5], "batch_sizes": [16], "max_epochs": 8}
+TEACHER_GRID: dict[str, Any] = {"learning_rates": [1e-4], "batch_sizes": [8], "max_epochs": 8}
 PUBLISHED: dict[str, Any] = {"labels": "hard", "prune": "lcs", "labelled_by": "teacher"}
 IMPROVED: dict[str, Any] = {"unlabelled": True, "unlabelled_per_mistake": 32}
 MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
@@ -154,13 +154,16 @@ class Bench:
         from bort.agora.teachers import HeadTeacher, judged
 
         head = HeadTeacher(self.embedding, data)
-        if not self.arguments.fine_tuned:
+        if not self._is_fine_tuned(task):
             return head
         full = self._fine_tuned(task, data)
         truth = data.task.targets(data.dev)
         by_head, by_full = (judged(data.task, teacher(data.dev), truth) for teacher in (head, full))
         print(f"teacher of {task}: linear head {by_head:.3f}, fine-tuned {by_full:.3f} on dev", flush=True)
         return head if by_head >= by_full else full
+
+    def _is_fine_tuned(self, task: str) -> bool:
+        return self.arguments.fine_tuned is not None and task in self.arguments.fine_tune
 
     def _fine_tuned(self, task: str, data: Any) -> Any:
         """The teacher's encoder fine-tuned plainly, once; it remembers what it was asked in a file."""
@@ -217,7 +220,7 @@ class Bench:
         return {
             "student": Path(student).name,
             "weights": sha256(Path(locate(student)) / "model.safetensors"),
-            "teacher": f"{Path(self.arguments.teacher).name}{' or fine-tuned' if self.arguments.fine_tuned else ''}",
+            "teacher": f"{Path(self.arguments.teacher).name}{' or fine-tuned' if self._is_fine_tuned(task) else ''}",
             "task": task,
             "data": sha256(*files),
             "seed": seed,
@@ -400,6 +403,7 @@ def arguments_of() -> argparse.Namespace:
     made.add_argument(
         "--fine_tuned", type=Path, help="also fine-tune the teacher, in this folder; the better one teaches"
     )
+    made.add_argument("--fine_tune", nargs="+", default=list(TASKS), help="only for these tasks")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--tasks", nargs="+", default=list(TASKS))
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -478,7 +482,8 @@ def main() -> None:
         seconds = [record["seconds"] for records in setfit.values() for record in records]
         add(f"{name}, SetFit", column(setfit, "test"), seconds, name if name in latencies else "")
     teaches = "with logistic regression on its frozen embeddings"
-    teaches += " or fine-tuned, whichever is better on dev" if arguments.fine_tuned else ""
+    if arguments.fine_tuned:
+        teaches += f" or fine-tuned ({', '.join(arguments.fine_tune)}), whichever is better on dev"
     about = f"""
         Test accuracy in % with 100 to 300 labels, means over {len(arguments.seeds)} seeds; the teacher is
         {Path(arguments.teacher).name}, {teaches}. Minutes: a core's time

@@ -65,6 +65,15 @@ except BortError as error:
     sys.exit(2)
 """
 
+LEAVING_WORKER = """
+import atexit, os
+atexit.register(lambda: os.write(1, f"threads: {len(os.listdir('/proc/self/task'))}\\n".encode()))
+from bort.training import processes
+processes.join()
+processes.wait()
+assert len(os.listdir("/proc/self/task")) > 1
+"""
+
 
 @pytest.fixture(scope="module")
 def settings(world, tmp_path_factory) -> PretrainArguments:
@@ -202,6 +211,15 @@ def test_bad_input_is_told_once(settings, tmp_path):
     assert "exitcode  : 2" in done.stderr  # the process's; that of torchrun is always 1
     assert done.stdout == ""
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux tells them")
+def test_no_thread_outlives_its_group(tmp_path):
+    """One that does may abort the interpreter while that ends, and its exit status is lost."""
+    (tmp_path / "worker.py").write_text(LEAVING_WORKER)
+    done = launch([*TORCHRUN, str(tmp_path / "worker.py")])
+    assert done.stdout.count("threads: 1\n") == 2, done.stderr
 
 
 @pytest.mark.slow

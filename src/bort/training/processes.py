@@ -132,5 +132,10 @@ def _talk(world: Any) -> Any:
 
 
 def _leave() -> None:
+    """End the groups' threads while the interpreter lives: one that wants it later aborts the process.
+
+    A thread ends with its group, and a group with the last that knows it; so what is remembered is forgotten first.
+    """
+    _talk.cache_clear()
     if _joined():
         distributed.destroy_process_group()
