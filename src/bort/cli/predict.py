@@ -13,7 +13,7 @@ class PredictArguments:
     """Arguments of `bort predict`."""
 
     model: str
-    """a fine-tuned model: a folder or a hub name"""
+    """a fine-tuned or exported model: a folder or a hub name"""
     input: str = "-"
     """file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), hub data set (owner/name:split), or - for
     standard input"""
@@ -29,6 +29,8 @@ class PredictArguments:
     """name of the column with the second text of a pair"""
     window: int = 1024
     """rows held in memory at a time; a smaller number answers a slow stream sooner"""
+    threads: int | None = None
+    """threads that compute; by default one a core"""
 
 
 def predict(arguments: PredictArguments) -> int:
@@ -51,7 +53,7 @@ def predict(arguments: PredictArguments) -> int:
     if arguments.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)
-    predictor = Predictor(arguments.model)
+    predictor = Predictor(arguments.model, threads=arguments.threads)
     columns = Columns(arguments.text, arguments.text_b)
     source = sys.stdin.buffer if arguments.input == "-" else arguments.input
     form = arguments.input_format

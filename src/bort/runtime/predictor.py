@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,15 +12,10 @@ from numpy.typing import NDArray
 
 from bort.data.examples import Example
 from bort.errors import BortError
-from bort.model.checkpoints import locate
-from bort.model.tokenization import load_tokenizer
-from bort.tasks.named import Cast
-from bort.training.classifiers import load_classifier, positions, predict_logits
-from bort.training.devices import best_device
-from bort.training.encoding import encode
+from bort.runtime.engine import Tokens, open_engine
 
 _WINDOW_ROWS = 1024
-_SHORTEST_INPUT = 4
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -33,26 +29,23 @@ class Prediction:
 class Predictor:
     """A fine-tuned classifier or regressor, ready to answer.
 
+    Of an exported folder neither torch nor transformers is loaded.
+
     Args:
-        model: A folder, an embedded name, or a hub name.
+        model: A folder of `bort export` or `bort finetune`, an embedded name, or a hub name.
+        threads: Of the computation; by default one a core.
 
     Raises:
         BortError: The model cannot be loaded, or it is no classifier.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, threads: int | None = None) -> None:
         self._name = model
-        self._model, self.task = load_classifier(model)
-        self._model.to(best_device())
-        self._tokenizer = load_tokenizer(locate(model))
-        if self._tokenizer.pad_token_id is None:
-            raise BortError("the tokenizer has no padding token", file=model)
-        self.max_length = min(self._tokenizer.model_max_length, positions(self._model))
+        self.engine = open_engine(model, threads)
+        self.task = self.engine.task
+        self.max_length = self.engine.max_length
         """Most tokens of an input; what is longer is cut."""
-        if not isinstance(self.max_length, int) or self.max_length < _SHORTEST_INPUT:
-            rule = f"must be a whole number from {_SHORTEST_INPUT}"
-            raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
-        self.cast: Cast | None = getattr(self._model.config, "bort_cast", None)
+        self.cast = self.engine.cast
         """How the rows of a benchmark's task were cast that it was fitted to, if it was."""
         self.cut = 0
         """How many inputs so far were longer."""
@@ -85,6 +78,8 @@ class Predictor:
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs).
 
+        The next few hundred rows are tokenised while the model computes the last.
+
         Raises:
             BortError: One is not finite, as after a diverged training.
         """
@@ -96,9 +91,25 @@ class Predictor:
                         "this model has no score a choice; fine-tune one on the task, or evaluate with --cast released"
                     )
                 raise BortError(rule, file=self._name)
-        encoded = encode(examples, self._tokenizer, self.max_length)
+            if len(example.choices) != (choices := len(examples[0].choices)):
+                rule = f"must have {choices} choices, as the first row has"
+                raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
+        blocks = [examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE)]
+        if len(blocks) <= 1:
+            return self._run(self.engine.encode(examples))
+        with ThreadPoolExecutor(1) as ahead:
+            pieces = []
+            waiting = ahead.submit(self.engine.encode, blocks[0])
+            for following in [*blocks[1:], None]:
+                encoded = waiting.result()
+                if following is not None:
+                    waiting = ahead.submit(self.engine.encode, following)
+                pieces.append(self._run(encoded))
+        return np.concatenate(pieces)
+
+    def _run(self, encoded: Tokens) -> NDArray[np.float32]:
         self.cut += encoded.cut
-        logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id))
+        logits = self.engine.run(encoded)
         if not np.isfinite(logits).all():
             rule = "the model's outputs must be finite numbers, and they are not; did its training diverge?"
             raise BortError(rule, file=self._name)

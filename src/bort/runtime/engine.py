@@ -1,0 +1,68 @@
+"""What runs a model, whatever it runs on: tokens in, raw outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.examples import Example
+from bort.tasks.named import Cast
+from bort.tasks.task import Task
+
+
+class Tokens(Protocol):
+    """Tokenised examples."""
+
+    @property
+    def cut(self) -> int:
+        """How many were longer than the limit and lost their end."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+class Engine(Protocol):
+    """A loaded model. `encode` may run in one thread while `run` does in another."""
+
+    task: Task
+    max_length: int
+    """Most tokens of an input."""
+    cast: Cast | None
+    """How the rows of a benchmark's task were cast that the model was fitted to, if it was."""
+
+    def encode(self, examples: Sequence[Example]) -> Tokens:
+        """Tokenise.
+
+        Raises:
+            BortError: The examples have different numbers of choices.
+        """
+
+    def run(self, encoded: Any) -> NDArray[np.float32]:
+        """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
+
+
+def open_engine(model: str, threads: int | None = None) -> Engine:
+    """Load a model: an exported folder, or anything that PyTorch can run.
+
+    Args:
+        model: A folder, an embedded name, or a hub name.
+        threads: Of the computation; by default one a core.
+
+    Raises:
+        BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
+    """
+    from bort.errors import BortError
+    from bort.runtime.manifest import is_exported
+
+    if threads is not None and threads < 1:
+        raise BortError("must be at least 1", column="threads", value=threads)
+    if is_exported(model):
+        from bort.runtime.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model, threads)
+    from bort.runtime.torch_engine import TorchEngine
+
+    return TorchEngine(model, threads)

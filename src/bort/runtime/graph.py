@@ -1,0 +1,114 @@
+"""An ONNX graph as it grows: nodes, weights, and two files that ONNX Runtime maps into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.files import write_aside
+
+_OPSETS = {"": 18, "com.microsoft": 1}
+_IR_VERSION = 10
+_INLINE_BYTES = 1024
+_PAGE_BYTES = 4096
+_FUSED = frozenset(
+    {
+        "Attention",
+        "BiasGelu",
+        "DynamicQuantizeMatMul",
+        "FastGelu",
+        "MatMulIntegerToFloat",
+        "MultiHeadAttention",
+        "QAttention",
+        "SkipLayerNormalization",
+    }
+)
+"""Operators of ONNX Runtime that stand for several of the standard."""
+
+
+class Graph:
+    """Nodes in the order of their computation; each `add` gives the names of what it computes."""
+
+    def __init__(self) -> None:
+        self.operators: list[str] = []
+        """The operators so far, in order."""
+        self._nodes: list[Any] = []
+        self._weights: dict[str, NDArray[Any]] = {}
+
+    def weight(self, name: str, values: NDArray[Any]) -> str:
+        """Put in a constant; a name that is there already keeps its values."""
+        self._weights.setdefault(name, np.ascontiguousarray(values))
+        return name
+
+    def add(self, operator: str, inputs: Sequence[str], *, name: str, outputs: int = 1, **attributes: Any) -> list[str]:
+        """Put in a node.
+
+        Args:
+            operator: Of the standard, or one of ONNX Runtime's own.
+            inputs: Names; "" for one that is left out.
+            name: Of the node, and of its output.
+            outputs: How many there are.
+            attributes: Of the operator.
+
+        Returns:
+            The outputs' names.
+        """
+        from onnx import helper
+
+        names = [name, *(f"{name}.{number}" for number in range(1, outputs))]
+        domain = "com.microsoft" if operator in _FUSED else ""
+        self._nodes.append(helper.make_node(operator, list(inputs), names, name=name, domain=domain, **attributes))
+        self.operators.append(operator)
+        return names
+
+    def write(
+        self, file: Path, inputs: dict[str, tuple[str | int, ...]], outputs: dict[str, tuple[str | int, ...]]
+    ) -> list[str]:
+        """Write the graph as `file` and its weights beside it as `file`.data.
+
+        Weights that stand outside of the graph are mapped into memory, not read: of a table of words only the pages
+        that are looked up cost anything.
+
+        Args:
+            file: Where to.
+            inputs: Names and shapes of the inputs, int64 all; a dimension by name may vary.
+            outputs: Names and shapes of the outputs, float32 all.
+
+        Returns:
+            The names of both files.
+        """
+        from onnx import TensorProto, helper
+
+        data = file.with_name(file.name + ".data")
+        tensors = []
+        with write_aside(data, "wb") as out:
+            for name, values in self._weights.items():
+                tensor = TensorProto(
+                    name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype)
+                )
+                raw = values.tobytes()
+                if len(raw) <= _INLINE_BYTES:
+                    tensor.raw_data = raw
+                else:
+                    out.write(b"\0" * (-out.tell() % _PAGE_BYTES))
+                    tensor.data_location = TensorProto.EXTERNAL
+                    for key, value in (("location", data.name), ("offset", out.tell()), ("length", len(raw))):
+                        tensor.external_data.add(key=key, value=str(value))
+                    out.write(raw)
+                tensors.append(tensor)
+        graph = helper.make_graph(
+            self._nodes,
+            "bort",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+            initializer=tensors,
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="bort")
+        with write_aside(file, "wb") as out:
+            out.write(model.SerializeToString(deterministic=True))
+        return [file.name, data.name]

@@ -1,0 +1,230 @@
+"""Export: the graph computes what PyTorch does, in fused operators, and the engine reads it without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.runtime.bert_graph import BertGraph, BertShape
+from bort.runtime.exporting import Exporter
+from bort.runtime.manifest import NAME, is_exported, read_manifest
+from bort.runtime.predictor import Predictor
+from bort.runtime.quantization import Quantization
+from bort.tasks.task import Task
+from bort.training.encoding import encode
+
+pytest.importorskip("onnxruntime")
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+EXAMPLES = st.lists(st.builds(Example, TEXT, st.none() | TEXT), min_size=1, max_size=8)
+
+
+@pytest.fixture(scope="module")
+def exporter(classifier) -> Exporter:
+    return Exporter(classifier)
+
+
+@pytest.fixture(scope="module")
+def fp32(exporter, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fp32")
+    exporter.write(folder, None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs_of(exporter, fp32) -> tuple[Predictor, Predictor]:
+    return Predictor(exporter.name), Predictor(str(fp32))
+
+
+@pytest.fixture(scope="module")
+def plain_bert(teacher_folder, tmp_path_factory) -> str:
+    """A classifier of the hub's kind: WordPiece, two kinds of tokens, another eps."""
+    import torch
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("plain")
+    torch.manual_seed(0)
+    BertForSequenceClassification.from_pretrained(teacher_folder, num_labels=4).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(folder)
+    return str(folder)
+
+
+@settings(max_examples=40)
+@given(EXAMPLES)
+def test_fp32_answers_as_pytorch_does(pairs_of, examples):
+    theirs, ours = pairs_of
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+    assert ours.cut == theirs.cut
+
+
+@settings(max_examples=40)
+@given(EXAMPLES)
+def test_tokens_are_those_of_training(pairs_of, examples):
+    theirs, ours = pairs_of
+    expected = encode(examples, theirs.engine.tokenizer, theirs.max_length)
+    assert ours.engine.encode(examples).ids == expected.columns["input_ids"]
+
+
+def test_a_plain_bert_with_kinds_of_tokens(plain_bert, tmp_path, sentences):
+    exporter = Exporter(plain_bert)
+    exporter.write(tmp_path, None)
+    assert exporter.check(tmp_path) < 1e-4
+    examples = [Example(first, second) for first, second in zip(sentences[:20], sentences[20:40], strict=True)]
+    examples += [Example(text) for text in sentences[:20]]
+    ours, theirs = Predictor(str(tmp_path)), Predictor(plain_bert)
+    assert read_manifest(tmp_path).inputs == ("input_ids", "attention_mask", "token_type_ids")
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu", "gelu_pytorch_tanh"])
+def test_other_activations(exporter, tmp_path, activation, tiny_config):
+    import torch
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    tiny_config.hidden_act, tiny_config.num_hidden_layers, tiny_config.initializer_range = activation, 1, 0.5
+    torch.manual_seed(0)
+    BertForSequenceClassification(tiny_config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(exporter.name).save_pretrained(tmp_path / "model")
+    (tmp_path / "out").mkdir()
+    one_layer = Exporter(str(tmp_path / "model"))
+    one_layer.write(tmp_path / "out", None)
+    assert one_layer.check(tmp_path / "out") < 1e-4
+
+
+def test_regression(regressor, tmp_path, sentences):
+    Exporter(regressor).write(tmp_path, None)
+    expected = [answer.label for answer in Predictor(regressor).predict(sentences[:30])]
+    assert [a.label for a in Predictor(str(tmp_path)).predict(sentences[:30])] == pytest.approx(expected, abs=1e-4)
+
+
+def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
+    import torch
+
+    from bort.training.classifiers import new_classifier, save_classifier
+
+    torch.manual_seed(0)
+    task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)
+    save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
+    (tmp_path / "out").mkdir()
+    exporter = Exporter(str(tmp_path / "model"))
+    exporter.write(tmp_path / "out", None)
+    assert exporter.check(tmp_path / "out") < 1e-4
+    examples = [Example(text, choices=tuple(sentences[i : i + 3])) for i, text in enumerate(sentences[:20])]
+    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(str(tmp_path / "model"))
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+    assert ours.logits(examples[:1]).shape == (1, 3)
+    with pytest.raises(BortError, match="chooses between texts"):
+        ours.predict(["a"])
+    with pytest.raises(BortError, match="must have 3 choices"):
+        ours.logits([*examples, Example("a", choices=("b",))])
+
+
+def test_one_node_each_for_attention_norm_and_gelu(exporter, tmp_path):
+    import onnx
+
+    layers = exporter.shape.layers
+    for quantization, product in ((None, "MatMul"), (Quantization(), "DynamicQuantizeMatMul")):
+        written = BertGraph(exporter.shape, exporter._weights, quantization)
+        written.write(tmp_path / "a.onnx")
+        found = written.graph.operators
+        assert [node.op_type for node in onnx.load(tmp_path / "a.onnx", load_external_data=False).graph.node] == found
+        attention = "Attention" if quantization is None else "QAttention"
+        assert found.count(attention) == layers - 1
+        assert found.count("MultiHeadAttention") == 1, "the last layer asks for the first token alone"
+        assert found.count("SkipLayerNormalization") == 2 * layers + 1
+        assert found.count("BiasGelu") == layers
+        assert found.count(product) == 3 * layers + 3
+        assert not {"Erf", "Softmax", "LayerNormalization", "Transpose", "Reshape", "Pow"} & {*found}
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_int8_is_near_on_a_gentle_model(world, tiny_tokenizer, tmp_path, sentences, calibrated):
+    import torch
+
+    from bort.training.classifiers import new_classifier, save_classifier
+
+    torch.manual_seed(0)
+    model = new_classifier(world.encoder, Task("classification", ("a", "b"), "accuracy"))
+    save_classifier(model, tiny_tokenizer, tmp_path / "model", 32)
+    exporter, examples = Exporter(str(tmp_path / "model")), [Example(text) for text in sentences[:100]]
+    (tmp_path / "work").mkdir()
+    ranges = exporter.ranges(examples, tmp_path / "work") if calibrated else {}
+    expected = Predictor(exporter.name).logits(examples)
+    offs = []
+    for number, kept in enumerate([frozenset(), frozenset({"layer.0"}), frozenset(exporter.shape.blocks)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert exporter.write(folder, Quantization(kept, ranges)).precision == "int8"
+        offs.append(float(np.abs(Predictor(str(folder)).logits(examples) - expected).max()))
+    assert 1e-6 < offs[0] < 0.1 * np.ptp(expected)
+    assert offs[2] < 1e-5, "with every block kept it is the fp32 model"
+
+
+def test_a_tampered_file_is_not_opened(exporter, tmp_path):
+    exporter.write(tmp_path, None)
+    assert is_exported(tmp_path)
+    for name in [file.name for file in tmp_path.iterdir() if file.name != NAME]:
+        file = tmp_path / name
+        before = file.read_bytes()
+        file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(BortError, match=f"{name}: is not what was exported"):
+            Predictor(str(tmp_path))
+        file.unlink()
+        with pytest.raises(BortError, match=f"{name}: is named by manifest.json and is not there"):
+            Predictor(str(tmp_path))
+        file.write_bytes(before)
+    Predictor(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"format": 1', '"format": 2'),
+        ('"model.onnx": {', '"../model.onnx": {'),
+        ('"max_length": 32', '"max_length": "x"'),
+        ('"kind": "classification"', '"kind": "code"'),
+        ('"engine": "onnxruntime"', '"engine": "pickle"'),
+        ("{", "["),
+    ],
+)
+def test_a_damaged_manifest(exporter, tmp_path, old, new):
+    exporter.write(tmp_path, None)
+    file = tmp_path / NAME
+    text = file.read_text("utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(BortError) as caught:
+        Predictor(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_neither_torch_nor_transformers_is_loaded(fp32):
+    code = f"""
+import sys, bort
+answers = bort.Predictor({str(fp32)!r}, threads=1).predict(["The old baker", ("a", "b")] * 300)
+assert len(answers) == 600 and answers[0].probabilities
+from bort.__main__ import main
+main(["predict", "--model", {str(fp32)!r}, "--threads", "1"])
+heavy = {{"torch", "transformers", "onnx", "datasets", "sklearn", "scipy", "pandas"}}
+print(sorted(heavy & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], input="a text\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    row, heavy = done.stdout.splitlines()
+    assert '"prediction"' in row
+    assert heavy == "[]"
+
+
+def test_another_architecture_is_refused():
+    from transformers import RobertaConfig
+
+    with pytest.raises(BortError, match="only BERT classifiers can be exported"):
+        BertShape.of(RobertaConfig(), "m")
