@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "score a model on a labelled file, or on a task of GLUE, SuperGLUE or RACE",
     "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",
     "predict": "label a file or standard input",
+    "export": "write a model that answers fast on a CPU, in fp32 or int8",
     "extract": "search for an architecture: small, fast and right at once",
     "pretrain": "pre-train or distil an architecture on text",
     "tokenizer": "train a byte-level BPE vocabulary on text",
