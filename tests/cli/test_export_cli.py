@@ -40,3 +40,16 @@ def test_without_a_gate(bort, classifier, tmp_path):
     bort("export", "--model", classifier, "--out", tmp_path / "a").refused("already exists")
     bort("export", "--model", classifier, "--out", tmp_path / "c", "--max_drop", "-1").refused("at least 0")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_openvino(bort, classifier, labelled, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    words = ["export", "--model", classifier, "--engine", "openvino", "--precision", "int8", "--out"]
+    bort(*words, tmp_path / "a").refused("give --calibrate or --gate")
+    done = bort(*words, tmp_path / "b", "--gate", labelled, "--max_drop", 100)
+    assert done.status == 0, done.err
+    assert done.out.count("\n") == 1, "nothing but the result is said on standard output"
+    answers = bort("predict", "--model", tmp_path / "b", "--input", labelled).rows()
+    assert len(answers) == 60
+    assert {path.name for path in tmp_path.iterdir()} == {"b"}

@@ -129,9 +129,9 @@ def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
 def test_one_node_each_for_attention_norm_and_gelu(exporter, tmp_path):
     import onnx
 
-    layers = exporter.shape.layers
+    layers = exporter.form.shape.layers
     for quantization, product in ((None, "MatMul"), (Quantization(), "DynamicQuantizeMatMul")):
-        written = BertGraph(exporter.shape, exporter._weights, quantization)
+        written = BertGraph(exporter.form.shape, exporter.form.weights, quantization)
         written.write(tmp_path / "a.onnx")
         found = written.graph.operators
         assert [node.op_type for node in onnx.load(tmp_path / "a.onnx", load_external_data=False).graph.node] == found
@@ -154,14 +154,16 @@ def test_int8_is_near_on_a_gentle_model(world, tiny_tokenizer, tmp_path, sentenc
     model = new_classifier(world.encoder, Task("classification", ("a", "b"), "accuracy"))
     save_classifier(model, tiny_tokenizer, tmp_path / "model", 32)
     exporter, examples = Exporter(str(tmp_path / "model")), [Example(text) for text in sentences[:100]]
-    (tmp_path / "work").mkdir()
-    ranges = exporter.ranges(examples, tmp_path / "work") if calibrated else {}
+    (tmp_path / "fp32").mkdir()
+    exporter.write(tmp_path / "fp32", None)
+    if calibrated:
+        exporter.calibrate(tmp_path / "fp32", examples)
     expected = Predictor(exporter.name).logits(examples)
     offs = []
-    for number, kept in enumerate([frozenset(), frozenset({"layer.0"}), frozenset(exporter.shape.blocks)]):
+    for number, kept in enumerate([frozenset(), frozenset({"layer.0"}), frozenset(exporter.form.shape.blocks)]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        assert exporter.write(folder, Quantization(kept, ranges)).precision == "int8"
+        assert exporter.write(folder, Quantization(kept)).precision == "int8"
         offs.append(float(np.abs(Predictor(str(folder)).logits(examples) - expected).max()))
     assert 1e-6 < offs[0] < 0.1 * np.ptp(expected)
     assert offs[2] < 1e-5, "with every block kept it is the fp32 model"
@@ -223,8 +225,17 @@ print(sorted(heavy & sys.modules.keys()))
     assert heavy == "[]"
 
 
+def test_logits_that_differ_are_noticed(classifier, tmp_path):
+    wrong = Exporter(classifier)
+    name = "encoder.layer.1.output.dense.bias"
+    wrong.form.weights[name] = wrong.form.weights[name] + np.linspace(0, 0.5, 16, dtype=np.float32)
+    wrong.write(tmp_path, None)
+    with pytest.raises(BortError, match=r"must be within 0\.0001 of PyTorch's"):
+        wrong.check(tmp_path)
+
+
 def test_another_architecture_is_refused():
     from transformers import RobertaConfig
 
     with pytest.raises(BortError, match="only BERT classifiers can be exported"):
-        BertShape.of(RobertaConfig(), "m")
+        BertShape.of(RobertaConfig(), "m", takes_types=False)

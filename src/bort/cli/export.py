@@ -11,13 +11,16 @@ class ExportArguments:
     """Arguments of `bort export`."""
 
     model: str
-    """a fine-tuned BERT classifier or regressor: a folder or a hub name"""
+    """a fine-tuned classifier or regressor: a folder or a hub name"""
     out: str
     """folder to write"""
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """what shall run the model; OpenVINO is an extra: pip install bort[openvino]"""
     precision: Literal["auto", "fp32", "int8"] = "auto"
     """auto: int8 where it passes the gate; fp32 where it does not, or where there is no gate"""
     calibrate: str | None = None
-    """texts (a file as of predict) from which int8 learns the ranges of its inputs; by default each batch's own"""
+    """texts (a file as of predict) from which int8 learns the ranges of its inputs; by default those of --gate for
+    OpenVINO, and each batch's own for ONNX Runtime"""
     gate: str | None = None
     """labelled file on which both precisions are scored"""
     max_drop: float = 0.5
@@ -33,7 +36,7 @@ class ExportArguments:
 
 
 def export(arguments: ExportArguments) -> dict[str, Any]:
-    """Write a model for ONNX Runtime, in fp32 or int8, with all that prediction needs.
+    """Write a model for ONNX Runtime or OpenVINO, in fp32 or int8, with all that prediction needs.
 
     fp32 is checked against PyTorch. int8 is not written where it loses more than --max_drop points on --gate.
     """
@@ -45,7 +48,7 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     from bort.errors import BortError
     from bort.files import folder_aside, new_folder
     from bort.progress import console, out
-    from bort.runtime.exporting import Exporter, described, write_json
+    from bort.runtime.exporting import MOST_CALIBRATION_ROWS, Exporter, write_json
     from bort.runtime.gate import judge
     from bort.runtime.quantization import Quantization
 
@@ -55,22 +58,22 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     target = new_folder(arguments.out)
     columns = Columns(arguments.text, arguments.text_b, arguments.label)
     rows = read_examples(arguments.gate, columns) if arguments.gate else []
-    exporter = Exporter(arguments.model)
-    if exporter.source.task.choices and (rows or arguments.calibrate):
+    texts = rows if arguments.engine == "openvino" else []
+    if arguments.calibrate:
+        texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), MOST_CALIBRATION_ROWS)]
+    exporter = Exporter(arguments.model, arguments.engine)
+    if exporter.source.task.choices and (rows or texts):
         raise BortError("is not there yet for models that choose between texts", column="gate")
     with tempfile.TemporaryDirectory() as work, folder_aside(target) as aside:
-        folders = {name: Path(work) / name for name in ("fp32", "int8", "calibration")}
+        folders = {name: Path(work) / name for name in ("fp32", "int8")}
         for folder in folders.values():
             folder.mkdir()
         exporter.write(folders["fp32"], None)
-        metrics: dict[str, Any] = {"off_pytorch": exporter.check(folders["fp32"])}
+        metrics: dict[str, Any] = {"engine": arguments.engine, "off_pytorch": exporter.check(folders["fp32"])}
         chosen = None
         if arguments.precision == "int8" or (arguments.precision == "auto" and rows):
-            if arguments.calibrate:
-                texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), 512)]
-                quantization = Quantization(
-                    ranges=exporter.ranges(texts, folders["calibration"]), weight_bits=arguments.weight_bits
-                )
+            if texts:
+                exporter.calibrate(folders["fp32"], texts)
             exporter.write(folders["int8"], quantization)
             chosen = quantization
             if rows:
@@ -83,7 +86,7 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
                     console().print(f"{lost}: fp32 is written; {target / 'report.html'} shows where", soft_wrap=True)
         metrics["precision"] = "fp32" if chosen is None else "int8"
         write_json(aside / "metrics.json", metrics)
-        exporter.write(aside, chosen, {**metrics, "quantization": described(chosen)})
+        exporter.write(aside, chosen, {**metrics, "quantization": exporter.described(chosen)})
     metrics["bytes"] = sum(file.stat().st_size for file in target.iterdir())
     out().print(f"{target}: {metrics['precision']}, {metrics['bytes'] / 1e6:.1f} MB", soft_wrap=True)
     return metrics

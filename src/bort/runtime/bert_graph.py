@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.runtime.graph import Graph
-from bort.runtime.quantization import Quantization, input_scale, per_channel
+from bort.runtime.quantization import Quantization, Range, input_scale, per_channel
 
 _ACTIVATIONS = {
     "gelu": "BiasGelu",
@@ -39,17 +40,17 @@ class BertShape:
         heads: Of each attention.
         activation: Of the feed-forward part, as `transformers` names it.
         eps: Of the layer norms.
-        token_types: Kinds of tokens; a model with one takes no `token_type_ids`.
+        takes_types: Whether kinds of tokens are told apart, by `token_type_ids`.
     """
 
     layers: int
     heads: int
     activation: str
     eps: float
-    token_types: int
+    takes_types: bool
 
     @classmethod
-    def of(cls, config: Any, model: str) -> BertShape:
+    def of(cls, config: Any, model: str, *, takes_types: bool) -> BertShape:
         """Read a configuration of `transformers`.
 
         Raises:
@@ -68,7 +69,7 @@ class BertShape:
             config.num_attention_heads,
             config.hidden_act,
             config.layer_norm_eps,
-            config.type_vocab_size,
+            takes_types,
         )
 
     @property
@@ -84,10 +85,18 @@ class BertGraph:
         shape: Of the model.
         weights: By the names of `transformers`, without "bert.".
         quantization: How int8 is done; None for fp32.
+        ranges: Of each matrix's input, by the matrix's name, as calibration found them. Without them each batch's own
+            are taken, as it comes.
     """
 
-    def __init__(self, shape: BertShape, weights: Weights, quantization: Quantization | None = None) -> None:
-        self.shape, self._quantization = shape, quantization
+    def __init__(
+        self,
+        shape: BertShape,
+        weights: Weights,
+        quantization: Quantization | None = None,
+        ranges: Mapping[str, Range] = MappingProxyType({}),
+    ) -> None:
+        self.shape, self._quantization, self._ranges = shape, quantization, ranges
         self._source = weights
         self.graph = Graph()
         self.matrix_inputs: dict[str, str] = {}
@@ -119,7 +128,7 @@ class BertGraph:
     @property
     def input_names(self) -> tuple[str, ...]:
         """What the model takes."""
-        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.shape.token_types > 1 else []))
+        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.shape.takes_types else []))
 
     def _add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
         return self.graph.add(operator, inputs, name=name, **attributes)[0]
@@ -150,11 +159,11 @@ class BertGraph:
             embedded = self._add("Gather", [self._own(words), "input_ids"], "words")
         places = self._source["embeddings.position_embeddings.weight"]
         kinds = self._source["embeddings.token_type_embeddings.weight"]
-        if self.shape.token_types > 1:
+        if self.shape.takes_types:
             kind = self._add("Gather", [self.graph.weight("kinds.table", kinds), "token_type_ids"], "kinds")
             embedded = self._add("Add", [embedded, kind], "words_and_kinds")
         else:
-            places = places + kinds
+            places = places + kinds[:1]
         length = self._add("Shape", ["input_ids"], "length", start=1, end=2)
         table = self.graph.weight("places.table", places[None])
         place = self._add("Slice", [table, self._ints(0), length, self._ints(1)], "places")
@@ -211,7 +220,7 @@ class BertGraph:
             return self._add("MatMul", [values, self.graph.weight(name, matrix)], f"{name}.product")
         assert self._quantization is not None
         whole, scales = self._int8_weights(name, matrix)
-        if name not in self._quantization.ranges:
+        if name not in self._ranges:
             return self._add("DynamicQuantizeMatMul", [values, whole, scales], f"{name}.product")
         asked, scale, zero = self._int8_input(values, name)
         return self._add("MatMulIntegerToFloat", [asked, whole, scale, scales, zero], f"{name}.product")
@@ -223,13 +232,12 @@ class BertGraph:
 
     def _int8_input(self, values: str, name: str) -> list[str]:
         """What goes into a matrix as whole numbers, their scale and their zero point."""
-        assert self._quantization is not None
-        if name not in self._quantization.ranges:
+        if name not in self._ranges:
             if values not in self._quantized_inputs:
                 made = self.graph.add("DynamicQuantizeLinear", [values], name=f"{name}.input", outputs=3)
                 self._quantized_inputs[values] = made
             return self._quantized_inputs[values]
-        scale, zero = input_scale(*self._quantization.ranges[name])
+        scale, zero = input_scale(*self._ranges[name])
         given = [self.graph.weight(f"{name}.input.scale", scale), self.graph.weight(f"{name}.input.zero", zero)]
         return [self._add("QuantizeLinear", [values, *given], f"{name}.input"), *given]
 

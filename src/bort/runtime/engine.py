@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.examples import Example
+from bort.errors import BortError
 from bort.tasks.named import Cast
 from bort.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bort.runtime.exported_engine import ExportedEngine
 
 
 class Tokens(Protocol):
@@ -54,15 +59,36 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     Raises:
         BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
     """
-    from bort.errors import BortError
     from bort.runtime.manifest import is_exported
 
     if threads is not None and threads < 1:
         raise BortError("must be at least 1", column="threads", value=threads)
     if is_exported(model):
-        from bort.runtime.onnx_engine import OnnxEngine
-
-        return OnnxEngine(model, threads)
+        return open_exported(model, threads)
     from bort.runtime.torch_engine import TorchEngine
 
     return TorchEngine(model, threads)
+
+
+def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEngine:
+    """Load a folder of `bort export`.
+
+    Args:
+        folder: Which.
+        threads: Of the computation; by default one a core.
+
+    Raises:
+        BortError: A file is not what was exported, or its engine is not installed.
+    """
+    from bort.runtime.manifest import read_manifest
+
+    folder, manifest = Path(folder), read_manifest(folder)
+    if manifest.engine == "onnxruntime":
+        from bort.runtime.onnx_engine import OnnxEngine
+
+        return OnnxEngine(folder, manifest, threads)
+    if manifest.engine == "openvino":
+        from bort.runtime.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(folder, manifest, threads)
+    raise BortError("is an engine that this version lacks", file=folder, value=manifest.engine)

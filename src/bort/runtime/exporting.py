@@ -1,29 +1,49 @@
-"""From a fine-tuned folder to one that answers without torch: both precisions, checked before they are written."""
+"""From a fine-tuned folder to one that answers without torch, checked against PyTorch."""
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bort.data.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
-from bort.runtime.bert_graph import BertGraph, BertShape
+from bort.runtime.engine import open_exported
+from bort.runtime.exported_engine import EncodedTexts, Feed
 from bort.runtime.manifest import Manifest
-from bort.runtime.onnx_engine import EncodedTexts, OnnxEngine, open_session
 from bort.runtime.quantization import Quantization
 from bort.runtime.torch_engine import TorchEngine
 
 TOLERANCE = 1e-4
 """Most that fp32 logits may be off PyTorch's, by which a wrong graph is told from rounding."""
-MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
-_MOST_CALIBRATION_ROWS = 512
+MOST_CALIBRATION_ROWS = 300
+_TOKENIZER = "tokenizer.json"
+EngineName = Literal["onnxruntime", "openvino"]
+
+
+class Exportable(Protocol):
+    """A classifier in the form of one engine. Its inputs are `input_ids`, `attention_mask` and, where the model knows
+    kinds of tokens, `token_type_ids`, *shape* (batch, length) each; its output is `logits`, *shape* (batch, outputs).
+    """
+
+    engine: str
+    file_name: str
+    blocks: tuple[str, ...]
+    """Parts that can stay in fp32, one by one."""
+
+    def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
+        """Learn the ranges of activations for int8 from single rows; `folder` is an empty one to work in."""
+
+    def write(self, file: Path, quantization: Quantization | None) -> None:
+        """Write the model as `file`, and what belongs to it beside it."""
 
 
 class Exporter:
@@ -31,27 +51,49 @@ class Exporter:
 
     Args:
         model: A folder or a hub name.
+        engine: What shall run it.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, or not of a kind that can be exported.
+        BortError: The model cannot be loaded, it is no classifier, not of a kind that can be exported, or the engine
+            is not installed.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, engine: EngineName = "onnxruntime") -> None:
         self.name = model
         self.source = TorchEngine(model)
-        self.shape = BertShape.of(self.source.model.config, model)
-        state = self.source.model.state_dict()
-        self._weights = {name.removeprefix("bert."): tensor.cpu().numpy() for name, tensor in state.items()}
-        if "pooler.dense.weight" not in self._weights:
-            raise BortError("must have BERT's pooler to be exported", file=model)
+        self.source.model.cpu()
+        takes_types = _takes_types(self.source)
+        self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_types else []))
+        self.form: Exportable
+        if engine == "onnxruntime":
+            from bort.runtime.onnx_model import OnnxModel
+
+            self.form = OnnxModel(self.source.model, model, takes_types=takes_types)
+        else:
+            from bort.runtime.openvino_model import OpenVinoModel
+
+            choices = self.source.task.choices
+            self.form = OpenVinoModel(self.source.model, model, takes_types=takes_types, choices=choices)
+        self.calibrated = False
 
     def write(self, folder: Path, quantization: Quantization | None, about: dict[str, Any] | None = None) -> Manifest:
         """Write one precision into an empty folder, with all that prediction needs; returns its manifest."""
-        written = BertGraph(self.shape, self._weights, quantization)
-        written.write(folder / MODEL)
-        with write_aside(folder / TOKENIZER) as out:
+        self.form.write(folder / self.form.file_name, quantization)
+        with write_aside(folder / _TOKENIZER) as out:
             out.write(self._tokenizer())
-        return self._manifest(written.input_names, quantization, about or {}).write(folder)
+        return Manifest(
+            engine=self.form.engine,
+            precision="fp32" if quantization is None else "int8",
+            model=self.form.file_name,
+            tokenizer=_TOKENIZER,
+            inputs=self.inputs,
+            task=self.source.task,
+            max_length=self.source.max_length,
+            pad_token_id=int(self.source.tokenizer.pad_token_id),
+            cast=self.source.cast,
+            thresholds={},
+            about=about or {},
+        ).write(folder)
 
     def _tokenizer(self) -> str:
         backend = self.source.tokenizer.backend_tokenizer
@@ -60,91 +102,69 @@ class Exporter:
         text: str = backend.to_str(pretty=True)
         return text
 
-    def _manifest(self, inputs: tuple[str, ...], quantization: Quantization | None, about: dict[str, Any]) -> Manifest:
-        return Manifest(
-            engine="onnxruntime",
-            precision="fp32" if quantization is None else "int8",
-            model=MODEL,
-            tokenizer=TOKENIZER,
-            inputs=inputs,
-            task=self.source.task,
-            max_length=self.source.max_length,
-            pad_token_id=int(self.source.tokenizer.pad_token_id),
-            cast=self.source.cast,
-            thresholds={},
-            about=about,
-        )
-
     def check(self, folder: Path) -> float:
         """Compare an exported fp32 model with PyTorch on token ids of many lengths; returns the largest difference.
 
         Raises:
-            RuntimeError: The logits differ by more than rounding does.
+            BortError: The logits differ by more than rounding does, as of an architecture that does what is not known
+                here.
         """
         rng = np.random.default_rng(0)
-        words, longest = self._weights["embeddings.word_embeddings.weight"].shape[0], self.source.max_length
-        engine, worst = OnnxEngine(folder, threads=1), 0.0
+        config, longest, pad = self.source.model.config, self.source.max_length, self.source.tokenizer.pad_token_id
+        words = np.setdiff1d(np.arange(config.vocab_size), [pad])
+        engine, worst = open_exported(folder, threads=1), 0.0
         for length in sorted({1, 2, min(7, longest), min(33, longest), longest}):
             lengths = [length, max(1, length // 2), 1]
-            ids = [rng.integers(0, words, size).tolist() for size in lengths]
-            types = [rng.integers(0, self.shape.token_types, size).tolist() for size in lengths]
-            ours = engine.run(EncodedTexts(ids, types, 0))
-            theirs = self._asked(engine.feed(EncodedTexts(ids, types, 0), range(len(ids))))
+            ids = [rng.choice(words, size).tolist() for size in lengths]
+            types = [rng.integers(0, getattr(config, "type_vocab_size", 1), size).tolist() for size in lengths]
+            encoded = EncodedTexts(ids, types, 0)
+            theirs = self._asked(engine.feed(encoded, range(len(ids))))
             scale = max(1.0, float(np.abs(theirs).max()))
-            worst = max(worst, float(np.abs(ours - theirs).max()) / scale)
+            worst = max(worst, float(np.abs(engine.run(encoded) - theirs).max()) / scale)
         if not worst <= TOLERANCE:  # a NaN is no agreement
-            raise RuntimeError(f"{self.name}: the exported logits are off PyTorch's by {worst:.3g}, not {TOLERANCE}")
+            rule = f"the exported logits must be within {TOLERANCE} of PyTorch's; with {self.form.engine} they are not"
+            raise BortError(rule, file=self.name, value=worst)
         return worst
 
-    def _asked(self, fed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        import torch
-
-        tensors = {name: torch.from_numpy(values) for name, values in fed.items()}
+    @torch.no_grad()
+    def _asked(self, feed: Feed) -> NDArray[np.float32]:
+        tensors = {name: torch.from_numpy(values) for name, values in feed.items()}
         if self.source.task.choices:
             tensors = {name: values[:, None] for name, values in tensors.items()}
-        device = self.source.model.device
-        with torch.no_grad():
-            logits = self.source.model(**{name: tensor.to(device) for name, tensor in tensors.items()}).logits
-        found: NDArray[np.float32] = logits.float().cpu().numpy()
-        return found
+        logits: NDArray[np.float32] = self.source.model(**tensors).logits.numpy()
+        return logits
 
-    def ranges(self, examples: Sequence[Example], folder: Path) -> dict[str, tuple[float, float]]:
-        """What the inputs of each matrix lie between, over some texts; padding is not looked at.
+    def calibrate(self, folder: Path, examples: Sequence[Example]) -> None:
+        """Learn the ranges of activations for every later `write` in int8.
 
         Args:
-            examples: Texts like those to come; at most 512 are read.
-            folder: An empty one to work in.
+            folder: This model's, exported in fp32.
+            examples: Texts like those to come; at most `MOST_CALIBRATION_ROWS` are read.
         """
-        written = BertGraph(self.shape, self._weights)
-        written.write(folder / MODEL, with_inputs=True)
-        session = open_session(folder, (folder / MODEL).read_bytes(), threads=None)
-        engine_folder = folder / "plain"
-        engine_folder.mkdir()
-        self.write(engine_folder, None)
-        engine = OnnxEngine(engine_folder)
-        names = [*dict.fromkeys(written.matrix_inputs.values())]
-        seen: dict[str, tuple[float, float]] = {}
-        encoded = engine.encode(examples[:_MOST_CALIBRATION_ROWS])
-        for row in range(len(encoded.ids)):
-            for name, values in zip(names, session.run(names, engine.feed(encoded, [row])), strict=True):
-                low, high = seen.get(name, (0.0, 0.0))
-                seen[name] = (min(low, float(values.min())), max(high, float(values.max())))
-        return {matrix: seen[name] for matrix, name in written.matrix_inputs.items()}
+        engine = open_exported(folder)
+        encoded = engine.encode(examples[:MOST_CALIBRATION_ROWS])
+        # One by one: padding is nothing to learn from.
+        feeds = [engine.feed(encoded, [row]) for row in range(len(encoded.ids))]
+        with tempfile.TemporaryDirectory() as work:
+            self.form.calibrate(feeds, Path(work))
+        self.calibrated = True
+
+    def described(self, quantization: Quantization | None) -> dict[str, Any]:
+        """How a model is quantised, for the manifest."""
+        if quantization is None:
+            return {}
+        return {
+            "activations": "calibrated" if self.calibrated else "dynamic",
+            "weight_bits": quantization.weight_bits,
+            "kept_fp32": sorted(quantization.kept),
+        }
 
 
-Precision = Literal["auto", "fp32", "int8"]
-
-
-def described(quantization: Quantization | None) -> dict[str, Any]:
-    """How a model is quantised, for the manifest."""
-    if quantization is None:
-        return {}
-    whole = dataclasses.asdict(quantization)
-    return {
-        "activations": "calibrated" if quantization.ranges else "dynamic",
-        "weight_bits": quantization.weight_bits,
-        "kept_fp32": sorted(whole["kept"]),
-    }
+def _takes_types(source: TorchEngine) -> bool:
+    """Whether the tokenizer tells kinds of tokens apart, and the model too."""
+    known = "token_type_ids" in inspect.signature(source.model.forward).parameters
+    told = "token_type_ids" in source.tokenizer.model_input_names
+    return known and told and getattr(source.model.config, "type_vocab_size", 1) > 1
 
 
 def write_json(file: Path, value: Any) -> None:

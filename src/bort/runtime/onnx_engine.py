@@ -1,133 +1,28 @@
-"""An exported folder, run by ONNX Runtime: neither torch nor transformers is loaded, nor any code that it holds."""
+"""An exported folder, run by ONNX Runtime."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.batches import token_budget_batches
-from bort.data.examples import Example
 from bort.errors import BortError
-from bort.runtime.manifest import read_manifest
-
-TOKENS_PER_BATCH = 512
-"""Small batches of like length stay in the processor's caches."""
-_ROWS_PER_BATCH = 64
+from bort.runtime.exported_engine import ExportedEngine, Feed
+from bort.runtime.manifest import Manifest
 
 
-@dataclass(frozen=True)
-class EncodedTexts:
-    """Tokenised examples.
+class OnnxEngine(ExportedEngine):
+    """See `ExportedEngine`."""
 
-    Args:
-        ids: Of each example, or of each choice of each example.
-        types: Kinds of the tokens; empty where the model knows none.
-        cut: How many were longer than the limit.
-        choices: Of each example; 0 where it has none.
-    """
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+        super().__init__(folder, manifest, threads)
+        self._session = open_session(folder, manifest.checked(folder, manifest.model), threads)
 
-    ids: list[list[int]]
-    types: list[list[int]]
-    cut: int
-    choices: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids) // (self.choices or 1)
-
-
-class OnnxEngine:
-    """A model of `bort export`.
-
-    Args:
-        folder: What `bort export` wrote.
-        threads: Of the computation; by default one a core.
-
-    Raises:
-        BortError: A file is not what was exported, or ONNX Runtime is not installed.
-    """
-
-    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        from tokenizers import Tokenizer
-
-        folder = Path(folder)
-        self.manifest = read_manifest(folder)
-        if self.manifest.engine != "onnxruntime":
-            raise BortError("is an engine that this version lacks", file=folder, value=self.manifest.engine)
-        self.task, self.max_length, self.cast = self.manifest.task, self.manifest.max_length, self.manifest.cast
-        if threads is not None:
-            os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # read once, by the first tokenizer at work
-        try:
-            self._tokenizer = Tokenizer.from_buffer(self.manifest.checked(folder, self.manifest.tokenizer))
-        except BortError:
-            raise
-        except Exception as error:  # the library has no class of its own
-            raise BortError(f"is no tokenizer: {error}", file=folder / self.manifest.tokenizer) from None
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.max_length, strategy="longest_first")
-        self._session = open_session(folder, self.manifest.checked(folder, self.manifest.model), threads)
-        self._takes_types = "token_type_ids" in self.manifest.inputs
-
-    def encode(self, examples: Sequence[Example]) -> EncodedTexts:
-        """Tokenise; many at once in the library's threads, which leave Python free.
-
-        Raises:
-            BortError: The examples have different numbers of choices.
-        """
-        choices = len(examples[0].choices) if examples else 0
-        texts: list[Any] = []
-        for example in examples:
-            if len(example.choices) != choices:
-                rule = f"must have {choices} choices, as the first row has"
-                raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
-            if choices:
-                texts += [(example.text, choice) for choice in example.choices]
-            else:
-                texts.append(example.text if example.text_b is None else (example.text, example.text_b))
-        if len(texts) == 1:
-            only = texts[0]
-            encodings = [self._tokenizer.encode(*only) if isinstance(only, tuple) else self._tokenizer.encode(only)]
-        else:
-            encodings = self._tokenizer.encode_batch_fast(texts)
-        types = [encoding.type_ids for encoding in encodings] if self._takes_types else []
-        cut = sum(bool(encoding.overflowing) for encoding in encodings)
-        return EncodedTexts([encoding.ids for encoding in encodings], types, cut, choices)
-
-    def run(self, encoded: EncodedTexts) -> NDArray[np.float32]:
-        """Raw outputs, computed in batches of like length. *Shape:* (examples, outputs), or (examples, choices)."""
-        rows = len(encoded.ids)
-        if rows == 1:
-            logits = self._batch(encoded, [0])
-        else:
-            logits = np.empty((rows, 1 if self.task.choices else self.task.outputs), np.float32)
-            lengths = [len(ids) for ids in encoded.ids]
-            for indices in token_budget_batches(lengths, max_tokens=TOKENS_PER_BATCH, max_rows=_ROWS_PER_BATCH):
-                logits[indices] = self._batch(encoded, indices)
-        return logits.reshape(-1, encoded.choices) if encoded.choices else logits
-
-    def feed(self, encoded: EncodedTexts, indices: Sequence[int]) -> dict[str, NDArray[np.int64]]:
-        """Pad some rows to the longest of them. *Shape:* each (rows, longest)."""
-        longest = max(len(encoded.ids[index]) for index in indices)
-        shape = (len(indices), longest)
-        ids, mask = np.full(shape, self.manifest.pad_token_id, np.int64), np.zeros(shape, np.int64)
-        fed = {"input_ids": ids, "attention_mask": mask}
-        if self._takes_types:
-            fed["token_type_ids"] = np.zeros(shape, np.int64)
-        for row, index in enumerate(indices):
-            length = len(encoded.ids[index])
-            ids[row, :length] = encoded.ids[index]
-            mask[row, :length] = 1
-            if self._takes_types:
-                fed["token_type_ids"][row, :length] = encoded.types[index]
-        return fed
-
-    def _batch(self, encoded: EncodedTexts, indices: Sequence[int]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._session.run(["logits"], self.feed(encoded, indices))[0]
+    def compute(self, feed: Feed) -> NDArray[np.float32]:
+        """The outputs of one batch. *Shape:* (rows, outputs)."""
+        logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
         return logits
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
+
+Range = tuple[float, float]
+"""Least and greatest value."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,10 @@ class Quantization:
 
     Args:
         kept: Blocks that stay in fp32: "embeddings", "layer.0" and so on.
-        ranges: Least and greatest value of each matrix's input, by the matrix's name, as calibration found them.
-            Without them each batch's own are taken, as it comes.
         weight_bits: 7 gives the same answers on every processor; with 8 the 16-bit sums of those without VNNI overflow.
     """
 
     kept: frozenset[str] = frozenset()
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     weight_bits: int = 7
 
     def __post_init__(self) -> None:

@@ -1,0 +1,51 @@
+"""A classifier as ONNX Runtime takes it: a graph of fused operators, in fp32 or int8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bort.errors import BortError
+from bort.runtime.bert_graph import BertGraph, BertShape
+from bort.runtime.exported_engine import Feed
+from bort.runtime.onnx_engine import open_session
+from bort.runtime.quantization import Quantization, Range
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class OnnxModel:
+    """See `exporting.Exportable`.
+
+    Raises:
+        BortError: The model is not of a kind that can be exported.
+    """
+
+    engine, file_name = "onnxruntime", "model.onnx"
+
+    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool) -> None:
+        self.shape = BertShape.of(model.config, name, takes_types=takes_types)
+        self.weights = {part.removeprefix("bert."): tensor.numpy() for part, tensor in model.state_dict().items()}
+        if "pooler.dense.weight" not in self.weights:
+            raise BortError("must have BERT's pooler to be exported", file=name)
+        self.blocks = self.shape.blocks
+        self._ranges: dict[str, Range] = {}
+
+    def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
+        """Learn what the inputs of each matrix lie between."""
+        graph = BertGraph(self.shape, self.weights)
+        graph.write(folder / self.file_name, with_inputs=True)
+        session = open_session(folder, (folder / self.file_name).read_bytes())
+        names = [*dict.fromkeys(graph.matrix_inputs.values())]
+        seen = dict.fromkeys(names, (0.0, 0.0))
+        for feed in feeds:
+            for name, values in zip(names, session.run(names, feed), strict=True):
+                low, high = seen[name]
+                seen[name] = (min(low, float(values.min())), max(high, float(values.max())))
+        self._ranges = {matrix: seen[name] for matrix, name in graph.matrix_inputs.items()}
+
+    def write(self, file: Path, quantization: Quantization | None) -> None:
+        """Write the graph, and its weights beside it."""
+        BertGraph(self.shape, self.weights, quantization, self._ranges).write(file)

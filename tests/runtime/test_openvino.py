@@ -1,0 +1,116 @@
+"""OpenVINO: it answers as PyTorch does, and is loaded alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bort.data.examples import Example
+from bort.errors import BortError
+from bort.runtime.exporting import Exporter
+from bort.runtime.manifest import read_manifest
+from bort.runtime.predictor import Predictor
+from bort.runtime.quantization import Quantization
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def exporter(classifier) -> Exporter:
+    return Exporter(classifier, "openvino")
+
+
+@pytest.fixture(scope="module")
+def fp32(exporter, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fp32")
+    exporter.write(folder, None)
+    return folder
+
+
+def test_fp32_answers_as_pytorch_does(exporter, fp32, sentences):
+    assert exporter.check(fp32) < 1e-4
+    examples = [Example(text, other) for text, other in zip(sentences[:20], sentences[20:40], strict=True)]
+    examples += [Example(text) for text in sentences[:40]]
+    ours, theirs = Predictor(str(fp32), threads=1), Predictor(exporter.name)
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+    np.testing.assert_allclose(ours.logits(examples[:1]), theirs.logits(examples[:1]), atol=1e-4)
+    manifest = read_manifest(fp32)
+    assert (manifest.engine, manifest.model, {*manifest.files}) == (
+        "openvino",
+        "model.xml",
+        {"model.xml", "model.bin", "tokenizer.json"},
+    )
+
+
+def test_int8_is_near_and_blocks_stay_in_fp32(exporter, fp32, tmp_path, sentences):
+    pytest.importorskip("nncf")
+    examples = [Example(text) for text in sentences[:60]]
+    expected = Predictor(str(fp32)).logits(examples)
+    with pytest.raises(BortError, match="needs texts to calibrate on"):
+        Exporter(exporter.name, "openvino").write(tmp_path, Quantization())
+    exporter.calibrate(fp32, examples)
+    assert exporter.form.blocks == ("layer.0", "layer.1")
+    offs = []
+    for number, kept in enumerate([frozenset(), frozenset({"layer.0"}), frozenset(exporter.form.blocks)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert exporter.write(folder, Quantization(kept)).precision == "int8"
+        offs.append(float(np.abs(Predictor(str(folder)).logits(examples) - expected).max()))
+        quantized = (folder / "model.xml").read_text().count('type="FakeQuantize"')
+        assert (quantized == 0) == (number == 2)
+    assert offs[0] > offs[2]
+    assert offs[2] < 1e-5, "with every block kept it is the fp32 model"
+
+
+def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
+    import torch
+
+    from bort.tasks.task import Task
+    from bort.training.classifiers import new_classifier, save_classifier
+
+    torch.manual_seed(0)
+    task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)
+    save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
+    (tmp_path / "out").mkdir()
+    exporter = Exporter(str(tmp_path / "model"), "openvino")
+    exporter.write(tmp_path / "out", None)
+    assert exporter.check(tmp_path / "out") < 1e-4
+    examples = [Example(text, choices=tuple(sentences[i : i + 3])) for i, text in enumerate(sentences[:20])]
+    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(str(tmp_path / "model"))
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+
+
+def test_a_tampered_file_is_not_opened(fp32):
+    for name in ("model.xml", "model.bin"):
+        before = (fp32 / name).read_bytes()
+        (fp32 / name).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(BortError, match=f"{name}: is not what was exported"):
+            Predictor(str(fp32))
+        (fp32 / name).write_bytes(before)
+    manifest = fp32 / "manifest.json"
+    before = manifest.read_bytes()
+    manifest.write_bytes(before.replace(b'"model.bin"', b'"other.bin"'))
+    with pytest.raises(BortError, match="is not there"):
+        Predictor(str(fp32))
+    manifest.write_bytes(before)
+
+
+def test_nothing_else_is_loaded_and_nobody_is_told(fp32):
+    code = f"""
+import sys, bort
+assert len(bort.Predictor({str(fp32)!r}, threads=1).predict(["The old baker", ("a", "b")] * 300)) == 600
+heavy = {{"torch", "transformers", "nncf", "onnx", "onnxruntime", "datasets", "sklearn", "scipy", "pandas"}}
+print(sorted(heavy & sys.modules.keys()), sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[] None\n"
+
+
+def test_without_the_package(fp32, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BortError, match=r"pip install bort\[openvino\]"):
+        Predictor(str(fp32))
