@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bort.data.examples import Example
 from bort.errors import BortError
-from bort.runtime.bert_graph import BertGraph, BertShape
+from bort.runtime.bert_graph import BertGraph
 from bort.runtime.exporting import Exporter
 from bort.runtime.manifest import NAME, is_exported, read_manifest
 from bort.runtime.predictor import Predictor
@@ -232,10 +232,3 @@ def test_logits_that_differ_are_noticed(classifier, tmp_path):
     wrong.write(tmp_path, None)
     with pytest.raises(BortError, match=r"must be within 0\.0001 of PyTorch's"):
         wrong.check(tmp_path)
-
-
-def test_another_architecture_is_refused():
-    from transformers import RobertaConfig
-
-    with pytest.raises(BortError, match="only BERT classifiers can be exported"):
-        BertShape.of(RobertaConfig(), "m", takes_types=False)

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
 from bort.runtime.graph import Graph
 from bort.runtime.quantization import Quantization, Range, input_scale, per_channel
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "gelu": "BiasGelu",
     "gelu_python": "BiasGelu",
     "gelu_new": "FastGelu",
@@ -41,6 +40,7 @@ class BertShape:
         activation: Of the feed-forward part, as `transformers` names it.
         eps: Of the layer norms.
         takes_types: Whether kinds of tokens are told apart, by `token_type_ids`.
+        pooled_by: Operator between the two layers of the head.
     """
 
     layers: int
@@ -48,29 +48,7 @@ class BertShape:
     activation: str
     eps: float
     takes_types: bool
-
-    @classmethod
-    def of(cls, config: Any, model: str, *, takes_types: bool) -> BertShape:
-        """Read a configuration of `transformers`.
-
-        Raises:
-            BortError: It is no BERT, or one with an activation or positions that are not known here.
-        """
-        if config.model_type != "bert":
-            raise BortError("only BERT classifiers can be exported", file=model, value=config.model_type)
-        if config.hidden_act not in _ACTIVATIONS:
-            rule = f"the activation must be one of {', '.join(_ACTIVATIONS)}"
-            raise BortError(rule, file=model, column="hidden_act", value=config.hidden_act)
-        positions = getattr(config, "position_embedding_type", None) or "absolute"
-        if positions != "absolute" or getattr(config, "is_decoder", False):
-            raise BortError("must be an encoder with absolute positions to be exported", file=model, value=positions)
-        return cls(
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            config.hidden_act,
-            config.layer_norm_eps,
-            takes_types,
-        )
+    pooled_by: Literal["Tanh", "Relu"] = "Tanh"
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -207,7 +185,7 @@ class BertGraph:
     def _head(self, hidden: str) -> None:
         first = self._add("Squeeze", [hidden, self._ints(1)], "first.output")
         pooled = [first, self._own("pooler.dense.weight"), self._own("pooler.dense.bias")]
-        pooled = [self._add("Tanh", [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled")]
+        pooled = [self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled")]
         self._add("Gemm", [*pooled, self._own("classifier.weight"), self._own("classifier.bias")], "logits", transB=1)
 
     def _transposed(self, layer: str) -> NDArray[np.float32]:
@@ -242,7 +220,7 @@ class BertGraph:
         return [self._add("QuantizeLinear", [values, *given], f"{name}.input"), *given]
 
     def _activated(self, values: str, bias: str, name: str) -> str:
-        operator = _ACTIVATIONS[self.shape.activation]
+        operator = ACTIVATIONS[self.shape.activation]
         if operator == "Relu":
             return self._add("Relu", [self._add("Add", [values, bias], f"{name}.sum")], name)
         return self._add(operator, [values, bias], name)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bort.errors import BortError
-from bort.runtime.bert_graph import BertGraph, BertShape
+from bort.runtime.architectures import as_bert
+from bort.runtime.bert_graph import BertGraph
 from bort.runtime.exported_engine import Feed
 from bort.runtime.onnx_engine import open_session
 from bort.runtime.quantization import Quantization, Range
@@ -26,10 +26,7 @@ class OnnxModel:
     engine, file_name = "onnxruntime", "model.onnx"
 
     def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool) -> None:
-        self.shape = BertShape.of(model.config, name, takes_types=takes_types)
-        self.weights = {part.removeprefix("bert."): tensor.numpy() for part, tensor in model.state_dict().items()}
-        if "pooler.dense.weight" not in self.weights:
-            raise BortError("must have BERT's pooler to be exported", file=name)
+        self.shape, self.weights = as_bert(model, name, takes_types=takes_types)
         self.blocks = self.shape.blocks
         self._ranges: dict[str, Range] = {}
 
