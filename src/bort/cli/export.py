@@ -41,15 +41,16 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     fp32 is checked against PyTorch. int8 is not written where it loses more than --max_drop points on --gate.
     """
     import tempfile
-    from itertools import islice
+    from itertools import count, islice
     from pathlib import Path
 
     from bort.data.examples import Columns, read_examples, stream_rows
     from bort.errors import BortError
     from bort.files import folder_aside, new_folder
-    from bort.progress import console, out
+    from bort.progress import bar, console, out
+    from bort.runtime.export_report import write_report
     from bort.runtime.exporting import MOST_CALIBRATION_ROWS, Exporter, write_json
-    from bort.runtime.gate import judge
+    from bort.runtime.precision import Trials
     from bort.runtime.quantization import Quantization
 
     if not arguments.max_drop >= 0:
@@ -61,32 +62,41 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     texts = rows if arguments.engine == "openvino" else []
     if arguments.calibrate:
         texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), MOST_CALIBRATION_ROWS)]
-    exporter = Exporter(arguments.model, arguments.engine)
-    if exporter.source.task.choices and (rows or texts):
-        raise BortError("is not there yet for models that choose between texts", column="gate")
-    with tempfile.TemporaryDirectory() as work, folder_aside(target) as aside:
-        folders = {name: Path(work) / name for name in ("fp32", "int8")}
-        for folder in folders.values():
-            folder.mkdir()
-        exporter.write(folders["fp32"], None)
-        metrics: dict[str, Any] = {"engine": arguments.engine, "off_pytorch": exporter.check(folders["fp32"])}
-        chosen = None
-        if arguments.precision == "int8" or (arguments.precision == "auto" and rows):
-            if texts:
-                exporter.calibrate(folders["fp32"], texts)
-            exporter.write(folders["int8"], quantization)
-            chosen = quantization
-            if rows:
-                verdict = judge(str(folders["fp32"]), str(folders["int8"]), rows, arguments.max_drop)
-                metrics["gate"] = verdict.figures()
-                verdict.report(aside / "report.html")
-                if not verdict.passed:
-                    chosen = None
-                    lost = f"int8 loses {verdict.drop:.2f} points of {verdict.metric}, more than {arguments.max_drop:g}"
-                    console().print(f"{lost}: fp32 is written; {target / 'report.html'} shows where", soft_wrap=True)
+    steps = count(1)
+    with tempfile.TemporaryDirectory() as work, folder_aside(target) as aside, bar("exporting") as shown:
+
+        def say(what: str) -> None:
+            shown.update(next(steps), what)
+
+        say(f"loading {arguments.model}")
+        exporter = Exporter(arguments.model, arguments.engine)
+        if exporter.source.task.choices and (rows or texts):
+            raise BortError("is not there yet for models that choose between texts", column="gate")
+        exporter.source.task.targets(rows)  # a wrong label shall not be found after minutes
+        fp32, tried = Path(work) / "fp32", Path(work) / "tried"
+        fp32.mkdir()
+        tried.mkdir()
+        say("writing fp32")
+        exporter.write(fp32, None)
+        say("comparing fp32 with PyTorch")
+        metrics: dict[str, Any] = {"engine": arguments.engine, "off_pytorch": exporter.check(fp32)}
+        if texts and (rows or arguments.precision == "int8"):
+            say(f"calibrating int8 on {min(len(texts), MOST_CALIBRATION_ROWS)} texts")
+            exporter.calibrate(fp32, texts)
+        chosen = quantization if arguments.precision == "int8" else None
+        if rows:
+            trials = Trials(exporter, fp32, rows, arguments.max_drop, tried, say)
+            choice = trials.choose(quantization, wanted=arguments.precision != "fp32")
+            chosen = choice.quantization
+            metrics["gate"] = choice.figures()
+            write_report(aside / "report.html", choice, arguments.model)
         metrics["precision"] = "fp32" if chosen is None else "int8"
+        metrics["quantization"] = exporter.described(chosen)
+        say(f"writing {metrics['precision']}")
         write_json(aside / "metrics.json", metrics)
-        exporter.write(aside, chosen, {**metrics, "quantization": exporter.described(chosen)})
+        exporter.write(aside, chosen, metrics)
+    if rows:
+        console().print(f"{choice.told}; {target / 'report.html'} shows where", soft_wrap=True)
     metrics["bytes"] = sum(file.stat().st_size for file in target.iterdir())
     out().print(f"{target}: {metrics['precision']}, {metrics['bytes'] / 1e6:.1f} MB", soft_wrap=True)
     return metrics

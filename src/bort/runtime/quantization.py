@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,10 @@ class Quantization:
     def __post_init__(self) -> None:
         if self.weight_bits not in (7, 8):
             raise BortError("must be 7 or 8", column="weight_bits", value=self.weight_bits)
+
+    def keeping(self, blocks: frozenset[str]) -> Quantization:
+        """The same with these blocks in fp32."""
+        return dataclasses.replace(self, kept=blocks)
 
     def keeps(self, name: str) -> bool:
         """Whether a matrix stays in fp32."""

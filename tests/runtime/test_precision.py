@@ -1,0 +1,85 @@
+"""The choice of a precision on labelled rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bort.data.examples import Example
+from bort.runtime.export_report import write_report
+from bort.runtime.exporting import Exporter
+from bort.runtime.precision import Trials
+from bort.runtime.predictor import Predictor
+from bort.runtime.quantization import Quantization
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def trials(classifier, sentences, tmp_path_factory) -> Trials:
+    """Of a model that int8 does not go well with, on rows that fp32 answers rightly, all of them."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("fp32", "work")]
+    exporter = Exporter(classifier)
+    exporter.write(folders[0], None)
+    answers = Predictor(classifier).predict(sentences)
+    rows = [
+        Example(text, label=answer.label, source="g", line=line)
+        for line, (text, answer) in enumerate(zip(sentences, answers, strict=True), 1)
+    ]
+    return Trials(exporter, folders[0], rows, 0.0, folders[1], lambda _: None)
+
+
+def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
+    refused = dataclasses.replace(trials, max_drop=-1000.0).choose(Quantization(), wanted=True)
+    assert refused.quantization is None
+    assert refused.verdict is refused.whole
+    assert refused.movement.keys() == {"embeddings", "layer.0", "layer.1"}
+    assert min(refused.movement.values()) > 0
+    worst = max(refused.movement, key=refused.movement.__getitem__)
+    tried = trials._int8(Quantization(frozenset({worst})), trials.rows, "")
+    exact = Predictor(str(trials.fp32)).logits(trials.rows)
+    drop = 100 * float((tried.argmax(-1) != exact.argmax(-1)).mean())
+    assert drop < refused.whole.drop, "the test wants a block that hurts"
+    between = dataclasses.replace(trials, max_drop=(drop + refused.whole.drop) / 2)
+    choice = between.choose(Quantization(), wanted=True)
+    assert choice.kept == [worst]
+    assert (choice.verdict.passed, choice.whole.passed) == (True, False)
+    assert choice.verdict.drop == pytest.approx(drop)
+    np.testing.assert_array_equal(choice.logits, tried)
+    figures = choice.figures()
+    assert figures["kept_fp32"] == [worst]
+    assert figures["whole_int8"] < figures["int8"]
+    assert sum(figures["blocks"].values()) == pytest.approx(1)
+    write_report(tmp_path / "report.html", choice, "m")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert worst in page
+    assert all(row[-1].split("'")[0] in page for row in choice.verdict.lost[:50])
+
+
+def test_what_is_not_wanted_is_scored_all_the_same(trials):
+    whole = dataclasses.replace(trials, max_drop=100.0)
+    assert whole.choose(Quantization(), wanted=True).quantization == Quantization()
+    choice = whole.choose(Quantization(), wanted=False)
+    assert choice.quantization is None
+    assert choice.verdict.drop > 0
+    assert (choice.logits.argmax(-1) == Predictor(str(trials.fp32)).logits(trials.rows).argmax(-1)).all()
+
+
+def test_a_regression_shows_where_it_is_further_off(regressor, sentences, tmp_path):
+    exporter = Exporter(regressor)
+    for name in ("fp32", "work"):
+        (tmp_path / name).mkdir()
+    exporter.write(tmp_path / "fp32", None)
+    rows = [Example(text, label=answer.label + 0.01) for text, answer in
+            zip(sentences[:40], Predictor(regressor).predict(sentences[:40]), strict=True)]  # fmt: skip
+    choice = Trials(exporter, tmp_path / "fp32", rows, 100.0, tmp_path / "work", lambda _: None).choose(
+        Quantization(), wanted=True
+    )
+    lost = [abs(float(int8) - float(label)) - abs(float(fp32) - float(label))
+            for _, label, fp32, int8, _ in choice.verdict.lost]  # fmt: skip
+    assert lost == sorted(lost, reverse=True) or np.allclose(lost, sorted(lost, reverse=True), atol=2e-3)
+    assert 0 < len(lost) <= 40
+    write_report(tmp_path / "report.html", choice, "m")
+    assert "Further off in int8" in (tmp_path / "report.html").read_text("utf-8")
