@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from bort.runtime.manifest import read_manifest
 from bort.runtime.predictor import Predictor
 
 pytest.importorskip("onnxruntime")
@@ -53,3 +55,39 @@ def test_openvino(bort, classifier, labelled, tmp_path):
     answers = bort("predict", "--model", tmp_path / "b", "--input", labelled).rows()
     assert len(answers) == 60
     assert {path.name for path in tmp_path.iterdir()} == {"b"}
+
+
+def test_answers_that_are_not_sure_enough(bort, classifier, labelled, tmp_path):
+    rows = [json.loads(line) for line in Path(labelled).read_text("utf-8").splitlines()]
+    for row in rows[::3]:
+        row["label"] = "cat"
+    (tmp_path / "gate.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    words = ["export", "--model", classifier, "--precision", "fp32", "--out", tmp_path / "out"]
+    bort(*words, "--min_precision", 0.9).refused("--gate")
+    bort(*words, "--min_precision", 2, "--gate", labelled).refused("at most 1", "2.0")
+    words += ["--gate", tmp_path / "gate.jsonl", "--min_precision"]
+    done = bort(*words, 0.9)
+    assert done.status == 0, done.err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["thresholds"]
+    assert metrics["by_label"]["cat"] == 0
+    assert max(metrics["by_label"].values()) > 0
+    for label, least in metrics["by_label"].items():
+        assert (f"{label!r} is never answered" in done.err) == (least == 1)
+    assert read_manifest(tmp_path / "out").thresholds == metrics["by_label"]
+    answers = bort("predict", "--model", tmp_path / "out", "--input", tmp_path / "gate.jsonl").rows()
+    given = [(a, row) for a, row in zip(answers, rows, strict=True) if a["prediction"] is not None]
+    assert len(given) / len(rows) == pytest.approx(metrics["answered"])
+    assert sum(a["prediction"] == row["label"] for a, row in given) / len(given) == pytest.approx(metrics["right"])
+    assert metrics["right"] >= 0.9
+    for row in answers:
+        likeliest = max(metrics["by_label"], key=lambda name: row[f"p({name})"])
+        assert row["prediction"] in (None, likeliest)
+    table = bort("predict", "--model", tmp_path / "out", "--input", tmp_path / "gate.jsonl", "--output_format", "csv")
+    assert table.out.count(",,") == len(rows) - len(given)
+
+
+def test_a_regression_has_no_thresholds(bort, regressor, world, tmp_path):
+    words = ["export", "--model", regressor, "--gate", world.regression, "--out", tmp_path / "out"]
+    bort(*words, "--min_precision", 0.5).refused("is for classifiers")
+    assert bort(*words, "--max_drop", 100).status == 0
+    assert (tmp_path / "out" / "report.html").is_file()

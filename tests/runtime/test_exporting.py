@@ -193,6 +193,9 @@ def test_a_tampered_file_is_not_opened(exporter, tmp_path):
         ('"max_length": 32', '"max_length": "x"'),
         ('"kind": "classification"', '"kind": "code"'),
         ('"engine": "onnxruntime"', '"engine": "pickle"'),
+        ('"thresholds": {', '"thresholds": {"no such label": 0.5'),
+        ('"thresholds": {', '"thresholds": {"cat": NaN'),
+        ('"thresholds": {', '"thresholds": {"cat": "x"'),
         ("{", "["),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
     assert figures["kept_fp32"] == [worst]
     assert figures["whole_int8"] < figures["int8"]
     assert sum(figures["blocks"].values()) == pytest.approx(1)
-    write_report(tmp_path / "report.html", choice, "m")
+    write_report(tmp_path / "report.html", "m", choice)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert worst in page
     assert all(row[-1].split("'")[0] in page for row in choice.verdict.lost[:50])
@@ -81,5 +81,5 @@ def test_a_regression_shows_where_it_is_further_off(regressor, sentences, tmp_pa
             for _, label, fp32, int8, _ in choice.verdict.lost]  # fmt: skip
     assert lost == sorted(lost, reverse=True) or np.allclose(lost, sorted(lost, reverse=True), atol=2e-3)
     assert 0 < len(lost) <= 40
-    write_report(tmp_path / "report.html", choice, "m")
+    write_report(tmp_path / "report.html", "m", choice)
     assert "Further off in int8" in (tmp_path / "report.html").read_text("utf-8")

@@ -25,6 +25,9 @@ class ExportArguments:
     """labelled file on which both precisions are scored"""
     max_drop: float = 0.5
     """most points of the score that int8 may lose"""
+    min_precision: float | None = None
+    """share of each label's answers on --gate that must be right: below the probability at which they are, prediction
+    gives no label"""
     weight_bits: int = 7
     """7: the same answers on every processor; 8: a little more exact, for processors with VNNI only"""
     text: str = "text"
@@ -52,9 +55,14 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     from bort.runtime.exporting import MOST_CALIBRATION_ROWS, Exporter, write_json
     from bort.runtime.precision import Trials
     from bort.runtime.quantization import Quantization
+    from bort.runtime.thresholds import Thresholds
 
     if not arguments.max_drop >= 0:
         raise BortError("must be at least 0", column="max_drop", value=arguments.max_drop)
+    if arguments.min_precision is not None and not 0 < arguments.min_precision <= 1:
+        raise BortError("must be above 0 and at most 1", column="min_precision", value=arguments.min_precision)
+    if arguments.min_precision is not None and not arguments.gate:
+        raise BortError("needs labelled data: give --gate", column="min_precision")
     quantization = Quantization(weight_bits=arguments.weight_bits)
     target = new_folder(arguments.out)
     columns = Columns(arguments.text, arguments.text_b, arguments.label)
@@ -73,6 +81,8 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
         if exporter.source.task.choices and (rows or texts):
             raise BortError("is not there yet for models that choose between texts", column="gate")
         exporter.source.task.targets(rows)  # a wrong label shall not be found after minutes
+        if arguments.min_precision is not None and exporter.source.task.kind == "regression":
+            raise BortError("is for classifiers, and this is a regression", column="min_precision")
         fp32, tried = Path(work) / "fp32", Path(work) / "tried"
         fp32.mkdir()
         tried.mkdir()
@@ -84,19 +94,26 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
             say(f"calibrating int8 on {min(len(texts), MOST_CALIBRATION_ROWS)} texts")
             exporter.calibrate(fp32, texts)
         chosen = quantization if arguments.precision == "int8" else None
+        thresholds = None
         if rows:
             trials = Trials(exporter, fp32, rows, arguments.max_drop, tried, say)
             choice = trials.choose(quantization, wanted=arguments.precision != "fp32")
             chosen = choice.quantization
             metrics["gate"] = choice.figures()
-            write_report(aside / "report.html", choice, arguments.model)
+            if arguments.min_precision is not None:
+                names = exporter.source.task.names
+                thresholds = Thresholds.learned(choice.logits, rows, names, arguments.min_precision)
+                metrics["thresholds"] = thresholds.figures()
+            write_report(aside / "report.html", arguments.model, choice, thresholds)
         metrics["precision"] = "fp32" if chosen is None else "int8"
         metrics["quantization"] = exporter.described(chosen)
         say(f"writing {metrics['precision']}")
         write_json(aside / "metrics.json", metrics)
-        exporter.write(aside, chosen, metrics)
+        exporter.write(aside, chosen, metrics, thresholds.by_label if thresholds else {})
     if rows:
-        console().print(f"{choice.told}; {target / 'report.html'} shows where", soft_wrap=True)
+        console().print(f"{choice.told}; see {target / 'report.html'}", soft_wrap=True)
+    for line in thresholds.told() if thresholds else ():
+        console().print(line, soft_wrap=True)
     metrics["bytes"] = sum(file.stat().st_size for file in target.iterdir())
     out().print(f"{target}: {metrics['precision']}, {metrics['bytes'] / 1e6:.1f} MB", soft_wrap=True)
     return metrics

@@ -37,7 +37,8 @@ def predict(arguments: PredictArguments) -> int:
     """Label texts, keeping their order and columns; returns the number of rows.
 
     Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` a label; they replace
-    columns of the same names. A file is written whole or not at all; input of any length is read in bounded memory.
+    columns of the same names. `prediction` is empty (null) where a model exported with --min_precision is not sure
+    enough. A file is written whole or not at all; input of any length is read in bounded memory.
     """
     from collections import deque
     from contextlib import nullcontext

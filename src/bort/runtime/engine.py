@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +37,8 @@ class Engine(Protocol):
     """Most tokens of an input."""
     cast: Cast | None
     """How the rows of a benchmark's task were cast that the model was fitted to, if it was."""
+    thresholds: Mapping[str, float]
+    """Probabilities of labels that an answer must lie above; a label without one has none."""
 
     def encode(self, examples: Sequence[Example]) -> Tokens:
         """Tokenise.

@@ -61,6 +61,7 @@ class ExportedEngine(ABC):
 
         self.manifest = manifest
         self.task, self.max_length, self.cast = manifest.task, manifest.max_length, manifest.cast
+        self.thresholds = manifest.thresholds
         if threads is not None:
             os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # read once, by the first tokenizer at work
         try:

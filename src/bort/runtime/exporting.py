@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -76,8 +77,24 @@ class Exporter:
             self.form = OpenVinoModel(self.source.model, model, takes_types=takes_types, choices=choices)
         self.calibrated = False
 
-    def write(self, folder: Path, quantization: Quantization | None, about: dict[str, Any] | None = None) -> Manifest:
-        """Write one precision into an empty folder, with all that prediction needs; returns its manifest."""
+    def write(
+        self,
+        folder: Path,
+        quantization: Quantization | None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> Manifest:
+        """Write one precision, with all that prediction needs.
+
+        Args:
+            folder: An empty one.
+            quantization: How int8 is done; None for fp32.
+            about: How it was made, for the manifest.
+            thresholds: Of labels, for the manifest.
+
+        Returns:
+            The manifest.
+        """
         self.form.write(folder / self.form.file_name, quantization)
         with write_aside(folder / _TOKENIZER) as out:
             out.write(self._tokenizer())
@@ -91,8 +108,8 @@ class Exporter:
             max_length=self.source.max_length,
             pad_token_id=int(self.source.tokenizer.pad_token_id),
             cast=self.source.cast,
-            thresholds={},
-            about=about or {},
+            thresholds=dict(thresholds),
+            about=dict(about),
         ).write(folder)
 
     def _tokenizer(self) -> str:

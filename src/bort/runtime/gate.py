@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def judge(
 
     lost = [
         (
-            f"{examples[row].source}:{examples[row].line}",
+            f"{Path(examples[row].source).name}:{examples[row].line}",
             *(shown(answers[row]) for answers in (targets, before, after)),
             examples[row].text[:_LONGEST_TEXT],
         )

@@ -36,7 +36,7 @@ class Manifest:
         max_length: Most tokens of an input.
         pad_token_id: What a short row is filled up with.
         cast: How the rows of a benchmark's task were cast that it was fitted to, if it was.
-        thresholds: Least probability of labels; an answer below its label's is no answer. Empty where none were set.
+        thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set.
         about: How it was made: settings, scores, versions.
         files: SHA-256 and size in bytes of every file beside the manifest.
     """
@@ -150,8 +150,6 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     if described.get("cast") not in (None, *get_args(Cast)):
         raise refuse("cast")
     thresholds = described.get("thresholds")
-    if not isinstance(thresholds, dict) or not all(isinstance(value, int | float) for value in thresholds.values()):
-        raise refuse("thresholds")
     task = described.get("task")
     if not isinstance(task, dict) or task.get("kind") not in METRICS or not texts(task.get("names")):
         raise refuse("task")
@@ -159,6 +157,10 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         raise refuse("task")
     if bool(task["names"]) != (task["kind"] == "classification") or len({*task["names"]}) < len(task["names"]):
         raise refuse("task")
+    if not isinstance(thresholds, dict) or not {*thresholds} <= {*task["names"]}:
+        raise refuse("thresholds", "must map labels to probabilities")
+    if not all(type(value) in (int, float) and 0 <= value <= 1 for value in thresholds.values()):
+        raise refuse("thresholds", "must be probabilities")
     files: dict[str, tuple[str, int]] = {}
     listed = described.get("files")
     for name, sums in listed.items() if isinstance(listed, dict) else ():

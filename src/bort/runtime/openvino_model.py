@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bort.errors import BortError
+from bort.model.checkpoints import quiet
 from bort.runtime.exported_engine import Feed
 from bort.runtime.openvino_engine import load_openvino
 from bort.runtime.quantization import Quantization
@@ -125,7 +126,7 @@ class _LogitsOfKinds(_Logits):
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Hold back the tracer's warnings, and progress bars on standard output, which is for results."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """Hold back warnings on the tracing, and progress bars on standard output, which is for results."""
+    with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

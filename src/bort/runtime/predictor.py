@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bort.data.examples import Example
 from bort.errors import BortError
 from bort.runtime.engine import Tokens, open_engine
+from bort.runtime.thresholds import answered, probabilities
 
 _WINDOW_ROWS = 1024
 _ROWS_AT_ONCE = 256
@@ -20,9 +21,13 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: the label with the probability of each, or the value of a regression (no probabilities)."""
+    """An answer: the label with the probability of each, or the value of a regression (no probabilities).
 
-    label: str | float
+    The label is None where the likeliest is not likely enough: a model exported with `--min_precision` has a threshold
+    for each label.
+    """
+
+    label: str | float | None
     probabilities: dict[str, float]
 
 
@@ -120,8 +125,7 @@ class Predictor:
             for value in logits[:, 0].tolist():
                 yield Prediction(value, {})
             return
-        shifted = np.exp(logits - logits.max(-1, keepdims=True))
-        probabilities = shifted / shifted.sum(-1, keepdims=True)
-        for row in probabilities:
-            label = self.task.names[int(row.argmax())]
-            yield Prediction(label, dict(zip(self.task.names, row.tolist(), strict=True)))
+        names, found = self.task.names, probabilities(logits)
+        sure = answered(found, names, self.engine.thresholds)
+        for row, best, is_sure in zip(found.tolist(), found.argmax(-1).tolist(), sure.tolist(), strict=True):
+            yield Prediction(names[best] if is_sure else None, dict(zip(names, row, strict=True)))

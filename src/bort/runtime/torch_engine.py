@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class TorchEngine:
             rule = f"must be a whole number from {_SHORTEST_INPUT}"
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
         self.cast: Cast | None = getattr(self.model.config, "bort_cast", None)
+        self.thresholds: Mapping[str, float] = {}
 
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Tokenise."""
