@@ -110,7 +110,11 @@ print(sorted(heavy & sys.modules.keys()), sys.modules["openvino_telemetry"])
     assert done.stdout == "[] None\n"
 
 
-def test_without_the_package(fp32, monkeypatch):
+def test_without_the_packages(exporter, fp32, tmp_path, monkeypatch):
+    exporter.calibrate(fp32, [Example("a text")])
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(BortError, match=r"int8: pip install bort\[openvino\]"):
+        exporter.write(tmp_path, Quantization())
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BortError, match=r"pip install bort\[openvino\]"):
         Predictor(str(fp32))

@@ -32,7 +32,7 @@ def trials(classifier, sentences, tmp_path_factory) -> Trials:
 
 
 def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
-    refused = dataclasses.replace(trials, max_drop=-1000.0).choose(Quantization(), wanted=True)
+    refused = dataclasses.replace(trials, max_drop=-1000.0).choose(Quantization(), "int8")
     assert refused.quantization is None
     assert refused.verdict is refused.whole
     assert refused.movement.keys() == {"embeddings", "layer.0", "layer.1"}
@@ -43,7 +43,7 @@ def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
     drop = 100 * float((tried.argmax(-1) != exact.argmax(-1)).mean())
     assert drop < refused.whole.drop, "the test wants a block that hurts"
     between = dataclasses.replace(trials, max_drop=(drop + refused.whole.drop) / 2)
-    choice = between.choose(Quantization(), wanted=True)
+    choice = between.choose(Quantization(), "int8")
     assert choice.kept == [worst]
     assert (choice.verdict.passed, choice.whole.passed) == (True, False)
     assert choice.verdict.drop == pytest.approx(drop)
@@ -60,8 +60,8 @@ def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
 
 def test_what_is_not_wanted_is_scored_all_the_same(trials):
     whole = dataclasses.replace(trials, max_drop=100.0)
-    assert whole.choose(Quantization(), wanted=True).quantization == Quantization()
-    choice = whole.choose(Quantization(), wanted=False)
+    assert whole.choose(Quantization(), "int8").quantization == Quantization()
+    choice = whole.choose(Quantization(), "fp32")
     assert choice.quantization is None
     assert choice.verdict.drop > 0
     assert (choice.logits.argmax(-1) == Predictor(str(trials.fp32)).logits(trials.rows).argmax(-1)).all()
@@ -75,7 +75,7 @@ def test_a_regression_shows_where_it_is_further_off(regressor, sentences, tmp_pa
     rows = [Example(text, label=answer.label + 0.01) for text, answer in
             zip(sentences[:40], Predictor(regressor).predict(sentences[:40]), strict=True)]  # fmt: skip
     choice = Trials(exporter, tmp_path / "fp32", rows, 100.0, tmp_path / "work", lambda _: None).choose(
-        Quantization(), wanted=True
+        Quantization(), "int8"
     )
     lost = [abs(float(int8) - float(label)) - abs(float(fp32) - float(label))
             for _, label, fp32, int8, _ in choice.verdict.lost]  # fmt: skip

@@ -17,7 +17,7 @@ class ExportArguments:
     engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     """what shall run the model; OpenVINO is an extra: pip install bort[openvino]"""
     precision: Literal["auto", "fp32", "int8"] = "auto"
-    """auto: int8 where it passes the gate; fp32 where it does not, or where there is no gate"""
+    """auto: int8 where it passes the gate and is not slower on this machine; else, or without a gate, fp32"""
     calibrate: str | None = None
     """texts (a file as of predict) from which int8 learns the ranges of its inputs; by default those of --gate for
     OpenVINO, and each batch's own for ONNX Runtime"""
@@ -97,7 +97,7 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
         thresholds = None
         if rows:
             trials = Trials(exporter, fp32, rows, arguments.max_drop, tried, say)
-            choice = trials.choose(quantization, wanted=arguments.precision != "fp32")
+            choice = trials.choose(quantization, arguments.precision)
             chosen = choice.quantization
             metrics["gate"] = choice.figures()
             if arguments.min_precision is not None:

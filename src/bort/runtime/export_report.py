@@ -20,6 +20,7 @@ def write_report(file: Path, model: str, choice: Choice, thresholds: Thresholds 
     tiles = [(f"{verdict.fp32:.2f}", f"{verdict.metric}, fp32"), (f"{whole.int8:.2f}", f"{whole.metric}, int8")]
     if kept:
         tiles.append((f"{verdict.int8:.2f}", f"{verdict.metric}, int8 but for {len(kept)} of {len(choice.movement)}"))
+    tiles += [(f"{ms:.3g} ms", f"a row, {name}") for name, ms in choice.ms_per_row.items()]
     page.tiles(tiles)
     if choice.movement:
         page.heading("Where it comes from")

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.examples import Example
 from bort.runtime.blocks import keep_worst, shares
+from bort.runtime.engine import open_exported
 from bort.runtime.exporting import MOST_CALIBRATION_ROWS, Exporter
 from bort.runtime.gate import Verdict, judge
 from bort.runtime.predictor import Predictor
 from bort.runtime.quantization import Quantization
 
+Precision = Literal["auto", "fp32", "int8"]
 _ROWS_AT_ONCE = 1024
+_TIMED_ROWS, _TIMED_RUNS = 64, 5
+_FASTER = 0.95
+"""fp32 must take less than this part of int8's time to be called faster: int8 takes less memory, too."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Choice:
         verdict: The int8 model that passed against fp32, or `whole` where none did.
         movement: How far the logits move, on average, with one block alone in int8; empty where `whole` passed.
         logits: Of the model to write on the gate's rows. *Shape:* (rows, outputs).
+        ms_per_row: Of both precisions on this machine; empty where it did not decide.
     """
 
     quantization: Quantization | None
@@ -38,6 +46,7 @@ class Choice:
     verdict: Verdict
     logits: NDArray[np.float32]
     movement: Mapping[str, float] = field(default_factory=dict)
+    ms_per_row: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kept(self) -> list[str]:
@@ -49,6 +58,9 @@ class Choice:
         """A sentence without its stop."""
         drop = self.whole.drop
         lost = f"int8 {'gains' if drop < 0 else 'loses'} {abs(drop):.2f} points of {self.whole.metric}"
+        if self.ms_per_row and self.quantization is None:
+            times = " against ".join(f"{name}'s {ms:.3g}" for name, ms in self.ms_per_row.items())
+            return f"int8 passes, but is slower here ({times} ms a row), so fp32 is written"
         if self.whole.passed:
             return f"{lost}, at most {self.whole.max_drop:g} are allowed"
         if not self.kept:
@@ -59,7 +71,8 @@ class Choice:
         """For `metrics.json` and the manifest."""
         mixed = {"whole_int8": self.whole.int8, "kept_fp32": self.kept} if self.kept else {}
         moved = {"blocks": shares(self.movement)} if self.movement else {}
-        return self.verdict.figures() | mixed | moved
+        times = {"ms_per_row": dict(self.ms_per_row)} if self.ms_per_row else {}
+        return self.verdict.figures() | mixed | moved | times
 
 
 @dataclass
@@ -82,20 +95,29 @@ class Trials:
     work: Path
     say: Callable[[str], None]
 
-    def choose(self, quantization: Quantization, *, wanted: bool) -> Choice:
+    def choose(self, quantization: Quantization, wanted: Precision) -> Choice:
         """Try int8 and, where it fails, int8 but for the blocks that hurt most.
 
         Args:
             quantization: How int8 is done.
-            wanted: Whether int8 may be chosen; if not, it is only scored.
+            wanted: fp32: int8 is only scored. int8: it is chosen where it passes. auto: where it is not slower, too.
         """
         exact = self._logits(self.fp32, self.rows, "scoring fp32")
         tried = self._int8(quantization, self.rows, "int8")
         whole = self._judged(exact, tried)
-        if not wanted:
+        if wanted == "fp32":
             return Choice(None, whole, whole, exact)
-        if whole.passed:
-            return Choice(quantization, whole, whole, tried)
+        choice = Choice(quantization, whole, whole, tried)
+        if not whole.passed:
+            choice = self._mixed(quantization, whole, exact)
+        if choice.quantization is None or wanted == "int8":
+            return choice
+        times = self._times()
+        if times["fp32"] < _FASTER * times["int8"]:
+            choice = dataclasses.replace(choice, quantization=None, logits=exact)
+        return dataclasses.replace(choice, ms_per_row=times)
+
+    def _mixed(self, quantization: Quantization, whole: Verdict, exact: NDArray[np.float32]) -> Choice:
         movement = self._movement(quantization, exact[:MOST_CALIBRATION_ROWS])
         passed: dict[frozenset[str], tuple[NDArray[np.float32], Verdict]] = {}
 
@@ -110,6 +132,19 @@ class Trials:
             return Choice(None, whole, whole, exact, movement)
         logits, verdict = passed[kept]
         return Choice(quantization.keeping(kept), whole, verdict, logits, movement)
+
+    def _times(self) -> dict[str, float]:
+        """Milliseconds a row of fp32 and of the int8 model tried last: the least of some runs, by turns."""
+        self.say("timing fp32 and int8")
+        engines = {"fp32": open_exported(self.fp32), "int8": open_exported(self.work)}
+        encoded = engines["fp32"].encode(self.rows[:_TIMED_ROWS])
+        least = dict.fromkeys(engines, float("inf"))
+        for _ in range(_TIMED_RUNS):
+            for name, engine in engines.items():
+                started = time.perf_counter()
+                engine.run(encoded)
+                least[name] = min(least[name], 1000 * (time.perf_counter() - started) / len(encoded))
+        return least
 
     def _movement(self, quantization: Quantization, exact: NDArray[np.float32]) -> dict[str, float]:
         blocks = self.exporter.form.blocks

@@ -14,6 +14,8 @@ from bort.data.examples import Example, encode_labels
 NEVER = 1.0
 """The threshold of a label that no probability makes sure enough: nothing lies above it."""
 
+_MOST_NAMED = 8
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -65,9 +67,9 @@ class Thresholds:
     def told(self) -> Iterator[str]:
         """Lines for a person."""
         yield f"{self.answered:.1%} of the gate's rows are answered, {self.right:.1%} of those rightly"
-        for name in self.never:
-            rule = f"no probability above which it is right {self.least_precision:.1%} of the time"
-            yield f"{name!r} is never answered: the gate's data show {rule}"
+        if self.never:
+            names = ", ".join(map(repr, self.never[:_MOST_NAMED])) + (", …" if len(self.never) > _MOST_NAMED else "")
+            yield f"never answered: {names}; nowhere are these right {self.least_precision:.1%} of the time"
 
     def figures(self) -> dict[str, Any]:
         """For `metrics.json` and the manifest."""
