@@ -65,6 +65,23 @@ def test_int8_is_near_and_blocks_stay_in_fp32(exporter, fp32, tmp_path, sentence
     assert offs[2] < 1e-5, "with every block kept it is the fp32 model"
 
 
+def test_kinds_of_tokens(teacher_folder, tmp_path, sentences):
+    import torch
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    BertForSequenceClassification.from_pretrained(teacher_folder, num_labels=4).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(tmp_path / "model")
+    (tmp_path / "out").mkdir()
+    exporter = Exporter(str(tmp_path / "model"), "openvino")
+    assert "token_type_ids" in exporter.write(tmp_path / "out", None).inputs
+    assert exporter.check(tmp_path / "out") < 1e-4
+    examples = [Example(text, other) for text, other in zip(sentences[:20], sentences[20:40], strict=True)]
+    examples += [Example(text) for text in sentences[:20]]
+    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(exporter.name)
+    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
+
+
 def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
     import torch
 
