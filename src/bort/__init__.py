@@ -18,6 +18,7 @@ _PUBLIC = {
     **{
         name: ("bort.cli." + name, name)
         for name in (
+            "benchmark",
             "convert",
             "demo",
             "evaluate",
@@ -31,6 +32,7 @@ _PUBLIC = {
             "tokenizer",
         )
     },
+    "BenchmarkArguments": ("bort.cli.benchmark", "BenchmarkArguments"),
     "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
     "DemoArguments": ("bort.cli.demo", "DemoArguments"),
     "EvaluateArguments": ("bort.cli.evaluate", "EvaluateArguments"),

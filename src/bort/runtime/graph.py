@@ -66,7 +66,12 @@ class Graph:
         return names
 
     def write(
-        self, file: Path, inputs: dict[str, tuple[str | int, ...]], outputs: dict[str, tuple[str | int, ...]]
+        self,
+        file: Path,
+        inputs: dict[str, tuple[str | int, ...]],
+        outputs: dict[str, tuple[str | int, ...]],
+        *,
+        dtype: str = "int64",
     ) -> list[str]:
         """Write the graph as `file` and its weights beside it as `file`.data.
 
@@ -75,8 +80,9 @@ class Graph:
 
         Args:
             file: Where to.
-            inputs: Names and shapes of the inputs, int64 all; a dimension by name may vary.
+            inputs: Names and shapes of the inputs; a dimension by name may vary.
             outputs: Names and shapes of the outputs, float32 all.
+            dtype: Of the inputs, as numpy names it.
 
         Returns:
             The names of both files.
@@ -100,10 +106,11 @@ class Graph:
                         tensor.external_data.add(key=key, value=str(value))
                     out.write(raw)
                 tensors.append(tensor)
+        given = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         graph = helper.make_graph(
             self._nodes,
             "bort",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, given, shape) for name, shape in inputs.items()],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             initializer=tensors,
         )

@@ -1,0 +1,132 @@
+"""`bort benchmark`: how fast a model is on this machine, beside the usual ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class BenchmarkArguments:
+    """Arguments of `bort benchmark`."""
+
+    model: list[str] = field(default_factory=lambda: ["bort", "bort-nano"])
+    """what to measure: folders of finetune or export, or names of shapes (bort, bort-nano, bert-base, ...), which get
+    random weights"""
+    against: list[str] = field(
+        default_factory=lambda: ["bert-large", "bert-base", "distilbert", "minilm-l6", "tinybert-4"]
+    )
+    """what to measure beside them"""
+    alone: bool = False
+    """measure nothing beside them"""
+    engines: list[str] = field(default_factory=list)
+    """torch-eager, torch-sdpa, torch-bf16, onnxruntime-fp32, onnxruntime-int8, openvino-fp32, openvino-int8; by default
+    all that are installed, and bf16 where the processor has it"""
+    batch_size: int = 1
+    """texts at a time"""
+    sequence_length: list[int] = field(default_factory=lambda: [16, 128])
+    """tokens of each text"""
+    mix: bool = False
+    """also texts of natural lengths, sorted, in batches of at most 512 tokens"""
+    texts: int = 512
+    """how many texts --mix has"""
+    threads: int | None = None
+    """threads that compute; by default one a core"""
+    rounds: int = 10
+    """turns of each contestant at each length"""
+    mix_rounds: int = 3
+    """the same for --mix, which takes longer"""
+    fresh: bool = True
+    """also time the first answer of a new process, and its memory"""
+    out: str | None = None
+    """folder for benchmark.json and report.html"""
+
+
+def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
+    """Time models in all engines, in turn, beside BERT-large, BERT-base and the small models one would pick instead.
+
+    The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
+    """
+    import shlex
+    import sys
+
+    from bort.files import folder_aside, new_folder
+    from bort.model.checkpoints import quiet
+    from bort.runtime.speed.contestants import usual_engines
+    from bort.runtime.speed.loads import fixed, natural
+    from bort.runtime.speed.measure import measure
+    from bort.runtime.speed.page import write_page
+
+    threads = _checked(arguments)
+    target = new_folder(arguments.out) if arguments.out else None
+    loads = [(fixed(arguments.batch_size, length), arguments.rounds) for length in arguments.sequence_length]
+    if arguments.mix:
+        loads.append((natural(arguments.texts), arguments.mix_rounds))
+    with quiet():
+        figures = measure(
+            arguments.model,
+            [] if arguments.alone else arguments.against,
+            engines=arguments.engines or usual_engines(),
+            loads=loads,
+            threads=threads,
+            fresh=arguments.fresh,
+        )
+    figures["command"] = shlex.join(["bort", *sys.argv[1:]])
+    _print(figures)
+    if target is not None:
+        import json
+
+        from bort.files import write_aside
+
+        with folder_aside(target) as aside:
+            with write_aside(aside / "benchmark.json") as file:
+                json.dump(figures, file, indent=2)
+                file.write("\n")
+            write_page(figures, aside / "report.html")
+    return figures
+
+
+def _checked(arguments: BenchmarkArguments) -> int:
+    """The number of threads, if all numbers make sense."""
+    import os
+
+    from bort.errors import BortError
+
+    threads = arguments.threads if arguments.threads is not None else len(os.sched_getaffinity(0))
+    numbers = {
+        "batch_size": arguments.batch_size,
+        "texts": arguments.texts,
+        "threads": threads,
+        "rounds": arguments.rounds,
+        "mix_rounds": arguments.mix_rounds,
+    }
+    for name, value in numbers.items():
+        if value < 1:
+            raise BortError("must be at least 1", column=name, value=value)
+    for length in arguments.sequence_length:
+        if not 1 <= length <= 512:
+            raise BortError("must be from 1 to 512", column="sequence_length", value=length)
+    for name in ("model", "sequence_length"):
+        if not getattr(arguments, name):
+            raise BortError("must not be empty", column=name)
+    return threads
+
+
+def _print(figures: dict[str, Any]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from bort.progress import out
+    from bort.runtime.speed.page import notes, tables
+
+    console = out()
+    for title, header, rows in tables(figures, brief=True):
+        shown = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+        for name in header:
+            words = name in ("model", "engine", "load")
+            shown.add_column(name, justify="left" if words else "right", no_wrap=words)
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for note in notes(figures):
+        console.print(note, soft_wrap=True)
