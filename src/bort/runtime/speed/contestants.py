@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from bort.errors import BortError
+from bort.runtime.exported_engine import Feed
 from bort.runtime.manifest import is_exported, read_manifest
-from bort.runtime.speed.loads import Feed
 from bort.runtime.speed.shapes import SHAPES, Shape, save_random, shape_of
 
 ENGINES = (
@@ -86,6 +86,7 @@ class Model:
 
     def __init__(self, name: str, work: Path) -> None:
         self.name, self.work = name, work
+        self._exporters: dict[str, Any] = {}
         self.shown = name if name in SHAPES else Path(name).resolve().name
         """A short name."""
         self.exported = is_exported(name)
@@ -107,12 +108,6 @@ class Model:
         """What decides its speed."""
         return SHAPES[self.name] if self.name in SHAPES else shape_of(self.name)
 
-    @cached_property
-    def _exporter(self) -> Any:
-        from bort.runtime.exporting import Exporter
-
-        return Exporter(str(self.folder))
-
     def contestants(self, engines: Sequence[str], threads: int) -> Iterator[Contestant]:
         """Load it into engines, one after another.
 
@@ -130,23 +125,34 @@ class Model:
             else:
                 folder = self._export(engine)
                 yield Contestant(self.shown, engine, folder, self._opened(folder, threads), self._floor(engine))
-        self.__dict__.pop("_exporter", None)  # its weights are in the engines now
+        self._exporters.clear()  # the weights are in the engines now
 
     def _floor(self, engine: str) -> Callable[[int], int]:
         first_only = engine.startswith("onnxruntime")
         return lambda tokens: self.shape.operations(tokens, first_only=first_only)
 
     def _export(self, engine: str) -> Path:
+        from bort.data.examples import Example
         from bort.runtime.quantization import Quantization
 
+        name, _, wanted = engine.partition("-")
+        exporter = self._exporter(name)
         folder = self.work / engine
         folder.mkdir()
-        name, _, wanted = engine.partition("-")
-        if name == "onnxruntime":
-            self._exporter.write(folder, Quantization() if wanted == "int8" else None)
-        else:
-            raise BortError("is not there yet", value=engine)
+        if wanted == "int8" and name == "openvino":
+            plain = self.work / f"{engine}-calibration"
+            plain.mkdir()
+            exporter.write(plain, None)
+            exporter.calibrate(plain, [Example("a small film " * count) for count in range(1, _CALIBRATION_TEXTS)])
+        exporter.write(folder, Quantization() if wanted == "int8" else None)
         return folder
+
+    def _exporter(self, engine: str) -> Any:
+        from bort.runtime.exporting import Exporter
+
+        if engine not in self._exporters:
+            self._exporters[engine] = Exporter(str(self.folder), engine)  # type: ignore[arg-type]
+        return self._exporters[engine]
 
     def _opened(self, folder: Path, threads: int) -> Callable[[Feed], Any]:
         from bort.runtime.engine import open_engine

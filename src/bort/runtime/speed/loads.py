@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bort.data.batches import token_budget_batches
+from bort.runtime.exported_engine import TOKENS_PER_BATCH, Feed
 
-Feed = dict[str, NDArray[np.int64]]
-"""input_ids and attention_mask, *shape* (batch, length) each."""
 _FIRST_WORD, _PAD = 5, 1
-TOKENS_PER_BATCH = 512
-"""Small batches of like length are faster than large ones, in every engine."""
 
 
 @dataclass(frozen=True)
