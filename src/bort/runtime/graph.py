@@ -24,7 +24,6 @@ _FUSED = frozenset(
         "MatMulIntegerToFloat",
         "MultiHeadAttention",
         "QAttention",
-        "SkipLayerNormalization",
     }
 )
 """Operators of ONNX Runtime that stand for several of the standard."""
