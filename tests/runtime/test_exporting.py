@@ -72,6 +72,14 @@ def test_tokens_are_those_of_training(pairs_of, examples):
     assert ours.engine.encode(examples).ids == expected.columns["input_ids"]
 
 
+@pytest.mark.parametrize("rows", [1, 40, 400])
+def test_threads_do_not_change_answers(fp32, sentences, rows):
+    """With two, each takes batches of its own."""
+    examples = [Example(text) for text in (sentences * 8)[:rows]]
+    one, two = (Predictor(str(fp32), threads=threads).logits(examples) for threads in (1, 2))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
 def test_a_plain_bert_with_kinds_of_tokens(plain_bert, tmp_path, sentences):
     exporter = Exporter(plain_bert)
     exporter.write(tmp_path, None)

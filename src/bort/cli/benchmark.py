@@ -88,11 +88,10 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
 
 def _checked(arguments: BenchmarkArguments) -> int:
     """The number of threads, if all numbers make sense."""
-    import os
-
     from bort.errors import BortError
+    from bort.runtime.onnx_engine import usable_cores
 
-    threads = arguments.threads if arguments.threads is not None else len(os.sched_getaffinity(0))
+    threads = arguments.threads if arguments.threads is not None else usable_cores()
     numbers = {
         "batch_size": arguments.batch_size,
         "texts": arguments.texts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,10 @@ class ExportedEngine(ABC):
     def compute(self, feed: Feed) -> NDArray[np.float32]:
         """The outputs of one batch. *Shape:* (rows, outputs)."""
 
+    def compute_all(self, feeds: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
+        """The outputs of several batches, in order."""
+        yield from map(self.compute, feeds)
+
     def encode(self, examples: Sequence[Example]) -> EncodedTexts:
         """Tokenise; many at once in the library's threads, which leave Python free.
 
@@ -111,8 +115,10 @@ class ExportedEngine(ABC):
         else:
             logits = np.empty((rows, 1 if self.task.choices else self.task.outputs), np.float32)
             lengths = [len(ids) for ids in encoded.ids]
-            for indices in token_budget_batches(lengths, max_tokens=TOKENS_PER_BATCH, max_rows=_ROWS_PER_BATCH):
-                logits[indices] = self.compute(self.feed(encoded, indices))
+            batches = token_budget_batches(lengths, max_tokens=TOKENS_PER_BATCH, max_rows=_ROWS_PER_BATCH)
+            feeds = [self.feed(encoded, indices) for indices in batches]
+            for indices, found in zip(batches, self.compute_all(feeds), strict=True):
+                logits[indices] = found
         return logits.reshape(-1, encoded.choices) if encoded.choices else logits
 
     def feed(self, encoded: EncodedTexts, indices: Sequence[int]) -> Feed:

@@ -96,7 +96,7 @@ def test_all_take_turns(names, rounds):
 
 def test_ratios_are_of_medians(tmp_path):
     def contestant(model: str, engine: str) -> Contestant:
-        return Contestant(model, engine, tmp_path, lambda feed: None, lambda tokens: 1000 * tokens)
+        return Contestant(model, engine, tmp_path, lambda feeds: None, lambda tokens: 1000 * tokens)
 
     pairs = [("bort", "torch-eager"), ("bort", "onnxruntime-int8"), ("bert-large", "torch-eager")]
     results = race([contestant(*pair) for pair in pairs], fixed(2, 8), 3, 100, {"fp32": 1e6})

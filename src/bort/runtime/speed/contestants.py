@@ -56,14 +56,14 @@ class Contestant:
         model: Its name.
         engine: One of `ENGINES`.
         folder: Where it lies.
-        answer: Computes the logits of one batch.
+        answer: Computes the logits of some batches.
         floor_operations: By the tokens of a text, additions and multiplications of the matrix products that it does.
     """
 
     model: str
     engine: str
     folder: Path
-    answer: Callable[[Feed], Any]
+    answer: Callable[[Sequence[Feed]], Any]
     floor_operations: Callable[[int], int]
 
     @property
@@ -154,20 +154,20 @@ class Model:
             self._exporters[engine] = Exporter(str(self.folder), engine)  # type: ignore[arg-type]
         return self._exporters[engine]
 
-    def _opened(self, folder: Path, threads: int) -> Callable[[Feed], Any]:
+    def _opened(self, folder: Path, threads: int) -> Callable[[Sequence[Feed]], Any]:
         from bort.runtime.engine import open_engine
 
         engine: Any = open_engine(str(folder), threads)
         takes_types = "token_type_ids" in engine.manifest.inputs
 
-        def answer(feed: Feed) -> Any:
+        def answer(feeds: Sequence[Feed]) -> Any:
             if takes_types:
-                feed = {**feed, "token_type_ids": np.zeros_like(feed["input_ids"])}
-            return engine.compute(feed)
+                feeds = [{**feed, "token_type_ids": np.zeros_like(feed["input_ids"])} for feed in feeds]
+            return list(engine.compute_all(feeds))
 
         return answer
 
-    def _torch(self, engine: str) -> Callable[[Feed], Any]:
+    def _torch(self, engine: str) -> Callable[[Sequence[Feed]], Any]:
         import torch
 
         from bort.training.classifiers import load_classifier
@@ -177,8 +177,9 @@ class Model:
         if engine == "torch-bf16":
             model.bfloat16()
 
-        def answer(feed: Feed) -> Any:
+        def answer(feeds: Sequence[Feed]) -> Any:
             with torch.inference_mode():
-                return model(**{name: torch.from_numpy(values) for name, values in feed.items()}).logits
+                for feed in feeds:
+                    model(**{name: torch.from_numpy(values) for name, values in feed.items()})
 
         return answer

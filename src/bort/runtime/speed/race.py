@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bort.runtime.speed.contestants import Contestant, precision
@@ -67,15 +68,8 @@ def race(
     """
     feeds = load.feeds(vocab_size)
 
-    def answers(contestant: Contestant) -> Callable[[], None]:
-        def answer() -> None:
-            for feed in feeds:
-                contestant.answer(feed)
-
-        return answer
-
     by_name = {(c.model, c.engine): c for c in contestants}
-    turns = {name: answers(contestant) for name, contestant in by_name.items()}
+    turns = {name: partial(contestant.answer, feeds) for name, contestant in by_name.items()}
     seconds = take_turns(turns, rounds, lambda name: done(f"{load.name}: {' '.join(name)}"))
     results = []
     for (model, engine), times in seconds.items():
