@@ -27,6 +27,7 @@ REQUIRED = {
     "evaluate": ["--model", "m", "--data", "a: b"],
     "submit": ["--models", "m", "--data", "d", "--out", "o"],
     "predict": ["--model", "null"],
+    "benchmark": [],
     "export": ["--model", "m", "--out", "o"],
     "extract": ["--corpus", "a.txt", "b c.txt", "--out", "o"],
     "pretrain": ["--corpus", "a.txt", "b c.txt", "--tokenizer", "t", "--out", "o"],
