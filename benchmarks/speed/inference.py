@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.inference
 
-It is `bort benchmark` with texts of 16, 32, 64 and 128 tokens and 512 of natural lengths, held to targets.
+It is `bort benchmark` with texts of 16, 32, 64 and 128 tokens, and some of natural lengths, held to targets.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _LEAST_SECONDS = 0.03
+_LONG_SECONDS = 2.0
 _MOST_CALLS = 10
 
 
@@ -36,7 +37,8 @@ def take_turns(
     """Time functions in turn, A, B, A, B, …
 
     At each turn a function runs once untimed, for what ran before has taken its place in the caches, and the threads of
-    the other library may still wait there for work; then a few times, if it is short, of which the median counts.
+    the other library may still wait there for work; then a few times, if it is short, of which the median counts. Of
+    one that takes seconds that is a small part, and its first call counts.
 
     Args:
         functions: What to time, by name.
@@ -51,8 +53,10 @@ def take_turns(
     seconds: dict[Any, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
-            calls = min(_MOST_CALLS, max(1, round(_LEAST_SECONDS / max(_timed(function), 1e-9))))
-            seconds[name].append(statistics.median(_timed(function) for _ in range(calls)))
+            first = _timed(function)
+            calls = min(_MOST_CALLS, max(1, round(_LEAST_SECONDS / max(first, 1e-9))))
+            again = (_timed(function) for _ in range(calls))
+            seconds[name].append(first if first > _LONG_SECONDS else statistics.median(again))
             done(name)
     return seconds
 
