@@ -68,6 +68,8 @@ def open_session(folder: Path, graph: bytes, threads: int | None = None) -> Any:
     # The graph was written as it shall run; to look for more would only delay the first answer.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
+    # Its threads would go on waiting at full speed after an answer, and take the cores from whoever comes next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
