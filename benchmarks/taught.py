@@ -26,7 +26,8 @@ class Taught:
         import torch
 
         from bort import BortForMaskedLM, load_tokenizer
-        from bort.data.corpus import build_corpus, open_corpus
+        from bort.data.corpus import open_corpus
+        from bort.data.tokenising import build_corpus
         from bort.model.checkpoints import load, load_config, locate
         from bort.training.arguments import PretrainArguments
         from bort.training.initial import start_from_word_counts

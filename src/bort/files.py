@@ -50,29 +50,34 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                file.chmod(0o666 & ~_umask())  # some libraries write private files
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-        aside.chmod(0o777 & ~_umask())
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-            try:
-                os.replace(path, old / path.name)
-                os.replace(aside, path)
-            except BaseException:
-                if not path.exists():
-                    os.replace(old / path.name, path)
-                old.rmdir()
-                raise
-            shutil.rmtree(old)
-        else:
-            os.replace(aside, path)
-        sync_folder(path.parent)
+        replace_folder(aside, path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def replace_folder(aside: Path, path: Path) -> None:
+    """Let a finished folder beside `path` take its name, durably; an existing folder of that name goes as a whole."""
+    for file in aside.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~_umask())  # some libraries write private files
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+    aside.chmod(0o777 & ~_umask())
+    if path.exists():
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+        try:
+            os.replace(path, old / path.name)
+            os.replace(aside, path)
+        except BaseException:
+            if not path.exists():
+                os.replace(old / path.name, path)
+            old.rmdir()
+            raise
+        shutil.rmtree(old)
+    else:
+        os.replace(aside, path)
+    sync_folder(path.parent)
 
 
 def new_folder(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""A tokenised corpus: nothing lost, nothing twice, whole or absent."""
+"""A tokenised corpus: nothing lost, nothing twice, whole or absent, in shards that read as one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bort.data import corpus as corpus_module
-from bort.data.corpus import Corpus, build_corpus, fingerprint, open_corpus
+from bort.data import blocks, encoding, tokenising
+from bort.data.corpus import Corpus, fingerprint, open_corpus
 from bort.data.textfiles import total_bytes
+from bort.data.tokenising import build_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import save_tokenizer
 from bort.model.tokenization import SPECIAL_TOKENS, load_tokenizer, train_tokenizer
@@ -31,7 +32,7 @@ def write(folder: Path, documents: list[list[str]], name: str = "text.txt") -> s
 
 def documents_of(corpus: Corpus, part) -> list[list[int]]:
     """Ids of each document of a part, by its starts."""
-    tokens, starts = corpus.tokens(part), corpus.starts(part).tolist()
+    tokens, starts = corpus.tokens(part), corpus.starts(part)[:].tolist()
     assert not starts or starts[0] == 0
     return [tokens[start:end].tolist() for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True)]
 
@@ -39,6 +40,10 @@ def documents_of(corpus: Corpus, part) -> list[list[int]]:
 def ids_of(tokenizer, document: list[str]) -> list[int]:
     paragraphs = tokenizer(document, add_special_tokens=False).input_ids
     return [number for ids in paragraphs for number in ids] + [END]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-2])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,10 +80,10 @@ def test_every_text_is_in_exactly_one_part(tiny_tokenizer, tmp_path_factory, tex
         assert corpus.info.train_documents + corpus.info.valid_documents == len(texts)
     else:
         whole = [number for ids in expected for number in ids]
-        assert [*corpus.tokens("train"), *corpus.tokens("valid")] == whole
+        assert [*corpus.tokens("train")[:], *corpus.tokens("valid")[:]] == whole
         assert corpus.info.valid_tokens == max(1, round(share * len(whole)))
         ends = np.cumsum([len(ids) for ids in expected]).tolist()
-        starts = [*corpus.starts("train"), *(corpus.starts("valid") + corpus.info.train_tokens)]
+        starts = [*corpus.starts("train")[:], *(corpus.starts("valid")[:] + corpus.info.train_tokens)]
         assert set(starts) == {0, *ends[:-1], corpus.info.train_tokens}
     assert corpus.info.train_tokens + corpus.info.valid_tokens == sum(map(len, expected))
     assert len(corpus.tokens("train")) == corpus.info.train_tokens
@@ -97,16 +102,16 @@ def test_one_document_gives_its_end_to_validation(tiny_tokenizer, tmp_path, sent
     corpus = build_corpus([write(tmp_path, [sentences])], tiny_tokenizer, tmp_path / "c", valid_share=0.1)
     ids = ids_of(tiny_tokenizer, sentences)
     held_out = round(0.1 * len(ids))
-    assert corpus.tokens("train").tolist() == ids[:-held_out]
-    assert corpus.tokens("valid").tolist() == ids[-held_out:]
-    assert (corpus.starts("train").tolist(), corpus.starts("valid").tolist()) == ([0], [0])
+    assert corpus.tokens("train")[:].tolist() == ids[:-held_out]
+    assert corpus.tokens("valid")[:].tolist() == ids[-held_out:]
+    assert (corpus.starts("train")[:].tolist(), corpus.starts("valid")[:].tolist()) == ([0], [0])
 
 
 def test_a_cut_between_two_documents_begins_one(tiny_tokenizer, tmp_path):
     texts = [["qqqq"], ["zzzz"], ["qz"]]
     assert [len(ids_of(tiny_tokenizer, document)) for document in texts] == [6, 6, 4]
     corpus = build_corpus([write(tmp_path, texts)], tiny_tokenizer, tmp_path / "c", valid_share=0.25)
-    assert (corpus.starts("train").tolist(), corpus.starts("valid").tolist()) == ([0, 6], [0])
+    assert (corpus.starts("train")[:].tolist(), corpus.starts("valid")[:].tolist()) == ([0, 6], [0])
 
 
 def test_documents_are_counted_through_all_sources(tiny_tokenizer, tmp_path, documents):
@@ -135,12 +140,13 @@ def test_packed_sources_give_the_same_corpus(tiny_tokenizer, tmp_path, documents
         assert np.array_equal(first.starts(part), second.starts(part))
 
 
-@pytest.mark.parametrize("bounds", [(1, 1 << 23), (7, 1 << 23), (2048, 1), (2048, 100)])
+@pytest.mark.parametrize("bounds", [(1, 1 << 23, 1), (7, 1 << 23, 1 << 20), (2048, 1, 500), (2048, 100, 5000)])
 def test_the_size_of_batches_does_not_show(tiny_tokenizer, tmp_path, documents, monkeypatch, bounds):
     source = write(tmp_path, documents)
     whole = build_corpus([source], tiny_tokenizer, tmp_path / "whole", valid_share=0.1)
-    monkeypatch.setattr(corpus_module, "_PARAGRAPHS_PER_BATCH", bounds[0])
-    monkeypatch.setattr(corpus_module, "_CHARACTERS_PER_BATCH", bounds[1])
+    monkeypatch.setattr(encoding, "_BATCH_PARAGRAPHS", bounds[0])
+    monkeypatch.setattr(encoding, "_BATCH_CHARACTERS", bounds[1])
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", bounds[2])
     small = build_corpus([source], tiny_tokenizer, tmp_path / "small", valid_share=0.1)
     assert contents(small.path) == contents(whole.path)
 
@@ -168,7 +174,7 @@ def test_ids_are_as_wide_as_the_vocabulary_needs(tmp_path, entries, dtype):
     corpus = build_corpus([write(tmp_path, [["héllo", "ÿ"]])], tokenizer, tmp_path / "c", valid_share=0.1)
     assert corpus.info.dtype == corpus.tokens("train").dtype.name == dtype
     assert corpus.info.vocab_size == entries
-    whole = [*corpus.tokens("train").tolist(), *corpus.tokens("valid").tolist()]
+    whole = [*corpus.tokens("train")[:].tolist(), *corpus.tokens("valid")[:].tolist()]
     assert max(whole) > entries - 256
     assert tokenizer.decode(whole) == "hélloÿ</s>"
 
@@ -199,22 +205,25 @@ def test_arrays_are_read_only(tiny_tokenizer, tmp_path, documents):
     corpus = build_corpus([write(tmp_path, documents)], tiny_tokenizer, tmp_path / "c")
     for array in (corpus.tokens("train"), corpus.starts("train")):
         with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1
+            array[:][0] = 1
 
 
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        (lambda c: (c / "train.bin").write_bytes((c / "train.bin").read_bytes()[:-2]), "train.bin: must hold"),
-        (lambda c: (c / "valid.bin").unlink(), "valid.bin: must hold"),
-        (lambda c: (c / "train.starts.npy").unlink(), "train.starts.npy: must hold the starts of"),
-        (lambda c: (c / "valid.starts.npy").write_bytes(b"\x93NUMPY\x01\x00"), "valid.starts.npy: must hold"),
+        (lambda c: cut(c / "train-00000.bin"), "train-00000.bin: must hold"),
+        (lambda c: (c / "valid-00000.bin").unlink(), "valid-00000.bin: must hold"),
+        (lambda c: (c / "train-00000.starts.bin").unlink(), "train-00000.starts.bin: must hold the starts of"),
+        (lambda c: cut(c / "valid-00000.starts.bin"), "valid-00000.starts.bin: must hold the starts of"),
         (lambda c: (c / "corpus.json").unlink(), "corpus.json: is not a tokenised corpus"),
         (lambda c: (c / "corpus.json").write_text("{"), "corpus.json: is not a tokenised corpus"),
         (lambda c: (c / "corpus.json").write_text("[]"), "corpus.json: is not a tokenised corpus"),
-        ({"format": 2}, "value 2: was written in a format that this version does not read"),
+        ({"format": 1}, "value 1: was written in a format that this version does not read"),
         ({"dtype": "float64"}, "was written in a format"),
         ({"train_tokens": None}, "must give numbers of tokens and documents"),
+        ({"shards": {"train": [[1, 1]]}}, "must give shards that add up"),
+        ({"shards": {"train": [[1]]}}, "must give the tokens and documents of each shard"),
+        ({"shards": None}, "must give the tokens and documents of each shard"),
         ({"surprise": 1}, "corpus.json: is not a tokenised corpus"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bort.data.corpus import build_corpus
+from bort.data.tokenising import build_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load
 from bort.model.config import IGNORED

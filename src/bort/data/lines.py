@@ -17,7 +17,8 @@ from bort.errors import BortError
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 LONGEST_ROW_BYTES = 64 * 2**20
 
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What reading a damaged file raises."""
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # One compressed byte of zstd can stand for 32,768 plain ones: small bites bound the memory of a hostile file.
@@ -162,7 +163,7 @@ class Lines(Iterator[str]):
     def __next__(self) -> str:
         try:
             raw = self._handle.readline(LONGEST_ROW_BYTES + 1)
-        except _BROKEN as error:
+        except BROKEN as error:
             rule = f"the data is damaged and cannot be read from here on ({error})"
             raise BortError(rule, file=self.file, line=self.number + 1) from None
         if not raw:

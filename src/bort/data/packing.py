@@ -28,6 +28,10 @@ class PackedRows(TrainingRows):
         """All alike. *Shape:* (rows_per_epoch,)."""
         return np.broadcast_to(np.int64(self.sequence_length - 2), (self.rows_per_epoch,))
 
+    def tokens_of(self, count: int) -> int:
+        """Tokens of the first rows, special ones counted."""
+        return count * self.sequence_length
+
     def span(self, place: int) -> tuple[int, int]:
         """Neighbouring rows are neighbours in the corpus."""
         width = self.sequence_length - 2

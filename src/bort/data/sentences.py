@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.training_rows import TrainingRows, permutation
+from bort.data.order import permutation
+from bort.data.training_rows import Tokens, TrainingRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,7 +42,7 @@ class Punctuation:
 
 
 def find_sentences(
-    tokens: NDArray[np.unsignedinteger[Any]], punctuation: Punctuation, *, end_id: int, longest: int
+    tokens: Tokens, punctuation: Punctuation, *, end_id: int, longest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the sentences of `SHORTEST` to `longest` tokens; the mark of a document's end belongs to none.
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.masking import Masker
+from bort.data.order import Order, order
+from bort.data.shards import Sharded
 from bort.errors import BortError
 
 Row = dict[str, Any]
+Tokens = NDArray[np.unsignedinteger[Any]] | Sharded
+"""Ids of a corpus, in memory or in files."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class TrainingRows(ABC):
         fixed_masks: Draw the masks from (seed, number of the row) instead.
     """
 
-    tokens: NDArray[np.unsignedinteger[Any]]
+    tokens: Tokens
     masker: Masker | None
     sequence_length: int
     bos_id: int
@@ -100,9 +104,9 @@ class TrainingRows(ABC):
         numbers = _epoch_order(self, epochs)[:rest]
         return epochs * int(self.lengths.sum()) + int(self.lengths[numbers].sum()) + 2 * count
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> Order:
         """Numbers of the rows of an epoch, in their order. *Shape:* (rows_per_epoch,)."""
-        return permutation(self.seed, epoch, self.rows_per_epoch)
+        return order(self.seed, epoch, self.rows_per_epoch)
 
     def __len__(self) -> int:
         return self.length
@@ -139,14 +143,14 @@ class TrainingRows(ABC):
         """Where in the corpus the row of each number is. *Shape:* (rows_per_epoch,)."""
         if self.distinct is None:
             return np.arange(self.available)
-        return np.random.default_rng([self.seed, 0, 0]).permutation(self.available)[: self.distinct]
+        return order(self.seed, 0, self.available)[: self.distinct]
 
     @cached_property
-    def _orders(self) -> dict[int, NDArray[np.int64]]:
+    def _orders(self) -> dict[int, Order]:
         return {}
 
 
-def _epoch_order(rows: TrainingRows, epoch: int) -> NDArray[np.int64]:
+def _epoch_order(rows: TrainingRows, epoch: int) -> Order:
     """The order of an epoch; the last two are kept, since a validation may come between two rows."""
     known = rows._orders
     if epoch not in known:
@@ -154,9 +158,3 @@ def _epoch_order(rows: TrainingRows, epoch: int) -> NDArray[np.int64]:
             known.pop(next(iter(known)))
         known[epoch] = rows.order(epoch)
     return known[epoch]
-
-
-@lru_cache(maxsize=2)
-def permutation(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    """A random order that depends on its arguments alone."""
-    return np.random.default_rng([seed, 0, epoch]).permutation(rows)

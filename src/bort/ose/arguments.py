@@ -72,6 +72,8 @@ class ExtractArguments:
     """checkpoints to keep, best first"""
     corpus_cache: str | None = None
     """where the tokenised corpus is kept; OUT/corpus by default"""
+    corpus_processes: int | None = None
+    """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
     teacher_cache: str | None = None
     """where the teacher's outputs are kept; OUT/teacher by default"""
     valid_share: float = 0.005

@@ -138,7 +138,12 @@ class _Extraction:
         arguments, plan = self.arguments, self.plan
         self._announce()
         corpus = tokenised(
-            arguments.corpus, self.tokenizer, arguments.corpus_cache, valid_share=arguments.valid_share, run=self.run
+            arguments.corpus,
+            self.tokenizer,
+            arguments.corpus_cache,
+            valid_share=arguments.valid_share,
+            run=self.run,
+            encoders=arguments.corpus_processes,
         )
         folder = Path(arguments.teacher_cache or self.run.path / "teacher")
         self.surrogate = Targets(arguments, plan, corpus, self.tokenizer, folder).surrogate()

@@ -33,6 +33,8 @@ class PretrainArguments:
     than its rows meet no position that is less trained than others"""
     corpus_cache: str | None = None
     """where the tokenised corpus is kept; OUT/corpus by default"""
+    corpus_processes: int | None = None
+    """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
     valid_share: float = 0.005
     """part of the documents held out for validation"""
     max_steps: int | None = None

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.corpus import Corpus, build_corpus, open_corpus
+from bort.data.blocks import is_hub
+from bort.data.corpus import Corpus, open_corpus
 from bort.data.textfiles import total_bytes
+from bort.data.tokenising import build_corpus
 from bort.errors import BortError
 from bort.progress import bar
 from bort.runs import Run
@@ -15,7 +17,13 @@ from bort.training import processes
 
 
 def tokenised(
-    sources: list[str], tokenizer: PreTrainedTokenizerFast, folder: str | None, *, valid_share: float, run: Run
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | None,
+    *,
+    valid_share: float,
+    run: Run,
+    encoders: int | None = None,
 ) -> Corpus:
     """Open a tokenised corpus, or make it once.
 
@@ -25,6 +33,7 @@ def tokenised(
         folder: Where it is kept; in the run's folder by default.
         valid_share: Part of the documents to hold out.
         run: Whose journal notes it.
+        encoders: Processes that encode; None is one a core.
 
     Raises:
         BortError: A source that cannot be read, or a folder that holds another corpus.
@@ -40,12 +49,12 @@ def tokenised(
         return corpus
     if not processes.is_first():
         raise BortError("is not what the first process wrote; all machines must share this folder", file=path)
-    local = [source for source in sources if Path(source).exists() or "/" not in source or ":" not in source]
+    local = [source for source in sources if not is_hub(source)]
     with bar("tokenising", total_bytes(local) or None) as shown:
 
         def progress(done: int, tokens: int) -> None:
             shown.update(done, f"{tokens / 1e6:.1f} M tokens")
 
-        corpus = build_corpus(sources, tokenizer, path, valid_share=valid_share, progress=progress)
+        corpus = build_corpus(sources, tokenizer, path, valid_share=valid_share, processes=encoders, progress=progress)
     run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
     return corpus

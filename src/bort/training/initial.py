@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bort.data.training_rows import Tokens
 from bort.model.modelling import BortForMaskedLM
 from bort.training.mlm_eval import unigram_frequencies
 from bort.training.student import Student
 
 
 @torch.no_grad()
-def start_from_word_counts(model: BortForMaskedLM, tokens: NDArray[np.unsignedinteger[Any]]) -> None:
+def start_from_word_counts(model: BortForMaskedLM, tokens: Tokens) -> None:
     """Let the head's bias be each token's log frequency, so that no step is spent on learning to count.
 
     Args:

@@ -61,7 +61,7 @@ def _prepare(arguments: PretrainArguments) -> _Pretraining | dict[str, Any]:
     _check(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = _config(arguments, tokenizer)
-    may_change = ("max_minutes", "checkpoint_minutes")
+    may_change = ("max_minutes", "checkpoint_minutes", "corpus_processes")
     first = processes.is_first()
     run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=may_change, leads=first)
     if (metrics_file := run.path / "metrics.json").is_file():
@@ -69,7 +69,14 @@ def _prepare(arguments: PretrainArguments) -> _Pretraining | dict[str, Any]:
             console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
-    corpus = tokenised(arguments.corpus, tokenizer, arguments.corpus_cache, valid_share=arguments.valid_share, run=run)
+    corpus = tokenised(
+        arguments.corpus,
+        tokenizer,
+        arguments.corpus_cache,
+        valid_share=arguments.valid_share,
+        run=run,
+        encoders=arguments.corpus_processes,
+    )
     folder = Path(arguments.teacher_cache or run.path / "teacher")
     teaching = Teaching(arguments, corpus, tokenizer, folder, processes.device())
     return _Pretraining(arguments, run, corpus, tokenizer, teaching, _model(arguments, config, corpus, teaching))

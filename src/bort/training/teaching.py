@@ -136,8 +136,7 @@ class Teaching:
             return learn(lesson, rows, self.folder / name, self._corpus_fingerprint(), progress)
 
     def _corpus_fingerprint(self) -> str:
-        with open(self.corpus.path / "train.bin", "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return self.corpus.tokens("train").digest()
 
     def words(self) -> NDArray[np.float32]:
         """The teacher's vector of each entry of the student's vocabulary by itself. *Shape:* (vocab, D)."""
