@@ -91,7 +91,7 @@ def test_the_test_itself(module, code, wrong):
     assert bool(offences(module, ast.parse(code))) == wrong
 
 
-HEAVY = ("torch", "transformers", "datasets", "sklearn", "numpy", "plotly")
+HEAVY = ("torch", "transformers", "datasets", "sklearn", "numpy", "plotly", "ray")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 import bort.agora
 from bort.agora.loop import Growth, Made, Point
+from bort.workers import InProcess
 
 THETAS = [{"gamma": gamma, "C": c} for gamma in (0.3, 1.0, 3.0) for c in (1.0, 10.0)]
 SHAPES = {
@@ -208,7 +209,7 @@ class Noted:
     """A journal in memory, which may lose all that came after a number of entries."""
 
     def __init__(self, entries=(), dies_after=10**9):
-        self.entries, self.left = dict(entries), dies_after
+        self.entries, self.left, self.failed = dict(entries), dies_after, []
 
     def trial(self, number, place):
         return self.entries.get((number, place))
@@ -218,6 +219,9 @@ class Noted:
 
     def keep_trial(self, number, place, trial):
         self._keep((number, place), trial)
+
+    def keep_failure(self, number, place, error):
+        self.failed.append((number, place, str(error)))
 
     def keep_growth(self, number, growth):
         self._keep(number, growth)
@@ -271,11 +275,30 @@ def test_the_time_that_is_left_bounds_it(problem):
 
 
 def test_sets_may_be_fitted_side_by_side(problem):
-    from concurrent.futures import ThreadPoolExecutor
+    class Backwards:
+        def map(self, function, items):
+            yield from reversed(list(InProcess().map(function, items)))
 
-    with ThreadPoolExecutor(2) as pool:
-        beside = problem.run(workers=pool.map)
-    assert beside.train == problem.run().train
+    beside, alone = problem.run(workers=Backwards()), problem.run()
+    assert beside.train == alone.train
+    assert [[trial.theta for trial in done.trials] for done in beside.rounds] == [
+        [trial.theta for trial in done.trials] for done in alone.rounds
+    ]
+
+
+def test_a_set_that_raises_goes_and_the_others_stay(problem):
+    def fit(theta, train, best):
+        if theta == THETAS[1]:
+            raise RuntimeError("it will not")
+        return fit_svm(theta, train, best)
+
+    journal = Noted()
+    outcome = problem.run(fit=fit, journal=journal)
+    assert not outcome.stopped
+    assert journal.failed == [(1, 1, "it will not")]
+    assert outcome.rounds[0].failed == {str(THETAS[1]): "it will not"}
+    assert all(trial.theta != THETAS[1] for done in outcome.rounds for trial in done.trials)
+    assert len(outcome.rounds[0].trials) == len(THETAS) - 1
 
 
 def test_a_round_without_mistakes_adds_nothing(problem):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bort.data import blocks, encoding, tokenising
+from bort.data import blocks, encoding
 from bort.data.corpus import Corpus, fingerprint, open_corpus
 from bort.data.textfiles import total_bytes
 from bort.data.tokenising import build_corpus

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import pytest
@@ -16,6 +15,7 @@ from bort.ose import Budget, Cost, coefficient
 from bort.ose.algorithm import Trial, order
 from bort.ose.pareto import front
 from bort.ose.weight import savings
+from bort.workers import InProcess
 
 whole = st.integers(1, 50)
 
@@ -253,9 +253,31 @@ def test_an_interrupted_search_goes_on_and_does_nothing_twice(costs, share):
 def test_candidates_may_be_trained_side_by_side():
     costs = {n: Cost(1 + n, 1 + n) for n in range(9)}
     errors = {n: 1 / (1 + n) for n in range(9)}
-    with ThreadPoolExecutor(3) as pool:
-        beside = found(costs, errors, workers=pool.map)
-    assert beside == found(costs, errors)
+    assert found(costs, errors, workers=Backwards()) == found(costs, errors)
+
+
+class Backwards:
+    """Workers whose results come in the wrong order."""
+
+    def map(self, function, items):
+        yield from reversed(list(InProcess().map(function, items)))
+
+
+def test_a_candidate_that_raises_does_not_end_the_search():
+    costs = {n: Cost(1 + n, 1 + n) for n in range(6)}
+    journal = Noted()
+
+    def error(member):
+        if member in (0, 3):
+            raise RuntimeError(f"{member} will not")
+        return 1.0
+
+    outcome = bort.ose.search(costs, costs.__getitem__, error, journal=journal)
+    assert outcome.best.member == 1
+    assert [c.member for c in outcome.candidates if c.diverged] == [0, 3]
+    assert journal.entries[3].about == {"failed": "3 will not"}
+    with pytest.raises(ZeroDivisionError):
+        bort.ose.search(costs, costs.__getitem__, lambda member: 1 / 0)
 
 
 def test_one_after_another_each_is_noted_before_the_next():

@@ -20,6 +20,7 @@ from bort.ose.extract import extract
 from bort.ose.space import Shape, read_space
 from bort.ose.weight import Cost
 from bort.training.pretrain import pretrain
+from bort.workers import InProcess
 
 LINE = {
     "rows_per_step": 4,
@@ -153,12 +154,22 @@ def test_a_finished_run_is_left_as_it_is(arguments):
 def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path):
     """What is sent to another process does the same there."""
 
-    def elsewhere(function, items):
-        return map(pickle.loads(pickle.dumps(function)), items)
+    class Elsewhere:
+        def map(self, function, items):
+            return InProcess().map(pickle.loads(pickle.dumps(function)), items)
 
     settings = replace(arguments, max_parameters=9_000)
     expected = extract(settings)
-    assert found(extract(replace(settings, out=str(tmp_path / "else")), workers=elsewhere)) == found(expected)
+    assert found(extract(replace(settings, out=str(tmp_path / "else")), workers=Elsewhere())) == found(expected)
+
+
+@pytest.mark.slow
+def test_candidates_may_be_trained_on_ray(arguments, tmp_path):
+    pytest.importorskip("ray")
+    settings = replace(arguments, max_parameters=9_000)
+    expected = extract(settings)
+    assert found(extract(replace(settings, out=str(tmp_path / "ray"), workers="ray"))) == found(expected)
+    assert len(events(tmp_path / "ray", "candidate")) == len(expected["candidates"])
 
 
 def test_of_several_learning_rates_the_best_counts(arguments, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ import numpy as np
 from bort.agora.checks import check_agora, check_choices, read_pool
 from bort.agora.journal import RunJournal
 from bort.agora.language import Language, transforms
-from bort.agora.loop import Made, Outcome, Point, Round, Trial, fit
+from bort.agora.loop import Fitted, Made, Outcome, Point, Round, Trial, fit
 from bort.agora.near import Near, identity
 from bort.agora.opinions import TEACHER_ALONE, Says, Weights, normalised, pooled, weigh
 from bort.agora.teachers import (
@@ -43,15 +44,21 @@ from bort.training.finetune import check_finetuning, describe_run, fit_grid, gri
 from bort.training.fitter import usual_epochs
 from bort.training.splits import Splits, read_splits, say_what_is_cut
 from bort.training.trial import Theta
+from bort.workers import Needs, Workers, check_workers, open_workers
 
 OK_ISH = 2 / 3
 """A teacher below this accuracy is warned of (arXiv 2010.07990 asks for an ok-ish one)."""
+_MAY_CHANGE = ("checkpoint_minutes", "workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries")
 _NEAR_ENOUGH = 0.5
 """A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
 
 
 def finetune(
-    arguments: FinetuneArguments, *, teacher: Function | None = None, embedding: Embedding | None = None
+    arguments: FinetuneArguments,
+    *,
+    teacher: Function | None = None,
+    embedding: Embedding | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Fine-tune by Agora, write the model to `arguments.out`, and return the figures.
 
@@ -62,6 +69,8 @@ def finetune(
         arguments: Settings.
         teacher: A function that labels, instead of the teacher that the settings name.
         embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
+        workers: Where combinations are fitted, in processes that see the run's folder; by default where the settings
+            say.
 
     Raises:
         BortError: Bad settings, data, model or teacher.
@@ -69,15 +78,18 @@ def finetune(
     check_finetuning(arguments)
     check_agora(arguments, teacher)
     check_choices(arguments)
+    needs = Needs(arguments.trial_cpus, arguments.trial_gpus, arguments.trial_memory_gb, arguments.trial_retries)
+    check_workers(arguments.workers, needs)
     data = read_splits(arguments, hold_out=True)
     pool = [] if arguments.unlabelled is None else read_pool(arguments, data)
     locate(arguments.model)
-    run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=("checkpoint_minutes",))
+    run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if (metrics_file := run.path / "metrics.json").is_file():
         console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
-    return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds()
+    with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
+        return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds(opened)
 
 
 class _Agora:
@@ -157,7 +169,12 @@ class _Agora:
         fit_grid(settings, Run(folder, "finetune", settings, resume=True), splits)
         return ClassifierTeacher(str(folder), self.task)
 
-    def run_rounds(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker in another process: what a trial needs, without the teacher, the journal and the terminal."""
+        kept = ("arguments", "fitter", "folder", "data", "dev", "task", "tolerance", "varied", "round")
+        return {name: self.__dict__[name] for name in kept} | {"shown": None, "place": 0}
+
+    def run_rounds(self, workers: Workers) -> dict[str, Any]:
         """Run the loop, judge what it gave, describe it."""
         thetas = grid(self.arguments)
         values = {name: {asdict(theta)[name] for theta in thetas} for name in asdict(thetas[0])}
@@ -183,19 +200,24 @@ class _Agora:
                 prune=self.arguments.prune,
                 replay=self.arguments.replay,
                 seed=self.arguments.seed,
+                workers=workers,
                 journal=self.journal,
                 on_round=self._round_is_over,
                 out_of_time=self._out_of_time,
             )
         return self._finish(outcome, teacher_scores)
 
-    def _fit(self, theta: Any, train: Sequence[Point], best: Path | None) -> Path:
+    def _fit(self, theta: Any, train: Sequence[Point], best: Path | None) -> Fitted[Path]:
         start = best if self.arguments.warm_start else None
         # In a folder of its name, so that an interrupted trial finds its checkpoints again.
         name = hashlib.sha256(str(sorted(theta.items())).encode()).hexdigest()[:12]
         folder = self.folder / f"{self.round:02d}-{name}"
         began, shown, place = time.monotonic(), self.shown, self.place
-        assert shown is not None
+
+        def on_progress(share: float, note: str) -> None:
+            if shown is not None:
+                shown.update(place + share, f"round {self.round}, {self._short(theta)}: {note}")
+
         model, result = self.fitter.fit(
             Theta(**theta),
             self.fitter.labelled([point.x for point in train], self._targets([point.y for point in train])),
@@ -203,16 +225,13 @@ class _Agora:
             folder=folder,
             start=start,
             max_epochs=self._epochs(len(train)),
-            on_progress=lambda share, note: shown.update(
-                place + share, f"round {self.round}, {self._short(theta)}: {note}"
-            ),
+            on_progress=on_progress,
         )
         file = folder.with_suffix(".safetensors")
         self.fitter.keep(model, file)
         shutil.rmtree(folder, ignore_errors=True)
         self.place += 1
-        self.journal.about_last = {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)}
-        return file
+        return Fitted(file, {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)})
 
     def _epochs(self, size: int) -> int:
         """Passes over grown training data: as many steps as over those given, but at least `grown_epochs` passes."""
@@ -314,6 +333,8 @@ class _Agora:
         for file in self.folder.glob("*.safetensors"):
             if file not in (best.model, self.plain):
                 file.unlink()
+        for theta, told in done.failed.items():
+            console().print(f"{theta} failed: {told}", soft_wrap=True)
         self.near.forget([point.x for point in done.growth.points])
         growth, metric = done.growth, self.task.metric
         grown = ""
@@ -381,6 +402,7 @@ class _Agora:
             "dropped": growth.dropped,
             "labels": self._counts(growth.points),
             "pruned": done.pruned,
+            "failed": done.failed,
         }
 
     def _counts(self, points: Sequence[Point]) -> dict[str, int]:

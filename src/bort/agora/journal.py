@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from bort.agora.loop import Growth, Point, Trial
 from bort.data.examples import Example
@@ -17,8 +16,6 @@ class RunJournal:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._run, self._folder = run, folder
-        self.about_last: dict[str, Any] = {}
-        """What else to note of the trial that has just been fitted."""
         self._trials = {(event["round"], event["place"]): event for event in run.events("trial")}
 
     @property
@@ -48,9 +45,13 @@ class RunJournal:
         """As of the loop's."""
         event = {"round": number, "place": place, "theta": dict(trial.theta), "score": trial.score}
         event |= {"answers": list(trial.answers), "weights": str(trial.model.relative_to(self._run.path))}
-        event |= self.about_last
+        event |= trial.about
         self._run.log("trial", **event)
         self._trials[number, place] = event
+
+    def keep_failure(self, number: int, place: int, error: Exception) -> None:
+        """As of the loop's."""
+        self._run.log("failed", round=number, place=place, error=str(error) or type(error).__name__)
 
     def growth(self, number: int) -> Growth | None:
         """As of the loop's."""

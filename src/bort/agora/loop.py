@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bort.agora.theta import Pruning, Theta, pruned
-from bort.workers import Workers
+from bort.workers import InProcess, Workers
 
 X = TypeVar("X")
 M = TypeVar("M")
@@ -53,12 +53,21 @@ class Growth:
 
 @dataclass(frozen=True)
 class Trial(Generic[M]):
-    """One set fitted in one round: its development score, what it answers there, and the model."""
+    """One set fitted in one round: its development score, what it answers there, the model, what else `fit` told."""
 
     theta: Theta
     score: float
     answers: Sequence[Any]
     model: M
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[M]):
+    """A model, and whatever else its fitting has to tell, in JSON values."""
+
+    model: M
+    about: dict[str, Any]
 
 
 @dataclass
@@ -67,13 +76,14 @@ class Round(Generic[M]):
 
     Args:
         number: Counted from 1.
-        trials: In the order of the sets; fewer than sets where time ran out.
+        trials: In the order of the sets; fewer than sets where some failed or time ran out.
         best: Place of the best in `trials`.
         train_size: Points that were trained on.
         mistakes: Places in `dev` that the best got wrong.
         growth: What joined the training data after the round; nothing after the last.
         pruned: Places in `trials` of the sets that went.
         replayed: Whether the round fitted earlier sets once more.
+        failed: What the sets without a trial raised, by their text.
     """
 
     number: int
@@ -84,6 +94,7 @@ class Round(Generic[M]):
     growth: Growth = field(default_factory=Growth)
     pruned: list[int] = field(default_factory=list)
     replayed: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -112,6 +123,9 @@ class Journal(Protocol[M]):
     def keep_trial(self, number: int, place: int, trial: Trial[M]) -> None:
         """Note a trial."""
 
+    def keep_failure(self, number: int, place: int, error: Exception) -> None:
+        """Note what a trial raised; a resumed run tries again."""
+
     def growth(self, number: int) -> Growth | None:
         """What a round added, if that is known."""
 
@@ -124,7 +138,7 @@ def fit(
     train: Sequence[Point],
     dev: Sequence[Point],
     *,
-    fit: Callable[[Theta, Sequence[Point], M | None], M],
+    fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]],
     predict: Callable[[M, Sequence[Any]], Sequence[Any]],
     transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
     label: Callable[[Sequence[Any]], Sequence[Any]],
@@ -135,7 +149,7 @@ def fit(
     prune: Pruning = "lcs",
     replay: int = 0,
     seed: int = 0,
-    workers: Workers = map,
+    workers: Workers | None = None,
     journal: Journal[M] | None = None,
     on_round: Callable[[Round[M], Trial[M]], None] = lambda done, best: None,
     out_of_time: Callable[[], bool] = lambda: False,
@@ -166,7 +180,7 @@ def fit(
         prune: Which sets go after a round.
         replay: So many of the last rounds are fitted once more at the end, each on the data as they have grown by then.
         seed: Source of chance.
-        workers: A `map` over the sets of a round, which may run side by side.
+        workers: Where the sets of a round are fitted and predict; by default here, one after another.
         journal: Knows what is done.
         on_round: Told of each round and of the best trial so far.
         out_of_time: Asked before each trial but the very first; what is there by then is the result.
@@ -174,13 +188,16 @@ def fit(
     Raises:
         ValueError: No set, a set that is there twice, no training or no development data, or a function that answers
             with fewer or more items than it was given.
+        Exception: What the first set of a round raised, if all of them did.
     """
     sets = list(thetas)
     if not sets or any(theta in sets[:place] for place, theta in enumerate(sets)):
         raise ValueError("needs hyper-parameter sets, each different from the others")
     if not train or not dev:
         raise ValueError("needs training and development data")
-    run: _Run[M] = _Run(fit, predict, transform, label, right, score, identity, workers, journal, out_of_time, seed)
+    run: _Run[M] = _Run(
+        fit, predict, transform, label, right, score, identity, workers or InProcess(), journal, out_of_time, seed
+    )
     run.train, run.dev = [Point(*point) for point in train], [Point(*point) for point in dev]
     run.known = {identity(point.x) for point in (*run.train, *run.dev)} | {*forbidden}
     left, past = sets, []
@@ -190,9 +207,9 @@ def fit(
         if done is None:
             break
         done.pruned = sorted(pruned([t.theta for t in done.trials], [t.score for t in done.trials], prune))
-        if len(done.trials) < len(left):
+        if len(done.trials) + len(done.failed) < len(left):
             done.pruned = []  # time ran out: the ranking is not known
-        left = [theta for place, theta in enumerate(left) if place not in done.pruned]
+        left = [trial.theta for place, trial in enumerate(done.trials) if place not in done.pruned]
         if (left or replay) and not run.stopped:
             run.grow(done)
         on_round(done, run.best)
@@ -216,7 +233,7 @@ class _Run(Generic[M]):
 
     def __init__(
         self,
-        fit: Callable[[Theta, Sequence[Point], M | None], M],
+        fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]],
         predict: Callable[[M, Sequence[Any]], Sequence[Any]],
         transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
         label: Callable[[Sequence[Any]], Sequence[Any]],
@@ -238,22 +255,38 @@ class _Run(Generic[M]):
     def round(self, sets: Sequence[Theta]) -> Round[M] | None:
         """Fit and score each set; None if there was no time for any."""
         number, so_far = len(self.rounds) + 1, None if self.best is None else self.best.model
+        work = _Work(self.fit, self.predict, self.right, self.score, self.train, self.dev, so_far)
+        done: dict[int, Trial[M]] = {}
+        if self.journal is not None:
+            known = {place: self.journal.trial(number, place) for place in range(len(sets))}
+            done = {place: trial for place, trial in known.items() if trial is not None}
+        begun: list[int] = []
 
-        def trial(task: tuple[int, Theta]) -> Trial[M] | None:
-            place, theta = task
-            if self.journal is not None and (known := self.journal.trial(number, place)) is not None:
-                return known
-            if (number, place) != (1, 0) and self.out_of_time():
-                return None
-            model = self.fit(theta, self.train, so_far)
-            answers = _as_many(self.predict(model, [point.x for point in self.dev]), self.dev, "predict")
-            done = Trial(theta, self._score(answers), answers, model)
+        def items() -> Iterator[Theta]:
+            """Those that are left, as long as there is time when one can begin."""
+            for place, theta in enumerate(sets):
+                if place not in done:
+                    if (number, place) != (1, 0) and self.out_of_time():
+                        return
+                    begun.append(place)
+                    yield theta
+
+        failures: dict[int, Exception] = {}
+        left = len(sets) - len(done)
+        for result in self.workers.map(work, items()):
+            place = begun[result.place]
+            if result.error is not None:
+                failures[place] = result.error
+                if self.journal is not None:
+                    self.journal.keep_failure(number, place, result.error)
+                continue
+            done[place] = result.value
             if self.journal is not None:
-                self.journal.keep_trial(number, place, done)
-            return done
-
-        trials = [done for done in self.workers(trial, list(enumerate(sets))) if done is not None]
-        self.stopped = len(trials) < len(sets)
+                self.journal.keep_trial(number, place, result.value)
+        self.stopped = len(begun) < left
+        if failures and not done:
+            raise failures[min(failures)]
+        trials = [done[place] for place in sorted(done)]
         if not trials:
             return None
         best = max(range(len(trials)), key=lambda place: (trials[place].score, place))
@@ -264,15 +297,10 @@ class _Run(Generic[M]):
             for place, (answer, point) in enumerate(zip(trials[best].answers, self.dev, strict=True))
             if not self.right(answer, point.y)
         ]
-        done = Round(number, trials, best, len(self.train), mistakes)
-        self.rounds.append(done)
-        return done
-
-    def _score(self, answers: Sequence[Any]) -> float:
-        truth = [point.y for point in self.dev]
-        if self.score is not None:
-            return self.score(answers, truth)
-        return sum(map(self.right, answers, truth)) / len(truth)
+        failed = {str(sets[place]): str(error) for place, error in sorted(failures.items())}
+        found = Round(number, trials, best, len(self.train), mistakes, failed=failed)
+        self.rounds.append(found)
+        return found
 
     def grow(self, done: Round[M]) -> None:
         """Make points near the mistakes of a round, have them labelled, and add them to the training data."""
@@ -313,6 +341,28 @@ class _Run(Generic[M]):
             made=sum(map(len, made.near)) + sum(made.dropped.values()),
             dropped={reason: count for reason, count in dropped.items() if count},
         )
+
+
+@dataclass(frozen=True)
+class _Work(Generic[M]):
+    """A trial, and all that it needs: this is what goes to other processes."""
+
+    fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]]
+    predict: Callable[[M, Sequence[Any]], Sequence[Any]]
+    right: Callable[[Any, Any], bool]
+    score: Callable[[Sequence[Any], Sequence[Any]], float] | None
+    train: Sequence[Point]
+    dev: Sequence[Point]
+    best: M | None
+
+    def __call__(self, theta: Theta) -> Trial[M]:
+        """Fit a set and judge it."""
+        fitted = self.fit(theta, self.train, self.best)
+        model, about = (fitted.model, fitted.about) if isinstance(fitted, Fitted) else (fitted, {})
+        answers = _as_many(self.predict(model, [point.x for point in self.dev]), self.dev, "predict")
+        truth = [point.y for point in self.dev]
+        score = sum(map(self.right, answers, truth)) / len(truth) if self.score is None else self.score(answers, truth)
+        return Trial(theta, score, answers, model, about)
 
 
 def _as_many(answers: Sequence[Any], asked: Sequence[Any], what: str) -> Sequence[Any]:

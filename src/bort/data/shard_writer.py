@@ -53,8 +53,8 @@ class PartWriter:
             self._open("w+b")
         assert self._files is not None
         before = self.tokens
-        self._files[0].write(np.ascontiguousarray(ids, self.dtype))
-        self._files[1].write(np.ascontiguousarray(begun + before, np.int64))
+        self._files[0].write(ids.astype(self.dtype, copy=False).tobytes())
+        self._files[1].write((begun + before).tobytes())
         self.shards[-1][0] += len(ids)
         self.shards[-1][1] += len(begun)
 

@@ -66,7 +66,7 @@ class Sharded:
         """A hash of the items, however they are spread over files."""
         known = hashlib.sha256()
         for block in self.blocks():
-            known.update(np.ascontiguousarray(block))
+            known.update(block.tobytes())
         return known.hexdigest()
 
     def _map(self, shard: int) -> NDArray[Any]:

@@ -118,9 +118,10 @@ def _fitting(sources: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if any(map(is_hub, sources)):
         return cores
-    plain = sum(_described(source)[1] for source in sources)
+    plain: int = sum(_described(source)[1] for source in sources)
     packed = any(Path(source).suffix in (".gz", ".xz", ".bz2", ".zst") for source in sources)
-    return min(cores, 1 + plain * (_UNPACKED if packed else 1) // (4 * blocks.BLOCK_BYTES))
+    wanted: int = 1 + plain * (_UNPACKED if packed else 1) // (4 * blocks.BLOCK_BYTES)
+    return min(cores, wanted)
 
 
 @contextlib.contextmanager
@@ -233,7 +234,6 @@ class _Making:
                 raise BortError("holds no text", file=source)
             self.described.append({"name": Path(source).name, "tokens": self.tokens - self.before})
             self.place, self.before = Place(), self.tokens
-            self._commit()
             progress(done + sizes[number], self.tokens)
         if not self.held_out and not self.parts["valid"].tokens:
             self._hold_out_the_end()
@@ -283,7 +283,8 @@ class _Making:
             valid.next_shard_if_full()
         kept = train.shards_before(cut, starts)
         self.held_out = True
-        self._commit({"train": kept, "valid": valid.shards})
+        if self.state_file.is_file():  # what is cut off next would be missed
+            self._commit({"train": kept, "valid": valid.shards})
         train.close()
         self.parts["train"] = PartWriter(self.folder, "train", self.dtype, kept, SHARD_TOKENS)
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bort.errors import BortError
 from bort.ose.weight import Cost, coefficient, savings
-from bort.workers import Workers
+from bort.workers import InProcess, Workers
 
 M = TypeVar("M")
 
@@ -173,7 +173,7 @@ class Journal(Protocol[K]):
         """The trial of a member, if it is done."""
 
     def keep_trial(self, member: K, trial: Trial) -> None:
-        """Note a trial."""
+        """Note a trial; one that failed (`about["failed"]`) is not known to the journal of a resumed search."""
 
 
 def order(
@@ -262,7 +262,7 @@ def search(
     epsilon: int = 1,
     maximum: Cost | None = None,
     budgets: Sequence[Budget[M]] = (),
-    workers: Workers = map,
+    workers: Workers | None = None,
     journal: Journal[M] | None = None,
     on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
 ) -> Outcome[M]:
@@ -279,30 +279,41 @@ def search(
         epsilon: Members of a block.
         maximum: The cost of a T outside of the space.
         budgets: What members must keep.
-        workers: A `map` over the candidates, which may run side by side.
+        workers: Where candidates are trained; by default here, one after another.
         journal: Knows what is done.
-        on_candidate: Told of each candidate in their order, also of those that the journal knew.
+        on_candidate: Told of each candidate when it is done; first of those that the journal knew, in their order.
 
     Raises:
         BortError: The space cannot be ordered, or no member keeps the budgets.
         ValueError: An error is 0 or less.
+        Exception: What the first candidate raised, if all of them did.
     """
     ordering = order(space, cost, epsilon=epsilon, maximum=maximum, budgets=budgets)
     taken = ordering.taken
-    known = {} if journal is None else {r.member: journal.trial(r.member) for r in taken}
-    results = iter(workers(error, [r.member for r in taken if known.get(r.member) is None]))
-    candidates: list[Candidate[M]] = []
-    for ranked in taken:
-        trial = known.get(ranked.member)
-        if trial is None:
-            found = next(results)
-            trial = found if isinstance(found, Trial) else Trial(float(found))
-            candidate = Candidate(ranked, trial, coefficient(ranked.cost, ordering.maximum, trial.error))
-            if journal is not None:
-                journal.keep_trial(ranked.member, trial)
-        else:
-            candidate = Candidate(ranked, trial, coefficient(ranked.cost, ordering.maximum, trial.error))
-        candidates.append(candidate)
+    candidates: dict[int, Candidate[M]] = {}
+
+    def keep(place: int, trial: Trial) -> None:
+        ranked = taken[place]
+        weight = coefficient(ranked.cost, ordering.maximum, trial.error)
+        candidates[place] = candidate = Candidate(ranked, trial, weight)
+        if known[ranked.member] is None and journal is not None:
+            journal.keep_trial(ranked.member, trial)
         on_candidate(candidate)
-    best = max(candidates, key=lambda candidate: candidate.coefficient)
-    return Outcome(best, candidates, ordering)
+
+    known = {r.member: None if journal is None else journal.trial(r.member) for r in taken}
+    for place, ranked in enumerate(taken):
+        if (done := known[ranked.member]) is not None:
+            keep(place, done)
+    left = [place for place in range(len(taken)) if place not in candidates]
+    failures: dict[int, Exception] = {}
+    for result in (workers or InProcess()).map(error, [taken[place].member for place in left]):
+        place, found = left[result.place], result.value
+        if result.error is not None:
+            failures[place] = result.error
+            found = Trial(math.nan, {"failed": str(result.error) or type(result.error).__name__})
+        keep(place, found if isinstance(found, Trial) else Trial(float(found)))
+    if len(failures) == len(taken):
+        raise failures[min(failures)]
+    in_order = [candidates[place] for place in sorted(candidates)]
+    best = max(in_order, key=lambda candidate: candidate.coefficient)
+    return Outcome(best, in_order, ordering)

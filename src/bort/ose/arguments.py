@@ -80,6 +80,17 @@ class ExtractArguments:
     """part of the documents held out for the error"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    workers: str = "local"
+    """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
+    ray://HOST:PORT, on the cluster whose head listens there. All nodes must see OUT, the corpus and the models"""
+    trial_cpus: float = 1.0
+    """ray: cores a trial"""
+    trial_gpus: float = 0.0
+    """ray: GPUs a trial; 0.5 lets two share one"""
+    trial_memory_gb: float | None = None
+    """ray: memory a trial, for the cluster to count"""
+    trial_retries: int = 2
+    """ray: how often a trial whose worker died is run again"""
     seed: int = 0
     """seed of the weights, the rows and the masks"""
     resume: bool = False

@@ -28,13 +28,15 @@ from bort.progress import console
 from bort.runs import Run
 from bort.training.corpora import tokenised
 from bort.training.devices import describe, use_bf16
-from bort.workers import Workers
+from bort.workers import Needs, Workers, check_workers, open_workers
 
 CANDIDATES, TOP = "candidates", "top"
 _LEAST_ERROR = 1e-6
+_MAY_CHANGE = ("corpus_processes", "workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries")
+"""Settings that say where the work is done, not what it comes to."""
 
 
-def extract(arguments: ExtractArguments, *, workers: Workers = map) -> dict[str, Any]:
+def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> dict[str, Any]:
     """Search for an architecture, write it to `arguments.out`, and return the figures.
 
     Killed at any time, a run of the same settings with `resume` goes on: timings, the teacher's outputs and finished
@@ -42,7 +44,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers = map) -> dict[str,
 
     Args:
         arguments: Settings.
-        workers: A `map` over the candidates, in processes that see the run's folder.
+        workers: Where candidates are trained, in processes that see the run's folder; by default where the settings
+            say.
 
     Raises:
         BortError: Bad settings, a space without a maximum point, a budget that no member keeps, unreadable text, a
@@ -51,15 +54,24 @@ def extract(arguments: ExtractArguments, *, workers: Workers = map) -> dict[str,
     check(arguments)
     tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.teacher or "bort-nano"))
     if (Path(arguments.out) / "metrics.json").is_file() and arguments.resume:
-        run = Run(arguments.out, "extract", arguments, resume=True)
+        run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         console().print(f"{run.path}: already finished")
         metrics: dict[str, Any] = json.loads((run.path / "metrics.json").read_text("utf-8"))
         return metrics
     plan = make_plan(arguments, len(tokenizer))
-    run = Run(arguments.out, "extract", arguments, resume=arguments.resume)
+    run = Run(arguments.out, "extract", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if plan.costs.timed:
         run.write_json(TIMINGS, timings(plan, arguments))
-    return _Extraction(arguments, run, plan, tokenizer).run_search(workers)
+    extraction = _Extraction(arguments, run, plan, tokenizer)
+    if workers is not None:
+        return extraction.run_search(workers)
+    with open_workers(arguments.workers, _needs(arguments)) as opened:
+        return extraction.run_search(opened)
+
+
+def _needs(arguments: ExtractArguments) -> Needs:
+    a = arguments
+    return Needs(a.trial_cpus, a.trial_gpus, a.trial_memory_gb, a.trial_retries)
 
 
 def check(arguments: ExtractArguments) -> None:
@@ -89,6 +101,7 @@ def check(arguments: ExtractArguments) -> None:
     for name, holds, rule in rules:
         if not holds:
             raise BortError(rule, column=name, value=getattr(a, name))
+    check_workers(a.workers, _needs(a))
 
 
 class _Journal:
@@ -106,7 +119,10 @@ class _Journal:
 
     def keep_trial(self, member: Shape, trial: Trial) -> None:
         """As of the search's."""
-        self._run.log("candidate", shape=list(member), error=_told(trial.error), about=trial.about)
+        if "failed" in trial.about:  # a resumed search tries again
+            self._run.log("failed", shape=list(member), error=trial.about["failed"])
+        else:
+            self._run.log("candidate", shape=list(member), error=_told(trial.error), about=trial.about)
 
 
 def _told(error: float) -> float | None:
@@ -219,6 +235,9 @@ class _Extraction:
 
     def _candidate_is_done(self, candidate: Candidate[Shape]) -> None:
         """Show it, and keep no more checkpoints than will be wanted."""
+        if "failed" in candidate.trial.about:
+            candidate.trial.about.update(trials=[], seconds=0.0, tokens=0)
+            console().print(f"{candidate.member} failed: {candidate.trial.about['failed']}", soft_wrap=True)
         self.candidates.append(candidate)
         if self.display is not None:
             self.display.done(candidate)
@@ -226,7 +245,7 @@ class _Extraction:
             shutil.rmtree(self._weights(other.member), ignore_errors=True)
 
     def _ranking(self, candidates: list[Candidate[Shape]]) -> list[Candidate[Shape]]:
-        return sorted(candidates, key=lambda candidate: -candidate.coefficient)
+        return sorted(candidates, key=lambda candidate: (-candidate.coefficient, candidate.ranked.place))
 
     def _finish(self, outcome: Outcome[Shape]) -> dict[str, Any]:
         from bort.ose.report import extract_report
@@ -295,6 +314,7 @@ class _Extraction:
             "optimizer": arguments.optimizer,
             "clip_weights": arguments.clip_weights,
             "diverged": sum(candidate.diverged for candidate in outcome.candidates),
+            "failed": sum("failed" in candidate.trial.about for candidate in outcome.candidates),
             "training_seconds": round(seconds, 1),
             "training_tokens": sum(candidate.trial.about["tokens"] for candidate in outcome.candidates),
             "all_members_seconds": round(seconds / len(ranked) * (len(plan.space) - 1), 1),

@@ -128,6 +128,10 @@ class TeacherCache:
             row[name] = np.array(items[start:stop])
         return row
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which maps the files itself."""
+        return self.__dict__ | {"folder": self.folder.absolute(), "_starts": {}, "_items": {}}
+
     def _open(self) -> None:
         for name, field in self.fields.items():
             self._starts[name] = np.fromfile(self.folder / f"{name}.starts.bin", np.int64, self.done + 1)

@@ -1,0 +1,191 @@
+"""What every kind of workers keeps to, in this process and on a Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+import bort.ose
+from bort.errors import BortError
+from bort.ose.weight import Cost
+from bort.workers import InProcess, Needs, OnRay, TrialError, check_workers, open_workers
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray")])
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of a core each, which this process joins."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        nodes.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
+        with open_workers(f"ray://{nodes.address}", Needs(retries=1)) as workers:
+            yield workers
+    finally:
+        nodes.shutdown()
+
+
+@pytest.fixture(params=["here", RAY])
+def workers(request):
+    return InProcess() if request.param == "here" else request.getfixturevalue("cluster")
+
+
+def square(number: int) -> int:
+    if number == 3:
+        raise ValueError("three is too many")
+    if number == 4:
+        raise BortError("must not be four", column="number", value=number)
+    return number * number
+
+
+def test_each_trial_counts_once_and_one_that_raises_ends_nothing(workers):
+    results = {result.place: result for result in workers.map(square, iter(range(8)))}
+    assert sorted(results) == list(range(8))
+    assert {n: r.value for n, r in results.items() if r.error is None} == {n: n * n for n in (0, 1, 2, 5, 6, 7)}
+    assert isinstance(results[3].error, ValueError | TrialError)
+    assert "three is too many" in str(results[3].error)
+    assert isinstance(results[4].error, BortError)
+    assert (results[4].error.column, str(results[4].error)) == (
+        "number",
+        "column 'number': value 4: must not be four",
+    )
+
+
+def test_no_items(workers):
+    assert list(workers.map(square, [])) == []
+
+
+def test_items_are_taken_as_there_is_room(workers):
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = workers.map(math.sqrt, items())
+    next(results)
+    assert len(taken) <= 3
+    results.close()
+    assert len(taken) <= 3
+
+
+def test_relative_paths_mean_the_same(workers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here.txt").write_text("found")
+    assert [result.value for result in workers.map(lambda name: Path(name).read_text(), ["here.txt"])] == ["found"]
+
+
+def noisy(member: int) -> float:
+    return 1 + random.Random(member).random()
+
+
+def test_a_search_finds_the_same_on_all(workers):
+    costs = {n: Cost(1 + n, 1 + n) for n in range(8)}
+    outcome = bort.ose.search(costs, costs.__getitem__, noisy, workers=workers)
+    assert outcome == bort.ose.search(costs, costs.__getitem__, noisy)
+
+
+class Noted(dict):
+    """A journal in memory."""
+
+    def trial(self, member):
+        return self.get(member)
+
+    def keep_trial(self, member, trial):
+        assert member not in self
+        self[member] = trial
+
+
+def test_ctrl_c_leaves_a_journal_that_resumes(workers):
+    costs = {n: Cost(1 + n, 1 + n) for n in range(8)}
+    journal = Noted()
+
+    def interrupt(candidate):
+        if len(journal) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bort.ose.search(costs, costs.__getitem__, noisy, workers=workers, journal=journal, on_candidate=interrupt)
+    assert len(journal) == 3
+    outcome = bort.ose.search(costs, costs.__getitem__, noisy, workers=workers, journal=journal)
+    assert len(journal) == 7
+    assert outcome == bort.ose.search(costs, costs.__getitem__, noisy)
+
+
+# A cluster alone
+
+
+def dies(task: tuple[str, int]) -> int:
+    """Killed in the middle, the first so many times."""
+    file, deaths = Path(task[0]), task[1]
+    with file.open("a") as attempts:
+        attempts.write("x")
+    if len(file.read_text()) <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return deaths
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_RAY, reason="needs ray")
+def test_a_killed_worker_is_replaced_a_bounded_number_of_times(cluster, tmp_path):
+    tasks = [(str(tmp_path / str(deaths)), deaths) for deaths in (0, 1, 9)]
+    results = sorted(cluster.map(dies, tasks), key=lambda result: result.place)
+    assert [result.value for result in results] == [0, 1, None]
+    assert isinstance(results[2].error, TrialError)
+    assert "its worker was lost 2 times" in str(results[2].error)
+    assert [len((tmp_path / str(deaths)).read_text()) for deaths in (0, 1, 9)] == [1, 2, 2]
+
+
+# Settings
+
+
+def test_the_default_is_this_process():
+    with open_workers() as workers:
+        assert isinstance(workers, InProcess)
+
+
+@pytest.mark.parametrize("where", ["rays", "ray:", "ray://", "ray://host", "ray://host:port", "http://a:1", ""])
+def test_places_that_are_none(where):
+    with pytest.raises(BortError, match=r"column 'workers': value .*: must be local, ray, or ray://HOST:PORT"):
+        check_workers(where, Needs())
+
+
+@pytest.mark.parametrize(
+    ("needs", "name"),
+    [
+        (Needs(cpus=0), "trial_cpus"),
+        (Needs(cpus=math.nan), "trial_cpus"),
+        (Needs(gpus=-1), "trial_gpus"),
+        (Needs(memory_gb=0), "trial_memory_gb"),
+        (Needs(retries=-1), "trial_retries"),
+    ],
+)
+def test_needs_that_none_can_have(needs, name):
+    with pytest.raises(BortError, match=f"column '{name}'"):
+        check_workers("ray", needs)
+
+
+def test_ray_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(BortError, match=r"pip install 'bort\[ray\]'"), open_workers("ray"):
+        pass
+
+
+def test_needs_become_room(monkeypatch):
+    ray = type("ray", (), {"cluster_resources": staticmethod(lambda: {"CPU": 16.0, "GPU": 2.0, "memory": 64e9})})
+    monkeypatch.setitem(__import__("sys").modules, "ray", ray)
+    assert OnRay(Needs())._room() == 16
+    assert OnRay(Needs(cpus=4, gpus=0.5))._room() == 4
+    assert OnRay(Needs(memory_gb=30))._room() == 2
+    assert OnRay(Needs(gpus=8))._room() == 1
