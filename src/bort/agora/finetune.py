@@ -166,7 +166,7 @@ class _Agora:
         rates = self.arguments.teacher_learning_rates
         settings = replace(self.arguments, model=model, out=str(folder), learning_rates=rates, resume=True)
         splits = Splits(self.data.train, self.data.dev, None, self.task)
-        fit_grid(settings, Run(folder, "finetune", settings, resume=True), splits)
+        fit_grid(settings, Run(folder, "finetune", settings, resume=True, may_change=_MAY_CHANGE), splits)
         return ClassifierTeacher(str(folder), self.task)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -194,16 +194,16 @@ class FinetuneArguments:
     warm_start: bool = False
     """agora: begin a trial from the best model so far instead of the encoder"""
     workers: str = "local"
-    """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
-    ray://HOST:PORT, on the cluster whose head listens there. All nodes must see OUT, the corpus and the models"""
+    """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
+    new one; ray://HOST:PORT, on the cluster whose head listens there. All nodes must see OUT and the models"""
     trial_cpus: float = 1.0
-    """ray: cores a trial"""
+    """agora on ray: cores a trial"""
     trial_gpus: float = 0.0
-    """ray: GPUs a trial; 0.5 lets two share one"""
+    """agora on ray: GPUs a trial; 0.5 lets two share one"""
     trial_memory_gb: float | None = None
-    """ray: memory a trial, for the cluster to count"""
+    """agora on ray: memory a trial, for the cluster to count"""
     trial_retries: int = 2
-    """ray: how often a trial whose worker died is run again"""
+    """agora on ray: how often a trial whose worker died is run again"""
     budget_minutes: float | None = None
     """agora: begin no trial after so many minutes, and take the best so far"""
     seed: int = 0
