@@ -7,6 +7,7 @@ import math
 import os
 import random
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,20 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray")])
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of a core each, which this process joins."""
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args=node)
+    with pytest.MonkeyPatch.context() as patch:
+        # The nodes find what is pickled by name, the functions of this module among it.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        nodes = Cluster(initialize_head=True, head_node_args=NODE)
+        nodes.add_node(**NODE)
     try:
-        nodes.add_node(**{name: value for name, value in node.items() if name != "include_dashboard"})
         with open_workers(f"ray://{nodes.address}", Needs(retries=1)) as workers:
             yield workers
     finally:
@@ -177,14 +183,14 @@ def test_needs_that_none_can_have(needs, name):
 
 
 def test_ray_that_is_not_installed(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BortError, match=r"pip install 'bort\[ray\]'"), open_workers("ray"):
         pass
 
 
 def test_needs_become_room(monkeypatch):
     ray = type("ray", (), {"cluster_resources": staticmethod(lambda: {"CPU": 16.0, "GPU": 2.0, "memory": 64e9})})
-    monkeypatch.setitem(__import__("sys").modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray", ray)
     assert OnRay(Needs())._room() == 16
     assert OnRay(Needs(cpus=4, gpus=0.5))._room() == 4
     assert OnRay(Needs(memory_gb=30))._room() == 2

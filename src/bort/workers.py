@@ -119,6 +119,9 @@ class OnRay:
                 place = places.pop(ready[0])
                 try:
                     value, error = ray.get(ready[0])
+                except ray.exceptions.RayTaskError as error_there:  # before the function could be called
+                    told = str(error_there).strip().splitlines()[-1]
+                    value, error = None, TrialError(f"could not be run on a node: {told}")
                 except ray.exceptions.RayError as lost:
                     told = (str(lost).strip() or type(lost).__name__).splitlines()[0]
                     value, error = None, TrialError(f"its worker was lost {needs.retries + 1} times: {told}")
