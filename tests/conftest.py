@@ -239,6 +239,37 @@ def killed():
 
 
 @pytest.fixture(scope="session")
+def cluster():
+    """What `--workers` calls a Ray cluster of two nodes of a core each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them wait for minutes
+        # The nodes find by its name what is sent, the functions of tests among it.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+        nodes = Cluster(initialize_head=True, head_node_args=node)
+        nodes.add_node(**node)
+    try:
+        yield f"ray://{nodes.address}"
+    finally:
+        nodes.shutdown()
+
+
+@pytest.fixture
+def one_thread():
+    """Compute as a trial on one core does, to the last bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
 def finetuned_files() -> set[str]:
     """What every fine-tuning leaves in its folder."""
     model = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

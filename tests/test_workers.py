@@ -15,35 +15,21 @@ import pytest
 import bort.ose
 from bort.errors import BortError
 from bort.ose.weight import Cost
-from bort.workers import InProcess, Needs, OnRay, TrialError, check_workers, open_workers
+from bort.workers import InProcess, Needs, OnRay, Received, TrialError, check_workers, open_workers
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray")])
 
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
-
 @pytest.fixture(scope="module")
-def cluster():
-    """Two nodes of a core each, which this process joins."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        # The nodes find what is pickled by name, the functions of this module among it.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
-        nodes = Cluster(initialize_head=True, head_node_args=NODE)
-        nodes.add_node(**NODE)
-    try:
-        with open_workers(f"ray://{nodes.address}", Needs(retries=1)) as workers:
-            yield workers
-    finally:
-        nodes.shutdown()
+def on_ray(cluster):
+    with open_workers(cluster, Needs(retries=1)) as workers:
+        yield workers
 
 
 @pytest.fixture(params=["here", RAY])
 def workers(request):
-    return InProcess() if request.param == "here" else request.getfixturevalue("cluster")
+    return InProcess() if request.param == "here" else request.getfixturevalue("on_ray")
 
 
 def square(number: int) -> int:
@@ -129,6 +115,15 @@ def test_ctrl_c_leaves_a_journal_that_resumes(workers):
     assert outcome == bort.ose.search(costs, costs.__getitem__, noisy)
 
 
+def test_values_may_be_received(workers):
+    received = []
+    doubled = Received(workers, lambda value: received.append(value) or 2 * value)
+    results = {result.place: result for result in doubled.map(square, range(5))}
+    assert {place: result.value for place, result in results.items()} == {0: 0, 1: 2, 2: 8, 3: None, 4: None}
+    assert sorted(received) == [0, 1, 4]
+    assert doubled.sees_files
+
+
 # A cluster alone
 
 
@@ -143,14 +138,40 @@ def dies(task: tuple[str, int]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_RAY, reason="needs ray")
-def test_a_killed_worker_is_replaced_a_bounded_number_of_times(cluster, tmp_path):
+def test_a_killed_worker_is_replaced_a_bounded_number_of_times(on_ray, tmp_path):
     tasks = [(str(tmp_path / str(deaths)), deaths) for deaths in (0, 1, 9)]
-    results = sorted(cluster.map(dies, tasks), key=lambda result: result.place)
+    results = sorted(on_ray.map(dies, tasks), key=lambda result: result.place)
     assert [result.value for result in results] == [0, 1, None]
     assert isinstance(results[2].error, TrialError)
     assert "its worker was lost 2 times" in str(results[2].error)
     assert [len((tmp_path / str(deaths)).read_text()) for deaths in (0, 1, 9)] == [1, 2, 2]
+
+
+class Unpacked:
+    """Tells how often it was unpacked in the process where it is called."""
+
+    times = 0
+
+    def __init__(self):
+        self.state = "that there is some"
+
+    def __setstate__(self, state):
+        Unpacked.times += 1
+
+    def __call__(self, item: int) -> int:
+        return Unpacked.times
+
+
+@pytest.mark.slow
+def test_a_function_is_unpacked_once_a_process(on_ray):
+    assert {result.value for result in on_ray.map(Unpacked(), range(6))} == {1}
+
+
+@pytest.mark.slow
+def test_no_one_is_told_that_ray_is_used(on_ray):
+    from ray._common.usage import usage_lib
+
+    assert not usage_lib.usage_stats_enabled()
 
 
 # Settings
@@ -175,6 +196,7 @@ def test_places_that_are_none(where):
         (Needs(gpus=-1), "trial_gpus"),
         (Needs(memory_gb=0), "trial_memory_gb"),
         (Needs(retries=-1), "trial_retries"),
+        (Needs(files="some"), "trial_files"),
     ],
 )
 def test_needs_that_none_can_have(needs, name):

@@ -3,6 +3,9 @@
 Both give results as trials finish, each trial once. What a trial raises is its result and ends nothing. A trial is a
 function of one item; the function is sent to each node once, the items one by one as there is room, so that an
 iterable of items may stop when time runs out. Only the caller writes journals.
+
+Where nodes do not see the caller's files, a trial gives what it would have written as bytes, and the caller writes it
+(`Received`).
 """
 
 from __future__ import annotations
@@ -12,14 +15,19 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from bort.errors import BortError
 
 LOCAL = "local"
 _RAY = "ray"
+
+TrialFiles = Literal["shared", "sent"]
+WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files")
+"""Settings of commands that run trials; they say where that happens, not what it comes to."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class TrialError(RuntimeError):
 class Workers(Protocol):
     """Runs trials."""
 
+    @property
+    def sees_files(self) -> bool:
+        """Whether a trial reads and writes the caller's files, under the same names."""
+
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
         """Call a function with each item, and give the results as they come, in whatever order.
 
@@ -56,6 +68,8 @@ class Workers(Protocol):
 class InProcess:
     """One trial after another, each when its result is asked for."""
 
+    sees_files = True
+
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
         """As of `Workers`."""
         for place, item in enumerate(items):
@@ -67,6 +81,23 @@ class InProcess:
                 yield Result(place, value)
 
 
+class Received:
+    """Workers whose values the caller first makes into something else: files of what came as bytes.
+
+    Args:
+        workers: They run the trials.
+        receive: Called with each value as it comes, before the next trial begins in its place.
+    """
+
+    def __init__(self, workers: Workers, receive: Callable[[Any], Any]) -> None:
+        self.workers, self.receive, self.sees_files = workers, receive, workers.sees_files
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+        """As of `Workers`."""
+        for result in self.workers.map(function, items):
+            yield result if result.error else replace(result, value=self.receive(result.value))
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a trial on a cluster takes.
@@ -76,12 +107,29 @@ class Needs:
         gpus: GPUs; a part of one, such as 0.5, lets trials share it.
         memory_gb: Gigabytes that the cluster counts as taken; None counts nothing.
         retries: How often a trial whose worker died is run again.
+        files: `shared` where all nodes see the caller's files under the same names, `sent` where they do not.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_gb: float | None = None
     retries: int = 2
+    files: TrialFiles = "shared"
+
+    @classmethod
+    def of(cls, arguments: Any) -> Needs:
+        """What the settings of a command say (`WHERE_TRIALS_RUN`)."""
+        a = arguments
+        return cls(a.trial_cpus, a.trial_gpus, a.trial_memory_gb, a.trial_retries, a.trial_files)
+
+
+@dataclass
+class _Trial:
+    """One that is on its way."""
+
+    place: int
+    item: Any
+    lost: int = 0
 
 
 class OnRay:
@@ -94,40 +142,48 @@ class OnRay:
     def __init__(self, needs: Needs) -> None:
         self.needs = needs
 
+    @property
+    def sees_files(self) -> bool:
+        """As of `Workers`."""
+        return self.needs.files == "shared"
+
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
-        """As of `Workers`: a worker that is killed is replaced, and its trial runs again a bounded number of times."""
+        """As of `Workers`: a trial whose worker died is run again, a bounded number of times."""
         import ray
 
-        needs = self.needs
-        memory = None if needs.memory_gb is None else int(needs.memory_gb * 1e9)
-        task = ray.remote(
-            num_cpus=needs.cpus, num_gpus=needs.gpus, memory=memory, max_retries=needs.retries, retry_exceptions=False
-        )(_run)
-        sent = ray.put(function)  # nodes fetch it once
-        left, places = enumerate(items), dict[Any, int]()
+        # Ray's own retries count a worker that ran out of memory apart, and without bound.
+        options = {"num_cpus": self.needs.cpus, "num_gpus": self.needs.gpus, "max_retries": 0}
+        if self.needs.memory_gb is not None:
+            options["memory"] = int(self.needs.memory_gb * 1e9)
+        task = ray.remote(**options)(_run)
+        sent = [ray.put(function)]
+        left = (_Trial(place, item) for place, item in enumerate(items))
+        running: dict[Any, _Trial] = {}
+
+        def begin(trial: _Trial) -> None:
+            running[task.remote(sent, trial.item, str(Path.cwd()))] = trial
+
         try:
             while True:
-                while len(places) < self._room():
-                    try:
-                        place, item = next(left)
-                    except StopIteration:
-                        break
-                    places[task.remote(sent, item, str(Path.cwd()))] = place
-                if not places:
+                while len(running) < self._room() and (trial := next(left, None)) is not None:
+                    begin(trial)
+                if not running:
                     return
-                ready, _ = ray.wait(list(places), num_returns=1)
-                place = places.pop(ready[0])
+                ready, _ = ray.wait(list(running), num_returns=1)
+                trial = running.pop(ready[0])
                 try:
                     value, error = ray.get(ready[0])
-                except ray.exceptions.RayTaskError as error_there:  # before the function could be called
-                    told = str(error_there).strip().splitlines()[-1]
-                    value, error = None, TrialError(f"could not be run on a node: {told}")
+                except ray.exceptions.RayTaskError as error_there:  # before the trial could begin
+                    value, error = None, TrialError(f"could not be run on a node: {_last_line(error_there)}")
                 except ray.exceptions.RayError as lost:
-                    told = (str(lost).strip() or type(lost).__name__).splitlines()[0]
-                    value, error = None, TrialError(f"its worker was lost {needs.retries + 1} times: {told}")
-                yield Result(place, value, error)
+                    trial.lost += 1
+                    if trial.lost <= self.needs.retries:
+                        begin(trial)
+                        continue
+                    value, error = None, TrialError(f"its worker was lost {trial.lost} times: {_first_line(lost)}")
+                yield Result(trial.place, value, error)
         finally:
-            for reference in places:
+            for reference in running:
                 with contextlib.suppress(Exception):
                     ray.cancel(reference, force=True)
 
@@ -141,16 +197,32 @@ class OnRay:
         return max(1, room)
 
 
-def _run(function: Callable[[Any], Any], item: Any, folder: str) -> tuple[Any, Exception | None]:
+def _run(sent: list[Any], item: Any, folder: str) -> tuple[Any, Exception | None]:
     """A trial on a node, in the folder of the driver, so that relative paths mean the same."""
     with contextlib.suppress(OSError):
         os.chdir(folder)
     try:
-        return function(item), None
+        return _fetched(sent[0])(item), None
     except BortError as error:
         return None, error
     except Exception as error:  # its class may be unknown to the driver
         return None, TrialError(f"{type(error).__name__}: {error}")
+
+
+@lru_cache(maxsize=1)
+def _fetched(reference: Any) -> Any:
+    """A function, fetched once a node and unpacked once a process, however many trials those run."""
+    import ray
+
+    return ray.get(reference)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def check_workers(where: str, needs: Needs) -> None:
@@ -166,6 +238,7 @@ def check_workers(where: str, needs: Needs) -> None:
         "trial_gpus": (needs.gpus, math.isfinite(needs.gpus) and needs.gpus >= 0, "must be at least 0"),
         "trial_memory_gb": (needs.memory_gb, needs.memory_gb is None or needs.memory_gb > 0, "must be above 0"),
         "trial_retries": (needs.retries, needs.retries >= 0, "must be at least 0"),
+        "trial_files": (needs.files, needs.files in get_args(TrialFiles), "must be shared or sent"),
     }
     for name, (value, holds, rule) in rules.items():
         if not holds:
@@ -196,11 +269,16 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
         raise BortError("needs ray: pip install 'bort[ray]'", column="workers", value=where) from None
     mine = not ray.is_initialized()
     if mine:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that begins here reports to nobody
         try:
-            ray.init(address=where.removeprefix("ray://") if where != _RAY else None, log_to_driver=False)
+            ray.init(
+                address=None if where == _RAY else where.removeprefix("ray://"),
+                include_dashboard=False,
+                log_to_driver=False,
+            )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BortError(f"the cluster cannot be joined: {told}", column="workers", value=where) from None
+            rule = f"the cluster cannot be joined: {_first_line(error)}"
+            raise BortError(rule, column="workers", value=where) from None
     try:
         yield OnRay(needs)
     finally:
