@@ -80,6 +80,18 @@ def replace_folder(aside: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def read_folder(path: Path) -> dict[str, bytes]:
+    """The files of a folder by name."""
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Write files by name into a folder, which takes the place of an earlier one of that name."""
+    with folder_aside(path) as aside:
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+
+
 def new_folder(path: str | Path) -> Path:
     """Check that `path` can take a new result: absent, or an empty folder.
 

@@ -6,6 +6,10 @@ import csv
 import json
 import math
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,10 +117,7 @@ def test_the_checkpoints_are_the_best_and_can_be_gone_on_from(arguments, world, 
 def test_a_killed_run_resumes_to_the_same_answer(arguments, world, tmp_path, killed, moment, assert_same_weights):
     expected = extract(arguments)
     out = tmp_path / "killed"
-    line = ["extract", "--corpus", world.corpus, "--corpus_cache", arguments.corpus_cache, "--out", str(out)]
-    line += ["--space", arguments.space, "--teacher", world.encoder, "--epsilon", "3", "--steps", "4"]
-    line += ["--precision", "fp32", *(str(word) for name, value in LINE.items() for word in (f"--{name}", value))]
-    killed(line, out, moment)
+    killed(line(arguments, world, out), out, moment)
     assert not (out / "metrics.json").exists()
     before = events(out, "candidate")
     metrics = extract(replace(arguments, out=str(out), resume=True))
@@ -128,6 +129,13 @@ def test_a_killed_run_resumes_to_the_same_answer(arguments, world, tmp_path, kil
     for name in metrics["top"]:
         assert_same_weights(Path(arguments.out) / name, out / name)
     assert (out / "candidates.csv").read_text().count("\n") == 6
+
+
+def line(arguments, world, out) -> list[str]:
+    words = ["extract", "--corpus", world.corpus, "--corpus_cache", arguments.corpus_cache, "--out", str(out)]
+    words += ["--space", arguments.space, "--teacher", world.encoder, "--epsilon", "3", "--precision", "fp32"]
+    words += ["--steps", str(arguments.steps)]
+    return [*words, *(str(word) for name, value in LINE.items() for word in (f"--{name}", value))]
 
 
 def events(run, name):
@@ -151,25 +159,56 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         extract(arguments)
 
 
-def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path):
+@pytest.mark.parametrize("shared", [True, False])
+def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path, shared, assert_same_weights):
     """What is sent to another process does the same there."""
 
     class Elsewhere:
+        sees_files = shared
+
         def map(self, function, items):
             return InProcess().map(pickle.loads(pickle.dumps(function)), items)
 
     settings = replace(arguments, max_parameters=9_000)
     expected = extract(settings)
     assert found(extract(replace(settings, out=str(tmp_path / "else")), workers=Elsewhere())) == found(expected)
+    for name in expected["top"]:
+        assert_same_weights(Path(settings.out) / name, tmp_path / "else" / name)
 
 
 @pytest.mark.slow
-def test_candidates_may_be_trained_on_ray(arguments, tmp_path):
-    pytest.importorskip("ray")
+@pytest.mark.parametrize("files", ["shared", "sent"])
+def test_candidates_may_be_trained_on_ray(arguments, tmp_path, cluster, one_thread, files, assert_same_weights):
     settings = replace(arguments, max_parameters=9_000)
-    expected = extract(settings)
-    assert found(extract(replace(settings, out=str(tmp_path / "ray"), workers="ray"))) == found(expected)
+    elsewhere = replace(settings, out=str(tmp_path / "ray"), workers=cluster, trial_files=files)
+    expected, metrics = extract(settings), extract(elsewhere)
+    assert found(metrics) == found(expected)
     assert len(events(tmp_path / "ray", "candidate")) == len(expected["candidates"])
+    for name in expected["top"]:
+        assert_same_weights(Path(settings.out) / name, tmp_path / "ray" / name)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_ray_leaves_a_run_that_resumes_in_this_process(arguments, world, tmp_path, cluster, one_thread):
+    settings = replace(arguments, steps=100)
+    expected = extract(settings)
+    out = tmp_path / "interrupted"
+    command = [sys.executable, "-m", "bort", *line(settings, world, out), "--workers", cluster]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (out / "journal.jsonl").is_file() or not events(out, "candidate"):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not (out / "metrics.json").exists()
+    before = events(out, "candidate")
+    assert len(before) < 5
+    assert found(extract(replace(settings, out=str(out), resume=True))) == found(expected)
+    after = events(out, "candidate")
+    assert after[: len(before)] == before
+    assert len({tuple(event["shape"]) for event in after}) == len(after) == 5
 
 
 def test_of_several_learning_rates_the_best_counts(arguments, tmp_path):

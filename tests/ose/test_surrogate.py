@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -81,8 +83,8 @@ def test_training_draws_a_candidate_to_its_teacher(arguments, targets, world, tm
 def test_every_candidate_sees_the_same_batches_in_the_same_order(arguments, targets, monkeypatch):
     surrogate = targets(arguments).surrogate()
     seen = []
-    batch = surrogate._batch
-    monkeypatch.setattr(surrogate, "_batch", lambda rows, start: seen.append(batch(rows, start)) or seen[-1])
+    moved = surrogate._moved
+    monkeypatch.setattr(surrogate, "_moved", lambda batch: seen.append(moved(batch)) or seen[-1])
     made = targets(arguments)
     runs = []
     for shape in ((1, 1, 8, 8), (2, 2, 16, 24)):
@@ -117,6 +119,16 @@ def test_the_teacher_is_asked_once(arguments, targets, monkeypatch):
     monkeypatch.setattr("bort.ose.targets.LogitsLesson.answers", lambda *_: pytest.fail("asked again"))
     made = targets(arguments)
     assert made.surrogate().train(config(made, shape), 1e-3).cross_entropy == expected
+
+
+def test_without_its_files_it_trains_the_same(arguments, targets, tmp_path):
+    made = targets(arguments)
+    surrogate, shape = made.surrogate(), config(made, (1, 1, 8, 8))
+    expected = surrogate.train(shape, 1e-3).cross_entropy
+    sent = pickle.dumps(surrogate.in_memory())
+    shutil.rmtree(tmp_path / "teacher")
+    shutil.rmtree(tmp_path / "corpus")
+    assert pickle.loads(sent).train(shape, 1e-3).cross_entropy == expected
 
 
 def test_a_training_that_diverges_is_told_as_such(arguments, targets):

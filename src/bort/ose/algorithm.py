@@ -304,7 +304,8 @@ def search(
     for place, ranked in enumerate(taken):
         if (done := known[ranked.member]) is not None:
             keep(place, done)
-    left = [place for place in range(len(taken)) if place not in candidates]
+    # The costliest first: a long one that began last would be waited for by all workers but one.
+    left = [place for place in reversed(range(len(taken))) if place not in candidates]
     failures: dict[int, Exception] = {}
     for result in (workers or InProcess()).map(error, [taken[place].member for place in left]):
         place, found = left[result.place], result.value

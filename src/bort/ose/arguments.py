@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bort.training.arguments import Precision
+from bort.workers import TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]
 
@@ -82,7 +83,7 @@ class ExtractArguments:
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
     workers: str = "local"
     """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
-    ray://HOST:PORT, on the cluster whose head listens there. All nodes must see OUT, the corpus and the models"""
+    ray://HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: float = 1.0
     """ray: cores a trial"""
     trial_gpus: float = 0.0
@@ -91,6 +92,9 @@ class ExtractArguments:
     """ray: memory a trial, for the cluster to count"""
     trial_retries: int = 2
     """ray: how often a trial whose worker died is run again"""
+    trial_files: TrialFiles = "shared"
+    """ray: shared: all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent: they see none of
+    it, it is sent, and checkpoints come back as bytes"""
     seed: int = 0
     """seed of the weights, the rows and the masks"""
     resume: bool = False

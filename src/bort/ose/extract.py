@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bort.errors import BortError
 from bort.files import write_aside
-from bort.model.checkpoints import locate, save
+from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
 from bort.ose.algorithm import Candidate, Outcome, Trial, search
 from bort.ose.arguments import ExtractArguments
@@ -22,18 +22,16 @@ from bort.ose.display import Display, display
 from bort.ose.pareto import front
 from bort.ose.plan import TIMINGS, Plan, make_plan, timings
 from bort.ose.space import Shape
-from bort.ose.surrogate import Surrogate
 from bort.ose.targets import Targets
+from bort.ose.training import Training, told_error
 from bort.progress import console
 from bort.runs import Run
 from bort.training.corpora import tokenised
 from bort.training.devices import describe, use_bf16
-from bort.workers import Needs, Workers, check_workers, open_workers
+from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
 
 CANDIDATES, TOP = "candidates", "top"
-_LEAST_ERROR = 1e-6
-_MAY_CHANGE = ("corpus_processes", "workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries")
-"""Settings that say where the work is done, not what it comes to."""
+_MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
 
 
 def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> dict[str, Any]:
@@ -44,8 +42,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
 
     Args:
         arguments: Settings.
-        workers: Where candidates are trained, in processes that see the run's folder; by default where the settings
-            say.
+        workers: Where candidates are trained; by default where the settings say.
 
     Raises:
         BortError: Bad settings, a space without a maximum point, a budget that no member keeps, unreadable text, a
@@ -65,13 +62,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     extraction = _Extraction(arguments, run, plan, tokenizer)
     if workers is not None:
         return extraction.run_search(workers)
-    with open_workers(arguments.workers, _needs(arguments)) as opened:
+    with open_workers(arguments.workers, Needs.of(arguments)) as opened:
         return extraction.run_search(opened)
-
-
-def _needs(arguments: ExtractArguments) -> Needs:
-    a = arguments
-    return Needs(a.trial_cpus, a.trial_gpus, a.trial_memory_gb, a.trial_retries)
 
 
 def check(arguments: ExtractArguments) -> None:
@@ -101,7 +93,7 @@ def check(arguments: ExtractArguments) -> None:
     for name, holds, rule in rules:
         if not holds:
             raise BortError(rule, column=name, value=getattr(a, name))
-    check_workers(a.workers, _needs(a))
+    check_workers(a.workers, Needs.of(a))
 
 
 class _Journal:
@@ -122,12 +114,7 @@ class _Journal:
         if "failed" in trial.about:  # a resumed search tries again
             self._run.log("failed", shape=list(member), error=trial.about["failed"])
         else:
-            self._run.log("candidate", shape=list(member), error=_told(trial.error), about=trial.about)
-
-
-def _told(error: float) -> float | None:
-    """JSON has no NaN."""
-    return error if math.isfinite(error) else None
+            self._run.log("candidate", shape=list(member), error=told_error(trial.error), about=trial.about)
 
 
 def _number(error: float | None) -> float:
@@ -141,13 +128,8 @@ class _Extraction:
         self.arguments, self.run, self.plan, self.tokenizer = arguments, run, plan, tokenizer
         self.started = time.monotonic()
         self.candidates: list[Candidate[Shape]] = []
-        self.surrogate: Surrogate | None = None
         self.display: Display | None = None
         self.entropy = 0.0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a worker in another process, which has no terminal of ours."""
-        return self.__dict__ | {"display": None, "candidates": []}
 
     def run_search(self, workers: Workers) -> dict[str, Any]:
         """Tokenise, ask the teacher, train the candidates, and write what was found."""
@@ -162,17 +144,27 @@ class _Extraction:
             encoders=arguments.corpus_processes,
         )
         folder = Path(arguments.teacher_cache or self.run.path / "teacher")
-        self.surrogate = Targets(arguments, plan, corpus, self.tokenizer, folder).surrogate()
-        self.entropy = self.surrogate.entropy()
+        surrogate = Targets(arguments, plan, corpus, self.tokenizer, folder).surrogate()
+        self.entropy = surrogate.entropy()
+        training = Training(
+            arguments,
+            plan.costs,
+            self.tokenizer,
+            surrogate if workers.sees_files else surrogate.in_memory(),
+            self.entropy,
+            self.run.path / CANDIDATES,
+            workers.sees_files,
+            self._step,
+        )
         with display(len(plan.ordering.taken), plan.costs.unit) as self.display:
             outcome = search(
                 plan.space,
                 plan.costs,
-                self._trial,
+                training,
                 epsilon=arguments.epsilon,
                 maximum=plan.ordering.maximum,
                 budgets=plan.budgets,
-                workers=workers,
+                workers=Received(workers, training.receive),
                 journal=_Journal(self.run),
                 on_candidate=self._candidate_is_done,
             )
@@ -199,39 +191,9 @@ class _Extraction:
         if plan.warning:
             console().print(f"the space lacks the weak AB^nC property: {plan.warning}", soft_wrap=True)
 
-    def _trial(self, shape: Shape) -> Trial:
-        """Train a candidate once with each learning rate, keep the better weights, and tell its error."""
-        assert self.surrogate is not None
-        arguments, began = self.arguments, time.monotonic()
-        config = self.plan.costs.config(shape, self.tokenizer.pad_token_id)
-        told: list[dict[str, Any]] = []
-        best, error = None, math.nan
-        for rate in arguments.learning_rates:
-            trained = self.surrogate.train(config, rate, lambda step, loss: self._step(shape, step, loss))
-            found = self._error(trained.cross_entropy)
-            told.append(
-                {"learning_rate": rate, "error": _told(found), "steps": trained.steps, "seconds": trained.seconds}
-            )
-            if math.isfinite(found) and not found >= error:
-                best, error = trained.model, found
-        if best is not None:
-            save(best, self.tokenizer, self._weights(shape))
-        seconds = round(time.monotonic() - began, 2)
-        tokens = arguments.rows_per_step * arguments.row_length * sum(one["steps"] for one in told)
-        return Trial(error, {"trials": told, "seconds": seconds, "tokens": tokens})
-
-    def _error(self, cross_entropy: float) -> float:
-        if self.arguments.error == "kl":
-            # Half-precision outputs and draws may put a perfect student a trifle below its teacher's entropy.
-            return max(cross_entropy - self.entropy, _LEAST_ERROR) if math.isfinite(cross_entropy) else math.nan
-        return cross_entropy
-
     def _step(self, shape: Shape, step: int, loss: float) -> None:
         if self.display is not None:
             self.display.training(shape, f"step {step} of {self.arguments.steps}, distance {loss:.3f}")
-
-    def _weights(self, shape: Shape) -> Path:
-        return self.run.path / CANDIDATES / shape.name
 
     def _candidate_is_done(self, candidate: Candidate[Shape]) -> None:
         """Show it, and keep no more checkpoints than will be wanted."""
@@ -242,7 +204,7 @@ class _Extraction:
         if self.display is not None:
             self.display.done(candidate)
         for other in self._ranking(self.candidates)[self.arguments.top_k :]:
-            shutil.rmtree(self._weights(other.member), ignore_errors=True)
+            shutil.rmtree(self.run.path / CANDIDATES / other.member.name, ignore_errors=True)
 
     def _ranking(self, candidates: list[Candidate[Shape]]) -> list[Candidate[Shape]]:
         return sorted(candidates, key=lambda candidate: (-candidate.coefficient, candidate.ranked.place))
@@ -256,7 +218,7 @@ class _Extraction:
             folder = self.run.path / TOP / f"{rank}-{candidate.member.name}"
             if not folder.is_dir():
                 folder.parent.mkdir(exist_ok=True)
-                self._weights(candidate.member).rename(folder)
+                (self.run.path / CANDIDATES / candidate.member.name).rename(folder)
             folders.append(str(folder.relative_to(self.run.path)))
         shutil.rmtree(self.run.path / CANDIDATES, ignore_errors=True)
         metrics = self._metrics(outcome, folders)
@@ -280,7 +242,7 @@ class _Extraction:
                 **candidate.member._asdict(),
                 "parameters": int(candidate.ranked.cost.parameters),
                 "time": candidate.ranked.cost.time,
-                "error": _told(candidate.error),
+                "error": told_error(candidate.error),
                 "coefficient": candidate.coefficient,
                 "diverged": candidate.diverged,
                 "pareto": place in on_front,

@@ -7,9 +7,9 @@ are asked for once. Its error is the cross-entropy with these outputs over the m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from transformers import BertConfig
 from bort.model.mlm_loss import SoftTargets
 from bort.model.modelling import BortForMaskedLM
 from bort.ose.arguments import ExtractArguments
+from bort.training.devices import best_device, use_bf16
 from bort.training.initial import start_from_sinusoids
 from bort.training.lessons import weights_of
 from bort.training.objective import Batch, Collator, TaughtRows
@@ -64,33 +65,68 @@ def new_model(config: BertConfig, log_frequencies: NDArray[np.float64], seed: in
     return model
 
 
+class Batches(Sequence[Batch]):
+    """Rows in batches, read when they are asked for.
+
+    Args:
+        rows: With the teacher's outputs.
+        size: Rows of a batch; the last may have fewer.
+        pad_id: Padding.
+    """
+
+    def __init__(self, rows: TaughtRows, size: int, pad_id: int) -> None:
+        self.rows, self.size, self.collator = rows, size, Collator(pad_id)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    @overload
+    def __getitem__(self, place: int) -> Batch: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Batch]: ...
+    def __getitem__(self, place: int | slice) -> Batch | Sequence[Batch]:
+        """The rows of a place, from 0."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        start = place * self.size
+        return self.collator([self.rows[number] for number in range(start, min(start + self.size, len(self.rows)))])
+
+
 class Surrogate:
-    """Trains a shape for a moment.
+    """Trains a shape for a moment, on the best device of the machine where it is called.
 
     Args:
         arguments: Of the run.
-        training: `steps * rows_per_step` rows with the teacher's outputs.
-        held_out: Rows to measure the error on, with the teacher's outputs.
+        training: A batch for each step, with the teacher's outputs.
+        held_out: Batches to measure the error on, with the teacher's outputs.
         log_frequencies: Of each token. *Shape:* (vocab,).
-        pad_id: Padding.
-        device: Where.
-        bf16: Compute in it.
     """
 
     def __init__(
         self,
         arguments: ExtractArguments,
-        training: TaughtRows,
-        held_out: TaughtRows,
-        *,
+        training: Sequence[Batch],
+        held_out: Sequence[Batch],
         log_frequencies: NDArray[np.float64],
-        pad_id: int,
-        device: torch.device,
-        bf16: bool,
     ) -> None:
         self.arguments, self.training, self.held_out = arguments, training, held_out
-        self.log_frequencies, self.device, self.bf16 = log_frequencies, device, bf16
-        self.collator = Collator(pad_id)
+        self.log_frequencies = log_frequencies
+
+    def in_memory(self) -> Surrogate:
+        """The same without files: all batches are read now."""
+        return Surrogate(self.arguments, list(self.training), list(self.held_out), self.log_frequencies)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return best_device()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether in bf16."""
+        return use_bf16(self.arguments.precision)
 
     def train(
         self,
@@ -116,7 +152,7 @@ class Surrogate:
             optimizer, lambda step: warmup_then_linear((step + 1) / (steps + 1), arguments.warmup)
         )
         for step in range(steps):
-            loss = self._loss(model, self._batch(self.training, step * arguments.rows_per_step))
+            loss = self._loss(model, self._moved(self.training[step]))
             value = float(loss.detach())
             if not np.isfinite(value):
                 return Trained(model, float("nan"), step, time.monotonic() - started)
@@ -138,9 +174,7 @@ class Surrogate:
         groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=learning_rate, eps=1e-6, fused=True)
 
-    def _batch(self, rows: TaughtRows, start: int) -> Batch:
-        stop = min(start + self.arguments.rows_per_step, len(rows))
-        batch = self.collator([rows[place] for place in range(start, stop)])
+    def _moved(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def _loss(self, model: BortForMaskedLM, batch: Batch) -> Tensor:
@@ -185,8 +219,7 @@ class Surrogate:
     def _mean(self, surprise: Callable[[Batch], Tensor]) -> float:
         """The teacher's mean of a figure of each of its tokens, over all held-out masked positions."""
         total, positions = 0.0, 0
-        for start in range(0, len(self.held_out), self.arguments.rows_per_step):
-            batch = self._batch(self.held_out, start)
+        for batch in map(self._moved, self.held_out):
             weights = weights_of(batch["log_p"].float(), held_out_tail(self.log_frequencies.size))
             total += float((weights * surprise(batch)).double().sum())
             positions += len(weights)

@@ -15,9 +15,9 @@ from bort.data.packing import PackedRows
 from bort.errors import BortError
 from bort.ose.arguments import ExtractArguments
 from bort.ose.plan import Plan
-from bort.ose.surrogate import HELD_OUT_TOP, TRAINING_TAIL, TRAINING_TOP, Surrogate, held_out_tail, new_model
+from bort.ose.surrogate import HELD_OUT_TOP, TRAINING_TAIL, TRAINING_TOP, Batches, Surrogate, held_out_tail, new_model
 from bort.progress import bar
-from bort.training.devices import best_device, use_bf16
+from bort.training.devices import best_device
 from bort.training.lessons import LogitsLesson, learn
 from bort.training.mlm_eval import unigram_frequencies
 from bort.training.objective import TaughtRows
@@ -87,15 +87,7 @@ class Targets:
         training = self._taught(self.training_rows, "train", TRAINING_TOP, TRAINING_TAIL)
         held_out = self._taught(self.held_out_rows, "held-out", HELD_OUT_TOP, held_out_tail(vocab_size))
         self._teacher = None  # a large one would take memory for nothing
-        return Surrogate(
-            self.arguments,
-            training,
-            held_out,
-            log_frequencies=self.log_frequencies,
-            pad_id=self.tokenizer.pad_token_id,
-            device=self.device,
-            bf16=use_bf16(self.arguments.precision),
-        )
+        return Surrogate(self.arguments, training, held_out, self.log_frequencies)
 
     def _rows(self, part: Part, count: int, seed: int) -> PackedRows:
         """The first `count` rows that a seed gives, again and again where the corpus has fewer."""
@@ -123,7 +115,7 @@ class Targets:
             fixed_masks=True,
         )
 
-    def _taught(self, rows: PackedRows, name: str, top_k: int, tail: int) -> TaughtRows:
+    def _taught(self, rows: PackedRows, name: str, top_k: int, tail: int) -> Batches:
         lesson = LogitsLesson(
             self.teacher,
             top_k=top_k,
@@ -137,7 +129,8 @@ class Targets:
             def progress(done: int, tokens: int) -> None:
                 shown.update(done, f"{done:,} rows, {tokens / 1e6:.2f} M tokens")
 
-            return TaughtRows(rows, (learn(lesson, rows, self.folder / name, self._fingerprint(name), progress),))
+            answers = learn(lesson, rows, self.folder / name, self._fingerprint(name), progress)
+        return Batches(TaughtRows(rows, (answers,)), self.arguments.rows_per_step, self.tokenizer.pad_token_id)
 
     def _fingerprint(self, name: str) -> str:
         return self.corpus.tokens("train" if name == "train" else "valid").digest()

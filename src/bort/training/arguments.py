@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bort.workers import TrialFiles
+
 Precision = Literal["auto", "fp32", "bf16"]
 KdLoss = Literal["kl", "as-released"]
 Pooling = Literal["mean", "first", "both"]
@@ -195,7 +197,7 @@ class FinetuneArguments:
     """agora: begin a trial from the best model so far instead of the encoder"""
     workers: str = "local"
     """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
-    new one; ray://HOST:PORT, on the cluster whose head listens there. All nodes must see OUT and the models"""
+    new one; ray://HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: float = 1.0
     """agora on ray: cores a trial"""
     trial_gpus: float = 0.0
@@ -204,6 +206,9 @@ class FinetuneArguments:
     """agora on ray: memory a trial, for the cluster to count"""
     trial_retries: int = 2
     """agora on ray: how often a trial whose worker died is run again"""
+    trial_files: TrialFiles = "shared"
+    """agora on ray: shared: all nodes see OUT and the model under the same paths; sent: only the model; weights come
+    back as bytes"""
     budget_minutes: float | None = None
     """agora: begin no trial after so many minutes, and take the best so far"""
     seed: int = 0
