@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import re
 import shlex
 import sys
@@ -15,11 +16,13 @@ from transformers import AutoModelForSequenceClassification
 
 from bort.agora import finetune as module
 from bort.agora.finetune import finetune
+from bort.agora.fitting import Fitting
 from bort.agora.near import identity
 from bort.data.examples import read_examples
 from bort.errors import BortError
 from bort.runtime.predictor import Predictor
 from bort.training.arguments import FinetuneArguments
+from bort.workers import InProcess
 
 
 @pytest.fixture
@@ -187,6 +190,60 @@ def test_a_killed_run_resumes_to_the_same_model(arguments, world, tmp_path, kill
     assert metrics["rounds"] == expected["rounds"]
     assert metrics["test"] == expected["test"]
     assert_same_weights(arguments.out, out)
+
+
+def test_a_run_interrupted_in_a_later_round_resumes_to_the_same_model(
+    arguments, tmp_path, monkeypatch, assert_same_weights
+):
+    settings, score = replace(arguments, learning_rates=[1e-3, 3e-3, 1e-2, 2e-2], prune="halving"), Fitting.score
+    monkeypatch.setattr(Fitting, "score", lambda self, *given: (self.round == 2) + score(self, *given))  # the best
+    expected = finetune(settings, teacher=answers)
+    assert len(expected["rounds"]) > 2
+    settings, fit = replace(settings, out=str(tmp_path / "interrupted")), Fitting.fit
+
+    def interrupted(self, theta, *rest):
+        if self.round == 3:
+            raise KeyboardInterrupt
+        return fit(self, theta, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, teacher=answers)
+    metrics = finetune(replace(settings, resume=True), teacher=answers)
+    assert metrics["rounds"] == expected["rounds"]
+    assert_same_weights(arguments.out, settings.out)
+
+
+@pytest.mark.parametrize("settings", [{}, {"warm_start": True}])
+@pytest.mark.parametrize("shared", [True, False])
+def test_combinations_may_be_fitted_by_workers_elsewhere(arguments, tmp_path, shared, settings, assert_same_weights):
+    """What is sent to another process does the same there, also where it does not see the run's folder."""
+    out = tmp_path / "else"
+
+    class Elsewhere:
+        sees_files = shared
+
+        def map(self, function, items):
+            sent = pickle.loads(pickle.dumps(function))
+            for result in InProcess().map(sent, items):
+                assert shared or not isinstance(result.value.model, Path)
+                yield pickle.loads(pickle.dumps(result))
+
+    expected = finetune(replace(arguments, **settings), teacher=answers)
+    metrics = finetune(replace(arguments, out=str(out), **settings), teacher=answers, workers=Elsewhere())
+    assert metrics["rounds"] == expected["rounds"]
+    assert_same_weights(arguments.out, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", ["shared", "sent"])
+def test_combinations_may_be_fitted_on_ray(arguments, tmp_path, cluster, one_thread, files, assert_same_weights):
+    settings = replace(arguments, out=str(tmp_path / "ray"), workers=cluster, trial_files=files)
+    expected, metrics = finetune(arguments, teacher=answers), finetune(settings, teacher=answers)
+    assert metrics["rounds"] == expected["rounds"]
+    assert metrics["test"] == expected["test"]
+    assert_same_weights(arguments.out, settings.out)
 
 
 def test_a_finished_run_is_left_as_it_is(arguments):

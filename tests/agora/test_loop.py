@@ -301,6 +301,26 @@ def test_a_set_that_raises_goes_and_the_others_stay(problem):
     assert len(outcome.rounds[0].trials) == len(THETAS) - 1
 
 
+def test_what_failed_is_tried_again_until_the_data_have_grown(problem):
+    def fit(theta, train, best):
+        if theta == THETAS[1]:
+            raise RuntimeError("it will not")
+        return fit_svm(theta, train, best)
+
+    journal = Noted()
+    expected = problem.run(fit=fit, journal=journal)
+    resumed = problem.run(journal=Noted(journal.entries))  # now it would
+    assert [[t.theta for t in r.trials] for r in resumed.rounds] == [
+        [t.theta for t in r.trials] for r in expected.rounds
+    ]
+    assert resumed.train == expected.train
+    assert not resumed.stopped
+    early = {key: value for key, value in journal.entries.items() if isinstance(key, tuple) and key[0] == 1}
+    whole = problem.run(journal=Noted(early))
+    assert whole.rounds[0].failed == {}
+    assert len(whole.rounds[0].trials) == len(THETAS)
+
+
 def test_a_round_without_mistakes_adds_nothing(problem):
     outcome = problem.run(right=lambda answer, truth: True)
     assert len(outcome.train) == len(problem.train)

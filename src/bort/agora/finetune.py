@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from bort.agora.checks import check_agora, check_choices, read_pool
+from bort.agora.fitting import Fitting
 from bort.agora.journal import RunJournal
 from bort.agora.language import Language, transforms
-from bort.agora.loop import Fitted, Made, Outcome, Point, Round, Trial, fit
+from bort.agora.loop import Made, Outcome, Point, Round, Trial, fit
 from bort.agora.near import Near, identity
 from bort.agora.opinions import TEACHER_ALONE, Says, Weights, normalised, pooled, weigh
 from bort.agora.teachers import (
@@ -41,16 +40,13 @@ from bort.runs import Run
 from bort.training.arguments import FinetuneArguments
 from bort.training.encoding import encode
 from bort.training.finetune import check_finetuning, describe_run, fit_grid, grid, scored
-from bort.training.fitter import usual_epochs
 from bort.training.splits import Splits, read_splits, say_what_is_cut
 from bort.training.trial import Theta
-from bort.workers import Needs, Workers, check_workers, open_workers
+from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
 
 OK_ISH = 2 / 3
 """A teacher below this accuracy is warned of (arXiv 2010.07990 asks for an ok-ish one)."""
-_MAY_CHANGE = ("checkpoint_minutes", "workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries")
-_NEAR_ENOUGH = 0.5
-"""A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
+_MAY_CHANGE = ("checkpoint_minutes", *WHERE_TRIALS_RUN)
 
 
 def finetune(
@@ -69,8 +65,7 @@ def finetune(
         arguments: Settings.
         teacher: A function that labels, instead of the teacher that the settings name.
         embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
-        workers: Where combinations are fitted, in processes that see the run's folder; by default where the settings
-            say.
+        workers: Where combinations are fitted; by default where the settings say.
 
     Raises:
         BortError: Bad settings, data, model or teacher.
@@ -78,7 +73,7 @@ def finetune(
     check_finetuning(arguments)
     check_agora(arguments, teacher)
     check_choices(arguments)
-    needs = Needs(arguments.trial_cpus, arguments.trial_gpus, arguments.trial_memory_gb, arguments.trial_retries)
+    needs = Needs.of(arguments)
     check_workers(arguments.workers, needs)
     data = read_splits(arguments, hold_out=True)
     pool = [] if arguments.unlabelled is None else read_pool(arguments, data)
@@ -89,7 +84,7 @@ def finetune(
         metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
         return metrics
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
-        return _Agora(arguments, run, data, pool, teacher, embedding).run_rounds(opened)
+        return _Agora(arguments, run, data, pool, teacher, embedding, opened).run_rounds()
 
 
 class _Agora:
@@ -103,6 +98,7 @@ class _Agora:
         pool: list[Example],
         function: Function | None,
         embedding: Embedding | None,
+        workers: Workers,
     ) -> None:
         self.arguments, self.run, self.data, self.task, self.pool = arguments, run, data, data.task, pool
         self.fitter = data.fitter(arguments)
@@ -112,7 +108,17 @@ class _Agora:
         self.dev = self.fitter.labelled(data.dev)
         assert data.test is not None
         self.test = self.fitter.labelled(data.test)
-        self.tolerance = _NEAR_ENOUGH * (float(np.std(self.task.targets(data.train))) or 1.0)
+        self.fitting = Fitting(
+            arguments,
+            self.fitter,
+            self.task,
+            self.dev,
+            self.task.targets(data.train),
+            self.folder,
+            workers.sees_files,
+            on_progress=self._on_progress,
+        )
+        self.workers = Received(workers, self._received)
         self.teacher, nearness = self._teacher(function)
         self.embedding = embedding or nearness or Embedding(arguments.model)
         self.near = Near(
@@ -124,7 +130,7 @@ class _Agora:
             found=arguments.unlabelled_per_mistake,
         )
         self.spent, self.started = self.journal.seconds, time.monotonic()
-        self.round, self.place = 1, 0
+        self.place = 0
         self.plain: Path | None = None
         self.shown: Bar | None = None
 
@@ -169,12 +175,7 @@ class _Agora:
         fit_grid(settings, Run(folder, "finetune", settings, resume=True, may_change=_MAY_CHANGE), splits)
         return ClassifierTeacher(str(folder), self.task)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For a worker in another process: what a trial needs, without the teacher, the journal and the terminal."""
-        kept = ("arguments", "fitter", "folder", "data", "dev", "task", "tolerance", "varied", "round")
-        return {name: self.__dict__[name] for name in kept} | {"shown": None, "place": 0}
-
-    def run_rounds(self, workers: Workers) -> dict[str, Any]:
+    def run_rounds(self) -> dict[str, Any]:
         """Run the loop, judge what it gave, describe it."""
         thetas = grid(self.arguments)
         values = {name: {asdict(theta)[name] for theta in thetas} for name in asdict(thetas[0])}
@@ -189,81 +190,38 @@ class _Agora:
                 [asdict(theta) for theta in thetas],
                 [Point(x, y) for x, y in zip(self.data.train, targets(self.data.train).tolist(), strict=True)],
                 [Point(x, y) for x, y in zip(self.data.dev, targets(self.data.dev).tolist(), strict=True)],
-                fit=self._fit,
-                predict=self._predict,
+                fit=self.fitting.fit,
+                predict=self.fitting.predict,
                 transform=self._made,
                 label=self._label,
-                right=self._right,
-                score=self._score,
+                right=self.fitting.right,
+                score=self.fitting.score,
                 identity=identity,
                 forbidden=map(identity, self.data.test or []),
                 prune=self.arguments.prune,
                 replay=self.arguments.replay,
                 seed=self.arguments.seed,
-                workers=workers,
+                workers=self.workers,
                 journal=self.journal,
                 on_round=self._round_is_over,
                 out_of_time=self._out_of_time,
             )
         return self._finish(outcome, teacher_scores)
 
-    def _fit(self, theta: Any, train: Sequence[Point], best: Path | None) -> Fitted[Path]:
-        start = best if self.arguments.warm_start else None
-        # In a folder of its name, so that an interrupted trial finds its checkpoints again.
-        name = hashlib.sha256(str(sorted(theta.items())).encode()).hexdigest()[:12]
-        folder = self.folder / f"{self.round:02d}-{name}"
-        began, shown, place = time.monotonic(), self.shown, self.place
-
-        def on_progress(share: float, note: str) -> None:
-            if shown is not None:
-                shown.update(place + share, f"round {self.round}, {self._short(theta)}: {note}")
-
-        model, result = self.fitter.fit(
-            Theta(**theta),
-            self.fitter.labelled([point.x for point in train], self._targets([point.y for point in train])),
-            self.dev,
-            folder=folder,
-            start=start,
-            max_epochs=self._epochs(len(train)),
-            on_progress=on_progress,
-        )
-        file = folder.with_suffix(".safetensors")
-        self.fitter.keep(model, file)
-        shutil.rmtree(folder, ignore_errors=True)
+    def _received(self, trial: Trial[Any]) -> Trial[Path]:
+        """A trial has ended, here or elsewhere."""
         self.place += 1
-        return Fitted(file, {"evaluations": result.evaluations, "seconds": round(time.monotonic() - began, 2)})
+        if self.shown is not None:
+            self.shown.update(self.place, f"round {self.fitting.round}, {self._short(trial.theta)}: {trial.score:.3f}")
+        return self.fitting.receive(trial)
 
-    def _epochs(self, size: int) -> int:
-        """Passes over grown training data: as many steps as over those given, but at least `grown_epochs` passes."""
-        given = len(self.data.train)
-        most = self.arguments.max_epochs or usual_epochs(given)
-        return min(most, max(self.arguments.grown_epochs, math.ceil(most * given / size)))
+    def _on_progress(self, theta: Mapping[str, Any], share: float, note: str) -> None:
+        if self.shown is not None:
+            self.shown.update(self.place + share, f"round {self.fitting.round}, {self._short(theta)}: {note}")
 
-    def _short(self, theta: Any) -> str:
+    def _short(self, theta: Mapping[str, Any]) -> str:
         """A combination by what tells it from the others."""
         return " ".join(f"{name}={theta[name]:g}" for name in self.varied)
-
-    def _targets(self, labels: Sequence[Any]) -> Any:
-        """Classes, or distributions where there are any, or values."""
-        if self.task.kind == "regression":
-            return np.array(labels, dtype=np.float32)
-        if not any(isinstance(label, tuple) for label in labels):
-            return np.array(labels, dtype=np.int64)
-        certain = np.eye(self.task.outputs, dtype=np.float32)
-        return np.array([y if isinstance(y, tuple) else certain[y] for y in labels], dtype=np.float32)
-
-    def _predict(self, file: Path, examples: Sequence[Example]) -> list[Any]:
-        """Classes, or values, of the development examples, the only ones that the loop asks about."""
-        decisions: list[Any] = self.task.decide(self.fitter.logits(self.fitter.open(file), self.dev)).tolist()
-        return decisions
-
-    def _right(self, answer: Any, truth: Any) -> bool:
-        return bool(answer == truth if self.task.names else abs(answer - truth) <= self.tolerance)
-
-    def _score(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
-        dtype: Any = np.int64 if self.task.names else np.float32
-        judged = self.task.judge(np.array(answers, dtype), np.array(truth, dtype), resamples=0)
-        return judged[self.task.metric].value
 
     def _made(self, mistakes: Sequence[Example], rng: Any) -> Made[Example]:
         return self.near(mistakes, rng)
@@ -271,7 +229,7 @@ class _Agora:
     def _label(self, examples: Sequence[Example]) -> list[Any]:
         says = self.teacher(examples)
         if self.weights.student:
-            says = pooled(self.weights, says, self._student_says(self.journal.best(self.round), examples))
+            says = pooled(self.weights, says, self._student_says(self.journal.best(self.fitting.round), examples))
         known = [not np.isnan(row).any() for row in says]
         if self.task.kind == "regression":
             return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
@@ -327,11 +285,9 @@ class _Agora:
         winner = done.trials[done.best]
         if done.number == 1:
             self.plain = winner.model
-        for trial in done.trials:
-            if trial.model not in (best.model, self.plain):
-                trial.model.unlink(missing_ok=True)
         for file in self.folder.glob("*.safetensors"):
-            if file not in (best.model, self.plain):
+            # A resumed run has files of later rounds as well.
+            if int(file.name.partition("-")[0]) <= done.number and file not in (best.model, self.plain):
                 file.unlink()
         for theta, told in done.failed.items():
             console().print(f"{theta} failed: {told}", soft_wrap=True)
@@ -347,7 +303,10 @@ class _Agora:
             f"{len(done.mistakes)} mistakes{grown}; {len(done.pruned)} of the combinations go",
             soft_wrap=True,
         )
-        self.round, self.place = done.number + 1, 0
+        self.fitting.round, self.place = done.number + 1, 0
+        # In a resumed run a better one of a later round may have taken its place already.
+        if self.arguments.warm_start and not self.fitting.sees_folder and best.model.is_file():
+            self.fitting.start = best.model.read_bytes()
 
     def _finish(self, outcome: Outcome[Path], teacher_scores: dict[str, Any]) -> dict[str, Any]:
         from bort.agora.report import agora_report, model_card

@@ -15,6 +15,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from bort.agora.theta import Pruning, Theta, pruned
 from bort.workers import InProcess, Workers
 
+_EARLIER = "failed before the run was interrupted"
+
 X = TypeVar("X")
 M = TypeVar("M")
 
@@ -124,7 +126,7 @@ class Journal(Protocol[M]):
         """Note a trial."""
 
     def keep_failure(self, number: int, place: int, error: Exception) -> None:
-        """Note what a trial raised; a resumed run tries again."""
+        """Note what a trial raised; a resumed run tries again, if the data have not grown since."""
 
     def growth(self, number: int) -> Growth | None:
         """What a round added, if that is known."""
@@ -257,22 +259,24 @@ class _Run(Generic[M]):
         number, so_far = len(self.rounds) + 1, None if self.best is None else self.best.model
         work = _Work(self.fit, self.predict, self.right, self.score, self.train, self.dev, so_far)
         done: dict[int, Trial[M]] = {}
+        failures: dict[int, Exception] = {}
         if self.journal is not None:
             known = {place: self.journal.trial(number, place) for place in range(len(sets))}
             done = {place: trial for place, trial in known.items() if trial is not None}
+            if self.journal.growth(number) is not None:  # built on the trials that there were
+                failures = {place: RuntimeError(_EARLIER) for place in range(len(sets)) if place not in done}
         begun: list[int] = []
 
         def items() -> Iterator[Theta]:
             """Those that are left, as long as there is time when one can begin."""
             for place, theta in enumerate(sets):
-                if place not in done:
+                if place not in done and place not in failures:
                     if (number, place) != (1, 0) and self.out_of_time():
                         return
                     begun.append(place)
                     yield theta
 
-        failures: dict[int, Exception] = {}
-        left = len(sets) - len(done)
+        left = len(sets) - len(done) - len(failures)
         for result in self.workers.map(work, items()):
             place = begun[result.place]
             if result.error is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -29,6 +29,9 @@ from bort.training.trial import Budget, Labelled, Theta, TrialResult, run_trial
 USUAL_LENGTH = 128
 """Longest input in tokens where neither the settings nor the task say."""
 _USUAL_ROWS = 200_000
+
+Kept = Path | bytes
+"""Weights in the safetensors format, as a file or as its content."""
 
 
 class Fitter:
@@ -52,13 +55,17 @@ class Fitter:
         torch.manual_seed(0)
         self.max_length = min(arguments.max_length or USUAL_LENGTH, positions(new_classifier(arguments.model, task)))
         self.pad_token_id = int(self.tokenizer.pad_token_id)
-        self.bf16 = use_bf16(arguments.precision)
         self.about: dict[str, str] = {}
         """What else the saved model's config.json says."""
         self._mean, self._spread = 0.0, 1.0
         if task.kind == "regression":
             values = task.targets(list(train))
             self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
+
+    @property
+    def bf16(self) -> bool:
+        """Whether to compute in it, on the machine that asks."""
+        return use_bf16(self.arguments.precision)
 
     def labelled(self, examples: Sequence[Example], targets: Any = None) -> Labelled:
         """Tokenise examples.
@@ -78,7 +85,7 @@ class Fitter:
         dev: Labelled,
         *,
         folder: Path,
-        start: Path | None = None,
+        start: Kept | None = None,
         max_epochs: int | None = None,
         on_progress: Callable[[float, str], None] = lambda share, note: None,
     ) -> tuple[PreTrainedModel, TrialResult]:
@@ -89,14 +96,14 @@ class Fitter:
             train: Data to fit.
             dev: Data that choose the step to keep.
             folder: For checkpoints, from which an interrupted fit goes on.
-            start: Weights to begin from, as `keep` wrote them, instead of the encoder's with a fresh head.
+            start: Weights to begin from, as `kept` gave them, instead of the encoder's with a fresh head.
             max_epochs: Passes over `train`, instead of those of the settings.
             on_progress: Told the share of the longest possible run, and a few words.
         """
         torch.manual_seed(theta.seed)
         model = new_classifier(self.arguments.model, self.task)
         if start is not None:
-            model.load_state_dict(load_file(start))
+            model.load_state_dict(_state(start))
         result = run_trial(
             model.to(best_device()),
             self.task,
@@ -134,16 +141,21 @@ class Fitter:
         counts = targets.sum(0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), minlength=classes)
         return torch.tensor(len(train) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
 
-    def keep(self, model: PreTrainedModel, file: Path) -> None:
-        """Write weights as they were trained, for `start` and `open`."""
+    def kept(self, model: PreTrainedModel) -> bytes:
+        """Weights as they were trained, in the safetensors format, for `start` and `open`."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        with write_aside(file, "wb") as out:
-            out.write(serialize(state))
+        content: bytes = serialize(state)
+        return content
 
-    def open(self, file: Path) -> PreTrainedModel:
+    def keep(self, model: PreTrainedModel, file: Path) -> None:
+        """Write them."""
+        with write_aside(file, "wb") as out:
+            out.write(self.kept(model))
+
+    def open(self, kept: Kept) -> PreTrainedModel:
         """A model of kept weights, which answers in the labels' unit."""
         model = new_classifier(self.arguments.model, self.task)
-        model.load_state_dict(load_file(file))
+        model.load_state_dict(_state(kept))
         if self.task.kind == "regression":
             _unscale(model, self._mean, self._spread)
         return model.to(best_device())
@@ -171,6 +183,11 @@ class Fitter:
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write the folder that others open; its tokenizer cuts at the fitted length."""
         save_classifier(model.cpu(), self.tokenizer, folder, self.max_length, **self.about)
+
+
+def _state(kept: Kept) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = load(kept) if isinstance(kept, bytes) else load_file(kept)
+    return state
 
 
 def usual_epochs(rows: int) -> int:
