@@ -1,0 +1,264 @@
+"""What two Ray workers of one core each gain over one core in this process, and what they cost a trial.
+
+    python -m benchmarks.speed.workers --corpus ../shared/corpus/simplewiki.txt.xz
+
+A search of 16 candidates (OSE) and the first round of 8 combinations (Agora), each in this process on one thread and on
+a Ray cluster of two nodes of one core, which the benchmark starts and stops. Needs two free cores and `bort[ray]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from benchmarks.common import FOLDER, Spread, Target, parser, publish, table
+from bort.workers import LOCAL, Needs, Result, Workers, open_workers
+
+SPACE = "depth: [1, 2, 3, 4]\nheads: [4]\nhidden: [128, 256]\nintermediate: [256, 768]\n"
+"""16 members, all of them candidates: the maximum point lies outside."""
+MAXIMUM = "4,4,256,1024"
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a trial ran, by the clock that all processes of a machine share, and in which process."""
+
+    process: int
+    began: float
+    ended: float
+
+
+@dataclass
+class Measured:
+    """One `map`: when it began and ended, and its trials."""
+
+    began: float
+    ended: float = 0.0
+    spans: list[Span] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
+
+    @property
+    def wall(self) -> float:
+        """Seconds of all of it, the start of the workers included."""
+        return self.ended - self.began
+
+    @property
+    def inside(self) -> float:
+        """Seconds of the trials themselves, added up."""
+        return sum(span.ended - span.began for span in self.spans)
+
+    @property
+    def start(self) -> float:
+        """Seconds until a worker's first trial begins, on average."""
+        return mean(min(span.began for span in spans) - self.began for spans in self._by_process())
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between two trials on the same worker: what a trial costs beside itself."""
+        return [
+            after.began - before.ended for spans in self._by_process() for before, after in itertools.pairwise(spans)
+        ]
+
+    def _by_process(self) -> list[list[Span]]:
+        ordered = sorted(self.spans, key=lambda span: span.began)
+        return [[s for s in ordered if s.process == process] for process in {s.process for s in ordered}]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A trial that tells when it ran."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, item: Any) -> tuple[Any, Span]:
+        began = time.time()
+        value = self.function(item)
+        return value, Span(os.getpid(), began, time.time())
+
+
+class Enough(Exception):
+    """The round that is measured is over."""
+
+
+class Stopwatch:
+    """Workers whose trials are timed; a second round is not begun.
+
+    Args:
+        workers: They run the trials.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self.sees_files = workers, workers.sees_files
+        self.measured: Measured | None = None
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+        if self.measured is not None:
+            raise Enough
+        self.measured = Measured(time.time())
+        for result in self.workers.map(Watched(function), items):
+            if result.error is not None:
+                raise result.error
+            value, span = result.value
+            self.measured.spans.append(span)
+            self.measured.answers.append((result.place, answer(value)))
+            yield replace(result, value=value)
+        self.measured.ended = time.time()
+
+
+def answer(value: Any) -> float:
+    """What must be the same wherever the trial ran."""
+    return float(value.error if hasattr(value, "error") else value.score)
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """Two nodes of one core each, as `--workers` names them."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 256 * 2**20}
+    nodes = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        for _ in range(WORKERS - 1):
+            nodes.add_node(**node)
+        yield f"ray://{nodes.address}"
+    finally:
+        nodes.shutdown()
+
+
+def search(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Workers) -> None:
+    """An OSE search; what comes before its trials is done once and kept in `scratch`."""
+    from bort.ose.arguments import ExtractArguments
+    from bort.ose.extract import extract
+
+    (scratch / "space.yaml").write_text(SPACE)
+    settings = ExtractArguments(
+        corpus=[str(arguments.corpus)],
+        corpus_cache=str(scratch / "corpus"),
+        teacher_cache=str(scratch / "teacher"),
+        teacher="bort-nano",
+        maximum=MAXIMUM,
+        space=str(scratch / "space.yaml"),
+        steps=arguments.steps,
+        precision="fp32",
+        out=str(out),
+    )
+    extract(settings, workers=workers)
+
+
+def agora(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Workers) -> None:
+    """The first round of Agora."""
+    from bort.agora.finetune import finetune
+    from bort.training.arguments import FinetuneArguments
+
+    settings = FinetuneArguments(
+        train=str(arguments.data / "train.jsonl"),
+        dev=str(arguments.data / "dev.jsonl"),
+        test=str(arguments.data / "test.jsonl"),
+        learning_rates=[1e-3, 5e-4, 3e-4, 1e-4],
+        seeds=[0, 1],
+        max_epochs=arguments.epochs,
+        patience=arguments.epochs,
+        precision="fp32",
+        out=str(out),
+    )
+    with suppress(Enough):
+        finetune(settings, workers=workers)
+
+
+JOBS = {"an OSE search of 16 candidates": search, "an Agora round of 8 combinations": agora}
+
+
+def once(job: Callable[..., None], arguments: argparse.Namespace, scratch: Path, where: str) -> Measured:
+    """Run a job in a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=scratch) as out, open_workers(where, Needs()) as workers:
+        watch = Stopwatch(workers)
+        job(arguments, scratch, Path(out) / "run", watch)
+    assert watch.measured is not None
+    return watch.measured
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
+    made.add_argument("--data", type=Path, default=FOLDER.parent / "examples" / "support")
+    made.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turn")
+    made.add_argument("--steps", type=int, default=120, help="training steps of a candidate")
+    made.add_argument("--epochs", type=int, default=60, help="passes over the training data of a combination")
+    arguments = made.parse_args()
+
+    import torch
+
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, list[Measured]]] = {name: {"here": [], "ray": []} for name in JOBS}
+    with tempfile.TemporaryDirectory() as folder, cluster() as address:
+        for _ in range(arguments.rounds):
+            for name, job in JOBS.items():
+                for kind, where in (("here", LOCAL), ("ray", address)):
+                    found[name][kind].append(once(job, arguments, Path(folder), where))
+
+    rows, targets = [], []
+    for name, kinds in found.items():
+        here, ray = kinds["here"], kinds["ray"]
+        efficiencies = [one.wall / (WORKERS * other.wall) for one, other in zip(here, ray, strict=True)]
+        gaps = [gap for measured in ray for gap in measured.gaps]
+        same = all(sorted(m.answers) == sorted(here[0].answers) for m in (*here, *ray))
+        rows.append(
+            [
+                name,
+                Spread.of([m.wall for m in here]).show(1),
+                Spread.of([m.wall for m in ray]).show(1),
+                Spread.of(efficiencies).show(2),
+                f"{median(m.start for m in ray):.1f}",
+                f"{1000 * mean(gaps):.1f}",
+                f"{1000 * max(gaps):.1f}",
+                f"{median(m.inside for m in ray) / median(m.inside for m in here):.2f}",
+                "yes" if same else "**no**",
+            ]
+        )
+        targets.append(Target(f"{name}: efficiency, start included", median(efficiencies), ">=", 0.85))
+        targets.append(Target(f"{name}: overhead of a trial", 1000 * mean(gaps), "<=", 50, " ms"))
+    head = ["", "here, s", "two workers, s", "efficiency", "start, s", "overhead a trial, ms", "at most"]
+    head += ["trials' own time", "same results"]
+    about = f"""
+        Wall time of the trials, medians (ranges) of {arguments.rounds} runs in turn: in this process on one thread, and
+        on a Ray cluster of two nodes of one core each, all on one machine. Efficiency is the time here over twice the
+        time there. Start is the time until a worker's first trial begins: a new process that imports everything. The
+        overhead is the time between two trials on the same worker: the answer goes to the command, which notes it in
+        the journal and sends the next. The trials' own time there over that here says what two busy cores cost each
+        other. A candidate is trained for {arguments.steps} steps of 32 rows of 128 tokens, a combination for
+        {arguments.epochs} passes over the 84 texts of examples/support.
+    """
+    figures = {
+        name: {
+            kind: [
+                {"wall": m.wall, "start": m.start, "gaps": m.gaps, "trials": [s.ended - s.began for s in m.spans]}
+                for m in measured
+            ]
+            for kind, measured in kinds.items()
+        }
+        for name, kinds in found.items()
+    }
+    publish(
+        "workers",
+        "Trials on two workers",
+        about=about,
+        shown=table(head, rows),
+        figures=figures,
+        targets=targets,
+        out=arguments.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
