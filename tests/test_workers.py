@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -167,13 +168,6 @@ def test_a_function_is_unpacked_once_a_process(on_ray):
     assert {result.value for result in on_ray.map(Unpacked(), range(6))} == {1}
 
 
-@pytest.mark.slow
-def test_no_one_is_told_that_ray_is_used(on_ray):
-    from ray._common.usage import usage_lib
-
-    assert not usage_lib.usage_stats_enabled()
-
-
 # Settings
 
 
@@ -204,6 +198,21 @@ def test_needs_that_none_can_have(needs, name):
         check_workers("ray", needs)
 
 
+def test_a_cluster_that_begins_here_reports_to_nobody(monkeypatch):
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    told = []
+
+    def init(**settings):
+        told.append((os.environ["RAY_USAGE_STATS_ENABLED"], settings["address"]))
+
+    ray = {"is_initialized": lambda: False, "init": init, "shutdown": lambda: told.append("left")}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**ray))
+    for where in ("ray", "ray://host:6379"):
+        with open_workers(where) as workers:
+            assert isinstance(workers, OnRay)
+    assert told == [("0", None), "left", ("0", "host:6379"), "left"]
+
+
 def test_ray_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BortError, match=r"pip install 'bort\[ray\]'"), open_workers("ray"):
@@ -211,7 +220,7 @@ def test_ray_that_is_not_installed(monkeypatch):
 
 
 def test_needs_become_room(monkeypatch):
-    ray = type("ray", (), {"cluster_resources": staticmethod(lambda: {"CPU": 16.0, "GPU": 2.0, "memory": 64e9})})
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 16.0, "GPU": 2.0, "memory": 64e9})
     monkeypatch.setitem(sys.modules, "ray", ray)
     assert OnRay(Needs())._room() == 16
     assert OnRay(Needs(cpus=4, gpus=0.5))._room() == 4
