@@ -168,6 +168,27 @@ def test_a_function_is_unpacked_once_a_process(on_ray):
     assert {result.value for result in on_ray.map(Unpacked(), range(6))} == {1}
 
 
+class Unloadable(Unpacked):
+    def __setstate__(self, state):
+        raise ImportError("no module named elsewhere")
+
+
+@pytest.mark.slow
+def test_a_function_that_a_node_cannot_load_is_told(on_ray):
+    results = list(on_ray.map(Unloadable(), range(3)))
+    assert all(isinstance(result.error, TrialError) for result in results)
+    assert all("no module named elsewhere" in str(result.error) for result in results)
+    assert max(len(str(result.error)) for result in results) < 400
+
+
+@pytest.mark.slow
+def test_a_value_that_cannot_be_sent_back_is_told(on_ray):
+    [result] = on_ray.map(lambda item: (number for number in range(item)), [3])
+    assert isinstance(result.error, TrialError)
+    assert "cannot pickle" in str(result.error)
+    assert len(str(result.error)) < 400
+
+
 # Settings
 
 

@@ -24,6 +24,7 @@ from bort.errors import BortError
 
 LOCAL = "local"
 _RAY = "ray"
+_LONGEST_MESSAGE = 300
 
 TrialFiles = Literal["shared", "sent"]
 WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files")
@@ -173,7 +174,7 @@ class OnRay:
                 trial = running.pop(ready[0])
                 try:
                     value, error = ray.get(ready[0])
-                except ray.exceptions.RayTaskError as error_there:  # before the trial could begin
+                except ray.exceptions.RayTaskError as error_there:  # before the trial began, or in sending its value
                     value, error = None, TrialError(f"could not be run on a node: {_last_line(error_there)}")
                 except ray.exceptions.RayError as lost:
                     trial.lost += 1
@@ -203,10 +204,10 @@ def _run(sent: list[Any], item: Any, folder: str) -> tuple[Any, Exception | None
         os.chdir(folder)
     try:
         return _fetched(sent[0])(item), None
-    except BortError as error:
+    except (BortError, TrialError) as error:
         return None, error
     except Exception as error:  # its class may be unknown to the driver
-        return None, TrialError(f"{type(error).__name__}: {error}")
+        return None, TrialError(f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE])
 
 
 @lru_cache(maxsize=1)
@@ -214,15 +215,19 @@ def _fetched(reference: Any) -> Any:
     """A function, fetched once a node and unpacked once a process, however many trials those run."""
     import ray
 
-    return ray.get(reference)
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RaySystemError as error:
+        raise TrialError(f"could not be loaded on a node: {_last_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:_LONGEST_MESSAGE]
 
 
 def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+    """Where a message of Ray ends with a traceback: what was raised."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:_LONGEST_MESSAGE]
 
 
 def check_workers(where: str, needs: Needs) -> None:
@@ -275,6 +280,7 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
                 address=None if where == _RAY else where.removeprefix("ray://"),
                 include_dashboard=False,
                 log_to_driver=False,
+                logging_level="WARNING",
             )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             rule = f"the cluster cannot be joined: {_first_line(error)}"
