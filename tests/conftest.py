@@ -238,9 +238,9 @@ def killed():
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
-    """What `--workers` calls a Ray cluster of two nodes of a core each."""
+    """What `--workers` calls a Ray cluster of two nodes of a core each; it ends before other tests measure times."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
