@@ -194,8 +194,8 @@ def main() -> None:
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
     made.add_argument("--data", type=Path, default=FOLDER.parent / "examples" / "support")
     made.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turn")
-    made.add_argument("--steps", type=int, default=120, help="training steps of a candidate")
-    made.add_argument("--epochs", type=int, default=60, help="passes over the training data of a combination")
+    made.add_argument("--steps", type=int, default=100, help="training steps of a candidate")
+    made.add_argument("--epochs", type=int, default=40, help="passes over the training data of a combination")
     arguments = made.parse_args()
 
     import torch
