@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from bort.data.readers import Format, format_of, numbered_rows
 from bort.errors import BortError
+
+if TYPE_CHECKING:
+    from bort.data.readers import Format
 
 Kind = Literal["classification", "regression"]
 
@@ -95,6 +97,8 @@ def stream_rows(
     Raises:
         BortError: While iterating, at the first row that breaks a rule, or when there are no rows.
     """
+    from bort.data.readers import format_of, numbered_rows  # a predictor that is given texts never reads a file
+
     if isinstance(source, str | Path):
         file, kind = str(source), format or format_of(source)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ class OnnxEngine(ExportedEngine):
         if self._threads == 1 or len(feeds) < 2 * self._threads:
             yield from super().compute_all(feeds)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(self._threads) as pool:
             yield from pool.map(lambda feed: _logits(self._stream, feed), feeds)
 

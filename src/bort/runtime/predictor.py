@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -102,6 +101,8 @@ class Predictor:
         blocks = [examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE)]
         if len(blocks) <= 1:
             return self._run(self.engine.encode(examples))
+        from concurrent.futures import ThreadPoolExecutor  # a single text does without
+
         with ThreadPoolExecutor(1) as ahead:
             pieces = []
             waiting = ahead.submit(self.engine.encode, blocks[0])
