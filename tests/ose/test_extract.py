@@ -194,7 +194,14 @@ def test_ctrl_c_on_ray_leaves_a_run_that_resumes_in_this_process(arguments, worl
     expected = extract(settings)
     out = tmp_path / "interrupted"
     command = [sys.executable, "-m", "bort", *line(settings, world, out), "--workers", cluster]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Of tests that run in the background it inherits that the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (out / "journal.jsonl").is_file() or not events(out, "candidate"):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
