@@ -18,24 +18,9 @@ from typing import Any, Literal
 
 from bort.files import write_aside
 from bort.runs import environment
+from bort.runtime.speed.timing import Spread
 
 FOLDER = Path(__file__).resolve().parent
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and range of repeated measurements."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-    def show(self, digits: int = 3) -> str:
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 @dataclass(frozen=True)

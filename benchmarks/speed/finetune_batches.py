@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import Spread, Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from bort import BortForSequenceClassification, architecture, load_tokenizer
 from bort.data.batches import shuffled_length_batches
 from bort.data.examples import Columns, Example, read_examples
 from bort.model.checkpoints import locate
+from bort.runtime.speed.timing import Spread
 from bort.tasks.task import Task
 from bort.training.devices import use_bf16
 from bort.training.encoding import encode

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common import Spread, Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from bort.runtime.speed.timing import Spread
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.common import Spread, Target, interleaved, parser, publish, table
+from benchmarks.common import Target, interleaved, parser, publish, table
+from bort.runtime.speed.timing import Spread
 
 COMMANDS = {"bort --help": ["--help"], "bort finetune --help": ["finetune", "--help"]}
 

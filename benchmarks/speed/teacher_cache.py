@@ -11,8 +11,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import Spread, Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from benchmarks.taught import Kind, Taught
+from bort.runtime.speed.timing import Spread
 
 NAMES: dict[Kind, str] = {
     "without": "no teacher",

@@ -286,14 +286,15 @@ def test_sets_may_be_fitted_side_by_side(problem):
     ]
 
 
-def test_a_set_that_raises_goes_and_the_others_stay(problem):
-    def fit(theta, train, best):
-        if theta == THETAS[1]:
-            raise RuntimeError("it will not")
-        return fit_svm(theta, train, best)
+def fit_all_but_one(theta, train, best):
+    if theta == THETAS[1]:
+        raise RuntimeError("it will not")
+    return fit_svm(theta, train, best)
 
+
+def test_a_set_that_raises_goes_and_the_others_stay(problem):
     journal = Noted()
-    outcome = problem.run(fit=fit, journal=journal)
+    outcome = problem.run(fit=fit_all_but_one, journal=journal)
     assert not outcome.stopped
     assert journal.failed == [(1, 1, "it will not")]
     assert outcome.rounds[0].failed == {str(THETAS[1]): "it will not"}
@@ -302,13 +303,8 @@ def test_a_set_that_raises_goes_and_the_others_stay(problem):
 
 
 def test_what_failed_is_tried_again_until_the_data_have_grown(problem):
-    def fit(theta, train, best):
-        if theta == THETAS[1]:
-            raise RuntimeError("it will not")
-        return fit_svm(theta, train, best)
-
     journal = Noted()
-    expected = problem.run(fit=fit, journal=journal)
+    expected = problem.run(fit=fit_all_but_one, journal=journal)
     resumed = problem.run(journal=Noted(journal.entries))  # now it would
     assert [[t.theta for t in r.trials] for r in resumed.rounds] == [
         [t.theta for t in r.trials] for r in expected.rounds

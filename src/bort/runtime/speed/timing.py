@@ -26,6 +26,10 @@ class Spread:
         """Of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
+    def show(self, digits: int = 3) -> str:
+        """For people: the median, and the range behind it."""
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
     def scaled(self, factor: float) -> Spread:
         """In another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
