@@ -258,15 +258,22 @@ def cluster():
         nodes.shutdown()
 
 
-@pytest.fixture
-def one_thread():
-    """Compute as a trial on one core does, to the last bit."""
+@pytest.fixture(autouse=True)
+def _threads_as_they_were():
+    """Undo what a test sets for the whole process: sums in another order are not the same to the last bit."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread(_threads_as_they_were):
+    """Compute as a trial on one core does, to the last bit."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

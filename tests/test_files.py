@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bort.errors import BortError
-from bort.files import folder_aside, new_folder, write_aside
+from bort.files import folder_aside, is_vacant, new_folder, write_aside
 
 
 def names(folder: Path) -> set[str]:
@@ -71,6 +71,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         out.write("new")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert names(tmp_path) == {"a.txt"}
+
+
+def test_what_a_killed_write_leaves_takes_no_room(tmp_path):
+    with write_aside(tmp_path / "a.txt"):
+        (left,) = tmp_path.iterdir()
+        kept = left.with_name(left.name.replace("a.txt", "b.txt"))
+        kept.write_text("half")
+    assert not is_vacant(tmp_path)
+    (tmp_path / "a.txt").unlink()
+    assert kept.is_file()
+    assert is_vacant(tmp_path)
+    assert new_folder(tmp_path) == tmp_path
+    assert not is_vacant(tmp_path / "absent")
+    assert not is_vacant(kept)
 
 
 def test_folder_aside(tmp_path, umask):

@@ -12,6 +12,8 @@ from typing import IO, Any
 
 from bort.errors import BortError
 
+_PART = ".part"
+
 
 @contextlib.contextmanager
 def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -23,7 +25,7 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
     try:
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(descriptor, mode, **text) as file:
@@ -47,7 +49,7 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART))
     try:
         yield aside
         replace_folder(aside, path)
@@ -99,11 +101,16 @@ def new_folder(path: str | Path) -> Path:
         BortError: Something is there already.
     """
     path = Path(path)
-    if path.is_dir() and not any(path.iterdir()):
+    if is_vacant(path):
         return path
     if path.exists():
         raise BortError("already exists; name another --out, or remove it first", file=path)
     return path
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether `path` is a folder that holds nothing but what a killed `write_aside` may have left in it."""
+    return path.is_dir() and all(file.name.startswith(".") and file.suffix == _PART for file in path.iterdir())
 
 
 def sync_folder(path: Path) -> None:

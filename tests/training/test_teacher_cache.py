@@ -106,6 +106,11 @@ def test_damage_is_named(tmp_path):
             TeacherCache(tmp_path, KEY, FIELDS, 4)
 
 
+def test_killed_before_anything_was_kept(tmp_path):
+    (tmp_path / ".cache.json.x1.part").write_text("{")
+    assert TeacherCache(tmp_path, KEY, FIELDS, 4).done == 0
+
+
 def test_another_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BortError, match="holds something else than a teacher's cache"):

@@ -25,7 +25,7 @@ from bort.data.corpus import FORMAT, PARTS, Corpus, CorpusInfo, Part, fingerprin
 from bort.data.encoding import Encoded, Encoder, encode_all
 from bort.data.shard_writer import PartWriter
 from bort.errors import BortError
-from bort.files import replace_folder, write_aside
+from bort.files import is_vacant, replace_folder, write_aside
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -94,7 +94,7 @@ def build_corpus(
 
 
 def _check_replaceable(out: Path) -> None:
-    if out.is_dir() and ((out / "corpus.json").is_file() or not any(out.iterdir())):
+    if out.is_dir() and ((out / "corpus.json").is_file() or is_vacant(out)):
         return
     if out.exists():
         raise BortError("holds something else than a corpus, which would be lost; name another folder", file=out)

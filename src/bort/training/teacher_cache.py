@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
-from bort.files import write_aside
+from bort.files import is_vacant, write_aside
 
 FORMAT = 1
 _STATE = "cache.json"
@@ -57,7 +57,7 @@ class TeacherCache:
         file = self.folder / _STATE
         if file.is_file():
             self._check(file)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not is_vacant(self.folder):
             raise BortError("holds something else than a teacher's cache; name another folder", file=self.folder)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
