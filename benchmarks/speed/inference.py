@@ -70,8 +70,8 @@ def targets_of(found: Found, engines: list[str], mix: str) -> list[Target]:
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--mix_rounds", type=int, default=2)
-    made.add_argument("--texts", type=int, default=64)
+    made.add_argument("--mix_rounds", type=int, default=1)
+    made.add_argument("--texts", type=int, default=512)
     made.add_argument("--threads", type=int, default=2)
     arguments = made.parse_args()
     engines, mix = usual_engines(), natural(arguments.texts)
