@@ -16,6 +16,7 @@ from bort.runtime.speed.loads import fixed, natural
 from bort.runtime.speed.measure import measure
 from bort.runtime.speed.page import notes, tables
 
+OWN = ("bort", "bort-nano")
 OTHERS = ("bert-large", "bert-base", "distilbert", "minilm-l6", "tinybert-4")
 LENGTHS = (16, 32, 64, 128)
 
@@ -26,7 +27,6 @@ class Found:
     def __init__(self, figures: dict[str, Any]) -> None:
         self.rows = {(row["model"], row["engine"], row["load"]): row for row in figures["results"]}
         self.same = {(row["model"], row["engine"], row["load"]): row["times"] for row in figures["like_for_like"]}
-        self.firsts = {(row["model"], row["engine"]): row for row in figures["first_answers"]}
 
     def against_large(self, engine: str, load: str) -> float:
         """How many times as fast as BERT-large in PyTorch's eager fp32 `bort` is."""
@@ -50,11 +50,6 @@ def targets_of(found: Found, engines: list[str], mix: str) -> list[Target]:
         if engine in ("onnxruntime-fp32", "openvino-fp32"):
             name = f"bort {engine}, 128 tokens: times BERT-large torch-eager"
             targets.append(Target(name, found.against_large(engine, "128 tokens"), ">=", 19))
-    for model, seconds, megabytes in (("bort", 0.6, 200), ("bort-nano", 0.35, 120)):
-        first = found.firsts[model, "onnxruntime-int8"]
-        name = f"{model} onnxruntime-int8, first answer of a new process"
-        targets.append(Target(name, first["seconds"]["median"], "<", seconds, " s"))
-        targets.append(Target(f"{name}, memory", first["megabytes"], "<", megabytes, " MB"))
     for engine in engines:
         for other, bound in (("bert-large", 11), ("bert-base", 3.3)):
             name = f"bort against {other}, both {engine}, 128 tokens"
@@ -77,16 +72,17 @@ def main() -> None:
     engines, mix = usual_engines(), natural(arguments.texts)
     loads = [(fixed(1, length), arguments.rounds) for length in LENGTHS] + [(mix, arguments.mix_rounds)]
     with quiet():
-        figures = measure(["bort", "bort-nano"], OTHERS, engines=engines, loads=loads, threads=arguments.threads)
-    shown = "\n\n".join(f"**{title}**\n\n{markdown(header, rows)}" for title, header, rows in tables(figures))
+        figures = measure(OWN, OTHERS, engines=engines, loads=loads, threads=arguments.threads, fresh_rounds=0)
+    shown = markdown(figures)
     targets = targets_of(Found(figures), engines, mix.name)
     title, about = "Speed of inference", " ".join(notes(figures))
     publish("inference", title, about=about, shown=shown, figures=figures, targets=targets, out=arguments.out)
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table whose first two columns are words."""
-    return table(header, rows).replace("| --- | ---: |", "| --- | --- |", 1)
+def markdown(figures: dict[str, Any]) -> str:
+    """All tables; the first two columns are words."""
+    shown = ((title, table(header, rows)) for title, header, rows in tables(figures))
+    return "\n\n".join(f"**{title}**\n\n{rows.replace('| ---: |', '| --- |', 1)}" for title, rows in shown)
 
 
 if __name__ == "__main__":

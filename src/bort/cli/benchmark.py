@@ -36,8 +36,8 @@ class BenchmarkArguments:
     """turns of each contestant at each length"""
     mix_rounds: int = 3
     """the same for --mix, which takes longer"""
-    fresh: bool = True
-    """also time the first answer of a new process, and its memory"""
+    fresh_rounds: int = 3
+    """how often to time the first answer of a new process, and its memory; 0: not"""
     out: str | None = None
     """folder for benchmark.json and report.html"""
 
@@ -69,7 +69,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
             engines=arguments.engines or usual_engines(),
             loads=loads,
             threads=threads,
-            fresh=arguments.fresh,
+            fresh_rounds=arguments.fresh_rounds,
         )
     figures["command"] = shlex.join(["bort", *sys.argv[1:]])
     _print(figures)
@@ -102,6 +102,8 @@ def _checked(arguments: BenchmarkArguments) -> int:
     for name, value in numbers.items():
         if value < 1:
             raise BortError("must be at least 1", column=name, value=value)
+    if arguments.fresh_rounds < 0:
+        raise BortError("must be at least 0", column="fresh_rounds", value=arguments.fresh_rounds)
     for length in arguments.sequence_length:
         if not 1 <= length <= 512:
             raise BortError("must be from 1 to 512", column="sequence_length", value=length)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,29 @@ class EncodedTexts:
         return len(self.ids) // (self.choices or 1)
 
 
+class _Meanwhile(Thread):
+    """A call in another thread, begun at once."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            self._call()
+        except BaseException as error:  # raised where it is waited for
+            self.error = error
+
+
 class ExportedEngine(ABC):
     """A model of `bort export`; one `run` at a time.
 
     Args:
         folder: What `bort export` wrote.
-        manifest: Of that folder, checked.
+        manifest: Of that folder.
         threads: Of the computation; by default one a core.
 
     Raises:
@@ -57,22 +75,44 @@ class ExportedEngine(ABC):
     """
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
-        from tokenizers import Tokenizer
-
-        self.manifest = manifest
+        self.manifest, self.folder, self.threads = manifest, folder, threads
         self.task, self.max_length, self.cast = manifest.task, manifest.max_length, manifest.cast
         self.thresholds = manifest.thresholds
         if threads is not None:
             os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # read once, by the first tokenizer at work
+        loading = _Meanwhile(self._check_and_load)
         try:
-            self._tokenizer = Tokenizer.from_buffer(manifest.checked(folder, manifest.tokenizer))
-        except BortError:
-            raise
-        except Exception as error:  # the library has no class of its own
-            raise BortError(f"is no tokenizer: {str(error)[:200]}", file=folder / manifest.tokenizer) from None
+            self._tokenizer = self._open_tokenizer()
+        finally:
+            loading.join()
+            if loading.error is not None:  # it says more than what a damaged tokenizer does
+                raise loading.error from None
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_length, strategy="longest_first")
         self._takes_types = "token_type_ids" in manifest.inputs
+
+    def _open_tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_buffer(self.manifest.checked(self.folder, self.manifest.tokenizer))
+        except BortError:
+            raise
+        except Exception as error:  # the library has no class of its own
+            file = self.folder / self.manifest.tokenizer
+            raise BortError(f"is no tokenizer: {str(error)[:200]}", file=file) from None
+
+    def _check_and_load(self) -> None:
+        self.manifest.check(self.folder)
+        self.load()
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load the model, whose files are what was exported; called once, maybe in another thread.
+
+        Raises:
+            BortError: It cannot be loaded, or the engine is not installed.
+        """
 
     @abstractmethod
     def compute(self, feed: Feed) -> NDArray[np.float32]:

@@ -116,7 +116,7 @@ class Exporter:
         backend = self.source.tokenizer.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
-        text: str = backend.to_str(pretty=True)
+        text: str = backend.to_str()
         return text
 
     def check(self, folder: Path) -> float:

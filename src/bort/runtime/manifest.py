@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,19 @@ class Manifest:
             out.write("\n")
         return whole
 
+    def check(self, folder: Path) -> None:
+        """Check every file.
+
+        Raises:
+            BortError: One is not what was exported.
+        """
+        for name, (expected, size) in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise BortError("is named by manifest.json and is not there; export the model again", file=path)
+            if path.stat().st_size != size or sha256(path) != expected:
+                raise _changed(path)
+
     def checked(self, folder: Path, name: str) -> bytes:
         """Read one of the files, once, and give what was checked.
 
@@ -84,10 +98,10 @@ def is_exported(folder: str | Path) -> bool:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check the manifest of a folder, and every file that it names against its sum.
+    """Read the manifest of a folder; `Manifest.check` compares the files with it.
 
     Raises:
-        BortError: The manifest is damaged, of a later version, or not true of a file.
+        BortError: It is damaged, or of a later version.
     """
     folder = Path(folder)
     file = folder / NAME
@@ -100,20 +114,16 @@ def read_manifest(folder: str | Path) -> Manifest:
     if described.get("format") != _FORMAT:
         rule = f"was written in another form than {_FORMAT}; export the model again"
         raise BortError(rule, file=file, column="format", value=described.get("format"))
-    manifest = _parsed(described, file)
-    for name, (expected, size) in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BortError("is named by manifest.json and is not there; export the model again", file=path)
-        if path.stat().st_size != size or sha256(path) != expected:
-            raise _changed(path)
-    return manifest
+    return _parsed(described, file)
 
 
 def sha256(file: Path) -> str:
     """The sum of a file, in hexadecimal digits."""
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    if not file.stat().st_size:
+        return hashlib.sha256().hexdigest()
+    # As one piece, so that another thread may hold Python's lock all the while.
+    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
 
 
 def _changed(file: Path) -> BortError:

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.runtime.exported_engine import ExportedEngine, Feed
-from bort.runtime.manifest import Manifest
 
 
 class OnnxEngine(ExportedEngine):
     """See `ExportedEngine`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
-        super().__init__(folder, manifest, threads)
-        self._folder, self._threads = folder, threads or usable_cores()
-        self._session = open_session(folder, manifest.checked(folder, manifest.model), self._threads)
+    def load(self) -> None:
+        """Open a session."""
+        self._threads = self.threads or usable_cores()
+        self._session = self._open(self._threads)
+
+    def _open(self, threads: int) -> Any:
+        return open_session(self.folder, self.manifest.checked(self.folder, self.manifest.model), threads)
 
     def compute(self, feed: Feed) -> NDArray[np.float32]:
         """The outputs of one batch, all threads at work on it. *Shape:* (rows, outputs)."""
@@ -41,7 +43,7 @@ class OnnxEngine(ExportedEngine):
     @cached_property
     def _stream(self) -> Any:
         """The same model, one thread a call."""
-        return open_session(self._folder, self.manifest.checked(self._folder, self.manifest.model), 1)
+        return self._open(1)
 
 
 def usable_cores() -> int:

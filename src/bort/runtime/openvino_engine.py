@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.runtime.exported_engine import ExportedEngine, Feed
-from bort.runtime.manifest import Manifest
 
 
 class OpenVinoEngine(ExportedEngine):
     """See `ExportedEngine`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
-        super().__init__(folder, manifest, threads)
+    def load(self) -> None:
+        """Compile the model."""
+        folder, manifest = self.folder, self.manifest
         openvino = load_openvino(folder)
         weights = Path(manifest.model).with_suffix(".bin").name
         if weights not in manifest.files:
@@ -28,8 +28,8 @@ class OpenVinoEngine(ExportedEngine):
         self._weights = np.memmap(folder / weights, np.uint8, "c")
         # Where a processor has bf16, OpenVINO would take it for fp32.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if self.threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = self.threads
         graph = manifest.checked(folder, manifest.model)
         try:
             core = openvino.Core()

@@ -159,7 +159,7 @@ def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
     exporter = Model(str(classifier), tmp_path)
     exported = exporter._export("onnxruntime-int8")
     words = ["--model", str(classifier), str(exported), "--alone", "--sequence_length", "4", "8", "--rounds", "1"]
-    words += ["--mix", "--texts", "4", "--mix_rounds", "1", "--threads", "1", "--no_fresh"]
+    words += ["--mix", "--texts", "4", "--mix_rounds", "1", "--threads", "1", "--fresh_rounds", "0"]
     words += ["--engines", "torch-eager", "onnxruntime-fp32", "--out", str(tmp_path / "out")]
     assert main(["benchmark", *words]) == 0
     shown = capsys.readouterr().out

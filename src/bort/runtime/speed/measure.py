@@ -17,7 +17,6 @@ from bort.runtime.speed.peak import peaks
 from bort.runtime.speed.race import Result, described, like_for_like, race
 from bort.runtime.speed.timing import Spread
 
-_FRESH_ROUNDS = 3
 _SMALLEST_VOCABULARY = 1000
 
 
@@ -28,7 +27,7 @@ def measure(
     engines: Sequence[str],
     loads: Sequence[tuple[Load, int]],
     threads: int,
-    fresh: bool = True,
+    fresh_rounds: int = 3,
 ) -> dict[str, Any]:
     """Load all models into all engines, time them in turn, and start new processes.
 
@@ -38,7 +37,7 @@ def measure(
         engines: Of `ENGINES`.
         loads: What is asked, and in how many rounds.
         threads: That compute.
-        fresh: Whether to time first answers of new processes.
+        fresh_rounds: How often to time the first answer of a new process.
 
     Returns:
         All figures, ready for JSON.
@@ -57,7 +56,7 @@ def measure(
         contestants = _loaded(models, engines, threads)
         found = peaks(threads, {precision(contestant.engine) for contestant in contestants})
         results = _raced(contestants, loads, _vocabulary(models), found)
-        firsts = _first_answers(contestants, threads) if fresh else []
+        firsts = _first_answers(contestants, threads, fresh_rounds) if fresh_rounds else []
     names = [model.shown for model in models[: len(dict.fromkeys(own))]]
     return {
         "threads": threads,
@@ -110,12 +109,12 @@ def _raced(
     return results
 
 
-def _first_answers(contestants: Sequence[Contestant], threads: int) -> list[dict[str, Any]]:
+def _first_answers(contestants: Sequence[Contestant], threads: int, rounds: int) -> list[dict[str, Any]]:
     # What PyTorch does first depends neither on how it attends nor on what it rounds to.
     once = {(c.model, c.engine.replace("torch-eager", "torch-sdpa").replace("bf16", "sdpa")): c for c in contestants}
     times: dict[tuple[str, str], list[First]] = {key: [] for key in once}
-    with bar("first answers", len(once) * _FRESH_ROUNDS) as shown:
-        for _ in range(_FRESH_ROUNDS):
+    with bar("first answers", len(once) * rounds) as shown:
+        for _ in range(rounds):
             for key, contestant in once.items():
                 times[key].append(first_answer(contestant.folder, threads))
                 shown.update(shown.done + 1, " ".join(key))
