@@ -49,7 +49,7 @@ class _Meanwhile(Thread):
     """A call in another thread, begun at once."""
 
     def __init__(self, call: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
+        super().__init__(daemon=False)  # Python's end waits for it: it may be inside a library that cannot be left
         self._call = call
         self.error: BaseException | None = None
         self.start()
