@@ -186,7 +186,8 @@ class OnRay:
         finally:
             for reference in running:
                 with contextlib.suppress(Exception):
-                    ray.cancel(reference, force=True)
+                    # Not by force: an answer that comes then would end this process (a failed check inside of Ray).
+                    ray.cancel(reference)
 
     def _room(self) -> int:
         """Trials that the cluster can run at a time as it is now; at least one, which waits for a node to come."""

@@ -38,7 +38,7 @@ def test_what_is_answered(logits, data):
     thresholds = data.draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1)))
     sure = answered(found, "abc", thresholds)
     for row, is_sure in zip(found, sure, strict=True):
-        assert is_sure == (row.max() > thresholds.get("abc"[row.argmax()], 0))
+        assert is_sure == (float(row.max()) > thresholds.get("abc"[row.argmax()], 0))
     assert answered(found, "abc", {}).all()
     assert not answered(found, "abc", dict.fromkeys("abc", NEVER)).any()
 
