@@ -1,0 +1,86 @@
+"""Agora with bort-nano on few labels: what each part brings.
+
+    python -m benchmarks.quality.agora_ablation --teacher runs/all-mpnet-base-v2
+
+Each row changes one part of the run that `quality.agora` compares; data, teacher and kept runs are as there. Pruning is
+compared on the default grid, for of two combinations both rules drop the same one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.common import publish, table
+from benchmarks.quality.agora_runs import IMPROVED, METHODS, PUBLISHED, Bench, column, options, overall, percent
+from benchmarks.quality.scarce import Cache, Record
+
+STUDENT = "bort-nano"
+MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
+DEFAULT_GRID: dict[str, Any] = {"learning_rates": [1e-3, 2.5e-4, 1e-4], "batch_sizes": [8, 32]}
+PARTS: dict[str, dict[str, Any]] = {
+    "Agora": IMPROVED,
+    "Agora as published": PUBLISHED,
+    "hard labels": {**IMPROVED, "labels": "hard"},
+    "labels at temperature 2": {**IMPROVED, "temperature": 2.0},
+    "labels by the teacher alone": {**IMPROVED, "labelled_by": "teacher"},
+    "8 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 8},
+    "pool only, no new texts": {**IMPROVED, "points_per_mistake": 0},
+    "new texts only, no pool": MADE_ONLY,
+    **{
+        f"{name} only, no pool": {**MADE_ONLY, "transforms": [name]}
+        for name in ("infill", "synonym", "swap", "delete", "typo")
+    },
+    "replay 1": {**IMPROVED, "replay": 1},
+    "warm starts": {**IMPROVED, "warm_start": True},
+    "default grid, LCS": {**IMPROVED, **DEFAULT_GRID},
+    "default grid, halving": {**IMPROVED, **DEFAULT_GRID, "prune": "halving"},
+}
+"""What differs from the defaults of `bort finetune`."""
+
+
+def main() -> None:
+    made = options(__doc__)
+    made.add_argument("--tasks", nargs="+", default=["trec", "banking12", "sst2"])
+    made.add_argument("--seeds", nargs="+", type=int, default=[0])
+    made.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    arguments = made.parse_args()
+    bench = Bench(arguments, Cache(arguments.out / "results" / "agora.jsonl", fresh=arguments.fresh))
+    runs: dict[str, dict[str, list[Record]]] = {
+        part: {task: [] for task in arguments.tasks} for part in arguments.parts
+    }
+    # Parts innermost: runs on the same data begin with the same trials, which are then made once.
+    for seed in arguments.seeds:
+        for task in arguments.tasks:
+            for part in arguments.parts:
+                record = bench.agora(STUDENT, task, seed, part, METHODS.get(part, PARTS[part]))
+                runs[part][task].append(record)
+                print(f"{task} seed {seed} {part}: {record['test']:.3f}", flush=True)
+    if arguments.measure_only:
+        return
+
+    whole = overall(column(runs["Agora"], "test"))
+    rows: list[list[str]] = []
+    figures: dict[str, Any] = {}
+    plain = column(runs["Agora"], "plain")
+    rows.append(["plain, best of Θ", *map(percent, plain.values()), f"{overall(plain):.1f}", "", ""])
+    for part, found in runs.items():
+        by_task = figures[part] = column(found, "test")
+        minutes = statistics.median(record["seconds"] / 60 for records in found.values() for record in records)
+        points = overall(by_task)
+        change = "" if part == "Agora" else f"{points - whole:+.1f}"
+        rows.append([part, *map(percent, by_task.values()), f"{points:.1f}", change, f"{minutes:.1f}"])
+    sizes = f"{len(arguments.seeds)} seed{'s' if len(arguments.seeds) > 1 else ''}"
+    about = f"""
+        bort-nano, test accuracy in % with 100 to 120 labels, {sizes}; 480 to 1000 test texts a task: differences below
+        2 points say little. Agora: soft labels by teacher and student together, 4 new texts and 32 of the pool for each
+        mistake, two combinations. Each other row changes what it names. Minutes: a core's time, median.
+    """
+    shown = table(["part", *arguments.tasks, "mean", "against Agora", "minutes"], rows)
+    publish(
+        "agora_ablation", "Agora: what each part brings", about=about, shown=shown, figures=figures, out=arguments.out
+    )
+
+
+if __name__ == "__main__":
+    main()
