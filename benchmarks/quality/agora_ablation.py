@@ -17,7 +17,7 @@ from benchmarks.quality.scarce import Cache, Record
 
 STUDENT = "bort-nano"
 MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
-DEFAULT_GRID: dict[str, Any] = {"learning_rates": [1e-3, 2.5e-4, 1e-4], "batch_sizes": [8, 32]}
+DEFAULT_GRID: dict[str, Any] = {"learning_rates": [5e-4, 2.5e-4, 1e-4], "batch_sizes": [8, 32]}
 PARTS: dict[str, dict[str, Any]] = {
     "Agora": IMPROVED,
     "Agora as published": PUBLISHED,

@@ -21,7 +21,6 @@ from benchmarks.quality.scarce import TASKS, Cache, parts_of, sha256
 
 RATES = (2e-3, 1e-3, 5e-4, 2.5e-4, 1e-4)
 BATCHES = (8, 16, 32)
-CHOSEN = 6
 Combination = tuple[float, int]
 
 
@@ -72,6 +71,8 @@ def _best_of(some: list[Combination], found: list[dict[Combination, float]]) -> 
 
 
 def main() -> None:
+    import bort
+
     made = parser(__doc__)
     made.add_argument("--model", default="bort-nano")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
@@ -95,11 +96,17 @@ def main() -> None:
         ]
         for place, (rate, batch) in enumerate(order)
     ]
+    default = bort.FinetuneArguments(out="")
+    product = list(itertools.product(default.learning_rates, default.batch_sizes))
+    if set(product) <= set(order):
+        rows.append(["the default grid", "", "", "", f"{100 * _best_of(product, found):.1f}"])
     shown = table(["taken", "learning rate", "batch size", "alone", "best of those so far"], rows)
     about = f"""
         {Path(arguments.model).name}, plain fine-tuning with 100 to 300 labels: development accuracy in %, mean over
         {len(arguments.tasks)} tasks and {len(arguments.seeds)} seed{"s" if len(arguments.seeds) > 1 else ""}.
-        Combinations in the order in which each adds most to the best so far; the first {CHOSEN} make the default grid.
+        Combinations in the order in which each adds most to the best so far. The default grid is a product of lists:
+        learning rates {", ".join(f"{rate:g}" for rate in default.learning_rates)}, batch sizes
+        {", ".join(map(str, default.batch_sizes))}; its lower rates are there for encoders larger than this one.
     """
     figures = {f"{rate:g} {batch}": [scores[rate, batch] for scores in found] for rate, batch in order}
     publish("agora_grid", "Default grid of Agora", about=about, shown=shown, figures=figures, out=arguments.out)

@@ -83,6 +83,7 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             method="plain",
             classes=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
             learning_rates=arguments.learning_rates,
+            batch_sizes=[16],
             seeds=[key["seed"]],
             max_epochs=arguments.max_epochs,
             patience=arguments.patience,

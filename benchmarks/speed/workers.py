@@ -169,6 +169,7 @@ def agora(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Work
         test=str(arguments.data / "test.jsonl"),
         learning_rates=[1e-3, 5e-4, 3e-4, 1e-4],
         seeds=[0, 1],
+        batch_sizes=[16],
         max_epochs=arguments.epochs,
         patience=arguments.epochs,
         precision="fp32",

@@ -166,11 +166,20 @@ class _Agora:
         return (head if by_head >= by_full else full), theirs
 
     def _finetuned_teacher(self, model: str) -> Teacher:
-        """An encoder fine-tuned over the teacher's learning rates, in a run of its own."""
+        """An encoder fine-tuned over the teacher's learning rates, in a run of its own.
+
+        One batch size is enough: a teacher is large, and a fit of it takes minutes.
+        """
         folder = self.run.path / "teacher"
         console().print(f"fine-tuning the teacher {model} first")
-        rates = self.arguments.teacher_learning_rates
-        settings = replace(self.arguments, model=model, out=str(folder), learning_rates=rates, resume=True)
+        settings = replace(
+            self.arguments,
+            model=model,
+            out=str(folder),
+            learning_rates=self.arguments.teacher_learning_rates,
+            batch_sizes=self.arguments.batch_sizes[:1],
+            resume=True,
+        )
         splits = Splits(self.data.train, self.data.dev, None, self.task)
         fit_grid(settings, Run(folder, "finetune", settings, resume=True, may_change=_MAY_CHANGE), splits)
         return ClassifierTeacher(str(folder), self.task)

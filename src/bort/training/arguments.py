@@ -166,7 +166,7 @@ class FinetuneArguments:
     grid; best: both, and the better one on the development data; auto: head where its folder has a modules.json, full
     otherwise"""
     teacher_learning_rates: list[float] = field(default_factory=lambda: [5e-5, 2e-5])
-    """agora: peak learning rates of a teacher that is fine-tuned"""
+    """agora: peak learning rates of a teacher that is fine-tuned, at the first of --batch_sizes"""
     labels: Literal["soft", "hard"] = "soft"
     """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
     temperature: float = 1.0
@@ -213,7 +213,7 @@ class FinetuneArguments:
     """agora: begin no trial after so many minutes, and take the best so far"""
     seed: int = 0
     """agora: seed of the new texts"""
-    learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-4])
+    learning_rates: list[float] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
     """grid: peak learning rates"""
     seeds: list[int] = field(default_factory=lambda: [0])
     """grid: seeds of the head's weights, the dropout and the order of the data"""
@@ -221,7 +221,7 @@ class FinetuneArguments:
     """grid: decoupled weight decays"""
     warmups: list[float] = field(default_factory=lambda: [0.1])
     """grid: part of a run in which the learning rate rises"""
-    batch_sizes: list[int] = field(default_factory=lambda: [16])
+    batch_sizes: list[int] = field(default_factory=lambda: [8, 32])
     """grid: texts a step"""
     max_epochs: int | None = None
     """longest run of one combination, in passes over the training data that are given; by default as many as show it
