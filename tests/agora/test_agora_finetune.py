@@ -153,7 +153,7 @@ def test_teacher_and_student_label_together(arguments):
 
 
 def test_a_teacher_who_knows_nothing_is_not_heard(arguments, tmp_path):
-    settings = replace(arguments, labels="soft", learning_rates=[1e-2], max_epochs=8)
+    settings = replace(arguments, labels="soft", learning_rates=[1e-2], max_epochs=8, weak_teacher="use")
     metrics = finetune(settings, teacher=lambda texts: [{"cat": 0.5, "other": 0.5}] * len(texts))
     assert metrics["label_weights"]["student"] > 0
     assert "Who labelled the new texts" in (Path(settings.out) / "report.html").read_text("utf-8")
@@ -164,10 +164,36 @@ def test_a_teacher_who_knows_nothing_is_not_heard(arguments, tmp_path):
     assert "Who labelled" not in (Path(alone.out) / "report.html").read_text("utf-8")
 
 
-def test_a_weak_teacher_is_warned_of(arguments, capsys):
-    finetune(arguments, teacher=lambda texts: ["cat"] * len(texts))
+def test_a_weak_teacher_is_warned_of_and_teaches_nothing(arguments, capsys):
+    metrics = finetune(arguments, teacher=lambda texts: ["cat"] * len(texts))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "less than two thirds" in said
+    assert "nothing is learned from it" in said
+    assert "nothing was learned from it" in (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert "none was added" in (Path(arguments.out) / "README.md").read_text("utf-8")
+    assert len(metrics["rounds"]) == 1
+    assert metrics["test"] == metrics["plain"]["test"]
+    assert metrics["teacher"]["weak"]
+    assert not metrics["teacher"]["taught"]
+
+
+def test_a_weak_teacher_teaches_where_it_is_asked_to(arguments, capsys):
+    metrics = finetune(replace(arguments, weak_teacher="use"), teacher=lambda texts: ["cat"] * len(texts))
     assert "less than two thirds" in " ".join(capsys.readouterr().err.split())
-    assert "less than two thirds" in (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert "What it teaches may do harm" in (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert metrics["teacher"]["weak"]
+    assert metrics["teacher"]["taught"]
+    assert metrics["rounds"][0]["kept"]
+
+
+def test_a_weak_teacher_that_is_clearly_better_teaches(arguments, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "clearly_better", lambda *right: asked.append(right) or True)
+    metrics = finetune(arguments, teacher=lambda texts: ["cat"] * len(texts))
+    assert metrics["teacher"]["taught"]
+    ((teacher, plain),) = asked
+    assert teacher.mean() == metrics["teacher"]["dev"]["accuracy"]
+    assert plain.mean() == metrics["plain"]["dev"]["accuracy"]
 
 
 def test_a_budget_ends_it_with_the_best_so_far(arguments):

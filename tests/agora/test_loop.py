@@ -153,6 +153,24 @@ def test_replay_fits_the_last_rounds_once_more_on_all_data(problem):
     assert replayed.best.score >= plain.best.score
 
 
+@pytest.mark.parametrize("replay", [0, 2])
+def test_a_teacher_not_worth_learning_from_ends_it_with_plain_fits(problem, replay):
+    asked = []
+    outcome = problem.run(worth_learning=lambda plain: bool(asked.append(plain)), replay=replay)
+    (done,) = outcome.rounds
+    assert asked == [outcome.best] == [done.trials[done.best]]
+    assert not outcome.taught
+    assert outcome.train == [*problem.train]
+    assert not done.growth.points
+
+
+def test_whether_a_teacher_is_worth_it_is_asked_once(problem):
+    asked = []
+    outcome = problem.run(worth_learning=lambda plain: asked.append(plain) or True)
+    assert outcome.taught
+    assert len(asked) == 1 < len(outcome.rounds)
+
+
 def test_the_best_is_the_latest_of_equals(problem):
     outcome = problem.run(score=lambda answers, truth: 0.5)
     assert outcome.best is outcome.rounds[-1].trials[-1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.agora.opinions import TEACHER_ALONE, Weights, normalised, pooled, weigh
+from bort.agora.opinions import TEACHER_ALONE, Weights, clearly_better, normalised, pooled, weigh
 
 
 def says(rng, truth, classes, sureness):
@@ -91,3 +91,15 @@ def test_certainty_does_not_silence_the_other():
     weights = weigh(hard, soft, truth)
     assert np.isfinite(weights).all()
     assert (pooled(weights, hard, soft).argmax(-1) == truth).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "clear"),
+    [(0, 0, False), (0, 9, False), (4, 0, False), (5, 0, True), (9, 2, True), (9, 3, False), (12, 12, False)],
+)
+def test_better_by_chance_is_not_clearly_better(gained, lost, clear):
+    """By hand: 1/2^5 = 0.031 and (1 + 11 + 55) / 2^11 = 0.033 are below 0.05; 1/2^4 = 0.063 and 299 / 2^12 = 0.073
+    are not. What both get right or wrong says nothing."""
+    one = np.array([True] * gained + [False] * lost + [True, False] * 20)
+    other = np.array([False] * gained + [True] * lost + [True, False] * 20)
+    assert clearly_better(one, other) is clear

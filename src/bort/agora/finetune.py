@@ -20,7 +20,7 @@ from bort.agora.journal import RunJournal
 from bort.agora.language import Language, transforms
 from bort.agora.loop import Made, Outcome, Point, Round, Trial, fit
 from bort.agora.near import Near, identity
-from bort.agora.opinions import TEACHER_ALONE, Says, Weights, normalised, pooled, weigh
+from bort.agora.opinions import NOBODY, TEACHER_ALONE, Says, Weights, clearly_better, normalised, pooled, weigh
 from bort.agora.teachers import (
     ClassifierTeacher,
     Function,
@@ -45,7 +45,7 @@ from bort.training.trial import Theta
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
 
 OK_ISH = 2 / 3
-"""A teacher below this accuracy is warned of (arXiv 2010.07990 asks for an ok-ish one)."""
+"""A teacher below this accuracy is warned of, and may teach nothing (arXiv 2010.07990 asks for an ok-ish one)."""
 _MAY_CHANGE = ("checkpoint_minutes", *WHERE_TRIALS_RUN)
 
 
@@ -209,6 +209,7 @@ class _Agora:
                 forbidden=map(identity, self.data.test or []),
                 prune=self.arguments.prune,
                 replay=self.arguments.replay,
+                worth_learning=lambda plain: self._worth_learning(teacher_scores, plain),
                 seed=self.arguments.seed,
                 workers=self.workers,
                 journal=self.journal,
@@ -256,7 +257,12 @@ class _Agora:
         if self.arguments.labelled_by == "teacher":
             return TEACHER_ALONE
         student = self._student_says(self.journal.best(1), self.data.dev)
-        return weigh(self.teacher(self.data.dev), student, self.task.targets(self.data.dev))
+        return weigh(self.said_of_dev, student, self.task.targets(self.data.dev))
+
+    @cached_property
+    def said_of_dev(self) -> Says:
+        """What the teacher says of the development data."""
+        return self.teacher(self.data.dev)
 
     def _student_says(self, file: Path, examples: Sequence[Example]) -> Says:
         """As a teacher would."""
@@ -271,8 +277,8 @@ class _Agora:
     def _judge_teacher(self) -> dict[str, Any]:
         """What the teacher scores on the development and test data; asked before it is relied on."""
         task, found = self.task, {}
-        for part, examples in (("dev", self.data.dev), ("test", self.data.test or [])):
-            says = self.teacher(examples)
+        test = self.data.test or []
+        for part, examples, says in (("dev", self.data.dev, self.said_of_dev), ("test", test, self.teacher(test))):
             found[part] = task.judge(decided(task, says), task.targets(examples))
         return found
 
@@ -288,6 +294,20 @@ class _Agora:
                 " name a better one with --teacher",
                 soft_wrap=True,
             )
+
+    def _worth_learning(self, scores: dict[str, Any], plain: Trial[Path]) -> bool:
+        """Whether the teacher is good enough, or at least clearly better than what plain fine-tuning gave."""
+        if self.arguments.weak_teacher == "use" or not self._teacher_is_weak(scores):
+            return True
+        truth = self.task.targets(self.data.dev)
+        worth = clearly_better(decided(self.task, self.said_of_dev) == truth, np.array(plain.answers) == truth)
+        if not worth:
+            console().print(
+                "nor is the teacher clearly better there than plain fine-tuning: nothing is learned from it, and the"
+                " first round was the last; --weak_teacher use learns from it all the same",
+                soft_wrap=True,
+            )
+        return worth
 
     def _round_is_over(self, done: Round[Path], best: Trial[Path]) -> None:
         """Say what happened, and keep the weights that are still needed."""
@@ -330,10 +350,11 @@ class _Agora:
         matrix = self.fitter.confusion(outputs["test"], self.test)
         self.fitter.save(model, self.run.path)
         metrics = describe_run(self.fitter, self.data)
+        weights = self.weights if outcome.taught else NOBODY
         metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
         metrics |= {"best_theta": str(Theta(**outcome.best.theta)), "best_round": self._round_of(outcome)}
         metrics |= {"rounds": [self._described(done) for done in outcome.rounds]}
-        metrics |= {"train_labels": self._counts(outcome.train), "label_weights": self.weights._asdict()}
+        metrics |= {"train_labels": self._counts(outcome.train), "label_weights": weights._asdict()}
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
         for part, values in scores.items():
             metrics |= scored(part, values)
@@ -344,7 +365,11 @@ class _Agora:
             metrics[name] = {
                 key: value for part, values in found.items() for key, value in scored(part, values).items()
             }
-        metrics["teacher"] |= {"name": self.teacher.name, "weak": self._teacher_is_weak(teacher_scores)}
+        metrics["teacher"] |= {
+            "name": self.teacher.name,
+            "weak": self._teacher_is_weak(teacher_scores),
+            "taught": outcome.taught,
+        }
         agora_report(self.run, self.arguments, metrics, outcome, self.data, matrix)
         with write_aside(self.run.path / "README.md") as file:
             file.write(model_card(self.arguments, metrics))

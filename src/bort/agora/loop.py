@@ -108,12 +108,14 @@ class Outcome(Generic[M]):
         rounds: All of them.
         train: The data given, then each round's points.
         stopped: Whether time ran out.
+        taught: Whether the teacher's labels were worth learning from.
     """
 
     best: Trial[M]
     rounds: list[Round[M]]
     train: list[Point]
     stopped: bool = False
+    taught: bool = True
 
 
 class Journal(Protocol[M]):
@@ -150,6 +152,7 @@ def fit(
     forbidden: Iterable[Hashable] = (),
     prune: Pruning = "lcs",
     replay: int = 0,
+    worth_learning: Callable[[Trial[M]], bool] = lambda plain: True,
     seed: int = 0,
     workers: Workers | None = None,
     journal: Journal[M] | None = None,
@@ -181,6 +184,8 @@ def fit(
         forbidden: Identities that no new point may have, besides those of the training and development data: a test's.
         prune: Which sets go after a round.
         replay: So many of the last rounds are fitted once more at the end, each on the data as they have grown by then.
+        worth_learning: Asked of the first round's best, which no teacher has taught: whether the teacher's labels are
+            worth learning from. If not, the first round is the last.
         seed: Source of chance.
         workers: Where the sets of a round are fitted and predict; by default here, one after another.
         journal: Knows what is done.
@@ -202,8 +207,8 @@ def fit(
     )
     run.train, run.dev = [Point(*point) for point in train], [Point(*point) for point in dev]
     run.known = {identity(point.x) for point in (*run.train, *run.dev)} | {*forbidden}
-    left, past = sets, []
-    while left and not run.stopped:
+    left, past, taught = sets, [], True
+    while left and taught and not run.stopped:
         past.append(left)
         done = run.round(left)
         if done is None:
@@ -212,10 +217,12 @@ def fit(
         if len(done.trials) + len(done.failed) < len(left):
             done.pruned = []  # time ran out: the ranking is not known
         left = [trial.theta for place, trial in enumerate(done.trials) if place not in done.pruned]
-        if (left or replay) and not run.stopped:
+        if done.number == 1 and not run.stopped:
+            taught = worth_learning(done.trials[done.best])
+        if (left or replay) and taught and not run.stopped:
             run.grow(done)
         on_round(done, run.best)
-    again = past[max(0, len(past) - replay) :] if replay else []
+    again = past[max(0, len(past) - replay) :] if replay and taught else []
     for place, sets in enumerate(again):
         if run.stopped or (done := run.round(sets)) is None:
             break
@@ -223,7 +230,7 @@ def fit(
         if place + 1 < len(again) and not run.stopped:
             run.grow(done)
         on_round(done, run.best)
-    return Outcome(run.best, run.rounds, run.train, run.stopped)
+    return Outcome(run.best, run.rounds, run.train, run.stopped, taught)
 
 
 class _Run(Generic[M]):

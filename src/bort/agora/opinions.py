@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Says = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 _FLOOR = 1e-6
 """Least probability: one who is certain and wrong must not silence the other."""
 _PENALTY = 1e-3
 """On the squares of the weights, where the development data leave them open."""
 _MOST = 5.0
+_CHANCE = 0.05
 
 
 class Weights(NamedTuple):
@@ -23,6 +25,7 @@ class Weights(NamedTuple):
 
 
 TEACHER_ALONE = Weights(1.0, 0.0)
+NOBODY = Weights(0.0, 0.0)
 
 
 def weigh(teacher: Says, student: Says, truth: NDArray[Any]) -> Weights:
@@ -78,6 +81,19 @@ def pooled(weights: Weights, teacher: Says, student: Says) -> Says:
     says = normalised(weights.teacher * _floored(teacher) + weights.student * _floored(student))
     says[np.isnan(teacher).any(-1)] = np.nan
     return says
+
+
+def clearly_better(one: Bools, other: Bools) -> bool:
+    """Whether one is right more often, beyond chance: by the exact sign test on what only one of the two gets right.
+
+    Args:
+        one: Where it is right. *Shape:* (examples,).
+        other: Where the other is. *Shape:* (examples,).
+    """
+    from scipy.stats import binomtest
+
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return gained > 0 and bool(binomtest(gained, gained + lost, alternative="greater").pvalue < _CHANCE)
 
 
 def _floored(says: Says) -> Says:

@@ -55,8 +55,7 @@ def agora_report(
         ]
     )
     if metrics["teacher"]["weak"]:
-        text = "The teacher is right in less than two thirds of the development data. What it teaches may do harm."
-        report.paragraph(text, warning=True)
+        report.paragraph(_of_weak_teacher(metrics["teacher"]["taught"]), warning=True)
     if metrics["stopped_early"]:
         report.paragraph("Time ran out: this is the best model by then.", warning=True)
     if metrics["held_out"]:
@@ -100,6 +99,16 @@ def agora_report(
     _examples(report, outcome, data)
     made_with(report)
     report.write(run.path / "report.html")
+
+
+def _of_weak_teacher(taught: bool) -> str:
+    text = "The teacher is right in less than two thirds of the development data"
+    if taught:
+        return f"{text}. What it teaches may do harm."
+    return (
+        f"{text}, and not clearly better there than plain fine-tuning. So nothing was learned from it: the result is "
+        "plain fine-tuning. A better teacher helps; --weak_teacher use learns from this one all the same."
+    )
 
 
 def _compared(metrics: dict[str, Any], name: str, metric: str) -> list[Any]:
@@ -192,9 +201,11 @@ def model_card(arguments: FinetuneArguments, metrics: dict[str, Any]) -> str:
         f"{found['test_confidence'][metric][1]:.3f} |"
         for name, found in ((name, metrics if part is None else metrics[part]) for name, part in _COMPARED)
     )
-    labellers = metrics["teacher"]["name"]
-    if metrics["label_weights"]["student"]:
-        labellers += " together with the best model of each round"
+    teacher = metrics["teacher"]["name"]
+    both = " together with the best model of each round" if metrics["label_weights"]["student"] else ""
+    grown = f"{len(metrics['rounds'])} rounds added texts near the model's mistakes,\nlabelled by {teacher}{both}"
+    if not metrics["teacher"]["taught"]:
+        grown = f"none was added, for the teacher, {teacher},\nis not clearly better than plain fine-tuning"
     answers = f"Answers with one of: {', '.join(metrics['labels'])}." if metrics["labels"] else "Answers with a number."
     return f"""---
 library_name: transformers
@@ -205,8 +216,8 @@ pipeline_tag: text-classification
 
 A {metrics["task"]} model: `{arguments.model}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
 
-{rows["train"]} labelled texts were given; {len(metrics["rounds"])} rounds added texts near the model's mistakes,
-labelled by {labellers}. {rows["dev"]} development texts chose the model and steered its training data.
+{rows["train"]} labelled texts were given; {grown}.
+{rows["dev"]} development texts chose the model and steered its training data.
 
 {metric} on {rows["test"]} texts {where}:
 

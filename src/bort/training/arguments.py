@@ -174,6 +174,9 @@ class FinetuneArguments:
     labelled_by: Literal["both", "teacher"] = "both"
     """agora: both: the teacher together with the best model of the round, each heard as far as the development data
     bear it out; teacher: it alone, as published"""
+    weak_teacher: Literal["stop", "use"] = "stop"
+    """agora: a teacher that is right in less than two thirds of the development data and not clearly better there than
+    plain fine-tuning: stop: end after the first round, which is plain; use: learn from it all the same, as published"""
     transforms: list[str] = field(default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"])
     """agora: how new texts are made of old ones, each time one of these; joined by + one after another"""
     transform_model: str = "bort-nano"
