@@ -1,21 +1,22 @@
-"""Agora with bort-nano on few labels: what each part brings.
+"""Agora on few labels: what each part brings.
 
     python -m benchmarks.quality.agora_ablation --teacher runs/all-mpnet-base-v2
 
 Each row changes one part of the run that `quality.agora` compares; data, teacher and kept runs are as there. Pruning is
-compared on the default grid, for of two combinations both rules drop the same one.
+compared on the default grid, for of two combinations both rules drop the same one. Another student, other tasks or a
+few parts make a section of their own: --section.
 """
 
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import publish, table
 from benchmarks.quality.agora_runs import IMPROVED, METHODS, PUBLISHED, Bench, column, options, overall, percent
 from benchmarks.quality.scarce import Cache, Record
 
-STUDENT = "bort-nano"
 MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
 DEFAULT_GRID: dict[str, Any] = {"learning_rates": [5e-4, 2.5e-4, 1e-4], "batch_sizes": [8, 32]}
 PARTS: dict[str, dict[str, Any]] = {
@@ -25,6 +26,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "labels at temperature 2": {**IMPROVED, "temperature": 2.0},
     "labels by the teacher alone": {**IMPROVED, "labelled_by": "teacher"},
     "8 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 8},
+    "64 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 64},
     "pool only, no new texts": {**IMPROVED, "points_per_mistake": 0},
     "new texts only, no pool": MADE_ONLY,
     **{
@@ -33,17 +35,22 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "replay 1": {**IMPROVED, "replay": 1},
     "warm starts": {**IMPROVED, "warm_start": True},
+    "a weak teacher used": {**IMPROVED, "weak_teacher": "use"},
     "default grid, LCS": {**IMPROVED, **DEFAULT_GRID},
     "default grid, halving": {**IMPROVED, **DEFAULT_GRID, "prune": "halving"},
 }
 """What differs from the defaults of `bort finetune`."""
+USUAL = [part for part in PARTS if part not in ("64 texts a mistake from the pool", "a weak teacher used")]
+"""The others say nothing of bort-nano on tasks with a good teacher: 32 texts for each of its mistakes are the pool."""
 
 
 def main() -> None:
     made = options(__doc__)
+    made.add_argument("--student", default="bort-nano")
+    made.add_argument("--section", default="", help="what the section's name and heading end in")
     made.add_argument("--tasks", nargs="+", default=["trec", "banking12", "sst2"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
-    made.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    made.add_argument("--parts", nargs="+", default=USUAL, choices=PARTS)
     arguments = made.parse_args()
     bench = Bench(arguments, Cache(arguments.out / "results" / "agora.jsonl", fresh=arguments.fresh))
     runs: dict[str, dict[str, list[Record]]] = {
@@ -53,7 +60,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for task in arguments.tasks:
             for part in arguments.parts:
-                record = bench.agora(STUDENT, task, seed, part, METHODS.get(part, PARTS[part]))
+                record = bench.agora(arguments.student, task, seed, part, METHODS.get(part, PARTS[part]))
                 runs[part][task].append(record)
                 print(f"{task} seed {seed} {part}: {record['test']:.3f}", flush=True)
     if arguments.measure_only:
@@ -72,14 +79,16 @@ def main() -> None:
         rows.append([part, *map(percent, by_task.values()), f"{points:.1f}", change, f"{minutes:.1f}"])
     sizes = f"{len(arguments.seeds)} seed{'s' if len(arguments.seeds) > 1 else ''}"
     about = f"""
-        bort-nano, test accuracy in % with 100 to 120 labels, {sizes}; 480 to 1000 test texts a task: differences below
-        2 points say little. Agora: soft labels by teacher and student together, 4 new texts and 32 of the pool for each
-        mistake, two combinations. Each other row changes what it names. Minutes: a core's time, median.
+        {Path(arguments.student).name}, test accuracy in % with 100 to 300 labels, {sizes}; a few hundred test texts a
+        task: differences below 2 points say little. Agora: soft labels by teacher and student together, 4 new texts and
+        32 of the pool for each mistake, two combinations. Each other row changes what it names. Minutes: a core's time,
+        median.
     """
     shown = table(["part", *arguments.tasks, "mean", "against Agora", "minutes"], rows)
-    publish(
-        "agora_ablation", "Agora: what each part brings", about=about, shown=shown, figures=figures, out=arguments.out
-    )
+    name, title = "agora_ablation", "Agora: what each part brings"
+    if arguments.section:
+        name, title = f"{name}_{arguments.section.replace(' ', '_')}", f"{title}: {arguments.section}"
+    publish(name, title, about=about, shown=shown, figures=figures, out=arguments.out)
 
 
 if __name__ == "__main__":
