@@ -66,7 +66,7 @@ class Report:
         """A table; cells that are numbers stand to the right."""
         rows = list(rows)
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-        numeric = [bool(rows) and _is_number(rows[0][column]) for column in range(len(header))]
+        numeric = [any(_is_number(row[column]) for row in rows) for column in range(len(header))]
         head = "".join(
             f"<th{' class=number' if right else ''}>{html.escape(name)}</th>"
             for name, right in zip(header, numeric, strict=True)

@@ -40,10 +40,12 @@ def agora_report(
     """
     metric, rounds = metrics["metric"], metrics["rounds"]
     where = "held-out" if metrics["held_out"] else "test"
-    report = Report(
-        f"Fine-tuning by Agora: {run.path.name}",
-        "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data.",
+    how = (
+        "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data."
     )
+    if not outcome.taught:
+        how = "One round of plain fine-tuning: no teacher was worth learning from."
+    report = Report(f"Fine-tuning by Agora: {run.path.name}", how)
     low, high = metrics["test_confidence"][metric]
     gain = metrics["test"][metric] - metrics["plain"]["test"][metric]
     report.tiles(

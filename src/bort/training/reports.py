@@ -166,8 +166,8 @@ def _by_class(matrix: list[list[int]], labels: Sequence[str]) -> list[list[Any]]
     rows = []
     for index, name in enumerate(labels):
         true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
-        recall = f"{right / true:.3f}" if true else "none in the data"
-        rows.append([name, true, recall, f"{right / predicted:.3f}" if predicted else "never predicted"])
+        recall = right / true if true else "none in the data"
+        rows.append([name, true, recall, right / predicted if predicted else "never predicted"])
     return rows
 
 
