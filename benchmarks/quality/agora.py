@@ -117,7 +117,7 @@ def main() -> None:
         for a run, median, the teacher's answers to new texts counted. Milliseconds: one text after another in PyTorch.
         SetFit: at most {SETFIT_PAIRS} pairs of texts, {SETFIT_PAIRS_OF_PAIRS} where each text is a pair itself. Plain
         distillation: all unlabelled texts with soft labels, as many passes as Agora's last round, over Θ and other
-        seeds until it has had Agora's time; the best on dev.
+        seeds, as often as Agora's time allows; the best on dev.
     """
     shown = table(["method", *arguments.tasks, "mean", "minutes", "ms"], rows)
     publish("agora", "Agora", about=about, shown=shown, figures=figures, targets=targets, out=arguments.out)

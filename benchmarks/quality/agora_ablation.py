@@ -14,34 +14,38 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import publish, table
-from benchmarks.quality.agora_runs import IMPROVED, METHODS, PUBLISHED, Bench, column, options, overall, percent
+from benchmarks.quality.agora_runs import PUBLISHED, Bench, changes_of, column, options, overall, percent
 from benchmarks.quality.scarce import Cache, Record
 
 MADE_ONLY: dict[str, Any] = {"points_per_mistake": 8}
 DEFAULT_GRID: dict[str, Any] = {"learning_rates": [5e-4, 2.5e-4, 1e-4], "batch_sizes": [8, 32]}
-PARTS: dict[str, dict[str, Any]] = {
-    "Agora": IMPROVED,
-    "Agora as published": PUBLISHED,
-    "hard labels": {**IMPROVED, "labels": "hard"},
-    "labels at temperature 2": {**IMPROVED, "temperature": 2.0},
-    "labels by the teacher alone": {**IMPROVED, "labelled_by": "teacher"},
-    "8 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 8},
-    "64 texts a mistake from the pool": {**IMPROVED, "unlabelled_per_mistake": 64},
-    "pool only, no new texts": {**IMPROVED, "points_per_mistake": 0},
-    "new texts only, no pool": MADE_ONLY,
-    **{
-        f"{name} only, no pool": {**MADE_ONLY, "transforms": [name]}
-        for name in ("infill", "synonym", "swap", "delete", "typo")
-    },
-    "replay 1": {**IMPROVED, "replay": 1},
-    "warm starts": {**IMPROVED, "warm_start": True},
-    "a weak teacher used": {**IMPROVED, "weak_teacher": "use"},
-    "default grid, LCS": {**IMPROVED, **DEFAULT_GRID},
-    "default grid, halving": {**IMPROVED, **DEFAULT_GRID, "prune": "halving"},
-}
-"""What differs from the defaults of `bort finetune`."""
-USUAL = [part for part in PARTS if part not in ("64 texts a mistake from the pool", "a weak teacher used")]
-"""The others say nothing of bort-nano on tasks with a good teacher: 32 texts for each of its mistakes are the pool."""
+UNUSUAL = ("32 texts a mistake from the pool", "a weak teacher used")
+"""Of other students, and of tasks without a good teacher."""
+
+
+def parts_for(student: str) -> dict[str, dict[str, Any]]:
+    """What differs from the defaults of `bort finetune`, by the part that it is about."""
+    whole = changes_of(student, "Agora")
+    return {
+        "Agora": whole,
+        "Agora as published": PUBLISHED,
+        "hard labels": {**whole, "labels": "hard"},
+        "labels at temperature 2": {**whole, "temperature": 2.0},
+        "labels by the teacher alone": {**whole, "labelled_by": "teacher"},
+        "8 texts a mistake from the pool": {**whole, "unlabelled_per_mistake": 8},
+        "32 texts a mistake from the pool": {**whole, "unlabelled_per_mistake": 32},
+        "pool only, no new texts": {**whole, "points_per_mistake": 0},
+        "new texts only, no pool": MADE_ONLY,
+        **{
+            f"{name} only, no pool": {**MADE_ONLY, "transforms": [name]}
+            for name in ("infill", "synonym", "swap", "delete", "typo")
+        },
+        "replay 1": {**whole, "replay": 1},
+        "warm starts": {**whole, "warm_start": True},
+        "a weak teacher used": {**whole, "weak_teacher": "use"},
+        "default grid, LCS": {**whole, **DEFAULT_GRID},
+        "default grid, halving": {**whole, **DEFAULT_GRID, "prune": "halving"},
+    }
 
 
 def main() -> None:
@@ -50,17 +54,20 @@ def main() -> None:
     made.add_argument("--section", default="", help="what the section's name and heading end in")
     made.add_argument("--tasks", nargs="+", default=["trec", "banking12", "sst2"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
-    made.add_argument("--parts", nargs="+", default=USUAL, choices=PARTS)
+    made.add_argument("--parts", nargs="+", help="by default all but a few")
     arguments = made.parse_args()
+    parts = parts_for(arguments.student)
+    chosen = arguments.parts or [part for part in parts if part not in UNUSUAL]
+    if unknown := [part for part in chosen if part not in parts]:
+        made.error(f"{unknown[0]!r} is none of: {', '.join(parts)}")
+    texts = parts["Agora"]["unlabelled_per_mistake"]
     bench = Bench(arguments, Cache(arguments.out / "results" / "agora.jsonl", fresh=arguments.fresh))
-    runs: dict[str, dict[str, list[Record]]] = {
-        part: {task: [] for task in arguments.tasks} for part in arguments.parts
-    }
+    runs: dict[str, dict[str, list[Record]]] = {part: {task: [] for task in arguments.tasks} for part in chosen}
     # Parts innermost: runs on the same data begin with the same trials, which are then made once.
     for seed in arguments.seeds:
         for task in arguments.tasks:
-            for part in arguments.parts:
-                record = bench.agora(arguments.student, task, seed, part, METHODS.get(part, PARTS[part]))
+            for part in chosen:
+                record = bench.agora(arguments.student, task, seed, part, parts[part])
                 runs[part][task].append(record)
                 print(f"{task} seed {seed} {part}: {record['test']:.3f}", flush=True)
     if arguments.measure_only:
@@ -81,8 +88,8 @@ def main() -> None:
     about = f"""
         {Path(arguments.student).name}, test accuracy in % with 100 to 300 labels, {sizes}; a few hundred test texts a
         task: differences below 2 points say little. Agora: soft labels by teacher and student together, 4 new texts and
-        32 of the pool for each mistake, two combinations. Each other row changes what it names. Minutes: a core's time,
-        median.
+        {texts} of the pool for each mistake, two combinations. Each other row changes what it names. Minutes: a core's
+        time, median.
     """
     shown = table(["part", *arguments.tasks, "mean", "against Agora", "minutes"], rows)
     name, title = "agora_ablation", "Agora: what each part brings"
