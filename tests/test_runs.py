@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field, replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,22 @@ def test_a_new_run(out):
     assert described == environment()
     assert {"torch", "transformers", "numpy"} <= described["packages"].keys()
     assert described["cores"] == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("module", "program", "typed"),
+    [
+        (None, "/usr/bin/bort", "bort --teacher_command 'python label.py'"),
+        ("bort.__main__", "/site-packages/bort/__main__.py", "bort --teacher_command 'python label.py'"),
+        (None, "/home/me/run.py", "python run.py --teacher_command 'python label.py'"),
+        ("mine.run", "/home/me/mine/run.py", "python -m mine.run --teacher_command 'python label.py'"),
+    ],
+)
+def test_the_command_can_be_typed_again(monkeypatch, module, program, typed):
+    spec = None if module is None else ModuleSpec(module, None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", [program, "--teacher_command", "python label.py"])
+    assert environment()["command"] == typed
 
 
 def test_events(out):

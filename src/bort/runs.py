@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -155,8 +156,19 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "packages": versions,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_line(),
     }
+
+
+def command_line() -> str:
+    """The running command as a person would type it again."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", "").removesuffix(".__main__")
+    program = Path(sys.argv[0]).name
+    if "bort" in (module, program):
+        words = ["bort"]
+    else:
+        words = ["python", *(["-m", module] if module else [program])]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def _processor() -> str:

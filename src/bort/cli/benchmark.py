@@ -47,11 +47,9 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
 
     The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
     """
-    import shlex
-    import sys
-
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
+    from bort.runs import command_line
     from bort.runtime.speed.contestants import usual_engines
     from bort.runtime.speed.loads import fixed, natural
     from bort.runtime.speed.measure import measure
@@ -71,7 +69,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
             threads=threads,
             fresh_rounds=arguments.fresh_rounds,
         )
-    figures["command"] = shlex.join(["bort", *sys.argv[1:]])
+    figures["command"] = command_line()
     _print(figures)
     if target is not None:
         import json

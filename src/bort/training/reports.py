@@ -175,6 +175,6 @@ def made_with(report: Report) -> None:
     """Say with which command, on which machine and with which versions the run was made."""
     report.heading("Made with")
     made = environment()
-    report.code(" ".join(made["command"]))
+    report.code(made["command"])
     machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
     report.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])
