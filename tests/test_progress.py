@@ -75,6 +75,31 @@ def test_the_bar_ends_with_the_block(monkeypatch):
     assert not shown._live.live.is_started
 
 
+def test_a_bar_within_another_stands_below_it(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.bar("outer", 2) as outer:
+        with progress.bar("inner", 5) as inner:
+            assert inner._live is outer._live
+            assert [task.description for task in outer._live.tasks] == ["outer", "inner"]
+        assert [task.description for task in outer._live.tasks] == ["outer"]
+        assert outer._live.live.is_started
+    assert not outer._live.live.is_started
+    with progress.bar("next", 1) as after:
+        assert after._live is not outer._live
+
+
+def test_items_in_parts(monkeypatch, capsys):
+    now, given = 0.0, []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    for part in progress.in_parts("reading", range(600)):
+        given.append(part)
+        now += 20
+    assert [item for part in given for item in part] == [*range(600)]
+    assert len(given) == 3
+    assert capsys.readouterr().err.splitlines()[0] == "reading: 43 % after 20 s"
+    assert [*progress.in_parts("reading", [])] == []
+
+
 def test_what_is_printed_is_no_markup(capsys):
     for console in (progress.out(), progress.console()):
         console.print("[bold]a[/red] :cat: 'x' 3")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
+T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
+_A_PART = 256
 
 
 def console() -> Console:
@@ -29,7 +32,10 @@ def out() -> Console:
 
 
 class Bar:
-    """One piece of long work; `update` may be called as often as one likes."""
+    """One piece of long work; `update` may be called as often as one likes. One within another stands below it."""
+
+    _display: Progress | None = None
+    """What a terminal shows, of all bars that there are."""
 
     def __init__(self, what: str, total: float | None, *, silent: bool = False) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -39,19 +45,22 @@ class Bar:
         self._console.quiet = silent
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None
+        self._outermost = Bar._display is None
         if self._console.is_terminal and not silent:
-            self._live = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=self._console,
-                transient=True,
-                # What is printed meanwhile goes above the bar, but results that go elsewhere must still go there.
-                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-            )
-            self._live.start()
+            if Bar._display is None:
+                Bar._display = Progress(
+                    TextColumn("{task.description}", markup=False),
+                    BarColumn(),
+                    TaskProgressColumn(),
+                    TimeRemainingColumn(),
+                    TextColumn("{task.fields[note]}", markup=False),
+                    console=self._console,
+                    transient=True,
+                    # What is printed meanwhile goes above the bar, but results that go elsewhere must still go there.
+                    redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+                )
+                Bar._display.start()
+            self._live = Bar._display
             self._task = self._live.add_task(what, total=total, note="")
 
     def update(self, done: float, note: str = "") -> None:
@@ -67,9 +76,13 @@ class Bar:
             self._console.print(f"{self.what}:{share} after {now - self._started:.0f} s {note}".rstrip())
 
     def close(self) -> None:
-        """End the live display."""
-        if self._live is not None:
+        """End the live display, or its own part of it."""
+        if self._live is None:
+            return
+        self._live.remove_task(self._task)
+        if self._outermost:
             self._live.stop()
+            Bar._display = None
 
 
 @contextlib.contextmanager
@@ -80,3 +93,16 @@ def bar(what: str, total: float | None = None, *, silent: bool = False) -> Itera
         yield shown
     finally:
         shown.close()
+
+
+def in_parts(what: str, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Show a `Bar` while some items after others are worked on.
+
+    Args:
+        what: What is done with them.
+        items: They are given in parts of a few hundred.
+    """
+    with bar(what, len(items)) as shown:
+        for start in range(0, len(items), _A_PART):
+            yield items[start : start + _A_PART]
+            shown.update(min(start + _A_PART, len(items)))

@@ -12,6 +12,7 @@ from bort.agora.loop import Made
 from bort.agora.transforms import Transform
 from bort.agora.vectors import Embedding
 from bort.data.examples import Example
+from bort.progress import bar
 
 
 def identity(example: Example) -> Hashable:
@@ -60,13 +61,15 @@ class Near:
     def _make(self, mistakes: Sequence[Example], rng: random.Random) -> tuple[list[list[Example]], Counter[str]]:
         names, dropped = sorted(self.transforms), Counter[str]()
         tried: list[tuple[int, Example]] = []
-        for parent, mistake in enumerate(mistakes):
-            for _ in range(self.made if names else 0):
-                point = self.transforms[rng.choice(names)](mistake, rng)
-                if identity(point) == identity(mistake):
-                    dropped["nothing to change"] += 1
-                else:
-                    tried.append((parent, point))
+        with bar("making new texts", len(mistakes)) as shown:
+            for parent, mistake in enumerate(mistakes):
+                for _ in range(self.made if names else 0):
+                    point = self.transforms[rng.choice(names)](mistake, rng)
+                    if identity(point) == identity(mistake):
+                        dropped["nothing to change"] += 1
+                    else:
+                        tried.append((parent, point))
+                shown.update(parent + 1)
         near: list[list[Example]] = [[] for _ in mistakes]
         if tried:
             theirs = self.embedding.points(mistakes)[[parent for parent, _ in tried]]

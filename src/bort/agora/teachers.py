@@ -17,6 +17,7 @@ from bort.data.examples import Example
 from bort.errors import BortError
 from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
+from bort.progress import bar, in_parts
 from bort.tasks.baselines import INVERSE_REGULARISATIONS
 from bort.tasks.task import Task
 from bort.training.classifiers import load_classifier, positions, predict_logits
@@ -70,8 +71,15 @@ class ClassifierTeacher:
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """As of `Teacher`."""
-        encoded = encode(examples, self._tokenizer, self._longest)
-        logits = predict_logits(self._model, encoded, int(self._tokenizer.pad_token_id)).astype(np.float64)
+        rows = [
+            predict_logits(
+                self._model, encode(part, self._tokenizer, self._longest), int(self._tokenizer.pad_token_id)
+            ).astype(np.float64)
+            for part in in_parts(f"{self.name} answers", examples)
+        ]
+        if not rows:
+            return np.zeros((0, self._task.outputs))
+        logits = np.vstack(rows)
         return logits if self._task.kind == "regression" else normalised(logits[:, self._columns])
 
 
@@ -135,7 +143,8 @@ class FunctionTeacher:
         if not examples:
             return np.zeros((0, self._task.outputs))
         asked = [e.text if e.text_b is None else (e.text, e.text_b) for e in examples]
-        answers = list(self._function(asked))
+        with bar(f"{self.name} answers"):
+            answers = list(self._function(asked))
         if len(answers) != len(examples):
             raise BortError(f"the teacher {self.name} must answer each of {len(examples)} texts", value=len(answers))
         return np.array([self._row(answer) for answer in answers])

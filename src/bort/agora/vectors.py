@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.examples import Example
+from bort.progress import in_parts
 from bort.training.devices import best_device
 from bort.training.embedding_teachers import EmbeddingTeacher
 
@@ -31,11 +32,11 @@ class Embedding:
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """*Shape:* (texts, D)."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        if new:
-            vectors, _, _ = self._encoder.encode(new)
+        new = sorted({*texts} - self._known.keys(), key=lambda text: (len(text), text))
+        for part in in_parts(f"{self.model} reads texts", new):
+            vectors, _, _ = self._encoder.encode(part)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-            self._known.update(zip(new, vectors, strict=True))
+            self._known.update(zip(part, vectors, strict=True))
         return (
             np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, self._encoder.size), np.float32)
         )
