@@ -26,6 +26,7 @@ from bort.training.classifiers import predict_logits
 from bort.training.devices import trainer_settings
 from bort.training.encoding import Encoded
 from bort.training.schedule import warmup_then_linear
+from bort.training.used_rows import only_used_rows
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
@@ -145,24 +146,26 @@ def run_trial(
         seed=theta.seed,
     )
     interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
-    watch = _Watch(model, task, dev, pad_token_id, budget, steps, interval, bf16, on_progress)
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is not None:
-        watch.restore(checkpoint)
-    with quiet():
-        trainer = _TrialTrainer(
-            train,
-            theta,
-            pad_token_id,
-            class_weights,
-            model=model,
-            args=settings,
-            callbacks=[watch],
-            train_dataset=range(len(train)),
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    model.load_state_dict(watch.best)
+    seen = (*train.encoded.columns["input_ids"], *dev.encoded.columns["input_ids"])
+    with only_used_rows(model, seen, pad_token_id):
+        watch = _Watch(model, task, dev, pad_token_id, budget, steps, interval, bf16, on_progress)
+        checkpoint = latest_checkpoint(folder)
+        if checkpoint is not None:
+            watch.restore(checkpoint)
+        with quiet():
+            trainer = _TrialTrainer(
+                train,
+                theta,
+                pad_token_id,
+                class_weights,
+                model=model,
+                args=settings,
+                callbacks=[watch],
+                train_dataset=range(len(train)),
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        model.load_state_dict(watch.best)
     return TrialResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
 
 
