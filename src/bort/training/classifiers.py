@@ -19,8 +19,9 @@ from bort.tasks.metrics import primary_metric
 from bort.tasks.task import Task
 from bort.training.encoding import Encoded
 
-_TOKENS_PER_BATCH = 4096
-_ROWS_PER_BATCH = 128
+_TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 16384}
+"""On a CPU as many as its caches hold the intermediate layers of: four times as many take a quarter longer."""
+_ROWS_PER_BATCH = 512
 
 
 def new_classifier(model: str, task: Task) -> PreTrainedModel:
@@ -149,8 +150,9 @@ def predict_logits(
     model.eval()
     logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
     each = encoded.choices or 1
+    tokens = _TOKENS_PER_BATCH[device.type]
     batches: Sequence[list[int]] = token_budget_batches(
-        encoded.lengths, max_tokens=max(1, _TOKENS_PER_BATCH // each), max_rows=max(1, _ROWS_PER_BATCH // each)
+        encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
     )
     for indices in batches:
         inputs = {name: tensor.to(device) for name, tensor in encoded.batch(indices, pad_token_id).items()}

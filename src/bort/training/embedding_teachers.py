@@ -16,7 +16,8 @@ from bort.errors import BortError
 from bort.model.checkpoints import load, locate
 from bort.model.tokenization import load_tokenizer
 
-_BATCH_TOKENS = 4096
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""On a CPU as many as its caches hold the intermediate layers of."""
 
 
 class EmbeddingTeacher:
@@ -75,9 +76,10 @@ class EmbeddingTeacher:
         pooled = np.zeros((len(texts), self.size), dtype=np.float32)
         vectors: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
         offsets: list[NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64) for _ in texts]
+        most = _BATCH_TOKENS[self.device.type]
         while order:
             count = 1
-            while count < len(order) and (count + 1) * lengths[order[count]] <= _BATCH_TOKENS:
+            while count < len(order) and (count + 1) * lengths[order[count]] <= most:
                 count += 1
             batch, order = order[:count], order[count:]
             encoded = self.tokenizer(
