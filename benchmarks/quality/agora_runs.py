@@ -18,7 +18,7 @@ from benchmarks.common import parser
 from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "bort-nano": {"learning_rates": [1e-3, 5e-4], "max_epochs": 15},
+    "bort-nano": {"learning_rates": [1e-3, 5e-4], "max_epochs": 15, "grown_epochs": 3},
     "all-MiniLM-L6-v2": {"learning_rates": [2e-4, 1e-4], "max_epochs": 10, "grown_epochs": 2},
 }
 """Θ and passes over the data by the folder's name of a student."""

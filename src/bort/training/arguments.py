@@ -185,7 +185,7 @@ class FinetuneArguments:
     """agora: new texts made of each mistake and round"""
     unlabelled: str | None = None
     """agora: texts without labels, such as the model will meet; the teacher labels those nearest to mistakes"""
-    unlabelled_per_mistake: int = 8
+    unlabelled_per_mistake: int = 16
     """agora: how many of them for each mistake and round"""
     min_cosine: float = 0.5
     """agora: a new text must be at least so near to the mistake that it is made of, in the teacher's embedding"""
@@ -231,7 +231,7 @@ class FinetuneArguments:
     200,000 rows, but 3 to 30"""
     max_steps: int | None = None
     """and in optimiser steps"""
-    grown_epochs: int = 3
+    grown_epochs: int = 2
     """agora: passes over the training data as they have grown, where that is longer than max_epochs over those given"""
     patience: int = 8
     """evaluations without a better development score after which a combination stops"""
