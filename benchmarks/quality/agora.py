@@ -12,6 +12,8 @@ setfit` (after torch); --setfit names the encoder that it trains.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from benchmarks.quality.agora_runs import (
     SETFIT_PAIRS,
     SETFIT_PAIRS_OF_PAIRS,
     Bench,
+    NotMeasured,
     column,
     options,
     overall,
@@ -40,12 +43,14 @@ def arguments_of() -> argparse.Namespace:
     made.add_argument("--methods", nargs="+", default=list(METHODS), help="the last one is held to the targets")
     made.add_argument("--rivals", nargs="*", default=[DISTILLED], help="what else to train of each student")
     made.add_argument("--setfit", help="folder of the encoder that SetFit trains")
+    made.add_argument("--only_kept", action="store_true", help="make no runs, leave out seeds that are not kept")
     return made.parse_args()
 
 
 def main() -> None:
     arguments = arguments_of()
     bench = Bench(arguments, Cache(arguments.out / "results" / "agora.jsonl", fresh=arguments.fresh))
+    bench.only_kept = arguments.only_kept
     methods: list[str] = [*arguments.methods, *arguments.rivals]
     runs: dict[str, dict[str, dict[str, list[Record]]]] = {}
     setfit: dict[str, list[Record]] = {}
@@ -58,15 +63,19 @@ def main() -> None:
 
     # Seeds outermost: what an interrupted benchmark has is whole.
     for seed in arguments.seeds:
-        for student in arguments.students:
-            for task in arguments.tasks:
+        for student, task in itertools.product(arguments.students, arguments.tasks):
+            records = {}
+            with contextlib.suppress(NotMeasured):
                 for method in methods:
-                    record = measured(student, task, seed, method)
-                    runs.setdefault(student, {}).setdefault(method, {}).setdefault(task, []).append(record)
+                    records[method] = record = measured(student, task, seed, method)
                     print(f"{student} {task} seed {seed} {method}: {record['test']:.3f}", flush=True)
+            for method, record in records.items() if len(records) == len(methods) else ():
+                runs.setdefault(student, {}).setdefault(method, {}).setdefault(task, []).append(record)
         for task in arguments.tasks if arguments.setfit else ():
-            setfit.setdefault(task, []).append(bench.setfit(task, seed))
-            print(f"SetFit {task} seed {seed}: {setfit[task][-1]['test']:.3f}", flush=True)
+            with contextlib.suppress(NotMeasured):
+                record = bench.setfit(task, seed)
+                setfit.setdefault(task, []).append(record)
+                print(f"SetFit {task} seed {seed}: {record['test']:.3f}", flush=True)
     if arguments.measure_only:
         return
 
@@ -111,8 +120,15 @@ def main() -> None:
     teaches = "with logistic regression on its frozen embeddings"
     if arguments.fine_tuned:
         teaches += f" or fine-tuned ({', '.join(arguments.fine_tune)}), whichever is better on dev"
+    fewer = [
+        f"{Path(student).name} on {task}: {len(records)}"
+        for student, own in runs.items()
+        for task, records in own[methods[0]].items()
+        if len(records) < len(arguments.seeds)
+    ]
+    but = f" (but of {', '.join(fewer)})" if fewer else ""
     about = f"""
-        Test accuracy in % with 100 to 300 labels, means over {len(arguments.seeds)} seeds; the teacher is
+        Test accuracy in % with 100 to 300 labels, means over {len(arguments.seeds)} seeds{but}; the teacher is
         {Path(arguments.teacher).name}, {teaches}. Minutes: a core's time
         for a run, median, the teacher's answers to new texts counted. Milliseconds: one text after another in PyTorch.
         SetFit: at most {SETFIT_PAIRS} pairs of texts, {SETFIT_PAIRS_OF_PAIRS} where each text is a pair itself. Plain

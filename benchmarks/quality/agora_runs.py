@@ -113,12 +113,17 @@ class FirstRounds:
             yield
 
 
+class NotMeasured(Exception):
+    """A run that is not kept, where none is to be made."""
+
+
 @dataclass
 class Bench:
     """Tasks, students and a teacher, and what has been measured."""
 
     arguments: argparse.Namespace
     cache: Cache
+    only_kept: bool = False
     teachers: dict[str, Any] = field(default_factory=dict)
     first_rounds: FirstRounds = field(default_factory=FirstRounds)
 
@@ -208,6 +213,13 @@ class Bench:
 
         return probabilities
 
+    def known(self, key: Record) -> Record | None:
+        """The run of a key, if it is kept."""
+        record = self.cache.get(key)
+        if record is None and self.only_kept:
+            raise NotMeasured(key)
+        return record
+
     def key(self, student: str, task: str, seed: int, method: str, **settings: Any) -> Record:
         from bort.model.checkpoints import locate
 
@@ -254,7 +266,7 @@ class Bench:
 
         changes = changes_of(student, method) if changes is None else changes
         key = self.key(student, task, seed, method, **grid_of(student, task) | changes)
-        record = self.cache.get(key)
+        record = self.known(key)
         if record is None:
             with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
                 chosen = self.settings(student, task, seed, str(Path(scratch) / "run"), **changes)
@@ -278,7 +290,7 @@ class Bench:
         """The student trained on all unlabelled texts with the teacher's soft labels, over Θ, then over Θ with other
         seeds, as often as comes nearest to Agora's time; the best on dev."""
         key = self.key(student, task, seed, DISTILLED, **grid_of(student, task))
-        record = self.cache.get(key)
+        record = self.known(key)
         if record is None:
             record = {"key": key, **self._distil(student, task, seed, seconds)}
             self.cache.add(record)
@@ -324,7 +336,7 @@ class Bench:
         paired = read_examples(parts_of(self.arguments.data / task)["train"])[0].text_b is not None
         pairs = SETFIT_PAIRS_OF_PAIRS if paired else SETFIT_PAIRS
         key = self.key(self.arguments.setfit, task, seed, "SetFit", pairs=pairs)
-        record = self.cache.get(key)
+        record = self.known(key)
         if record is None:
             record = {"key": key, **self._setfit(task, seed, pairs)}
             self.cache.add(record)
