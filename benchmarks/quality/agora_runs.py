@@ -294,6 +294,7 @@ class Bench:
         if record is None:
             record = {"key": key, **self._distil(student, task, seed, seconds)}
             self.cache.add(record)
+            self.embedding.keep()
         return record
 
     def _distil(self, student: str, task: str, seed: int, least: float) -> Record:
