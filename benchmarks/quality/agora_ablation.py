@@ -48,6 +48,13 @@ def parts_for(student: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def against(part: dict[str, list[float]], whole: dict[str, list[float]]) -> str:
+    """Points between two parts, with the standard error where there are several seeds."""
+    points = [100 * (a - b) for task in whole for a, b in zip(part[task], whole[task], strict=True)]
+    mean = f"{overall(part) - overall(whole):+.1f}"
+    return f"{mean} ± {statistics.stdev(points) / len(points) ** 0.5:.1f}" if len(part[next(iter(part))]) > 1 else mean
+
+
 def main() -> None:
     made = options(__doc__)
     made.add_argument("--student", default="bort-nano")
@@ -73,23 +80,24 @@ def main() -> None:
     if arguments.measure_only:
         return
 
-    whole = overall(column(runs["Agora"], "test"))
+    whole = column(runs["Agora"], "test")
     rows: list[list[str]] = []
     figures: dict[str, Any] = {}
     plain = column(runs["Agora"], "plain")
-    rows.append(["plain, best of Θ", *map(percent, plain.values()), f"{overall(plain):.1f}", "", ""])
+    rows.append(["plain, best of Θ", *map(percent, plain.values()), f"{overall(plain):.1f}", against(plain, whole), ""])
     for part, found in runs.items():
         by_task = figures[part] = column(found, "test")
         minutes = statistics.median(record["seconds"] / 60 for records in found.values() for record in records)
         points = overall(by_task)
-        change = "" if part == "Agora" else f"{points - whole:+.1f}"
+        change = "" if part == "Agora" else against(by_task, whole)
         rows.append([part, *map(percent, by_task.values()), f"{points:.1f}", change, f"{minutes:.1f}"])
-    sizes = f"{len(arguments.seeds)} seed{'s' if len(arguments.seeds) > 1 else ''}"
+    several = len(arguments.seeds) > 1
+    sizes = f"{len(arguments.seeds)} seed{'s' if several else ''}"
+    chance = "± is the standard error of the differences of the same task and seed" if several else "one run of each"
     about = f"""
-        {Path(arguments.student).name}, test accuracy in % with 100 to 300 labels, {sizes}; a few hundred test texts a
-        task: differences below 2 points say little. Agora: soft labels by teacher and student together, 4 new texts and
-        {texts} of the pool for each mistake, two combinations. Each other row changes what it names. Minutes: a core's
-        time, median.
+        {Path(arguments.student).name}, test accuracy in % with 100 to 300 labels, {sizes}, a few hundred test texts a
+        task; {chance}. Agora: soft labels by teacher and student together, 4 new texts and {texts} of the pool for
+        each mistake, two combinations. Each other row changes what it names. Minutes: a core's time, median.
     """
     shown = table(["part", *arguments.tasks, "mean", "against Agora", "minutes"], rows)
     name, title = "agora_ablation", "Agora: what each part brings"

@@ -200,7 +200,7 @@ def test_logits_do_not_depend_on_the_batch(saved, tiny_tokenizer, sentences, mon
     assert whole.shape == (33, 5)
     assert whole.dtype == np.float32
     for tokens, rows in ((1, 128), (40, 3), (4096, 1)):
-        monkeypatch.setattr("bort.training.classifiers._TOKENS_PER_BATCH", {"cpu": tokens})
+        monkeypatch.setattr("bort.training.classifiers.INFERENCE_TOKENS", {"cpu": tokens})
         monkeypatch.setattr("bort.training.classifiers._ROWS_PER_BATCH", rows)
         np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts), whole, atol=1e-5)
     np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts[::-1]), whole[::-1], atol=1e-5)

@@ -17,10 +17,9 @@ from bort.model.checkpoints import load, load_config, save
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
 from bort.tasks.metrics import primary_metric
 from bort.tasks.task import Task
+from bort.training.devices import INFERENCE_TOKENS
 from bort.training.encoding import Encoded
 
-_TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 16384}
-"""On a CPU as many as its caches hold the intermediate layers of: four times as many take a quarter longer."""
 _ROWS_PER_BATCH = 512
 
 
@@ -150,7 +149,7 @@ def predict_logits(
     model.eval()
     logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
     each = encoded.choices or 1
-    tokens = _TOKENS_PER_BATCH[device.type]
+    tokens = INFERENCE_TOKENS[device.type]
     batches: Sequence[list[int]] = token_budget_batches(
         encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
     )

@@ -15,6 +15,9 @@ from bort.training.arguments import Precision
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+INFERENCE_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Tokens of a batch that is only predicted: on a CPU as many as its caches hold the intermediate layers of."""
+
 
 def use_bf16(precision: Precision) -> bool:
     """Whether to compute in bf16: as asked, or where the hardware has instructions for it.

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bort.data.batches import token_budget_batches
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate
 from bort.model.tokenization import load_tokenizer
-
-_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""On a CPU as many as its caches hold the intermediate layers of."""
+from bort.training.devices import INFERENCE_TOKENS
 
 
 class EmbeddingTeacher:
@@ -72,16 +71,11 @@ class EmbeddingTeacher:
             0 for special tokens.
         """
         lengths = [len(ids) for ids in self.tokenizer(list(texts), truncation=True, max_length=self._longest).input_ids]
-        order = np.argsort(lengths, kind="stable").tolist()
         pooled = np.zeros((len(texts), self.size), dtype=np.float32)
         vectors: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
         offsets: list[NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64) for _ in texts]
-        most = _BATCH_TOKENS[self.device.type]
-        while order:
-            count = 1
-            while count < len(order) and (count + 1) * lengths[order[count]] <= most:
-                count += 1
-            batch, order = order[:count], order[count:]
+        most = INFERENCE_TOKENS[self.device.type]
+        for batch in token_budget_batches(lengths, max_tokens=most, max_rows=most):
             encoded = self.tokenizer(
                 [texts[index] for index in batch],
                 truncation=True,
