@@ -33,7 +33,7 @@ MANY = 4096
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--models", nargs="+", default=["bort-nano"], help="encoders; folders or hub names")
-    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce/sst2/test.jsonl"))
+    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce/sst2/dev.jsonl"))
     made.add_argument("--rounds", type=int, default=7)
     arguments = made.parse_args()
     examples = read_examples(arguments.data)
