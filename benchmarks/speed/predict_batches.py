@@ -34,7 +34,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--models", nargs="+", default=["bort-nano"], help="encoders; folders or hub names")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce/sst2/dev.jsonl"))
-    made.add_argument("--rounds", type=int, default=7)
+    made.add_argument("--rounds", type=int, default=5)
     arguments = made.parse_args()
     examples = read_examples(arguments.data)
     few = devices.INFERENCE_TOKENS["cpu"]
