@@ -182,6 +182,76 @@ def test_heads_equal_the_librarys_in_eval(tiny_config, ours, theirs, labels):
     torch.testing.assert_close(logits, other(input_ids=ids).logits, **TOLERANCE)
 
 
+HEADS = [
+    (BortForSequenceClassification, BertForSequenceClassification),
+    (BortForMultipleChoice, BertForMultipleChoice),
+]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("ours", "theirs"), HEADS)
+def test_computing_the_last_layer_for_the_first_token_alone_changes_no_answer_and_no_gradient(
+    tiny_config, ours, theirs, attention
+):
+    tiny_config.hidden_dropout_prob = tiny_config.attention_probs_dropout_prob = 0.0
+    tiny_config._attn_implementation = attention
+    mine = randomised(ours(tiny_config))
+    other = theirs(tiny_config)
+    other.load_state_dict(mine.state_dict())
+    ids, _ = batch(tiny_config, rows=6)
+    padding = torch.ones_like(ids)
+    padding[0, 5:] = padding[3, 9:] = 0
+    if ours is BortForMultipleChoice:
+        ids, padding = ids.reshape(2, 3, -1), padding.reshape(2, 3, -1)
+    labels = torch.zeros(len(ids), dtype=torch.long)
+    losses = [model.train()(input_ids=ids, attention_mask=padding, labels=labels).loss for model in (mine, other)]
+    torch.testing.assert_close(losses[0], losses[1], **TOLERANCE)
+    for loss in losses:
+        loss.backward()
+    theirs_by_name = dict(other.named_parameters())
+    compared = 0
+    for name, parameter in mine.named_parameters():
+        if name.endswith("key.bias"):  # attention does not depend on it: what is there is rounding
+            continue
+        torch.testing.assert_close(parameter.grad, theirs_by_name[name].grad, atol=1e-5, rtol=1e-4, msg=name)
+        compared += int(parameter.grad.abs().max() > 0)
+    assert compared > 20
+
+
+def test_the_last_layer_does_not_compute_what_nobody_reads(tiny_config):
+    model = randomised(BortForSequenceClassification(tiny_config))
+    ids, _ = batch(tiny_config)
+    shapes: dict[str, tuple[int, ...]] = {}
+    last = model.bert.encoder.layer[-1]
+    for name in ("attention.self.query", "attention.self.key", "intermediate.dense", "output.dense"):
+        last.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output, name=name: shapes.update({name: tuple(output.shape[:2])})
+        )
+    model(input_ids=ids)
+    assert shapes.pop("attention.self.key") == ids.shape
+    assert {*shapes.values()} == {(len(ids), 1)}
+
+
+@pytest.mark.parametrize("by_config", [False, True])
+def test_hidden_states_and_attentions_are_those_of_all_tokens(tiny_config, by_config):
+    tiny_config._attn_implementation = "eager"
+    mine = randomised(BortForSequenceClassification(tiny_config))
+    other = BertForSequenceClassification(tiny_config).eval()
+    other.load_state_dict(mine.state_dict())
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    if by_config:
+        mine.config.update(asked)
+    ids, _ = batch(tiny_config)
+    found, expected = mine(input_ids=ids, **({} if by_config else asked)), other(input_ids=ids, **asked)
+    assert len(found.hidden_states) == tiny_config.num_hidden_layers + 1
+    assert len(found.attentions) == tiny_config.num_hidden_layers
+    for one, two in zip(
+        found.hidden_states + found.attentions, expected.hidden_states + expected.attentions, strict=True
+    ):
+        torch.testing.assert_close(one, two, **TOLERANCE)
+    assert mine.bert(input_ids=ids).last_hidden_state.shape == (*ids.shape, tiny_config.hidden_size)
+
+
 def test_the_head_drops_out_before_and_after_its_tanh_layer(tiny_config):
     tiny_config.hidden_dropout_prob = tiny_config.attention_probs_dropout_prob = 0.0
     tiny_config.classifier_dropout = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from transformers import (
     BertForSequenceClassification,
 )
 from transformers.modeling_outputs import MaskedLMOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.bert.modeling_bert import BertLayer, eager_attention_forward
 
 from bort.model.config import IGNORED
 from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distillation, soft_distance
@@ -130,13 +133,79 @@ class _DropoutPooler(nn.Module):
         return pooled
 
 
+class _LastLayer(BertLayer):
+    """A layer that can give the first token's output alone, for a head that reads no other.
+
+    All tokens are asked (key, value), but one asks, and what follows attention is computed for that one. Of a Bort
+    layer that leaves 36 % of the multiplications, of a BERT layer 17 %.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        *others: Any,
+        first_token_only: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
+        """*Shape:* (batch, seq, H) -> the same, or (batch, 1, H)."""
+        if not first_token_only:
+            whole: Tensor = super().forward(hidden_states, attention_mask, *others, **kwargs)
+            return whole
+        own = self.attention.self
+        first = hidden_states[:, :1]
+
+        def by_head(projected: Tensor) -> Tensor:
+            """*Shape:* (batch, seq, H) -> (batch, heads, seq, H / heads)."""
+            batch, seq, _ = projected.shape
+            return projected.view(batch, seq, own.num_attention_heads, own.attention_head_size).transpose(1, 2)
+
+        if attention_mask is not None and attention_mask.ndim == 4:
+            attention_mask = attention_mask[:, :, :1]  # (batch, 1, seq, seq): one row for each that asks
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(own.config._attn_implementation, eager_attention_forward)
+        mixed, _ = attend(
+            own,
+            by_head(own.query(first)),
+            by_head(own.key(hidden_states)),
+            by_head(own.value(hidden_states)),
+            attention_mask,
+            dropout=own.dropout.p if self.training else 0.0,
+            scaling=own.scaling,
+            **kwargs,
+        )
+        attended = self.attention.output(mixed.flatten(2), first)
+        output: Tensor = self.feed_forward_chunk(attended)
+        return output
+
+
+def _read_first_token(model: Any) -> None:
+    """Give a classifier the released head, and the last layer that computes for that head alone."""
+    model.bert.pooler = _DropoutPooler(model.config)
+    if layers := model.bert.encoder.layer:
+        layers[-1] = _LastLayer(model.config, layer_idx=len(layers) - 1)
+    model.post_init()
+
+
+def _only_first_token(model: Any, asked: dict[str, Any]) -> bool:
+    """Whether nobody asks for what else the last layer computes."""
+    outputs = ("output_hidden_states", "output_attentions")
+    return not any(asked.get(name, getattr(model.config, name, False)) for name in outputs)
+
+
 class BortForSequenceClassification(BertForSequenceClassification):
-    """Dropout, Dense(H, tanh), dropout, Dense(n) on `<s>`; n = 1 with `problem_type="regression"` is a regressor."""
+    """Dropout, Dense(H, tanh), dropout, Dense(n) on `<s>`; n = 1 with `problem_type="regression"` is a regressor.
+
+    The last layer's output is computed for `<s>` alone, unless hidden states or attentions are asked for.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
-        self.bert.pooler = _DropoutPooler(config)
-        self.post_init()
+        _read_first_token(self)
+
+    @wraps(BertForSequenceClassification.forward)
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """As of the library's class."""
+        return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
 
 
 class BortForMultipleChoice(BertForMultipleChoice):
@@ -144,5 +213,9 @@ class BortForMultipleChoice(BertForMultipleChoice):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
-        self.bert.pooler = _DropoutPooler(config)
-        self.post_init()
+        _read_first_token(self)
+
+    @wraps(BertForMultipleChoice.forward)
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """As of the library's class."""
+        return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
