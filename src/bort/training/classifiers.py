@@ -46,15 +46,19 @@ def new_classifier(model: str, task: Task) -> PreTrainedModel:
     return loaded
 
 
-def load_classifier(model: str) -> tuple[PreTrainedModel, Task]:
+def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, Task]:
     """Load a fine-tuned classifier or regressor and what it answers.
+
+    Args:
+        model: A folder or hub name.
+        ours: Load BERT into our class, which computes less for the same answer, and not into the library's.
 
     Raises:
         BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it does not answer
             with one of its labels or one number.
     """
     choices = any("MultipleChoice" in name for name in load_config(model).architectures or [])
-    opened = _Opened(_classifier_class(model, choices=choices))
+    opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
     loaded = load(opened, model).eval()
     architectures = loaded.config.architectures or []
     if not choices and not any("SequenceClassification" in name for name in architectures):
@@ -126,11 +130,11 @@ def _problem_type(task: Task) -> str:
     return "regression" if task.kind == "regression" else "single_label_classification"
 
 
-def _classifier_class(model: str, *, choices: bool = False) -> Any:
+def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -> Any:
     """Ours for BERT, the library's for any other encoder; one with a score a choice, or with one a class."""
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    ours = load_config(model).model_type == "bert"
+    ours = ours and load_config(model).model_type == "bert"
     if choices:
         return BortForMultipleChoice if ours else AutoModelForMultipleChoice
     return BortForSequenceClassification if ours else AutoModelForSequenceClassification

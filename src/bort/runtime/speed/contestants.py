@@ -128,7 +128,7 @@ class Model:
         self._exporters.clear()  # the weights are in the engines now
 
     def _floor(self, engine: str) -> Callable[[int], int]:
-        first_only = engine.startswith("onnxruntime")
+        first_only = engine.startswith("onnxruntime") or self.shape.kind == "bert"
         return lambda tokens: self.shape.operations(tokens, first_only=first_only)
 
     def _export(self, engine: str) -> Path:
@@ -172,7 +172,8 @@ class Model:
 
         from bort.training.classifiers import load_classifier
 
-        model: Any = load_classifier(str(self.folder))[0]
+        # As a paper or another program would: ours computes less of the last layer.
+        model: Any = load_classifier(str(self.folder), ours=False)[0]
         model.set_attn_implementation("eager" if engine == "torch-eager" else "sdpa")
         if engine == "torch-bf16":
             model.bfloat16()
