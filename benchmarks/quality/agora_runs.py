@@ -318,7 +318,7 @@ class Bench:
             train = fitter.labelled([*data.train, *pool], np.vstack([certain, soft]))
             dev, test = fitter.labelled(data.dev), fitter.labelled(data.test or [])
             # As many passes over as many texts as Agora's last round has.
-            epochs = max(arguments.grown_epochs, -(-(arguments.max_epochs or 30) * len(data.train) // len(train)))
+            epochs = max(arguments.grown_epochs, round((arguments.max_epochs or 30) * len(data.train) / len(train)))
             best: Record = {}
             thetas, fits = grid(arguments), 0
             # As many fits as come nearest to the time that there is.

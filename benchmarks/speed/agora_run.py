@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.agora_run --teacher runs/all-mpnet-base-v2 --data ../shared/data/scarce/sst2
 
-Each run is a fresh process: imports, the teacher's answers, all rounds, figures and report are in its time. A seed is
-run in one process that uses all cores; with `--workers local ray` then on Ray too, whose workers have a core each
+Each run is a fresh process: imports, the teacher's answers, all rounds, figures and report are in its time. Its seed is
+that of the new texts and of the models; how many combinations a round prunes, and so the time, is partly chance. A seed
+is run in one process that uses all cores; with `--workers local ray` then on Ray too, whose workers have a core each
 (wants `pip install 'bort[ray]'`).
 """
 
@@ -66,7 +67,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {where: [] for where in arguments.workers}
     for seed in arguments.seeds:
         for where, done in runs.items():
-            flags = ("--unlabelled", str(pool), "--seed", str(seed), "--workers", where)
+            flags = ("--unlabelled", str(pool), "--seed", str(seed), "--seeds", str(seed), "--workers", where)
             done.append(finetune(arguments.data, arguments.teacher, *flags))
             print(f"seed {seed}, {where}: {done[-1]['minutes']:.2f} minutes, {done[-1]['test']:.3f}", flush=True)
     first = next(iter(runs.values()))

@@ -50,7 +50,7 @@ def main() -> None:
 
     def run(what: Callable[[Any], Any], model: Any, first_only: bool) -> Callable[[], None]:
         def timed() -> None:
-            with mock.patch.object(modelling, "_only_first_token", lambda *_: first_only):
+            with mock.patch.object(modelling, "_only_first_token", return_value=first_only):
                 what(model)
 
         return timed
@@ -83,7 +83,9 @@ def main() -> None:
     """
     head = ["preset", "milliseconds of", "all tokens", "the first token", "times as fast"]
     shown = table(head, rows).replace("| ---: |", "| --- |", 1)
-    publish("last_layer", "The last layer of a classifier", about=about, shown=shown, figures=figures, out=arguments.out)
+    publish(
+        "last_layer", "The last layer of a classifier", about=about, shown=shown, figures=figures, out=arguments.out
+    )
 
 
 if __name__ == "__main__":

@@ -228,12 +228,16 @@ def test_large_data_are_not_passed_over_30_times(rows, epochs):
 @pytest.mark.parametrize(
     ("epoch_steps", "steps", "dev_rows", "batch", "interval"),
     [
-        (3, 90, 20, 16, 10),
-        (131, 393, 200, 16, 49),
+        (4, 120, 200, 32, 4),
+        (13, 390, 200, 8, 13),
+        (13, 390, 800, 8, 34),
+        (13, 390, 5000, 8, 49),
+        (131, 393, 200, 16, 50),
         (229, 6870, 408, 16, 229),
         (4210, 12630, 872, 16, 1000),
-        (12600, 63000, 120_000, 16, 7500),
-        (500, 5000, 120_000, 16, 500),
+        (12600, 63000, 120_000, 16, 2500),
+        (500, 5000, 120_000, 16, 625),
+        (1, 1, 10, 16, 1),
     ],
 )
 def test_large_development_data_are_not_scored_all_the_time(epoch_steps, steps, dev_rows, batch, interval):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import shutil
 import tempfile
 import time
@@ -123,10 +122,10 @@ class Fitting:
         shutil.rmtree(folder, ignore_errors=True)  # not after an error: the trial goes on from there when it runs again
 
     def _epochs(self, size: int) -> int:
-        """Passes over grown training data: as many steps as over those given, but at least `grown_epochs` passes."""
+        """Passes over so many training data: as many steps as over those given, but at least `grown_epochs` passes."""
         given = len(self.given)
         most = self.arguments.max_epochs or usual_epochs(given)
-        return min(most, max(self.arguments.grown_epochs, math.ceil(most * given / size)))
+        return min(most, max(self.arguments.grown_epochs, round(most * given / size)))
 
     def _targets(self, labels: Sequence[Any]) -> Any:
         """Classes, or distributions where there are any, or values."""

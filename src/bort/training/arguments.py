@@ -236,8 +236,8 @@ class FinetuneArguments:
     patience: int = 8
     """evaluations without a better development score after which a combination stops"""
     eval_steps: int | None = None
-    """optimiser steps between evaluations; by default an epoch, or an eighth of the longest run where that is shorter;
-    but 10 steps at least, and 1000 at most where scoring the development data does not take longer than that"""
+    """optimiser steps between evaluations; by default an epoch, or 1000 steps of a longer one, but so many that scoring
+    the development data takes no longer, and an eighth of the longest run at most"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
     balance: bool = False

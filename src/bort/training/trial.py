@@ -29,6 +29,8 @@ from bort.training.schedule import warmup_then_linear
 from bort.training.used_rows import only_used_rows
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
+_PASSES = 3
+"""What training on an example takes, in forward passes: its own, and twice as much backwards."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class Budget:
 
 
 def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
-    """Optimiser steps between two evaluations: an epoch, or an eighth of a shorter run, but 10 at least.
+    """Optimiser steps between two evaluations: an epoch, 1000 steps of a longer one, an eighth of the run at most.
 
-    On large data 1000 at most, unless scoring the development data would take longer than that training.
+    Where the development data are many it is longer: scoring them shall take no longer than the training before.
 
     Args:
         epoch_steps: Steps of an epoch.
@@ -75,7 +77,8 @@ def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int)
         dev_rows: Development examples.
         batch_size: Training examples a step.
     """
-    return max(10, min(epoch_steps, steps // 8, max(1000, math.ceil(dev_rows / batch_size))))
+    as_long = math.ceil(dev_rows / (_PASSES * batch_size))
+    return min(math.ceil(steps / 8), max(min(epoch_steps, 1000), as_long))
 
 
 @dataclass
