@@ -72,6 +72,12 @@ def ratios_by_round(numerator: Sequence[float], denominator: Sequence[float]) ->
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
+def shown_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> str:
+    """`ratio`, and the range of `ratios_by_round`."""
+    by_round = ratios_by_round(numerator, denominator)
+    return f"{ratio(numerator, denominator):.2f} ({by_round.low:.2f} to {by_round.high:.2f})"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, all columns but the first aligned right."""
     lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]

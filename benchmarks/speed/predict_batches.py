@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks.common import interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import interleaved, parser, publish, shown_ratio, table
 from bort import load_tokenizer
 from bort.data.examples import read_examples
 from bort.model.checkpoints import locate
@@ -56,8 +56,7 @@ def main() -> None:
             {str(tokens): predict(model, encoded, pad, tokens) for tokens in (few, MANY)}, arguments.rounds
         )
         of_few, of_many = seconds[str(few)], seconds[str(MANY)]
-        by_round = ratios_by_round(of_few, of_many)
-        took = f"{ratio(of_few, of_many):.2f} ({by_round.low:.2f} to {by_round.high:.2f})"
+        took = shown_ratio(of_few, of_many)
         rows.append([f"`{Path(name).name}`", Spread.of(of_many).show(2), Spread.of(of_few).show(2), took])
         figures[Path(name).name] = seconds
     about = f"""
