@@ -29,7 +29,7 @@ class Taught:
         from bort.data.corpus import open_corpus
         from bort.data.tokenising import build_corpus
         from bort.model.checkpoints import load, load_config, locate
-        from bort.training.arguments import PretrainArguments
+        from bort.pretraining.arguments import PretrainArguments
         from bort.training.initial import start_from_word_counts
         from bort.training.objective import Collator
         from bort.training.pretraining_rows import RowSource
@@ -80,7 +80,7 @@ class Taught:
 
     def objective(self, kind: Kind) -> Any:
         """The loss `without` a teacher, of the `cache`, or with the teacher `beside` the student."""
-        from bort.training.arguments import PretrainArguments
+        from bort.pretraining.arguments import PretrainArguments
         from bort.training.objective import Objective
 
         plain = PretrainArguments(corpus=[], tokenizer="", out="")

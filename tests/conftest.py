@@ -25,7 +25,8 @@ from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
 
 if TYPE_CHECKING:
-    from bort.training.arguments import FinetuneArguments, PretrainArguments
+    from bort.pretraining.arguments import PretrainArguments
+    from bort.training.arguments import FinetuneArguments
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("bort", deadline=None)
@@ -110,7 +111,7 @@ class World:
 
     def pretraining(self, folder: Path, **settings: Any) -> PretrainArguments:
         """The settings of a tiny pre-training into `folder`/run, with the changes that a test wants."""
-        from bort.training.arguments import PretrainArguments
+        from bort.pretraining.arguments import PretrainArguments
 
         given = {
             "corpus": [self.corpus],

@@ -46,7 +46,7 @@ def masked_score(folder: str, corpus: Path) -> Record:
     from bort import BortForMaskedLM, load_tokenizer
     from bort.data.corpus import open_corpus
     from bort.model.checkpoints import load, locate
-    from bort.training.arguments import PretrainArguments
+    from bort.pretraining.arguments import PretrainArguments
     from bort.training.mlm_eval import evaluate_mlm, unigram_score
     from bort.training.pretraining_rows import RowSource
 

@@ -48,7 +48,7 @@ CHOSEN_RECIPE = "the same, and token by token"
 def train(name: str, shape: tuple[int, ...], recipe: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the parts of a recipe one after the other, and judge the last."""
     import bort
-    from bort.training.arguments import PretrainArguments
+    from bort.pretraining.arguments import PretrainArguments
 
     folder = arguments.work / name.replace(" ", "-").replace(",", "")
     file = arguments.work / f"shape-{'-'.join(map(str, shape))}.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import write_aside
+from bort.runs import environment
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; }
@@ -135,3 +136,15 @@ def _cell(value: Any) -> str:
         shown = f"{value:,}" if isinstance(value, Integral) else f"{float(value):.4g}"
         return f'<td class="number">{shown}</td>'
     return f"<td>{html.escape(str(value))}</td>"
+
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def made_with(report: Report) -> None:
+    """Say with which command, on which machine and with which versions the run was made."""
+    report.heading("Made with")
+    made = environment()
+    report.code(made["command"])
+    machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
+    report.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])

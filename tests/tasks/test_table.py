@@ -9,10 +9,9 @@ import pytest
 
 from bort.errors import BortError
 from bort.tasks.metrics import METRICS
-from bort.tasks.named import find, predicted_with
 from bort.tasks.official import METRIC_TITLES, suite_score
 from bort.tasks.published import PUBLISHED, PUBLISHED_SUITES, claimed
-from bort.tasks.table import SUITES, TASKS
+from bort.tasks.table import SUITES, TASKS, find, predicted_with
 
 
 def test_there_are_23():

@@ -10,8 +10,8 @@ import pytest
 
 import bort
 from bort.errors import BortError
+from bort.pretraining.arguments import PretrainArguments
 from bort.training import measuring
-from bort.training.arguments import PretrainArguments
 from bort.training.plan import _KNOWN_TEACHERS, plan
 
 

@@ -14,7 +14,7 @@ from bort.model.checkpoints import load, save
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import load_tokenizer, train_tokenizer
-from bort.training.arguments import PretrainArguments
+from bort.pretraining.arguments import PretrainArguments
 from bort.training.mlm_eval import unigram_score
 from bort.training.pretrain import pretrain
 from bort.training.teachers import MaskedLMTeacher

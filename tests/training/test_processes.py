@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from bort.errors import BortError
+from bort.pretraining.arguments import PretrainArguments
 from bort.training import processes
-from bort.training.arguments import PretrainArguments
+from bort.training.mlm_trainer import Clock
 from bort.training.pretrain import pretrain
-from bort.training.schedule import Clock
 
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
 ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

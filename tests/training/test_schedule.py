@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.training.schedule import Clock, warmup_then_linear
+from bort.training.mlm_trainer import Clock
+from bort.training.schedule import warmup_then_linear
 
 
 @given(st.floats(0, 1), st.floats(0, 0.99))

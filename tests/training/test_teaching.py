@@ -14,7 +14,7 @@ from bort.errors import BortError
 from bort.model.checkpoints import load, save
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import load_tokenizer
-from bort.training.arguments import PretrainArguments
+from bort.pretraining.arguments import PretrainArguments
 from bort.training.embedding_teachers import EmbeddingTeacher
 from bort.training.initial import start_from_teacher_words
 from bort.training.pretrain import pretrain

@@ -8,7 +8,7 @@ from bort.agora.language import Language, transforms
 from bort.agora.teachers import Function
 from bort.data.examples import Columns, Example, read_examples
 from bort.errors import BortError
-from bort.tasks.named import find
+from bort.tasks.table import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.splits import Splits
 

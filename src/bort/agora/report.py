@@ -9,10 +9,10 @@ from typing import Any
 
 from bort.agora.loop import Outcome
 from bort.data.examples import Example
-from bort.report import Report, lines_chart
+from bort.report import Report, lines_chart, made_with
 from bort.runs import Run
 from bort.training.arguments import FinetuneArguments
-from bort.training.reports import made_with, official_section, which_for_which
+from bort.training.reports import official_section, which_for_which
 from bort.training.splits import Splits
 
 _EXAMPLES_PER_ROUND = 6

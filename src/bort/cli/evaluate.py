@@ -80,9 +80,9 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
     from bort.errors import BortError
     from bort.progress import console, out
     from bort.runtime.official import Benchmarked
-    from bort.tasks.named import find
     from bort.tasks.official import METRIC_TITLES, shown
     from bort.tasks.published import PUBLISHED, claimed
+    from bort.tasks.table import find
 
     tasks = find([name])
     if len(tasks) > 1:

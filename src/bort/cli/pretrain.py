@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bort.training.arguments import PretrainArguments
+from bort.pretraining.arguments import PretrainArguments
 
 if TYPE_CHECKING:
     from bort.training.plan import Plan

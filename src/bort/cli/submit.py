@@ -31,8 +31,8 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     from bort.errors import BortError
     from bort.progress import console, out
     from bort.runtime.official import Benchmarked, model_of
-    from bort.tasks.named import find
     from bort.tasks.reading import has_part
+    from bort.tasks.table import find
 
     tasks = find(arguments.task)
     files = {}

@@ -219,3 +219,10 @@ class BortForMultipleChoice(BertForMultipleChoice):
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """As of the library's class."""
         return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
+
+
+def set_dropout(model: BortForMaskedLM, rate: float) -> None:
+    """Change the layers, not the configuration, so that the saved model is fine-tuned with its usual dropout."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bort.training.arguments import Precision
+from bort.training.devices import Precision
 from bort.workers import TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]

@@ -9,9 +9,8 @@ from bort.ose.algorithm import Outcome
 from bort.ose.arguments import ExtractArguments
 from bort.ose.plan import Plan
 from bort.ose.space import Shape
-from bort.report import Report
+from bort.report import Report, made_with
 from bort.runs import Run
-from bort.training.reports import made_with
 
 _MOST_BLOCKS_SHADED = 200
 _ACCENT, _GREY = "#2563eb", "#9ca3af"

@@ -18,13 +18,12 @@ from torch import Tensor
 from transformers import BertConfig
 
 from bort.model.mlm_loss import SoftTargets
-from bort.model.modelling import BortForMaskedLM
+from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.ose.arguments import ExtractArguments
 from bort.training.devices import best_device, use_bf16
 from bort.training.initial import start_from_sinusoids
 from bort.training.lessons import weights_of
 from bort.training.objective import Batch, Collator, TaughtRows
-from bort.training.pretrain import set_dropout
 from bort.training.schedule import warmup_then_linear
 
 TRAINING_TOP, TRAINING_TAIL = 64, 16

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bort.errors import BortError
 from bort.tasks.task import Task
 
 Suite = Literal["glue", "superglue", "race"]
+
+
 Part = Literal["train", "dev", "test"]
+
+
 Cast = Literal["improved", "released"]
+
+
 Shape = Literal["texts", "copa", "multirc", "record", "wic", "wsc", "race"]
 
 
@@ -100,43 +103,3 @@ class NamedTask:
         kind: Literal["classification", "regression"] = "classification" if self.labels else "regression"
         chosen = self.selects_by if metric == "auto" else primary_metric(kind, metric)
         return Task(kind, self.labels, chosen, choices=self.chooses(cast))
-
-
-def plain_name(name: str) -> str:
-    """A name without what people write differently: SST-2, sst_2 and sst2 are one."""
-    return re.sub(r"[-_. ]", "", name.lower())
-
-
-def find(names: Sequence[str]) -> list[NamedTask]:
-    """Find tasks by their names, and all tasks of a benchmark by its name.
-
-    Args:
-        names: Of tasks ("mrpc", "SST-2") and benchmarks ("glue", "superglue", "race").
-
-    Returns:
-        In the order asked for, each once.
-
-    Raises:
-        BortError: No task has such a name.
-    """
-    from bort.tasks.table import SUITES, TASKS
-
-    known = {plain_name(name): [task] for name, task in TASKS.items()}
-    known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
-    known |= {plain_name(suite): [task for task in TASKS.values() if task.suite == suite] for suite in SUITES}
-    found: dict[str, NamedTask] = {}
-    for name in names:
-        tasks = known.get(plain_name(name))
-        if tasks is None:
-            near = difflib.get_close_matches(plain_name(name), known, n=1)
-            hint = f"did you mean {known[near[0]][0].name}?" if near else f"there are: {', '.join([*TASKS, *SUITES])}"
-            raise BortError(f"is no task; {hint}", column="task", value=name)
-        found |= {task.name: task for task in tasks}
-    return list(found.values())
-
-
-def predicted_with(task: NamedTask) -> list[NamedTask]:
-    """The tasks that a model of this one predicts besides."""
-    from bort.tasks.table import TASKS
-
-    return [other for other in TASKS.values() if other.predicted_by == task.name]

@@ -7,26 +7,84 @@ submissions are those that jiant, the toolkit of the benchmarks' authors, writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 
+from bort.errors import BortError
 from bort.tasks.named import NamedTask, Part, Suite
 
+
+def plain_name(name: str) -> str:
+    """A name without what people write differently: SST-2, sst_2 and sst2 are one."""
+    return re.sub(r"[-_. ]", "", name.lower())
+
+
+def find(names: Sequence[str]) -> list[NamedTask]:
+    """Find tasks by their names, and all tasks of a benchmark by its name.
+
+    Args:
+        names: Of tasks ("mrpc", "SST-2") and benchmarks ("glue", "superglue", "race").
+
+    Returns:
+        In the order asked for, each once.
+
+    Raises:
+        BortError: No task has such a name.
+    """
+    known = {plain_name(name): [task] for name, task in TASKS.items()}
+    known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
+    known |= {plain_name(suite): [task for task in TASKS.values() if task.suite == suite] for suite in SUITES}
+    found: dict[str, NamedTask] = {}
+    for name in names:
+        tasks = known.get(plain_name(name))
+        if tasks is None:
+            near = difflib.get_close_matches(plain_name(name), known, n=1)
+            hint = f"did you mean {known[near[0]][0].name}?" if near else f"there are: {', '.join([*TASKS, *SUITES])}"
+            raise BortError(f"is no task; {hint}", column="task", value=name)
+        found |= {task.name: task for task in tasks}
+    return list(found.values())
+
+
+def predicted_with(task: NamedTask) -> list[NamedTask]:
+    """The tasks that a model of this one predicts besides."""
+    return [other for other in TASKS.values() if other.predicted_by == task.name]
+
+
 SUITES: Mapping[Suite, str] = {"glue": "GLUE", "superglue": "SuperGLUE", "race": "RACE"}
+
+
 HUB: Mapping[Suite, str] = {"glue": "nyu-mll/glue", "superglue": "aps/super_glue", "race": "ehovy/race"}
 
+
 _TSV: Mapping[Part, tuple[str, ...]] = {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)}
+
+
 _JSONL: Mapping[Part, tuple[str, ...]] = {
     "train": ("train.jsonl",),
     "dev": ("val.jsonl", "dev.jsonl"),
     "test": ("test.jsonl",),
 }
+
+
 _SPLIT: Mapping[Part, str] = {"train": "train", "dev": "validation", "test": "test"}
+
+
 _TEST: Mapping[Part, str] = {"test": "test"}
 
+
 _BINARY = (("0",), ("1",))
+
+
 _ENTAILMENT = (("entailment",), ("not_entailment",))
+
+
 _INFERENCE = (("entailment",), ("neutral",), ("contradiction",))
+
+
 _TRUTH = (("false", "False"), ("true", "True"))
+
+
 _PREMISE, _HYPOTHESIS = ("premise", "sentence1"), ("hypothesis", "sentence2")
 
 
@@ -195,6 +253,7 @@ _GLUE = [
     ),
 ]
 
+
 _SUPERGLUE = [
     NamedTask(
         "boolq",
@@ -343,6 +402,7 @@ _SUPERGLUE = [
     ),
 ]
 
+
 _RACE = [
     NamedTask(
         name,
@@ -362,5 +422,6 @@ _RACE = [
         ("race_h", "RACE-H", "high", _counts(62445, 3451, 3498)),
     )
 ]
+
 
 TASKS: Mapping[str, NamedTask] = {task.name: task for task in [*_GLUE, *_SUPERGLUE, *_RACE]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,8 @@ from bort.files import write_aside
 from bort.progress import Bar
 from bort.runs import Run
 from bort.training import processes
-from bort.training.schedule import Clock
-
-COMPLETE = "complete.json"
-"""Marks a checkpoint that was written to its end; one without it is what a killed process left."""
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder of `checkpoint-STEP`s; broken ones are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).is_file():
-            whole.append(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+from bort.training.checkpoints import COMPLETE
+from bort.training.mlm_trainer import Clock
 
 
 class RunCallback(TrainerCallback):

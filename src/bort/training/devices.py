@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import torch
 
 from bort.errors import BortError
-from bort.training import processes
-from bort.training.arguments import Precision
 
-if TYPE_CHECKING:
-    from transformers import TrainingArguments
+Precision = Literal["auto", "fp32", "bf16"]
+
 
 INFERENCE_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Tokens of a batch that is only predicted: on a CPU as many as its caches hold the intermediate layers of."""
@@ -68,36 +65,3 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
-    """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
-
-    A process trains on one GPU, however many it sees: more take a process each (`accelerate launch`), for one that
-    hands work to several in turn is slower, and would not have the batch that was asked for.
-
-    Args:
-        folder: For checkpoints.
-        settings: What differs between runs.
-    """
-    from transformers import TrainingArguments
-
-    made = TrainingArguments(
-        output_dir=str(folder),
-        adam_epsilon=1e-6,
-        max_grad_norm=1.0,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=10**9,  # a callback asks for checkpoints, by the clock
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        log_level="error",
-        use_cpu=processes.on_cpu(),
-        ddp_find_unused_parameters=False,
-        **settings,
-    )
-    made._n_gpu = min(made.n_gpu, 1)
-    return made

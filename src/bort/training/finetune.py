@@ -14,7 +14,7 @@ from bort.model.checkpoints import locate
 from bort.progress import Bar, bar, console
 from bort.runs import Run
 from bort.tasks.metrics import Score
-from bort.tasks.named import find
+from bort.tasks.table import find
 from bort.training.arguments import FinetuneArguments
 from bort.training.devices import describe
 from bort.training.fitter import Fitter

@@ -15,16 +15,15 @@ from bort.data.masking import Masker
 from bort.data.packing import PackedRows
 from bort.errors import BortError
 from bort.model.checkpoints import quiet
-from bort.model.modelling import BortForMaskedLM
+from bort.model.modelling import BortForMaskedLM, set_dropout
+from bort.pretraining.arguments import PretrainArguments
 from bort.progress import Bar
 from bort.training import processes
-from bort.training.arguments import PretrainArguments
-from bort.training.devices import peak_memory_bytes, trainer_settings, use_bf16, used_memory_bytes
+from bort.training.devices import peak_memory_bytes, use_bf16, used_memory_bytes
 from bort.training.mlm_eval import collate
-from bort.training.mlm_trainer import MlmTrainer
+from bort.training.mlm_trainer import Clock, MlmTrainer
 from bort.training.objective import Objective
-from bort.training.pretrain import set_dropout
-from bort.training.schedule import Clock
+from bort.training.settings import trainer_settings
 from bort.training.sharding import fsdp_settings, make_shardable
 from bort.training.teachers import MaskedLMTeacher
 

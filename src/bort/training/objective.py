@@ -13,7 +13,7 @@ from bort.data.training_rows import Row, TrainingRows
 from bort.errors import BortError
 from bort.model.config import IGNORED
 from bort.model.mlm_loss import SoftTargets
-from bort.training.arguments import PretrainArguments
+from bort.pretraining.arguments import PretrainArguments
 from bort.training.lessons import pad, weights_of
 from bort.training.losses import distillation, embedding_distance, token_distance
 from bort.training.teacher_cache import TeacherCache

@@ -13,9 +13,10 @@ from bort.errors import BortError
 from bort.progress import bar, console
 from bort.tasks.casting import CastRow
 from bort.tasks.metrics import Score
-from bort.tasks.named import Cast, NamedTask, Part, predicted_with
+from bort.tasks.named import Cast, NamedTask, Part
 from bort.tasks.official import Logits, official_scores
 from bort.tasks.reading import has_part, is_labelled, read_part
+from bort.tasks.table import predicted_with
 from bort.training.encoding import encode
 from bort.training.fitter import Fitter
 

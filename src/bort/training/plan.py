@@ -13,9 +13,9 @@ from bort.errors import BortError
 from bort.model.checkpoints import load_config, locate
 from bort.model.config import architecture
 from bort.model.tokenization import load_tokenizer
+from bort.pretraining.arguments import PretrainArguments
 from bort.progress import bar
 from bort.training import processes
-from bort.training.arguments import PretrainArguments
 from bort.training.devices import describe, use_bf16
 from bort.training.measuring import FP32_BYTES, STEPS, WARMUP_STEPS, Measurement
 from bort.training.pretrain import check_settings

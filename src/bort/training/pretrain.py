@@ -13,27 +13,30 @@ from bort.data.corpus import Corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate, quiet, save
 from bort.model.config import architecture, count_parameters
-from bort.model.modelling import BortForMaskedLM
+from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.model.tokenization import load_tokenizer
+from bort.pretraining.arguments import PretrainArguments
 from bort.progress import bar, console
 from bort.runs import Run
 from bort.training import processes
-from bort.training.arguments import PretrainArguments
-from bort.training.callbacks import COMPLETE, RunCallback, latest_checkpoint
+from bort.training.callbacks import RunCallback
+from bort.training.checkpoints import COMPLETE, latest_checkpoint
 from bort.training.corpora import tokenised
-from bort.training.devices import describe, trainer_settings, use_bf16
+from bort.training.devices import describe, use_bf16
 from bort.training.initial import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
 from bort.training.mlm_eval import unigram_score
-from bort.training.mlm_trainer import MlmTrainer
+from bort.training.mlm_trainer import Clock, MlmTrainer
 from bort.training.objective import Collator, Objective, TaughtRows, decodes
 from bort.training.pretraining_rows import RowSource
-from bort.training.schedule import Clock
+from bort.training.settings import trainer_settings
 from bort.training.sharding import fsdp_settings, make_shardable, whole
 from bort.training.student import Student
 from bort.training.teaching import Teaching, check_teaching
 from bort.training.validation import Validation
 
 _UNBOUNDED_STEPS = 10_000_000
+
+
 _EVALUATIONS = 10
 
 
@@ -103,13 +106,6 @@ def _model(arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tea
         model.cls.predictions.bias.requires_grad_(False)
     set_dropout(model, arguments.dropout)
     return model
-
-
-def set_dropout(model: BortForMaskedLM, rate: float) -> None:
-    """Change the layers, not the configuration, so that the saved model is fine-tuned with its usual dropout."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = rate
 
 
 def _check(arguments: PretrainArguments) -> None:
@@ -283,7 +279,7 @@ class _Pretraining:
         return scores
 
     def _finish(self, steps: int, tokens: int, seconds: float, final: dict[str, float]) -> dict[str, Any]:
-        from bort.training.reports import pretrain_report
+        from bort.pretraining.report import pretrain_report
 
         metrics: dict[str, Any] = {}
         for name in ("loss", "accuracy", "distance"):

@@ -9,7 +9,7 @@ from bort.data.masking import Masker
 from bort.data.packing import PackedRows
 from bort.data.sentences import Punctuation, SentenceRows
 from bort.data.training_rows import TrainingRows
-from bort.training.arguments import PretrainArguments
+from bort.pretraining.arguments import PretrainArguments
 from bort.training.objective import decodes
 
 _HELD_OUT_SEED = 20_101_0

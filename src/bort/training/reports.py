@@ -5,72 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bort.report import Report, confusion_chart, lines_chart
-from bort.runs import Run, environment
+from bort.report import Report, confusion_chart, lines_chart, made_with
+from bort.runs import Run
 from bort.tasks.official import METRIC_TITLES, shown
 from bort.tasks.published import PUBLISHED, claimed
 from bort.tasks.table import TASKS
 
-_NATS = {"loss_mlm": "training, masked LM", "loss_kd": "training, distance to the teacher's distributions"}
-_DISTANCES = {
-    "loss_embedding": "training, 1 - cosine, pooled",
-    "loss_similarity": "training, difference of similarities",
-    "loss_tokens": "training, 1 - cosine, token by token",
-}
 _MOST_CHARTED = 30
-Curve = tuple[Sequence[float], Sequence[float]]
-
-
-def _has(events: list[dict[str, Any]], name: str) -> bool:
-    return bool(events) and name in events[0]
-
-
-def _curve(events: list[dict[str, Any]], name: str) -> Curve:
-    return [event["step"] for event in events], [event[name] for event in events]
-
-
-def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[str, float]]) -> None:
-    """Write `report.html` of a pre-training run: figures, loss curves, what it is measured against."""
-    steps = list(run.events("step"))
-    masked, embedded = "validation_loss" in metrics, "validation_distance" in metrics
-    report = Report(f"Pre-training: {run.path.name}", "What the model makes of text that it was not trained on.")
-    tiles = []
-    if masked:
-        tiles += [
-            (f"{metrics['validation_loss']:.3f}", "validation loss (nats)"),
-            (f"{100 * metrics['validation_accuracy']:.1f} %", "masked tokens right"),
-        ]
-    if embedded:
-        tiles.append((f"{1 - metrics['validation_distance']:.3f}", "cosine to the teacher's embeddings"))
-    tiles += [
-        (f"{metrics['tokens'] / 1e6:.1f} M", "training tokens"),
-        (f"{metrics['seconds'] / 60:.1f} min", metrics["device"]),
-        (f"{metrics['tokens_per_second']:,}", "tokens a second"),
-    ]
-    report.tiles(tiles)
-    losses: dict[str, Curve] = {"training, all terms": _curve(steps, "loss")}
-    losses |= {title: _curve(steps, name) for name, title in _NATS.items() if _has(steps, name)}
-    if masked:
-        losses["held-out, masked LM"] = _curve(evaluations, "loss")
-    report.chart(lines_chart("Loss", losses, "optimiser steps", "loss"))
-    if embedded:
-        distances: dict[str, Curve] = {
-            title: _curve(steps, name) for name, title in _DISTANCES.items() if _has(steps, name)
-        }
-        distances["held-out, 1 - cosine, pooled"] = _curve(evaluations, "distance")
-        report.chart(lines_chart("Distance to the teacher's embeddings", distances, "optimiser steps", "distance"))
-    if masked:
-        report.heading("Against what it should beat")
-        report.table(
-            ["model", "loss (nats)", "masked tokens right"],
-            [
-                ["this model", metrics["validation_loss"], f"{100 * metrics['validation_accuracy']:.1f} %"],
-                ["counting words (unigram)", metrics["unigram_loss"], f"{100 * metrics['unigram_accuracy']:.1f} %"],
-                ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
-            ],
-        )
-    made_with(report)
-    report.write(run.path / "report.html")
 
 
 def finetune_report(
@@ -169,12 +110,3 @@ def _by_class(matrix: list[list[int]], labels: Sequence[str]) -> list[list[Any]]
         recall = right / true if true else "none in the data"
         rows.append([name, true, recall, right / predicted if predicted else "never predicted"])
     return rows
-
-
-def made_with(report: Report) -> None:
-    """Say with which command, on which machine and with which versions the run was made."""
-    report.heading("Made with")
-    made = environment()
-    report.code(made["command"])
-    machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
-    report.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])

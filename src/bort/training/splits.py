@@ -12,8 +12,9 @@ from bort.data.examples import Columns, Example, read_examples
 from bort.errors import BortError
 from bort.progress import console
 from bort.tasks.casting import CastRow, balanced
-from bort.tasks.named import Part, find
+from bort.tasks.named import Part
 from bort.tasks.reading import has_part, is_labelled, read_part, say_what_is_odd
+from bort.tasks.table import find
 from bort.tasks.task import Task
 from bort.training.arguments import FinetuneArguments
 from bort.training.fitter import Fitter

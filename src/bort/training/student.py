@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 
 from bort.model.modelling import BortForMaskedLM, BortMaskedLMOutput
-from bort.training.arguments import Pooling
+from bort.pretraining.arguments import Pooling
 
 PROJECTIONS = "projections."
 """How the names of the weights begin that are dropped after training."""

@@ -10,14 +10,13 @@ from typing import Any
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.progress import console
-from bort.report import Report
-from bort.tasks.named import NamedTask, find
+from bort.report import Report, made_with
+from bort.tasks.named import NamedTask
 from bort.tasks.official import METRIC_TITLES, shown, suite_score
 from bort.tasks.published import PUBLISHED, PUBLISHED_SUITES, claimed
 from bort.tasks.reading import has_part, require_part
-from bort.tasks.table import SUITES, TASKS
+from bort.tasks.table import SUITES, TASKS, find
 from bort.training.arguments import FinetuneArguments
-from bort.training.reports import made_with
 
 TABLE_HEAD = ("task", "metrics", "development", "test", *(f"{model}, test (claimed)" for model in PUBLISHED))
 

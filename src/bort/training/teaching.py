@@ -17,8 +17,8 @@ from bort.data.training_rows import TrainingRows
 from bort.errors import BortError
 from bort.model.byte_text import ByteText
 from bort.model.modelling import BortForMaskedLM
+from bort.pretraining.arguments import PretrainArguments
 from bort.progress import bar
-from bort.training.arguments import PretrainArguments
 from bort.training.embedding_teachers import EmbeddingTeacher
 from bort.training.lessons import EmbeddingLesson, Lesson, LogitsLesson, fingerprint, learn
 from bort.training.objective import teacher_layers

@@ -21,11 +21,11 @@ from bort.data.batches import shuffled_length_batches
 from bort.files import write_aside
 from bort.model.checkpoints import quiet
 from bort.tasks.task import Task
-from bort.training.callbacks import COMPLETE, latest_checkpoint
+from bort.training.checkpoints import COMPLETE, latest_checkpoint
 from bort.training.classifiers import predict_logits
-from bort.training.devices import trainer_settings
 from bort.training.encoding import Encoded
 from bort.training.schedule import warmup_then_linear
+from bort.training.settings import trainer_settings
 from bort.training.used_rows import only_used_rows
 
 Targets = NDArray[np.int64] | NDArray[np.float32]

@@ -1,0 +1,120 @@
+"""The settings of `bort pretrain`; the command line and `--config` files are views of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bort.training.devices import Precision
+
+KdLoss = Literal["kl", "as-released"]
+
+
+Pooling = Literal["mean", "first", "both"]
+
+
+_NEEDED = {"needed": "unless --plan"}
+
+
+@dataclass
+class PretrainArguments:
+    """Arguments of `bort pretrain`."""
+
+    corpus: list[str] = field(default_factory=list, metadata=_NEEDED)
+    """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
+    owner/name[@config]:split, or one tokenised corpus folder"""
+    tokenizer: str = field(default="", metadata=_NEEDED)
+    """folder or hub name of the tokenizer"""
+    out: str = field(default="", metadata=_NEEDED)
+    """folder of the run: the model, its figures, its report, and what it resumes from"""
+    architecture: str = "nano"
+    """a preset (bort, bort-2-16-1024-512, bort-768, nano), a JSON file or folder with a shape, or a folder of
+    `bort extract`"""
+    init: str | None = None
+    """go on from this model's weights instead of random ones; sets the architecture"""
+    position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"
+    """positions of random weights begin as sinusoids, so that neighbours begin alike and attention to them is learned
+    sooner, or as noise, as in the released code; fixed: sinusoids that this run does not train, so that inputs longer
+    than its rows meet no position that is less trained than others"""
+    corpus_cache: str | None = None
+    """where the tokenised corpus is kept; OUT/corpus by default"""
+    corpus_processes: int | None = None
+    """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
+    valid_share: float = 0.005
+    """part of the documents held out for validation"""
+    max_steps: int | None = None
+    """stop after so many optimiser steps"""
+    max_minutes: float | None = None
+    """stop after so much training time; the learning rate falls to 0 by then"""
+    batch_size: int = 32
+    """rows a step and device"""
+    accumulate: int = 1
+    """steps whose gradients are summed before the optimiser's"""
+    sequence_length: int = 128
+    """tokens a row, <s> and </s> among them; of sentences the most"""
+    mask_probability: float = 0.15
+    """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
+    learning_rate: float = 1e-4
+    """peak learning rate"""
+    warmup: float = 0.01
+    """part of the run in which the learning rate rises"""
+    weight_decay: float = 0.01
+    """decoupled weight decay, not on biases and layer norms"""
+    rows: Literal["packed", "sentences"] = "packed"
+    """packed: full rows cut from the running text; sentences: one each, padded, in batches of like length"""
+    distinct_rows: int | None = None
+    """train on so many rows of the corpus, chosen by chance, again and again in another order; what a teacher said of
+    each is then kept. By default all of the corpus, or as many as max_steps take where a teacher's answers are kept"""
+    dropout: float = 0.1
+    """dropout while pre-training; 0 is faster and no worse where no text is seen twice. The saved model keeps 0.1"""
+    teacher: str | None = None
+    """distil from this masked LM, which must share the student's vocabulary"""
+    temperature: float = 2.0
+    """distillation temperature T"""
+    mlm_weight: float | None = None
+    """weight of the masked-LM loss; by default 1, beside a teacher 0.1, beside an embedding teacher 0"""
+    kd_weight: float = 0.5
+    """weight of the distillation loss"""
+    kd_loss: KdLoss = "kl"
+    """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
+    vocabulary), which all but switches distillation off"""
+    embedding_teacher: str | None = None
+    """draw the student's embeddings to those of this encoder, whatever its vocabulary; asked once before the run"""
+    embedding_weight: float = 1.0
+    """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
+    similarity_weight: float = 5.0
+    """weight of the squared differences of the cosines within a batch"""
+    token_weight: float = 0.0
+    """weight of 1 - cosine between the vectors of tokens, aligned by their characters; above 0 the cache holds a vector
+    of the teacher for each token"""
+    token_layers: list[int] = field(default_factory=list)
+    """layers of the student, counted from 1, that token_weight is about; the last by default. Each is compared with
+    the teacher's layer at the same share of its depth"""
+    pooling: Pooling = "mean"
+    """what of the student is compared: the mean over the tokens, the first token (which a classifier reads), or both"""
+    words_from_teacher: bool = False
+    """random weights only: word embeddings begin as the embedding teacher's vector of each entry of the vocabulary,
+    reduced to the student's width by principal components"""
+    teacher_cache: str | None = None
+    """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
+    teacher is asked at each step, and an embedding teacher's answers lie in OUT"""
+    teacher_top_k: int = 64
+    """cached distributions: most probable tokens kept of each masked position"""
+    teacher_tail: int = 16
+    """cached distributions: draws that stand for the other tokens"""
+    teacher_dtype: Literal["fp16", "fp32"] = "fp16"
+    """type of the numbers in the cache"""
+    precision: Precision = "auto"
+    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    seed: int = 0
+    """seed of the weights, the order of the data and the masks"""
+    checkpoint_minutes: float = 5.0
+    """time between two checkpoints"""
+    fsdp: bool = False
+    """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
+    compile: bool = False
+    """torch.compile the student: minutes at the start, faster steps on a GPU"""
+    plan: bool = False
+    """train nothing: measure 20 steps on this device and say what the run would take; needs no corpus and no OUT"""
+    resume: bool = False
+    """go on with the run in OUT"""

@@ -1,0 +1,46 @@
+"""The settings of the library's trainer that every run shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bort.training import processes
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+
+def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
+    """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
+
+    A process trains on one GPU, however many it sees: more take a process each (`accelerate launch`), for one that
+    hands work to several in turn is slower, and would not have the batch that was asked for.
+
+    Args:
+        folder: For checkpoints.
+        settings: What differs between runs.
+    """
+    from transformers import TrainingArguments
+
+    made = TrainingArguments(
+        output_dir=str(folder),
+        adam_epsilon=1e-6,
+        max_grad_norm=1.0,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=10**9,  # a callback asks for checkpoints, by the clock
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        log_level="error",
+        use_cpu=processes.on_cpu(),
+        ddp_find_unused_parameters=False,
+        **settings,
+    )
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
