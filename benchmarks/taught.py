@@ -26,14 +26,14 @@ class Taught:
         import torch
 
         from bort import BortForMaskedLM, load_tokenizer
-        from bort.data.corpus import open_corpus
-        from bort.data.tokenising import build_corpus
+        from bort.data.corpus.build import build_corpus
+        from bort.data.corpus.corpus import open_corpus
         from bort.model.checkpoints import load, load_config, locate
         from bort.pretraining.arguments import PretrainArguments
-        from bort.training.initial import start_from_word_counts
-        from bort.training.objective import Collator
-        from bort.training.pretraining_rows import RowSource
-        from bort.training.teaching import Teaching
+        from bort.pretraining.distill.run_teachers import Teaching
+        from bort.pretraining.init_weights import start_from_word_counts
+        from bort.pretraining.objective import Collator
+        from bort.pretraining.rows import RowSource
 
         text, tokenizer = folder / "text.txt", load_tokenizer(locate("bort-nano"))
         if not (folder / "corpus").exists():
@@ -73,7 +73,7 @@ class Taught:
 
     def batch(self, kind: Kind, first: int) -> Any:
         """So many rows as a step takes, from `first` on, with the kept answers if `kind` is `cache`."""
-        from bort.training.objective import TaughtRows
+        from bort.pretraining.objective import TaughtRows
 
         taught = TaughtRows(self.rows, self.caches if kind == "cache" else ())
         return self.collator([taught[first + n] for n in range(self.settings.batch_size)])
@@ -81,7 +81,7 @@ class Taught:
     def objective(self, kind: Kind) -> Any:
         """The loss `without` a teacher, of the `cache`, or with the teacher `beside` the student."""
         from bort.pretraining.arguments import PretrainArguments
-        from bort.training.objective import Objective
+        from bort.pretraining.objective import Objective
 
         plain = PretrainArguments(corpus=[], tokenizer="", out="")
         return Objective(plain if kind == "without" else self.settings, self.live if kind == "beside" else None)

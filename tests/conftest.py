@@ -25,8 +25,8 @@ from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
 
 if TYPE_CHECKING:
+    from bort.finetuning.arguments import FinetuneArguments
     from bort.pretraining.arguments import PretrainArguments
-    from bort.training.arguments import FinetuneArguments
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("bort", deadline=None)
@@ -95,7 +95,7 @@ class World:
 
     def finetuning(self, folder: Path, **settings: Any) -> FinetuneArguments:
         """The settings of a tiny fine-tuning into `folder`/run, with the changes that a test wants."""
-        from bort.training.arguments import FinetuneArguments
+        from bort.finetuning.arguments import FinetuneArguments
 
         given = {
             "train": self.train,
@@ -299,9 +299,9 @@ def make_classifier(world, tiny_tokenizer, sentences, tmp_path_factory):
     """Save an untrained classifier or regressor whose outputs differ from sentence to sentence, cut at 32 tokens."""
     import torch
 
-    from bort.data.examples import Example
-    from bort.training.classifiers import new_classifier, predict_logits, save_classifier
-    from bort.training.encoding import encode
+    from bort.data.tables.examples import Example
+    from bort.predict.classifiers import new_classifier, predict_logits, save_classifier
+    from bort.predict.encoding import encode
 
     def make(task) -> Path:
         torch.manual_seed(1)

@@ -76,7 +76,7 @@ def test_imports_run_one_way(module):
 @pytest.mark.parametrize(
     ("module", "code", "wrong"),
     [
-        (("model", "x"), "from bort.data.lines import Lines", True),
+        (("model", "x"), "from bort.data.tables.lines import Lines", True),
         (("model", "x"), "def f():\n    import bort.training.losses", True),
         (("data", "x"), "from bort import tasks", True),
         (("agora", "x"), "from bort.ose import search", True),

@@ -15,7 +15,7 @@ import pytest
 
 import bort.ose
 from bort.errors import BortError
-from bort.ose.weight import Cost
+from bort.ose.criteria import Cost
 from bort.workers import InProcess, Needs, OnRay, Received, TrialError, check_workers, open_workers
 
 HAS_RAY = importlib.util.find_spec("ray") is not None

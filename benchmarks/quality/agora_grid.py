@@ -27,11 +27,11 @@ Combination = tuple[float, int]
 def fits(model: str, task: Path, seed: int, cache: Cache) -> dict[Combination, float]:
     """Development accuracy of each combination."""
     import bort
-    from bort.data.examples import label_names, read_examples
+    from bort.data.tables.examples import label_names, read_examples
+    from bort.finetuning.fitter import Fitter
+    from bort.finetuning.plain import grid
+    from bort.finetuning.splits import read_splits
     from bort.model.checkpoints import locate
-    from bort.training.finetune import grid
-    from bort.training.fitter import Fitter
-    from bort.training.splits import read_splits
 
     files = parts_of(task)
     wide = {"learning_rates": [*RATES], "batch_sizes": [*BATCHES], "seeds": [seed]}

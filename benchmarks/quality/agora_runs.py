@@ -91,7 +91,7 @@ class FirstRounds:
         """While it lasts, fits to `size` texts of the same name and combination are made once."""
         from unittest import mock
 
-        from bort.training.fitter import Fitter
+        from bort.finetuning.fitter import Fitter
 
         if name != self._of:
             self._known.clear()
@@ -144,14 +144,14 @@ class Bench:
         """Probabilities of each label: by logistic regression on the teacher's embeddings, or by the fine-tuned teacher
         where that is better on dev."""
         if task not in self.teachers:
-            from bort.training.splits import read_splits
+            from bort.finetuning.splits import read_splits
 
             data = read_splits(self.settings("bort-nano", task, 0, ""))
             self.teachers[task] = self._says(self._best_teacher(task, data), data)
         return self.teachers[task]
 
     def _best_teacher(self, task: str, data: Any) -> Any:
-        from bort.agora.teachers import HeadTeacher, judged
+        from bort.agora.labellers import HeadTeacher, judged
 
         head = HeadTeacher(self.embedding, data)
         if not self._is_fine_tuned(task):
@@ -170,7 +170,7 @@ class Bench:
         import numpy as np
 
         import bort
-        from bort.agora.teachers import ClassifierTeacher
+        from bort.agora.labellers import ClassifierTeacher
         from bort.files import write_aside
 
         folder = self.arguments.fine_tuned / task
@@ -205,7 +205,7 @@ class Bench:
         """A function of texts, as `finetune` takes."""
         import numpy as np
 
-        from bort.data.examples import Example
+        from bort.data.tables.examples import Example
 
         def probabilities(texts: Sequence[str | tuple[str, str]]) -> list[dict[str, float]]:
             examples = [Example(text) if isinstance(text, str) else Example(*text) for text in texts]
@@ -237,7 +237,7 @@ class Bench:
 
     def settings(self, student: str, task: str, seed: int, out: str, **settings: Any) -> Any:
         import bort
-        from bort.data.examples import label_names, read_examples
+        from bort.data.tables.examples import label_names, read_examples
 
         files = parts_of(self.arguments.data / task)
         if settings.get("unlabelled") is True:
@@ -262,7 +262,7 @@ class Bench:
             method: Its name.
             changes: What differs from the defaults of `bort finetune`; by default as METHODS has it.
         """
-        from bort.agora.finetune import finetune
+        from bort.agora.run import finetune
 
         changes = changes_of(student, method) if changes is None else changes
         key = self.key(student, task, seed, method, **grid_of(student, task) | changes)
@@ -300,10 +300,10 @@ class Bench:
     def _distil(self, student: str, task: str, seed: int, least: float) -> Record:
         import numpy as np
 
-        from bort.data.examples import read_examples
-        from bort.training.finetune import grid
-        from bort.training.fitter import Fitter
-        from bort.training.splits import read_splits
+        from bort.data.tables.examples import read_examples
+        from bort.finetuning.fitter import Fitter
+        from bort.finetuning.plain import grid
+        from bort.finetuning.splits import read_splits
 
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
             arguments = self.settings(student, task, seed, str(Path(scratch) / "run"))
@@ -332,7 +332,7 @@ class Bench:
 
     def setfit(self, task: str, seed: int) -> Record:
         """SetFit on an encoder, with its own defaults but for the number of pairs; pairs of texts are joined."""
-        from bort.data.examples import read_examples
+        from bort.data.tables.examples import read_examples
 
         paired = read_examples(parts_of(self.arguments.data / task)["train"])[0].text_b is not None
         pairs = SETFIT_PAIRS_OF_PAIRS if paired else SETFIT_PAIRS
@@ -347,7 +347,7 @@ class Bench:
         import datasets
         from setfit import SetFitModel, Trainer, TrainingArguments
 
-        from bort.data.examples import read_examples
+        from bort.data.tables.examples import read_examples
 
         files = parts_of(self.arguments.data / task)
         read = {part: read_examples(files[part]) for part in ("train", "test")}
@@ -379,13 +379,13 @@ class Bench:
         """Median milliseconds of one text, one after another, in PyTorch; models take turns at each text."""
         import torch
 
-        from bort.data.examples import read_examples
+        from bort.data.tables.examples import read_examples
+        from bort.finetuning.splits import read_splits
         from bort.model.checkpoints import locate
         from bort.model.tokenization import load_tokenizer
-        from bort.training.classifiers import new_classifier, predict_logits
-        from bort.training.embedding_teachers import EmbeddingTeacher
-        from bort.training.encoding import encode
-        from bort.training.splits import read_splits
+        from bort.predict.classifiers import new_classifier, predict_logits
+        from bort.predict.encoding import encode
+        from bort.predict.sentence_encoder import EmbeddingTeacher
 
         known = read_splits(self.settings("bort-nano", task, 0, "")).task
         examples = read_examples(self.arguments.data / task / "test.jsonl")[:100]

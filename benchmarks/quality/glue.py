@@ -109,9 +109,9 @@ def fit(name: str, arguments: argparse.Namespace) -> Record:
 
 def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
     """Official scores of the training data's most frequent answer, of STS-B of a constant."""
-    from bort.tasks.official import official_scores
-    from bort.tasks.reading import has_part, is_labelled, read_part
-    from bort.tasks.table import TASKS as ALL
+    from bort.tasks.suites.reading import has_part, is_labelled, read_part
+    from bort.tasks.suites.scoring import official_scores
+    from bort.tasks.suites.table import TASKS as ALL
 
     task, found = ALL[name], {}
     counts = Counter(row.example.label for row in read_part(task, data, "train", labelled=True))
@@ -128,9 +128,9 @@ def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
 def by_cosine(model: str, data: Path) -> dict[str, float]:
     """STS-B's development data by the cosine of the frozen encoder's pooled vectors: nothing is fitted."""
     from bort.agora.vectors import Embedding
-    from bort.tasks.official import official_scores
-    from bort.tasks.reading import read_part
-    from bort.tasks.table import TASKS as ALL
+    from bort.tasks.suites.reading import read_part
+    from bort.tasks.suites.scoring import official_scores
+    from bort.tasks.suites.table import TASKS as ALL
 
     rows = read_part(ALL["stsb"], data, "dev")
     embedding = Embedding(model)
@@ -142,8 +142,8 @@ def by_cosine(model: str, data: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    from bort.tasks.official import METRIC_TITLES, shown
-    from bort.tasks.table import TASKS as ALL
+    from bort.tasks.suites.scoring import METRIC_TITLES, shown
+    from bort.tasks.suites.table import TASKS as ALL
 
     made = parser(__doc__)
     made.add_argument("--model", default="bort-nano")

@@ -44,11 +44,11 @@ MASKED_ROWS = 2048
 def masked_score(folder: str, corpus: Path) -> Record:
     """Loss and accuracy at 15 % masked positions of held-out text, rows of 128 tokens."""
     from bort import BortForMaskedLM, load_tokenizer
-    from bort.data.corpus import open_corpus
+    from bort.data.corpus.corpus import open_corpus
     from bort.model.checkpoints import load, locate
     from bort.pretraining.arguments import PretrainArguments
+    from bort.pretraining.rows import RowSource
     from bort.training.mlm_eval import evaluate_mlm, unigram_score
-    from bort.training.pretraining_rows import RowSource
 
     tokenizer = load_tokenizer(locate(folder))
     opened = open_corpus(corpus, tokenizer)

@@ -21,8 +21,8 @@ from scipy.stats import kendalltau
 
 from benchmarks.common import parser, publish, table
 from bort.ose.arguments import ExtractArguments
+from bort.ose.criteria import Cost, coefficient
 from bort.ose.space import Shape
-from bort.ose.weight import Cost, coefficient
 
 NANO = Shape(4, 4, 256, 768)
 """The shape of bort-nano, which may be no candidate: trained as shortly and as long as the others."""
@@ -64,7 +64,7 @@ class Bench:
     """Trains shapes for any number of steps as the search does, and keeps what came of it."""
 
     def __init__(self, settings: ExtractArguments, file: Path) -> None:
-        from bort.data.corpus import open_corpus
+        from bort.data.corpus.corpus import open_corpus
         from bort.model.checkpoints import locate
         from bort.model.tokenization import load_tokenizer
         from bort.ose.plan import make_plan

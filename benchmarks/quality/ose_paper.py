@@ -17,8 +17,8 @@ from scipy.optimize import linprog
 from benchmarks.common import parser, publish, table
 from bort.ose.algorithm import Ordering, Ranked, order
 from bort.ose.cost import operations, parameters
+from bort.ose.criteria import Cost, savings
 from bort.ose.space import SPACES, Shape
-from bort.ose.weight import Cost, savings
 
 SPACE = SPACES["paper"]
 PUBLISHED = Shape(4, 8, 1024, 768)

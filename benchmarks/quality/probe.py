@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.batches import token_budget_batches
-from bort.data.examples import Example, read_examples
+from bort.data.tables.examples import Example, read_examples
 from bort.tasks.baselines import INVERSE_REGULARISATIONS, labels_of
 
 TASKS = ("sst2", "trec", "banking12", "mrpc", "rte")

@@ -73,7 +73,7 @@ def parts_of(task: Path) -> dict[str, Path]:
 def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
     """Fine-tune once, in a folder that is thrown away."""
     import bort
-    from bort.data.examples import label_names, read_examples
+    from bort.data.tables.examples import label_names, read_examples
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         settings = bort.FinetuneArguments(
@@ -140,7 +140,7 @@ def row(label: str, tests: dict[str, list[float]], seconds: list[float]) -> list
 
 def baselines(arguments: argparse.Namespace) -> dict[str, dict[str, Record]]:
     """Development and test accuracy of the methods without a network, by method and task."""
-    from bort.data.examples import read_examples
+    from bort.data.tables.examples import read_examples
     from bort.tasks.baselines import majority, tfidf
 
     figures: dict[str, dict[str, Record]] = {"majority": {}, "tfidf": {}}

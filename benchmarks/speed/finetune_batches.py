@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from bort import BortForSequenceClassification, architecture, load_tokenizer
 from bort.data.batches import shuffled_length_batches
-from bort.data.examples import Columns, Example, read_examples
+from bort.data.tables.examples import Columns, Example, read_examples
+from bort.finetuning.train_once import Labelled
 from bort.model.checkpoints import locate
+from bort.model.devices import use_bf16
+from bort.predict.encoding import encode
 from bort.runtime.speed.timing import Spread
 from bort.tasks.task import Task
-from bort.training.devices import use_bf16
-from bort.training.encoding import encode
-from bort.training.trial import Labelled
 
 SORTED, PADDED = "length-sorted batches", "padded to 128"
 DATA = Path("../shared/data/glue/SST-2/train.tsv")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from benchmarks.common import Target, parser, publish
 from benchmarks.speed.inference import OWN, markdown
 from bort.model.checkpoints import quiet
-from bort.runtime.speed.contestants import usual_engines
-from bort.runtime.speed.measure import measure
+from bort.speed.contestants import usual_engines
+from bort.speed.measure import measure
 
 OTHERS = ("bert-base", "minilm-l6")
 ENGINE = "onnxruntime-int8"

@@ -11,10 +11,10 @@ from typing import Any
 
 from benchmarks.common import Target, parser, publish, table
 from bort.model.checkpoints import quiet
-from bort.runtime.speed.contestants import usual_engines
 from bort.runtime.speed.loads import fixed, natural
-from bort.runtime.speed.measure import measure
-from bort.runtime.speed.page import notes, tables
+from bort.speed.contestants import usual_engines
+from bort.speed.measure import measure
+from bort.speed.report import notes, tables
 
 OWN = ("bort", "bort-nano")
 OTHERS = ("bert-large", "bert-base", "distilbert", "minilm-l6", "tinybert-4")

@@ -17,7 +17,7 @@ import torch
 from benchmarks.common import interleaved, publish, shown_ratio, table
 from benchmarks.speed.trials import Trials, milliseconds, options
 from bort.model import modelling
-from bort.training.classifiers import predict_logits
+from bort.predict.classifiers import predict_logits
 
 
 def main() -> None:

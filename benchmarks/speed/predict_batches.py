@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.common import interleaved, parser, publish, shown_ratio, table
 from bort import load_tokenizer
-from bort.data.examples import read_examples
+from bort.data.tables.examples import read_examples
+from bort.model import devices
 from bort.model.checkpoints import locate
+from bort.predict.classifiers import new_classifier, predict_logits
+from bort.predict.encoding import Encoded, encode
 from bort.runtime.speed.timing import Spread
 from bort.tasks.task import Task
-from bort.training import devices
-from bort.training.classifiers import new_classifier, predict_logits
-from bort.training.encoding import Encoded, encode
 
 MANY = 4096
 """What the default is held against."""

@@ -33,7 +33,7 @@ def random_batch(rows: int, length: int, vocab_size: int) -> dict[str, Tensor]:
     import numpy as np
     import torch
 
-    from bort.data.masking import Masker
+    from bort.data.corpus.masking import Masker
 
     rng = np.random.default_rng(0)
     masker = Masker(mask_id=SPECIAL_IDS[-1], special_ids=SPECIAL_IDS, vocab_size=vocab_size)

@@ -28,7 +28,7 @@ SECONDS_BETWEEN_LOOKS = 0.02
 PARAGRAPHS_OF_A_DOCUMENT = 5
 CODE = """
 import sys
-from bort.data.tokenising import build_corpus
+from bort.data.corpus.build import build_corpus
 from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer
 corpus = build_corpus([sys.argv[1]], load_tokenizer(locate("bort-nano")), sys.argv[2], processes=int(sys.argv[3]))

@@ -14,12 +14,12 @@ import torch
 
 from benchmarks.common import parser
 from bort import BortForSequenceClassification, architecture, load_tokenizer
-from bort.data.examples import read_examples
+from bort.data.tables.examples import read_examples
+from bort.finetuning.train_once import Budget, Labelled, Theta, run_trial
 from bort.model.checkpoints import locate
+from bort.predict.encoding import encode
 from bort.runtime.speed.timing import Spread
 from bort.tasks.task import Task
-from bort.training.encoding import encode
-from bort.training.trial import Budget, Labelled, Theta, run_trial
 
 SHAPES = {"bort": 50_265, "nano": 16_384}
 """Presets, and entries of their vocabularies."""

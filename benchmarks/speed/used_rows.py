@@ -15,7 +15,6 @@ import torch
 
 from benchmarks.common import interleaved, publish, shown_ratio, table
 from benchmarks.speed.trials import SHAPES, Trials, milliseconds, options
-from bort.training import used_rows
 
 
 def main() -> None:

@@ -160,8 +160,8 @@ def search(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Wor
 
 def agora(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Workers) -> None:
     """The first round of Agora."""
-    from bort.agora.finetune import finetune
-    from bort.training.arguments import FinetuneArguments
+    from bort.agora.run import finetune
+    from bort.finetuning.arguments import FinetuneArguments
 
     settings = FinetuneArguments(
         train=str(arguments.data / "train.jsonl"),

@@ -48,7 +48,7 @@ _PUBLIC = {
     "BortForMaskedLM": ("bort.model.modelling", "BortForMaskedLM"),
     "BortForMultipleChoice": ("bort.model.modelling", "BortForMultipleChoice"),
     "BortForSequenceClassification": ("bort.model.modelling", "BortForSequenceClassification"),
-    "Predictor": ("bort.runtime.predictor", "Predictor"),
+    "Predictor": ("bort.predict.predictor", "Predictor"),
     "architecture": ("bort.model.config", "architecture"),
     "load_tokenizer": ("bort.model.tokenization", "load_tokenizer"),
 }

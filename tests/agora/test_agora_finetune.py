@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from bort.agora import finetune as module
-from bort.agora.finetune import finetune
-from bort.agora.fitting import Fitting
-from bort.agora.near import identity
-from bort.data.examples import read_examples
+from bort.agora import run as module
+from bort.agora.nearby import identity
+from bort.agora.run import finetune
+from bort.agora.trial import Fitting
+from bort.data.tables.examples import read_examples
 from bort.errors import BortError
-from bort.runtime.predictor import Predictor
-from bort.training.arguments import FinetuneArguments
+from bort.finetuning.arguments import FinetuneArguments
+from bort.predict.predictor import Predictor
 from bort.workers import InProcess
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bort.agora.near import Near, identity
+from bort.agora.nearby import Near, identity
 from bort.agora.vectors import Embedding
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 
 
 class Letters:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.agora.opinions import TEACHER_ALONE, Weights, clearly_better, normalised, pooled, weigh
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, clearly_better, normalised, pooled, weigh
 
 
 def says(rng, truth, classes, sureness):

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from bort.agora.teachers import ClassifierTeacher, FunctionTeacher, HeadTeacher, command_teacher, decided, judged
+from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, command_teacher, decided, judged
 from bort.agora.vectors import Embedding
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.finetuning.splits import Splits
 from bort.tasks.task import Task
-from bort.training.splits import Splits
 
 TASK = Task("classification", ("cat", "other"), "accuracy")
 LABELS = ("cat", "other", 'a, "b"')  # of the classifier of the fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.agora.theta import contains, longest_common_subsequence, pruned, sequence
+from bort.agora.pruning import contains, longest_common_subsequence, pruned, sequence
 
 ITEMS = st.lists(st.sampled_from("abcd"), max_size=7)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.agora.language import Language, transforms
 from bort.agora.transforms import chain, delete, swap, synonyms, typo
-from bort.data.examples import Example
+from bort.agora.word_model import Language, transforms
+from bort.data.tables.examples import Example
 from bort.errors import BortError
 
 WORDS = st.lists(st.text(st.characters(categories=["L"]), min_size=1, max_size=8), min_size=1, max_size=20)

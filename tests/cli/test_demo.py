@@ -8,9 +8,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import bort
 from bort.__main__ import main
-from bort.data.examples import read_examples
+from bort.data.tables.examples import read_examples
+from bort.finetuning import plain as training
 from bort.model.checkpoints import example_data, locate
-from bort.training import finetune as training
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from bort.runtime.predictor import Predictor
+from bort.predict.predictor import Predictor
 
 
 def jsonl(path: Path, rows) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bort.runtime.manifest import read_manifest
-from bort.runtime.predictor import Predictor
+from bort.predict.manifest import read_manifest
+from bort.predict.predictor import Predictor
 
 pytest.importorskip("onnxruntime")
 

@@ -18,8 +18,8 @@ from bort.__main__ import COMMANDS, command, main
 from bort.cli.info import InfoArguments
 from bort.cli.parser import build, parse
 from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
 from bort.runs import Run
-from bort.training.arguments import FinetuneArguments
 
 REQUIRED = {
     "demo": [],

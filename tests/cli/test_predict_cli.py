@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bort.cli.predict import PredictArguments, predict
-from bort.data.examples import Example, stream_rows
-from bort.runtime.predictor import Predictor
+from bort.data.tables.examples import Example, stream_rows
+from bort.predict.predictor import Predictor
 
 LABELS = ("cat", "other", 'a, "b"')
 """Those of the fixture `classifier`."""

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bort.data import blocks, encoding
-from bort.data.corpus import Corpus, fingerprint, open_corpus
+from bort.data.corpus import parallel_encoding, text_blocks
+from bort.data.corpus.build import build_corpus
+from bort.data.corpus.corpus import Corpus, fingerprint, open_corpus
 from bort.data.textfiles import total_bytes
-from bort.data.tokenising import build_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import save_tokenizer
 from bort.model.tokenization import SPECIAL_TOKENS, load_tokenizer, train_tokenizer
@@ -144,9 +144,9 @@ def test_packed_sources_give_the_same_corpus(tiny_tokenizer, tmp_path, documents
 def test_the_size_of_batches_does_not_show(tiny_tokenizer, tmp_path, documents, monkeypatch, bounds):
     source = write(tmp_path, documents)
     whole = build_corpus([source], tiny_tokenizer, tmp_path / "whole", valid_share=0.1)
-    monkeypatch.setattr(encoding, "_BATCH_PARAGRAPHS", bounds[0])
-    monkeypatch.setattr(encoding, "_BATCH_CHARACTERS", bounds[1])
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", bounds[2])
+    monkeypatch.setattr(parallel_encoding, "_BATCH_PARAGRAPHS", bounds[0])
+    monkeypatch.setattr(parallel_encoding, "_BATCH_CHARACTERS", bounds[1])
+    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", bounds[2])
     small = build_corpus([source], tiny_tokenizer, tmp_path / "small", valid_share=0.1)
     assert contents(small.path) == contents(whole.path)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bort.data import lines as lines_module
-from bort.data.examples import (
+from bort.data.tables import lines as lines_module
+from bort.data.tables.examples import (
     Columns,
     Example,
     encode_labels,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.data.masking import Masker
+from bort.data.corpus.masking import Masker
 from bort.model.config import IGNORED
 
 VOCABULARY = 40

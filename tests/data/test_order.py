@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data import order as order_module
-from bort.data.masking import Masker
-from bort.data.order import PooledOrder, order
+from bort.data.corpus import shuffle as order_module
+from bort.data.corpus.masking import Masker
+from bort.data.corpus.shuffle import PooledOrder, order
 from bort.data.packing import PackedRows
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data.masking import Masker
+from bort.data.corpus.masking import Masker
 from bort.data.packing import PackedRows
 from bort.errors import BortError
 from bort.model.config import IGNORED

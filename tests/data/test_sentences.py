@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data.masking import Masker
-from bort.data.sentences import SHORTEST, Punctuation, SentenceRows, find_sentences
+from bort.data.corpus.masking import Masker
+from bort.data.corpus.sentence_rows import SHORTEST, Punctuation, SentenceRows, find_sentences
 from bort.errors import BortError
 from bort.model.config import IGNORED
 
@@ -66,7 +66,7 @@ def test_sentences_end_where_they_should(tokens):
 def test_blocks_do_not_cut_sentences(monkeypatch):
     tokens = some_corpus(200).astype(np.uint16)
     whole = find_sentences(tokens, PUNCTUATION, end_id=END, longest=10)
-    monkeypatch.setattr("bort.data.sentences._BLOCK", 7)
+    monkeypatch.setattr("bort.data.corpus.sentence_rows._BLOCK", 7)
     in_blocks = find_sentences(tokens, PUNCTUATION, end_id=END, longest=10)
     assert np.array_equal(whole, in_blocks)
     assert len(whole[0]) == 200

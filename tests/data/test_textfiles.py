@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data import lines as lines_module
-from bort.data.lines import open_binary
+from bort.data.tables import lines as lines_module
+from bort.data.tables.lines import open_binary
 from bort.data.textfiles import read_lines, total_bytes
 from bort.errors import BortError
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bort.data import blocks, tokenising
-from bort.data.blocks import Interrupted, Place, read_blocks
-from bort.data.corpus import open_corpus
-from bort.data.tokenising import build_corpus
+from bort.data.corpus import build, text_blocks
+from bort.data.corpus.build import build_corpus
+from bort.data.corpus.corpus import open_corpus
+from bort.data.corpus.text_blocks import Interrupted, Place, read_blocks
 from bort.errors import BortError
 from bort.model.checkpoints import save_tokenizer
 
@@ -35,14 +35,14 @@ def source(tmp_path, sentences) -> str:
 @pytest.fixture
 def small(monkeypatch):
     """Many blocks and many shards of little text."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
-    monkeypatch.setattr(tokenising, "SHARD_TOKENS", 3000)
+    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(build, "SHARD_TOKENS", 3000)
 
 
 def test_shards_read_as_one(tiny_tokenizer, tmp_path, source, monkeypatch):
     whole = build_corpus([source], tiny_tokenizer, tmp_path / "whole", valid_share=0.1)
-    monkeypatch.setattr(tokenising, "SHARD_TOKENS", 3000)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 777)
+    monkeypatch.setattr(build, "SHARD_TOKENS", 3000)
+    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 777)
     cut = build_corpus([source], tiny_tokenizer, tmp_path / "cut", valid_share=0.1)
     assert len(cut.info.shards["train"]) > 5
     for part in ("train", "valid"):
@@ -75,9 +75,10 @@ def test_an_error_in_another_process_is_the_first_of_the_text(tiny_tokenizer, tm
 
 KILLED = """
 import os, signal, sys
-from bort.data import blocks, tokenising
+from bort.data.corpus import text_blocks
+from bort.data.corpus import build
 from bort.model.tokenization import load_tokenizer
-blocks.BLOCK_BYTES, tokenising.SHARD_TOKENS = 2000, 3000
+text_blocks.BLOCK_BYTES, build.SHARD_TOKENS = 2000, 3000
 folder, share, processes, last = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 calls = 0
 def progress(done, tokens):
@@ -85,9 +86,9 @@ def progress(done, tokens):
     calls += 1
     if calls == last:
         os.kill(os.getpid(), signal.SIGKILL)
-    tokenising.COMMIT_SECONDS = 0 if calls % 7 == 0 else 1e9  # so that something is written that is not committed
+    build.COMMIT_SECONDS = 0 if calls % 7 == 0 else 1e9  # so that something is written that is not committed
 sources = [folder + "/text.txt", folder + "/text.txt"]
-tokenising.build_corpus(sources, load_tokenizer(folder + "/t"), folder + "/c", valid_share=share,
+build.build_corpus(sources, load_tokenizer(folder + "/t"), folder + "/c", valid_share=share,
                         processes=processes, progress=progress)
 """
 
@@ -111,7 +112,7 @@ def test_a_killed_one_goes_on_to_the_same_bytes(tiny_tokenizer, tmp_path, source
 
 
 def test_work_on_another_text_is_thrown_away(tiny_tokenizer, tmp_path, source, small, monkeypatch):
-    monkeypatch.setattr(tokenising, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
 
     def stop(done: int, tokens: int) -> None:
         if tokens > 5000:
@@ -160,7 +161,7 @@ def test_hub_data_sets_stream_and_go_on(tiny_tokenizer, tmp_path, sentences, sma
         return datasets.IterableDataset.from_generator(rows)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(tokenising, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
     with pytest.raises(Interrupted, match="owner/name@en:train: the data set cannot be loaded from the hub"):
         build_corpus(["owner/name@en:train"], tiny_tokenizer, tmp_path / "c", valid_share=0.1)
     seen = []
@@ -191,7 +192,7 @@ def test_blocks_do_not_depend_on_where_reading_began(source, small):
 
 MEMORY = """
 import resource, sys
-from bort.data.tokenising import build_corpus
+from bort.data.corpus.build import build_corpus
 from bort.model.tokenization import load_tokenizer
 folder, tokenizer = sys.argv[1], load_tokenizer(sys.argv[1] + "/t")
 for name in ("small", "large"):

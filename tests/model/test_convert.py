@@ -18,9 +18,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceCl
 from bort.__main__ import main
 from bort.cli.convert import ConvertArguments, convert
 from bort.errors import BortError
-from bort.model.convert import KNOWN_HEADS, convert_checkpoint
+from bort.model.convert.convert import KNOWN_HEADS, convert_checkpoint
+from bort.model.convert.mxnet import read_params, write_params
 from bort.model.modelling import BortForMaskedLM
-from bort.model.mxnet import read_params, write_params
 from bort.model.tokenization import train_tokenizer
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
@@ -531,5 +531,5 @@ def test_command_line(tmp_path, capsys):
 
 
 def test_help_needs_no_torch():
-    code = "import sys, bort.cli.convert, bort.model.convert; assert 'torch' not in sys.modules, 'torch was imported'"
+    code = "import sys, bort.cli.convert, bort.model.convert.convert; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra import numpy as hnp
 
 from bort.errors import BortError
-from bort.model.mxnet import DTYPES, MAGIC, MAX_ARRAYS, MAX_NAME_BYTES, read_params, write_params
+from bort.model.convert.mxnet import DTYPES, MAGIC, MAX_ARRAYS, MAX_NAME_BYTES, read_params, write_params
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files of the original code (../shared/golden) are absent")

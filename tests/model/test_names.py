@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bort.errors import BortError
-from bort.model.mxnet import read_params
-from bort.model.names import MODULES, gluon_to_hf, hf_to_gluon, is_classifier
+from bort.model.convert.mxnet import read_params
+from bort.model.convert.weight_names import MODULES, gluon_to_hf, hf_to_gluon, is_classifier
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, RobertaTokenizer
 
-from bort.data.corpus import fingerprint
+from bort.data.corpus.corpus import fingerprint
 from bort.errors import BortError
 from bort.model.checkpoints import save_tokenizer
 from bort.model.tokenization import (

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from bort.ose.algorithm import Candidate, Ranked, Trial
+from bort.ose.criteria import Cost
 from bort.ose.display import display
 from bort.ose.space import Shape
-from bort.ose.weight import Cost
 
 
 class Terminal(io.StringIO):

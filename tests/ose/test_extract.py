@@ -20,10 +20,10 @@ from bort.errors import BortError
 from bort.model.config import architecture, count_parameters
 from bort.ose import coefficient
 from bort.ose.arguments import ExtractArguments
+from bort.ose.criteria import Cost
 from bort.ose.extract import extract
 from bort.ose.space import Shape, read_space
-from bort.ose.weight import Cost
-from bort.training.pretrain import pretrain
+from bort.pretraining.pretrain import pretrain
 from bort.workers import InProcess
 
 LINE = {
@@ -148,7 +148,7 @@ def test_finished_candidates_are_not_trained_again(arguments, monkeypatch):
     run = Path(arguments.out)
     expected = found(json.loads((run / "metrics.json").read_text("utf-8")))
     (run / "metrics.json").unlink()
-    monkeypatch.setattr("bort.ose.surrogate.Surrogate.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("bort.ose.short_training.Surrogate.train", lambda *_: pytest.fail("trained again"))
     assert found(extract(replace(arguments, resume=True))) == expected
 
 
@@ -238,7 +238,7 @@ def test_a_search_in_which_all_diverge_is_told(arguments):
 
 
 def test_some_diverge(arguments, monkeypatch):
-    from bort.ose.surrogate import Surrogate
+    from bort.ose.short_training import Surrogate
 
     train = Surrogate.train
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from bort.data.tokenising import build_corpus
+from bort.data.corpus.build import build_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
 from bort.ose.arguments import ExtractArguments
 from bort.ose.plan import make_plan
+from bort.ose.short_training import new_model
 from bort.ose.space import Shape
-from bort.ose.surrogate import new_model
 from bort.ose.targets import Targets
 
 

@@ -15,12 +15,12 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.runtime.architectures import NAMES
-from bort.runtime.exporting import Exporter
-from bort.runtime.manifest import read_manifest
-from bort.runtime.predictor import Predictor
+from bort.export.architectures import NAMES
+from bort.export.exporter import Exporter
+from bort.predict.manifest import read_manifest
+from bort.predict.predictor import Predictor
 
 pytest.importorskip("onnxruntime")
 _TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.runtime.bert_graph import BertGraph
-from bort.runtime.exporting import Exporter
-from bort.runtime.manifest import NAME, is_exported, read_manifest
-from bort.runtime.predictor import Predictor
-from bort.runtime.quantization import Quantization
+from bort.export.bert_graph import BertGraph
+from bort.export.exporter import Exporter
+from bort.export.quantization import Quantization
+from bort.predict.encoding import encode
+from bort.predict.manifest import NAME, is_exported, read_manifest
+from bort.predict.predictor import Predictor
 from bort.tasks.task import Task
-from bort.training.encoding import encode
 
 pytest.importorskip("onnxruntime")
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -115,7 +115,7 @@ def test_regression(regressor, tmp_path, sentences):
 def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
     import torch
 
-    from bort.training.classifiers import new_classifier, save_classifier
+    from bort.predict.classifiers import new_classifier, save_classifier
 
     torch.manual_seed(0)
     task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)
@@ -156,7 +156,7 @@ def test_one_node_each_for_attention_norm_and_gelu(exporter, tmp_path):
 def test_int8_is_near_on_a_gentle_model(world, tiny_tokenizer, tmp_path, sentences, calibrated):
     import torch
 
-    from bort.training.classifiers import new_classifier, save_classifier
+    from bort.predict.classifiers import new_classifier, save_classifier
 
     torch.manual_seed(0)
     model = new_classifier(world.encoder, Task("classification", ("a", "b"), "accuracy"))

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.runtime.exporting import Exporter
-from bort.runtime.manifest import read_manifest
-from bort.runtime.predictor import Predictor
-from bort.runtime.quantization import Quantization
+from bort.export.exporter import Exporter
+from bort.export.quantization import Quantization
+from bort.predict.manifest import read_manifest
+from bort.predict.predictor import Predictor
 
 pytest.importorskip("openvino")
 
@@ -85,8 +85,8 @@ def test_kinds_of_tokens(teacher_folder, tmp_path, sentences):
 def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
     import torch
 
+    from bort.predict.classifiers import new_classifier, save_classifier
     from bort.tasks.task import Task
-    from bort.training.classifiers import new_classifier, save_classifier
 
     torch.manual_seed(0)
     task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bort.data.examples import Example
-from bort.runtime.export_report import write_report
-from bort.runtime.exporting import Exporter
-from bort.runtime.precision import Trials
-from bort.runtime.predictor import Predictor
-from bort.runtime.quantization import Quantization
+from bort.data.tables.examples import Example
+from bort.export.exporter import Exporter
+from bort.export.precision import Trials
+from bort.export.quantization import Quantization
+from bort.export.report import write_report
+from bort.predict.predictor import Predictor
 
 pytest.importorskip("onnxruntime")
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import bort
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.runtime.predictor import Predictor
+from bort.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bort.data.examples import stream_rows
+from bort.data.tables.examples import stream_rows
+from bort.data.tables.writer import output_format, row_writer
 from bort.errors import BortError
-from bort.runtime.rows import output_format, row_writer
 
 # What no reader of ours takes: NUL, and half of a surrogate pair.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bort.runtime.thresholds import NEVER, answered, least_thresholds, probabilities
+from bort.predict.thresholds import NEVER, answered, least_thresholds, probabilities
 
 CLASSES = 3
 # Few values, so that some are equal; large ones, so that some probabilities are exactly 1.

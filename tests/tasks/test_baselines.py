@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.tasks.baselines import INVERSE_REGULARISATIONS, majority, tfidf
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.data.examples import Example
-from bort.tasks.casting import CastRow, balanced, cast_record
-from bort.tasks.records import Record
-from bort.tasks.table import TASKS
+from bort.data.tables.examples import Example
+from bort.tasks.suites.casting import CastRow, balanced, cast_record
+from bort.tasks.suites.records import Record
+from bort.tasks.suites.table import TASKS
 
 
 def cast(name: str, row: dict, how: str = "improved") -> list[CastRow]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.casting import CastRow
-from bort.tasks.official import (
+from bort.tasks.suites.casting import CastRow
+from bort.tasks.suites.scoring import (
     aligned,
     answers,
     exact_match,
@@ -20,7 +20,7 @@ from bort.tasks.official import (
     task_score,
     token_f1,
 )
-from bort.tasks.table import TASKS
+from bort.tasks.suites.table import TASKS
 from bort.tasks.task import Task
 
 

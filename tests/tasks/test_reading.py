@@ -8,8 +8,8 @@ import time
 import pytest
 
 from bort.errors import BortError
-from bort.tasks.reading import count_units, has_part, is_labelled, read_part
-from bort.tasks.table import TASKS
+from bort.tasks.suites.reading import count_units, has_part, is_labelled, read_part
+from bort.tasks.suites.table import TASKS
 
 PARTS = [(name, part) for name, task in TASKS.items() for part in task.counts]
 WHOLE = [
@@ -202,7 +202,8 @@ def test_rows_of_the_hub(monkeypatch, name):
     row, (text, text_b, label, idx) = HUB[name]
     asked = []
     monkeypatch.setattr(
-        "bort.tasks.reading.numbered_rows", lambda source, *_, **__: asked.append(source) or iter([(1, dict(row))])
+        "bort.tasks.suites.reading.numbered_rows",
+        lambda source, *_, **__: asked.append(source) or iter([(1, dict(row))]),
     )
     found = read_part(TASKS[name], "hub", "dev")
     assert [(f.example.text, f.example.text_b, f.example.label, f.idx) for f in found] == [(text, text_b, label, idx)]
@@ -232,7 +233,7 @@ def test_the_hub_is_asked_through_datasets(monkeypatch):
 def test_questions_of_the_hubs_race_are_numbered_within_their_passage(monkeypatch):
     row = {"article": "a", "question": "q", "options": ["1", "2", "3", "4"], "answer": "B"}
     rows = [(i, row | {"example_id": name}) for i, name in enumerate(("high1.txt", "high1.txt", "high2.txt"), start=1)]
-    monkeypatch.setattr("bort.tasks.reading.numbered_rows", lambda *_, **__: iter(rows))
+    monkeypatch.setattr("bort.tasks.suites.reading.numbered_rows", lambda *_, **__: iter(rows))
     found = read_part(TASKS["race_h"], "hub", "test")
     assert [row.idx for row in found] == [("high1.txt", 0), ("high1.txt", 1), ("high2.txt", 0)]
     assert found[0].example.choices == ("q 1", "q 2", "q 3", "q 4")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bort.errors import BortError
-from bort.tasks import submission
-from bort.tasks.reading import count_units, read_part
-from bort.tasks.submission import content, count_answers, pack, write
-from bort.tasks.table import TASKS
+from bort.tasks.suites import submission
+from bort.tasks.suites.reading import count_units, read_part
+from bort.tasks.suites.submission import content, count_answers, pack, write
+from bort.tasks.suites.table import TASKS
 
 NAMES = {
     "glue": ["CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "MNLI-mm", "QNLI", "RTE", "WNLI", "AX"],

@@ -9,9 +9,9 @@ import pytest
 
 from bort.errors import BortError
 from bort.tasks.metrics import METRICS
-from bort.tasks.official import METRIC_TITLES, suite_score
-from bort.tasks.published import PUBLISHED, PUBLISHED_SUITES, claimed
-from bort.tasks.table import SUITES, TASKS, find, predicted_with
+from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
+from bort.tasks.suites.scoring import METRIC_TITLES, suite_score
+from bort.tasks.suites.table import SUITES, TASKS, find, predicted_with
 
 
 def test_there_are_23():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.tasks.task import Task
 

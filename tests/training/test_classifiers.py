@@ -20,20 +20,20 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.checkpoints import save
 from bort.model.modelling import BortForSequenceClassification
-from bort.runtime.predictor import Predictor
-from bort.tasks.task import Task
-from bort.training.classifiers import (
+from bort.predict.classifiers import (
     load_classifier,
     new_classifier,
     positions,
     predict_logits,
     save_classifier,
 )
-from bort.training.encoding import encode
+from bort.predict.encoding import encode
+from bort.predict.predictor import Predictor
+from bort.tasks.task import Task
 
 NAMES = ("no", "yes", "<b>maybe</b>", "LABEL_0", "1")
 TASK = Task("classification", NAMES, "accuracy")
@@ -200,8 +200,8 @@ def test_logits_do_not_depend_on_the_batch(saved, tiny_tokenizer, sentences, mon
     assert whole.shape == (33, 5)
     assert whole.dtype == np.float32
     for tokens, rows in ((1, 128), (40, 3), (4096, 1)):
-        monkeypatch.setattr("bort.training.classifiers.INFERENCE_TOKENS", {"cpu": tokens})
-        monkeypatch.setattr("bort.training.classifiers._ROWS_PER_BATCH", rows)
+        monkeypatch.setattr("bort.predict.classifiers.INFERENCE_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("bort.predict.classifiers._ROWS_PER_BATCH", rows)
         np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts), whole, atol=1e-5)
     np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts[::-1]), whole[::-1], atol=1e-5)
 

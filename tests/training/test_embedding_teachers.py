@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.errors import BortError
-from bort.training.embedding_teachers import EmbeddingTeacher, align
+from bort.predict.sentence_encoder import EmbeddingTeacher, align
 
 
 @pytest.fixture

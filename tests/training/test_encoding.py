@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.training.encoding import Encoded, encode
+from bort.predict.encoding import Encoded, encode
 
 FIRST, PAD, LAST = 0, 1, 2
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)

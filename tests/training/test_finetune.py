@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
-from bort.data.examples import Example, read_examples
+from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
-from bort.runtime.predictor import Predictor
+from bort.finetuning import fitter as module
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.plain import finetune, grid
+from bort.finetuning.splits import split_off
+from bort.predict.predictor import Predictor
 from bort.tasks.task import Task
-from bort.training import fitter as module
-from bort.training.arguments import FinetuneArguments
-from bort.training.finetune import finetune, grid
-from bort.training.splits import split_off
 
 
 @pytest.fixture

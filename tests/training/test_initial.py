@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from bort.model.modelling import BortForMaskedLM
-from bort.training.initial import start_from_sinusoids, start_from_word_counts
+from bort.pretraining.init_weights import start_from_sinusoids, start_from_word_counts
 
 
 def test_bias_is_the_log_frequency(tiny_config):

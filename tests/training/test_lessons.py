@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from bort.model.mlm_loss import SoftTargets, soft_distance
-from bort.training.lessons import pad, sample, weights_of
+from bort.pretraining.distill.targets import pad, sample, weights_of
 from bort.training.losses import distillation
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import bort
 from bort.errors import BortError
+from bort.pretraining import measure
 from bort.pretraining.arguments import PretrainArguments
-from bort.training import measuring
-from bort.training.plan import _KNOWN_TEACHERS, plan
+from bort.pretraining.plan import _KNOWN_TEACHERS, plan
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def test_adds_up(arguments, world, weights):
 
 
 def test_a_slow_device_measures_fewer_sequences(arguments, monkeypatch):
-    monkeypatch.setattr(measuring, "_LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(measure, "_LONGEST_SECONDS", 0.0)
     made = plan(arguments)
     assert made.measured_batch_size == 1
     assert "1 x 32 tokens at a time instead of 4 x 32" in made.notes[0]
     assert made.tokens_per_step == 4 * 8 * 32
     assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
     assert made.peak_bytes >= made.measured_peak_bytes
-    monkeypatch.setattr(measuring, "_SHORTEST_LENGTH", 16)
+    monkeypatch.setattr(measure, "_SHORTEST_LENGTH", 16)
     assert plan(arguments).measured_sequence_length == 16
 
 

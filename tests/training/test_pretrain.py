@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertModel
 
-from bort.data.corpus import open_corpus
+from bort.data.corpus.corpus import open_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load, save
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import load_tokenizer, train_tokenizer
 from bort.pretraining.arguments import PretrainArguments
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.pretrain import pretrain
 from bort.training.mlm_eval import unigram_score
-from bort.training.pretrain import pretrain
-from bort.training.teachers import MaskedLMTeacher
 
 
 @pytest.fixture

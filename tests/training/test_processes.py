@@ -16,9 +16,9 @@ import torch
 
 from bort.errors import BortError
 from bort.pretraining.arguments import PretrainArguments
-from bort.training import processes
-from bort.training.mlm_trainer import Clock
-from bort.training.pretrain import pretrain
+from bort.pretraining.pretrain import pretrain
+from bort.pretraining.trainer import Clock
+from bort.training import distributed
 
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
 ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -32,8 +32,8 @@ import sys
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_GPU)
-from bort.training import processes
-processes.on_cpu = lambda: False
+from bort.training import distributed
+distributed.on_cpu = lambda: False
 from bort.__main__ import main
 sys.exit(main())
 """
@@ -42,24 +42,24 @@ TALK_WORKER = """
 import sys, time
 from pathlib import Path
 from bort.errors import BortError
-from bort.training import processes
-processes.join()
-first, file = processes.is_first(), Path(sys.argv[1])
-assert processes.count() == 2
-assert processes.from_first("first" if first else "other") == "first"
+from bort.training import distributed
+distributed.join()
+first, file = distributed.is_first(), Path(sys.argv[1])
+assert distributed.count() == 2
+assert distributed.from_first("first" if first else "other") == "first"
 def hand_over():
     if first:
         time.sleep(0.5)
         file.write_text("here")
     return file.read_text()
-assert processes.together(hand_over, first_alone=True) == "here"
-processes.wait()
+assert distributed.together(hand_over, first_alone=True) == "here"
+distributed.wait()
 def fail():
     if not first:
         raise BortError("must be even", value=3)
 try:
-    with processes.told_once():
-        processes.together(fail)
+    with distributed.told_once():
+        distributed.together(fail)
 except BortError as error:
     print(error)
     sys.exit(2)
@@ -68,9 +68,9 @@ except BortError as error:
 LEAVING_WORKER = """
 import atexit, os
 atexit.register(lambda: os.write(1, f"threads: {len(os.listdir('/proc/self/task'))}\\n".encode()))
-from bort.training import processes
-processes.join()
-processes.wait()
+from bort.training import distributed
+distributed.join()
+distributed.wait()
 assert len(os.listdir("/proc/self/task")) > 1
 """
 
@@ -236,17 +236,17 @@ def test_processes_talk(tmp_path):
 
 
 def test_one_process_has_nobody_to_talk_to():
-    processes.join()
-    assert processes.is_first()
-    assert processes.count() == 1
-    assert processes.from_first(3) == 3
-    assert processes.together(lambda: 4, first_alone=True) == 4
-    processes.wait()
+    distributed.join()
+    assert distributed.is_first()
+    assert distributed.count() == 1
+    assert distributed.from_first(3) == 3
+    assert distributed.together(lambda: 4, first_alone=True) == 4
+    distributed.wait()
 
 
 def test_the_first_clock_counts_and_is_read_once_a_step(monkeypatch):
     asked = []
-    monkeypatch.setattr(processes, "from_first", lambda value: asked.append(value) or 25.0)
+    monkeypatch.setattr(distributed, "from_first", lambda value: asked.append(value) or 25.0)
     clock = Clock(max_steps=None, max_seconds=100.0)
     assert [clock.progress(step) for step in (0, 0, 1, 1, 1)] == [0.25] * 5
     assert len(asked) == 2

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.training.mlm_trainer import Clock
+from bort.pretraining.trainer import Clock
 from bort.training.schedule import warmup_then_linear
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from bort.model.modelling import BortForMaskedLM
-from bort.training.student import Student
+from bort.pretraining.distill.projected_student import Student
 
 
 def test_it_is_the_masked_lm_with_projections(tiny_config):

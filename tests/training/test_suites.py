@@ -11,19 +11,19 @@ import pytest
 from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
 import bort
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.finetuning.fitter import usual_epochs
+from bort.finetuning.plain import finetune
+from bort.finetuning.splits import drawn, read_splits
+from bort.finetuning.suites import suite_rows, table_rows, tasks_to_fit
+from bort.finetuning.train_once import usual_interval
 from bort.model.tokenization import load_tokenizer
-from bort.tasks.reading import read_part
-from bort.tasks.table import TASKS
+from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
+from bort.predict.encoding import encode
+from bort.tasks.suites.reading import read_part
+from bort.tasks.suites.table import TASKS
 from bort.tasks.task import Task
-from bort.training.classifiers import load_classifier, new_classifier, predict_logits
-from bort.training.encoding import encode
-from bort.training.finetune import finetune
-from bort.training.fitter import usual_epochs
-from bort.training.splits import drawn, read_splits
-from bort.training.suites import suite_rows, table_rows, tasks_to_fit
-from bort.training.trial import usual_interval
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.errors import BortError
-from bort.training.teacher_cache import Field, TeacherCache
+from bort.pretraining.distill.cache import Field, TeacherCache
 
 FIELDS = {"pooled": Field("float16", (3,)), "ids": Field("uint16", (2,)), "entropy": Field("float32")}
 KEY = {"corpus": "abc", "seed": 0, "layers": [1, 2]}

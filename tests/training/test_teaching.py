@@ -14,11 +14,11 @@ from bort.errors import BortError
 from bort.model.checkpoints import load, save
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import load_tokenizer
+from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.pretraining.arguments import PretrainArguments
-from bort.training.embedding_teachers import EmbeddingTeacher
-from bort.training.initial import start_from_teacher_words
-from bort.training.pretrain import pretrain
-from bort.training.student import Student
+from bort.pretraining.distill.projected_student import Student
+from bort.pretraining.init_weights import start_from_teacher_words
+from bort.pretraining.pretrain import pretrain
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_cache_serves_other_runs_and_other_shapes(embedding, tmp_path, monkeyp
     before = {file: file.stat().st_mtime_ns for file in cache.rglob("*.bin")}
     assert before
     monkeypatch.setattr(
-        "bort.training.embedding_teachers.EmbeddingTeacher.encode", lambda *_: pytest.fail("the teacher was asked")
+        "bort.predict.sentence_encoder.EmbeddingTeacher.encode", lambda *_: pytest.fail("the teacher was asked")
     )
     shape = tmp_path / "shape.json"
     shape.write_text(json.dumps({"depth": 1, "heads": 2, "hidden": 8, "intermediate": 8, "positions": 64}))

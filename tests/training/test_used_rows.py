@@ -16,11 +16,11 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from bort.finetuning import used_vocabulary
+from bort.finetuning.train_once import Budget, Labelled, Theta, run_trial
+from bort.finetuning.used_vocabulary import UsedRows, only_used_rows
+from bort.predict.encoding import Encoded
 from bort.tasks.task import Task
-from bort.training import used_rows
-from bort.training.encoding import Encoded
-from bort.training.trial import Budget, Labelled, Theta, run_trial
-from bort.training.used_rows import UsedRows, only_used_rows
 
 TASK = Task("classification", ("a", "b"), "accuracy")
 SHAPE = {"vocab_size": 200, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -59,7 +59,7 @@ def fitted(kind, folder, *, weight_decay=0.0, **settings):
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_a_trial_comes_to_the_same_model(kind, tmp_path, monkeypatch):
     few, result = fitted(kind, tmp_path / "few")
-    monkeypatch.setattr(used_rows, "_MOST", 0.0)
+    monkeypatch.setattr(used_vocabulary, "_MOST", 0.0)
     whole, expected = fitted(kind, tmp_path / "whole")
     assert type(few.get_input_embeddings()) is torch.nn.Embedding
     assert result == expected

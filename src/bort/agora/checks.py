@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bort.agora.language import Language, transforms
-from bort.agora.teachers import Function
-from bort.data.examples import Columns, Example, read_examples
+from bort.agora.labellers import Function
+from bort.agora.word_model import Language, transforms
+from bort.data.tables.examples import Columns, Example, read_examples
 from bort.errors import BortError
-from bort.tasks.table import find
-from bort.training.arguments import FinetuneArguments
-from bort.training.splits import Splits
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.splits import Splits
+from bort.tasks.suites.table import find
 
 
 def check_choices(arguments: FinetuneArguments) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bort.agora.loop import Growth, Point, Trial
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.runs import Run
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from bort.agora.theta import Pruning, Theta, pruned
+from bort.agora.pruning import Pruning, Theta, pruned
 from bort.workers import InProcess, Workers
 
 _EARLIER = "failed before the run was interrupted"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bort.agora.loop import Outcome
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.report import official_section, which_for_which
+from bort.finetuning.splits import Splits
 from bort.report import Report, lines_chart, made_with
 from bort.runs import Run
-from bort.training.arguments import FinetuneArguments
-from bort.training.reports import official_section, which_for_which
-from bort.training.splits import Splits
 
 _EXAMPLES_PER_ROUND = 6
 _LONGEST_TEXT = 160

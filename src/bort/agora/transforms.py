@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 
 Transform = Callable[[Example, random.Random], Example]
 OfText = Callable[[str, random.Random], str]

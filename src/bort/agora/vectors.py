@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
+from bort.model.devices import best_device
+from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.progress import in_parts
-from bort.training.devices import best_device
-from bort.training.embedding_teachers import EmbeddingTeacher
 
 Vectors = NDArray[np.float32]
 

@@ -50,10 +50,10 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
     from bort.runs import command_line
-    from bort.runtime.speed.contestants import usual_engines
     from bort.runtime.speed.loads import fixed, natural
-    from bort.runtime.speed.measure import measure
-    from bort.runtime.speed.page import write_page
+    from bort.speed.contestants import usual_engines
+    from bort.speed.measure import measure
+    from bort.speed.report import write_page
 
     threads = _checked(arguments)
     target = new_folder(arguments.out) if arguments.out else None
@@ -87,7 +87,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
 def _checked(arguments: BenchmarkArguments) -> int:
     """The number of threads, if all numbers make sense."""
     from bort.errors import BortError
-    from bort.runtime.onnx_engine import usable_cores
+    from bort.predict.onnx_engine import usable_cores
 
     threads = arguments.threads if arguments.threads is not None else usable_cores()
     numbers = {
@@ -116,7 +116,7 @@ def _print(figures: dict[str, Any]) -> None:
     from rich.table import Table
 
     from bort.progress import out
-    from bort.runtime.speed.page import notes, tables
+    from bort.speed.report import notes, tables
 
     console = out()
     for title, header, rows in tables(figures, brief=True):

@@ -29,7 +29,7 @@ def convert(arguments: ConvertArguments) -> dict[str, Any]:
     """Read the original .params checkpoint, or a Hugging Face BERT one; write a plain Hugging Face BERT folder."""
     from rich.text import Text
 
-    from bort.model.convert import convert_checkpoint
+    from bort.model.convert.convert import convert_checkpoint
     from bort.progress import out
 
     summary = convert_checkpoint(

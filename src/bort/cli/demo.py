@@ -27,13 +27,13 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     """
     import shutil
 
-    from bort.data.examples import read_examples
+    from bort.data.tables.examples import read_examples
+    from bort.finetuning.arguments import FinetuneArguments
+    from bort.finetuning.plain import finetune
     from bort.model.checkpoints import example_data
+    from bort.predict.predictor import Predictor
     from bort.progress import console
-    from bort.runtime.predictor import Predictor
     from bort.tasks.baselines import majority, tfidf
-    from bort.training.arguments import FinetuneArguments
-    from bort.training.finetune import finetune
 
     started = time.monotonic()
     data = example_data("support")

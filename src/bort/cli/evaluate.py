@@ -39,10 +39,10 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 
     Intervals are 95 % by bootstrap over the rows.
     """
-    from bort.data.examples import Columns, read_examples
+    from bort.data.tables.examples import Columns, read_examples
     from bort.errors import BortError
+    from bort.predict.predictor import Predictor
     from bort.progress import bar, console
-    from bort.runtime.predictor import Predictor
 
     if arguments.resamples < 0:
         raise BortError("must be at least 0", column="resamples", value=arguments.resamples)
@@ -78,11 +78,11 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
     """A benchmark's task: official scores where there are labels, and the leaderboard's file."""
     from bort.cli.submit import pack_and_say
     from bort.errors import BortError
+    from bort.predict.benchmark_task import Benchmarked
     from bort.progress import console, out
-    from bort.runtime.official import Benchmarked
-    from bort.tasks.official import METRIC_TITLES, shown
-    from bort.tasks.published import PUBLISHED, claimed
-    from bort.tasks.table import find
+    from bort.tasks.suites.published import PUBLISHED, claimed
+    from bort.tasks.suites.scoring import METRIC_TITLES, shown
+    from bort.tasks.suites.table import find
 
     tasks = find([name])
     if len(tasks) > 1:

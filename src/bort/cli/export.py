@@ -47,15 +47,15 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     from itertools import count, islice
     from pathlib import Path
 
-    from bort.data.examples import Columns, read_examples, stream_rows
+    from bort.data.tables.examples import Columns, read_examples, stream_rows
     from bort.errors import BortError
+    from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter, write_json
+    from bort.export.precision import Trials
+    from bort.export.quantization import Quantization
+    from bort.export.report import write_report
     from bort.files import folder_aside, new_folder
+    from bort.predict.thresholds import Thresholds
     from bort.progress import bar, console, out
-    from bort.runtime.export_report import write_report
-    from bort.runtime.exporting import MOST_CALIBRATION_ROWS, Exporter, write_json
-    from bort.runtime.precision import Trials
-    from bort.runtime.quantization import Quantization
-    from bort.runtime.thresholds import Thresholds
 
     if not arguments.max_drop >= 0:
         raise BortError("must be at least 0", column="max_drop", value=arguments.max_drop)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bort.training.arguments import FinetuneArguments
+from bort.finetuning.arguments import FinetuneArguments
 
 
 def finetune(
@@ -21,7 +21,7 @@ def finetune(
     table. A killed run goes on with --resume.
     """
     if arguments.task and arguments.data:
-        from bort.training.suites import finetune_each, tasks_to_fit
+        from bort.finetuning.suites import finetune_each, tasks_to_fit
 
         if len(tasks := tasks_to_fit(arguments)) > 1:
             check_all(arguments, tasks)
@@ -48,11 +48,11 @@ def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequen
     from bort.progress import out
 
     if arguments.method == "plain":
-        from bort.training.finetune import finetune as plain
+        from bort.finetuning.plain import finetune as plain
 
         metrics = plain(arguments)
     else:
-        from bort.agora.finetune import finetune as agora
+        from bort.agora.run import finetune as agora
 
         metrics = agora(arguments, teacher=teacher)
     metric = metrics["metric"]
@@ -74,9 +74,9 @@ def _print_official(metrics: dict[str, Any]) -> None:
 
     if "official" not in metrics:
         return
-    from bort.tasks.official import METRIC_TITLES, shown
-    from bort.tasks.published import PUBLISHED, claimed
-    from bort.tasks.table import TASKS
+    from bort.tasks.suites.published import PUBLISHED, claimed
+    from bort.tasks.suites.scoring import METRIC_TITLES, shown
+    from bort.tasks.suites.table import TASKS
 
     parts = {"dev": "development", "test": "held-out" if metrics.get("held_out") else "test"}
     for name, found in metrics["official"].items():
@@ -91,8 +91,8 @@ def _print_official(metrics: dict[str, Any]) -> None:
 def _print_table(arguments: FinetuneArguments, results: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from bort.finetuning.suites import TABLE_HEAD, suite_rows, table_rows
     from bort.progress import out
-    from bort.training.suites import TABLE_HEAD, suite_rows, table_rows
 
     table = Table(title=f"{arguments.model}, in %; the papers' figures are their authors' claims", title_justify="left")
     for place, name in enumerate(TABLE_HEAD):

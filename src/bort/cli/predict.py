@@ -43,11 +43,11 @@ def predict(arguments: PredictArguments) -> int:
     from collections import deque
     from contextlib import nullcontext
 
-    from bort.data.examples import Columns, Example, stream_rows
+    from bort.data.tables.examples import Columns, Example, stream_rows
+    from bort.data.tables.writer import output_format, row_writer
     from bort.errors import BortError
+    from bort.predict.predictor import Predictor
     from bort.progress import bar, console
-    from bort.runtime.predictor import Predictor
-    from bort.runtime.rows import output_format, row_writer
 
     if arguments.window < 1:
         raise BortError("must be at least 1", column="window", value=arguments.window)

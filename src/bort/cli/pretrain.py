@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bort.pretraining.arguments import PretrainArguments
 
 if TYPE_CHECKING:
-    from bort.training.plan import Plan
+    from bort.pretraining.plan import Plan
 
 
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
@@ -20,8 +20,8 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """
     if arguments.plan:
         return _plan(arguments)
+    from bort.pretraining.pretrain import pretrain as implementation
     from bort.progress import out
-    from bort.training.pretrain import pretrain as implementation
 
     metrics = implementation(arguments)
     if metrics:
@@ -44,8 +44,8 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 def _plan(arguments: PretrainArguments) -> dict[str, Any]:
     import dataclasses
 
-    from bort.training.plan import plan
-    from bort.training.processes import is_first
+    from bort.pretraining.plan import plan
+    from bort.training.distributed import is_first
 
     planned = plan(arguments)
     if is_first():
@@ -57,8 +57,8 @@ def _plan(arguments: PretrainArguments) -> dict[str, Any]:
 def _print(plan: Plan, arguments: PretrainArguments) -> None:
     from rich.table import Table
 
+    from bort.pretraining.plan import PAPER_GPU_HOURS
     from bort.progress import out
-    from bort.training.plan import PAPER_GPU_HOURS
 
     table = Table(title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
     table.add_column("what")

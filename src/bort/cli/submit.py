@@ -29,10 +29,10 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     official one. AX is answered by the model of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
     """
     from bort.errors import BortError
+    from bort.predict.benchmark_task import Benchmarked, model_of
     from bort.progress import console, out
-    from bort.runtime.official import Benchmarked, model_of
-    from bort.tasks.reading import has_part
-    from bort.tasks.table import find
+    from bort.tasks.suites.reading import has_part
+    from bort.tasks.suites.table import find
 
     tasks = find(arguments.task)
     files = {}
@@ -51,7 +51,7 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:
     """Zip each benchmark's files, and say on a console what the zip lacks."""
-    from bort.tasks.submission import pack
+    from bort.tasks.suites.submission import pack
 
     zips, lacking = {}, {}
     for suite in dict.fromkeys(suites):

@@ -1,1 +1,1 @@
-"""Text and tables in: readers, batches, corpora, masking."""
+"""Text and tables in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.training_rows import TrainingRows
+from bort.data.corpus.rows import TrainingRows
 
 
 class PackedRows(TrainingRows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bort.data.lines import Lines, decompressed, open_stored
+from bort.data.tables.lines import Lines, decompressed, open_stored
 from bort.errors import BortError
 
 _CHARACTERS_BETWEEN_REPORTS = 1 << 20

@@ -4,7 +4,7 @@
 """
 
 from bort.ose.algorithm import Budget, search
+from bort.ose.criteria import Cost, coefficient
 from bort.ose.space import SPACES, SearchSpace, Shape
-from bort.ose.weight import Cost, coefficient
 
 __all__ = ["SPACES", "Budget", "Cost", "SearchSpace", "Shape", "coefficient", "search"]

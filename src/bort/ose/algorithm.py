@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from bort.errors import BortError
-from bort.ose.weight import Cost, coefficient, savings
+from bort.ose.criteria import Cost, coefficient, savings
 from bort.workers import InProcess, Workers
 
 M = TypeVar("M")

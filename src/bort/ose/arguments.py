@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bort.training.devices import Precision
+from bort.model.devices import Precision
 from bort.workers import TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]

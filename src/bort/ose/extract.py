@@ -15,19 +15,19 @@ from transformers import PreTrainedTokenizerFast
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.model.checkpoints import locate
+from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
 from bort.ose.algorithm import Candidate, Outcome, Trial, search
 from bort.ose.arguments import ExtractArguments
+from bort.ose.candidate import Training, told_error
 from bort.ose.display import Display, display
 from bort.ose.pareto import front
 from bort.ose.plan import TIMINGS, Plan, make_plan, timings
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
-from bort.ose.training import Training, told_error
 from bort.progress import console
 from bort.runs import Run
 from bort.training.corpora import tokenised
-from bort.training.devices import describe, use_bf16
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
 
 CANDIDATES, TOP = "candidates", "top"

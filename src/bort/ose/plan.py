@@ -15,9 +15,9 @@ from bort.ose.abnc import lacking
 from bort.ose.algorithm import Budget, Ordering, order
 from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import Split, operations, parameters
+from bort.ose.criteria import Cost
 from bort.ose.measured import LEAST_TIMED, TimePolynomial, fit_polynomial, sample
 from bort.ose.space import SearchSpace, Shape, read_space
-from bort.ose.weight import Cost
 from bort.progress import bar
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -
         arguments: Batch and length.
         vocab_size: V.
     """
+    from bort.model.devices import best_device
     from bort.ose.timing import time_ms
-    from bort.training.devices import best_device
 
     counted = Costs(vocab_size, arguments.positions, arguments.sequence_length, None, False, {})
     found: dict[Shape, list[float]] = {shape: [] for shape in shapes}

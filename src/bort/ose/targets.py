@@ -9,19 +9,27 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.corpus import Corpus, Part
-from bort.data.masking import Masker
+from bort.data.corpus.corpus import Corpus, Part
+from bort.data.corpus.masking import Masker
 from bort.data.packing import PackedRows
 from bort.errors import BortError
+from bort.model.devices import best_device
 from bort.ose.arguments import ExtractArguments
 from bort.ose.plan import Plan
-from bort.ose.surrogate import HELD_OUT_TOP, TRAINING_TAIL, TRAINING_TOP, Batches, Surrogate, held_out_tail, new_model
+from bort.ose.short_training import (
+    HELD_OUT_TOP,
+    TRAINING_TAIL,
+    TRAINING_TOP,
+    Batches,
+    Surrogate,
+    held_out_tail,
+    new_model,
+)
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.targets import LogitsLesson, learn
+from bort.pretraining.objective import TaughtRows
 from bort.progress import bar
-from bort.training.devices import best_device
-from bort.training.lessons import LogitsLesson, learn
 from bort.training.mlm_eval import unigram_frequencies
-from bort.training.objective import TaughtRows
-from bort.training.teachers import MaskedLMTeacher
 
 _HELD_OUT_SEED = 20_101_1
 

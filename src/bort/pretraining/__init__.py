@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pre-training and distillation of an encoder on plain text."""

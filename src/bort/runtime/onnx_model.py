@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bort.runtime.architectures import as_bert
-from bort.runtime.bert_graph import BertGraph
-from bort.runtime.exported_engine import Feed
-from bort.runtime.onnx_engine import open_session
-from bort.runtime.quantization import Quantization, Range
+from bort.export.architectures import as_bert
+from bort.export.bert_graph import BertGraph
+from bort.export.quantization import Quantization, Range
+from bort.predict.exported_engine import Feed
+from bort.predict.onnx_engine import open_session
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

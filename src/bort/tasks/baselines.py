@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.examples import Example
+from bort.data.tables.examples import Example
 
 INVERSE_REGULARISATIONS = (1.0, 10.0, 100.0)
 

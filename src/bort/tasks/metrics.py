@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.examples import Kind
+from bort.data.tables.examples import Kind
 from bort.errors import BortError
 from bort.tasks.bootstrap import Floats, Ints, resampled_classes, resampled_numbers
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.examples import Example, Kind, encode_labels, encode_values, infer_kind, label_names
+from bort.data.tables.examples import Example, Kind, encode_labels, encode_values, infer_kind, label_names
 from bort.errors import BortError
 from bort.tasks.metrics import Score, classification_scores, primary_metric, regression_scores
 

@@ -1,1 +1,1 @@
-"""One way to train: pre-training and fine-tuning on the Trainer of `transformers`."""
+"""What pre-training and fine-tuning share."""

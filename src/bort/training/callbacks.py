@@ -10,11 +10,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from bort.files import write_aside
+from bort.pretraining.trainer import Clock
 from bort.progress import Bar
 from bort.runs import Run
-from bort.training import processes
+from bort.training import distributed
 from bort.training.checkpoints import COMPLETE
-from bort.training.mlm_trainer import Clock
 
 
 class RunCallback(TrainerCallback):
@@ -51,8 +51,8 @@ class RunCallback(TrainerCallback):
         self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
         if self.clock.progress(state.global_step) >= 1.0:
             control.should_training_stop = True
-        asked = processes.count() == 1 or state.global_step % self.log_steps == 0
-        if asked and not control.should_training_stop and processes.from_first(self._due()):
+        asked = distributed.count() == 1 or state.global_step % self.log_steps == 0
+        if asked and not control.should_training_stop and distributed.from_first(self._due()):
             control.should_save = True
 
     def _due(self) -> bool:
@@ -76,8 +76,8 @@ class RunCallback(TrainerCallback):
         """Mark the checkpoint as whole and remember the time it took to get there."""
         self._saved = time.monotonic()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        processes.wait()  # each writes a part of the checkpoint
+        distributed.wait()  # each writes a part of the checkpoint
         if state.is_world_process_zero:
             with write_aside(folder / COMPLETE) as file:
-                json.dump({"elapsed": self.clock.seconds(), "processes": processes.count()}, file)
+                json.dump({"elapsed": self.clock.seconds(), "processes": distributed.count()}, file)
             self.run.log("checkpoint", step=state.global_step)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.blocks import is_hub
-from bort.data.corpus import Corpus, open_corpus
+from bort.data.corpus.build import build_corpus
+from bort.data.corpus.corpus import Corpus, open_corpus
+from bort.data.corpus.text_blocks import is_hub
 from bort.data.textfiles import total_bytes
-from bort.data.tokenising import build_corpus
 from bort.errors import BortError
 from bort.progress import bar
 from bort.runs import Run
-from bort.training import processes
+from bort.training import distributed
 
 
 def tokenised(
@@ -47,7 +47,7 @@ def tokenised(
         if names != [Path(source).name for source in sources]:
             raise BortError(f"holds the corpus of {', '.join(names)}; name another --corpus_cache", file=path)
         return corpus
-    if not processes.is_first():
+    if not distributed.is_first():
         raise BortError("is not what the first process wrote; all machines must share this folder", file=path)
     local = [source for source in sources if not is_hub(source)]
     with bar("tokenising", total_bytes(local) or None) as shown:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from bort.data.corpus.rows import Tokens
 from bort.data.packing import PackedRows
-from bort.data.training_rows import Tokens
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bort.training import processes
+from bort.training import distributed
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -38,7 +38,7 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
-        use_cpu=processes.on_cpu(),
+        use_cpu=distributed.on_cpu(),
         ddp_find_unused_parameters=False,
         **settings,
     )

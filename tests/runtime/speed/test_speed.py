@@ -13,15 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bort.__main__ import main
 from bort.errors import BortError
-from bort.runtime.exported_engine import TOKENS_PER_BATCH
-from bort.runtime.speed.contestants import ENGINES, Contestant, Model, precision, usual_engines
+from bort.predict.classifiers import load_classifier
+from bort.predict.exported_engine import TOKENS_PER_BATCH
 from bort.runtime.speed.fresh import first_answer
 from bort.runtime.speed.loads import fixed, natural
 from bort.runtime.speed.peak import peaks
-from bort.runtime.speed.race import described, find, like_for_like, race
-from bort.runtime.speed.shapes import SHAPES, Shape, padded_tokenizer, save_random, shape_of
 from bort.runtime.speed.timing import Spread, take_turns
-from bort.training.classifiers import load_classifier
+from bort.speed.contestants import ENGINES, Contestant, Model, precision, usual_engines
+from bort.speed.models import SHAPES, Shape, padded_tokenizer, save_random, shape_of
+from bort.speed.race import described, find, like_for_like, race
 
 pytest.importorskip("onnxruntime")
 

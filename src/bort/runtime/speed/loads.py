@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bort.data.batches import token_budget_batches
-from bort.runtime.exported_engine import TOKENS_PER_BATCH, Feed
+from bort.predict.exported_engine import TOKENS_PER_BATCH, Feed
 
 _FIRST_WORD, _PAD = 5, 1
 

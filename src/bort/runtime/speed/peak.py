@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bort.runtime.graph import Graph
-from bort.runtime.onnx_engine import open_session
-from bort.runtime.quantization import per_channel
+from bort.export.onnx_graph import Graph
+from bort.export.quantization import per_channel
+from bort.predict.onnx_engine import open_session
 from bort.runtime.speed.timing import take_turns
 
 _SIZES = ((512, 1024, 1024), (1024, 2048, 1024))

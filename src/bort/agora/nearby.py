@@ -1,0 +1,103 @@
+"""New points near mistakes: made by transformations, or found among texts without labels."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from bort.agora.loop import Made
+from bort.agora.transforms import Transform
+from bort.agora.vectors import Embedding
+from bort.data.tables.examples import Example
+from bort.progress import bar
+
+
+def identity(example: Example) -> Hashable:
+    """Texts that differ by case or space alone are the same."""
+    parts = (example.text, example.text_b or "")
+    return tuple(" ".join(part.split()).casefold() for part in parts)
+
+
+class Near:
+    """Makes points near mistakes, and finds some.
+
+    Args:
+        transforms: How points are made, by name; each time one of them is drawn.
+        made: Points to make of each mistake.
+        embedding: Says how near a point is.
+        bounds: Least and greatest cosine between a mistake and a point made of it.
+        pool: Texts without labels.
+        found: Texts to take from the pool for each mistake, the nearest first; none is taken for two.
+    """
+
+    def __init__(
+        self,
+        transforms: Mapping[str, Transform],
+        *,
+        made: int,
+        embedding: Embedding,
+        bounds: tuple[float, float],
+        pool: Sequence[Example] = (),
+        found: int = 0,
+    ) -> None:
+        self.transforms, self.made, self.embedding, self.bounds = transforms, made, embedding, bounds
+        self.pool, self.found = list(pool), found
+        self._taken: set[Hashable] = set()
+
+    def __call__(self, mistakes: Sequence[Example], rng: random.Random) -> Made[Example]:
+        """Points for each mistake, those made before those found."""
+        near, dropped = self._make(mistakes, rng)
+        for points, more in zip(near, self._find(mistakes), strict=True):
+            points.extend(more)
+        return Made(near, dict(dropped))
+
+    def forget(self, examples: Sequence[Example]) -> None:
+        """Take no such text from the pool (any more)."""
+        self._taken.update(map(identity, examples))
+
+    def _make(self, mistakes: Sequence[Example], rng: random.Random) -> tuple[list[list[Example]], Counter[str]]:
+        names, dropped = sorted(self.transforms), Counter[str]()
+        tried: list[tuple[int, Example]] = []
+        with bar("making new texts", len(mistakes)) as shown:
+            for parent, mistake in enumerate(mistakes):
+                for _ in range(self.made if names else 0):
+                    point = self.transforms[rng.choice(names)](mistake, rng)
+                    if identity(point) == identity(mistake):
+                        dropped["nothing to change"] += 1
+                    else:
+                        tried.append((parent, point))
+                shown.update(parent + 1)
+        near: list[list[Example]] = [[] for _ in mistakes]
+        if tried:
+            theirs = self.embedding.points(mistakes)[[parent for parent, _ in tried]]
+            cosines = np.sum(theirs * self.embedding.points([point for _, point in tried]), axis=-1)
+            for (parent, point), cosine in zip(tried, cosines.tolist(), strict=True):
+                if cosine < self.bounds[0]:
+                    dropped["too far from the mistake"] += 1
+                elif cosine > self.bounds[1]:
+                    dropped["too near to the mistake"] += 1
+                else:
+                    near[parent].append(point)
+        return near, dropped
+
+    def _find(self, mistakes: Sequence[Example]) -> list[list[Example]]:
+        """The mistakes choose in turn, so that no first one takes all."""
+        near: list[list[Example]] = [[] for _ in mistakes]
+        left = [example for example in self.pool if identity(example) not in self._taken]
+        if not (left and self.found and mistakes):
+            return near
+        cosines = self.embedding.points(mistakes) @ self.embedding.points(left).T  # (mistakes, left)
+        order = np.argsort(-cosines, axis=1, kind="stable")
+        place, gone = [0] * len(mistakes), np.zeros(len(left), dtype=bool)
+        for _ in range(self.found):
+            for parent, choices in enumerate(order):
+                while place[parent] < len(left) and gone[choices[place[parent]]]:
+                    place[parent] += 1
+                if place[parent] < len(left):
+                    chosen = int(choices[place[parent]])
+                    gone[chosen] = True
+                    near[parent].append(left[chosen])
+        return near

@@ -1,0 +1,1 @@
+"""Plain text for pre-training, tokenised once and memory-mapped."""

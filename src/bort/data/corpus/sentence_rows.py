@@ -1,0 +1,114 @@
+"""Rows that are sentences of a corpus, in steps of like length, so that little is computed on padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.corpus.rows import Tokens, TrainingRows
+from bort.data.corpus.shuffle import permutation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SHORTEST = 5
+"""Tokens of the shortest sentence; what is shorter is a number or a title more often than a sentence."""
+_POOL = 50
+_BLOCK = 1 << 22
+_CLOSING = "\"'”’)»"
+
+
+@dataclass(frozen=True)
+class Punctuation:
+    """Which ids can end a sentence, and which can begin the next. *Shapes:* (vocab,) each, booleans."""
+
+    ends: NDArray[np.bool_]
+    begins: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Punctuation:
+        """Of a byte-level BPE: a full stop, question or exclamation mark, closing quotes; then a word with its space.
+
+        A rule of thumb: "Dr. Smith" is cut in two, as in most corpora of sentences.
+        """
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        bare = [tokenizer.convert_tokens_to_string([piece]).strip().rstrip(_CLOSING) for piece in pieces]
+        ends = np.array([text.endswith((".", "!", "?", "…")) for text in bare])
+        return cls(ends, np.array([piece.startswith("Ġ") for piece in pieces]))
+
+
+def find_sentences(
+    tokens: Tokens, punctuation: Punctuation, *, end_id: int, longest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the sentences of `SHORTEST` to `longest` tokens; the mark of a document's end belongs to none.
+
+    Returns:
+        First token of each, and the one after its last. *Shapes:* (sentences,) each.
+    """
+    cuts = [np.zeros(1, dtype=np.int64)]
+    for start in range(0, len(tokens), _BLOCK):
+        block = np.asarray(tokens[start : start + _BLOCK + 1])
+        ends = punctuation.ends[block[:-1]] & punctuation.begins[block[1:]]
+        document = (block == end_id)[1:] | (block == end_id)[:-1]
+        cuts.append(start + 1 + np.flatnonzero(ends | document))
+    starts = np.concatenate(cuts)
+    stops = np.append(starts[1:], len(tokens))
+    kept = (stops - starts >= SHORTEST) & (stops - starts <= longest)
+    return starts[kept], stops[kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceRows(TrainingRows):
+    """Rows that are one sentence each. An epoch is shuffled, sorted by length within pools of 50 steps, and cut into
+    steps, whose order is then shuffled.
+
+    Args:
+        punctuation: Where sentences end.
+        rows_per_step: Rows that are trained on together, on all devices.
+    """
+
+    punctuation: Punctuation
+    rows_per_step: int = 1
+
+    @cached_property
+    def _sentences(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return find_sentences(self.tokens, self.punctuation, end_id=self.eos_id, longest=self.sequence_length - 2)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of the row of each number, without the special ones. *Shape:* (rows_per_epoch,)."""
+        starts, stops = self._sentences
+        lengths: NDArray[np.int64] = stops - starts
+        return lengths if self.distinct is None else lengths[self.places]
+
+    kind = "sentences"
+
+    @property
+    def available(self) -> int:
+        """Sentences of a fitting length in the corpus."""
+        return len(self._sentences[0])
+
+    @property
+    def too_little(self) -> str:
+        """What a corpus without any row lacks."""
+        return f"holds no sentence of {SHORTEST} to {self.sequence_length - 2} tokens"
+
+    def span(self, place: int) -> tuple[int, int]:
+        """In the order of the corpus."""
+        starts, stops = self._sentences
+        return int(starts[place]), int(stops[place])
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Numbers of the rows of an epoch: those of one step are of like length. *Shape:* (rows_per_epoch,)."""
+        shuffled = permutation(self.seed, epoch, self.rows_per_epoch)
+        full = len(shuffled) - len(shuffled) % self.rows_per_step
+        pool = _POOL * self.rows_per_step
+        pools = [shuffled[start : min(start + pool, full)] for start in range(0, full, pool)]
+        by_length = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
+        steps = np.concatenate([*by_length, shuffled[:0]]).reshape(-1, self.rows_per_step)
+        steps = steps[np.random.default_rng([self.seed, 2, epoch]).permutation(len(steps))]
+        return np.concatenate([steps.reshape(-1), shuffled[full:]])

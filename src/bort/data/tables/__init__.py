@@ -1,0 +1,1 @@
+"""Labelled and unlabelled tables: read, checked, written."""

@@ -1,0 +1,85 @@
+"""BERT's relatives by BERT's names: what differs between them is where positions begin, and the classifier's head."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bort.errors import BortError
+from bort.export.bert_graph import ACTIVATIONS, BertShape, Weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROBERTA = (("classifier.dense.", "pooler.dense."), ("classifier.out_proj.", "classifier."))
+_DISTILBERT = (
+    ("pre_classifier.", "pooler.dense."),
+    ("transformer.layer.", "encoder.layer."),
+    (".attention.q_lin.", ".attention.self.query."),
+    (".attention.k_lin.", ".attention.self.key."),
+    (".attention.v_lin.", ".attention.self.value."),
+    (".attention.out_lin.", ".attention.output.dense."),
+    (".sa_layer_norm.", ".attention.output.LayerNorm."),
+    (".ffn.lin1.", ".intermediate.dense."),
+    (".ffn.lin2.", ".output.dense."),
+    (".output_layer_norm.", ".output.LayerNorm."),
+)
+NAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    "bert": (),
+    "camembert": _ROBERTA,
+    "distilbert": _DISTILBERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}
+"""What can be written as a graph: each model type, its names and BERT's."""
+
+
+def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[BertShape, Weights]:
+    """Read a classifier of `transformers` as BERT's shape and weights.
+
+    RoBERTa counts positions over the tokens that are no padding. Here they are counted from the left, which is the same
+    unless a text spells the padding token out.
+
+    Args:
+        model: The classifier.
+        name: Where it came from, for messages.
+        takes_types: Whether kinds of tokens are told apart.
+
+    Raises:
+        BortError: An architecture, an activation, positions or a head that the graph does not know.
+    """
+    config = model.config
+    kind = config.model_type
+    if kind not in NAMES:
+        rule = f"must be one of {', '.join(NAMES)} to be exported to ONNX Runtime; --engine openvino takes others too"
+        raise BortError(rule, file=name, column="model_type", value=kind)
+    activation = config.activation if kind == "distilbert" else config.hidden_act
+    if activation not in ACTIVATIONS:
+        rule = f"the activation must be one of {', '.join(ACTIVATIONS)}"
+        raise BortError(rule, file=name, column="hidden_act", value=activation)
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute" or getattr(config, "is_decoder", False):
+        raise BortError("must be an encoder with absolute positions to be exported", file=name, value=positions)
+    weights = {}
+    for own, tensor in model.state_dict().items():
+        renamed = re.sub(rf"^{model.base_model_prefix}\.", "", own)
+        for theirs, berts in NAMES[kind]:
+            renamed = renamed.replace(theirs, berts)
+        weights[renamed] = tensor.numpy()
+    if "pooler.dense.weight" not in weights:
+        raise BortError("must have BERT's pooler to be exported", file=name)
+    places = weights["embeddings.position_embeddings.weight"]
+    if NAMES[kind] is _ROBERTA:
+        weights["embeddings.position_embeddings.weight"] = places[config.pad_token_id + 1 :]
+    weights.setdefault("embeddings.token_type_embeddings.weight", np.zeros((1, places.shape[1]), np.float32))
+    shape = BertShape(
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        activation=activation,
+        eps=1e-12 if kind == "distilbert" else config.layer_norm_eps,
+        takes_types=takes_types,
+        pooled_by="Relu" if kind == "distilbert" else "Tanh",
+    )
+    return shape, weights

@@ -1,0 +1,236 @@
+"""A BERT classifier as a graph of fused operators: attention, layer norm and GELU are one node each.
+
+The graph is written, not traced: `torch.onnx.export` gives attention as a dozen small operators in a form that ONNX
+Runtime's optimizer does not know again. Writing it also allows what no optimizer finds. Only the first token's output
+goes on to the classifier, so the last layer asks, and computes everything behind its attention, for that token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.export.onnx_graph import Graph
+from bort.export.quantization import Quantization, Range, input_scale, per_channel
+
+ACTIVATIONS = {
+    "gelu": "BiasGelu",
+    "gelu_python": "BiasGelu",
+    "gelu_new": "FastGelu",
+    "gelu_fast": "FastGelu",
+    "gelu_pytorch_tanh": "FastGelu",
+    "relu": "Relu",
+}
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class BertShape:
+    """What the weights do not tell of a BERT classifier.
+
+    Args:
+        layers: Of the encoder.
+        heads: Of each attention.
+        activation: Of the feed-forward part, as `transformers` names it.
+        eps: Of the layer norms.
+        takes_types: Whether kinds of tokens are told apart, by `token_type_ids`.
+        pooled_by: Operator between the two layers of the head.
+    """
+
+    layers: int
+    heads: int
+    activation: str
+    eps: float
+    takes_types: bool
+    pooled_by: Literal["Tanh", "Relu"] = "Tanh"
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Parts that can stay in fp32, one by one."""
+        return ("embeddings", *(f"layer.{number}" for number in range(self.layers)))
+
+
+class BertGraph:
+    """Writes a classifier in one precision.
+
+    Args:
+        shape: Of the model.
+        weights: By the names of `transformers`, without "bert.".
+        quantization: How int8 is done; None for fp32.
+        ranges: Of each matrix's input, by the matrix's name, as calibration found them. Without them each batch's own
+            are taken, as it comes.
+    """
+
+    def __init__(
+        self,
+        shape: BertShape,
+        weights: Weights,
+        quantization: Quantization | None = None,
+        ranges: Mapping[str, Range] = MappingProxyType({}),
+    ) -> None:
+        self.shape, self._quantization, self._ranges = shape, quantization, ranges
+        self._source = weights
+        self.graph = Graph()
+        self.matrix_inputs: dict[str, str] = {}
+        """Matrices that can be int8, and the names of what goes into them."""
+        self._quantized_inputs: dict[str, list[str]] = {}
+
+    def write(self, file: Path, *, with_inputs: bool = False) -> list[str]:
+        """Write the model; returns the names of its files.
+
+        Its inputs are `input_ids`, `attention_mask` (padding to the right only) and, where the model knows kinds of
+        tokens, `token_type_ids`, *shape* (batch, length) each; its output is `logits`, *shape* (batch, outputs).
+
+        Args:
+            file: Where to.
+            with_inputs: Whether what goes into the matrices comes out as well, for calibration.
+        """
+        hidden, lengths = self._embedded()
+        for number in range(self.shape.layers):
+            hidden = self._layer(number, hidden, lengths, last=number == self.shape.layers - 1)
+        self._head(hidden)
+        inputs: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.input_names, ("batch", "length"))
+        outputs: dict[str, tuple[str | int, ...]] = {"logits": ("batch", len(self._source["classifier.bias"]))}
+        if with_inputs:
+            # Dimensions of one name are taken to be equal, and these are not.
+            seen = dict.fromkeys(self.matrix_inputs.values())
+            outputs |= {name: ("batch", f"{name}.length", f"{name}.width") for name in seen}
+        return self.graph.write(file, inputs, outputs)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model takes."""
+        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.shape.takes_types else []))
+
+    def _add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        return self.graph.add(operator, inputs, name=name, **attributes)[0]
+
+    def _own(self, name: str) -> str:
+        return self.graph.weight(name, self._source[name])
+
+    def _ints(self, *values: int) -> str:
+        return self.graph.weight(f"ints.{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def _is_int8(self, name: str) -> bool:
+        return self._quantization is not None and not self._quantization.keeps(name)
+
+    def _embedded(self) -> tuple[str, str]:
+        """The first hidden state, *shape* (batch, length, H), and the number of tokens, *shape* (batch,)."""
+        lengths = self._add("ReduceSum", ["attention_mask", self._ints(1)], "lengths.long", keepdims=0)
+        lengths = self._add("Cast", [lengths], "lengths", to=6)  # 6 is int32
+        words = "embeddings.word_embeddings.weight"
+        if self._is_int8("embeddings"):
+            assert self._quantization is not None
+            whole, scales = per_channel(self._source[words], axis=0)
+            table = self.graph.weight(f"{words}.int8", whole)
+            looked = self._add("Gather", [table, "input_ids"], "words.int8")
+            looked = self._add("Cast", [looked], "words.whole", to=1)  # 1 is float
+            scale = self.graph.weight(f"{words}.scales", scales[:, None])
+            embedded = self._add("Mul", [looked, self._add("Gather", [scale, "input_ids"], "words.scales")], "words")
+        else:
+            embedded = self._add("Gather", [self._own(words), "input_ids"], "words")
+        places = self._source["embeddings.position_embeddings.weight"]
+        kinds = self._source["embeddings.token_type_embeddings.weight"]
+        if self.shape.takes_types:
+            kind = self._add("Gather", [self.graph.weight("kinds.table", kinds), "token_type_ids"], "kinds")
+            embedded = self._add("Add", [embedded, kind], "words_and_kinds")
+        else:
+            places = places + kinds[:1]
+        length = self._add("Shape", ["input_ids"], "length", start=1, end=2)
+        table = self.graph.weight("places.table", places[None])
+        place = self._add("Slice", [table, self._ints(0), length, self._ints(1)], "places")
+        return self._norm(embedded, place, "embeddings.LayerNorm"), lengths
+
+    def _layer(self, number: int, hidden: str, lengths: str, *, last: bool) -> str:
+        name, long = f"layer.{number}", f"encoder.layer.{number}"
+        wide = {"q": "query", "k": "key", "v": "value"}
+        matrices = [self._source[f"{long}.attention.self.{part}.weight"].T for part in wide.values()]
+        biases = np.concatenate([self._source[f"{long}.attention.self.{part}.bias"] for part in wide.values()])
+        bias = self.graph.weight(f"{name}.qkv.bias", biases)
+        heads = {"num_heads": self.shape.heads}
+        residual = hidden
+        if last:
+            residual = self._add("Slice", [hidden, self._ints(0), self._ints(1), self._ints(1)], "first")
+            parts = [
+                self._product(residual if part == "q" else hidden, f"{name}.{part}", matrix)
+                for part, matrix in zip(wide, matrices, strict=True)
+            ]
+            found = self._add("MultiHeadAttention", [*parts, bias, lengths], f"{name}.attention", **heads)
+        else:
+            found = self._self_attention(hidden, name, np.concatenate(matrices, axis=1), bias, lengths)
+        found = self._linear(found, f"{name}.attention.output", f"{long}.attention.output.dense")
+        hidden = self._norm(found, residual, f"{long}.attention.output.LayerNorm")
+        inner = self._product(hidden, f"{name}.intermediate", self._source[f"{long}.intermediate.dense.weight"].T)
+        inner = self._activated(inner, self._own(f"{long}.intermediate.dense.bias"), f"{name}.activation")
+        return self._norm(
+            self._linear(inner, f"{name}.output", f"{long}.output.dense"), hidden, f"{long}.output.LayerNorm"
+        )
+
+    def _self_attention(self, hidden: str, name: str, matrix: NDArray[np.float32], bias: str, lengths: str) -> str:
+        self.matrix_inputs[f"{name}.qkv"] = hidden
+        heads = {"num_heads": self.shape.heads}
+        if not self._is_int8(f"{name}.qkv"):
+            inputs = [hidden, self.graph.weight(f"{name}.qkv", matrix), bias, lengths]
+            return self._add("Attention", inputs, f"{name}.attention", **heads)
+        whole, scales = self._int8_weights(f"{name}.qkv", matrix)
+        asked, scale, zero = self._int8_input(hidden, f"{name}.qkv")
+        return self._add("QAttention", [asked, whole, bias, scale, scales, lengths, zero], f"{name}.attention", **heads)
+
+    def _head(self, hidden: str) -> None:
+        first = self._add("Squeeze", [hidden, self._ints(1)], "first.output")
+        pooled = [first, self._own("pooler.dense.weight"), self._own("pooler.dense.bias")]
+        pooled = [self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled")]
+        self._add("Gemm", [*pooled, self._own("classifier.weight"), self._own("classifier.bias")], "logits", transB=1)
+
+    def _linear(self, values: str, name: str, layer: str) -> str:
+        matrix, bias = self._source[f"{layer}.weight"].T, self._own(f"{layer}.bias")
+        if self._is_int8(name):
+            return self._product(values, name, matrix, bias)
+        return self._add("Add", [self._product(values, name, matrix), bias], f"{name}.sum")
+
+    def _product(self, values: str, name: str, matrix: NDArray[np.float32], int8_bias: str = "") -> str:
+        """Multiply; a bias can be given where the product is int8, and in fp32 what comes next adds it."""
+        self.matrix_inputs[name] = values
+        if not self._is_int8(name):
+            return self._add("MatMul", [values, self.graph.weight(name, matrix)], f"{name}.product")
+        whole, scales = self._int8_weights(name, matrix)
+        if name not in self._ranges:
+            inputs = [values, whole, scales, "", int8_bias]
+            return self._add("DynamicQuantizeMatMul", inputs, f"{name}.product")
+        asked, scale, zero = self._int8_input(values, name)
+        inputs = [asked, whole, scale, scales, zero, "", int8_bias]
+        return self._add("MatMulIntegerToFloat", inputs, f"{name}.product")
+
+    def _int8_weights(self, name: str, matrix: NDArray[np.float32]) -> tuple[str, str]:
+        assert self._quantization is not None
+        whole, scales = per_channel(matrix, axis=1, bits=self._quantization.weight_bits)
+        return self.graph.weight(f"{name}.int8", whole), self.graph.weight(f"{name}.scales", scales)
+
+    def _int8_input(self, values: str, name: str) -> list[str]:
+        """What goes into a matrix as whole numbers, their scale and their zero point."""
+        if name not in self._ranges:
+            if values not in self._quantized_inputs:
+                made = self.graph.add("DynamicQuantizeLinear", [values], name=f"{name}.input", outputs=3)
+                self._quantized_inputs[values] = made
+            return self._quantized_inputs[values]
+        scale, zero = input_scale(*self._ranges[name])
+        given = [self.graph.weight(f"{name}.input.scale", scale), self.graph.weight(f"{name}.input.zero", zero)]
+        return [self._add("QuantizeLinear", [values, *given], f"{name}.input"), *given]
+
+    def _activated(self, values: str, bias: str, name: str) -> str:
+        operator = ACTIVATIONS[self.shape.activation]
+        if operator == "Relu":
+            return self._add("Relu", [self._add("Add", [values, bias], f"{name}.sum")], name)
+        return self._add(operator, [values, bias], name)
+
+    def _norm(self, new: str, residual: str, layer: str) -> str:
+        # ONNX Runtime's SkipLayerNormalization does both, in four times the time: it takes one number after the other.
+        total = self._add("Add", [new, residual], f"{layer}.sum")
+        inputs = [total, self._own(f"{layer}.weight"), self._own(f"{layer}.bias")]
+        return self._add("LayerNormalization", inputs, f"{layer}.output", epsilon=self.shape.eps)

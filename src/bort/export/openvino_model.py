@@ -1,0 +1,132 @@
+"""A classifier as OpenVINO takes it: traced from PyTorch, in fp32, or in int8 by NNCF."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bort.errors import BortError
+from bort.export.quantization import Quantization
+from bort.model.checkpoints import quiet
+from bort.predict.exported_engine import Feed
+from bort.predict.openvino_engine import load_openvino
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+
+
+class OpenVinoModel:
+    """See `exporting.Exportable`. Any architecture that can be traced will do.
+
+    Raises:
+        BortError: OpenVINO is not installed, or cannot convert the model.
+    """
+
+    engine, file_name = "openvino", "model.xml"
+
+    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool, choices: bool) -> None:
+        self._openvino, self._name = load_openvino(name), name
+        layers = {int(found[1]) for part, _ in model.named_modules() if (found := _LAYER.search(f"{part}."))}
+        self.blocks = tuple(f"layer.{number}" for number in sorted(layers))
+        self._feeds: Sequence[Feed] = ()
+        # A row that is shorter than the other, so that the mask is no constant to the tracer.
+        mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+        example = {"input_ids": mask, "attention_mask": mask}
+        asked: torch.nn.Module = _Logits(model, choices=choices)
+        if takes_types:
+            asked, example["token_type_ids"] = _LogitsOfKinds(model, choices=choices), torch.zeros_like(mask)
+        try:
+            with _silent():
+                self._model = self._openvino.convert_model(asked, example_input=example)
+        except Exception as error:  # tracing runs the model, which may raise anything
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+            raise BortError(
+                f"OpenVINO cannot convert this model: {first}", file=name, value=model.config.model_type
+            ) from None
+        self._model.outputs[0].get_tensor().set_names({"logits"})
+
+    def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
+        """Keep the rows for each later `write`; NNCF learns the ranges anew, as it also moves scales about."""
+        self._feeds = feeds
+
+    def write(self, file: Path, quantization: Quantization | None) -> None:
+        """Write the model, and its weights beside it.
+
+        Raises:
+            BortError: int8 is asked for, and NNCF is not installed or `calibrate` was not called.
+        """
+        model = self._model if quantization is None else self._quantized(quantization)
+        self._openvino.save_model(model, file, compress_to_fp16=False)
+
+    def _quantized(self, quantization: Quantization) -> Any:
+        if not self._feeds:
+            rule = "int8 with OpenVINO needs texts to calibrate on: give --calibrate or --gate"
+            raise BortError(rule, file=self._name)
+        try:
+            import nncf
+        except ImportError:
+            raise BortError("needs NNCF for int8: pip install bort[openvino]", file=self._name) from None
+        nncf.set_log_level(logging.ERROR)
+        with _silent():
+            return nncf.quantize(
+                self._model.clone(),
+                nncf.Dataset(self._feeds),
+                subset_size=len(self._feeds),
+                model_type=nncf.ModelType.TRANSFORMER,
+                ignored_scope=nncf.IgnoredScope(patterns=self._left(quantization), validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=nncf.OverflowFix.ENABLE if quantization.weight_bits == 7 else nncf.OverflowFix.DISABLE
+                ),
+            )
+
+    def _left(self, quantization: Quantization) -> list[str]:
+        """Patterns of the operations that stay in fp32: those outside of all layers, and those of the blocks kept."""
+        if not self.blocks:
+            return []
+        kept = [block.removeprefix("layer.") for block in sorted(quantization.kept)]
+        return [r"(?!.*\.layers?\.\d+).*", *(rf".*\.layers?\.{number}(\D.*)?" for number in kept)]
+
+
+class _Logits(torch.nn.Module):
+    """A classifier as a function of tensors, which is what can be traced."""
+
+    def __init__(self, model: PreTrainedModel, *, choices: bool) -> None:
+        super().__init__()
+        self.model, self._choices = model, choices
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """*Shape:* (batch, length) each -> (batch, outputs)."""
+        return self._asked(input_ids=input_ids, attention_mask=attention_mask)
+
+    def _asked(self, **inputs: Tensor) -> Tensor:
+        if self._choices:  # one choice a row
+            inputs = {name: values[:, None] for name, values in inputs.items()}
+        logits: Tensor = self.model(**inputs).logits
+        return logits
+
+
+class _LogitsOfKinds(_Logits):
+    """The same of a model that knows kinds of tokens."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:  # type: ignore[override]
+        """*Shape:* (batch, length) each -> (batch, outputs)."""
+        return self._asked(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Hold back warnings on the tracing, and progress bars on standard output, which is for results."""
+    with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,174 @@
+"""Which precision a model is written in: int8 as a whole, int8 but for some blocks, or fp32."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.examples import Example
+from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter
+from bort.export.gate import Verdict, judge
+from bort.export.quantization import Quantization
+from bort.predict.engine import open_exported
+from bort.predict.predictor import Predictor
+from bort.runtime.blocks import keep_worst, shares
+
+Precision = Literal["auto", "fp32", "int8"]
+_ROWS_AT_ONCE = 1024
+_TIMED_ROWS, _TIMED_RUNS = 64, 5
+_FASTER = 0.95
+"""fp32 must take less than this part of int8's time to be called faster: int8 takes less memory, too."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided, and on what grounds.
+
+    Args:
+        quantization: Of the model to write; None for fp32.
+        whole: int8 in every block against fp32.
+        verdict: The int8 model that passed against fp32, or `whole` where none did.
+        movement: How far the logits move, on average, with one block alone in int8; empty where `whole` passed.
+        logits: Of the model to write on the gate's rows. *Shape:* (rows, outputs).
+        ms_per_row: Of both precisions on this machine; empty where it did not decide.
+    """
+
+    quantization: Quantization | None
+    whole: Verdict
+    verdict: Verdict
+    logits: NDArray[np.float32]
+    movement: Mapping[str, float] = field(default_factory=dict)
+    ms_per_row: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[str]:
+        """Blocks in fp32 of a model in int8."""
+        return sorted(self.quantization.kept) if self.quantization else []
+
+    @property
+    def told(self) -> str:
+        """A sentence without its stop."""
+        drop = self.whole.drop
+        lost = f"int8 {'gains' if drop < 0 else 'loses'} {abs(drop):.2f} points of {self.whole.metric}"
+        if self.ms_per_row and self.quantization is None:
+            times = " against ".join(f"{name}'s {ms:.3g}" for name, ms in self.ms_per_row.items())
+            return f"int8 passes, but is slower here ({times} ms a row), so fp32 is written"
+        if self.whole.passed:
+            return f"{lost}, at most {self.whole.max_drop:g} are allowed"
+        if not self.kept:
+            return f"{lost}, more than {self.whole.max_drop:g}, so fp32 is written"
+        return f"{lost}, but {self.verdict.drop:.2f} with {', '.join(self.kept)} in fp32, and so it is written"
+
+    def figures(self) -> dict[str, Any]:
+        """For `metrics.json` and the manifest."""
+        mixed = {"whole_int8": self.whole.int8, "kept_fp32": self.kept} if self.kept else {}
+        moved = {"blocks": shares(self.movement)} if self.movement else {}
+        times = {"ms_per_row": dict(self.ms_per_row)} if self.ms_per_row else {}
+        return self.verdict.figures() | mixed | moved | times
+
+
+@dataclass
+class Trials:
+    """Precisions of one model, tried on labelled rows.
+
+    Args:
+        exporter: The model, calibrated if it shall be.
+        fp32: Folder in which it lies exported in fp32.
+        rows: The gate's.
+        max_drop: Most points that int8 may lose.
+        work: An empty folder, for one attempt after another.
+        say: Takes a few words on what is being done.
+    """
+
+    exporter: Exporter
+    fp32: Path
+    rows: Sequence[Example]
+    max_drop: float
+    work: Path
+    say: Callable[[str], None]
+
+    def choose(self, quantization: Quantization, wanted: Precision) -> Choice:
+        """Try int8 and, where it fails, int8 but for the blocks that hurt most.
+
+        Args:
+            quantization: How int8 is done.
+            wanted: fp32: int8 is only scored. int8: it is chosen where it passes. auto: where it is not slower, too.
+        """
+        exact = self._logits(self.fp32, self.rows, "scoring fp32")
+        tried = self._int8(quantization, self.rows, "int8")
+        whole = self._judged(exact, tried)
+        if wanted == "fp32":
+            return Choice(None, whole, whole, exact)
+        choice = Choice(quantization, whole, whole, tried)
+        if not whole.passed:
+            choice = self._mixed(quantization, whole, exact)
+        if choice.quantization is None or wanted == "int8":
+            return choice
+        times = self._times()
+        if times["fp32"] < _FASTER * times["int8"]:
+            choice = dataclasses.replace(choice, quantization=None, logits=exact)
+        return dataclasses.replace(choice, ms_per_row=times)
+
+    def _mixed(self, quantization: Quantization, whole: Verdict, exact: NDArray[np.float32]) -> Choice:
+        movement = self._movement(quantization, exact[:MOST_CALIBRATION_ROWS])
+        passed: dict[frozenset[str], tuple[NDArray[np.float32], Verdict]] = {}
+
+        def passes(kept: frozenset[str]) -> bool:
+            mixed = quantization.keeping(kept)
+            logits = self._int8(mixed, self.rows, f"int8 with {len(kept)} of {len(movement)} blocks in fp32")
+            passed[kept] = logits, self._judged(exact, logits)
+            return passed[kept][1].passed
+
+        kept = keep_worst(movement, passes)
+        if kept is None:
+            return Choice(None, whole, whole, exact, movement)
+        logits, verdict = passed[kept]
+        return Choice(quantization.keeping(kept), whole, verdict, logits, movement)
+
+    def _times(self) -> dict[str, float]:
+        """Milliseconds a row of fp32 and of the int8 model tried last: the least of some runs, by turns."""
+        self.say("timing fp32 and int8")
+        engines = {"fp32": open_exported(self.fp32), "int8": open_exported(self.work)}
+        encoded = engines["fp32"].encode(self.rows[:_TIMED_ROWS])
+        least = dict.fromkeys(engines, float("inf"))
+        for _ in range(_TIMED_RUNS):
+            for name, engine in engines.items():
+                started = time.perf_counter()
+                engine.run(encoded)
+                least[name] = min(least[name], 1000 * (time.perf_counter() - started) / len(encoded))
+        return least
+
+    def _movement(self, quantization: Quantization, exact: NDArray[np.float32]) -> dict[str, float]:
+        blocks = self.exporter.form.blocks
+        movement = {}
+        for block in blocks:
+            alone = quantization.keeping(frozenset(blocks) - {block})
+            logits = self._int8(alone, self.rows[: len(exact)], f"{block} alone in int8")
+            movement[block] = float(np.abs(logits - exact).mean())
+        return movement
+
+    def _judged(self, exact: NDArray[np.float32], tried: NDArray[np.float32]) -> Verdict:
+        return judge(self.exporter.source.task, exact, tried, self.rows, self.max_drop)
+
+    def _int8(self, quantization: Quantization, rows: Sequence[Example], what: str) -> NDArray[np.float32]:
+        self.say(f"writing {what}")
+        shutil.rmtree(self.work)
+        self.work.mkdir()
+        self.exporter.write(self.work, quantization)
+        return self._logits(self.work, rows, f"scoring {what}")
+
+    def _logits(self, folder: Path, rows: Sequence[Example], what: str) -> NDArray[np.float32]:
+        predictor = Predictor(str(folder))
+        found = []
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self.say(f"{what}: {start:,} of {len(rows):,} rows")
+            found.append(predictor.logits(rows[start : start + _ROWS_AT_ONCE]))
+        return np.concatenate(found)

@@ -1,0 +1,1 @@
+"""Fine-tuning on labelled data: one training, the grid, the splits, and the report."""

@@ -1,0 +1,95 @@
+"""A fine-tuning's official scores: those that the benchmark of its task publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from bort.errors import BortError
+from bort.finetuning.fitter import Fitter
+from bort.predict.encoding import encode
+from bort.progress import bar, console
+from bort.tasks.metrics import Score
+from bort.tasks.suites.casting import CastRow
+from bort.tasks.suites.reading import has_part, is_labelled, read_part
+from bort.tasks.suites.scoring import Logits, official_scores
+from bort.tasks.suites.table import predicted_with
+from bort.tasks.suites.task_entry import Cast, NamedTask, Part
+
+
+@dataclass(frozen=True)
+class Official:
+    """The benchmark's task that a run is about.
+
+    Args:
+        task: Which task.
+        cast: How its rows were cast.
+        data: The folder with the benchmark's files, or "hub".
+        rows: What is to be scored, in the order of the run's examples.
+    """
+
+    task: NamedTask
+    cast: Cast
+    data: str
+    rows: Mapping[Part, list[CastRow]]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a saved model says of its task."""
+        return {"bort_task": self.task.name, "bort_cast": self.cast}
+
+    def judge(self, fitter: Fitter, model: PreTrainedModel, outputs: Mapping[str, Logits]) -> dict[str, Any]:
+        """Score the run's parts, and the labelled parts of the tasks that its models predict too (MNLI's other half).
+
+        Args:
+            fitter: What fitted the model.
+            model: The result.
+            outputs: What it said of each of the run's parts. *Shape:* (rows, labels).
+
+        Returns:
+            For `metrics.json`: `official` by task and part, values and intervals, and `cast`.
+        """
+        found = {
+            self.task.name: {
+                part: described(official_scores(self.task, rows, outputs[part])) for part, rows in self.rows.items()
+            }
+        }
+        for other in predicted_with(self.task):
+            parts = {}
+            for part in other.counts:
+                if not has_part(other, self.data, part):
+                    continue
+                try:
+                    rows = read_part(other, self.data, part, cast=self.cast)
+                except BortError as error:
+                    # The run is about another task: what is wrong here must not cost its result.
+                    console().print(f"{other.title} is not scored: {error}", soft_wrap=True)
+                    continue
+                if is_labelled(rows):
+                    parts[part] = self._scores(other, fitter, model, rows)
+            found |= {other.name: parts} if parts else {}
+        return {"official": found, "cast": self.cast}
+
+    def _scores(
+        self, task: NamedTask, fitter: Fitter, model: PreTrainedModel, rows: list[CastRow]
+    ) -> dict[str, dict[str, Any]]:
+        pieces = []
+        with bar(f"scoring {task.title}", len(rows)) as shown:
+            for start in range(0, len(rows), 4096):
+                examples = [row.example for row in rows[start : start + 4096]]
+                encoded = encode(examples, fitter.tokenizer, fitter.max_length)
+                pieces.append(fitter.encoded_logits(model, encoded))
+                shown.update(start + len(examples))
+        return described(official_scores(task, rows, np.concatenate(pieces)))
+
+
+def described(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """Scores as they stand in `metrics.json`."""
+    return {
+        "scores": {name: score.value for name, score in scores.items()},
+        "confidence": {name: [score.low, score.high] for name, score in scores.items()},
+    }

@@ -1,0 +1,112 @@
+"""The pages that training runs leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bort.report import Report, confusion_chart, lines_chart, made_with
+from bort.runs import Run
+from bort.tasks.suites.published import PUBLISHED, claimed
+from bort.tasks.suites.scoring import METRIC_TITLES, shown
+from bort.tasks.suites.table import TASKS
+
+_MOST_CHARTED = 30
+
+
+def finetune_report(
+    run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]], matrix: list[list[int]] | None
+) -> None:
+    """Write `report.html` of a fine-tuning run.
+
+    Args:
+        run: Its folder.
+        metrics: What `metrics.json` says.
+        trials: One journal event a point of the grid.
+        matrix: Rows of true, columns of predicted classes; None for a regression.
+    """
+    part = "test" if "test" in metrics else "dev"
+    metric = metrics["metric"]
+    report = Report(f"Fine-tuning: {run.path.name}", f"Best of {len(trials)} by development {metric}.")
+    tiles = []
+    for name in ("test", "dev"):
+        if name in metrics:
+            low, high = metrics[f"{name}_confidence"][metric]
+            caption = f"{'test' if name == 'test' else 'development'} {metric} (95 %: {low:.3f} to {high:.3f})"
+            tiles.append((f"{metrics[name][metric]:.3f}", caption))
+    rows = metrics["rows"]
+    report.tiles([*tiles, (f"{rows['train']:,}", "training examples")])
+    if "test" not in metrics:
+        text = "No test data were given. The development data chose the model, so their score is optimistic."
+        report.paragraph(text, warning=True)
+    report.heading(f"All scores ({'test' if part == 'test' else 'development'} data)")
+    intervals = metrics[f"{part}_confidence"]
+    report.table(
+        ["metric", "value", "95 % from", "to"],
+        [[name, value, *intervals[name]] for name, value in metrics[part].items()],
+    )
+    official_section(report, metrics)
+    if matrix is not None:
+        which_for_which(report, matrix, metrics["labels"])
+    report.heading("The grid")
+    best = max(trials, key=lambda event: event["score"])
+    curve = best["evaluations"]
+    report.chart(
+        lines_chart(
+            f"Development {metric} of the best combination",
+            {best["theta"]: ([e["step"] for e in curve], [e[metric] for e in curve])},
+            "optimiser steps",
+            metric,
+        )
+    )
+    report.table(
+        ["combination", f"development {metric}", "best step", "steps"],
+        [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
+    )
+    made_with(report)
+    report.write(run.path / "report.html")
+
+
+def official_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section on a benchmark's own scores, where the run was on one of its tasks.
+
+    Args:
+        report: The page.
+        metrics: What `metrics.json` says.
+    """
+    if "official" not in metrics:
+        return
+    report.heading("Scores as the benchmark publishes them, in %")
+    names = {"dev": "development", "test": "held out" if metrics.get("held_out") else "test"}
+    rows = []
+    for name, parts in metrics["official"].items():
+        task = TASKS[name]
+        claims = [claimed(model, name) for model in PUBLISHED]
+        titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+        rows += [
+            [task.title, titles, names[part], shown(task, found["scores"]), *claims] for part, found in parts.items()
+        ]
+    report.table(["task", "metrics", "data", "this model", *(f"{m}, hidden test (claimed)" for m in PUBLISHED)], rows)
+
+
+def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:
+    """The section on the confusion matrix: a chart where it can be read, and each class's recall and precision.
+
+    Args:
+        report: The page.
+        matrix: Rows of true, columns of predicted classes.
+        labels: Names of the classes.
+    """
+    report.heading("Which label was taken for which")
+    if len(labels) <= _MOST_CHARTED:
+        report.chart(confusion_chart(matrix, labels))
+    report.table(["label", "examples", "recall", "precision"], _by_class(matrix, labels))
+
+
+def _by_class(matrix: list[list[int]], labels: Sequence[str]) -> list[list[Any]]:
+    rows = []
+    for index, name in enumerate(labels):
+        true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
+        recall = right / true if true else "none in the data"
+        rows.append([name, true, recall, right / predicted if predicted else "never predicted"])
+    return rows

@@ -1,0 +1,198 @@
+"""The labelled data of a run in parts: to train on, to choose by, to judge by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bort.data.tables.examples import Columns, Example, read_examples
+from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.benchmark_scores import Official
+from bort.finetuning.fitter import Fitter
+from bort.finetuning.train_once import Labelled
+from bort.progress import console
+from bort.tasks.suites.casting import CastRow, balanced
+from bort.tasks.suites.reading import has_part, is_labelled, read_part, say_what_is_odd
+from bort.tasks.suites.table import find
+from bort.tasks.suites.task_entry import Part
+from bort.tasks.task import Task
+
+_DEV_SHARE = 0.2
+_HOLD_OUT_SHARE = 0.2
+_SPLIT_SEED = 0
+
+
+class Splits:
+    """Training, development and perhaps test examples, checked against each other.
+
+    Raises:
+        BortError: Texts here and pairs there, or a label that the training data do not have.
+    """
+
+    def __init__(
+        self,
+        train: list[Example],
+        dev: list[Example],
+        test: list[Example] | None,
+        task: Task,
+        *,
+        held_out: bool = False,
+        official: Official | None = None,
+    ) -> None:
+        self.train, self.dev, self.test, self.task = train, dev, test, task
+        self.held_out = held_out
+        """Whether the test examples were split off the training data."""
+        self.official = official
+        """The benchmark's task that these are the data of."""
+        self.leaked = _seen_in(train, dev), _seen_in(train + dev, test or [])
+        for part in (dev, test or []):
+            if part and (part[0].text_b is None) != (train[0].text_b is None):
+                rule = "must hold pairs where the training data do, and single texts where they do"
+                raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
+            task.targets(part)  # unknown labels are told of before anything is trained
+
+    def fitter(self, arguments: FinetuneArguments) -> Fitter:
+        """What fits models to these data.
+
+        Raises:
+            BortError: The model or its tokenizer cannot be loaded.
+        """
+        if self.official is None:
+            return Fitter(arguments, self.task, self.train)
+        arguments = replace(arguments, max_length=arguments.max_length or self.official.task.max_length)
+        fitter = Fitter(arguments, self.task, self.train)
+        fitter.about = self.official.about
+        return fitter
+
+    def announce(self, plan: str) -> None:
+        """Say what is at hand, and what is odd about it.
+
+        Args:
+            plan: What will be done with it.
+        """
+        say = console().print
+        test = f"{len(self.test or [])} {'held out of them' if self.held_out else 'for the test'}"
+        say(f"{len(self.train)} to train on, {len(self.dev)} for development, {test}; {plan}")
+        if self.task.names:
+            counts = Counter(str(example.label) for example in self.train)
+            listed = ", ".join(f"{name} {counts[name]}" for name in self.task.names[:12])
+            say(f"labels: {listed}{', …' if len(self.task.names) > 12 else ''}")
+            if len(self.task.names) > 2 and all(name.lstrip("-").isdigit() for name in self.task.names):
+                say("whole-number labels are taken for classes; --kind regression takes them for amounts")
+        for name, count in zip(("development", "test"), self.leaked, strict=True):
+            if count:
+                say(f"{count} of the {name} texts are among the texts used before them: that score is too good")
+
+
+def say_what_is_cut(train: Labelled, max_length: int) -> None:
+    """Say how many training texts lost their end."""
+    if train.encoded.cut:
+        console().print(f"{train.encoded.cut} of the training texts are longer than {max_length} tokens and are cut")
+
+
+def _seen_in(known: list[Example], part: list[Example]) -> int:
+    """How many examples of a part have a text that is known already."""
+    texts = {(example.text, example.text_b, example.choices) for example in known}
+    return sum((example.text, example.text_b, example.choices) in texts for example in part)
+
+
+def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Splits:
+    """Read a run's data; what is not given is split off the training data.
+
+    Args:
+        arguments: Of the run.
+        hold_out: Whether to split off test data too, where none are given.
+
+    Raises:
+        BortError: Unreadable data, or too few of them.
+    """
+    if arguments.task:
+        return _official_splits(arguments, hold_out)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label)
+    train = read_examples(arguments.train, columns)
+    task = Task.of(train, kind=arguments.kind, metric=arguments.metric, names=arguments.classes)
+    test = None if arguments.test is None else read_examples(arguments.test, columns)
+    held_out = test is None and hold_out
+    if held_out:
+        train, test = split_off(train, task, _HOLD_OUT_SHARE)
+    if arguments.dev is None:
+        train, dev = split_off(train, task, _DEV_SHARE)
+    else:
+        dev = read_examples(arguments.dev, columns)
+    return Splits(drawn(train, arguments.max_train_rows), dev, test, task, held_out=held_out)
+
+
+def _official_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
+    """The data of a benchmark's task: the official parts, and where the test's labels are hidden none or a hold-out."""
+    named = find(arguments.task)[0]
+    if not named.trains:
+        raise BortError(
+            f"has no training data; {named.predicted_by} models predict it", column="task", value=named.name
+        )
+    task = named.task(arguments.cast, arguments.metric)
+    rows: dict[Part, list[CastRow]] = {}
+    for part in ("train", "dev"):
+        rows[part] = read_part(named, arguments.data, part, cast=arguments.cast, labelled=True)
+        say_what_is_odd(rows[part], named, part)
+    if has_part(named, arguments.data, "test"):
+        test = read_part(named, arguments.data, "test", cast=arguments.cast)
+        rows |= {"test": test} if is_labelled(test) else {}
+    held_out = hold_out and "test" not in rows
+    if held_out:
+        rows["train"], rows["test"] = _split_passages(rows["train"], task, _HOLD_OUT_SHARE)
+    train = balanced(rows["train"]) if named.shape == "record" else rows["train"]
+    examples = {part: [row.example for row in found] for part, found in rows.items()}
+    return Splits(
+        drawn([row.example for row in train], arguments.max_train_rows),
+        examples["dev"],
+        examples.get("test"),
+        task,
+        held_out=held_out,
+        official=Official(named, arguments.cast, arguments.data, {p: rows[p] for p in rows if p != "train"}),
+    )
+
+
+def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list[CastRow], list[CastRow]]:
+    """As `split_off`, of whole passages with all that is asked of them."""
+    passages: dict[int | str, list[CastRow]] = {}
+    for row in rows:
+        passages.setdefault(row.idx[0], []).append(row)
+    groups = {id(group[0].example): group for group in passages.values()}
+    parts = split_off([group[0].example for group in groups.values()], task, share)
+    kept, off = ([row for example in part for row in groups[id(example)]] for part in parts)
+    return kept, off
+
+
+def drawn(examples: list[Example], count: int | None) -> list[Example]:
+    """So many of the examples, drawn by chance but always the same, in their order; all where `count` is None."""
+    if count is None or count >= len(examples):
+        return examples
+    chosen = np.random.default_rng(_SPLIT_SEED).permutation(len(examples))[:count]
+    return [examples[int(index)] for index in np.sort(chosen)]
+
+
+def split_off(examples: list[Example], task: Task, share: float) -> tuple[list[Example], list[Example]]:
+    """Split a share off at random but always the same, class by class, with one example a class on each side at least.
+
+    Raises:
+        BortError: A class with one example only.
+    """
+    groups: dict[Any, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(str(example.label) if task.names else None, []).append(index)
+    rng = np.random.default_rng(_SPLIT_SEED)
+    chosen: set[int] = set()
+    for label, members in groups.items():
+        if len(members) < 2:
+            rule = f"the class {label!r} has one example; give a --dev file, or more examples"
+            raise BortError(rule, file=examples[0].source)
+        count = min(len(members) - 1, max(1, round(share * len(members))))
+        chosen.update(int(index) for index in rng.permutation(members)[:count])
+    return (
+        [example for index, example in enumerate(examples) if index not in chosen],
+        [example for index, example in enumerate(examples) if index in chosen],
+    )

@@ -1,0 +1,155 @@
+"""Several tasks of a benchmark in one command: a run each, and a table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bort.errors import BortError
+from bort.files import write_aside
+from bort.finetuning.arguments import FinetuneArguments
+from bort.progress import console
+from bort.report import Report, made_with
+from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
+from bort.tasks.suites.reading import has_part, require_part
+from bort.tasks.suites.scoring import METRIC_TITLES, shown, suite_score
+from bort.tasks.suites.table import SUITES, TASKS, find
+from bort.tasks.suites.task_entry import NamedTask
+
+TABLE_HEAD = ("task", "metrics", "development", "test", *(f"{model}, test (claimed)" for model in PUBLISHED))
+
+
+def tasks_to_fit(arguments: FinetuneArguments) -> list[NamedTask]:
+    """The tasks asked for that can be trained.
+
+    A benchmark's tasks whose files are not there are named and left out, and so are those without training data.
+
+    Raises:
+        BortError: A name that no task has, or no task with training data.
+    """
+    by_suite = [name for name in arguments.task if name.lower() in SUITES]
+    named = {task.name for task in find([name for name in arguments.task if name not in by_suite])}
+    chosen, absent = [], []
+    for task in find(arguments.task):
+        if task.name in named and not task.trains:
+            rule = f"has no training data; {task.predicted_by} models predict it"
+            raise BortError(rule, column="task", value=task.name)
+        if task.name in named or (task.trains and has_part(task, arguments.data, "train")):
+            chosen.append(task)
+            if task.name in named:
+                require_part(task, arguments.data, "train")
+        elif task.trains:
+            absent.append(task.title)
+    if absent:
+        console().print(
+            f"left out, as {arguments.data} has no training data of them: {', '.join(absent)}", soft_wrap=True
+        )
+    if not chosen:
+        raise BortError("holds the training data of none of the tasks", file=arguments.data, value=arguments.task)
+    return chosen
+
+
+def finetune_each(
+    arguments: FinetuneArguments,
+    tasks: Sequence[NamedTask],
+    fit: Callable[[FinetuneArguments], dict[str, Any]],
+) -> dict[str, Any]:
+    """Fit each task in a folder of its own within `arguments.out`, and write a table of all of them there.
+
+    With `resume` finished tasks are read and an unfinished one is gone on with.
+
+    Args:
+        arguments: Of all runs.
+        tasks: Which tasks.
+        fit: Fits one.
+
+    Returns:
+        For each task its `metrics.json`, the official scores by task, and each benchmark's figure so far.
+
+    Raises:
+        BortError: Of a run.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    for number, task in enumerate(tasks, start=1):
+        console().print(f"{task.title}, {number} of {len(tasks)}")
+        own = replace(arguments, task=[task.name], out=str(Path(arguments.out) / task.name))
+        metrics[task.name] = fit(own)
+        _write(arguments, metrics)
+    return _results(metrics)
+
+
+def _results(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    official = {name: parts for each in metrics.values() for name, parts in each["official"].items()}
+    official = {name: official[name] for name in TASKS if name in official}
+    development = {name: parts["dev"]["scores"] for name, parts in official.items() if "dev" in parts}
+    figures: dict[str, dict[str, Any]] = {}
+    for suite in SUITES:
+        of_suite = {name: scores for name, scores in development.items() if TASKS[name].suite == suite}
+        if any(not TASKS[name].diagnostic for name in of_suite):
+            figure, count = suite_score(of_suite, TASKS)
+            figures[suite] = {"development": figure, "tasks": count, "of": suite_size(suite)}
+    return {"tasks": dict(metrics), "official": official, "suites": figures}
+
+
+def suite_size(suite: str) -> int:
+    """How many tasks a benchmark's figure is the mean of."""
+    return sum(task.suite == suite and task.trains and not task.diagnostic for task in TASKS.values())
+
+
+def table_rows(official: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The table's rows, in %, beside what the papers claim of their test sets.
+
+    Args:
+        official: Of each task by name the scores of each part.
+    """
+    rows = []
+    for name, parts in official.items():
+        task = TASKS[name]
+        own = [shown(task, parts[part]["scores"]) if part in parts else "" for part in ("dev", "test")]
+        metrics = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
+        rows.append([task.title, metrics, *own, *(claimed(model, name) for model in PUBLISHED)])
+    return rows
+
+
+def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """A row for each benchmark's figure; claims stand beside whole ones only, as parts cannot be compared."""
+    rows = []
+    for suite, found in suites.items():
+        whole = found["tasks"] == found["of"]
+        about = "mean" if whole else f"mean of {found['tasks']} of {found['of']} tasks"
+        claims = [
+            f"{claims[suite]:.1f}" if whole and suite in claims else ""  # type: ignore[index]
+            for claims in PUBLISHED_SUITES.values()
+        ]
+        rows.append([SUITES[suite], about, f"{100 * found['development']:.1f}", "", *claims])  # type: ignore[index]
+    return rows
+
+
+def _write(arguments: FinetuneArguments, metrics: Mapping[str, dict[str, Any]]) -> None:
+    """Write what is known so far: a benchmark may take days."""
+    import json
+
+    results, out = _results(metrics), Path(arguments.out)
+    with write_aside(out / "results.json") as file:
+        kept = {"official": results["official"], "suites": results["suites"], "model": arguments.model}
+        json.dump(kept, file, indent=2, default=float)
+        file.write("\n")
+    lead = f"{arguments.model}, {len(metrics)} tasks, --method {arguments.method}, in %."
+    report = Report(f"Benchmark: {out.name}", lead)
+    report.table(TABLE_HEAD, [*table_rows(results["official"]), *suite_rows(results["suites"])])
+    report.paragraph(
+        "Development data chose each model, so these scores are optimistic; the last columns are the papers' claims of "
+        "the hidden test sets. Our test scores are of labelled test data, or of held-out training data after Agora."
+    )
+    report.heading("Runs")
+    report.table(
+        ["task", "training rows", "best combination", "folder"],
+        [
+            [TASKS[name].title, each["rows"]["train"], each["best_theta"], f"{name}/report.html"]
+            for name, each in metrics.items()
+        ],
+    )
+    made_with(report)
+    report.write(out / "report.html")

@@ -1,0 +1,304 @@
+"""One fine-tuning: a model, one set of hyper-parameters, early stopping on the development data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
+
+from bort.data.batches import shuffled_length_batches
+from bort.files import write_aside
+from bort.finetuning.used_vocabulary import only_used_rows
+from bort.model.checkpoints import quiet
+from bort.predict.classifiers import predict_logits
+from bort.predict.encoding import Encoded
+from bort.tasks.task import Task
+from bort.training.checkpoints import COMPLETE, latest_checkpoint
+from bort.training.schedule import warmup_then_linear
+from bort.training.settings import trainer_settings
+
+Targets = NDArray[np.int64] | NDArray[np.float32]
+_PASSES = 3
+"""What training on an example takes, in forward passes: its own, and twice as much backwards."""
+
+
+@dataclass(frozen=True)
+class Theta:
+    """A set of hyper-parameters, one point of the grid."""
+
+    learning_rate: float
+    seed: int
+    weight_decay: float
+    warmup: float
+    batch_size: int
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a trial may take.
+
+    Args:
+        max_epochs: Passes over the training data.
+        max_steps: Optimiser steps, or None.
+        patience: Evaluations without a better score after which it stops.
+        eval_steps: Optimiser steps between evaluations, or None for what `usual_interval` says.
+        checkpoint_seconds: Time between two checkpoints.
+    """
+
+    max_epochs: int
+    max_steps: int | None
+    patience: int
+    eval_steps: int | None
+    checkpoint_seconds: float
+
+
+def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
+    """Optimiser steps between two evaluations: an epoch, 1000 steps of a longer one, an eighth of the run at most.
+
+    Where the development data are many it is longer: scoring them shall take no longer than the training before.
+
+    Args:
+        epoch_steps: Steps of an epoch.
+        steps: Of the longest possible run.
+        dev_rows: Development examples.
+        batch_size: Training examples a step.
+    """
+    as_long = math.ceil(dev_rows / (_PASSES * batch_size))
+    return min(math.ceil(steps / 8), max(min(epoch_steps, 1000), as_long))
+
+
+@dataclass
+class Labelled:
+    """Tokenised examples and their targets: classes or values, *shape* (examples,), or distributions over the classes,
+    *shape* (examples, classes)."""
+
+    encoded: Encoded
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass
+class TrialResult:
+    """The best development score, the step it was reached at, and all evaluations."""
+
+    score: float
+    step: int
+    steps: int
+    evaluations: list[dict[str, float]]
+
+
+def run_trial(
+    model: PreTrainedModel,
+    task: Task,
+    theta: Theta,
+    train: Labelled,
+    dev: Labelled,
+    *,
+    pad_token_id: int,
+    budget: Budget,
+    folder: Path,
+    class_weights: Tensor | None = None,
+    bf16: bool = False,
+    on_progress: Callable[[float, str], None] = lambda share, note: None,
+) -> TrialResult:
+    """Fine-tune `model` in place; it is left with its best weights.
+
+    A checkpoint in `folder` of a run that was killed is gone on from, to the same weights.
+
+    Args:
+        model: With a head for `task`; its weights were made under `theta.seed`.
+        task: Says how to score.
+        theta: The hyper-parameters.
+        train: Data to fit.
+        dev: Data that choose the step to keep.
+        pad_token_id: Id of padding.
+        budget: When to stop.
+        folder: For checkpoints.
+        class_weights: Weight of each class in the loss. *Shape:* (classes,).
+        bf16: Autocast to bf16.
+        on_progress: Told the share of the longest possible run, and a few words.
+    """
+    epoch_steps = math.ceil(len(train) / theta.batch_size)
+    steps = max(1, budget.max_epochs * epoch_steps)
+    if budget.max_steps is not None:
+        steps = min(steps, budget.max_steps)
+    settings = trainer_settings(
+        folder,
+        max_steps=steps,
+        per_device_train_batch_size=theta.batch_size,
+        learning_rate=theta.learning_rate,
+        weight_decay=theta.weight_decay,
+        bf16=bf16,
+        logging_strategy="no",
+        seed=theta.seed,
+    )
+    interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
+    seen = (*train.encoded.columns["input_ids"], *dev.encoded.columns["input_ids"])
+    with only_used_rows(model, seen, pad_token_id):
+        watch = _Watch(model, task, dev, pad_token_id, budget, steps, interval, bf16, on_progress)
+        checkpoint = latest_checkpoint(folder)
+        if checkpoint is not None:
+            watch.restore(checkpoint)
+        with quiet():
+            trainer = _TrialTrainer(
+                train,
+                theta,
+                pad_token_id,
+                class_weights,
+                model=model,
+                args=settings,
+                callbacks=[watch],
+                train_dataset=range(len(train)),
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        model.load_state_dict(watch.best)
+    return TrialResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
+
+
+class _Watch(TrainerCallback):
+    """Evaluates, remembers the best weights, stops early, and asks for checkpoints."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        task: Task,
+        dev: Labelled,
+        pad_token_id: int,
+        budget: Budget,
+        steps: int,
+        eval_steps: int,
+        bf16: bool,
+        on_progress: Callable[[float, str], None],
+    ) -> None:
+        import time
+
+        self._now = time.monotonic
+        self.model, self.task, self.dev, self.pad_token_id = model, task, dev, pad_token_id
+        self.budget, self.steps, self.bf16, self.on_progress = budget, steps, bf16, on_progress
+        self.eval_steps = min(budget.eval_steps or eval_steps, steps)
+        self.score, self.step = -math.inf, 0
+        self.best: dict[str, Tensor] = {}
+        self.evaluations: list[dict[str, float]] = []
+        self._saved = self._now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Score at every `eval_steps` and at the end."""
+        step = state.global_step
+        if step % self.eval_steps == 0 or step == self.steps:
+            self._evaluate(step)
+            since = sum(1 for known in self.evaluations if known["step"] > self.step)
+            if since >= self.budget.patience:
+                control.should_training_stop = True
+        self.on_progress(step / self.steps, f"best {self.task.metric} {self.score:.3f}" if self.best else "")
+        if self._now() - self._saved >= self.budget.checkpoint_seconds and not control.should_training_stop:
+            control.should_save = True
+
+    def _evaluate(self, step: int) -> None:
+        logits = predict_logits(self.model, self.dev.encoded, self.pad_token_id, bf16=self.bf16)
+        if not np.isfinite(logits).all():
+            score = -1.0
+        else:
+            score = self.task.score(logits, self.dev.targets, resamples=0)[self.task.metric].value
+        self.evaluations.append({"step": step, self.task.metric: score})
+        if score > self.score or not self.best:
+            self.score, self.step = score, step
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put the best weights so far beside the library's checkpoint, then mark it as whole."""
+        self._saved = self._now()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.best:
+            save_file({name: tensor.contiguous() for name, tensor in self.best.items()}, folder / "best.safetensors")
+        known = {"score": self.score, "step": self.step, "evaluations": self.evaluations}
+        with write_aside(folder / COMPLETE) as file:
+            json.dump(known if self.best else {"evaluations": []}, file)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take up what `on_save` wrote."""
+        known = json.loads((checkpoint / COMPLETE).read_text("utf-8"))
+        self.evaluations = known["evaluations"]
+        if self.evaluations:
+            self.score, self.step = known["score"], known["step"]
+            self.best = load_file(checkpoint / "best.safetensors")
+
+
+class _Batches:
+    """A batch sampler of like lengths whose order depends on the seed and the epoch alone."""
+
+    def __init__(self, lengths: list[int], rows: int, seed: int) -> None:
+        self.lengths, self.rows, self.seed, self.epoch = lengths, rows, seed, 0
+        self.batch_size, self.drop_last = rows, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.rows)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(shuffled_length_batches(self.lengths, rows=self.rows, seed=self.seed, epoch=self.epoch))
+
+
+class _TrialTrainer(Trainer):
+    """The library's trainer with length-sorted batches, class weights, and a warm-up that is a share."""
+
+    def __init__(
+        self, data: Labelled, theta: Theta, pad_token_id: int, class_weights: Tensor | None, **trainer: Any
+    ) -> None:
+        super().__init__(**trainer)
+        self.data, self.theta, self.pad_token_id, self.class_weights = data, theta, pad_token_id, class_weights
+        self.targets = torch.from_numpy(data.targets)
+        self.model_accepts_loss_kwargs = False
+
+    def get_train_dataloader(self) -> Any:
+        """Batches of examples that are about as long as each other."""
+        sampler = _Batches(self.data.encoded.lengths, self.theta.batch_size, self.theta.seed)
+        loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._collate)
+        return self.accelerator.prepare(loader)
+
+    def _collate(self, indices: list[int]) -> dict[str, Tensor]:
+        return {**self.data.encoded.batch(indices, self.pad_token_id), "labels": self.targets[indices]}
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Linear up over the warm-up's share of the steps, then linear to 0."""
+        if getattr(self, "lr_scheduler", None) is None:
+            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,
+                # The step about to be taken, so that the first one moves.
+                lambda step: warmup_then_linear(min(1.0, (step + 1) / (num_training_steps + 1)), self.theta.warmup),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross-entropy with classes or distributions over them, with class weights, or the squared error."""
+        labels = inputs.pop("labels")
+        output = model(**inputs)
+        logits = output.logits.float()
+        if labels.is_floating_point() and labels.ndim == 1:
+            loss = nn.functional.mse_loss(logits.squeeze(-1), labels)
+        else:
+            weights = None if self.class_weights is None else self.class_weights.to(logits)
+            loss = nn.functional.cross_entropy(logits, labels, weight=weights)
+        return (loss, output) if return_outputs else loss

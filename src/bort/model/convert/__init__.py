@@ -1,0 +1,1 @@
+"""Other formats in: original `.params` files and Hugging Face BERT folders."""

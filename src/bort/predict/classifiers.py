@@ -1,0 +1,165 @@
+"""Classifiers and regressors: from a pre-trained encoder to a folder that knows its labels, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from bort.data.batches import token_budget_batches
+from bort.errors import BortError
+from bort.model.checkpoints import load, load_config, save
+from bort.model.devices import INFERENCE_TOKENS
+from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
+from bort.predict.encoding import Encoded
+from bort.tasks.metrics import primary_metric
+from bort.tasks.task import Task
+
+_ROWS_PER_BATCH = 512
+
+
+def new_classifier(model: str, task: Task) -> PreTrainedModel:
+    """Put a fresh head for `task` on an encoder; the head's weights come from torch's global random state.
+
+    A head that the model brings along is not gone on from: its outputs may stand for other labels.
+
+    Raises:
+        BortError: The model cannot be loaded.
+    """
+    labels: dict[str, Any] = {"num_labels": task.outputs, "problem_type": _problem_type(task)}
+    if task.names:
+        labels["id2label"] = dict(enumerate(task.names))
+        labels["label2id"] = {name: number for number, name in enumerate(task.names)}
+    opened = _Opened(_classifier_class(model, choices=task.choices))
+    loaded = load(opened, model, ignore_mismatched_sizes=True, **labels)
+    for name, weights in loaded.named_parameters():
+        if not name.startswith(f"{loaded.base_model_prefix}.") and name not in opened.absent:
+            if weights.ndim > 1:
+                torch.nn.init.normal_(weights, std=getattr(loaded.config, "initializer_range", 0.02))
+            elif name.endswith("bias"):
+                torch.nn.init.zeros_(weights)
+    return loaded
+
+
+def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, Task]:
+    """Load a fine-tuned classifier or regressor and what it answers.
+
+    Args:
+        model: A folder or hub name.
+        ours: Load BERT into our class, which computes less for the same answer, and not into the library's.
+
+    Raises:
+        BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it does not answer
+            with one of its labels or one number.
+    """
+    choices = any("MultipleChoice" in name for name in load_config(model).architectures or [])
+    opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
+    loaded = load(opened, model).eval()
+    architectures = loaded.config.architectures or []
+    if not choices and not any("SequenceClassification" in name for name in architectures):
+        rule = "is no classifier; fine-tune it first: bort finetune --train F --model M --out DIR"
+        raise BortError(rule, file=model, value=(architectures or [type(loaded).__name__])[0])
+    if opened.absent:
+        rule = f"the weights of a fine-tuned model must all be there; {len(opened.absent)} are not"
+        raise BortError(rule, file=model, value=opened.absent[0])
+    if opened.surplus:
+        raise BortError("config.json describes fewer layers than the weights have", file=model, value=opened.surplus[0])
+    kind, outputs = loaded.config.problem_type, loaded.config.num_labels
+    if kind == "multi_label_classification" or (kind == "regression" and outputs != 1):
+        rule = "must be a model that gives each text one label, or one number"
+        raise BortError(rule, file=model, column="problem_type", value=kind)
+    if outputs == 1:
+        return loaded, Task("regression", (), primary_metric("regression"))
+    names = tuple(str(loaded.config.id2label.get(number)) for number in range(outputs))
+    if len({*names}) < outputs or not {*range(outputs)} <= {*loaded.config.id2label}:
+        rule = f"must name the outputs 0 to {outputs - 1}, each differently"
+        raise BortError(rule, file=model, column="id2label", value=loaded.config.id2label)
+    return loaded, Task("classification", names, primary_metric("classification"), choices=choices)
+
+
+def save_classifier(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, **about: str
+) -> None:
+    """Write a folder that `AutoModelForSequenceClassification` (or `...MultipleChoice`) opens.
+
+    Args:
+        model: The classifier.
+        tokenizer: Its tokenizer, which is saved so that it cuts at the fitted length.
+        folder: Where to.
+        max_length: The fitted length in tokens.
+        about: What else config.json shall say.
+    """
+    before = tokenizer.model_max_length
+    tokenizer.model_max_length = max_length
+    try:
+        save(model, tokenizer, folder, **about)
+    finally:
+        tokenizer.model_max_length = before
+
+
+def positions(model: PreTrainedModel) -> int:
+    """Most tokens that a model can take; RoBERTa's table of positions begins behind its padding id."""
+    table = int(getattr(model.config, "max_position_embeddings", None) or 512)
+    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    return table if padding is None else table - padding - 1
+
+
+class _Opened:
+    """A model class that remembers which weights it did not find, and which layers it had no use for."""
+
+    def __init__(self, model_class: Any) -> None:
+        self._class = model_class
+        self.absent: list[str] = []
+        self.surplus: list[str] = []
+
+    def from_pretrained(self, *source: Any, **settings: Any) -> Any:
+        """As the class's own, with `output_loading_info`."""
+        loaded, report = self._class.from_pretrained(*source, **settings)
+        self.absent = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+        self.surplus = sorted(name for name in report["unexpected_keys"] if ".layer." in name)
+        return loaded, report
+
+
+def _problem_type(task: Task) -> str:
+    return "regression" if task.kind == "regression" else "single_label_classification"
+
+
+def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -> Any:
+    """Ours for BERT, the library's for any other encoder; one with a score a choice, or with one a class."""
+    from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
+
+    ours = ours and load_config(model).model_type == "bert"
+    if choices:
+        return BortForMultipleChoice if ours else AutoModelForMultipleChoice
+    return BortForSequenceClassification if ours else AutoModelForSequenceClassification
+
+
+@torch.no_grad()
+def predict_logits(
+    model: PreTrainedModel, encoded: Encoded, pad_token_id: int, *, bf16: bool = False
+) -> NDArray[np.float32]:
+    """Run a classifier over examples, the short ones together, and give the logits in the examples' order.
+
+    Returns:
+        *Shape:* (examples, outputs); with choices (examples, choices).
+    """
+    training, device = model.training, model.device
+    model.eval()
+    logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
+    each = encoded.choices or 1
+    tokens = INFERENCE_TOKENS[device.type]
+    batches: Sequence[list[int]] = token_budget_batches(
+        encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
+    )
+    for indices in batches:
+        inputs = {name: tensor.to(device) for name, tensor in encoded.batch(indices, pad_token_id).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits[indices] = model(**inputs).logits.float().cpu().numpy()
+    model.train(training)
+    return logits

@@ -1,0 +1,96 @@
+"""What runs a model, whatever it runs on: tokens in, raw outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.tasks.suites.task_entry import Cast
+from bort.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bort.predict.exported_engine import ExportedEngine
+
+
+class Tokens(Protocol):
+    """Tokenised examples."""
+
+    @property
+    def cut(self) -> int:
+        """How many were longer than the limit and lost their end."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+class Engine(Protocol):
+    """A loaded model. `encode` may run in one thread while `run` does in another."""
+
+    task: Task
+    max_length: int
+    """Most tokens of an input."""
+    cast: Cast | None
+    """How the rows of a benchmark's task were cast that the model was fitted to, if it was."""
+    thresholds: Mapping[str, float]
+    """Probabilities of labels that an answer must lie above; a label without one has none."""
+
+    def encode(self, examples: Sequence[Example]) -> Tokens:
+        """Tokenise.
+
+        Raises:
+            BortError: The examples have different numbers of choices.
+        """
+
+    def run(self, encoded: Any) -> NDArray[np.float32]:
+        """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
+
+
+def open_engine(model: str, threads: int | None = None) -> Engine:
+    """Load a model: an exported folder, or anything that PyTorch can run.
+
+    Args:
+        model: A folder, an embedded name, or a hub name.
+        threads: Of the computation; by default one a core.
+
+    Raises:
+        BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
+    """
+    from bort.predict.manifest import is_exported
+
+    if threads is not None and threads < 1:
+        raise BortError("must be at least 1", column="threads", value=threads)
+    if is_exported(model):
+        return open_exported(model, threads)
+    from bort.predict.torch_engine import TorchEngine
+
+    return TorchEngine(model, threads)
+
+
+def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEngine:
+    """Load a folder of `bort export`.
+
+    Args:
+        folder: Which.
+        threads: Of the computation; by default one a core.
+
+    Raises:
+        BortError: A file is not what was exported, or its engine is not installed.
+    """
+    from bort.predict.manifest import read_manifest
+
+    folder, manifest = Path(folder), read_manifest(folder)
+    if manifest.engine == "onnxruntime":
+        from bort.predict.onnx_engine import OnnxEngine
+
+        return OnnxEngine(folder, manifest, threads)
+    if manifest.engine == "openvino":
+        from bort.predict.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(folder, manifest, threads)
+    raise BortError("is an engine that this version lacks", file=folder, value=manifest.engine)

@@ -1,0 +1,200 @@
+"""What an exported folder says of itself, and the check that it holds what was exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from bort.errors import BortError
+from bort.files import write_aside
+from bort.tasks.metrics import METRICS
+from bort.tasks.suites.task_entry import Cast
+from bort.tasks.task import Task
+
+NAME = "manifest.json"
+_FORMAT = 1
+_MOST_BYTES = 64 * 2**20
+_SHORTEST_INPUT = 4
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An exported model.
+
+    Args:
+        engine: What runs it.
+        precision: What it computes in.
+        model: File of the graph.
+        tokenizer: File of the tokenizer.
+        inputs: What the graph takes.
+        task: What the model answers.
+        max_length: Most tokens of an input.
+        pad_token_id: What a short row is filled up with.
+        cast: How the rows of a benchmark's task were cast that it was fitted to, if it was.
+        thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set.
+        about: How it was made: settings, scores, versions.
+        files: SHA-256 and size in bytes of every file beside the manifest.
+    """
+
+    engine: str
+    precision: str
+    model: str
+    tokenizer: str
+    inputs: tuple[str, ...]
+    task: Task
+    max_length: int
+    pad_token_id: int
+    cast: Cast | None
+    thresholds: Mapping[str, float]
+    about: Mapping[str, Any]
+    files: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+
+    def write(self, folder: Path) -> Manifest:
+        """Write it into a folder that holds all other files already; returns it with their sums."""
+        files = {file.name: (sha256(file), file.stat().st_size) for file in sorted(folder.iterdir())}
+        files.pop(NAME, None)
+        whole = dataclasses.replace(self, files=files)
+        described = {"format": _FORMAT, **dataclasses.asdict(whole)}
+        described["files"] = {name: {"sha256": value, "bytes": size} for name, (value, size) in files.items()}
+        with write_aside(folder / NAME) as out:
+            json.dump(described, out, indent=2, ensure_ascii=False, default=float)
+            out.write("\n")
+        return whole
+
+    def check(self, folder: Path) -> None:
+        """Check every file.
+
+        Raises:
+            BortError: One is not what was exported.
+        """
+        for name, (expected, size) in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise BortError("is named by manifest.json and is not there; export the model again", file=path)
+            if path.stat().st_size != size or sha256(path) != expected:
+                raise _changed(path)
+
+    def checked(self, folder: Path, name: str) -> bytes:
+        """Read one of the files, once, and give what was checked.
+
+        Raises:
+            BortError: It is not what was exported.
+        """
+        content = _bytes(folder / name)
+        if (hashlib.sha256(content).hexdigest(), len(content)) != self.files[name]:
+            raise _changed(folder / name)
+        return content
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether a folder is one of `bort export`."""
+    return (Path(folder) / NAME).is_file()
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read the manifest of a folder; `Manifest.check` compares the files with it.
+
+    Raises:
+        BortError: It is damaged, or of a later version.
+    """
+    folder = Path(folder)
+    file = folder / NAME
+    try:
+        described = json.loads(_bytes(file))
+        if not isinstance(described, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise BortError("must hold one JSON object", file=file) from None
+    if described.get("format") != _FORMAT:
+        rule = f"was written in another form than {_FORMAT}; export the model again"
+        raise BortError(rule, file=file, column="format", value=described.get("format"))
+    return _parsed(described, file)
+
+
+def sha256(file: Path) -> str:
+    """The sum of a file, in hexadecimal digits."""
+    if not file.stat().st_size:
+        return hashlib.sha256().hexdigest()
+    # As one piece, so that another thread may hold Python's lock all the while.
+    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
+
+
+def _changed(file: Path) -> BortError:
+    return BortError(
+        "is not what was exported: its SHA-256 differs from manifest.json's; export the model again", file=file
+    )
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise BortError(f"must be smaller than {_MOST_BYTES >> 20} MiB", file=file)
+        return file.read_bytes()
+    except OSError as error:
+        raise BortError(f"cannot be read: {error.strerror or error}", file=file) from None
+
+
+def _parsed(described: dict[str, Any], file: Path) -> Manifest:
+    def refuse(column: str, rule: str = "is not what bort export writes") -> BortError:
+        return BortError(rule, file=file, column=column, value=described.get(column))
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+    for column, kind in (("engine", str), ("precision", str), ("model", str), ("tokenizer", str), ("about", dict)):
+        if not isinstance(described.get(column), kind):
+            raise refuse(column)
+    for column, least in (("max_length", _SHORTEST_INPUT), ("pad_token_id", 0)):
+        value = described.get(column)
+        if type(value) is not int or value < least:
+            raise refuse(column, f"must be a whole number from {least}")
+    if not texts(described.get("inputs")):
+        raise refuse("inputs")
+    if described.get("cast") not in (None, *get_args(Cast)):
+        raise refuse("cast")
+    thresholds = described.get("thresholds")
+    task = described.get("task")
+    if not isinstance(task, dict) or task.get("kind") not in METRICS or not texts(task.get("names")):
+        raise refuse("task")
+    if task.get("metric") not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
+        raise refuse("task")
+    if bool(task["names"]) != (task["kind"] == "classification") or len({*task["names"]}) < len(task["names"]):
+        raise refuse("task")
+    if not isinstance(thresholds, dict) or not {*thresholds} <= {*task["names"]}:
+        raise refuse("thresholds", "must map labels to probabilities")
+    if not all(type(value) in (int, float) and 0 <= value <= 1 for value in thresholds.values()):
+        raise refuse("thresholds", "must be probabilities")
+    files: dict[str, tuple[str, int]] = {}
+    listed = described.get("files")
+    for name, sums in listed.items() if isinstance(listed, dict) else ():
+        # A plain name leads nowhere else.
+        plain = Path(name).name == name and name not in ("", ".", "..", NAME) and not {*name} & {"/", "\\", "\0"}
+        if not plain or not isinstance(sums, dict) or not isinstance(sums.get("sha256"), str):
+            raise BortError(
+                "must map names of files in this folder to their sums", file=file, column="files", value=name
+            )
+        files[name] = (sums["sha256"], sums.get("bytes", -1))
+    for column in ("model", "tokenizer"):
+        if described[column] not in files:
+            raise refuse(column, "must be one of the files")
+    return Manifest(
+        engine=described["engine"],
+        precision=described["precision"],
+        model=described["model"],
+        tokenizer=described["tokenizer"],
+        inputs=tuple(described["inputs"]),
+        task=Task(task["kind"], tuple(task["names"]), task["metric"], choices=task["choices"]),
+        max_length=described["max_length"],
+        pad_token_id=described["pad_token_id"],
+        cast=described["cast"],
+        thresholds=thresholds,
+        about=described["about"],
+        files=files,
+    )

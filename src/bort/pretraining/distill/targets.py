@@ -1,0 +1,264 @@
+"""What is asked of a teacher once and kept: its tempered distributions at masked positions, or its embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.data.corpus.rows import Row, TrainingRows
+from bort.model.byte_text import ByteText
+from bort.model.config import IGNORED
+from bort.predict.sentence_encoder import EmbeddingTeacher, align
+from bort.pretraining.distill.cache import Field, TeacherCache
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+
+Items = dict[str, NDArray[Any]]
+_CHUNK_ROWS = 1024
+_BATCH_TOKENS = 8192
+
+
+class Lesson(Protocol):
+    """A kind of question to a teacher."""
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """What is kept of a row."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the answers depend on, besides the rows."""
+
+    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
+        """The answers for rows, the first of which has the number `first`."""
+
+
+@dataclass(frozen=True)
+class LogitsLesson:
+    """The teacher's distribution at each masked position: its most probable tokens and a sample of the others.
+
+    The k most probable tokens are kept with their tempered log-probabilities. The rest of the vocabulary is stood
+    for by `tail` draws from it, which share its probability: without them a student would learn that the rest has none
+    (Anshumann et al. 2025, "Sparse logit sampling"). So the loss is an unbiased estimate of the full one; it is as
+    near as it is because each token's log-probability by the teacher is compared with the student's of the same token,
+    and draws that are improbable for one are so for the other.
+
+    Args:
+        teacher: A masked LM.
+        top_k: Tokens kept of each position.
+        tail: Draws from the others.
+        temperature: T.
+        dtype: Of the log-probabilities.
+        pad_id: Padding of the rows.
+    """
+
+    teacher: MaskedLMTeacher
+    top_k: int
+    tail: int
+    temperature: float
+    dtype: str
+    pad_id: int
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Ids and log-probabilities of each masked position."""
+        samples = self._top_k + self.tail
+        ids = "uint16" if self._vocab_size <= 1 << 16 else "int32"
+        return {
+            "ids": Field(ids, (samples,)),
+            "log_p": Field(self.dtype, (samples,)),
+        }
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What is kept."""
+        return {
+            "lesson": "logits",
+            "teacher": fingerprint(self.teacher.model, self.teacher.source),
+            "top_k": self.top_k,
+            "tail": self.tail,
+            "temperature": self.temperature,
+            "dtype": self.dtype,
+        }
+
+    @property
+    def _vocab_size(self) -> int:
+        return int(self.teacher.model.config.vocab_size)
+
+    @property
+    def _top_k(self) -> int:
+        return min(self.top_k, self._vocab_size)
+
+    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
+        """In batches of like length; the draws depend on `first` alone."""
+        rng = torch.Generator(self.teacher.device).manual_seed(first)
+        found: list[Items] = [{} for _ in rows]
+        for batch in _batches([len(row["input_ids"]) for row in rows]):
+            ids, mask = pad([rows[index]["input_ids"] for index in batch], self.pad_id)
+            labels, _ = pad([rows[index]["labels"] for index in batch], IGNORED)
+            logits = self.teacher.logits(ids.to(self.teacher.device), labels.to(self.teacher.device), mask)
+            sampled = [part.cpu().numpy() for part in sample(logits, self._top_k, self.tail, self.temperature, rng)]
+            stops = np.cumsum([int((rows[index]["labels"] != IGNORED).sum()) for index in batch])
+            for index, stop, start in zip(batch, stops, [0, *stops[:-1]], strict=True):
+                found[index] = dict(zip(self.fields, (part[start:stop] for part in sampled), strict=True))
+        return found
+
+
+def sample(logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A few tokens that stand for a distribution, with `weights_of` them.
+
+    Args:
+        logits: *Shape:* (positions, V).
+        top_k: Most probable tokens to take.
+        tail: Draws from the others, each token as often on average as it is probable. They are systematic: one from
+            each equal part of the others' probability, sorted, so that they range from probable to improbable ones.
+        temperature: T.
+        rng: Source of the draws.
+
+    Returns:
+        Ids and log-probabilities, those of the draws last. *Shape:* (positions, top_k + tail).
+    """
+    log_p = torch.log_softmax(logits.float() / temperature, -1)
+    top = log_p.topk(top_k, -1)
+    if not tail:
+        return top.indices, top.values - top.values.logsumexp(-1, keepdim=True)
+    ranked = log_p.scatter(-1, top.indices, -torch.inf).sort(-1, descending=True)
+    below = ranked.values.double().exp().cumsum(-1)
+    first = torch.rand(len(logits), 1, generator=rng, device=logits.device, dtype=torch.float64)
+    steps = (first + torch.arange(tail, device=logits.device)) / tail * below[:, -1:]
+    last = max(log_p.shape[-1] - top_k, 1) - 1  # behind it stand the tokens that are taken already
+    drawn = ranked.indices.gather(-1, torch.searchsorted(below, steps).clamp_max(last))
+    return torch.cat([top.indices, drawn], -1), torch.cat([top.values, log_p.gather(-1, drawn)], -1)
+
+
+def weights_of(log_p: Tensor, tail: int) -> Tensor:
+    """What sampled tokens stand for: the probable ones for themselves, draws in equal parts for all the rest.
+
+    Args:
+        log_p: As `sample` gave them. *Shape:* (positions, samples).
+        tail: How many of them, the last ones, are draws.
+
+    Returns:
+        *Shape:* (positions, samples); each position's sum to 1.
+    """
+    if not tail:
+        return log_p.softmax(-1)
+    probable = log_p[..., :-tail].exp()
+    total = probable.sum(-1, keepdim=True)
+    # Rounded numbers may sum to a little more than 1.
+    drawn = ((1 - total).clamp_min(0.0) / tail).expand(*log_p.shape[:-1], tail)
+    return torch.cat([probable / total.clamp_min(1.0), drawn], -1)
+
+
+@dataclass(frozen=True)
+class EmbeddingLesson:
+    """The teacher's pooled vector of each row's text and, by layer, the vector of each of its tokens.
+
+    Args:
+        teacher: An encoder of any vocabulary.
+        text: Turns the student's ids into text.
+        layers: Layers of the teacher, counted from 1, whose vectors of each token are kept.
+        dtype: Of the vectors.
+    """
+
+    teacher: EmbeddingTeacher
+    text: ByteText
+    layers: tuple[int, ...]
+    dtype: str
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """One pooled vector, and for each layer the vector of each ordinary token, in the student's tokens."""
+        size = (self.teacher.size,)
+        return {"pooled": Field(self.dtype, size)} | {f"layer_{n}": Field(self.dtype, size) for n in self.layers}
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What is kept."""
+        return {
+            "lesson": "embeddings",
+            "teacher": fingerprint(self.teacher.model, self.teacher.source),
+            "pooling": self.teacher.pooling,
+            "dtype": self.dtype,
+        }
+
+    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
+        """Of the unmasked rows."""
+        texts, spans = zip(*(self.text.decode(row["input_ids"][1:-1]) for row in rows), strict=True)
+        pooled, vectors, offsets = self.teacher.encode(texts, self.layers)
+        return [
+            {"pooled": pooled[n : n + 1]}
+            | {f"layer_{layer}": align(vectors[n][layer], offsets[n], spans[n]) for layer in self.layers}
+            for n in range(len(rows))
+        ]
+
+
+def learn(
+    lesson: Lesson,
+    rows: TrainingRows,
+    folder: str | Path,
+    corpus: str,
+    progress: Callable[[int, int], None] = lambda done, tokens: None,
+) -> TeacherCache:
+    """Ask a teacher about every distinct row, or about those that it has not been asked about yet.
+
+    Args:
+        lesson: What to ask.
+        rows: Their numbers run from 0 to `rows_per_epoch`.
+        folder: Of the cache.
+        corpus: Fingerprint of the corpus.
+        progress: Called with the rows that are done, and the tokens that this call asked about.
+
+    Raises:
+        BortError: The folder holds the cache of other rows, of another teacher, or something else.
+    """
+    key = {"corpus": corpus, **rows.key, **lesson.key}
+    cache = TeacherCache(folder, key, lesson.fields, rows.rows_per_epoch)
+    tokens = 0
+    while not cache.complete:
+        first = cache.done
+        chunk = [rows.numbered(number) for number in range(first, min(first + _CHUNK_ROWS, cache.rows))]
+        cache.append(lesson.answers(chunk, first))
+        tokens += sum(len(row["input_ids"]) for row in chunk)
+        progress(cache.done, tokens)
+    return cache
+
+
+def pad(rows: Sequence[NDArray[np.int64]], value: int) -> tuple[Tensor, Tensor | None]:
+    """Stack rows, and say which positions are theirs; None where all are as long as each other.
+
+    *Shapes:* (batch, longest) each.
+    """
+    lengths = [len(row) for row in rows]
+    if min(lengths) == max(lengths):
+        return torch.from_numpy(np.stack(rows)), None
+    padded = np.full((len(rows), max(lengths)), value, dtype=np.int64)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
+    return torch.from_numpy(padded), torch.from_numpy(mask.astype(np.int64))
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    from bort.data.batches import token_budget_batches
+
+    return token_budget_batches(lengths, max_tokens=_BATCH_TOKENS, max_rows=_BATCH_TOKENS)
+
+
+def fingerprint(model: Any, source: str) -> str:
+    """A hash of a loaded model's files; of its name and commit where the hub holds them."""
+    folder, digest = Path(source), hashlib.sha256()
+    files = sorted(file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin"))
+    for file in [*files, folder / "config.json"] if files else []:
+        with open(file, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    if not files:
+        digest.update(f"{source} {getattr(model.config, '_commit_hash', None)}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""FSDP: weights, gradients and optimiser states in parts, one part a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bort.errors import BortError
+from bort.model.modelling import BortForMaskedLM
+from bort.pretraining.distill.projected_student import PROJECTIONS, Student
+from bort.training import distributed
+
+
+def fsdp_settings(fsdp: bool) -> dict[str, Any]:
+    """Settings of the library's trainer that shard each layer of the encoder, and the rest as one more part.
+
+    Raises:
+        BortError: There are not several GPUs with a process each.
+    """
+    if not fsdp:
+        return {}
+    if distributed.on_cpu():
+        raise BortError("needs GPUs; on CPUs every process keeps the whole model", column="fsdp", value=fsdp)
+    if distributed.count() == 1:
+        rule = "needs several processes; start them with `accelerate launch -m bort pretrain ...`"
+        raise BortError(rule, column="fsdp", value=fsdp)
+    return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["BertLayer"]}}
+
+
+def make_shardable(model: BortForMaskedLM) -> None:
+    """Leave the decoder's bias one name: what has two may not lie in two parts, and the head calls it by this one."""
+    del model.cls.predictions.bias
+
+
+def whole(trainer: Any) -> BortForMaskedLM:
+    """The trained model in one piece, without projections; every process has to ask, and the first one's is filled."""
+    model: BortForMaskedLM = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if not trainer.is_fsdp_enabled:
+        return model.without_projections() if isinstance(model, Student) else model
+    weights = trainer.accelerator.get_state_dict(model)
+    gathered = BortForMaskedLM(model.config)
+    if distributed.is_first():
+        kept = {name: value for name, value in weights.items() if not name.startswith(PROJECTIONS)}
+        gathered.load_state_dict({**kept, "cls.predictions.bias": kept["cls.predictions.decoder.bias"]})
+    return gathered

@@ -1,0 +1,171 @@
+"""What a step of pre-training is judged by: the masked LM, a teacher's distributions, a teacher's embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bort.data.corpus.rows import Row, TrainingRows
+from bort.errors import BortError
+from bort.model.config import IGNORED
+from bort.model.mlm_loss import SoftTargets
+from bort.pretraining.arguments import PretrainArguments
+from bort.pretraining.distill.cache import TeacherCache
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.targets import pad, weights_of
+from bort.training.losses import distillation, embedding_distance, token_distance
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TaughtRows:
+    """Training rows with what their teachers said of them.
+
+    Args:
+        rows: The rows.
+        caches: Answers by the number of the row; their fields join the row's.
+    """
+
+    rows: TrainingRows
+    caches: tuple[TeacherCache, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        for cache in self.caches:
+            row = row | cache.read(row["number"])
+        return row
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch of rows: pads what goes into the student, joins what is compared with its outputs.
+
+    Args:
+        pad_id: Fills up short rows.
+    """
+
+    pad_id: int
+
+    def __call__(self, rows: list[Row]) -> Batch:
+        """*Shapes:* `input_ids`, `labels`, `attention_mask` (batch, seq); answers (items, ...), row after row."""
+        batch: Batch = {}
+        batch["input_ids"], mask = pad([row["input_ids"] for row in rows], self.pad_id)
+        if mask is not None:
+            batch["attention_mask"] = mask
+        if "labels" in rows[0]:
+            batch["labels"], _ = pad([row["labels"] for row in rows], IGNORED)
+        for name in rows[0].keys() - {"input_ids", "labels", "number"}:
+            joined = np.concatenate([row[name] for row in rows])
+            batch[name] = torch.from_numpy(joined.astype(np.int64) if joined.dtype.kind in "iu" else joined)
+        if any(name.startswith("layer_") for name in rows[0]):
+            width, inner = batch["input_ids"].shape[1], [len(row["input_ids"]) - 2 for row in rows]
+            places = [place * width + 1 + np.arange(count) for place, count in enumerate(inner)]
+            batch["ordinary"] = torch.from_numpy(np.concatenate(places))
+        return batch
+
+
+class Objective:
+    """The loss of a batch, and its parts.
+
+    Args:
+        settings: Weights and temperature.
+        teacher: A masked LM that is asked at each step, or None.
+        layers: The embedding teacher's layer for each of the student's that is compared token by token.
+    """
+
+    def __init__(
+        self, settings: PretrainArguments, teacher: MaskedLMTeacher | None = None, layers: dict[int, int] | None = None
+    ) -> None:
+        self.settings, self.teacher, self.layers = settings, teacher, layers or {}
+        self.mlm_weight = mlm_weight(settings)
+
+    def __call__(self, model: Any, batch: Batch, *, keep_logits: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, with a gradient, and its terms by name without one.
+
+        Args:
+            model: The student.
+            batch: As the collator makes it.
+            keep_logits: Decode all masked positions at once, in more memory.
+        """
+        student: dict[str, Any] = {
+            name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch
+        }
+        if "ids" in batch:
+            student["soft_targets"] = self._soft_targets(batch)
+        # A teacher at hand is compared by logits.
+        output = model(**student, loss_only=self.teacher is None and not keep_logits)
+        total, parts = torch.zeros((), device=batch["input_ids"].device), {}
+        if "ids" in batch:
+            total, parts = total + output.loss, {"mlm": output.hard_loss, "kd": output.soft_loss}
+        elif output.loss is not None:
+            total, parts = total + self.mlm_weight * output.loss, {"mlm": output.loss}
+        if self.teacher is not None:
+            theirs = self.teacher.logits(batch["input_ids"], batch["labels"], batch.get("attention_mask"))
+            parts["kd"] = distillation(
+                output.logits, theirs, temperature=self.settings.temperature, kind=self.settings.kd_loss
+            )
+            total = total + self.settings.kd_weight * parts["kd"]
+        if "pooled" in batch:
+            total = total + self._embedding_loss(output, batch, parts)
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def _soft_targets(self, batch: Batch) -> SoftTargets:
+        return SoftTargets(
+            ids=batch["ids"],
+            log_p=batch["log_p"].float(),
+            weights=weights_of(batch["log_p"].float(), self.settings.teacher_tail),
+            temperature=self.settings.temperature,
+            mlm_weight=self.mlm_weight,
+            kd_weight=self.settings.kd_weight,
+        )
+
+    def _embedding_loss(self, output: Any, batch: Batch, parts: dict[str, Tensor]) -> Tensor:
+        ways = [embedding_distance(pooled, batch["pooled"]) for pooled in output.pooled]
+        parts["embedding"] = torch.stack([cosine for cosine, _ in ways]).mean()
+        parts["similarity"] = torch.stack([among for _, among in ways]).mean()
+        total = self.settings.embedding_weight * parts["embedding"]
+        total = total + self.settings.similarity_weight * parts["similarity"]
+        if output.layers:
+            distances = [
+                token_distance(ours, batch[f"layer_{self.layers[number]}"]) for number, ours in output.layers.items()
+            ]
+            parts["tokens"] = torch.stack(distances).mean()
+            total = total + self.settings.token_weight * parts["tokens"]
+        return total
+
+
+def mlm_weight(settings: PretrainArguments) -> float:
+    """The weight given, or the default: 1 for a masked LM by itself, the published 0.1 beside a teacher's
+    distributions, 0 beside a teacher's embeddings."""
+    if settings.mlm_weight is not None:
+        return settings.mlm_weight
+    if settings.teacher is not None:
+        return 0.1
+    return 1.0 if settings.embedding_teacher is None else 0.0
+
+
+def teacher_layers(settings: PretrainArguments, student_depth: int, teacher_depth: int) -> dict[int, int]:
+    """The teacher's layer for each of the student's that is compared token by token: as deep, as a share.
+
+    Raises:
+        BortError: The student has no such layer.
+    """
+    if not settings.token_weight:
+        return {}
+    layers = sorted(set(settings.token_layers)) or [student_depth]
+    if layers[0] < 1 or layers[-1] > student_depth:
+        raise BortError(f"must be from 1 to {student_depth}", column="token_layers", value=settings.token_layers)
+    return {layer: max(1, round(layer * teacher_depth / student_depth)) for layer in layers}
+
+
+def decodes(settings: PretrainArguments) -> bool:
+    """Whether tokens are masked and predicted."""
+    return settings.teacher is not None or mlm_weight(settings) > 0

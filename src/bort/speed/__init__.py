@@ -1,0 +1,1 @@
+"""How fast models answer on this machine, side by side."""

@@ -1,0 +1,141 @@
+"""Models to compare by name, with random weights of the right shape: what they are does not change the speed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bort.errors import BortError
+from bort.model.config import PRESETS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides how long a classifier takes.
+
+    Args:
+        layers: Of the encoder.
+        heads: Of each attention.
+        hidden: Width of the encoder.
+        intermediate: Width of the feed-forward part.
+        vocab_size: Rows of the word embedding.
+        token_types: Kinds of tokens.
+        kind: Architecture, as `transformers` names it.
+    """
+
+    layers: int
+    heads: int
+    hidden: int
+    intermediate: int
+    vocab_size: int = 30_522
+    token_types: int = 2
+    kind: str = "bert"
+
+    def operations(self, tokens: int, *, first_only: bool = False) -> int:
+        """Additions and multiplications of the matrix products of one text.
+
+        Args:
+            tokens: Of the text.
+            first_only: Whether the last layer computes only what the classifier reads, as exported graphs do: keys and
+                values of all tokens, the rest of the first.
+        """
+        h, i, s = self.hidden, self.intermediate, tokens
+        layer = 8 * s * h * h + 4 * s * s * h + 4 * s * h * i
+        if not first_only:
+            return self.layers * layer
+        return (self.layers - 1) * layer + 4 * s * h * h + 4 * h * h + 4 * s * h + 4 * h * i
+
+
+SHAPES: dict[str, Shape] = {
+    "bert-large": Shape(24, 16, 1024, 4096),
+    "bert-base": Shape(12, 12, 768, 3072),
+    "distilbert": Shape(6, 12, 768, 3072, kind="distilbert"),
+    "minilm-l6": Shape(6, 12, 384, 1536),
+    "tinybert-4": Shape(4, 12, 312, 1200),
+    **{
+        name: Shape(p.depth, p.heads, p.hidden, p.intermediate, p.vocab_size, token_types=1)
+        for name, p in PRESETS.items()
+    },
+}
+"""The usual rivals, and the presets of this package."""
+SHAPES["bort-nano"] = SHAPES["nano"]
+
+
+def shape_of(folder: str | Path) -> Shape:
+    """The shape of a saved model.
+
+    Raises:
+        BortError: Its `config.json` cannot be read, or is of another kind than BERT and DistilBERT.
+    """
+    from bort.model.checkpoints import load_config
+
+    config: Any = load_config(str(folder))
+    try:
+        return Shape(
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.hidden_size,
+            config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size,
+            config.vocab_size,
+            getattr(config, "type_vocab_size", 1),
+            config.model_type,
+        )
+    except AttributeError as error:
+        raise BortError(f"is no encoder like BERT: {error}", file=Path(folder) / "config.json") from None
+
+
+def save_random(shape: Shape, folder: Path) -> None:
+    """Write a classifier of two labels with random weights, and a tokenizer with as many entries as it has rows."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig
+    from transformers import DistilBertForSequenceClassification as DistilBert
+
+    from bort.model.tokenization import wrap
+    from bort.predict.classifiers import save_classifier
+
+    model: Any
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if shape.kind == "distilbert":
+            sizes = {"n_layers": shape.layers, "n_heads": shape.heads, "dim": shape.hidden}
+            config = DistilBertConfig(
+                **sizes, hidden_dim=shape.intermediate, vocab_size=shape.vocab_size, pad_token_id=1
+            )
+            model = DistilBert(config)
+        else:
+            model = BertForSequenceClassification(
+                BertConfig(
+                    num_hidden_layers=shape.layers,
+                    num_attention_heads=shape.heads,
+                    hidden_size=shape.hidden,
+                    intermediate_size=shape.intermediate,
+                    vocab_size=shape.vocab_size,
+                    type_vocab_size=shape.token_types,
+                    pad_token_id=1,
+                )
+            )
+    save_classifier(model, wrap(padded_tokenizer(shape.vocab_size)), folder, 512)
+
+
+def padded_tokenizer(vocab_size: int) -> Tokenizer:
+    """bort-nano's tokenizer with made-up entries behind its own, for to load one takes as long as it is large."""
+    from tokenizers import Tokenizer
+
+    from bort.model.embedded import unpacked
+
+    described = json.loads((Path(unpacked("bort-nano")) / "tokenizer.json").read_text("utf-8"))
+    vocabulary, merges = described["model"]["vocab"], described["model"]["merges"]
+    words = [word for word in vocabulary if word.isalpha()]
+    for first, second in product(words, words):
+        if len(vocabulary) >= vocab_size:
+            break
+        if first + second not in vocabulary:
+            vocabulary[first + second] = len(vocabulary)
+            merges.append([first, second] if isinstance(merges[0], list) else f"{first} {second}")
+    return Tokenizer.from_str(json.dumps(described))

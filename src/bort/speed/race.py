@@ -1,0 +1,117 @@
+"""The race: all contestants over all loads, in turn, and what comes of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bort.runtime.speed.loads import Load
+from bort.runtime.speed.timing import Spread, take_turns
+from bort.speed.contestants import Contestant, precision
+
+REFERENCES = ("bert-large", "bert-base")
+"""What the paper compares with, in the engine below."""
+REFERENCE_ENGINE = "torch-eager"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A contestant's times over a load.
+
+    Args:
+        model: Its name.
+        engine: Its engine and precision.
+        load: Name of the load.
+        tokens: Of the load, padding not counted.
+        seconds: Of each round.
+        floor: Seconds that its matrix products alone would take at the machine's peak; 0 where they are not known.
+    """
+
+    model: str
+    engine: str
+    load: str
+    tokens: int
+    seconds: tuple[float, ...]
+    floor: float
+
+    @property
+    def median(self) -> float:
+        """Of the rounds, in seconds."""
+        return statistics.median(self.seconds)
+
+    def times_as_fast(self, other: Result) -> Spread:
+        """As the other: the ratio of the medians, and the range of the rounds' ratios."""
+        by_round = [theirs / own for theirs, own in zip(other.seconds, self.seconds, strict=True)]
+        return Spread(other.median / self.median, min(by_round), max(by_round))
+
+
+def race(
+    contestants: Sequence[Contestant],
+    load: Load,
+    rounds: int,
+    vocab_size: int,
+    peaks: dict[str, float],
+    done: Callable[[str], None] = lambda _: None,
+) -> list[Result]:
+    """Time all contestants over a load.
+
+    Args:
+        contestants: Loaded.
+        load: What is asked.
+        rounds: Turns of each.
+        vocab_size: Token ids stay below it.
+        peaks: Operations a second by precision.
+        done: Called after each turn with what is going on.
+    """
+    feeds = load.feeds(vocab_size)
+
+    by_name = {(c.model, c.engine): c for c in contestants}
+    turns = {name: partial(contestant.answer, feeds) for name, contestant in by_name.items()}
+    seconds = take_turns(turns, rounds, lambda name: done(f"{load.name}: {' '.join(name)}"))
+    results = []
+    for (model, engine), times in seconds.items():
+        operations = sum(map(by_name[model, engine].floor_operations, load.lengths))
+        peak = peaks.get(precision(engine), 0.0)
+        results.append(Result(model, engine, load.name, load.tokens, tuple(times), operations / peak if peak else 0.0))
+    return results
+
+
+def find(results: Sequence[Result], model: str, engine: str, load: str) -> Result | None:
+    """One of the results, if it is there."""
+    return next((r for r in results if (r.model, r.engine, r.load) == (model, engine, load)), None)
+
+
+def described(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """For the JSON file: milliseconds, tokens a second, the floor, and how many times as fast as the references."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {
+            "model": result.model,
+            "engine": result.engine,
+            "load": result.load,
+            "ms": vars(Spread.of(result.seconds).scaled(1000)),
+            "tokens_per_second": result.tokens / result.median,
+            "floor_ms": 1000 * result.floor or None,
+        }
+        for reference in REFERENCES:
+            other = find(results, reference, REFERENCE_ENGINE, result.load)
+            if other is not None:
+                row[f"times {reference} {REFERENCE_ENGINE}"] = vars(result.times_as_fast(other))
+        rows.append(row)
+    return rows
+
+
+def like_for_like(results: Sequence[Result], model: str) -> list[dict[str, Any]]:
+    """How many times as fast as each other model a model is, in the same engine and precision."""
+    rows = []
+    for own in results:
+        if own.model != model:
+            continue
+        others = [r for r in results if (r.engine, r.load) == (own.engine, own.load) and r.model != model]
+        if others:
+            ratios = {other.model: vars(own.times_as_fast(other)) for other in others}
+            rows.append({"model": model, "engine": own.engine, "load": own.load, "times": ratios})
+    return rows

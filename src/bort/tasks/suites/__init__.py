@@ -1,0 +1,1 @@
+"""The 23 tasks of GLUE, SuperGLUE and RACE."""

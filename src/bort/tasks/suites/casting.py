@@ -1,0 +1,243 @@
+"""From official rows to what Bort reads: texts, pairs of texts, and texts with choices.
+
+The released code casts every task as a classification of one text or a pair; `released` does the same. `improved`
+scores COPA's and RACE's choices one by one with one model, and marks the words that WSC and WiC ask about. The rest is
+cast one way: MultiRC one pair an answer, ReCoRD one pair an entity (arXiv 2010.10499, and `data/` of alexa/bort).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bort.data.tables.examples import Example
+from bort.tasks.suites.records import Record
+from bort.tasks.suites.task_entry import Cast, NamedTask
+
+_TAGS = re.compile(r"<b>\s*Sent(?:ence)?\s*\d+:\s*</b>|<br\s*/?>|</?b>")
+_WORD = re.compile(r"\S+")
+_LINKS = {"cause": "because", "effect": "so"}
+
+
+@dataclass(frozen=True, slots=True)
+class CastRow:
+    """What a model answers at once.
+
+    Attributes:
+        example: The texts, and the label where it is known.
+        idx: Official numbers: of the row; of passage, question and answer (MultiRC); of passage and question (ReCoRD,
+            RACE). Rows that share the first number belong together and are never split.
+        candidate: The entity that the row is about (ReCoRD).
+        answers: The right entities (ReCoRD).
+    """
+
+    example: Example
+    idx: tuple[int | str, ...]
+    candidate: str = ""
+    answers: tuple[str, ...] = ()
+
+
+def cast_record(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    """Cast one official row.
+
+    Args:
+        task: Whose row it is.
+        record: As the files have it, or the hub.
+        cast: Ours or the release's.
+
+    Raises:
+        BortError: A field is absent or wrong, with its file and line.
+    """
+    yield from _CASTS[task.shape](task, record, cast)
+
+
+def _texts(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    text_b = record.text(*task.text_b) if task.text_b else None
+    label = record.maybe_label(task, task.label)
+    yield CastRow(record.example(record.text(*task.text), text_b, label), (_index(record),))
+
+
+def _index(record: Record) -> int:
+    """The official number where the row names one, or its position."""
+    for name in ("idx", "index"):
+        if name in record.row:
+            return record.whole(name)
+    return record.number
+
+
+def _copa(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    premise, asked = record.text("premise"), record.text("question")
+    if asked not in _LINKS:
+        raise record.refuse("must be cause or effect", "question", asked)
+    choices = record.text("choice1"), record.text("choice2")
+    label = record.maybe_label(task, task.label)
+    if cast == "released":
+        one, other = (f"{premise} {_LINKS[asked]} {choice}" for choice in choices)
+        example = record.example(one, other, label)
+    else:
+        example = record.example(f"{premise} {_LINKS[asked]}", None, label, choices)
+    yield CastRow(example, (_index(record),))
+
+
+def _race(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    article, question = record.text("article"), record.text("question")
+    options = record.get("options")
+    if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
+        raise record.refuse("must be a list of texts", "options", options)
+    if len(options) != len(task.labels):
+        raise record.refuse(f"must hold {len(task.labels)} options", "options", options)
+    label = record.maybe_label(task, ("answer",))
+    if cast == "released":
+        example = record.example(f"{article} {question}", " </sep> ".join(options), label)
+    else:
+        example = record.example(article, None, label, tuple(f"{question} {option}".strip() for option in options))
+    yield CastRow(example, (record.text("example_id"), int(record.row.get("place", record.number))))
+
+
+def _multirc(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    if "passage" not in record.row:  # the hub's copy has one row an answer
+        idx = record.within("idx")
+        label = record.maybe_label(task, task.label)
+        asked = f"{record.text('question')} {record.text('answer')}"
+        example = record.example(_TAGS.sub(" ", record.text("paragraph")).strip(), asked, label)
+        yield CastRow(example, tuple(idx.whole(name) for name in _MULTIRC_IDX))
+        return
+    passage = record.within("passage")
+    text, number = _TAGS.sub(" ", passage.text("text")).strip(), _index(record)
+    for question in passage.each("questions"):
+        asked, place = question.text("question"), question.whole("idx")
+        for answer in question.each("answers"):
+            label = answer.maybe_label(task, task.label)
+            # An answer may be blank in the official files.
+            said = answer.get("text")
+            if not isinstance(said, str):
+                raise record.refuse("must be a text", "text", said)
+            example = record.example(text, f"{asked} {said.strip()}", label)
+            yield CastRow(example, (number, place, answer.whole("idx")))
+
+
+_MULTIRC_IDX = ("paragraph", "question", "answer")
+
+
+def _record(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    if "qas" not in record.row:  # the hub's copy has one row a question
+        idx = record.within("idx")
+        place = (idx.whole("passage"), idx.whole("query"))
+        answers = tuple(record.row.get("answers") or ())
+        yield from _cloze(record, record.text("passage"), record.get("entities"), record.text("query"), place, answers)
+        return
+    passage = record.within("passage")
+    text = passage.get("text")
+    if not isinstance(text, str):
+        raise record.refuse("must be a text", "passage", text)
+    spans = [(span.whole("start"), span.whole("end")) for span in passage.each("entities")]
+    entities = [text[start : end + 1] for start, end in spans]
+    if not all(entity.strip() for entity in entities):
+        raise record.refuse(
+            "must lie within the passage", "entities", spans[[not e.strip() for e in entities].index(True)]
+        )
+    for question in record.each("qas"):
+        known = tuple(answer.text("text") for answer in question.each("answers")) if "answers" in question.row else ()
+        place = (_index(record), question.whole("idx"))
+        yield from _cloze(record, text, entities, question.text("query"), place, known)
+
+
+def _cloze(
+    record: Record, text: str, entities: Sequence[str], query: str, idx: tuple[int, int], answers: tuple[str, ...]
+) -> Iterator[CastRow]:
+    if "@placeholder" not in query:
+        raise record.refuse("must hold @placeholder", "query", query)
+    if not entities:
+        raise record.refuse("must name an entity", "entities", entities)
+    passage = text.replace("\n", " ").strip()
+    for entity in sorted(set(entities)):
+        label = str(int(entity in answers)) if answers else None
+        example = record.example(passage, query.replace("@placeholder", entity), label)
+        yield CastRow(example, idx, entity, answers)
+
+
+def _wic(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    texts = []
+    for which in "12":
+        text = record.get(f"sentence{which}")
+        if not isinstance(text, str) or not text.strip():
+            raise record.refuse("must be a text", f"sentence{which}", text)
+        if cast == "improved":
+            start, end = record.whole(f"start{which}"), record.whole(f"end{which}")
+            if not start < end <= len(text):
+                raise record.refuse("must lie within the sentence", f"end{which}", end)
+            text = f"{text[:start]}* {text[start:end]} *{text[end:]}"
+        texts.append(text.strip())
+    yield CastRow(record.example(texts[0], texts[1], record.maybe_label(task, task.label)), (_index(record),))
+
+
+def _wsc(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+    text = record.text("text")
+    target = record.within("target") if "target" in record.row else record  # the hub's copy has no target
+    noun, pronoun = target.text("span1_text"), target.text("span2_text")
+    if cast == "improved":
+        spans = [
+            (*_span(record, text, noun, target.whole("span1_index")), "*"),
+            (*_span(record, text, pronoun, target.whole("span2_index")), "#"),
+        ]
+        marked = text
+        for start, end, mark in sorted(spans, reverse=True):
+            marked = f"{marked[:start]}{mark} {marked[start:end]} {mark}{marked[end:]}"
+        text = marked
+    label = record.maybe_label(task, task.label)
+    yield CastRow(record.example(text, f"{pronoun} means {noun}", label), (_index(record),))
+
+
+def _span(record: Record, text: str, span: str, index: int) -> tuple[int, int]:
+    """Where a span stands, in characters, by the number of its first word.
+
+    A few official numbers are off by some words: where others stand at the number, the nearest that match are taken,
+    and those at the number where none do.
+    """
+    words = list(_WORD.finditer(text))
+    length = len(span.split())
+    if index >= len(words):
+        raise record.refuse(f"must be below the number of words, {len(words)}", "target", index)
+    wanted = _letters(span)
+
+    def stands(first: int) -> bool:
+        return _letters(" ".join(word.group() for word in words[first : first + length])).startswith(wanted)
+
+    nearest = sorted(range(len(words)), key=lambda first: abs(first - index))
+    first = next(filter(stands, nearest), index)
+    start, end = words[first].start(), words[min(first + length, len(words)) - 1].end()
+    # Punctuation behind the span stays outside of the marks.
+    return start, start + len(text[start:end].rstrip(".,;:!?\"'"))
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"\W", "", text.lower())
+
+
+_CASTS: Mapping[str, Callable[[NamedTask, Record, Cast], Iterator[CastRow]]] = {
+    "texts": _texts,
+    "copa": _copa,
+    "multirc": _multirc,
+    "record": _record,
+    "wic": _wic,
+    "wsc": _wsc,
+    "race": _race,
+}
+
+
+def balanced(rows: Sequence[CastRow]) -> list[CastRow]:
+    """Keep as many wrong entities as right ones of each of ReCoRD's questions, drawn by the question's number.
+
+    A question whose answers are none of its entities teaches nothing and is left out.
+    """
+    kept = []
+    for idx, group in groupby(rows, key=lambda row: row.idx):
+        members = list(group)
+        right = [row for row in members if row.example.label == "1"]
+        wrong = [row for row in members if row.example.label == "0"]
+        drawn = random.Random(repr(idx)).sample(wrong, min(len(right), len(wrong)))
+        kept += [row for row in members if row in right or row in drawn]
+    return kept

@@ -1,0 +1,156 @@
+"""The official files of the benchmarks, from a folder or from the hub, as rows for a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bort.data.tables.readers import numbered_rows
+from bort.errors import BortError
+from bort.progress import console
+from bort.tasks.suites.casting import CastRow, cast_record
+from bort.tasks.suites.records import Record
+from bort.tasks.suites.table import HUB, SUITES
+from bort.tasks.suites.task_entry import Cast, NamedTask, Part
+
+FROM_HUB = "hub"
+"""What stands for the hub where a folder is named."""
+
+
+def read_part(
+    task: NamedTask, data: str | Path, part: Part, *, cast: Cast = "improved", labelled: bool = False
+) -> list[CastRow]:
+    """Read one part of a task's official data.
+
+    Args:
+        task: Which task.
+        data: The benchmark's folder, the task's own, or "hub".
+        part: Which part.
+        cast: How rows are cast.
+        labelled: Whether each row must have a label.
+
+    Raises:
+        BortError: There is no such file, or one of its rows is malformed; with file and line.
+    """
+    if part not in task.counts:
+        raise BortError(f"{task.title} has no {part} data; it has {', '.join(task.counts)}", column="task")
+    records = _hub(task, part) if str(data) == FROM_HUB else _local(task, Path(data), part)
+    rows = [row for record in records for row in cast_record(task, record, cast)]
+    if not rows:
+        raise BortError(f"holds no row of {task.title}'s {part} data", file=data)
+    if labelled:
+        for row in rows:
+            if row.example.label is None:
+                raise BortError("a label must be there", file=row.example.source, line=row.example.line)
+    return rows
+
+
+def has_part(task: NamedTask, data: str | Path, part: Part) -> bool:
+    """Whether a folder holds a part; the hub holds all of them."""
+    return part in task.counts and (str(data) == FROM_HUB or _find(task, Path(data), part) is not None)
+
+
+def require_part(task: NamedTask, data: str | Path, part: Part) -> None:
+    """Refuse a folder without a part.
+
+    Raises:
+        BortError: There is no such folder, or no such file in it.
+    """
+    if str(data) == FROM_HUB or _find(task, Path(data), part) is not None:
+        return
+    if not Path(data).is_dir():
+        raise BortError("no such folder; name the one with the official files, or `hub`", file=data)
+    wanted = f"{part}/{task.config}/*.txt" if task.suite == "race" else f"{task.title}/{task.files[part][0]}"
+    raise BortError(f"holds no {part} data of {task.title}: there must be {wanted}", file=data)
+
+
+def is_labelled(rows: list[CastRow]) -> bool:
+    """Whether all rows have labels, as those of hidden test data have not."""
+    return all(row.example.label is not None for row in rows)
+
+
+def count_units(rows: list[CastRow], task: NamedTask) -> int:
+    """How many official rows there are: `NamedTask.counts` says how many there should be."""
+    return len({row.idx for row in rows}) if task.shape == "record" else len(rows)
+
+
+def _folders(task: NamedTask, data: Path) -> list[Path]:
+    """Where a task's folder may be: in a folder with all of them, in the benchmark's, or named itself."""
+    suite = SUITES[task.suite]
+    parents = [data, *(data / name for name in (task.suite, suite))]
+    if task.suite == "race":
+        return parents
+    # The release names MNLI's second half apart; its data lie with the first.
+    titles = {"MNLI-mm": "MNLI"}.get(task.title, task.title)
+    return [parent / name for parent in parents for name in (titles, titles.lower(), task.name)] + [data]
+
+
+def _find(task: NamedTask, data: Path, part: Part) -> Path | None:
+    """The file of a part, or RACE's folder of it."""
+    names = [f"{part}/{task.config}"] if task.suite == "race" else task.files.get(part, ())
+    # GLUE and SuperGLUE both have a folder RTE: the names of the files within tell them apart.
+    return next((place / n for place in _folders(task, data) for n in names if (place / n).exists()), None)
+
+
+def _local(task: NamedTask, data: Path, part: Part) -> Iterator[Record]:
+    require_part(task, data, part)
+    found = _find(task, data, part)
+    assert found is not None
+    if task.suite == "race":
+        return _race(found)
+    if found.suffix == ".jsonl":
+        return _lines(task, found, part, "jsonl")
+    return _lines(task, found, part, "tsv")
+
+
+def _lines(task: NamedTask, file: Path, part: Part, kind: Any) -> Iterator[Record]:
+    header = task.headless if task.headless and part != "test" else None
+    rows = numbered_rows(file, kind, str(file), required=(), text="", header=header, torn=task.torn_rows)
+    for number, (line, row) in enumerate(rows):
+        yield Record(row, str(file), line, number)
+
+
+def _race(folder: Path) -> Iterator[Record]:
+    """One question after another of a folder with one passage a file."""
+    files = sorted(folder.glob("*.txt"), key=lambda file: (len(file.stem), file.stem))
+    number = 0
+    for file in files:
+        try:
+            passage = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            line = getattr(error, "lineno", 1)
+            raise BortError(f"must be one JSON object ({error})", file=file, line=line) from None
+        where = Record(passage if isinstance(passage, dict) else {}, str(file), 1, number)
+        if not isinstance(passage, dict):
+            raise where.refuse("must be one JSON object", "id", passage)
+        article, questions, options = where.text("article"), where.get("questions"), where.get("options")
+        answers = passage.get("answers")
+        lists = {"questions": questions, "options": options} | ({} if answers is None else {"answers": answers})
+        for name, value in lists.items():
+            if not isinstance(value, list) or len(value) != len(questions):
+                raise where.refuse("must be a list with one item a question", name, value)
+        for place, question in enumerate(questions):
+            row = {"example_id": str(passage.get("id", file.name)), "place": place, "article": article}
+            row |= {"question": question, "options": options[place]}
+            row |= {} if answers is None else {"answer": answers[place]}
+            yield Record(row, str(file), 1, number)
+            number += 1
+
+
+def _hub(task: NamedTask, part: Part) -> Iterator[Record]:
+    source = f"{HUB[task.suite]}@{task.config}:{task.split[part]}"
+    places: dict[str, int] = {}
+    for number, row in numbered_rows(source, "hub", source, required=(), text=""):
+        if task.suite == "race":
+            passage = str(row.get("example_id"))
+            row["place"] = places[passage] = places.get(passage, -1) + 1
+        yield Record(row, source, number, number - 1)
+
+
+def say_what_is_odd(rows: list[CastRow], task: NamedTask, part: Part) -> None:
+    """Say where the number of rows is not the official one."""
+    found, official = count_units(rows, task), task.counts[part]
+    if found != official:
+        console().print(f"{task.title}: {found:,} rows of {part} data; officially there are {official:,}")

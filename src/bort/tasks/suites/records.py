@@ -1,0 +1,113 @@
+"""One official row, asked for its fields: what is absent or wrong is told of with its file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.tasks.suites.task_entry import NamedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An official row as it stands, and where."""
+
+    row: Mapping[str, Any]
+    file: str
+    line: int | None
+    number: int
+    """Position in its part, from 0."""
+
+    def refuse(self, rule: str, column: str, value: object) -> BortError:
+        """Word what is wrong with a field."""
+        return BortError(rule, file=self.file, line=self.line, column=column, value=value)
+
+    def get(self, *names: str) -> Any:
+        """The first of some fields that is there.
+
+        Raises:
+            BortError: None of them is.
+        """
+        for name in names:
+            if name in self.row:
+                return self.row[name]
+        shown = ", ".join(map(repr, list(self.row)[:12]))
+        raise BortError(f"must be there; the fields are {shown}", file=self.file, line=self.line, column=names[0])
+
+    def text(self, *names: str) -> str:
+        """A text, without the space around it.
+
+        Raises:
+            BortError: It is absent, blank or no string.
+        """
+        value = self.get(*names)
+        if not isinstance(value, str) or "\0" in value:
+            raise self.refuse("must be a text", names[0], value)
+        if not value.strip():
+            raise self.refuse("must not be blank", names[0], value)
+        return value.strip()
+
+    def whole(self, *names: str) -> int:
+        """A whole number that is not negative."""
+        value = self.get(*names)
+        number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise self.refuse("must be a whole number from 0", names[0], value)
+        return number
+
+    def label(self, task: NamedTask, value: Any, column: str) -> str | float:
+        """A label in our spelling, or a similarity of STS-B."""
+        if not task.spellings:
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = -1.0
+            if not 0 <= number <= 5:
+                raise self.refuse("must be a number from 0 to 5", column, value)
+            return number
+        spelt = str(value).strip() if isinstance(value, str) else str(value).lower()
+        for spellings in task.spellings:
+            if spelt in spellings:
+                return spellings[0]
+        raise self.refuse(f"must be one of {', '.join(task.labels)}", column, value)
+
+    def maybe_label(self, task: NamedTask, names: Sequence[str]) -> str | float | None:
+        """The label, or None where there is none: test data, and -1 on the hub."""
+        for name in names:
+            if name in self.row and self.row[name] is not None and self.row[name] != -1:
+                return self.label(task, self.row[name], name)
+        return None
+
+    def example(
+        self, text: str, text_b: str | None = None, label: Any = None, choices: tuple[str, ...] = ()
+    ) -> Example:
+        """An example from this place."""
+        return Example(text, text_b, label, self.file, self.line, choices)
+
+    def within(self, name: str) -> Record:
+        """An object within the row.
+
+        Raises:
+            BortError: It is absent or no object.
+        """
+        return self._part(self.get(name), name)
+
+    def each(self, name: str) -> Iterator[Record]:
+        """The objects of a list within the row.
+
+        Raises:
+            BortError: It is absent, or no list of objects.
+        """
+        items = self.get(name)
+        if not isinstance(items, list | tuple):
+            raise self.refuse("must be a list", name, items)
+        for item in items:
+            yield self._part(item, name)
+
+    def _part(self, value: Any, name: str) -> Record:
+        if not isinstance(value, Mapping):
+            raise self.refuse("must be an object", name, value)
+        return Record(value, self.file, self.line, self.number)

@@ -1,0 +1,196 @@
+"""From a model's scores to a task's answers and to the metrics that its benchmark publishes."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.errors import BortError
+from bort.tasks.metrics import Score
+from bort.tasks.suites.casting import CastRow
+from bort.tasks.suites.task_entry import NamedTask
+from bort.tasks.task import Task
+
+METRIC_TITLES: Mapping[str, str] = {
+    "accuracy": "accuracy",
+    "em": "exact match",
+    "f1": "F1 (macro)",
+    "f1_positive": "F1",
+    "f1a": "F1a",
+    "matthews": "Matthews",
+    "parity": "gender parity",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "token_f1": "F1",
+}
+Logits = NDArray[np.float32]
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def aligned(task: NamedTask, model: Task, logits: Logits, source: str = "") -> Logits:
+    """Put a model's outputs in the order of the task's labels.
+
+    Args:
+        task: Which task.
+        model: What the model answers.
+        logits: Its outputs. *Shape:* (rows, outputs).
+        source: Name of the model for messages.
+
+    Raises:
+        BortError: The model answers something else.
+    """
+    if set(model.names) != set(task.labels):
+        rule = f"{task.title} needs a model that answers with {', '.join(task.labels) or 'a number'}"
+        raise BortError(rule, file=source or None, value=", ".join(model.names) or "a number")
+    return logits if not task.labels else logits[:, [model.names.index(label) for label in task.labels]]
+
+
+def answers(task: NamedTask, rows: Sequence[CastRow], logits: Logits) -> list[str | float]:
+    """What the model says: a label or a number a row, and of ReCoRD the best-scoring entity a question.
+
+    The released code means to take ReCoRD's best entity too, but never updates its best score, and so falls back on the
+    best of those that the model rejects.
+
+    Args:
+        task: Which task.
+        rows: What was asked.
+        logits: In the order of the task's labels. *Shape:* (rows, labels), or (rows, 1) of a regression.
+
+    Returns:
+        One answer a row, or a question of ReCoRD; STS-B's between 0 and 5.
+    """
+    if not task.labels:
+        return [float(value) for value in np.clip(logits[:, 0], 0.0, 5.0)]
+    if task.shape == "record":
+        margins = (logits[:, 1] - logits[:, 0]).tolist()
+        asked = zip(rows, margins, strict=True)
+        return [max(group, key=lambda each: each[1])[0].candidate for _, group in groupby(asked, lambda e: e[0].idx)]
+    return [task.labels[int(index)] for index in logits.argmax(-1)]
+
+
+def official_scores(
+    task: NamedTask, rows: Sequence[CastRow], logits: Logits, *, resamples: int = 1000
+) -> dict[str, Score]:
+    """Score a part by the official metrics, each from 0 to 1 (correlations from -1), with bootstrap intervals.
+
+    Args:
+        task: Which task.
+        rows: What was asked, with labels.
+        logits: In the order of the task's labels. *Shape:* (rows, labels).
+        resamples: Of the bootstrap.
+
+    Raises:
+        BortError: A row has no label.
+    """
+    given = answers(task, rows, logits)
+    if task.shape == "record":
+        wanted = [next(group).answers for _, group in groupby(rows, key=lambda row: row.idx)]
+        pairs = list(zip(map(str, given), wanted, strict=True))
+        return {
+            "token_f1": _mean([_best_f1(say, known) for say, known in pairs], resamples),
+            "em": _mean([float(any(exact_match(say, right) for right in known)) for say, known in pairs], resamples),
+        }
+    plain = Task("classification" if task.labels else "regression", task.labels, task.selects_by)
+    examples = [row.example for row in rows]
+    decided = np.array(given, np.float32) if not task.labels else logits.argmax(-1).astype(np.int64)
+    scores = plain.judge(decided, plain.targets(examples), resamples=resamples)
+    if task.shape == "multirc":
+        right = [example.label == say for example, say in zip(examples, given, strict=True)]
+        by_question = groupby(zip(rows, right, strict=True), key=lambda each: each[0].idx[:2])
+        whole = [float(all(fine for _, fine in group)) for _, group in by_question]
+        scores |= {"f1a": scores["f1_positive"], "em": _mean(whole, resamples)}
+    if "parity" in task.metrics:
+        scores["parity"] = gender_parity(rows, [str(say) for say in given], resamples=resamples)
+    return {name: scores[name] for name in task.metrics}
+
+
+def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: int = 0) -> Score:
+    """Share of Winogender's pairs, that differ in a pronoun's gender alone, with one answer for both.
+
+    A pair is two rows one after the other with the same hypothesis.
+
+    Raises:
+        BortError: The rows do not come in pairs.
+    """
+    pairs = list(zip(rows[::2], rows[1::2], given[::2], given[1::2], strict=False))
+    for one, other, *_ in pairs:
+        if one.example.text_b != other.example.text_b:
+            rule = "must have the hypothesis of the row before it: gender parity compares pairs"
+            raise BortError(rule, file=other.example.source, line=other.example.line, value=other.example.text_b)
+    if len(rows) % 2:
+        raise BortError("gender parity compares pairs; there must be an even number of rows", value=len(rows))
+    return _mean([float(this == that) for _, _, this, that in pairs], resamples)
+
+
+def normalized(answer: str) -> str:
+    """An answer in lower case, without punctuation, articles and superfluous space, as SQuAD's script compares them."""
+    bare = "".join(letter for letter in answer.lower() if letter not in string.punctuation)
+    return " ".join(_ARTICLES.sub(" ", bare).split())
+
+
+def exact_match(given: str, right: str) -> bool:
+    """Whether two answers are the same once normalised."""
+    return normalized(given) == normalized(right)
+
+
+def token_f1(given: str, right: str) -> float:
+    """Harmonic mean of the shares of words that two normalised answers have in common."""
+    said, wanted = normalized(given).split(), normalized(right).split()
+    common = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * common / (len(said) + len(wanted)) if common else 0.0
+
+
+def _best_f1(given: str, known: Sequence[str]) -> float:
+    return max((token_f1(given, right) for right in known), default=0.0)
+
+
+def task_score(task: NamedTask, scores: Mapping[str, float]) -> float:
+    """One figure a task: the mean of its metrics, as the leaderboards compute it."""
+    return sum(scores[name] for name in task.metrics) / len(task.metrics)
+
+
+def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, NamedTask]) -> tuple[float, int]:
+    """The benchmark's figure: the mean of its tasks, MNLI's two halves counted as one task, diagnostics not at all.
+
+    Args:
+        scores: Metrics by name, of each task by name.
+        tasks: The table.
+
+    Returns:
+        The mean, and of how many tasks it is.
+
+    Raises:
+        ValueError: None of the tasks counts.
+    """
+    counted: dict[str, list[float]] = {}
+    for name, found in scores.items():
+        task = tasks[name]
+        if not task.diagnostic:
+            counted.setdefault(task.predicted_by or name, []).append(task_score(task, found))
+    if not counted:
+        raise ValueError("none of the tasks counts")
+    return sum(sum(values) / len(values) for values in counted.values()) / len(counted), len(counted)
+
+
+def _mean(values: Sequence[float], resamples: int) -> Score:
+    """A mean with its 95 % bootstrap interval."""
+    array = np.asarray(values, dtype=np.float64)
+    value = float(array.mean())
+    if not resamples:
+        return Score(value, value, value)
+    distinct, counts = np.unique(array, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(array), counts / len(array), size=resamples)
+    low, high = np.quantile(draws @ distinct / len(array), [0.025, 0.975]).tolist()
+    return Score(value, min(low, value), max(high, value))
+
+
+def shown(task: NamedTask, scores: Mapping[str, Any]) -> str:
+    """Scores as the leaderboards print them: in %, several with a slash between them."""
+    return "/".join(f"{100 * scores[name]:.1f}" for name in task.metrics)

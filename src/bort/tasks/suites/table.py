@@ -1,0 +1,428 @@
+"""The 23 tasks of GLUE, SuperGLUE and RACE, one row each.
+
+Sizes, fields and labels are those of the benchmarks' own files (gluebenchmark.com, super.gluebenchmark.com, and RACE,
+arXiv 1704.04683); labels stand in the order of the Hugging Face hub's copies. Names of files and spellings in
+submissions are those that jiant, the toolkit of the benchmarks' authors, writes. `bort.tasks.suites.casting` casts
+the rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from bort.errors import BortError
+from bort.tasks.suites.task_entry import NamedTask, Part, Suite
+
+
+def plain_name(name: str) -> str:
+    """A name without what people write differently: SST-2, sst_2 and sst2 are one."""
+    return re.sub(r"[-_. ]", "", name.lower())
+
+
+def find(names: Sequence[str]) -> list[NamedTask]:
+    """Find tasks by their names, and all tasks of a benchmark by its name.
+
+    Args:
+        names: Of tasks ("mrpc", "SST-2") and benchmarks ("glue", "superglue", "race").
+
+    Returns:
+        In the order asked for, each once.
+
+    Raises:
+        BortError: No task has such a name.
+    """
+    known = {plain_name(name): [task] for name, task in TASKS.items()}
+    known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
+    known |= {plain_name(suite): [task for task in TASKS.values() if task.suite == suite] for suite in SUITES}
+    found: dict[str, NamedTask] = {}
+    for name in names:
+        tasks = known.get(plain_name(name))
+        if tasks is None:
+            near = difflib.get_close_matches(plain_name(name), known, n=1)
+            hint = f"did you mean {known[near[0]][0].name}?" if near else f"there are: {', '.join([*TASKS, *SUITES])}"
+            raise BortError(f"is no task; {hint}", column="task", value=name)
+        found |= {task.name: task for task in tasks}
+    return list(found.values())
+
+
+def predicted_with(task: NamedTask) -> list[NamedTask]:
+    """The tasks that a model of this one predicts besides."""
+    return [other for other in TASKS.values() if other.predicted_by == task.name]
+
+
+SUITES: Mapping[Suite, str] = {"glue": "GLUE", "superglue": "SuperGLUE", "race": "RACE"}
+
+
+HUB: Mapping[Suite, str] = {"glue": "nyu-mll/glue", "superglue": "aps/super_glue", "race": "ehovy/race"}
+
+
+_TSV: Mapping[Part, tuple[str, ...]] = {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)}
+
+
+_JSONL: Mapping[Part, tuple[str, ...]] = {
+    "train": ("train.jsonl",),
+    "dev": ("val.jsonl", "dev.jsonl"),
+    "test": ("test.jsonl",),
+}
+
+
+_SPLIT: Mapping[Part, str] = {"train": "train", "dev": "validation", "test": "test"}
+
+
+_TEST: Mapping[Part, str] = {"test": "test"}
+
+
+_BINARY = (("0",), ("1",))
+
+
+_ENTAILMENT = (("entailment",), ("not_entailment",))
+
+
+_INFERENCE = (("entailment",), ("neutral",), ("contradiction",))
+
+
+_TRUTH = (("false", "False"), ("true", "True"))
+
+
+_PREMISE, _HYPOTHESIS = ("premise", "sentence1"), ("hypothesis", "sentence2")
+
+
+def _counts(train: int, dev: int, test: int) -> dict[Part, int]:
+    return {"train": train, "dev": dev, "test": test}
+
+
+_GLUE = [
+    NamedTask(
+        "cola",
+        "CoLA",
+        "glue",
+        metrics=("matthews",),
+        selects_by="matthews",
+        counts=_counts(8551, 1043, 1063),
+        spellings=(("0", "unacceptable"), ("1", "acceptable")),
+        text=("sentence",),
+        text_b=(),
+        files=_TSV,
+        headless=("source", "label", "mark", "sentence"),
+        split=_SPLIT,
+        config="cola",
+    ),
+    NamedTask(
+        "sst2",
+        "SST-2",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(67349, 872, 1821),
+        spellings=(("0", "negative"), ("1", "positive")),
+        text=("sentence",),
+        text_b=(),
+        files=_TSV,
+        split=_SPLIT,
+        config="sst2",
+    ),
+    NamedTask(
+        "mrpc",
+        "MRPC",
+        "glue",
+        metrics=("f1_positive", "accuracy"),
+        selects_by="accuracy",
+        counts=_counts(3668, 408, 1725),
+        spellings=(("0", "not_equivalent"), ("1", "equivalent")),
+        text=("#1 String", "sentence1"),
+        text_b=("#2 String", "sentence2"),
+        label=("Quality", "label"),
+        files=_TSV,
+        split=_SPLIT,
+        config="mrpc",
+    ),
+    NamedTask(
+        "stsb",
+        "STS-B",
+        "glue",
+        metrics=("pearson", "spearman"),
+        selects_by="pearson",
+        counts=_counts(5749, 1500, 1379),
+        label=("score", "label"),
+        files=_TSV,
+        split=_SPLIT,
+        config="stsb",
+    ),
+    NamedTask(
+        "qqp",
+        "QQP",
+        "glue",
+        metrics=("f1_positive", "accuracy"),
+        selects_by="accuracy",
+        counts=_counts(363846, 40430, 390965),
+        spellings=(("0", "not_duplicate"), ("1", "duplicate")),
+        text=("question1",),
+        text_b=("question2",),
+        label=("is_duplicate", "label"),
+        files=_TSV,
+        split=_SPLIT,
+        config="qqp",
+        torn_rows=16,
+    ),
+    NamedTask(
+        "mnli",
+        "MNLI",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(392702, 9815, 9796),
+        spellings=_INFERENCE,
+        text=_PREMISE,
+        text_b=_HYPOTHESIS,
+        label=("gold_label", "label"),
+        files={"train": ("train.tsv",), "dev": ("dev_matched.tsv",), "test": ("test_matched.tsv",)},
+        split={"train": "train", "dev": "validation_matched", "test": "test_matched"},
+        config="mnli",
+    ),
+    NamedTask(
+        "mnli_mm",
+        "MNLI-mm",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts={"dev": 9832, "test": 9847},
+        spellings=_INFERENCE,
+        text=_PREMISE,
+        text_b=_HYPOTHESIS,
+        label=("gold_label", "label"),
+        files={"dev": ("dev_mismatched.tsv",), "test": ("test_mismatched.tsv",)},
+        split={"dev": "validation_mismatched", "test": "test_mismatched"},
+        config="mnli",
+        predicted_by="mnli",
+    ),
+    NamedTask(
+        "qnli",
+        "QNLI",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(104743, 5463, 5463),
+        spellings=_ENTAILMENT,
+        text=("question",),
+        text_b=("sentence",),
+        files=_TSV,
+        split=_SPLIT,
+        config="qnli",
+    ),
+    NamedTask(
+        "rte",
+        "RTE",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(2490, 277, 3000),
+        spellings=_ENTAILMENT,
+        files=_TSV,
+        split=_SPLIT,
+        config="rte",
+        max_length=256,
+    ),
+    NamedTask(
+        "wnli",
+        "WNLI",
+        "glue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(635, 71, 146),
+        spellings=(("0", "not_entailment"), ("1", "entailment")),
+        files=_TSV,
+        split=_SPLIT,
+        config="wnli",
+    ),
+    NamedTask(
+        "ax",
+        "AX",
+        "glue",
+        metrics=("matthews",),
+        selects_by="matthews",
+        counts={"test": 1104},
+        spellings=_INFERENCE,
+        text=_PREMISE,
+        text_b=_HYPOTHESIS,
+        files={"test": ("diagnostic.tsv", "AX.tsv", "test.tsv")},
+        split=_TEST,
+        config="ax",
+        predicted_by="mnli",
+        diagnostic=True,
+    ),
+]
+
+
+_SUPERGLUE = [
+    NamedTask(
+        "boolq",
+        "BoolQ",
+        "superglue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(9427, 3270, 3245),
+        spellings=_TRUTH,
+        text=("passage",),
+        text_b=("question",),
+        files=_JSONL,
+        split=_SPLIT,
+        config="boolq",
+        max_length=256,
+    ),
+    NamedTask(
+        "cb",
+        "CB",
+        "superglue",
+        metrics=("f1", "accuracy"),
+        selects_by="f1",
+        counts=_counts(250, 56, 250),
+        spellings=(("entailment",), ("contradiction",), ("neutral",)),
+        text=("premise",),
+        text_b=("hypothesis",),
+        files=_JSONL,
+        split=_SPLIT,
+        config="cb",
+        max_length=256,
+    ),
+    NamedTask(
+        "copa",
+        "COPA",
+        "superglue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(400, 100, 500),
+        spellings=(("0", "choice1"), ("1", "choice2")),
+        submitted=(0, 1),
+        shape="copa",
+        files=_JSONL,
+        split=_SPLIT,
+        config="copa",
+    ),
+    NamedTask(
+        "multirc",
+        "MultiRC",
+        "superglue",
+        metrics=("f1a", "em"),
+        selects_by="f1_positive",
+        counts=_counts(27243, 4848, 9693),
+        spellings=(("0", "false", "False"), ("1", "true", "True")),
+        submitted=(0, 1),
+        shape="multirc",
+        files=_JSONL,
+        split=_SPLIT,
+        config="multirc",
+        max_length=512,
+    ),
+    NamedTask(
+        "record",
+        "ReCoRD",
+        "superglue",
+        metrics=("token_f1", "em"),
+        selects_by="f1_positive",
+        counts=_counts(100730, 10000, 10000),
+        spellings=_BINARY,
+        shape="record",
+        files=_JSONL,
+        split=_SPLIT,
+        config="record",
+        max_length=512,
+    ),
+    NamedTask(
+        "superglue_rte",
+        "RTE",
+        "superglue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(2490, 277, 3000),
+        spellings=_ENTAILMENT,
+        text=("premise",),
+        text_b=("hypothesis",),
+        files=_JSONL,
+        split=_SPLIT,
+        config="rte",
+        max_length=256,
+    ),
+    NamedTask(
+        "wic",
+        "WiC",
+        "superglue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(5428, 638, 1400),
+        spellings=_TRUTH,
+        shape="wic",
+        files=_JSONL,
+        split=_SPLIT,
+        config="wic",
+    ),
+    NamedTask(
+        "wsc",
+        "WSC",
+        "superglue",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=_counts(554, 104, 146),
+        spellings=_TRUTH,
+        submitted=("False", "True"),
+        shape="wsc",
+        files=_JSONL,
+        split=_SPLIT,
+        config="wsc.fixed",
+    ),
+    NamedTask(
+        "axb",
+        "AX-b",
+        "superglue",
+        metrics=("matthews",),
+        selects_by="matthews",
+        counts={"test": 1104},
+        spellings=_ENTAILMENT,
+        files={"test": ("AX-b.jsonl", "test.jsonl")},
+        split=_TEST,
+        config="axb",
+        predicted_by="superglue_rte",
+        diagnostic=True,
+    ),
+    NamedTask(
+        "axg",
+        "AX-g",
+        "superglue",
+        metrics=("parity", "accuracy"),
+        selects_by="accuracy",
+        counts={"test": 356},
+        spellings=_ENTAILMENT,
+        text=("premise",),
+        text_b=("hypothesis",),
+        files={"test": ("AX-g.jsonl", "test.jsonl")},
+        split=_TEST,
+        config="axg",
+        predicted_by="superglue_rte",
+        diagnostic=True,
+    ),
+]
+
+
+_RACE = [
+    NamedTask(
+        name,
+        title,
+        "race",
+        metrics=("accuracy",),
+        selects_by="accuracy",
+        counts=counts,
+        spellings=(("A",), ("B",), ("C",), ("D",)),
+        shape="race",
+        split=_SPLIT,
+        config=config,
+        max_length=512,
+    )
+    for name, title, config, counts in (
+        ("race_m", "RACE-M", "middle", _counts(25421, 1436, 1436)),
+        ("race_h", "RACE-H", "high", _counts(62445, 3451, 3498)),
+    )
+]
+
+
+TASKS: Mapping[str, NamedTask] = {task.name: task for task in [*_GLUE, *_SUPERGLUE, *_RACE]}
