@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from bort.files import write_aside
 from bort.runs import environment
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 
 FOLDER = Path(__file__).resolve().parent
 

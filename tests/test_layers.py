@@ -17,8 +17,10 @@ FOUNDATION = {"errors", "files", "progress", "report", "runs", "workers"}
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"agora", "ose", "runtime"},
-    {"training"},
+    {"ose", "speed"},
+    {"pretraining", "agora", "export"},
+    {"finetuning"},
+    {"predict", "training"},
     {"tasks"},
     {"data"},
     {"model"},
@@ -61,7 +63,7 @@ def offences(module: tuple[str, ...], tree: ast.AST) -> list[str]:
 def test_every_part_has_its_place():
     parts = {module[0] for module in MODULES} - {"__init__"}
     assert parts <= FOUNDATION | RANK.keys(), "give the new part a place in LAYERS or in FOUNDATION"
-    assert {"cli", "training", "tasks", "data", "model"} <= parts
+    assert {"cli", "finetuning", "tasks", "data", "model"} <= parts
 
 
 @pytest.mark.parametrize("module", MODULES, ids=".".join)
@@ -77,12 +79,12 @@ def test_imports_run_one_way(module):
     ("module", "code", "wrong"),
     [
         (("model", "x"), "from bort.data.tables.lines import Lines", True),
-        (("model", "x"), "def f():\n    import bort.training.losses", True),
+        (("model", "x"), "def f():\n    import bort.pretraining.objective", True),
         (("data", "x"), "from bort import tasks", True),
         (("agora", "x"), "from bort.ose import search", True),
         (("files",), "from bort.data import lines", True),
         (("model", "x"), "import bort", True),
-        (("training", "x"), "from bort.model.config import IGNORED\nfrom bort.runs import Run\nimport torch", False),
+        (("finetuning", "x"), "from bort.model.config import IGNORED\nfrom bort.runs import Run\nimport torch", False),
         (("cli", "x"), "from bort import __version__\nfrom bort.agora import fit", False),
         (("files",), "from bort.errors import BortError", False),
     ],

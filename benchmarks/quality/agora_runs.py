@@ -56,7 +56,7 @@ def kept_embedding(model: str, file: Path) -> Any:
     """The teacher's encoder, which remembers the texts of earlier runs in a file."""
     import numpy as np
 
-    from bort.agora.vectors import Embedding
+    from bort.agora.nearby import Embedding
     from bort.files import write_aside
 
     class Kept(Embedding):

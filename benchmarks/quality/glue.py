@@ -127,7 +127,7 @@ def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
 
 def by_cosine(model: str, data: Path) -> dict[str, float]:
     """STS-B's development data by the cosine of the frozen encoder's pooled vectors: nothing is fitted."""
-    from bort.agora.vectors import Embedding
+    from bort.agora.nearby import Embedding
     from bort.tasks.suites.reading import read_part
     from bort.tasks.suites.scoring import official_scores
     from bort.tasks.suites.table import TASKS as ALL

@@ -48,7 +48,7 @@ def masked_score(folder: str, corpus: Path) -> Record:
     from bort.model.checkpoints import load, locate
     from bort.pretraining.arguments import PretrainArguments
     from bort.pretraining.rows import RowSource
-    from bort.training.mlm_eval import evaluate_mlm, unigram_score
+    from bort.pretraining.validation import evaluate_mlm, unigram_score
 
     tokenizer = load_tokenizer(locate(folder))
     opened = open_corpus(corpus, tokenizer)

@@ -104,8 +104,8 @@ class Bench:
 
     def _train(self, shape: Shape, steps: int) -> dict[str, Any]:
         from bort.ose.targets import Targets
+        from bort.pretraining.validation import evaluate_mlm
         from bort.progress import bar
-        from bort.training.mlm_eval import evaluate_mlm
 
         if steps not in self.surrogates:
             targets = Targets(

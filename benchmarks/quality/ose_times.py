@@ -15,8 +15,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.common import Target, parser, publish, table
 from bort.ose.arguments import ExtractArguments
-from bort.ose.cost import operations
-from bort.ose.measured import fit_polynomial, sample
+from bort.ose.cost import fit_polynomial, operations, sample
 from bort.ose.plan import measure
 from bort.ose.space import SPACES
 

@@ -23,7 +23,7 @@ def judge(taught: Taught, model: Any, first: int) -> dict[str, float]:
     """The full distance to the teacher on held-out rows, and the kept answers' estimate of it."""
     import torch
 
-    from bort.training.losses import distillation
+    from bort.pretraining.objective import distillation
 
     settings, objective = taught.settings, taught.objective("cache")
     full = kept = positions = 0.0

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Target, parser, publish, table
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 
 MINUTES = 10.0
 """At most, on two cores."""

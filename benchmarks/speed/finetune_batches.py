@@ -24,7 +24,7 @@ from bort.finetuning.train_once import Labelled
 from bort.model.checkpoints import locate
 from bort.model.devices import use_bf16
 from bort.predict.encoding import encode
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 from bort.tasks.task import Task
 
 SORTED, PADDED = "length-sorted batches", "padded to 128"

@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks.common import Target, parser, publish, table
 from bort.model.checkpoints import quiet
-from bort.runtime.speed.loads import fixed, natural
 from bort.speed.contestants import usual_engines
 from bort.speed.measure import measure
+from bort.speed.models import fixed, natural
 from bort.speed.report import notes, tables
 
 OWN = ("bort", "bort-nano")

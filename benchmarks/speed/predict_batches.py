@@ -23,7 +23,7 @@ from bort.model import devices
 from bort.model.checkpoints import locate
 from bort.predict.classifiers import new_classifier, predict_logits
 from bort.predict.encoding import Encoded, encode
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 from bort.tasks.task import Task
 
 MANY = 4096

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 
 if TYPE_CHECKING:
     from torch import Tensor

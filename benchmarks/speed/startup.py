@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common import Target, interleaved, parser, publish, table
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 
 COMMANDS = {"bort --help": ["--help"], "bort finetune --help": ["finetune", "--help"]}
 

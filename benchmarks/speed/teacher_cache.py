@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from benchmarks.taught import Kind, Taught
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 
 NAMES: dict[Kind, str] = {
     "without": "no teacher",

@@ -18,7 +18,7 @@ from bort.data.tables.examples import read_examples
 from bort.finetuning.train_once import Budget, Labelled, Theta, run_trial
 from bort.model.checkpoints import locate
 from bort.predict.encoding import encode
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 from bort.tasks.task import Task
 
 SHAPES = {"bort": 50_265, "nano": 16_384}

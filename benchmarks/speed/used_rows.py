@@ -24,7 +24,7 @@ def main() -> None:
 
     def trial(model: Any, most: float) -> Callable[[], None]:
         def run() -> None:
-            with mock.patch.object(used_rows, "_MOST", most):
+            with mock.patch.object(used_vocabulary, "_MOST", most):
                 trials.run(model)
 
         return run

@@ -21,7 +21,7 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.common import FOLDER, Target, parser, publish, table
-from bort.runtime.speed.timing import Spread
+from bort.speed.race import Spread
 from bort.workers import LOCAL, Needs, Result, Workers, open_workers
 
 SPACE = "depth: [1, 2, 3, 4]\nheads: [4]\nhidden: [128, 256]\nintermediate: [256, 768]\n"

@@ -6,8 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bort.errors import BortError
-from bort.model.byte_text import ByteText, byte_alphabet
-from bort.model.tokenization import SPECIAL_TOKENS
+from bort.model.tokenization import SPECIAL_TOKENS, ByteText, byte_alphabet
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, BertForM
 
 from bort.errors import BortError
 from bort.model import checkpoints
-from bort.model.checkpoints import load, locate, save, save_tokenizer
-from bort.model.embedded import ASSETS
+from bort.model.checkpoints import ASSETS, load, locate, save, save_tokenizer
 from bort.model.modelling import BortForMaskedLM, BortForSequenceClassification
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

@@ -13,8 +13,7 @@ import bort.ose
 from bort.errors import BortError
 from bort.ose import Budget, Cost, coefficient
 from bort.ose.algorithm import Trial, order
-from bort.ose.criteria import savings
-from bort.ose.pareto import front
+from bort.ose.criteria import front, savings
 from bort.workers import InProcess
 
 whole = st.integers(1, 50)

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertModel
 
 from bort.model.config import PRESETS, Preset, configure, count_parameters
-from bort.ose.abnc import lacking
 from bort.ose.cost import Split, matrix_operations, operations, other_operations, parameters
+from bort.ose.criteria import lacking
 from bort.ose.space import SPACES, Shape
 
 

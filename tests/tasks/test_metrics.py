@@ -9,7 +9,6 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from bort.errors import BortError
-from bort.tasks.bootstrap import resampled_classes, resampled_numbers
 from bort.tasks.metrics import (
     LOWER_IS_BETTER,
     METRICS,
@@ -18,6 +17,8 @@ from bort.tasks.metrics import (
     confusion,
     primary_metric,
     regression_scores,
+    resampled_classes,
+    resampled_numbers,
 )
 
 

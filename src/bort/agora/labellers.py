@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bort.agora.nearby import Embedding
 from bort.agora.pooled_labels import Says, normalised
-from bort.agora.vectors import Embedding
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.splits import Splits

@@ -50,9 +50,9 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
     from bort.runs import command_line
-    from bort.runtime.speed.loads import fixed, natural
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
+    from bort.speed.models import fixed, natural
     from bort.speed.report import write_page
 
     threads = _checked(arguments)

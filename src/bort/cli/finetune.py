@@ -38,7 +38,7 @@ def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:
     Raises:
         BortError: A task with choices, and Agora.
     """
-    from bort.agora.checks import check_choices
+    from bort.agora.run import check_choices
 
     for task in tasks:
         check_choices(dataclasses.replace(arguments, task=[task.name]))

@@ -28,7 +28,7 @@ class TokenizerArguments:
 
 def tokenizer(arguments: TokenizerArguments) -> int:
     """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it; returns its number of entries."""
-    from bort.data.textfiles import read_lines, total_bytes
+    from bort.data.tables.lines import read_lines, total_bytes
     from bort.errors import BortError
     from bort.files import new_folder
     from bort.model.checkpoints import save_tokenizer

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bort.errors import BortError
-from bort.export.bert_graph import ACTIVATIONS, BertShape, Weights
+from bort.export.bert_graph import ACTIVATIONS, BertGraph, BertShape, Weights
+from bort.export.quantization import Quantization, Range
+from bort.predict.exported_engine import Feed
+from bort.predict.onnx_engine import open_session
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 _ROBERTA = (("classifier.dense.", "pooler.dense."), ("classifier.out_proj.", "classifier."))
+
+
 _DISTILBERT = (
     ("pre_classifier.", "pooler.dense."),
     ("transformer.layer.", "encoder.layer."),
@@ -26,6 +34,8 @@ _DISTILBERT = (
     (".ffn.lin2.", ".output.dense."),
     (".output_layer_norm.", ".output.LayerNorm."),
 )
+
+
 NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "bert": (),
     "camembert": _ROBERTA,
@@ -83,3 +93,35 @@ def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[Be
         pooled_by="Relu" if kind == "distilbert" else "Tanh",
     )
     return shape, weights
+
+
+class OnnxModel:
+    """See `exporting.Exportable`.
+
+    Raises:
+        BortError: The model is not of a kind that can be exported.
+    """
+
+    engine, file_name = "onnxruntime", "model.onnx"
+
+    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool) -> None:
+        self.shape, self.weights = as_bert(model, name, takes_types=takes_types)
+        self.blocks = self.shape.blocks
+        self._ranges: dict[str, Range] = {}
+
+    def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
+        """Learn what the inputs of each matrix lie between."""
+        graph = BertGraph(self.shape, self.weights)
+        graph.write(folder / self.file_name, with_inputs=True)
+        session = open_session(folder, (folder / self.file_name).read_bytes())
+        names = [*dict.fromkeys(graph.matrix_inputs.values())]
+        seen = dict.fromkeys(names, (0.0, 0.0))
+        for feed in feeds:
+            for name, values in zip(names, session.run(names, feed), strict=True):
+                low, high = seen[name]
+                seen[name] = (min(low, float(values.min())), max(high, float(values.max())))
+        self._ranges = {matrix: seen[name] for matrix, name in graph.matrix_inputs.items()}
+
+    def write(self, file: Path, quantization: Quantization | None) -> None:
+        """Write the graph, and its weights beside it."""
+        BertGraph(self.shape, self.weights, quantization, self._ranges).write(file)

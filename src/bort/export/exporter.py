@@ -67,7 +67,7 @@ class Exporter:
         self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_types else []))
         self.form: Exportable
         if engine == "onnxruntime":
-            from bort.runtime.onnx_model import OnnxModel
+            from bort.export.architectures import OnnxModel
 
             self.form = OnnxModel(self.source.model, model, takes_types=takes_types)
         else:

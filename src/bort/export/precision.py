@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,47 @@ from bort.export.gate import Verdict, judge
 from bort.export.quantization import Quantization
 from bort.predict.engine import open_exported
 from bort.predict.predictor import Predictor
-from bort.runtime.blocks import keep_worst, shares
+
+
+def mixtures(movement: Mapping[str, float]) -> Iterator[frozenset[str]]:
+    """What may stay in fp32: the block that moves the outputs most, the two that do, and so on, but never all.
+
+    Args:
+        movement: How far the outputs move with one block alone in int8, by block. Of equals the first goes first.
+    """
+    worst_first = sorted(movement, key=lambda block: -movement[block])
+    for count in range(1, len(worst_first)):
+        yield frozenset(worst_first[:count])
+
+
+def keep_worst(movement: Mapping[str, float], passes: Callable[[frozenset[str]], bool]) -> frozenset[str] | None:
+    """Keep blocks in fp32, the worst first, until the rest passes in int8.
+
+    Args:
+        movement: As of `mixtures`.
+        passes: Whether the model is good enough with these blocks in fp32; asked until it says so.
+
+    Returns:
+        What is kept, or None where nothing passes.
+    """
+    return next((kept for kept in mixtures(movement) if passes(kept)), None)
+
+
+def shares(movement: Mapping[str, float]) -> dict[str, float]:
+    """Each block's part of the sum of all; 0 each where nothing moves."""
+    total = sum(movement.values())
+    return {block: moved / total if total else 0.0 for block, moved in movement.items()}
+
 
 Precision = Literal["auto", "fp32", "int8"]
+
+
 _ROWS_AT_ONCE = 1024
+
+
 _TIMED_ROWS, _TIMED_RUNS = 64, 5
+
+
 _FASTER = 0.95
 """fp32 must take less than this part of int8's time to be called faster: int8 takes less memory, too."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bort.export.precision import Choice
+from bort.export.precision import Choice, shares
 from bort.predict.thresholds import Thresholds
 from bort.report import Report
-from bort.runtime.blocks import shares
 
 _COLUMNS = ("row", "label", "fp32", "int8", "text")
 _MOST_SHOWN = 50

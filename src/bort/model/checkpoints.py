@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
 from bort.files import folder_aside, sync_folder, write_aside
-from bort.model.embedded import ASSETS, EMBEDDED, unpacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+EMBEDDED = ("bort-nano",)
+
+
+def unpacked(name: str | Path) -> str:
+    """The folder of an embedded model; any other name, and one that a folder here has, as it is."""
+    name = str(name)
+    return str(ASSETS / name) if name in EMBEDDED and not Path(name).exists() else name
+
 
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",

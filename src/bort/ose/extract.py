@@ -20,14 +20,14 @@ from bort.model.tokenization import load_tokenizer
 from bort.ose.algorithm import Candidate, Outcome, Trial, search
 from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import Training, told_error
+from bort.ose.criteria import front
 from bort.ose.display import Display, display
-from bort.ose.pareto import front
 from bort.ose.plan import TIMINGS, Plan, make_plan, timings
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
+from bort.pretraining.rows import tokenised
 from bort.progress import console
 from bort.runs import Run
-from bort.training.corpora import tokenised
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
 
 CANDIDATES, TOP = "candidates", "top"

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from bort.errors import BortError
 from bort.model.config import Preset, configure
-from bort.ose.abnc import lacking
 from bort.ose.algorithm import Budget, Ordering, order
 from bort.ose.arguments import ExtractArguments
-from bort.ose.cost import Split, operations, parameters
-from bort.ose.criteria import Cost
-from bort.ose.measured import LEAST_TIMED, TimePolynomial, fit_polynomial, sample
+from bort.ose.cost import LEAST_TIMED, Split, TimePolynomial, fit_polynomial, operations, parameters, sample
+from bort.ose.criteria import Cost, lacking
 from bort.ose.space import SearchSpace, Shape, read_space
 from bort.progress import bar
 
@@ -179,7 +177,7 @@ def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -
         vocab_size: V.
     """
     from bort.model.devices import best_device
-    from bort.ose.timing import time_ms
+    from bort.ose.cost import time_ms
 
     counted = Costs(vocab_size, arguments.positions, arguments.sequence_length, None, False, {})
     found: dict[Shape, list[float]] = {shape: [] for shape in shapes}

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus, Part
 from bort.data.corpus.masking import Masker
-from bort.data.packing import PackedRows
+from bort.data.corpus.rows import PackedRows
 from bort.errors import BortError
 from bort.model.devices import best_device
 from bort.ose.arguments import ExtractArguments
@@ -28,8 +28,8 @@ from bort.ose.short_training import (
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.distill.targets import LogitsLesson, learn
 from bort.pretraining.objective import TaughtRows
+from bort.pretraining.validation import unigram_frequencies
 from bort.progress import bar
-from bort.training.mlm_eval import unigram_frequencies
 
 _HELD_OUT_SEED = 20_101_1
 

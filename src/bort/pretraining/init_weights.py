@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bort.data.corpus.rows import Tokens
 from bort.model.modelling import BortForMaskedLM
 from bort.pretraining.distill.projected_student import Student
-from bort.training.mlm_eval import unigram_frequencies
+from bort.pretraining.validation import unigram_frequencies
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, PrinterCallback, TrainerCallback
 
 from bort.data.corpus.masking import Masker
-from bort.data.packing import PackedRows
+from bort.data.corpus.rows import PackedRows
 from bort.errors import BortError
 from bort.model.checkpoints import quiet
 from bort.model.devices import peak_memory_bytes, use_bf16, used_memory_bytes
@@ -22,9 +22,9 @@ from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.fsdp import fsdp_settings, make_shardable
 from bort.pretraining.objective import Objective
 from bort.pretraining.trainer import Clock, MlmTrainer
+from bort.pretraining.validation import collate
 from bort.progress import Bar
 from bort.training import distributed
-from bort.training.mlm_eval import collate
 from bort.training.settings import trainer_settings
 
 WARMUP_STEPS, STEPS = 2, 20

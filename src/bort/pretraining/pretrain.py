@@ -22,16 +22,13 @@ from bort.pretraining.distill.run_teachers import Teaching, check_teaching
 from bort.pretraining.fsdp import fsdp_settings, make_shardable, whole
 from bort.pretraining.init_weights import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
 from bort.pretraining.objective import Collator, Objective, TaughtRows, decodes
-from bort.pretraining.rows import RowSource
-from bort.pretraining.trainer import Clock, MlmTrainer
-from bort.pretraining.validation import Validation
+from bort.pretraining.rows import RowSource, tokenised
+from bort.pretraining.trainer import Clock, MlmTrainer, RunCallback
+from bort.pretraining.validation import Validation, unigram_score
 from bort.progress import bar, console
 from bort.runs import Run
 from bort.training import distributed
-from bort.training.callbacks import RunCallback
 from bort.training.checkpoints import COMPLETE, latest_checkpoint
-from bort.training.corpora import tokenised
-from bort.training.mlm_eval import unigram_score
 from bort.training.settings import trainer_settings
 
 _UNBOUNDED_STEPS = 10_000_000

@@ -16,6 +16,8 @@ from bort.data.corpus.shuffle import Order, order
 from bort.errors import BortError
 
 Row = dict[str, Any]
+
+
 Tokens = NDArray[np.unsignedinteger[Any]] | Sharded
 """Ids of a corpus, in memory or in files."""
 
@@ -158,3 +160,33 @@ def _epoch_order(rows: TrainingRows, epoch: int) -> Order:
             known.pop(next(iter(known)))
         known[epoch] = rows.order(epoch)
     return known[epoch]
+
+
+class PackedRows(TrainingRows):
+    """Rows that are all `sequence_length` long; one may hold the end of a document and the start of the next."""
+
+    kind = "packed"
+
+    @property
+    def available(self) -> int:
+        """Whole rows in the corpus."""
+        return len(self.tokens) // (self.sequence_length - 2)
+
+    @property
+    def too_little(self) -> str:
+        """What a corpus without any row lacks."""
+        return f"has too little text for one row of {self.sequence_length} tokens"
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """All alike. *Shape:* (rows_per_epoch,)."""
+        return np.broadcast_to(np.int64(self.sequence_length - 2), (self.rows_per_epoch,))
+
+    def tokens_of(self, count: int) -> int:
+        """Tokens of the first rows, special ones counted."""
+        return count * self.sequence_length
+
+    def span(self, place: int) -> tuple[int, int]:
+        """Neighbouring rows are neighbours in the corpus."""
+        width = self.sequence_length - 2
+        return place * width, (place + 1) * width

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from bort.data.corpus.corpus import Corpus
 from bort.data.corpus.rows import TrainingRows
 from bort.errors import BortError
-from bort.model.byte_text import ByteText
 from bort.model.modelling import BortForMaskedLM
+from bort.model.tokenization import ByteText
 from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.cache import Field, TeacherCache

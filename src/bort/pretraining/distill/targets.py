@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bort.data.corpus.rows import Row, TrainingRows
-from bort.model.byte_text import ByteText
 from bort.model.config import IGNORED
+from bort.model.tokenization import ByteText
 from bort.predict.sentence_encoder import EmbeddingTeacher, align
 from bort.pretraining.distill.cache import Field, TeacherCache
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher

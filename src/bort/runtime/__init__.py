@@ -1,1 +1,0 @@
-"""Out of the door: the predictor and what it writes."""

@@ -1,0 +1,117 @@
+"""Who labels."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import numpy as np
+import pytest
+
+from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, command_teacher, decided, judged
+from bort.agora.nearby import Embedding
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.finetuning.splits import Splits
+from bort.tasks.task import Task
+
+TASK = Task("classification", ("cat", "other"), "accuracy")
+LABELS = ("cat", "other", 'a, "b"')  # of the classifier of the fixture
+VALUES = Task("regression", (), "pearson")
+TEXTS = [Example("a cat"), Example("a dog")]
+
+
+def function(*answers, task=TASK):
+    return FunctionTeacher(lambda texts: list(answers), task, "given")
+
+
+def test_a_function_may_answer_labels_probabilities_or_nothing():
+    says = function("cat", {"cat": 1, "other": 3})(TEXTS)
+    np.testing.assert_allclose(np.exp(says), [[1, 0], [0.25, 0.75]])
+    says = function(None, "other")(TEXTS)
+    assert np.isnan(says[0]).all()
+    assert decided(TASK, says)[1] == 1
+    np.testing.assert_allclose(function(1, "2.5", task=VALUES)(TEXTS), [[1], [2.5]])
+
+
+@pytest.mark.parametrize(
+    "answer", ["dog", {"dog": 1.0}, {"cat": -1, "other": 2}, {"cat": 0}, 3, ["cat"], {"cat": "much"}]
+)
+def test_a_wrong_answer_is_told(answer):
+    with pytest.raises(BortError, match="the teacher given must answer with cat, other or probabilities"):
+        function("cat", answer)(TEXTS)
+
+
+def test_a_function_must_answer_each():
+    with pytest.raises(BortError, match="must answer each of 2 texts"):
+        function("cat")(TEXTS)
+
+
+def command(code):
+    return shlex.join([sys.executable, "-c", code])
+
+
+def test_a_command_reads_json_lines_and_writes_answers():
+    code = "import sys, json\nfor l in sys.stdin: print('cat' if 'cat' in json.loads(l)['text'] else '{\"other\": 1}')"
+    says = command_teacher(command(code), TASK)(TEXTS)
+    assert decided(TASK, says).tolist() == [0, 1]
+    pairs = command_teacher(command("import sys, json\nfor l in sys.stdin: print(json.loads(l)['text_b'])"), TASK)
+    assert decided(TASK, pairs([Example("x", "other"), Example("y", "cat")])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("no-such-program --now", "cannot be run"),
+        (command("raise SystemExit('out of order')"), "status 1: out of order"),
+    ],
+)
+def test_a_command_that_fails_is_told(line, rule):
+    with pytest.raises(BortError, match=f"teacher_command.*{rule}"):
+        command_teacher(line, TASK)(TEXTS)
+
+
+def test_a_classifier_answers_in_the_order_of_the_task(classifier):
+    straight, other = (
+        ClassifierTeacher(classifier, Task("classification", names, "accuracy"))(TEXTS)
+        for names in (LABELS, LABELS[::-1])
+    )
+    np.testing.assert_allclose(straight, other[:, ::-1])
+    np.testing.assert_allclose(np.exp(straight).sum(-1), 1)
+
+
+def test_a_classifier_of_other_labels_is_refused(classifier):
+    task = Task("classification", ("bird", *LABELS), "accuracy")
+    with pytest.raises(BortError, match="value 'bird': the teacher must know each label"):
+        ClassifierTeacher(classifier, task)
+    with pytest.raises(BortError, match="must be made for regression"):
+        ClassifierTeacher(classifier, VALUES)
+
+
+@pytest.fixture(scope="module")
+def embedding():
+    return Embedding("bort-nano")
+
+
+TOPICS = {"film": ("a movie", "the film", "an actor", "a comedy"), "food": ("some bread", "a soup", "the meat", "rice")}
+LABELLED = [Example(text, None, label) for label, texts in TOPICS.items() for text in texts]
+
+
+def test_a_head_learns_from_few(embedding):
+    task = Task.of(LABELLED)
+    teacher = HeadTeacher(embedding, Splits(LABELLED[:3] + LABELLED[4:7], LABELLED, None, task))
+    assert judged(task, teacher(LABELLED), task.targets(LABELLED)) == 1.0
+
+
+def test_a_head_does_not_know_a_class_without_an_example(embedding):
+    task = Task("classification", ("film", "food", "war"), "accuracy")
+    says = HeadTeacher(embedding, Splits(LABELLED, LABELLED, None, task))(LABELLED)
+    assert np.isneginf(says[:, 2]).all()
+
+
+def test_a_head_for_values(embedding):
+    rows = [Example(e.text, None, 4.5 if e.label == "food" else 0.5) for e in LABELLED]
+    task = Task.of(rows)
+    teacher = HeadTeacher(embedding, Splits(rows, rows, None, task))
+    assert teacher(rows).shape == (8, 1)
+    assert judged(task, teacher(rows), task.targets(rows)) > 0.9

@@ -1,0 +1,255 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, BertModel
+
+from bort.data.corpus.corpus import open_corpus
+from bort.errors import BortError
+from bort.model.checkpoints import load, save
+from bort.model.config import IGNORED
+from bort.model.modelling import BortForMaskedLM
+from bort.model.tokenization import load_tokenizer, train_tokenizer
+from bort.pretraining.arguments import PretrainArguments
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.pretrain import pretrain
+from bort.pretraining.validation import unigram_score
+
+
+@pytest.fixture
+def arguments(world, tmp_path) -> PretrainArguments:
+    return world.pretraining(tmp_path, max_steps=12, batch_size=4, learning_rate=1e-3)
+
+
+def test_learns_and_leaves_a_whole_run(arguments):
+    metrics = pretrain(replace(arguments, max_steps=200, batch_size=16, learning_rate=1e-2, dropout=0.0))
+    assert metrics["steps"] == 200
+    assert metrics["tokens"] == 200 * 16 * 32
+    assert metrics["validation_loss"] < metrics["unigram_loss"] - 0.1
+    assert metrics["validation_accuracy"] > metrics["unigram_accuracy"]
+    assert metrics["unigram_loss"] - 0.1 < metrics["initial_loss"] < metrics["unigram_loss"] + 0.5
+    run = arguments.out
+    for name in ("config.yaml", "environment.json", "journal.jsonl", "metrics.json", "report.html", "tokenizer.json"):
+        assert Path(run, name).read_text("utf-8").strip(), name
+    model = AutoModelForMaskedLM.from_pretrained(run)
+    assert type(model).__name__ == "BertForMaskedLM"
+    assert model.config.hidden_dropout_prob == 0.1
+    events = [json.loads(line)["event"] for line in Path(run, "journal.jsonl").read_text("utf-8").splitlines()]
+    assert events[0] == "started"
+    assert events[-1] == "finished"
+    assert events.count("validation") == 11
+
+
+def test_same_seed_same_weights_other_seed_other_weights(arguments, tmp_path, weights, assert_same_weights):
+    pretrain(arguments)
+    pretrain(replace(arguments, out=str(tmp_path / "again")))
+    pretrain(replace(arguments, out=str(tmp_path / "other"), seed=1))
+    assert_same_weights(arguments.out, tmp_path / "again")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(weights(arguments.out)[name], weights(tmp_path / "other")[name])
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, assert_same_weights):
+    """kill -9 at a checkpoint in the middle, with dropout and all, then --resume: bit for bit the uninterrupted run."""
+    pretrain(arguments)
+    out = tmp_path / "killed"
+    resumed = replace(arguments, out=str(out), checkpoint_minutes=0.0)
+    line = ["pretrain", "--corpus", world.corpus, "--tokenizer", world.tokenizer, "--out", str(out)]
+    for name in ("architecture", "corpus_cache", "max_steps", "batch_size", "sequence_length", "learning_rate"):
+        line += [f"--{name}", str(getattr(resumed, name))]
+    line += ["--valid_share", "0.1", "--precision", "fp32", "--checkpoint_minutes", "0"]
+    killed(line, out, "checkpoints/checkpoint-5/complete.json")
+    assert not (out / "metrics.json").exists()
+    pretrain(replace(resumed, resume=True))
+    assert_same_weights(arguments.out, out)
+
+
+def test_resume_takes_no_other_settings(arguments):
+    pretrain(arguments)
+    with pytest.raises(BortError, match="learning_rate"):
+        pretrain(replace(arguments, resume=True, learning_rate=1e-5))
+    with pytest.raises(BortError, match="--resume"):
+        pretrain(arguments)
+
+
+def test_finished_run_resumes_to_its_figures(arguments):
+    assert pretrain(arguments) == pretrain(replace(arguments, resume=True))
+
+
+def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
+    metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
+    assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)
+    name = "bert.encoder.layer.0.output.dense.weight"
+    torch.testing.assert_close(weights(arguments.out)[name], weights(world.encoder)[name], atol=1e-6, rtol=0)
+
+
+def test_distils_from_a_teacher(arguments, tmp_path, tiny_tokenizer, world):
+    """With the distillation term alone: the KL draws the student to its teacher, the released loss hardly does."""
+    teacher = load(BortForMaskedLM, world.encoder)
+    with torch.no_grad():
+        teacher.cls.predictions.bias.copy_(2 * torch.randn(len(tiny_tokenizer)))
+    folder = str(tmp_path / "teacher")
+    save(teacher, tiny_tokenizer, folder)
+    settings = replace(
+        arguments, teacher=folder, mlm_weight=0.0, kd_weight=1.0, dropout=0.0, learning_rate=2e-2, max_steps=60
+    )
+    pretrain(replace(settings, out=str(tmp_path / "start"), max_steps=1, learning_rate=1e-9))
+    start = divergence(folder, tmp_path / "start", arguments)
+    distances = {}
+    for kind in ("kl", "as-released"):
+        pretrain(replace(settings, out=str(tmp_path / kind), kd_loss=kind))
+        distances[kind] = divergence(folder, tmp_path / kind, arguments)
+    assert distances["kl"] < 0.5 * start
+    assert distances["kl"] < 0.7 * distances["as-released"]
+
+
+def divergence(teacher, student, arguments) -> float:
+    corpus = open_corpus(arguments.corpus_cache)
+    ids = torch.from_numpy(corpus.tokens("valid")[:320].astype(np.int64)).reshape(10, 32)
+    with torch.no_grad():
+        p, q = (load(BortForMaskedLM, m).eval()(input_ids=ids).logits.log_softmax(-1) for m in (teacher, student))
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def test_teacher_of_another_vocabulary_is_refused(arguments, world, tmp_path, sentences, tiny_config):
+    other = train_tokenizer([s.upper() for s in sentences], vocab_size=400)
+    save(BortForMaskedLM(tiny_config), other, tmp_path / "teacher")
+    with pytest.raises(BortError, match="student's vocabulary"):
+        pretrain(replace(arguments, teacher=str(tmp_path / "teacher")))
+
+
+def test_teacher_without_a_head_is_refused(arguments, world, tmp_path, tiny_tokenizer):
+    """Such as the hub's amazon/bort, whose converter dropped the head: a random one would teach noise."""
+    save(load(BertModel, world.encoder), tiny_tokenizer, tmp_path / "encoder")
+    with pytest.raises(BortError, match="masked-LM head"):
+        pretrain(replace(arguments, teacher=str(tmp_path / "encoder")))
+
+
+def test_teacher_decodes_the_masked_positions_only(world, tiny_tokenizer):
+    teacher = MaskedLMTeacher(world.encoder, tiny_tokenizer.get_vocab(), torch.device("cpu"))
+    ids = torch.randint(5, 300, (3, 16))
+    labels = torch.full_like(ids, IGNORED)
+    labels[0, 3], labels[2, 7] = 9, 11
+    full = teacher.model(input_ids=ids).logits
+    torch.testing.assert_close(teacher.logits(ids, labels), torch.stack([full[0, 3], full[2, 7]]))
+
+
+def test_roberta_teacher(tmp_path, tiny_tokenizer):
+    """RoBERTa counts positions from 2 and keeps its head elsewhere."""
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    config = RobertaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=66,
+        pad_token_id=1,
+    )
+    save(RobertaForMaskedLM(config), tiny_tokenizer, tmp_path / "roberta")
+    teacher = MaskedLMTeacher(str(tmp_path / "roberta"), tiny_tokenizer.get_vocab(), torch.device("cpu"))
+    ids = torch.randint(5, 300, (2, 16))
+    labels = torch.full_like(ids, IGNORED)
+    labels[1, 5] = 9
+    torch.testing.assert_close(teacher.logits(ids, labels)[0], teacher.model(input_ids=ids).logits[1, 5])
+
+
+def test_divergence_is_told(arguments):
+    with pytest.raises(BortError, match="diverged"):
+        pretrain(replace(arguments, learning_rate=1e30, warmup=0.0))
+    assert "finished" not in Path(arguments.out, "journal.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": None}, "--max_steps or --max_minutes"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_minutes": -1.0}, "max_minutes"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"sequence_length": 4}, "sequence_length"),
+        ({"sequence_length": 65}, "64 positions"),
+        ({"mask_probability": 1.0}, "mask_probability"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"architecture": "nosuch"}, "preset"),
+        ({"tokenizer": "/nosuch"}, "no such folder"),
+        ({"corpus": ["/nosuch.txt"]}, "no such file"),
+    ],
+)
+def test_bad_settings(arguments, change, message):
+    with pytest.raises(BortError, match=message):
+        pretrain(replace(arguments, **change))
+
+
+def test_unigram_by_hand():
+    """Frequencies 3:1 over ids 5 and 6 (plus one each over 8 ids); the guess is always 5."""
+
+    class Rows:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return {"labels": np.array([IGNORED, 5, 6, 5])}
+
+    score = unigram_score(np.array([5, 5, 5, 6], dtype=np.uint16), Rows(), vocab_size=8)
+    assert score.accuracy == pytest.approx(2 / 3)
+    assert score.loss == pytest.approx(-(2 * np.log(4 / 12) + np.log(2 / 12)) / 3)
+
+
+def test_minutes_bound_the_run(arguments):
+    metrics = pretrain(replace(arguments, max_steps=None, max_minutes=0.03))
+    assert metrics["steps"] >= 1
+    assert metrics["seconds"] >= 1.8
+
+
+def test_fixed_positions_stay_and_let_longer_texts_in(arguments, weights):
+    name = "bert.embeddings.position_embeddings.weight"
+    tables = []
+    for steps in (1, 12):
+        settings = replace(arguments, out=f"{arguments.out}-{steps}", max_steps=steps, position_init="fixed")
+        pretrain(settings)
+        tables.append(weights(settings.out)[name])
+        assert load_tokenizer(settings.out).model_max_length == 64
+    assert torch.equal(*tables)
+
+
+def test_tokenizer_travels_with_the_model(arguments, world):
+    pretrain(arguments)
+    text = "The old baker sold a broken clock."
+    assert load_tokenizer(arguments.out)(text).input_ids == load_tokenizer(world.tokenizer)(text).input_ids
+    assert load_tokenizer(arguments.out).model_max_length == arguments.sequence_length
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="torch.compile needs a C compiler")
+def test_compiled_training_is_the_same_and_compiles_twice_at_most(arguments, tmp_path, weights):
+    """Rows have one length; where documents end in some, the number of masked positions differs by a few.
+
+    So what follows the encoder is compiled for the first number, then for any.
+    """
+    settings = replace(arguments, dropout=0.0, sequence_length=64, mask_probability=0.1575)
+    pretrain(settings)
+    compiled = str(tmp_path / "compiled")
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        pretrain(replace(settings, out=compiled, compile=True))
+    curves = [
+        [event["loss"] for event in journal(out) if event["event"] == "step"] for out in (arguments.out, compiled)
+    ]
+    assert len(curves[0]) == arguments.max_steps
+    assert curves[0] == pytest.approx(curves[1], abs=2e-4)
+    for name, tensor in weights(arguments.out).items():
+        torch.testing.assert_close(weights(compiled)[name], tensor, atol=2e-5, rtol=1e-4)
+    assert not any("_orig_mod" in name for name in weights(compiled))
+
+
+def journal(out) -> list[dict]:
+    return [json.loads(line) for line in Path(out, "journal.jsonl").read_text("utf-8").splitlines()]

@@ -1,0 +1,167 @@
+"""The benchmark: its loads, its turns, its arithmetic, and one small run from the command line to the page."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from bort.__main__ import main
+from bort.errors import BortError
+from bort.predict.classifiers import load_classifier
+from bort.predict.exported_engine import TOKENS_PER_BATCH
+from bort.speed.contestants import ENGINES, Contestant, Model, precision, usual_engines
+from bort.speed.measure import first_answer, peaks
+from bort.speed.models import SHAPES, Shape, fixed, natural, padded_tokenizer, save_random, shape_of
+from bort.speed.race import Spread, described, find, like_for_like, race, take_turns
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_operations_are_those_that_pytorch_counts(tmp_path, kind):
+    shape = Shape(3, 2, 32, 48, 16_384, token_types=1, kind=kind)
+    save_random(shape, tmp_path)
+    assert shape_of(tmp_path).operations(9) == shape.operations(9)
+    model, _ = load_classifier(str(tmp_path))
+    model.set_attn_implementation("eager")  # the counter does not see into the fused one of CPUs
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.base_model(input_ids=torch.ones(1, 9, dtype=torch.long))
+    pooler = 2 * 32 * 32 if kind == "bert" else 0
+    assert shape.operations(9) == counter.get_total_flops() - pooler
+
+
+@given(st.sampled_from(sorted(SHAPES)), st.integers(1, 512))
+def test_a_graph_that_computes_the_first_token_only_does_less(name, tokens):
+    shape = SHAPES[name]
+    assert 0 < shape.operations(tokens, first_only=True) <= shape.operations(tokens)
+    alone = shape.operations(1, first_only=True)
+    assert alone == shape.operations(1), "one token is the first"
+
+
+def test_rivals_have_their_published_shapes():
+    assert {name: SHAPES[name].operations(128) // 10**8 for name in ("bert-large", "bert-base", "bort")} == {
+        "bert-large": 789,
+        "bert-base": 223,
+        "bort": 61,
+    }
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(16_384, 30_000))
+def test_a_padded_tokenizer_is_as_large_as_asked(vocab_size):
+    made = padded_tokenizer(vocab_size)
+    assert made.get_vocab_size() == vocab_size
+    assert made.decode(made.encode("the old baker, it's said").ids).strip() == "the old baker, it's said"
+
+
+@given(st.integers(1, 300))
+def test_natural_texts_are_asked_once_each(texts):
+    load = natural(texts)
+    assert sorted(index for batch in load.batches for index in batch) == list(range(texts))
+    assert all(4 <= length <= 224 for length in load.lengths)
+    for feed in load.feeds(100):
+        assert feed["input_ids"].shape == feed["attention_mask"].shape
+        assert feed["input_ids"].size <= TOKENS_PER_BATCH
+        assert feed["input_ids"].max() < 100
+    assert sum(int(feed["attention_mask"].sum()) for feed in load.feeds(100)) == load.tokens
+
+
+def test_natural_lengths_are_those_that_are_said():
+    lengths = natural(10_000).lengths
+    assert np.median(lengths) == pytest.approx(25, abs=1)
+    assert np.quantile(lengths, 0.95) == pytest.approx(70, abs=3)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_all_take_turns(names, rounds):
+    order: list[int] = []
+    ended: list[int] = []
+    functions = {name: lambda name=name: order.append(name) for name in range(names)}
+    seconds = take_turns(functions, rounds, ended.append)
+    assert ended == list(range(names)) * rounds
+    turns = [name for place, name in enumerate(order) if not place or order[place - 1] != name]
+    assert turns == (list(range(names)) * rounds if names > 1 else [0])
+    assert {name: len(found) for name, found in seconds.items()} == dict.fromkeys(range(names), rounds)
+
+
+def test_ratios_are_of_medians(tmp_path):
+    def contestant(model: str, engine: str) -> Contestant:
+        return Contestant(model, engine, tmp_path, lambda feeds: None, lambda tokens: 1000 * tokens)
+
+    pairs = [("bort", "torch-eager"), ("bort", "onnxruntime-int8"), ("bert-large", "torch-eager")]
+    results = race([contestant(*pair) for pair in pairs], fixed(2, 8), 3, 100, {"fp32": 1e6})
+    assert [(r.model, r.engine) for r in results] == pairs
+    own, fast, large = (
+        r.__class__(**{**vars(r), "seconds": s})
+        for r, s in zip(results, [(2.0, 3.0, 4.0), (1.0, 1.0, 2.0), (30.0, 36.0, 30.0)], strict=True)
+    )
+    assert own.floor == 2 * 8 * 1000 / 1e6
+    assert fast.floor == 0, "its precision has no peak"
+    assert own.times_as_fast(large) == Spread(10.0, 7.5, 15.0)
+    rows = described([own, fast, large])
+    assert [row["times bert-large torch-eager"]["median"] for row in rows] == [10, 30, 1]
+    assert rows[0]["ms"] == {"median": 3000, "low": 2000, "high": 4000}
+    assert rows[0]["tokens_per_second"] == pytest.approx(16 / 3)
+    same = like_for_like([own, fast, large], "bort")
+    assert [(row["engine"], row["times"]["bert-large"]["median"]) for row in same] == [("torch-eager", 10)]
+    assert find(results, "bort", "torch-eager", "another") is None
+
+
+def test_engines_and_their_precisions():
+    assert {precision(engine) for engine in ENGINES} == {"fp32", "bf16", "int8"}
+    usual = usual_engines()
+    assert {"torch-eager", "torch-sdpa", "onnxruntime-fp32", "onnxruntime-int8"} <= set(usual) <= set(ENGINES)
+
+
+def test_the_peak_is_counted():
+    found = peaks(1)
+    assert set(found) == {"fp32", "int8"}
+    assert all(value > 1e9 for value in found.values())
+
+
+def test_a_process_that_cannot_answer(tmp_path):
+    with pytest.raises(BortError, match="a new process could not answer"):
+        first_answer(tmp_path / "nothing", 1)
+
+
+@pytest.mark.slow
+def test_a_first_answer_takes_time_and_memory(classifier):
+    first = first_answer(classifier, 1)
+    assert 0.2 < first.seconds < 120
+    assert 50e6 < first.bytes < 2e9
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["--model", "no-such"], "is neither a folder nor one of"),
+        (["--engines", "tpu"], "must be one of torch-eager"),
+        (["--sequence_length", "513"], "from 1 to 512"),
+        (["--rounds", "0"], "must be at least 1"),
+    ],
+)
+def test_bad_input(words, rule, capsys):
+    assert main(["benchmark", *words]) == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
+    exporter = Model(str(classifier), tmp_path)
+    exported = exporter._export("onnxruntime-int8")
+    words = ["--model", str(classifier), str(exported), "--alone", "--sequence_length", "4", "8", "--rounds", "1"]
+    words += ["--mix", "--texts", "4", "--mix_rounds", "1", "--threads", "1", "--fresh_rounds", "0"]
+    words += ["--engines", "torch-eager", "onnxruntime-fp32", "--out", str(tmp_path / "out")]
+    assert main(["benchmark", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "onnxruntime-fp32" in shown
+    assert "onnxruntime-int8" in shown, "an exported folder comes in its own engine"
+    figures = json.loads((tmp_path / "out/benchmark.json").read_text())
+    assert [row["load"] for row in figures["results"]].count("4 texts of natural lengths") == 3
+    assert "<html" in (tmp_path / "out/report.html").read_text()
