@@ -163,14 +163,14 @@ def _example(row: dict[str, Any], columns: Columns, labelled: bool, file: str, l
 
 def _check_numbers(examples: Sequence[Example], columns: Columns) -> None:
     """Refuse "nan" and its like among numbers; among words it is a class (the language code of Min Nan Chinese)."""
-    numbers = [_number(example.label) for example in examples]
+    numbers = [parse_number(example.label) for example in examples]
     if any(number is not None and math.isfinite(number) for number in numbers) and None not in numbers:
         for example, number in zip(examples, numbers, strict=True):
             if number is not None and not math.isfinite(number):
                 raise _refuse_label("a label must be a finite number", example, column=columns.label)
 
 
-def _number(label: str | float | None) -> float | None:
+def parse_number(label: str | float | None) -> float | None:
     """Parse a number, also a non-finite one; None where there is none."""
     # Python's own "1_000" is a name rather than a number in a table.
     if label is None or (isinstance(label, str) and "_" in label):
@@ -195,7 +195,7 @@ def infer_kind(examples: Sequence[Example]) -> Kind:
     """
     if not examples:
         raise BortError("there must be at least one labelled example")
-    numbers = [_number(_known(example)) for example in examples]
+    numbers = [parse_number(_known(example)) for example in examples]
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     whole = all(number.is_integer() for number in finite)
     return "regression" if len(finite) == len(examples) and not whole else "classification"
@@ -212,7 +212,7 @@ def label_names(examples: Sequence[Example]) -> list[str]:
         file = examples[0].source or None if examples else None
         found = f"there is only {names.pop()!r}" if names else "there is none"
         raise BortError(f"a classifier needs at least two distinct labels; {found}", file=file)
-    numbers = {name: _number(name) for name in names}
+    numbers = {name: parse_number(name) for name in names}
     if all(number is not None and math.isfinite(number) for number in numbers.values()):
         return sorted(names, key=lambda name: (numbers[name], _natural(name)))
     return sorted(names, key=_natural)
@@ -251,7 +251,7 @@ def encode_values(examples: Sequence[Example]) -> list[float]:
     """
     values = []
     for example in examples:
-        value = _number(_known(example))
+        value = parse_number(_known(example))
         if value is None or not math.isfinite(value):
             raise _refuse_label("a label must be a finite number", example)
         values.append(value)
