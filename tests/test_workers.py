@@ -92,10 +92,10 @@ def test_a_search_finds_the_same_on_all(workers):
 class Noted(dict):
     """A journal in memory."""
 
-    def trial(self, member):
+    def evaluation(self, member):
         return self.get(member)
 
-    def keep_trial(self, member, trial):
+    def keep_evaluation(self, member, trial):
         assert member not in self
         self[member] = trial
 

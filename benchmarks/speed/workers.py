@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.common import FOLDER, Target, parser, publish, table
 from bort.speed.race import Spread
-from bort.workers import LOCAL, Needs, Result, Workers, open_workers
+from bort.workers import LOCAL, Needs, TrialResult, Workers, open_workers
 
 SPACE = "depth: [1, 2, 3, 4]\nheads: [4]\nhidden: [128, 256]\nintermediate: [256, 768]\n"
 """16 members, all of them candidates: the maximum point lies outside."""
@@ -102,7 +102,7 @@ class Stopwatch:
         self.workers, self.sees_files = workers, workers.sees_files
         self.measured: Measured | None = None
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
         if self.measured is not None:
             raise Enough
         self.measured = Measured(time.time())

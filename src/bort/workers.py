@@ -32,7 +32,7 @@ WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "t
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """What became of an item.
 
     Args:
@@ -57,7 +57,7 @@ class Workers(Protocol):
     def sees_files(self) -> bool:
         """Whether a trial reads and writes the caller's files, under the same names."""
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
         """Call a function with each item, and give the results as they come, in whatever order.
 
         Args:
@@ -71,15 +71,15 @@ class InProcess:
 
     sees_files = True
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
         """As of `Workers`."""
         for place, item in enumerate(items):
             try:
                 value = function(item)
             except Exception as error:
-                yield Result(place, error=error)
+                yield TrialResult(place, error=error)
             else:
-                yield Result(place, value)
+                yield TrialResult(place, value)
 
 
 class Received:
@@ -93,7 +93,7 @@ class Received:
     def __init__(self, workers: Workers, receive: Callable[[Any], Any]) -> None:
         self.workers, self.receive, self.sees_files = workers, receive, workers.sees_files
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
         """As of `Workers`."""
         for result in self.workers.map(function, items):
             yield result if result.error else replace(result, value=self.receive(result.value))
@@ -148,7 +148,7 @@ class OnRay:
         """As of `Workers`."""
         return self.needs.files == "shared"
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Result]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
         """As of `Workers`: a trial whose worker died is run again, a bounded number of times."""
         import ray
 
@@ -182,7 +182,7 @@ class OnRay:
                         begin(trial)
                         continue
                     value, error = None, TrialError(f"its worker was lost {trial.lost} times: {_first_line(lost)}")
-                yield Result(trial.place, value, error)
+                yield TrialResult(trial.place, value, error)
         finally:
             for reference in running:
                 with contextlib.suppress(Exception):

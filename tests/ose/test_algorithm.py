@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import bort.ose
 from bort.errors import BortError
-from bort.ose import Budget, Cost, coefficient
-from bort.ose.algorithm import Trial, order
+from bort.ose import Bound, Cost, coefficient
+from bort.ose.algorithm import Evaluation, order
 from bort.ose.criteria import front, savings
 from bort.workers import InProcess
 
@@ -156,8 +156,8 @@ def test_kept_savings_by_hand():
 @given(spaces(), st.integers(1, 60), st.integers(1, 60), st.integers(1, 5))
 def test_budgets_bound_what_is_tried(costs, most_parameters, most_time, epsilon):
     budgets = [
-        Budget("parameters", lambda m: costs[m].parameters, most_parameters),
-        Budget("milliseconds", lambda m: costs[m].time, most_time),
+        Bound("parameters", lambda m: costs[m].parameters, most_parameters),
+        Bound("milliseconds", lambda m: costs[m].time, most_time),
     ]
     top = max(costs.values())
     within = [m for m in costs if costs[m] != top and costs[m].parameters <= most_parameters]
@@ -174,7 +174,7 @@ def test_budgets_bound_what_is_tried(costs, most_parameters, most_time, epsilon)
 
 def test_the_nearest_member_to_a_budget_is_named():
     costs = {"a": Cost(100, 9), "b": Cost(200, 1), "t": Cost(400, 10)}
-    budgets = [Budget("parameters", lambda m: costs[m].parameters, 90), Budget("ms", lambda m: costs[m].time, 0.5)]
+    budgets = [Bound("parameters", lambda m: costs[m].parameters, 90), Bound("ms", lambda m: costs[m].time, 0.5)]
     rule = "the nearest, b, has parameters 200 where at most 90 may be, ms 1 where at most 0.5 may be"
     with pytest.raises(BortError, match=rule):
         order(costs, costs.__getitem__, budgets=budgets)
@@ -209,10 +209,10 @@ class Noted:
     def __init__(self, entries=(), dies_after=10**9):
         self.entries, self.left = dict(entries), dies_after
 
-    def trial(self, member):
+    def evaluation(self, member):
         return self.entries.get(member)
 
-    def keep_trial(self, member, trial):
+    def keep_evaluation(self, member, trial):
         if not self.left:
             raise InterruptedError
         self.left -= 1
@@ -232,7 +232,7 @@ def test_an_interrupted_search_goes_on_and_does_nothing_twice(costs, share):
 
     def error(member):
         trained.append(member)
-        return Trial(errors[member], {"seconds": member})
+        return Evaluation(errors[member], {"seconds": member})
 
     with pytest.raises(InterruptedError):
         bort.ose.search(costs, costs.__getitem__, error, journal=journal)
@@ -248,7 +248,7 @@ def test_an_interrupted_search_goes_on_and_does_nothing_twice(costs, share):
     members = [c.member for c in expected.candidates]
     assert told[:dies_after] == [member for member in members if member in journal.entries]
     assert told[dies_after:] == [member for member in reversed(members) if member not in journal.entries]
-    assert all(c.trial.about == {"seconds": c.member} for c in resumed.candidates)
+    assert all(c.evaluation.about == {"seconds": c.member} for c in resumed.candidates)
 
 
 def test_candidates_may_be_trained_side_by_side():

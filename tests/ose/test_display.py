@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bort.ose.algorithm import Candidate, Ranked, Trial
+from bort.ose.algorithm import Candidate, Evaluation, Ranked
 from bort.ose.criteria import Cost
 from bort.ose.display import display
 from bort.ose.space import Shape
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 def candidate(depth: int, error: float, weight: float) -> Candidate[Shape]:
     ranked = Ranked(Shape(depth, 2, 128, 256), Cost(2_500_000.0, 3e8), depth, depth, True)
-    return Candidate(ranked, Trial(error, {"seconds": 2.0}), weight)
+    return Candidate(ranked, Evaluation(error, {"seconds": 2.0}), weight)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from bort.predict.classifiers import load_classifier
 from bort.predict.exported_engine import TOKENS_PER_BATCH
 from bort.speed.contestants import ENGINES, Contestant, Model, precision, usual_engines
 from bort.speed.measure import first_answer, peaks
-from bort.speed.models import SHAPES, Shape, fixed, natural, padded_tokenizer, save_random, shape_of
+from bort.speed.models import SHAPES, ClassifierShape, fixed, natural, padded_tokenizer, save_random, shape_of
 from bort.speed.race import Spread, described, find, like_for_like, race, take_turns
 
 pytest.importorskip("onnxruntime")
@@ -25,7 +25,7 @@ pytest.importorskip("onnxruntime")
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 def test_operations_are_those_that_pytorch_counts(tmp_path, kind):
-    shape = Shape(3, 2, 32, 48, 16_384, token_types=1, kind=kind)
+    shape = ClassifierShape(3, 2, 32, 48, 16_384, token_types=1, kind=kind)
     save_random(shape, tmp_path)
     assert shape_of(tmp_path).operations(9) == shape.operations(9)
     model, _ = load_classifier(str(tmp_path))

@@ -3,8 +3,8 @@
 `search` is the algorithm, which knows nothing of networks. The modules beside it make it work on encoders and text.
 """
 
-from bort.ose.algorithm import Budget, search
+from bort.ose.algorithm import Bound, search
 from bort.ose.criteria import Cost, coefficient
 from bort.ose.space import SPACES, SearchSpace, Shape
 
-__all__ = ["SPACES", "Budget", "Cost", "SearchSpace", "Shape", "coefficient", "search"]
+__all__ = ["SPACES", "Bound", "Cost", "SearchSpace", "Shape", "coefficient", "search"]

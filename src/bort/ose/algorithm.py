@@ -19,7 +19,7 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Evaluation:
     """How wrong a member is (ê), and whatever else its training has to tell, in JSON values."""
 
     error: float
@@ -27,7 +27,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Budget(Generic[M]):
+class Bound(Generic[M]):
     """A bound that members must keep.
 
     Args:
@@ -65,7 +65,7 @@ class Candidate(Generic[M]):
     """A member that was taken, with its ê and its W; a training that diverged has no finite error, and W = 0."""
 
     ranked: Ranked[M]
-    trial: Trial
+    evaluation: Evaluation
     coefficient: float
 
     @property
@@ -76,12 +76,12 @@ class Candidate(Generic[M]):
     @property
     def error(self) -> float:
         """ê."""
-        return self.trial.error
+        return self.evaluation.error
 
     @property
     def diverged(self) -> bool:
         """Whether its training came to nothing."""
-        return not math.isfinite(self.trial.error)
+        return not math.isfinite(self.evaluation.error)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Ordering(Generic[M]):
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[M]):
+class SearchResult(Generic[M]):
     """What was found.
 
     Args:
@@ -166,14 +166,14 @@ def _block(candidate: Candidate[Any]) -> int:
 K = TypeVar("K", contravariant=True)
 
 
-class Journal(Protocol[K]):
+class SearchJournal(Protocol[K]):
     """Where what is done is noted, so that an interrupted search does not do it again."""
 
-    def trial(self, member: K) -> Trial | None:
-        """The trial of a member, if it is done."""
+    def evaluation(self, member: K) -> Evaluation | None:
+        """The evaluation of a member, if it is done."""
 
-    def keep_trial(self, member: K, trial: Trial) -> None:
-        """Note a trial; one that failed (`about["failed"]`) is not known to the journal of a resumed search."""
+    def keep_evaluation(self, member: K, evaluation: Evaluation) -> None:
+        """Note an evaluation; one that failed (`about["failed"]`) is not known to the journal of a resumed search."""
 
 
 def order(
@@ -182,7 +182,7 @@ def order(
     *,
     epsilon: int = 1,
     maximum: Cost | None = None,
-    budgets: Sequence[Budget[M]] = (),
+    budgets: Sequence[Bound[M]] = (),
 ) -> Ordering[M]:
     """Order a space by (p̂, î) and cut it into blocks of ε; equal costs are ordered by the members themselves.
 
@@ -244,7 +244,7 @@ def _maximum(ranked: Sequence[M], costs: dict[M, Cost]) -> Cost:
     return costs[largest]
 
 
-def _unreachable(members: Sequence[M], budgets: Sequence[Budget[M]]) -> BortError:
+def _unreachable(members: Sequence[M], budgets: Sequence[Bound[M]]) -> BortError:
     nearest = min(members, key=lambda member: max(budget.of(member) / budget.most for budget in budgets))
     misses = ", ".join(
         f"{budget.name} {budget.of(nearest):,.6g} where at most {budget.most:,.6g} may be"
@@ -257,15 +257,15 @@ def _unreachable(members: Sequence[M], budgets: Sequence[Budget[M]]) -> BortErro
 def search(
     space: Iterable[M],
     cost: Callable[[M], Cost],
-    error: Callable[[M], Trial | float],
+    error: Callable[[M], Evaluation | float],
     *,
     epsilon: int = 1,
     maximum: Cost | None = None,
-    budgets: Sequence[Budget[M]] = (),
+    budgets: Sequence[Bound[M]] = (),
     workers: Workers | None = None,
-    journal: Journal[M] | None = None,
+    journal: SearchJournal[M] | None = None,
     on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
-) -> Outcome[M]:
+) -> SearchResult[M]:
     """Find the member with the greatest W-coefficient among the first of each block of ε.
 
     (1) T is the member that costs most. (2, 3) The others are ordered by cost and (4) every ε-th is taken. (5) Each is
@@ -275,7 +275,7 @@ def search(
         space: The members, each different from the others, which can be compared and hashed.
         cost: p̂ and î of a member.
         error: ê of a member, above 0, the least over the hyper-parameter sets that it tries; not finite where all of
-            them diverged. Perhaps with more to tell (`Trial`).
+            them diverged. Perhaps with more to tell (`Evaluation`).
         epsilon: Members of a block.
         maximum: The cost of a T outside of the space.
         budgets: What members must keep.
@@ -292,15 +292,15 @@ def search(
     taken = ordering.taken
     candidates: dict[int, Candidate[M]] = {}
 
-    def keep(place: int, trial: Trial) -> None:
+    def keep(place: int, evaluation: Evaluation) -> None:
         ranked = taken[place]
-        weight = coefficient(ranked.cost, ordering.maximum, trial.error)
-        candidates[place] = candidate = Candidate(ranked, trial, weight)
+        weight = coefficient(ranked.cost, ordering.maximum, evaluation.error)
+        candidates[place] = candidate = Candidate(ranked, evaluation, weight)
         if known[ranked.member] is None and journal is not None:
-            journal.keep_trial(ranked.member, trial)
+            journal.keep_evaluation(ranked.member, evaluation)
         on_candidate(candidate)
 
-    known = {r.member: None if journal is None else journal.trial(r.member) for r in taken}
+    known = {r.member: None if journal is None else journal.evaluation(r.member) for r in taken}
     for place, ranked in enumerate(taken):
         if (done := known[ranked.member]) is not None:
             keep(place, done)
@@ -311,10 +311,10 @@ def search(
         place, found = left[result.place], result.value
         if result.error is not None:
             failures[place] = result.error
-            found = Trial(math.nan, {"failed": str(result.error) or type(result.error).__name__})
-        keep(place, found if isinstance(found, Trial) else Trial(float(found)))
+            found = Evaluation(math.nan, {"failed": str(result.error) or type(result.error).__name__})
+        keep(place, found if isinstance(found, Evaluation) else Evaluation(float(found)))
     if len(failures) == len(taken):
         raise failures[min(failures)]
     in_order = [candidates[place] for place in sorted(candidates)]
     best = max(in_order, key=lambda candidate: candidate.coefficient)
-    return Outcome(best, in_order, ordering)
+    return SearchResult(best, in_order, ordering)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bort.files import read_folder, write_folder
 from bort.model.checkpoints import save
-from bort.ose.algorithm import Trial
+from bort.ose.algorithm import Evaluation
 from bort.ose.arguments import ExtractArguments
 from bort.ose.plan import Costs
 from bort.ose.short_training import Surrogate
@@ -24,7 +24,7 @@ _LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Trial):
+class TrainedCandidate(Evaluation):
     """A shape's trial, and its checkpoint's files by name where the trial could not write them."""
 
     shape: Shape
@@ -59,7 +59,7 @@ class Training:
         """For another process, which has no terminal of ours."""
         return self.__dict__ | {"on_step": None}
 
-    def __call__(self, shape: Shape) -> Trained:
+    def __call__(self, shape: Shape) -> TrainedCandidate:
         """The trial of a shape."""
         began = time.monotonic()
         config = self.costs.config(shape, self.tokenizer.pad_token_id)
@@ -76,13 +76,13 @@ class Training:
         files = {} if best is None else self._keep(best, shape)
         tokens = self.arguments.rows_per_step * self.arguments.row_length * sum(one["steps"] for one in told)
         about = {"trials": told, "seconds": round(time.monotonic() - began, 2), "tokens": tokens}
-        return Trained(error, about, shape=shape, files=files)
+        return TrainedCandidate(error, about, shape=shape, files=files)
 
-    def receive(self, trained: Trained) -> Trial:
+    def receive(self, trained: TrainedCandidate) -> Evaluation:
         """Write what a trial elsewhere could not."""
         if trained.files:
             write_folder(self.weights(trained.shape), trained.files)
-        return Trial(trained.error, trained.about)
+        return Evaluation(trained.error, trained.about)
 
     def weights(self, shape: Shape) -> Path:
         """The checkpoint of a shape."""

@@ -56,7 +56,7 @@ class Display:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
         else:
-            seconds = candidate.trial.about.get("seconds", 0.0)
+            seconds = candidate.evaluation.about.get("seconds", 0.0)
             self._console.print(
                 f"{len(self.candidates)} of {self.total}: {candidate.member} {self._words(candidate)}, {seconds:.1f} s",
                 soft_wrap=True,
@@ -79,7 +79,7 @@ class Display:
 
         found = sorted(self.candidates, key=lambda candidate: -candidate.coefficient)
         title = f"{len(found)} of {self.total} candidates" + (f", training {self._now}" if self._now else "")
-        if seconds := [c.trial.about.get("seconds", 0.0) for c in found]:
+        if seconds := [c.evaluation.about.get("seconds", 0.0) for c in found]:
             left = (self.total - len(found)) * sum(seconds) / len(seconds)
             title += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         table = Table()

@@ -17,12 +17,12 @@ from bort.files import write_aside
 from bort.model.checkpoints import locate
 from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
-from bort.ose.algorithm import Candidate, Outcome, Trial, search
+from bort.ose.algorithm import Candidate, Evaluation, SearchResult, search
 from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import Training, told_error
 from bort.ose.criteria import front
 from bort.ose.display import Display, display
-from bort.ose.plan import TIMINGS, Plan, make_plan, timings
+from bort.ose.plan import TIMINGS, SearchPlan, make_plan, timings
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
 from bort.pretraining.rows import tokenised
@@ -102,14 +102,15 @@ class _Journal:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._trials = {
-            Shape(*event["shape"]): Trial(_number(event["error"]), event["about"]) for event in run.events("candidate")
+            Shape(*event["shape"]): Evaluation(_number(event["error"]), event["about"])
+            for event in run.events("candidate")
         }
 
-    def trial(self, member: Shape) -> Trial | None:
+    def evaluation(self, member: Shape) -> Evaluation | None:
         """As of the search's."""
         return self._trials.get(member)
 
-    def keep_trial(self, member: Shape, trial: Trial) -> None:
+    def keep_evaluation(self, member: Shape, trial: Evaluation) -> None:
         """As of the search's."""
         if "failed" in trial.about:  # a resumed search tries again
             self._run.log("failed", shape=list(member), error=trial.about["failed"])
@@ -124,7 +125,9 @@ def _number(error: float | None) -> float:
 class _Extraction:
     """One run."""
 
-    def __init__(self, arguments: ExtractArguments, run: Run, plan: Plan, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(
+        self, arguments: ExtractArguments, run: Run, plan: SearchPlan, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
         self.arguments, self.run, self.plan, self.tokenizer = arguments, run, plan, tokenizer
         self.started = time.monotonic()
         self.candidates: list[Candidate[Shape]] = []
@@ -197,9 +200,9 @@ class _Extraction:
 
     def _candidate_is_done(self, candidate: Candidate[Shape]) -> None:
         """Show it, and keep no more checkpoints than will be wanted."""
-        if "failed" in candidate.trial.about:
-            candidate.trial.about.update(trials=[], seconds=0.0, tokens=0)
-            console().print(f"{candidate.member} failed: {candidate.trial.about['failed']}", soft_wrap=True)
+        if "failed" in candidate.evaluation.about:
+            candidate.evaluation.about.update(trials=[], seconds=0.0, tokens=0)
+            console().print(f"{candidate.member} failed: {candidate.evaluation.about['failed']}", soft_wrap=True)
         self.candidates.append(candidate)
         if self.display is not None:
             self.display.done(candidate)
@@ -209,7 +212,7 @@ class _Extraction:
     def _ranking(self, candidates: list[Candidate[Shape]]) -> list[Candidate[Shape]]:
         return sorted(candidates, key=lambda candidate: (-candidate.coefficient, candidate.ranked.place))
 
-    def _finish(self, outcome: Outcome[Shape]) -> dict[str, Any]:
+    def _finish(self, outcome: SearchResult[Shape]) -> dict[str, Any]:
         from bort.ose.report import extract_report
 
         tops = [candidate for candidate in outcome.ranking if not candidate.diverged][: self.arguments.top_k]
@@ -233,7 +236,7 @@ class _Extraction:
         self.run.log("finished", best=list(best), coefficient=outcome.best.coefficient)
         return metrics
 
-    def _metrics(self, outcome: Outcome[Shape], folders: list[str]) -> dict[str, Any]:
+    def _metrics(self, outcome: SearchResult[Shape], folders: list[str]) -> dict[str, Any]:
         plan, arguments = self.plan, self.arguments
         points = [(*c.ranked.cost, c.error) for c in outcome.candidates]
         on_front = set(front(points))
@@ -249,7 +252,7 @@ class _Extraction:
                 "block": candidate.ranked.block,
                 "place": candidate.ranked.place,
                 "learning_rate": _rate(candidate),
-                "seconds": candidate.trial.about["seconds"],
+                "seconds": candidate.evaluation.about["seconds"],
             }
             for place, candidate in enumerate(outcome.candidates)
         }
@@ -276,9 +279,9 @@ class _Extraction:
             "optimizer": arguments.optimizer,
             "clip_weights": arguments.clip_weights,
             "diverged": sum(candidate.diverged for candidate in outcome.candidates),
-            "failed": sum("failed" in candidate.trial.about for candidate in outcome.candidates),
+            "failed": sum("failed" in candidate.evaluation.about for candidate in outcome.candidates),
             "training_seconds": round(seconds, 1),
-            "training_tokens": sum(candidate.trial.about["tokens"] for candidate in outcome.candidates),
+            "training_tokens": sum(candidate.evaluation.about["tokens"] for candidate in outcome.candidates),
             "all_members_seconds": round(seconds / len(ranked) * (len(plan.space) - 1), 1),
             "seconds": round(time.monotonic() - self.started, 1),
             "device": describe(),
@@ -296,5 +299,5 @@ class _Extraction:
 
 def _rate(candidate: Candidate[Shape]) -> float | None:
     """The learning rate that gave the error."""
-    sound = [trial for trial in candidate.trial.about["trials"] if trial["error"] is not None]
+    sound = [trial for trial in candidate.evaluation.about["trials"] if trial["error"] is not None]
     return min(sound, key=lambda trial: trial["error"])["learning_rate"] if sound else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bort.errors import BortError
 from bort.model.config import Preset, configure
-from bort.ose.algorithm import Budget, Ordering, order
+from bort.ose.algorithm import Bound, Ordering, order
 from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import LEAST_TIMED, Split, TimePolynomial, fit_polynomial, operations, parameters, sample
 from bort.ose.criteria import Cost, lacking
@@ -79,7 +79,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """A search to be.
 
     Args:
@@ -94,12 +94,12 @@ class Plan:
     space: SearchSpace
     costs: Costs
     top: Shape
-    budgets: tuple[Budget[Shape], ...]
+    budgets: tuple[Bound[Shape], ...]
     ordering: Ordering[Shape]
     warning: str | None
 
 
-def make_plan(arguments: ExtractArguments, vocab_size: int) -> Plan:
+def make_plan(arguments: ExtractArguments, vocab_size: int) -> SearchPlan:
     """Read the space, time some members where that is asked for, order it, and see that the budgets can be kept.
 
     Args:
@@ -117,11 +117,11 @@ def make_plan(arguments: ExtractArguments, vocab_size: int) -> Plan:
         timed = _timed(arguments, space, vocab_size)
         latency = fit_polynomial(timed)
     costs = Costs(vocab_size, arguments.positions, arguments.sequence_length, latency, measured, timed)
-    budgets: list[Budget[Shape]] = []
+    budgets: list[Bound[Shape]] = []
     if arguments.max_parameters is not None:
-        budgets.append(Budget("parameters", costs.count, arguments.max_parameters))
+        budgets.append(Bound("parameters", costs.count, arguments.max_parameters))
     if arguments.max_latency_ms is not None:
-        budgets.append(Budget("milliseconds", costs.latency_ms, arguments.max_latency_ms))
+        budgets.append(Bound("milliseconds", costs.latency_ms, arguments.max_latency_ms))
     ordering = order(
         space,
         costs,
@@ -129,7 +129,7 @@ def make_plan(arguments: ExtractArguments, vocab_size: int) -> Plan:
         maximum=None if top is None else costs(top),
         budgets=budgets,
     )
-    return Plan(
+    return SearchPlan(
         space=space,
         costs=costs,
         top=ordering.members[-1].member if top is None else top,
@@ -194,7 +194,7 @@ def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -
     return {shape: statistics.median(times) for shape, times in found.items()}
 
 
-def timings(plan: Plan, arguments: ExtractArguments) -> dict[str, object]:
+def timings(plan: SearchPlan, arguments: ExtractArguments) -> dict[str, object]:
     """What `timings.json` holds."""
     return {
         "batch_size": arguments.batch_size,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from bort.ose.algorithm import Outcome
+from bort.ose.algorithm import SearchResult
 from bort.ose.arguments import ExtractArguments
-from bort.ose.plan import Plan
+from bort.ose.plan import SearchPlan
 from bort.ose.space import Shape
 from bort.report import Report, made_with
 from bort.runs import Run
@@ -17,7 +17,7 @@ _ACCENT, _GREY = "#2563eb", "#9ca3af"
 
 
 def extract_report(
-    run: Run, arguments: ExtractArguments, plan: Plan, outcome: Outcome[Shape], metrics: dict[str, Any]
+    run: Run, arguments: ExtractArguments, plan: SearchPlan, outcome: SearchResult[Shape], metrics: dict[str, Any]
 ) -> None:
     """Write `report.html`.
 
@@ -134,7 +134,7 @@ def _guarantee(metrics: dict[str, Any]) -> str:
     )
 
 
-def _latency(report: Report, plan: Plan, metrics: dict[str, Any]) -> None:
+def _latency(report: Report, plan: SearchPlan, metrics: dict[str, Any]) -> None:
     latency = metrics["latency"]
     report.heading("Measured inference times")
     report.paragraph(
@@ -226,7 +226,7 @@ def _weights_chart(rows: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def _order_chart(outcome: Outcome[Shape], metrics: dict[str, Any]) -> Any:
+def _order_chart(outcome: SearchResult[Shape], metrics: dict[str, Any]) -> Any:
     import plotly.graph_objects as plotly
 
     members, maximum = outcome.ordering.members, outcome.ordering.maximum

@@ -15,7 +15,7 @@ from bort.data.corpus.rows import PackedRows
 from bort.errors import BortError
 from bort.model.devices import best_device
 from bort.ose.arguments import ExtractArguments
-from bort.ose.plan import Plan
+from bort.ose.plan import SearchPlan
 from bort.ose.short_training import (
     HELD_OUT_TOP,
     TRAINING_TAIL,
@@ -44,7 +44,7 @@ class FreshTeacher(MaskedLMTeacher):
         device: Where it runs.
     """
 
-    def __init__(self, plan: Plan, log_frequencies: NDArray[np.float64], seed: int, device: torch.device) -> None:
+    def __init__(self, plan: SearchPlan, log_frequencies: NDArray[np.float64], seed: int, device: torch.device) -> None:
         self.source, self.device = f"random weights of {plan.top}, seed {seed}", device
         self.model = new_model(plan.costs.config(plan.top), log_frequencies, seed + 1).to(device).eval()
         self.model.requires_grad_(False)
@@ -64,7 +64,7 @@ class Targets:
     def __init__(
         self,
         arguments: ExtractArguments,
-        plan: Plan,
+        plan: SearchPlan,
         corpus: Corpus,
         tokenizer: PreTrainedTokenizerFast,
         folder: Path,

@@ -14,7 +14,7 @@ import numpy as np
 from bort.errors import BortError
 from bort.predict.exported_engine import Feed
 from bort.predict.manifest import is_exported, read_manifest
-from bort.speed.models import SHAPES, Shape, save_random, shape_of
+from bort.speed.models import SHAPES, ClassifierShape, save_random, shape_of
 
 ENGINES = (
     "torch-eager",
@@ -104,7 +104,7 @@ class Model:
         return made
 
     @cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> ClassifierShape:
         """What decides its speed."""
         return SHAPES[self.name] if self.name in SHAPES else shape_of(self.name)
 

@@ -22,7 +22,7 @@ from bort.progress import bar
 from bort.runs import environment
 from bort.speed.contestants import ENGINES, Contestant, Model, precision
 from bort.speed.models import Load
-from bort.speed.race import Result, Spread, described, like_for_like, race, take_turns
+from bort.speed.race import Spread, Timing, described, like_for_like, race, take_turns
 
 _SIZES = ((512, 1024, 1024), (1024, 2048, 1024))
 
@@ -214,7 +214,7 @@ def _vocabulary(models: Sequence[Model]) -> int:
 
 def _raced(
     contestants: Sequence[Contestant], loads: Sequence[tuple[Load, int]], vocab_size: int, found: dict[str, float]
-) -> list[Result]:
+) -> list[Timing]:
     results = []
     with bar("timing", len(contestants) * sum(rounds for _, rounds in loads)) as shown:
         for load, rounds in loads:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ClassifierShape:
     """What decides how long a classifier takes.
 
     Args:
@@ -56,14 +56,14 @@ class Shape:
         return (self.layers - 1) * layer + 4 * s * h * h + 4 * h * h + 4 * s * h + 4 * h * i
 
 
-SHAPES: dict[str, Shape] = {
-    "bert-large": Shape(24, 16, 1024, 4096),
-    "bert-base": Shape(12, 12, 768, 3072),
-    "distilbert": Shape(6, 12, 768, 3072, kind="distilbert"),
-    "minilm-l6": Shape(6, 12, 384, 1536),
-    "tinybert-4": Shape(4, 12, 312, 1200),
+SHAPES: dict[str, ClassifierShape] = {
+    "bert-large": ClassifierShape(24, 16, 1024, 4096),
+    "bert-base": ClassifierShape(12, 12, 768, 3072),
+    "distilbert": ClassifierShape(6, 12, 768, 3072, kind="distilbert"),
+    "minilm-l6": ClassifierShape(6, 12, 384, 1536),
+    "tinybert-4": ClassifierShape(4, 12, 312, 1200),
     **{
-        name: Shape(p.depth, p.heads, p.hidden, p.intermediate, p.vocab_size, token_types=1)
+        name: ClassifierShape(p.depth, p.heads, p.hidden, p.intermediate, p.vocab_size, token_types=1)
         for name, p in PRESETS.items()
     },
 }
@@ -73,7 +73,7 @@ SHAPES: dict[str, Shape] = {
 SHAPES["bort-nano"] = SHAPES["nano"]
 
 
-def shape_of(folder: str | Path) -> Shape:
+def shape_of(folder: str | Path) -> ClassifierShape:
     """The shape of a saved model.
 
     Raises:
@@ -83,7 +83,7 @@ def shape_of(folder: str | Path) -> Shape:
 
     config: Any = load_config(str(folder))
     try:
-        return Shape(
+        return ClassifierShape(
             config.num_hidden_layers,
             config.num_attention_heads,
             config.hidden_size,
@@ -96,7 +96,7 @@ def shape_of(folder: str | Path) -> Shape:
         raise BortError(f"is no encoder like BERT: {error}", file=Path(folder) / "config.json") from None
 
 
-def save_random(shape: Shape, folder: Path) -> None:
+def save_random(shape: ClassifierShape, folder: Path) -> None:
     """Write a classifier of two labels with random weights, and a tokenizer with as many entries as it has rows."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig

@@ -87,7 +87,7 @@ REFERENCE_ENGINE = "torch-eager"
 
 
 @dataclass(frozen=True)
-class Result:
+class Timing:
     """A contestant's times over a load.
 
     Args:
@@ -111,7 +111,7 @@ class Result:
         """Of the rounds, in seconds."""
         return statistics.median(self.seconds)
 
-    def times_as_fast(self, other: Result) -> Spread:
+    def times_as_fast(self, other: Timing) -> Spread:
         """As the other: the ratio of the medians, and the range of the rounds' ratios."""
         by_round = [theirs / own for theirs, own in zip(other.seconds, self.seconds, strict=True)]
         return Spread(other.median / self.median, min(by_round), max(by_round))
@@ -124,7 +124,7 @@ def race(
     vocab_size: int,
     peaks: dict[str, float],
     done: Callable[[str], None] = lambda _: None,
-) -> list[Result]:
+) -> list[Timing]:
     """Time all contestants over a load.
 
     Args:
@@ -144,16 +144,16 @@ def race(
     for (model, engine), times in seconds.items():
         operations = sum(map(by_name[model, engine].floor_operations, load.lengths))
         peak = peaks.get(precision(engine), 0.0)
-        results.append(Result(model, engine, load.name, load.tokens, tuple(times), operations / peak if peak else 0.0))
+        results.append(Timing(model, engine, load.name, load.tokens, tuple(times), operations / peak if peak else 0.0))
     return results
 
 
-def find(results: Sequence[Result], model: str, engine: str, load: str) -> Result | None:
+def find(results: Sequence[Timing], model: str, engine: str, load: str) -> Timing | None:
     """One of the results, if it is there."""
     return next((r for r in results if (r.model, r.engine, r.load) == (model, engine, load)), None)
 
 
-def described(results: Sequence[Result]) -> list[dict[str, Any]]:
+def described(results: Sequence[Timing]) -> list[dict[str, Any]]:
     """For the JSON file: milliseconds, tokens a second, the floor, and how many times as fast as the references."""
     rows = []
     for result in results:
@@ -173,7 +173,7 @@ def described(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def like_for_like(results: Sequence[Result], model: str) -> list[dict[str, Any]]:
+def like_for_like(results: Sequence[Timing], model: str) -> list[dict[str, Any]]:
     """How many times as fast as each other model a model is, in the same engine and precision."""
     rows = []
     for own in results:
