@@ -163,7 +163,7 @@ def test_what_a_benchmarks_folder_lacks_is_left_out_and_named(arguments, officia
 def test_agora_holds_out_whole_passages_and_balances_what_is_left(arguments):
     for name in ("multirc", "record"):
         data = read_splits(replace(arguments, task=[name], method="agora"), hold_out=True)
-        held, task = data.official.rows["test"], TASKS[name]
+        held, task = data.suite.rows["test"], TASKS[name]
         assert data.held_out
         passages = {row.idx[0] for row in held}
         kept = {row.idx[0] for row in read_part(task, arguments.data, "train")} - passages

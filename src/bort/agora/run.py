@@ -418,8 +418,8 @@ class _Agora:
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
         for part, values in scores.items():
             metrics |= scored(part, values)
-        if self.data.official:
-            metrics |= self.data.official.judge(self.fitter, model, outputs)
+        if self.data.suite:
+            metrics |= self.data.suite.judge(self.fitter, model, outputs)
         others = {"plain": plain_scores, "teacher": teacher_scores}
         for name, found in others.items():
             metrics[name] = {

@@ -15,7 +15,7 @@ class EvaluateArguments:
     """a fine-tuned model: a folder or a hub name"""
     data: str
     """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split); with --task the folder with the
-    benchmark's official files, or hub"""
+    suite's official files, or hub"""
     task: str | None = None
     """a task of GLUE, SuperGLUE or RACE by name: score its development data by its official metrics"""
     submit: str | None = None
@@ -75,10 +75,10 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
 
 
 def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
-    """A benchmark's task: official scores where there are labels, and the leaderboard's file."""
+    """A suite's task: official scores where there are labels, and the leaderboard's file."""
     from bort.cli.submit import pack_and_say
     from bort.errors import BortError
-    from bort.predict.benchmark_task import Benchmarked
+    from bort.predict.suite_task import SuitePredictor
     from bort.progress import console, out
     from bort.tasks.suites.published import PUBLISHED, claimed
     from bort.tasks.suites.scoring import METRIC_TITLES, shown
@@ -86,11 +86,11 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
 
     tasks = find([name])
     if len(tasks) > 1:
-        raise BortError("is a benchmark; name one of its tasks, or use bort submit", column="task", value=name)
+        raise BortError("is a suite; name one of its tasks, or use bort submit", column="task", value=name)
     task, result = tasks[0], dict[str, Any]()
-    benchmarked = Benchmarked(arguments.model, task, arguments.data, arguments.cast)
-    if arguments.submit is None or benchmarked.is_scorable():
-        part, rows, scores = benchmarked.scores(arguments.resamples)
+    predictor = SuitePredictor(arguments.model, task, arguments.data, arguments.cast)
+    if arguments.submit is None or predictor.is_scorable():
+        part, rows, scores = predictor.scores(arguments.resamples)
         result = {metric: score.value for metric, score in scores.items()}
         if arguments.resamples:
             result["confidence"] = {metric: [score.low, score.high] for metric, score in scores.items()}
@@ -102,7 +102,7 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
             own = f"{titles} {shown(task, result)}"
             out().print(f"{own}; claimed by the papers, hidden test: {claims}" if claims else own, soft_wrap=True)
     if arguments.submit is not None:
-        result["file"] = str(benchmarked.submit(arguments.submit))
+        result["file"] = str(predictor.submit(arguments.submit))
         say = console() if arguments.json else out()
         say.print(result["file"], soft_wrap=True)
         result |= pack_and_say(arguments.submit, [task.suite], say)

@@ -69,7 +69,7 @@ def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequen
 
 
 def _print_official(metrics: dict[str, Any]) -> None:
-    """The scores of a benchmark's task, in % as the leaderboards print them, beside the claims of the papers."""
+    """The scores of a suite's task, in % as the leaderboards print them, beside the claims of the papers."""
     from bort.progress import out
 
     if "official" not in metrics:

@@ -13,7 +13,7 @@ class SubmitArguments:
     models: str
     """folder with one model a task, as bort finetune --task glue --out FOLDER makes"""
     data: str
-    """folder with the benchmark's official files, or hub"""
+    """folder with the suite's official files, or hub"""
     out: str
     """folder for the answers and their zip"""
     task: list[str] = field(default_factory=lambda: ["glue"])
@@ -29,7 +29,7 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     official one. AX is answered by the model of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
     """
     from bort.errors import BortError
-    from bort.predict.benchmark_task import Benchmarked, model_of
+    from bort.predict.suite_task import SuitePredictor, model_of
     from bort.progress import console, out
     from bort.tasks.suites.reading import has_part
     from bort.tasks.suites.table import find
@@ -42,7 +42,7 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
             lacks = f"{arguments.models} has no model" if model is None else f"{arguments.data} has no test data"
             console().print(f"{task.title}: {lacks} of it", soft_wrap=True)
             continue
-        files[task.name] = str(Benchmarked(model, task, arguments.data, arguments.cast).submit(arguments.out))
+        files[task.name] = str(SuitePredictor(model, task, arguments.data, arguments.cast).submit(arguments.out))
         out().print(files[task.name], soft_wrap=True)
     if not files:
         raise BortError("there is no task with a model and test data", column="task", value=arguments.task)
@@ -50,7 +50,7 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
 
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:
-    """Zip each benchmark's files, and say on a console what the zip lacks."""
+    """Zip each suite's files, and say on a console what the zip lacks."""
     from bort.tasks.suites.submission import pack
 
     zips, lacking = {}, {}

@@ -21,7 +21,7 @@ class FinetuneArguments:
     """instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or glue, superglue, race for
     all of one; several are fitted one after another, each in its own folder within OUT, and a table compares them"""
     data: str = ""
-    """of --task: folder with the benchmark's official files, or hub"""
+    """of --task: folder with the suite's official files, or hub"""
     cast: Literal["improved", "released"] = "improved"
     """of --task: improved: score the choices of COPA and RACE one by one, mark what WSC and WiC ask about; released:
     one text or one pair each, as in the released code"""

@@ -152,8 +152,8 @@ class _Finetuning:
         metrics = describe_run(self.fitter, self.data) | {"best_theta": str(thetas[winner["trial"]])}
         for part, values in scores.items():
             metrics |= scored(part, values)
-        if self.data.official:
-            metrics |= self.data.official.judge(self.fitter, model, outputs)
+        if self.data.suite:
+            metrics |= self.data.suite.judge(self.fitter, model, outputs)
         finetune_report(self.run, metrics, trials, matrix)
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **{part: metrics[part] for part in scores})

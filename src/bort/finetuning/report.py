@@ -68,7 +68,7 @@ def finetune_report(
 
 
 def official_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section on a benchmark's own scores, where the run was on one of its tasks.
+    """The section on a suite's own scores, where the run was on one of its tasks.
 
     Args:
         report: The page.
@@ -76,7 +76,7 @@ def official_section(report: Report, metrics: dict[str, Any]) -> None:
     """
     if "official" not in metrics:
         return
-    report.heading("Scores as the benchmark publishes them, in %")
+    report.heading("Scores as the suite publishes them, in %")
     names = {"dev": "development", "test": "held out" if metrics.get("held_out") else "test"}
     rows = []
     for name, parts in metrics["official"].items():

@@ -11,8 +11,8 @@ import numpy as np
 from bort.data.tables.examples import Columns, Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.benchmark_scores import Official
 from bort.finetuning.fitter import Fitter
+from bort.finetuning.suite_scores import SuiteRun
 from bort.finetuning.train_once import Labelled
 from bort.progress import console
 from bort.tasks.suites.casting import CastRow, balanced
@@ -41,13 +41,13 @@ class Splits:
         task: Task,
         *,
         held_out: bool = False,
-        official: Official | None = None,
+        suite: SuiteRun | None = None,
     ) -> None:
         self.train, self.dev, self.test, self.task = train, dev, test, task
         self.held_out = held_out
         """Whether the test examples were split off the training data."""
-        self.official = official
-        """The benchmark's task that these are the data of."""
+        self.suite = suite
+        """The suite's task that these are the data of."""
         self.leaked = _seen_in(train, dev), _seen_in(train + dev, test or [])
         for part in (dev, test or []):
             if part and (part[0].text_b is None) != (train[0].text_b is None):
@@ -61,11 +61,11 @@ class Splits:
         Raises:
             BortError: The model or its tokenizer cannot be loaded.
         """
-        if self.official is None:
+        if self.suite is None:
             return Fitter(arguments, self.task, self.train)
-        arguments = replace(arguments, max_length=arguments.max_length or self.official.task.max_length)
+        arguments = replace(arguments, max_length=arguments.max_length or self.suite.task.max_length)
         fitter = Fitter(arguments, self.task, self.train)
-        fitter.about = self.official.about
+        fitter.about = self.suite.about
         return fitter
 
     def announce(self, plan: str) -> None:
@@ -111,7 +111,7 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
         BortError: Unreadable data, or too few of them.
     """
     if arguments.task:
-        return _official_splits(arguments, hold_out)
+        return _suite_splits(arguments, hold_out)
     columns = Columns(arguments.text, arguments.text_b, arguments.label)
     train = read_examples(arguments.train, columns)
     task = Task.of(train, kind=arguments.kind, metric=arguments.metric, names=arguments.classes)
@@ -126,8 +126,8 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     return Splits(drawn(train, arguments.max_train_rows), dev, test, task, held_out=held_out)
 
 
-def _official_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
-    """The data of a benchmark's task: the official parts, and where the test's labels are hidden none or a hold-out."""
+def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
+    """The data of a suite's task: the official parts, and where the test's labels are hidden none or a hold-out."""
     named = find(arguments.task)[0]
     if not named.trains:
         raise BortError(
@@ -152,7 +152,7 @@ def _official_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
         examples.get("test"),
         task,
         held_out=held_out,
-        official=Official(named, arguments.cast, arguments.data, {p: rows[p] for p in rows if p != "train"}),
+        suite=SuiteRun(named, arguments.cast, arguments.data, {p: rows[p] for p in rows if p != "train"}),
     )
 
 

@@ -1,4 +1,4 @@
-"""Several tasks of a benchmark in one command: a run each, and a table of all."""
+"""Several tasks of a suite in one command: a run each, and a table of all."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
 from bort.tasks.suites.reading import has_part, require_part
 from bort.tasks.suites.scoring import METRIC_TITLES, shown, suite_score
 from bort.tasks.suites.table import SUITES, TASKS, find
-from bort.tasks.suites.task_entry import NamedTask
+from bort.tasks.suites.task_entry import SuiteTask
 
 TABLE_HEAD = ("task", "metrics", "development", "test", *(f"{model}, test (claimed)" for model in PUBLISHED))
 
 
-def tasks_to_fit(arguments: FinetuneArguments) -> list[NamedTask]:
+def tasks_to_fit(arguments: FinetuneArguments) -> list[SuiteTask]:
     """The tasks asked for that can be trained.
 
-    A benchmark's tasks whose files are not there are named and left out, and so are those without training data.
+    A suite's tasks whose files are not there are named and left out, and so are those without training data.
 
     Raises:
         BortError: A name that no task has, or no task with training data.
@@ -53,7 +53,7 @@ def tasks_to_fit(arguments: FinetuneArguments) -> list[NamedTask]:
 
 def finetune_each(
     arguments: FinetuneArguments,
-    tasks: Sequence[NamedTask],
+    tasks: Sequence[SuiteTask],
     fit: Callable[[FinetuneArguments], dict[str, Any]],
 ) -> dict[str, Any]:
     """Fit each task in a folder of its own within `arguments.out`, and write a table of all of them there.
@@ -66,7 +66,7 @@ def finetune_each(
         fit: Fits one.
 
     Returns:
-        For each task its `metrics.json`, the official scores by task, and each benchmark's figure so far.
+        For each task its `metrics.json`, the official scores by task, and each suite's figure so far.
 
     Raises:
         BortError: Of a run.
@@ -94,7 +94,7 @@ def _results(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def suite_size(suite: str) -> int:
-    """How many tasks a benchmark's figure is the mean of."""
+    """How many tasks a suite's figure is the mean of."""
     return sum(task.suite == suite and task.trains and not task.diagnostic for task in TASKS.values())
 
 
@@ -114,7 +114,7 @@ def table_rows(official: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """A row for each benchmark's figure; claims stand beside whole ones only, as parts cannot be compared."""
+    """A row for each suite's figure; claims stand beside whole ones only, as parts cannot be compared."""
     rows = []
     for suite, found in suites.items():
         whole = found["tasks"] == found["of"]
@@ -128,7 +128,7 @@ def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _write(arguments: FinetuneArguments, metrics: Mapping[str, dict[str, Any]]) -> None:
-    """Write what is known so far: a benchmark may take days."""
+    """Write what is known so far: a suite may take days."""
     import json
 
     results, out = _results(metrics), Path(arguments.out)
@@ -137,7 +137,7 @@ def _write(arguments: FinetuneArguments, metrics: Mapping[str, dict[str, Any]]) 
         json.dump(kept, file, indent=2, default=float)
         file.write("\n")
     lead = f"{arguments.model}, {len(metrics)} tasks, --method {arguments.method}, in %."
-    report = Report(f"Benchmark: {out.name}", lead)
+    report = Report(f"Suite: {out.name}", lead)
     report.table(TABLE_HEAD, [*table_rows(results["official"]), *suite_rows(results["suites"])])
     report.paragraph(
         "Development data chose each model, so these scores are optimistic; the last columns are the papers' claims of "

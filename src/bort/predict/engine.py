@@ -36,7 +36,7 @@ class Engine(Protocol):
     max_length: int
     """Most tokens of an input."""
     cast: Cast | None
-    """How the rows of a benchmark's task were cast that the model was fitted to, if it was."""
+    """How the rows of a suite's task were cast that the model was fitted to, if it was."""
     thresholds: Mapping[str, float]
     """Probabilities of labels that an answer must lie above; a label without one has none."""
 

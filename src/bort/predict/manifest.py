@@ -36,7 +36,7 @@ class Manifest:
         task: What the model answers.
         max_length: Most tokens of an input.
         pad_token_id: What a short row is filled up with.
-        cast: How the rows of a benchmark's task were cast that it was fitted to, if it was.
+        cast: How the rows of a suite's task were cast that it was fitted to, if it was.
         thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set.
         about: How it was made: settings, scores, versions.
         files: SHA-256 and size in bytes of every file beside the manifest.

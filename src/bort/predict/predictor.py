@@ -50,7 +50,7 @@ class Predictor:
         self.max_length = self.engine.max_length
         """Most tokens of an input; what is longer is cut."""
         self.cast = self.engine.cast
-        """How the rows of a benchmark's task were cast that it was fitted to, if it was."""
+        """How the rows of a suite's task were cast that it was fitted to, if it was."""
         self.cut = 0
         """How many inputs so far were longer."""
 

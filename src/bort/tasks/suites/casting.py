@@ -15,7 +15,7 @@ from itertools import groupby
 
 from bort.data.tables.examples import Example
 from bort.tasks.suites.records import Record
-from bort.tasks.suites.task_entry import Cast, NamedTask
+from bort.tasks.suites.task_entry import Cast, SuiteTask
 
 _TAGS = re.compile(r"<b>\s*Sent(?:ence)?\s*\d+:\s*</b>|<br\s*/?>|</?b>")
 _WORD = re.compile(r"\S+")
@@ -40,7 +40,7 @@ class CastRow:
     answers: tuple[str, ...] = ()
 
 
-def cast_record(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def cast_record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     """Cast one official row.
 
     Args:
@@ -54,7 +54,7 @@ def cast_record(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow
     yield from _CASTS[task.shape](task, record, cast)
 
 
-def _texts(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _texts(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     text_b = record.text(*task.text_b) if task.text_b else None
     label = record.maybe_label(task, task.label)
     yield CastRow(record.example(record.text(*task.text), text_b, label), (_index(record),))
@@ -68,7 +68,7 @@ def _index(record: Record) -> int:
     return record.number
 
 
-def _copa(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _copa(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     premise, asked = record.text("premise"), record.text("question")
     if asked not in _LINKS:
         raise record.refuse("must be cause or effect", "question", asked)
@@ -82,7 +82,7 @@ def _copa(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     yield CastRow(example, (_index(record),))
 
 
-def _race(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _race(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     article, question = record.text("article"), record.text("question")
     options = record.get("options")
     if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
@@ -97,7 +97,7 @@ def _race(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     yield CastRow(example, (record.text("example_id"), int(record.row.get("place", record.number))))
 
 
-def _multirc(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _multirc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     if "passage" not in record.row:  # the hub's copy has one row an answer
         idx = record.within("idx")
         label = record.maybe_label(task, task.label)
@@ -122,7 +122,7 @@ def _multirc(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
 _MULTIRC_IDX = ("paragraph", "question", "answer")
 
 
-def _record(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     if "qas" not in record.row:  # the hub's copy has one row a question
         idx = record.within("idx")
         place = (idx.whole("passage"), idx.whole("query"))
@@ -159,7 +159,7 @@ def _cloze(
         yield CastRow(example, idx, entity, answers)
 
 
-def _wic(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _wic(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     texts = []
     for which in "12":
         text = record.get(f"sentence{which}")
@@ -174,7 +174,7 @@ def _wic(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     yield CastRow(record.example(texts[0], texts[1], record.maybe_label(task, task.label)), (_index(record),))
 
 
-def _wsc(task: NamedTask, record: Record, cast: Cast) -> Iterator[CastRow]:
+def _wsc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     text = record.text("text")
     target = record.within("target") if "target" in record.row else record  # the hub's copy has no target
     noun, pronoun = target.text("span1_text"), target.text("span2_text")
@@ -217,7 +217,7 @@ def _letters(text: str) -> str:
     return re.sub(r"\W", "", text.lower())
 
 
-_CASTS: Mapping[str, Callable[[NamedTask, Record, Cast], Iterator[CastRow]]] = {
+_CASTS: Mapping[str, Callable[[SuiteTask, Record, Cast], Iterator[CastRow]]] = {
     "texts": _texts,
     "copa": _copa,
     "multirc": _multirc,

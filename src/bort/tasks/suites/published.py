@@ -1,6 +1,6 @@
 """What the papers claim of Bort and of BERT-large on the test sets, in %. Nobody independent has reproduced Bort's.
 
-arXiv 2010.10499; the leaderboards' order of metrics, which is that of `NamedTask.metrics`. RACE's are not at hand.
+arXiv 2010.10499; the leaderboards' order of metrics, which is that of `SuiteTask.metrics`. RACE's are not at hand.
 """
 
 from __future__ import annotations

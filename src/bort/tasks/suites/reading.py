@@ -1,4 +1,4 @@
-"""The official files of the benchmarks, from a folder or from the hub, as rows for a model."""
+"""The official files of the suites, from a folder or from the hub, as rows for a model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bort.progress import console
 from bort.tasks.suites.casting import CastRow, cast_record
 from bort.tasks.suites.records import Record
 from bort.tasks.suites.table import HUB, SUITES
-from bort.tasks.suites.task_entry import Cast, NamedTask, Part
+from bort.tasks.suites.task_entry import Cast, Part, SuiteTask
 
 FROM_HUB = "hub"
 """What stands for the hub where a folder is named."""
 
 
 def read_part(
-    task: NamedTask, data: str | Path, part: Part, *, cast: Cast = "improved", labelled: bool = False
+    task: SuiteTask, data: str | Path, part: Part, *, cast: Cast = "improved", labelled: bool = False
 ) -> list[CastRow]:
     """Read one part of a task's official data.
 
     Args:
         task: Which task.
-        data: The benchmark's folder, the task's own, or "hub".
+        data: The suite's folder, the task's own, or "hub".
         part: Which part.
         cast: How rows are cast.
         labelled: Whether each row must have a label.
@@ -47,12 +47,12 @@ def read_part(
     return rows
 
 
-def has_part(task: NamedTask, data: str | Path, part: Part) -> bool:
+def has_part(task: SuiteTask, data: str | Path, part: Part) -> bool:
     """Whether a folder holds a part; the hub holds all of them."""
     return part in task.counts and (str(data) == FROM_HUB or _find(task, Path(data), part) is not None)
 
 
-def require_part(task: NamedTask, data: str | Path, part: Part) -> None:
+def require_part(task: SuiteTask, data: str | Path, part: Part) -> None:
     """Refuse a folder without a part.
 
     Raises:
@@ -71,13 +71,13 @@ def is_labelled(rows: list[CastRow]) -> bool:
     return all(row.example.label is not None for row in rows)
 
 
-def count_units(rows: list[CastRow], task: NamedTask) -> int:
-    """How many official rows there are: `NamedTask.counts` says how many there should be."""
+def count_units(rows: list[CastRow], task: SuiteTask) -> int:
+    """How many official rows there are: `SuiteTask.counts` says how many there should be."""
     return len({row.idx for row in rows}) if task.shape == "record" else len(rows)
 
 
-def _folders(task: NamedTask, data: Path) -> list[Path]:
-    """Where a task's folder may be: in a folder with all of them, in the benchmark's, or named itself."""
+def _folders(task: SuiteTask, data: Path) -> list[Path]:
+    """Where a task's folder may be: in a folder with all of them, in the suite's, or named itself."""
     suite = SUITES[task.suite]
     parents = [data, *(data / name for name in (task.suite, suite))]
     if task.suite == "race":
@@ -87,14 +87,14 @@ def _folders(task: NamedTask, data: Path) -> list[Path]:
     return [parent / name for parent in parents for name in (titles, titles.lower(), task.name)] + [data]
 
 
-def _find(task: NamedTask, data: Path, part: Part) -> Path | None:
+def _find(task: SuiteTask, data: Path, part: Part) -> Path | None:
     """The file of a part, or RACE's folder of it."""
     names = [f"{part}/{task.config}"] if task.suite == "race" else task.files.get(part, ())
     # GLUE and SuperGLUE both have a folder RTE: the names of the files within tell them apart.
     return next((place / n for place in _folders(task, data) for n in names if (place / n).exists()), None)
 
 
-def _local(task: NamedTask, data: Path, part: Part) -> Iterator[Record]:
+def _local(task: SuiteTask, data: Path, part: Part) -> Iterator[Record]:
     require_part(task, data, part)
     found = _find(task, data, part)
     assert found is not None
@@ -105,7 +105,7 @@ def _local(task: NamedTask, data: Path, part: Part) -> Iterator[Record]:
     return _lines(task, found, part, "tsv")
 
 
-def _lines(task: NamedTask, file: Path, part: Part, kind: Any) -> Iterator[Record]:
+def _lines(task: SuiteTask, file: Path, part: Part, kind: Any) -> Iterator[Record]:
     header = task.headless if task.headless and part != "test" else None
     rows = numbered_rows(file, kind, str(file), required=(), text="", header=header, torn=task.torn_rows)
     for number, (line, row) in enumerate(rows):
@@ -139,7 +139,7 @@ def _race(folder: Path) -> Iterator[Record]:
             number += 1
 
 
-def _hub(task: NamedTask, part: Part) -> Iterator[Record]:
+def _hub(task: SuiteTask, part: Part) -> Iterator[Record]:
     source = f"{HUB[task.suite]}@{task.config}:{task.split[part]}"
     places: dict[str, int] = {}
     for number, row in numbered_rows(source, "hub", source, required=(), text=""):
@@ -149,7 +149,7 @@ def _hub(task: NamedTask, part: Part) -> Iterator[Record]:
         yield Record(row, source, number, number - 1)
 
 
-def say_what_is_odd(rows: list[CastRow], task: NamedTask, part: Part) -> None:
+def say_what_is_odd(rows: list[CastRow], task: SuiteTask, part: Part) -> None:
     """Say where the number of rows is not the official one."""
     found, official = count_units(rows, task), task.counts[part]
     if found != official:

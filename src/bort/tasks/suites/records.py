@@ -8,7 +8,7 @@ from typing import Any
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.suites.task_entry import NamedTask
+from bort.tasks.suites.task_entry import SuiteTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Record:
             raise self.refuse("must be a whole number from 0", names[0], value)
         return number
 
-    def label(self, task: NamedTask, value: Any, column: str) -> str | float:
+    def label(self, task: SuiteTask, value: Any, column: str) -> str | float:
         """A label in our spelling, or a similarity of STS-B."""
         if not task.spellings:
             try:
@@ -74,7 +74,7 @@ class Record:
                 return spellings[0]
         raise self.refuse(f"must be one of {', '.join(task.labels)}", column, value)
 
-    def maybe_label(self, task: NamedTask, names: Sequence[str]) -> str | float | None:
+    def maybe_label(self, task: SuiteTask, names: Sequence[str]) -> str | float | None:
         """The label, or None where there is none: test data, and -1 on the hub."""
         for name in names:
             if name in self.row and self.row[name] is not None and self.row[name] != -1:

@@ -1,4 +1,4 @@
-"""From a model's scores to a task's answers and to the metrics that its benchmark publishes."""
+"""From a model's scores to a task's answers and to the metrics that its suite publishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bort.errors import BortError
 from bort.tasks.metrics import Score
 from bort.tasks.suites.casting import CastRow
-from bort.tasks.suites.task_entry import NamedTask
+from bort.tasks.suites.task_entry import SuiteTask
 from bort.tasks.task import Task
 
 METRIC_TITLES: Mapping[str, str] = {
@@ -34,7 +34,7 @@ Logits = NDArray[np.float32]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def aligned(task: NamedTask, model: Task, logits: Logits, source: str = "") -> Logits:
+def aligned(task: SuiteTask, model: Task, logits: Logits, source: str = "") -> Logits:
     """Put a model's outputs in the order of the task's labels.
 
     Args:
@@ -52,7 +52,7 @@ def aligned(task: NamedTask, model: Task, logits: Logits, source: str = "") -> L
     return logits if not task.labels else logits[:, [model.names.index(label) for label in task.labels]]
 
 
-def answers(task: NamedTask, rows: Sequence[CastRow], logits: Logits) -> list[str | float]:
+def answers(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> list[str | float]:
     """What the model says: a label or a number a row, and of ReCoRD the best-scoring entity a question.
 
     The released code means to take ReCoRD's best entity too, but never updates its best score, and so falls back on the
@@ -76,7 +76,7 @@ def answers(task: NamedTask, rows: Sequence[CastRow], logits: Logits) -> list[st
 
 
 def official_scores(
-    task: NamedTask, rows: Sequence[CastRow], logits: Logits, *, resamples: int = 1000
+    task: SuiteTask, rows: Sequence[CastRow], logits: Logits, *, resamples: int = 1000
 ) -> dict[str, Score]:
     """Score a part by the official metrics, each from 0 to 1 (correlations from -1), with bootstrap intervals.
 
@@ -151,13 +151,13 @@ def _best_f1(given: str, known: Sequence[str]) -> float:
     return max((token_f1(given, right) for right in known), default=0.0)
 
 
-def task_score(task: NamedTask, scores: Mapping[str, float]) -> float:
+def task_score(task: SuiteTask, scores: Mapping[str, float]) -> float:
     """One figure a task: the mean of its metrics, as the leaderboards compute it."""
     return sum(scores[name] for name in task.metrics) / len(task.metrics)
 
 
-def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, NamedTask]) -> tuple[float, int]:
-    """The benchmark's figure: the mean of its tasks, MNLI's two halves counted as one task, diagnostics not at all.
+def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, SuiteTask]) -> tuple[float, int]:
+    """The suite's figure: the mean of its tasks, MNLI's two halves counted as one task, diagnostics not at all.
 
     Args:
         scores: Metrics by name, of each task by name.
@@ -191,6 +191,6 @@ def _mean(values: Sequence[float], resamples: int) -> Score:
     return Score(value, min(low, value), max(high, value))
 
 
-def shown(task: NamedTask, scores: Mapping[str, Any]) -> str:
+def shown(task: SuiteTask, scores: Mapping[str, Any]) -> str:
     """Scores as the leaderboards print them: in %, several with a slash between them."""
     return "/".join(f"{100 * scores[name]:.1f}" for name in task.metrics)

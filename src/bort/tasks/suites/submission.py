@@ -2,7 +2,7 @@
 
 gluebenchmark.com takes `index<TAB>prediction` with a header, super.gluebenchmark.com one JSON object a line with the
 official `idx`; both by fixed file names in one flat zip. RACE has no server: its file is a list of passages with
-answers. The forms are those that jiant, the toolkit of the benchmarks' authors, writes.
+answers. The forms are those that jiant, the toolkit of the suites' authors, writes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bort.files import write_aside
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.scoring import Logits, answers
 from bort.tasks.suites.table import TASKS
-from bort.tasks.suites.task_entry import NamedTask, Suite
+from bort.tasks.suites.task_entry import Suite, SuiteTask
 
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def content(task: NamedTask, rows: Sequence[CastRow], logits: Logits) -> str:
+def content(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> str:
     """The text of a task's file.
 
     Args:
@@ -47,7 +47,7 @@ def _cell(answer: str | float) -> str:
     return answer if isinstance(answer, str) else f"{answer:.3f}"
 
 
-def _records(task: NamedTask, rows: Sequence[CastRow], given: Sequence[str | float]) -> list[dict[str, Any]]:
+def _records(task: SuiteTask, rows: Sequence[CastRow], given: Sequence[str | float]) -> list[dict[str, Any]]:
     if task.shape == "record":
         questions = [idx[1] for idx, _ in groupby(rows, key=lambda row: row.idx)]
         return [{"idx": idx, "label": say} for idx, say in zip(questions, given, strict=True)]
@@ -65,7 +65,7 @@ def _records(task: NamedTask, rows: Sequence[CastRow], given: Sequence[str | flo
     ]
 
 
-def write(task: NamedTask, rows: Sequence[CastRow], logits: Logits, folder: str | Path) -> Path:
+def write(task: SuiteTask, rows: Sequence[CastRow], logits: Logits, folder: str | Path) -> Path:
     """Write a task's file, whole or not at all; returns it."""
     file = Path(folder) / task.submission
     with write_aside(file) as out:
@@ -73,8 +73,8 @@ def write(task: NamedTask, rows: Sequence[CastRow], logits: Logits, folder: str 
     return file
 
 
-def count_answers(task: NamedTask, file: Path) -> int:
-    """How many answers a file holds, counted as `NamedTask.counts` counts.
+def count_answers(task: SuiteTask, file: Path) -> int:
+    """How many answers a file holds, counted as `SuiteTask.counts` counts.
 
     Raises:
         BortError: It is no such file.
@@ -97,12 +97,12 @@ def count_answers(task: NamedTask, file: Path) -> int:
 
 
 def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
-    """Zip all files of a benchmark that a folder has, beside them.
+    """Zip all files of a suite that a folder has, beside them.
 
     A file with another number of answers than the leaderboard wants is left out: the leaderboard would refuse it.
 
     Args:
-        suite: Which benchmark.
+        suite: Which suite.
         folder: Holds the files; gets `glue.zip`, say.
 
     Returns:

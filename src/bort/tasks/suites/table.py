@@ -1,8 +1,8 @@
 """The 23 tasks of GLUE, SuperGLUE and RACE, one row each.
 
-Sizes, fields and labels are those of the benchmarks' own files (gluebenchmark.com, super.gluebenchmark.com, and RACE,
+Sizes, fields and labels are those of the suites' own files (gluebenchmark.com, super.gluebenchmark.com, and RACE,
 arXiv 1704.04683); labels stand in the order of the Hugging Face hub's copies. Names of files and spellings in
-submissions are those that jiant, the toolkit of the benchmarks' authors, writes. `bort.tasks.suites.casting` casts
+submissions are those that jiant, the toolkit of the suites' authors, writes. `bort.tasks.suites.casting` casts
 the rows.
 """
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bort.errors import BortError
-from bort.tasks.suites.task_entry import NamedTask, Part, Suite
+from bort.tasks.suites.task_entry import Part, Suite, SuiteTask
 
 
 def plain_name(name: str) -> str:
@@ -21,11 +21,11 @@ def plain_name(name: str) -> str:
     return re.sub(r"[-_. ]", "", name.lower())
 
 
-def find(names: Sequence[str]) -> list[NamedTask]:
-    """Find tasks by their names, and all tasks of a benchmark by its name.
+def find(names: Sequence[str]) -> list[SuiteTask]:
+    """Find tasks by their names, and all tasks of a suite by its name.
 
     Args:
-        names: Of tasks ("mrpc", "SST-2") and benchmarks ("glue", "superglue", "race").
+        names: Of tasks ("mrpc", "SST-2") and suites ("glue", "superglue", "race").
 
     Returns:
         In the order asked for, each once.
@@ -36,7 +36,7 @@ def find(names: Sequence[str]) -> list[NamedTask]:
     known = {plain_name(name): [task] for name, task in TASKS.items()}
     known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
     known |= {plain_name(suite): [task for task in TASKS.values() if task.suite == suite] for suite in SUITES}
-    found: dict[str, NamedTask] = {}
+    found: dict[str, SuiteTask] = {}
     for name in names:
         tasks = known.get(plain_name(name))
         if tasks is None:
@@ -47,7 +47,7 @@ def find(names: Sequence[str]) -> list[NamedTask]:
     return list(found.values())
 
 
-def predicted_with(task: NamedTask) -> list[NamedTask]:
+def predicted_with(task: SuiteTask) -> list[SuiteTask]:
     """The tasks that a model of this one predicts besides."""
     return [other for other in TASKS.values() if other.predicted_by == task.name]
 
@@ -94,7 +94,7 @@ def _counts(train: int, dev: int, test: int) -> dict[Part, int]:
 
 
 _GLUE = [
-    NamedTask(
+    SuiteTask(
         "cola",
         "CoLA",
         "glue",
@@ -109,7 +109,7 @@ _GLUE = [
         split=_SPLIT,
         config="cola",
     ),
-    NamedTask(
+    SuiteTask(
         "sst2",
         "SST-2",
         "glue",
@@ -123,7 +123,7 @@ _GLUE = [
         split=_SPLIT,
         config="sst2",
     ),
-    NamedTask(
+    SuiteTask(
         "mrpc",
         "MRPC",
         "glue",
@@ -138,7 +138,7 @@ _GLUE = [
         split=_SPLIT,
         config="mrpc",
     ),
-    NamedTask(
+    SuiteTask(
         "stsb",
         "STS-B",
         "glue",
@@ -150,7 +150,7 @@ _GLUE = [
         split=_SPLIT,
         config="stsb",
     ),
-    NamedTask(
+    SuiteTask(
         "qqp",
         "QQP",
         "glue",
@@ -166,7 +166,7 @@ _GLUE = [
         config="qqp",
         torn_rows=16,
     ),
-    NamedTask(
+    SuiteTask(
         "mnli",
         "MNLI",
         "glue",
@@ -181,7 +181,7 @@ _GLUE = [
         split={"train": "train", "dev": "validation_matched", "test": "test_matched"},
         config="mnli",
     ),
-    NamedTask(
+    SuiteTask(
         "mnli_mm",
         "MNLI-mm",
         "glue",
@@ -197,7 +197,7 @@ _GLUE = [
         config="mnli",
         predicted_by="mnli",
     ),
-    NamedTask(
+    SuiteTask(
         "qnli",
         "QNLI",
         "glue",
@@ -211,7 +211,7 @@ _GLUE = [
         split=_SPLIT,
         config="qnli",
     ),
-    NamedTask(
+    SuiteTask(
         "rte",
         "RTE",
         "glue",
@@ -224,7 +224,7 @@ _GLUE = [
         config="rte",
         max_length=256,
     ),
-    NamedTask(
+    SuiteTask(
         "wnli",
         "WNLI",
         "glue",
@@ -236,7 +236,7 @@ _GLUE = [
         split=_SPLIT,
         config="wnli",
     ),
-    NamedTask(
+    SuiteTask(
         "ax",
         "AX",
         "glue",
@@ -256,7 +256,7 @@ _GLUE = [
 
 
 _SUPERGLUE = [
-    NamedTask(
+    SuiteTask(
         "boolq",
         "BoolQ",
         "superglue",
@@ -271,7 +271,7 @@ _SUPERGLUE = [
         config="boolq",
         max_length=256,
     ),
-    NamedTask(
+    SuiteTask(
         "cb",
         "CB",
         "superglue",
@@ -286,7 +286,7 @@ _SUPERGLUE = [
         config="cb",
         max_length=256,
     ),
-    NamedTask(
+    SuiteTask(
         "copa",
         "COPA",
         "superglue",
@@ -300,7 +300,7 @@ _SUPERGLUE = [
         split=_SPLIT,
         config="copa",
     ),
-    NamedTask(
+    SuiteTask(
         "multirc",
         "MultiRC",
         "superglue",
@@ -315,7 +315,7 @@ _SUPERGLUE = [
         config="multirc",
         max_length=512,
     ),
-    NamedTask(
+    SuiteTask(
         "record",
         "ReCoRD",
         "superglue",
@@ -329,7 +329,7 @@ _SUPERGLUE = [
         config="record",
         max_length=512,
     ),
-    NamedTask(
+    SuiteTask(
         "superglue_rte",
         "RTE",
         "superglue",
@@ -344,7 +344,7 @@ _SUPERGLUE = [
         config="rte",
         max_length=256,
     ),
-    NamedTask(
+    SuiteTask(
         "wic",
         "WiC",
         "superglue",
@@ -357,7 +357,7 @@ _SUPERGLUE = [
         split=_SPLIT,
         config="wic",
     ),
-    NamedTask(
+    SuiteTask(
         "wsc",
         "WSC",
         "superglue",
@@ -371,7 +371,7 @@ _SUPERGLUE = [
         split=_SPLIT,
         config="wsc.fixed",
     ),
-    NamedTask(
+    SuiteTask(
         "axb",
         "AX-b",
         "superglue",
@@ -385,7 +385,7 @@ _SUPERGLUE = [
         predicted_by="superglue_rte",
         diagnostic=True,
     ),
-    NamedTask(
+    SuiteTask(
         "axg",
         "AX-g",
         "superglue",
@@ -405,7 +405,7 @@ _SUPERGLUE = [
 
 
 _RACE = [
-    NamedTask(
+    SuiteTask(
         name,
         title,
         "race",
@@ -425,4 +425,4 @@ _RACE = [
 ]
 
 
-TASKS: Mapping[str, NamedTask] = {task.name: task for task in [*_GLUE, *_SUPERGLUE, *_RACE]}
+TASKS: Mapping[str, SuiteTask] = {task.name: task for task in [*_GLUE, *_SUPERGLUE, *_RACE]}

@@ -1,4 +1,4 @@
-"""What is known of a benchmark's task, and how it is found by name."""
+"""What is known of one task of a suite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bort.tasks.metrics import primary_metric
 from bort.tasks.task import Task
 
 Suite = Literal["glue", "superglue", "race"]
@@ -21,13 +22,13 @@ Shape = Literal["texts", "copa", "multirc", "record", "wic", "wsc", "race"]
 
 
 @dataclass(frozen=True)
-class NamedTask:
-    """One task of a benchmark: a row of the table.
+class SuiteTask:
+    """One task of a suite: a row of the table.
 
     Args:
         name: As the command line says it.
-        title: As the benchmark writes it: the folder of its data and the stem of its submission file.
-        suite: The benchmark.
+        title: As the suite writes it: the folder of its data and the stem of its submission file.
+        suite: The suite.
         shape: How an official row is laid out, and so how it is cast; `texts` is one text or a pair.
         text: Names that the column of the first text has, in files and on the hub.
         text_b: The same of the second text; empty where there is one text only.
@@ -42,7 +43,7 @@ class NamedTask:
         config: Name of the task on the hub.
         counts: Official number of rows of each part; answers of MultiRC, questions of ReCoRD and RACE.
         predicted_by: The task whose model predicts this one, which has no training data of its own.
-        diagnostic: Whether it is left out of the benchmark's score.
+        diagnostic: Whether it is left out of the suite's score.
         max_length: Longest input in tokens, by default.
         torn_rows: How many rows with too few cells the official file is allowed: they are left out.
     """
@@ -98,8 +99,6 @@ class NamedTask:
         Raises:
             BortError: A metric of the other kind.
         """
-        from bort.tasks.metrics import primary_metric
-
         kind: Literal["classification", "regression"] = "classification" if self.labels else "regression"
         chosen = self.selects_by if metric == "auto" else primary_metric(kind, metric)
         return Task(kind, self.labels, chosen, choices=self.chooses(cast))

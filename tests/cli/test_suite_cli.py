@@ -67,7 +67,7 @@ def test_diagnostics_take_the_model_of_another_task(bort, models, official, tmp_
 
 def test_a_model_says_how_its_task_was_cast(bort, models, official, monkeypatch):
     asked = []
-    from bort.predict import benchmark_task as scoring
+    from bort.predict import suite_task as scoring
 
     read = scoring.read_part
     monkeypatch.setattr(scoring, "read_part", lambda *a, **k: asked.append(k["cast"]) or read(*a, **k))

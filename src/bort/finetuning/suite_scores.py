@@ -1,4 +1,4 @@
-"""A fine-tuning's official scores: those that the benchmark of its task publishes."""
+"""A fine-tuning's official scores: those that the suite of its task publishes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.reading import has_part, is_labelled, read_part
 from bort.tasks.suites.scoring import Logits, official_scores
 from bort.tasks.suites.table import predicted_with
-from bort.tasks.suites.task_entry import Cast, NamedTask, Part
+from bort.tasks.suites.task_entry import Cast, Part, SuiteTask
 
 
 @dataclass(frozen=True)
-class Official:
-    """The benchmark's task that a run is about.
+class SuiteRun:
+    """The suite's task that a run is about.
 
     Args:
         task: Which task.
         cast: How its rows were cast.
-        data: The folder with the benchmark's files, or "hub".
+        data: The folder with the suite's files, or "hub".
         rows: What is to be scored, in the order of the run's examples.
     """
 
-    task: NamedTask
+    task: SuiteTask
     cast: Cast
     data: str
     rows: Mapping[Part, list[CastRow]]
@@ -75,7 +75,7 @@ class Official:
         return {"official": found, "cast": self.cast}
 
     def _scores(
-        self, task: NamedTask, fitter: Fitter, model: PreTrainedModel, rows: list[CastRow]
+        self, task: SuiteTask, fitter: Fitter, model: PreTrainedModel, rows: list[CastRow]
     ) -> dict[str, dict[str, Any]]:
         pieces = []
         with bar(f"scoring {task.title}", len(rows)) as shown:

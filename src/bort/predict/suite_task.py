@@ -1,4 +1,4 @@
-"""A fine-tuned model on a benchmark's task: its official scores, and the file of its answers."""
+"""A fine-tuned model on a suite's task: its official scores, and the file of its answers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.reading import is_labelled, read_part, say_what_is_odd
 from bort.tasks.suites.scoring import aligned, official_scores
 from bort.tasks.suites.submission import write
-from bort.tasks.suites.task_entry import Cast, NamedTask, Part
+from bort.tasks.suites.task_entry import Cast, Part, SuiteTask
 
 _WINDOW_ROWS = 1024
 
 
-class Benchmarked:
+class SuitePredictor:
     """A model and a task.
 
     Args:
         model: A folder or a hub name.
         task: What it answers.
-        data: The folder with the benchmark's official files, or "hub".
+        data: The folder with the suite's official files, or "hub".
         cast: How rows are cast; auto: as they were when the model was fitted.
 
     Raises:
         BortError: The model cannot be loaded, or answers something else.
     """
 
-    def __init__(self, model: str, task: NamedTask, data: str, cast: Literal["auto"] | Cast = "auto") -> None:
+    def __init__(self, model: str, task: SuiteTask, data: str, cast: Literal["auto"] | Cast = "auto") -> None:
         self.model, self.task, self.data = model, task, data
         self.predictor = Predictor(model)
         self.cast: Cast = (self.predictor.cast or "improved") if cast == "auto" else cast
@@ -91,7 +91,7 @@ class Benchmarked:
         return aligned(self.task, self.predictor.task, np.concatenate(pieces))
 
 
-def model_of(models: str | Path, task: NamedTask) -> str | None:
+def model_of(models: str | Path, task: SuiteTask) -> str | None:
     """The model of a task in a folder with one a task, as `bort finetune --task glue` makes; None where it is not."""
     folder = Path(models) / (task.predicted_by or task.name)
     return str(folder) if (folder / "config.json").is_file() else None
