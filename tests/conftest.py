@@ -261,7 +261,7 @@ def cluster():
         nodes = Cluster(initialize_head=True, head_node_args=node)
         nodes.add_node(**node)
     try:
-        yield f"ray://{nodes.address}"
+        yield str(nodes.address)
     finally:
         nodes.shutdown()
 

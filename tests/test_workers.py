@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,7 @@ def test_each_trial_counts_once_and_one_that_raises_ends_nothing(workers):
     assert {n: r.value for n, r in results.items() if r.error is None} == {n: n * n for n in (0, 1, 2, 5, 6, 7)}
     assert isinstance(results[3].error, ValueError | TrialError)
     assert "three is too many" in str(results[3].error)
+    assert "in square\n" in "".join(traceback.format_exception(results[3].error)), "where it was raised is told"
     assert isinstance(results[4].error, BortError)
     assert (results[4].error.column, str(results[4].error)) == (
         "number",
@@ -144,7 +146,7 @@ def test_a_killed_worker_is_replaced_a_bounded_number_of_times(on_ray, tmp_path)
     results = sorted(on_ray.map(dies, tasks), key=lambda result: result.place)
     assert [result.value for result in results] == [0, 1, None]
     assert isinstance(results[2].error, TrialError)
-    assert "its worker was lost 2 times" in str(results[2].error)
+    assert "its worker was lost, after 1 retry" in str(results[2].error)
     assert [len((tmp_path / str(deaths)).read_text()) for deaths in (0, 1, 9)] == [1, 2, 2]
 
 
@@ -197,10 +199,15 @@ def test_the_default_is_this_process():
         assert isinstance(workers, InProcess)
 
 
-@pytest.mark.parametrize("where", ["rays", "ray:", "ray://", "ray://host", "ray://host:port", "http://a:1", ""])
+@pytest.mark.parametrize("where", ["rays", "ray:", "host", "host:port", "http://a:1", ""])
 def test_places_that_are_none(where):
-    with pytest.raises(BortError, match=r"column 'workers': value .*: must be local, ray, or ray://HOST:PORT"):
+    with pytest.raises(BortError, match=r"column 'workers': value .*: must be local, ray, or HOST:PORT"):
         check_workers(where, Needs())
+
+
+def test_the_scheme_of_ray_client_is_not_taken_for_an_address():
+    with pytest.raises(BortError, match=r"value 'ray://host:10001': ray:// is Ray Client's"):
+        check_workers("ray://host:10001", Needs())
 
 
 @pytest.mark.parametrize(
@@ -219,19 +226,71 @@ def test_needs_that_none_can_have(needs, name):
         check_workers("ray", needs)
 
 
-def test_a_cluster_that_begins_here_reports_to_nobody(monkeypatch):
+class FakeRay(SimpleNamespace):
+    """Nodes, and whether a cluster runs on this machine."""
+
+    def __init__(self, *nodes, running=False):
+        super().__init__(told=[], resources=nodes, running=running)
+
+    def is_initialized(self):
+        return False
+
+    def init(self, *, address, **settings):
+        self.told.append(address)
+        if address == "auto" and not self.running:
+            raise ConnectionError("there is none")
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": node} for node in self.resources] + [{"Alive": False, "Resources": {}}]
+
+    def shutdown(self):
+        self.told.append("left")
+
+
+@pytest.mark.parametrize(
+    ("where", "running", "joined"),
+    [
+        ("ray", False, ["auto", "local"]),
+        ("ray", True, ["auto"]),
+        ("host:6379", True, ["host:6379"]),
+    ],
+)
+def test_a_cluster_is_joined_or_begun_and_reports_to_nobody(monkeypatch, where, running, joined):
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    told = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = FakeRay({"CPU": 1.0}, running=running)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with open_workers(where) as workers:
+        assert isinstance(workers, OnRay)
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert ray.told == [*joined, "left"]
 
-    def init(**settings):
-        told.append((os.environ["RAY_USAGE_STATS_ENABLED"], settings["address"]))
 
-    ray = {"is_initialized": lambda: False, "init": init, "shutdown": lambda: told.append("left")}
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**ray))
-    for where in ("ray", "ray://host:6379"):
-        with open_workers(where) as workers:
-            assert isinstance(workers, OnRay)
-    assert told == [("0", None), "left", ("0", "host:6379"), "left"]
+def test_a_cluster_that_is_named_and_gone_is_not_replaced(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "host:6379")
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({"CPU": 1.0}))
+    with pytest.raises(BortError, match="cannot be joined: there is none"), open_workers("ray"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("needs", "rule"),
+    [
+        (Needs(gpus=1), "'trial_gpus': value 1.0: is more than this machine has for trials, 0"),
+        (Needs(cpus=3), "'trial_cpus': value 3.0: is more than this machine has for trials, 2"),
+        (Needs(memory_gb=9), "'trial_memory_gb': value 9.0: is more than this machine has for trials, 8"),
+    ],
+)
+def test_what_a_cluster_of_ours_can_never_meet_is_refused_at_once(monkeypatch, capsys, needs, rule):
+    machine = {"CPU": 2.0, "memory": 8e9}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(machine))
+    with pytest.raises(BortError, match=rule), open_workers("ray", needs):
+        pass
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(machine, machine, running=True))
+    with open_workers("ray", needs):
+        pass  # another node may come
+    assert "no node of the cluster has room for a trial" in capsys.readouterr().err
 
 
 def test_ray_that_is_not_installed(monkeypatch):
@@ -241,9 +300,13 @@ def test_ray_that_is_not_installed(monkeypatch):
 
 
 def test_needs_become_room(monkeypatch):
-    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 16.0, "GPU": 2.0, "memory": 64e9})
-    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({"CPU": 16.0, "GPU": 2.0, "memory": 64e9}))
     assert OnRay(Needs())._room() == 16
     assert OnRay(Needs(cpus=4, gpus=0.5))._room() == 4
     assert OnRay(Needs(memory_gb=30))._room() == 2
     assert OnRay(Needs(gpus=8))._room() == 1
+
+
+def test_a_trial_has_room_on_one_node_not_on_two_halves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({"CPU": 3.0}, {"CPU": 3.0}))
+    assert OnRay(Needs(cpus=2))._room() == 2

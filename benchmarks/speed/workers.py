@@ -133,7 +133,7 @@ def cluster() -> Iterator[str]:
     try:
         for _ in range(WORKERS - 1):
             nodes.add_node(**node)
-        yield f"ray://{nodes.address}"
+        yield str(nodes.address)
     finally:
         nodes.shutdown()
 

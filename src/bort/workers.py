@@ -14,13 +14,14 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from bort.errors import BortError
+from bort.progress import console
 
 LOCAL = "local"
 _RAY = "ray"
@@ -123,14 +124,15 @@ class Needs:
         a = arguments
         return cls(a.trial_cpus, a.trial_gpus, a.trial_memory_gb, a.trial_retries, a.trial_files)
 
+    @property
+    def asked(self) -> dict[str, float]:
+        """Amounts above 0 by Ray's names of resources; memory in bytes."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gb or 0) * 1e9}
+        return {name: amount for name, amount in amounts.items() if amount}
 
-@dataclass
-class _Trial:
-    """One that is on its way."""
-
-    place: int
-    item: Any
-    lost: int = 0
+    def fit_in(self, resources: Mapping[str, float]) -> int:
+        """How many such trials run side by side on one node with these resources."""
+        return math.floor(min(resources.get(name, 0) / amount for name, amount in self.asked.items()))
 
 
 class OnRay:
@@ -149,66 +151,68 @@ class OnRay:
         return self.needs.files == "shared"
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
-        """As of `Workers`: a trial whose worker died is run again, a bounded number of times."""
+        """As of `Workers`: Ray runs a trial again whose worker died, a bounded number of times."""
         import ray
 
-        # Ray's own retries count a worker that ran out of memory apart, and without bound.
-        options = {"num_cpus": self.needs.cpus, "num_gpus": self.needs.gpus, "max_retries": 0}
-        if self.needs.memory_gb is not None:
-            options["memory"] = int(self.needs.memory_gb * 1e9)
+        options = {"num_cpus": self.needs.cpus, "num_gpus": self.needs.gpus, "max_retries": self.needs.retries}
+        if "memory" in self.needs.asked:
+            options["memory"] = int(self.needs.asked["memory"])
         task = ray.remote(**options)(_run)
         sent = [ray.put(function)]
-        left = (_Trial(place, item) for place, item in enumerate(items))
-        running: dict[Any, _Trial] = {}
-
-        def begin(trial: _Trial) -> None:
-            running[task.remote(sent, trial.item, str(Path.cwd()))] = trial
-
+        left = enumerate(items)
+        running: dict[Any, int] = {}
         try:
             while True:
-                while len(running) < self._room() and (trial := next(left, None)) is not None:
-                    begin(trial)
+                while len(running) < self._room() and (following := next(left, None)) is not None:
+                    place, item = following
+                    running[task.remote(sent, item, str(Path.cwd()))] = place
                 if not running:
                     return
                 ready, _ = ray.wait(list(running), num_returns=1)
-                trial = running.pop(ready[0])
-                try:
-                    value, error = ray.get(ready[0])
-                except ray.exceptions.RayTaskError as error_there:  # before the trial began, or in sending its value
-                    value, error = None, TrialError(f"could not be run on a node: {_last_line(error_there)}")
-                except ray.exceptions.RayError as lost:
-                    trial.lost += 1
-                    if trial.lost <= self.needs.retries:
-                        begin(trial)
-                        continue
-                    value, error = None, TrialError(f"its worker was lost {trial.lost} times: {_first_line(lost)}")
-                yield TrialResult(trial.place, value, error)
+                yield self._result(running.pop(ready[0]), ready[0])
         finally:
             for reference in running:
                 with contextlib.suppress(Exception):
                     # Not by force: an answer that comes then would end this process (a failed check inside of Ray).
                     ray.cancel(reference)
 
-    def _room(self) -> int:
-        """Trials that the cluster can run at a time as it is now; at least one, which waits for a node to come."""
+    def _result(self, place: int, reference: Any) -> TrialResult:
         import ray
 
-        has = ray.cluster_resources()
-        asked = {"CPU": self.needs.cpus, "GPU": self.needs.gpus, "memory": (self.needs.memory_gb or 0) * 1e9}
-        room: int = math.floor(min(has.get(name, 0) / amount for name, amount in asked.items() if amount))
-        return max(1, room)
+        try:
+            return TrialResult(place, *ray.get(reference))
+        except ray.exceptions.RayTaskError as there:
+            if isinstance(there.cause, BortError):
+                return TrialResult(place, error=there.cause)
+            # The class of what was raised may be unknown here; Ray's error holds the traceback of the node.
+            error, cause = TrialError(_line(there, -1)), there
+        except ray.exceptions.RayError as lost:
+            again = f"{self.needs.retries} retr{'y' if self.needs.retries == 1 else 'ies'}"
+            error, cause = TrialError(f"its worker was lost, after {again}: {_line(lost, 0)}"), lost
+        error.__cause__ = cause
+        return TrialResult(place, error=error)
+
+    def _room(self) -> int:
+        """Trials that the cluster can run at a time as it is now; at least one, which waits for a node to come."""
+        return max(1, sum(map(self.needs.fit_in, _nodes())))
 
 
-def _run(sent: list[Any], item: Any, folder: str) -> tuple[Any, Exception | None]:
-    """A trial on a node, in the folder of the driver, so that relative paths mean the same."""
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node of the cluster."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _run(sent: list[Any], item: Any, folder: str) -> tuple[Any]:
+    """A trial on a node, in the folder of the driver, so that relative paths mean the same.
+
+    Ray's `working_dir` would copy the folder to each node, with the corpus and the checkpoints in it, and trials would
+    write into the copy.
+    """
     with contextlib.suppress(OSError):
         os.chdir(folder)
-    try:
-        return _fetched(sent[0])(item), None
-    except (BortError, TrialError) as error:
-        return None, error
-    except Exception as error:  # its class may be unknown to the driver
-        return None, TrialError(f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE])
+    return (_fetched(sent[0])(item),)  # Ray would run through a generator that is not wrapped
 
 
 @lru_cache(maxsize=1)
@@ -216,19 +220,12 @@ def _fetched(reference: Any) -> Any:
     """A function, fetched once a node and unpacked once a process, however many trials those run."""
     import ray
 
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RaySystemError as error:
-        raise TrialError(f"could not be loaded on a node: {_last_line(error)}") from None
+    return ray.get(reference)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:_LONGEST_MESSAGE]
-
-
-def _last_line(error: Exception) -> str:
-    """Where a message of Ray ends with a traceback: what was raised."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:_LONGEST_MESSAGE]
+def _line(error: Exception, place: int) -> str:
+    """A line of a message: the first, or the last, which names what was raised where the message is a traceback."""
+    return (str(error).strip() or type(error).__name__).splitlines()[place][:_LONGEST_MESSAGE]
 
 
 def check_workers(where: str, needs: Needs) -> None:
@@ -237,8 +234,11 @@ def check_workers(where: str, needs: Needs) -> None:
     Raises:
         BortError: The first rule that is broken.
     """
-    if where not in (LOCAL, _RAY) and not re.fullmatch(r"ray://[^:/]+:\d+", where):
-        raise BortError("must be local, ray, or ray://HOST:PORT", column="workers", value=where)
+    if where.startswith("ray://"):
+        rule = "ray:// is Ray Client's, which is not supported; give HOST:PORT, as `ray start` prints it"
+        raise BortError(rule, column="workers", value=where)
+    if where not in (LOCAL, _RAY) and not re.fullmatch(r"[^:/]+:\d+", where):
+        raise BortError("must be local, ray, or HOST:PORT", column="workers", value=where)
     rules = {
         "trial_cpus": (needs.cpus, math.isfinite(needs.cpus) and needs.cpus > 0, "must be above 0"),
         "trial_gpus": (needs.gpus, math.isfinite(needs.gpus) and needs.gpus >= 0, "must be at least 0"),
@@ -257,37 +257,72 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
 
     Args:
         where: `local` is this process. `ray` is the cluster that RAY_ADDRESS names or that runs on this machine, or a
-            new one on its cores; `ray://HOST:PORT` the one whose head listens there (6379 by default), of which this
-            machine must be a part.
+            new one on its cores. `HOST:PORT` is the cluster whose head listens there, of which this machine must be a
+            part.
         needs: Of each trial, on a cluster.
 
     Raises:
-        BortError: Another word, Ray is not installed, or the cluster cannot be joined.
+        BortError: Another word, Ray is not installed, the cluster cannot be joined, or a cluster that begins here has
+            no room for a trial and never will.
     """
     needs = needs or Needs()
     check_workers(where, needs)
     if where == LOCAL:
         yield InProcess()
         return
+    os.environ.setdefault("RAY_task_oom_retries", str(needs.retries))  # without bound by default
     try:
         import ray
     except ImportError:
         raise BortError("needs ray: pip install 'bort[ray]'", column="workers", value=where) from None
-    mine = not ray.is_initialized()
-    if mine:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that begins here reports to nobody
-        try:
-            ray.init(
-                address=None if where == _RAY else where.removeprefix("ray://"),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="WARNING",
-            )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            rule = f"the cluster cannot be joined: {_first_line(error)}"
-            raise BortError(rule, column="workers", value=where) from None
+    joined = ray.is_initialized()
     try:
+        alone = not joined and _join(where)
+        _check_room(needs, alone)
         yield OnRay(needs)
     finally:
-        if mine:
+        if not joined:
             ray.shutdown()
+
+
+def _join(where: str) -> bool:
+    """Join a cluster; whether it began here and is this machine alone."""
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that begins here reports to nobody
+    settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": "WARNING"}
+    try:
+        if where != _RAY:
+            ray.init(address=where, **settings)
+            return False
+        try:
+            ray.init(address="auto", **settings)
+            return False
+        except ConnectionError:
+            if os.environ.get("RAY_ADDRESS", LOCAL) != LOCAL:
+                raise
+            ray.init(address=LOCAL, **settings)
+            return True
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        rule = f"the cluster cannot be joined: {_line(error, 0)}"
+        raise BortError(rule, column="workers", value=where) from None
+
+
+def _check_room(needs: Needs, alone: bool) -> None:
+    """Refuse needs that a cluster of this machine alone can never meet; say that a larger one is waited for."""
+    nodes = _nodes()
+    if any(map(needs.fit_in, nodes)):
+        return
+    columns = {"CPU": "trial_cpus", "GPU": "trial_gpus", "memory": "trial_memory_gb"}
+    most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in needs.asked}
+    scarce = next((name for name, amount in needs.asked.items() if amount > most[name]), next(iter(needs.asked)))
+    unit = 1e9 if scarce == "memory" else 1
+    has, asked = most[scarce] / unit, needs.asked[scarce] / unit
+    if alone:
+        rule = f"is more than this machine has for trials, {has:.4g}"
+        raise BortError(rule, column=columns[scarce], value=asked)
+    console().print(
+        f"no node of the cluster has room for a trial (--{columns[scarce]} {asked:g}, the most of one node is "
+        f"{has:.4g}); waiting for one that has",
+        soft_wrap=True,
+    )

@@ -92,7 +92,7 @@ class FinetuneArguments:
     """agora: begin a trial from the best model so far instead of the encoder"""
     workers: str = "local"
     """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
-    new one; ray://HOST:PORT, on the cluster whose head listens there."""
+    new one; HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: float = 1.0
     """agora on ray: cores a trial"""
     trial_gpus: float = 0.0

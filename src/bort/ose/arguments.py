@@ -83,7 +83,7 @@ class ExtractArguments:
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
     workers: str = "local"
     """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
-    ray://HOST:PORT, on the cluster whose head listens there."""
+    HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: float = 1.0
     """ray: cores a trial"""
     trial_gpus: float = 0.0
