@@ -9,9 +9,8 @@ from bort.data.batches import shuffled_length_batches, token_budget_batches
 lengths_of = st.lists(st.integers(0, 600), max_size=200)
 
 
-def padded(lengths: list[int], batch: list[int], multiple: int = 1) -> int:
-    longest = max(lengths[index] for index in batch)
-    return len(batch) * (-(-longest // multiple) * multiple)
+def padded(lengths: list[int], batch: list[int]) -> int:
+    return len(batch) * max(lengths[index] for index in batch)
 
 
 def test_token_budget_by_hand():
@@ -20,23 +19,21 @@ def test_token_budget_by_hand():
     lengths = [3, 1, 9, 3, 4]
     assert token_budget_batches(lengths, max_tokens=12, max_rows=8) == [[1, 0, 3], [4], [2]]
     assert token_budget_batches(lengths, max_tokens=12, max_rows=2) == [[1, 0], [3, 4], [2]]
-    # Padded to 4, 4, 4, 4, 12.
-    assert token_budget_batches(lengths, max_tokens=12, max_rows=8, pad_multiple=4) == [[1, 0, 3], [4], [2]]
-    assert token_budget_batches(lengths, max_tokens=16, max_rows=8, pad_multiple=4) == [[1, 0, 3, 4], [2]]
+    assert token_budget_batches(lengths, max_tokens=16, max_rows=8) == [[1, 0, 3, 4], [2]]
     assert token_budget_batches([], max_tokens=1, max_rows=1) == []
 
 
-@given(lengths_of, st.integers(1, 2000), st.integers(1, 40), st.sampled_from([1, 8, 64]))
-def test_token_budget_properties(lengths, max_tokens, max_rows, pad_multiple):
-    batches = token_budget_batches(lengths, max_tokens=max_tokens, max_rows=max_rows, pad_multiple=pad_multiple)
+@given(lengths_of, st.integers(1, 2000), st.integers(1, 40))
+def test_token_budget_properties(lengths, max_tokens, max_rows):
+    batches = token_budget_batches(lengths, max_tokens=max_tokens, max_rows=max_rows)
     flat = [index for batch in batches for index in batch]
     assert flat == sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for batch in batches:
         assert 1 <= len(batch) <= max_rows
-        assert len(batch) == 1 or padded(lengths, batch, pad_multiple) <= max_tokens
+        assert len(batch) == 1 or padded(lengths, batch) <= max_tokens
     # No batch could have taken the row that begins the next one.
     for batch, (following, *_) in itertools.pairwise(batches):
-        assert len(batch) == max_rows or padded(lengths, [*batch, following], pad_multiple) > max_tokens
+        assert len(batch) == max_rows or padded(lengths, [*batch, following]) > max_tokens
 
 
 @given(lengths_of, st.integers(1, 40), st.integers(0, 9), st.integers(0, 9), st.integers(1, 5))
@@ -71,7 +68,7 @@ def test_shuffled_differs_by_epoch_and_seed_and_saves_padding():
     assert 0.4 < rises < 0.6
 
 
-@pytest.mark.parametrize("bounds", [{"max_tokens": 0}, {"max_rows": 0}, {"pad_multiple": -1}])
+@pytest.mark.parametrize("bounds", [{"max_tokens": 0}, {"max_rows": 0}, {"max_rows": -1}])
 def test_bounds_below_one(bounds):
     with pytest.raises(ValueError, match="must be at least 1"):
         token_budget_batches([1], **{"max_tokens": 1, "max_rows": 1, **bounds})

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def token_budget_batches(
-    lengths: Sequence[int], *, max_tokens: int, max_rows: int, pad_multiple: int = 1
-) -> list[list[int]]:
+def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: int) -> list[list[int]]:
     """Cut rows, sorted by length, into batches of bounded size, for inference.
 
     Args:
@@ -17,7 +15,6 @@ def token_budget_batches(
         max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row that is longer gets a
             batch of its own.
         max_rows: Most rows of a batch.
-        pad_multiple: Lengths are padded to a multiple of this many tokens.
 
     Returns:
         Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
@@ -25,9 +22,9 @@ def token_budget_batches(
     Raises:
         ValueError: A bound is below 1.
     """
-    _check_positive(max_tokens=max_tokens, max_rows=max_rows, pad_multiple=pad_multiple)
+    _check_positive(max_tokens=max_tokens, max_rows=max_rows)
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
-    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows, pad_multiple=pad_multiple)
+    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows)
 
 
 def shuffled_length_batches(
@@ -68,15 +65,12 @@ def shuffled_length_batches(
     return [batches[position] for position in rng.permutation(len(batches))] + batches_of(order[full:])
 
 
-def _cut(
-    order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int, pad_multiple: int = 1
-) -> list[list[int]]:
+def _cut(order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int) -> list[list[int]]:
     """Cut indices in ascending order of length: the last of a batch is its longest."""
     batches: list[list[int]] = []
     batch: list[int] = []
     for index in order:
-        padded = -(-lengths[index] // pad_multiple) * pad_multiple
-        too_long = max_tokens is not None and (len(batch) + 1) * padded > max_tokens
+        too_long = max_tokens is not None and (len(batch) + 1) * lengths[index] > max_tokens
         if batch and (too_long or len(batch) == max_rows):
             batches.append(batch)
             batch = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,63 @@ def test_a_killed_one_goes_on_to_the_same_bytes(tiny_tokenizer, tmp_path, source
     assert seen[0][1] > 5000  # it did not begin again
     assert contents(done.path) == contents(expected.path)
     assert not (tmp_path / ".c.tokenising").exists()
+
+
+def test_a_process_that_dies_is_told_and_gone_on_from(tiny_tokenizer, tmp_path, source, small, monkeypatch):
+    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
+
+    def kill(done: int, tokens: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(Interrupted, match=r"text\.txt:\d+: a process that tokenises has died"):
+        build_corpus([source], tiny_tokenizer, tmp_path / "c", processes=2, progress=kill)
+    seen = []
+    done = build_corpus([source], tiny_tokenizer, tmp_path / "c", processes=2, progress=lambda *now: seen.append(now))
+    assert seen[0][1] > 0
+    assert multiprocessing.active_children() == []
+    assert contents(done.path) == contents(build_corpus([source], tiny_tokenizer, tmp_path / "d").path)
+
+
+UNGUARDED = """
+import multiprocessing, os, signal, sys
+from bort.data.corpus import build, text_blocks
+from bort.model.tokenization import load_tokenizer
+text_blocks.BLOCK_BYTES = 2000
+folder, killed = sys.argv[1], sys.argv[2] == "killed"
+def progress(done, tokens):
+    if killed and tokens > 5000:
+        print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+build.build_corpus([folder + "/text.txt"], load_tokenizer(folder + "/t"), folder + "/c", processes=2, progress=progress)
+print("once")
+"""
+
+
+@pytest.mark.slow
+def test_processes_neither_run_the_script_again_nor_outlive_it(tiny_tokenizer, tmp_path, source):
+    """The script has no `if __name__ == "__main__"`: who imports it tokenises."""
+    save_tokenizer(tiny_tokenizer, tmp_path / "t")
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED, "utf-8")
+    line = [sys.executable, str(script), str(tmp_path)]
+    killed = subprocess.run([*line, "killed"], check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    pids = list(map(int, killed.stdout.split()))
+    assert len(pids) == 2
+    deadline = time.monotonic() + 60
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline, "a process waits for work from one that is dead"
+        time.sleep(0.1)
+    assert subprocess.run([*line, "whole"], check=True, capture_output=True, text=True).stdout == "once\n"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_work_on_another_text_is_thrown_away(tiny_tokenizer, tmp_path, source, small, monkeypatch):

@@ -19,9 +19,10 @@ from bort.__main__ import main
 from bort.cli.convert import ConvertArguments, convert
 from bort.errors import BortError
 from bort.model.convert.convert import KNOWN_HEADS, convert_checkpoint
-from bort.model.convert.mxnet import read_params, write_params
+from bort.model.convert.mxnet import read_params
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import train_tokenizer
+from params_file import write_params
 
 GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files of the original code (../shared/golden) are absent")

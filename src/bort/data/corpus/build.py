@@ -31,7 +31,7 @@ from bort.data.corpus.corpus import (
     part_starts,
     part_tokens,
 )
-from bort.data.corpus.parallel_encoding import Encoded, Encoder, encode_all
+from bort.data.corpus.parallel_encoding import EncodedBlock, Encoder, encode_all
 from bort.data.corpus.shard_writer import PartWriter
 from bort.data.corpus.text_blocks import Interrupted, Place, is_hub, read_blocks
 from bort.errors import BortError
@@ -251,7 +251,7 @@ class _Making:
             writer.close()
         self._describe()
 
-    def _append(self, encoded: Encoded) -> None:
+    def _append(self, encoded: EncodedBlock) -> None:
         """Write a block's documents to their parts; its first text may go on with the last document."""
         if encoded.ends_before and self.in_document:
             self._end_document()

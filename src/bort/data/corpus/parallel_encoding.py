@@ -1,25 +1,21 @@
-"""Blocks of text to token ids, in this process or in several beside it.
-
-A process beside this one is a Python that reads blocks from its standard input and writes ids to its standard output,
-as plain bytes. It ends when its input does, so none outlives a driver that is killed.
-"""
+"""Blocks of text to token ids, in this process or in several beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
+import multiprocessing
 import os
-import queue
 import signal
-import struct
-import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +28,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _BATCH_CHARACTERS, _BATCH_PARAGRAPHS = 1 << 18, 1024
-_HEAD = struct.Struct("<QQ")
 _AHEAD = 2
-_PROGRAM = "from bort.data.corpus.parallel_encoding import serve; serve()"
+"""Blocks a process that are read, or encoded and not yet written."""
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedBlock:
     """A block as ids.
 
     Args:
@@ -71,7 +66,7 @@ class Encoder:
         self.backend.no_padding()
         self.end, self.dtype = np.array([end_id], dtype), dtype
 
-    def __call__(self, text: bytes, first: int, source: str) -> Encoded:
+    def __call__(self, text: bytes, first: int, source: str) -> EncodedBlock:
         """Encode a block.
 
         Args:
@@ -98,7 +93,7 @@ class Encoder:
             parts.append(ids)
             size += len(ids)
         whole = np.concatenate(parts) if parts else self.end[:0]
-        return Encoded(whole, np.array(starts, np.int64), ends_before, is_open)
+        return EncodedBlock(whole, np.array(starts, np.int64), ends_before, is_open)
 
     def _paragraphs(self, lines: Iterable[str]) -> Iterator[NDArray[Any] | None]:
         """Ids of each paragraph, None for a blank line; batches are bounded, for an encoded text takes much memory."""
@@ -122,13 +117,13 @@ class Encoder:
 
 def encode_all(
     blocks: Iterable[Block], source: str, encoder: Encoder, *, processes: int = 1
-) -> Iterator[tuple[Block, Encoded]]:
+) -> Iterator[tuple[Block, EncodedBlock]]:
     """Encode blocks, and give them in their order, whatever the number of processes.
 
     Args:
         blocks: Of one source; a few more are read than are encoded.
         source: For messages.
-        encoder: What each process has.
+        encoder: A copy goes to each process.
         processes: How many; 1 is this one, and starts no other.
 
     Raises:
@@ -139,9 +134,11 @@ def encode_all(
         for block in blocks:
             yield block, encoder(block.text, block.first, source)
         return
-    with _Processes(encoder, processes) as side:
-        waiting: deque[tuple[Block, Future[Encoded]]] = deque()
-        left, failure = iter(blocks), None
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (encoder,))
+    waiting: deque[tuple[Block, Future[EncodedBlock]]] = deque()
+    left, failure = iter(blocks), None
+    line = 1
+    try:
         while True:
             while failure is None and len(waiting) < _AHEAD * processes:
                 try:
@@ -151,118 +148,59 @@ def encode_all(
                 except BortError as error:
                     failure = error  # what was read before it comes first
                     break
-                waiting.append((block, side.encode(block, source)))
+                line = block.first
+                with _no_script():
+                    waiting.append((block, pool.submit(_encode, block.text, block.first, source)))
             if not waiting:
                 break
             block, result = waiting.popleft()
+            line = block.first
             yield block, result.result()
-        if failure is not None:
-            raise failure
+    except BrokenProcessPool:
+        rule = "a process that tokenises has died; the same command goes on, perhaps with fewer --corpus_processes"
+        raise Interrupted(rule, file=source, line=line) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failure is not None:
+        raise failure
 
 
-class _Processes:
-    """Pythons that encode; one is started when all others are at work."""
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """Hide the running script from processes that start now.
 
-    def __init__(self, encoder: Encoder, count: int) -> None:
-        self._hello = json.dumps([encoder.backend.to_str(), int(encoder.end[0]), encoder.dtype]).encode()
-        self._dtype = encoder.dtype
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
-        self._all: list[subprocess.Popen[bytes]] = []
-        self._threads = ThreadPoolExecutor(count)
-        self._closed = False
-        for _ in range(count):
-            self._idle.put(None)
-
-    def __enter__(self) -> _Processes:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._all:
-            process.kill()
-        self._threads.shutdown(wait=True)
-        for process in self._all:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-
-    def encode(self, block: Block, source: str) -> Future[Encoded]:
-        """Have a block encoded by whichever is free."""
-        return self._threads.submit(self._encode, block, source)
-
-    def _encode(self, block: Block, source: str) -> Encoded:
-        process = self._idle.get()
-        try:
-            process = process or self._start()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            _write(process.stdin, json.dumps([block.first, source]).encode(), block.text)
-            head, ids = _read(process.stdout)
-            told = json.loads(head)
-            starts = np.frombuffer(_read(process.stdout)[1], np.int64)
-        except (OSError, EOFError, ValueError):
-            process = None
-            rule = "a process that tokenises has died; the same command goes on, perhaps with fewer --corpus_processes"
-            raise Interrupted(rule, file=source, line=block.first) from None
-        finally:
-            self._idle.put(process)
-        if "rule" in told:
-            raise BortError(told["rule"], file=told["file"], line=told["line"])
-        return Encoded(np.frombuffer(ids, self._dtype), starts, told["ends_before"], told["open"])
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._closed:
-            raise EOFError
-        # The same modules as here, and one thread each.
-        path = os.pathsep.join(place for place in sys.path if place)
-        environment = os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        self._all.append(process)
-        assert process.stdin is not None
-        _write(process.stdin, self._hello, b"")
-        return process
+    A spawned process imports its parent's script, which would run all of it again where nothing guards it. It needs
+    nothing from there.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
-def serve() -> None:
-    """Encode blocks from standard input until it ends: what a process beside the driver runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        encoder = Encoder(*json.loads(_read(asked)[0]))
-        while True:
-            head, text = _read(asked)
-            first, source = json.loads(head)
-            try:
-                done = encoder(text, first, source)
-            except BortError as error:
-                told = {"rule": error.rule, "file": str(error.file), "line": error.line}
-                _write(answers, json.dumps(told).encode(), b"")
-                _write(answers, b"", b"")
-                continue
-            told = {"ends_before": done.ends_before, "open": done.open}
-            _write(answers, json.dumps(told).encode(), done.ids.tobytes())
-            _write(answers, b"", done.starts.tobytes())
+_encoder: Encoder | None = None
+"""Of this process, where it is one of a pool."""
 
 
-def _write(pipe: IO[bytes], head: bytes, body: bytes) -> None:
-    pipe.write(_HEAD.pack(len(head), len(body)))
-    pipe.write(head)
-    pipe.write(body)
-    pipe.flush()
+def _begin(encoder: Encoder) -> None:
+    """Make a process of the pool ready: it takes one core, leaves Ctrl-C to its parent, and ends when that ends."""
+    global _encoder
+    _encoder = encoder
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _read(pipe: IO[bytes]) -> tuple[bytes, bytes]:
-    sizes = _HEAD.unpack(_exactly(pipe, _HEAD.size))
-    return _exactly(pipe, sizes[0]), _exactly(pipe, sizes[1])
+def _end_with_parent() -> None:
+    """A killed parent tells nobody, and its children would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
-def _exactly(pipe: IO[bytes], count: int) -> bytes:
-    found = pipe.read(count)
-    if len(found) < count:
-        raise EOFError
-    return found
+def _encode(text: bytes, first: int, source: str) -> EncodedBlock:
+    assert _encoder is not None
+    return _encoder(text, first, source)

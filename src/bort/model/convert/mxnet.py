@@ -1,4 +1,4 @@
-"""A bounded reader, and a writer, of MXNet's NDArray-list files (`.params`), without MXNet.
+"""A bounded reader of MXNet's NDArray-list files (`.params`), without MXNet.
 
 The layout is that of `NDArray::Save` in MXNet's `src/ndarray/ndarray.cc`, little endian::
 
@@ -16,16 +16,14 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from bort.errors import BortError
-from bort.files import write_aside
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +34,6 @@ MAGIC: dict[int, int] = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
 DTYPES: dict[int, np.dtype[Any]] = {
     code: np.dtype(name) for code, name in enumerate(("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8"))
 }
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
 _VERSIONS = {magic: version for version, magic in MAGIC.items()}
 _DEVICES = (1, 2, 3, 5)  # CPU, GPU, pinned and shared CPU memory; the data lie in the file alike
 
@@ -197,51 +194,3 @@ def _load(cursor: _Cursor, block: _Block) -> Array:
     if data.size != count:  # the file shrank since its size was taken
         cursor.fail("changed while it was read; this shape is no longer whole", block.shape)
     return data.reshape(block.shape).astype(block.dtype.newbyteorder("="), copy=False)
-
-
-def write_params(path: str | Path, arrays: Mapping[str, Array], *, version: Literal[1, 2, 3] = 2) -> None:
-    """Write arrays so that `read_params`, and MXNet's `load_parameters`, read them back.
-
-    Args:
-        path: The file; it appears whole or not at all.
-        arrays: Arrays by name, written in this order.
-        version: Layout of each array. Scalars and empty arrays exist in version 3 only.
-
-    Raises:
-        BortError: A type, shape or name that the layout cannot hold.
-    """
-    path = Path(path)
-    names = [_encode_name(path, name) for name in arrays]
-    headers = [_encode_header(path, name, array, version) for name, array in arrays.items()]
-    with write_aside(path, "wb") as handle:
-        handle.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(headers)))
-        for header, array in zip(headers, arrays.values(), strict=True):
-            handle.write(header)
-            handle.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-        handle.write(struct.pack("<Q", len(names)))
-        for name in names:
-            handle.write(struct.pack("<Q", len(name)) + name)
-
-
-def _encode_header(path: Path, name: str, array: Array, version: int) -> bytes:
-    code = _CODES.get(array.dtype.newbyteorder("<"))
-    if code is None:
-        kinds = ", ".join(str(dtype) for dtype in DTYPES.values())
-        raise BortError(f"the type of {name!r} must be one of {kinds}", file=path, value=str(array.dtype))
-    if array.ndim > MAX_NDIM:
-        raise BortError(f"{name!r} must have at most {MAX_NDIM} dimensions", file=path, value=array.ndim)
-    if version != 3 and (array.ndim == 0 or array.size == 0):
-        raise BortError(f"{name!r} must have a shape without zeros in this version", file=path, value=array.shape)
-    storage = b"" if version == 1 else struct.pack("<i", 0)
-    shape = struct.pack(f"<I{array.ndim}q", array.ndim, *array.shape)
-    return struct.pack("<I", MAGIC[version]) + storage + shape + struct.pack("<iii", 1, 0, code)
-
-
-def _encode_name(path: Path, name: str) -> bytes:
-    try:
-        data = name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BortError("names must be UTF-8", file=path, value=name) from None
-    if len(data) > MAX_NAME_BYTES:
-        raise BortError(f"names must have at most {MAX_NAME_BYTES} bytes", file=path, value=name)
-    return data
