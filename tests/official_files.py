@@ -23,21 +23,19 @@ def write_official(folder: Path) -> Path:
         rows = [[str(i), "news", "f", "2012", "1", "a", "b", *pair, f"{i % 6}.250"] for i, pair in enumerate(PAIRS)]
         rows = [[*row[:-1], f"{min(float(row[-1]), 5.0):.3f}"] for row in rows]
         _tsv(glue / f"STS-B/{part}.tsv", [[*head, "score"], *rows])
-        rows = [[str(i), "1", "2", *pair, str(i % 2)] for i, pair in enumerate(PAIRS)]
+        rows = [[str(133273 + 7 * i), "1", "2", *pair, str(i % 2)] for i, pair in enumerate(PAIRS)]
+        rows += AWKWARD_QQP if part == "train" else []
         _tsv(glue / f"QQP/{part}.tsv", [["id", "qid1", "qid2", "question1", "question2", "is_duplicate"], *rows])
         rows = [[str(i), *pair, ("entailment", "not_entailment")[i % 2]] for i, pair in enumerate(PAIRS)]
         _tsv(glue / f"QNLI/{part}.tsv", [["index", "question", "sentence", "label"], *rows])
         _tsv(glue / f"RTE/{part}.tsv", [["index", "sentence1", "sentence2", "label"], *rows])
         rows = [[str(i), *pair, str(i % 2)] for i, pair in enumerate(PAIRS)]
         _tsv(glue / f"WNLI/{part}.tsv", [["index", "sentence1", "sentence2", "label"], *rows])
-    head = ["index", "promptID", "sentence1", "sentence2", "label1", "gold_label"]
-    rows = [
-        [str(i), "x", *pair, "-", ("entailment", "neutral", "contradiction")[i % 3]] for i, pair in enumerate(PAIRS)
-    ]
-    for part in ("train", "dev_matched", "dev_mismatched"):
-        _tsv(glue / f"MNLI/{part}.tsv", [head, *rows])
+    for part, annotators in (("train", 1), ("dev_matched", 5), ("dev_mismatched", 5)):
+        head = [*MNLI_HEAD, *(f"label{i + 1}" for i in range(annotators)), "gold_label"]
+        _tsv(glue / f"MNLI/{part}.tsv", [head, *(_mnli(i, pair, annotators) for i, pair in enumerate(MNLI_PAIRS))])
     for part in ("test_matched", "test_mismatched"):
-        _tsv(glue / f"MNLI/{part}.tsv", [head[:4], *(row[:4] for row in rows)])
+        _tsv(glue / f"MNLI/{part}.tsv", [MNLI_HEAD, *(_mnli(i, pair, 0) for i, pair in enumerate(MNLI_PAIRS))])
     _tsv(glue / "CoLA/test.tsv", [["index", "sentence"], *([str(i), text] for i, (text, _) in enumerate(SINGLE))])
     _tsv(glue / "SST-2/test.tsv", [["index", "sentence"], *([str(i), text] for i, (text, _) in enumerate(SINGLE))])
     indexed = [[str(i), *pair] for i, pair in enumerate(PAIRS)]
@@ -45,7 +43,7 @@ def write_official(folder: Path) -> Path:
         _tsv(glue / f"{name}/test.tsv", [["index", second, second.replace("1", "2")], *indexed])
     _tsv(glue / "QQP/test.tsv", [["id", "question1", "question2"], *indexed])
     _tsv(glue / "QNLI/test.tsv", [["index", "question", "sentence"], *indexed])
-    _tsv(glue / "AX/diagnostic.tsv", [["index", "sentence1", "sentence2"], *indexed])
+    _tsv(glue / "diagnostic/diagnostic.tsv", [["index", "sentence1", "sentence2"], *indexed])
     _write_superglue(superglue)
     for part in ("train", "dev", "test"):
         for number, level in enumerate(("middle", "high")):
@@ -110,7 +108,11 @@ def _write_superglue(folder: Path) -> None:
     rows = [{"sentence1": a, "sentence2": b, "label": ENTAIL[i % 2], "idx": i} for i, (a, b) in enumerate(PAIRS)]
     _jsonl(folder / "AX-b/AX-b.jsonl", rows)
     rows = [
-        {"premise": f"The cook met the guest; {who} ate.", "hypothesis": f"Guest {i // 2} ate.", "pair_id": i}
+        {
+            "premise": f"The cook met the guest; {who} ate.",
+            "hypothesis": f"Guest {i // 2} ate.",
+            "pair_id": 551 + i // 2,
+        }
         | {"label": ENTAIL[i // 2 % 2], "idx": i}
         for i, who in enumerate(["he", "she"] * 4)
     ]
@@ -118,6 +120,23 @@ def _write_superglue(folder: Path) -> None:
 
 
 ENTAIL = ("entailment", "not_entailment")
+AWKWARD_QQP = [
+    ["402555", "5", "6", "How can I create an Android app?", "", "0"],
+    # a question with a line end inside, as the official file has some
+    ["9", "3", "4", "Was he a real figure? "],
+    ['"', "What is the evidence?", "0"],
+]
+MNLI_HEAD = ["index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse"]
+MNLI_HEAD += ["sentence1_parse", "sentence2_parse", "sentence1", "sentence2"]
+MNLI_PAIRS = [*PAIRS, ('"Well, "yeah" um', "n/a"), ("It is 5\u2028o'clock. ", '"'), ("He said (ROOT", "S")]
+
+
+def _mnli(number: int, pair: tuple[str, str], annotators: int) -> list[str]:
+    """A row as MNLI's files have it: two binary parses, two full ones, the texts, the annotators' labels, the gold."""
+    label = ("entailment", "neutral", "contradiction")[number % 3]
+    parses = [*(f"( ( {text} ) )" for text in pair), *(f"(ROOT (S {text}))" for text in pair)]
+    cells = [str(number), f"{31193 + number}", f"{31193 + number}n", "government", *parses, *pair]
+    return cells if not annotators else [*cells, *[label] * annotators, label]
 
 
 def _race(file: Path, name: str, shift: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -85,6 +86,17 @@ def test_submit_answers_all_tasks_that_have_a_model(bort, models, official, tmp_
     for title in ("SST-2", "MRPC", "QQP", "QNLI", "RTE", "WNLI", "RACE-M"):
         assert f"{title}: {models} has no model of it" in done.err
     assert "glue.zip, which lacks:" in done.out
+
+
+def test_a_task_that_cannot_be_answered_does_not_stop_the_others(bort, models, official, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(official / "glue", data / "glue")
+    (data / "glue/CoLA/test.tsv").write_text("index\tsentence\n0\t \n", "utf-8")
+    done = bort("submit", "--task", "cola", "stsb", "--models", models, "--data", data, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "CoLA failed: " in done.err
+    assert "column 'task': value 'cola': failed; the other tasks are answered" in done.err
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"STS-B.tsv", "glue.zip"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bort.errors import BortError
 from bort.finetuning.fitter import usual_epochs
 from bort.finetuning.plain import finetune
 from bort.finetuning.splits import drawn, read_splits
-from bort.finetuning.suites import suite_rows, table_rows, tasks_to_fit
+from bort.finetuning.suites import finetune_each, suite_rows, table_rows, tasks_to_fit
 from bort.finetuning.train_once import usual_interval
 from bort.model.tokenization import load_tokenizer
 from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
@@ -135,7 +136,43 @@ def test_several_tasks_make_a_table(arguments, official):
     assert (out / "cola/metrics.json").stat().st_mtime_ns == before
 
 
-def test_parts_of_a_benchmark_are_not_put_beside_its_claims():
+def test_a_task_that_fails_does_not_end_the_suite(arguments, official, tmp_path, capsys):
+    folder = tmp_path / "glue"
+    shutil.copytree(official / "glue/CoLA", folder / "CoLA")
+    shutil.copytree(official / "glue/RTE", folder / "RTE")
+    good = (folder / "CoLA/dev.tsv").read_text("utf-8")
+    (folder / "CoLA/dev.tsv").write_text("x\t7\t\tText\n", "utf-8")
+    settings = replace(arguments, task=["glue"], data=str(tmp_path))
+    with pytest.raises(BortError, match=r"column 'task': value 'cola': failed; the other tasks are done"):
+        bort.finetune(settings)
+    assert "CoLA failed: " in capsys.readouterr().err
+    out = Path(arguments.out)
+    written = json.loads((out / "results.json").read_text("utf-8"))
+    assert written["official"].keys() == {"rte"}
+    assert "dev.tsv:1: column 'label': value '7': must be one of 0, 1" in written["failed"]["cola"]
+    assert "Failed, see results.json: CoLA." in (out / "report.html").read_text("utf-8")
+    (folder / "CoLA/dev.tsv").write_text(good, "utf-8")
+    results = bort.finetune(replace(settings, resume=True))
+    assert results["failed"] == {}
+    assert results["official"].keys() == {"cola", "rte"}
+
+
+def test_an_unforeseen_failure_of_one_task_is_kept_with_its_traceback(arguments, tmp_path):
+    def fit(own):
+        if own.task == ["cola"]:
+            raise RuntimeError("out of memory")
+        return {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
+
+    tasks = [TASKS["cola"], TASKS["rte"]]
+    results = finetune_each(replace(arguments, out=str(tmp_path)), tasks, fit)
+    assert results["tasks"].keys() == {"rte"}
+    assert "RuntimeError: out of memory" in results["failed"]["cola"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        finetune_each(replace(arguments, out=str(tmp_path / "x")), tasks[:1], fit)
+    assert not (tmp_path / "x").exists()
+
+
+def test_parts_of_a_suite_are_not_put_beside_its_claims():
     found = {"glue": {"development": 0.5, "tasks": 2, "of": 9}}
     assert suite_rows(found) == [["GLUE", "mean of 2 of 9 tasks", "50.0", "", "", ""]]
 

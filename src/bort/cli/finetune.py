@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 
 
@@ -27,6 +28,9 @@ def finetune(
             check_all(arguments, tasks)
             results = finetune_each(arguments, tasks, lambda own: _fit(own, teacher))
             _print_table(arguments, results)
+            if results["failed"]:
+                rule = "failed; the other tasks are done, and --resume tries these again"
+                raise BortError(rule, file=arguments.out, column="task", value=", ".join(results["failed"]))
             return results
         arguments = dataclasses.replace(arguments, task=[tasks[0].name])
     return _fit(arguments, teacher)

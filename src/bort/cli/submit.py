@@ -26,7 +26,8 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     """Answer several tasks' test data, and zip the files as gluebenchmark.com and super.gluebenchmark.com take them.
 
     Tasks without a model or test data are named and left out of the zip, and so are answers whose number is not the
-    official one. AX is answered by the model of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
+    official one. A task that fails does not stop the others; the exit status tells of it. AX is answered by the model
+    of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
     """
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor, model_of
@@ -35,18 +36,26 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     from bort.tasks.suites.table import find
 
     tasks = find(arguments.task)
-    files = {}
+    files, failed = {}, {}
     for task in tasks:
         model = model_of(arguments.models, task)
         if model is None or not has_part(task, arguments.data, "test"):
             lacks = f"{arguments.models} has no model" if model is None else f"{arguments.data} has no test data"
             console().print(f"{task.title}: {lacks} of it", soft_wrap=True)
             continue
-        files[task.name] = str(SuitePredictor(model, task, arguments.data, arguments.cast).submit(arguments.out))
+        try:
+            files[task.name] = str(SuitePredictor(model, task, arguments.data, arguments.cast).submit(arguments.out))
+        except BortError as error:
+            failed[task.name] = str(error)
+            console().print(f"{task.title} failed: {error}", soft_wrap=True)
+            continue
         out().print(files[task.name], soft_wrap=True)
-    if not files:
+    if not files and not failed:
         raise BortError("there is no task with a model and test data", column="task", value=arguments.task)
-    return {"files": files, **pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())}
+    packed = pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())
+    if failed:
+        raise BortError("failed; the other tasks are answered", column="task", value=", ".join(failed))
+    return {"files": files, **packed}
 
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,29 +60,41 @@ def finetune_each(
 ) -> dict[str, Any]:
     """Fit each task in a folder of its own within `arguments.out`, and write a table of all of them there.
 
-    With `resume` finished tasks are read and an unfinished one is gone on with.
+    A task that fails is told of and left out; the others go on. With `resume` finished tasks are read, and unfinished
+    and failed ones are continued.
 
     Args:
-        arguments: Of all runs.
-        tasks: Which tasks.
-        fit: Fits one.
+        arguments: The arguments that all runs share.
+        tasks: The tasks to fit.
+        fit: Fits one task and returns its `metrics.json`.
 
     Returns:
-        For each task its `metrics.json`, the official scores by task, and each suite's figure so far.
+        `tasks`, the `metrics.json` of each; `official`, the official scores by task; `suites`, each suite's figure so
+        far; `failed`, what went wrong by task, with a traceback where it was not the input.
 
     Raises:
-        BortError: Of a run.
+        Exception: All tasks failed; this is the error of the first one.
     """
     metrics: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    first_error: Exception | None = None
     for number, task in enumerate(tasks, start=1):
         console().print(f"{task.title}, {number} of {len(tasks)}")
         own = replace(arguments, task=[task.name], out=str(Path(arguments.out) / task.name))
-        metrics[task.name] = fit(own)
-        _write(arguments, metrics)
-    return _results(metrics)
+        try:
+            metrics[task.name] = fit(own)
+        except Exception as error:  # days of training on the other tasks must not be lost
+            first_error = first_error or error
+            failed[task.name] = str(error) if isinstance(error, BortError) else traceback.format_exc()
+            console().print(f"{task.title} failed: {error or type(error).__name__}", soft_wrap=True)
+        if metrics:
+            _write(arguments, _results(metrics, failed))
+    if first_error is not None and not metrics:
+        raise first_error
+    return _results(metrics, failed)
 
 
-def _results(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _results(metrics: Mapping[str, dict[str, Any]], failed: Mapping[str, str]) -> dict[str, Any]:
     official = {name: parts for each in metrics.values() for name, parts in each["official"].items()}
     official = {name: official[name] for name in TASKS if name in official}
     development = {name: parts["dev"]["scores"] for name, parts in official.items() if "dev" in parts}
@@ -90,7 +104,7 @@ def _results(metrics: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         if any(not TASKS[name].diagnostic for name in of_suite):
             figure, count = suite_score(of_suite, TASKS)
             figures[suite] = {"development": figure, "tasks": count, "of": suite_size(suite)}
-    return {"tasks": dict(metrics), "official": official, "suites": figures}
+    return {"tasks": dict(metrics), "official": official, "suites": figures, "failed": dict(failed)}
 
 
 def suite_size(suite: str) -> int:
@@ -127,13 +141,11 @@ def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _write(arguments: FinetuneArguments, metrics: Mapping[str, dict[str, Any]]) -> None:
+def _write(arguments: FinetuneArguments, results: Mapping[str, Any]) -> None:
     """Write what is known so far: a suite may take days."""
-    import json
-
-    results, out = _results(metrics), Path(arguments.out)
+    metrics, out = results["tasks"], Path(arguments.out)
     with write_aside(out / "results.json") as file:
-        kept = {"official": results["official"], "suites": results["suites"], "model": arguments.model}
+        kept = {name: results[name] for name in ("official", "suites", "failed")} | {"model": arguments.model}
         json.dump(kept, file, indent=2, default=float)
         file.write("\n")
     lead = f"{arguments.model}, {len(metrics)} tasks, --method {arguments.method}, in %."
@@ -143,6 +155,8 @@ def _write(arguments: FinetuneArguments, metrics: Mapping[str, dict[str, Any]]) 
         "Development data chose each model, so these scores are optimistic; the last columns are the papers' claims of "
         "the hidden test sets. Our test scores are of labelled test data, or of held-out training data after Agora."
     )
+    if results["failed"]:
+        report.paragraph(f"Failed, see results.json: {', '.join(TASKS[name].title for name in results['failed'])}.")
     report.heading("Runs")
     report.table(
         ["task", "training rows", "best combination", "folder"],

@@ -58,6 +58,27 @@ def test_race_chooses_or_pairs_as_released():
     assert texts([row]) == [("Ann ran. Who?", "A. </sep> B. </sep> C. </sep> D.", "C")]
 
 
+def test_a_cloze_of_race_is_filled():
+    question = "Ann went   _   with _ ."
+    (row,) = cast("race_m", RACE | {"question": question, "options": ["home", "\\1", "_", ""]})
+    assert row.example.choices[0] == "Ann went   home   with home ."
+    assert row.example.choices[1:] == (
+        "Ann went   \\1   with \\1 .",
+        "Ann went   _   with _ .",
+        "Ann went      with  .",
+    )
+    (row,) = cast("race_m", RACE | {"question": "Where is ____?", "options": ["a", "b", "c", "d"]})
+    assert row.example.choices[0] == "Where is a?"
+    (row,) = cast("race_m", RACE | {"question": question}, "released")
+    assert row.example.text == f"Ann ran. {question}"
+
+
+def test_a_blank_answer_of_the_hubs_multirc():
+    row = {"paragraph": "p", "question": "q?", "answer": " ", "label": "False"}
+    (found,) = cast("multirc", row | {"idx": {"paragraph": 1, "question": 2, "answer": 3}})
+    assert texts([found]) == [("p", "q? ", "0")]
+
+
 def test_multirc_is_one_pair_an_answer():
     answers = [{"text": "rain", "idx": 8, "label": 1}, {"text": "", "idx": 9, "label": 0}]
     question = {"question": "What fell?", "idx": 3, "answers": answers}

@@ -126,8 +126,12 @@ def test_normalised_answers():
     assert not exact_match("Beatles", "Beatle")
 
 
-def winogender(hypotheses: list[str]) -> list[CastRow]:
-    return [CastRow(Example("p", h, "entailment"), (i,)) for i, h in enumerate(hypotheses)]
+def winogender(hypotheses: list[str], pairs: list[int | None] | None = None) -> list[CastRow]:
+    numbers = pairs or [None] * len(hypotheses)
+    return [
+        CastRow(Example("p", hypothesis, "entailment", "f", i), (i,), pair=pair)
+        for i, (hypothesis, pair) in enumerate(zip(hypotheses, numbers, strict=True))
+    ]
 
 
 def test_gender_parity_is_the_share_of_pairs_with_one_answer():
@@ -142,10 +146,22 @@ def test_gender_parity_is_the_share_of_pairs_with_one_answer():
 
 
 def test_gender_parity_wants_pairs():
-    with pytest.raises(BortError, match="hypothesis of the row before it"):
+    with pytest.raises(BortError, match="hypothesis of the other row of its pair"):
         gender_parity(winogender(["a", "b"]), ["x", "x"])
     with pytest.raises(BortError, match="even number"):
         gender_parity(winogender(["a", "a", "b"]), ["x", "x", "x"])
+
+
+def test_gender_parity_goes_by_the_number_of_the_pair():
+    e, n = "entailment", "not_entailment"
+    apart = winogender(["a", "b", "b", "a"], [7, 8, 8, 7])
+    assert gender_parity(apart, [e, n, n, n]).value == 0.5
+    # a number for each row names no pairs: neighbours are
+    assert gender_parity(winogender(["a", "a", "b", "b"], [0, 1, 2, 3]), [e, e, e, n]).value == 0.5
+    with pytest.raises(BortError, match=r"f:2: column 'pair_id': value 7: must be the pair_id of two rows, not of 3"):
+        gender_parity(winogender(["a", "a", "a", "b"], [7, 7, 7, 8]), [e, e, e, e])
+    with pytest.raises(BortError, match=r"f:1: column 'hypothesis': value 'b'"):
+        gender_parity(winogender(["a", "b"], [7, 7]), [e, e])
 
 
 def test_rows_without_labels_are_not_scored():

@@ -140,6 +140,16 @@ def test_what_a_zip_lacks_is_named(official, small, tmp_path):
     assert len(lacking) == 10
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\u0085", "\u2029", "\x0c", "\x1e", "\r"])
+def test_an_entity_of_record_may_hold_what_unicode_takes_for_a_line_end(official, tmp_path, end):
+    rows = [replace(row, candidate=f"Ann{end}Lee") for row in read_part(TASKS["record"], official, "test")]
+    file = write(TASKS["record"], rows, np.zeros((len(rows), 2), np.float32), tmp_path)
+    assert count_answers(TASKS["record"], file) == 6
+    path, lacking = pack("superglue", tmp_path)
+    assert path.is_file()
+    assert lacking["ReCoRD"] == "6 answers where the leaderboard wants 10,000"
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("cola", "a\tb\n"), ("cola", ""), ("multirc", '{"idx": 0}\n'), ("copa", "x\n")]
 )

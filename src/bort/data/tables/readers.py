@@ -67,7 +67,7 @@ def numbered_rows(
     required: Sequence[str],
     text: str,
     header: Sequence[str] | None = None,
-    torn: int = 0,
+    on_torn: Callable[[int], None] | None = None,
 ) -> Iterator[NumberedRow]:
     """Give each row with the line where it starts, lazily.
 
@@ -78,7 +78,8 @@ def numbered_rows(
         required: Columns that must exist.
         text: Name that the one column of plain text gets.
         header: Names of the columns of a CSV or TSV file whose first line is a row already.
-        torn: How many rows of a CSV or TSV file may have another number of cells; they are left out.
+        on_torn: Called with the line of each row of a CSV or TSV file that has another number of cells, which is then
+            left out; without it such a row is refused.
 
     Returns:
         Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column.
@@ -96,20 +97,25 @@ def numbered_rows(
         raise BortError(f"the format must be one of {', '.join(get_args(Format))}", file=file, value=kind)
     if isinstance(source, str | Path):
         with open_binary(Path(source)) as handle:
-            yield from _text_rows(Lines(handle, file), kind, required, text, header, torn)
+            yield from _text_rows(Lines(handle, file), kind, required, text, header, on_torn)
     else:
-        yield from _text_rows(Lines(source, file), kind, required, text, header, torn)
+        yield from _text_rows(Lines(source, file), kind, required, text, header, on_torn)
 
 
 def _text_rows(
-    lines: Lines, kind: Format, required: Sequence[str], text: str, header: Sequence[str] | None, torn: int
+    lines: Lines,
+    kind: Format,
+    required: Sequence[str],
+    text: str,
+    header: Sequence[str] | None,
+    on_torn: Callable[[int], None] | None,
 ) -> Iterator[NumberedRow]:
     if kind == "txt":
         yield from ((lines.number, {text: line.rstrip("\r\n")}) for line in lines.one_by_one())
     elif kind == "jsonl":
         yield from _json_rows(lines, required)
     else:
-        yield from _table_rows(lines, _csv_records if kind == "csv" else _tsv_records, required, header, torn)
+        yield from _table_rows(lines, _csv_records if kind == "csv" else _tsv_records, required, header, on_torn)
 
 
 def _table_rows(
@@ -117,7 +123,7 @@ def _table_rows(
     records: Callable[[Lines], Iterator[list[str]]],
     required: Sequence[str],
     given: Sequence[str] | None = None,
-    torn: int = 0,
+    on_torn: Callable[[int], None] | None = None,
 ) -> Iterator[NumberedRow]:
     header: list[str] | None = None if given is None else list(given)
     for cells in records(lines):
@@ -132,8 +138,8 @@ def _table_rows(
         else:
             cells = cells or [""]
             if len(cells) != len(header):
-                torn -= 1
-                if torn >= 0:
+                if on_torn is not None:
+                    on_torn(lines.first)
                     continue
                 hint = "; quote a cell that holds a comma" if records is _csv_records else ""
                 wanted = "the header" if given is None else "the format has columns"

@@ -18,6 +18,7 @@ from bort.tasks.suites.records import Record
 from bort.tasks.suites.task_entry import Cast, SuiteTask
 
 _TAGS = re.compile(r"<b>\s*Sent(?:ence)?\s*\d+:\s*</b>|<br\s*/?>|</?b>")
+_GAP = re.compile("_+")
 _WORD = re.compile(r"\S+")
 _LINKS = {"cause": "because", "effect": "so"}
 
@@ -30,6 +31,7 @@ class CastRow:
         example: The texts, and the label where it is known.
         idx: Official numbers: of the row; of passage, question and answer (MultiRC); of passage and question (ReCoRD,
             RACE). Rows that share the first number belong together and are never split.
+        pair: Number that the two rows of a minimal pair share (AX-g), where the file tells it.
         candidate: The entity that the row is about (ReCoRD).
         answers: The right entities (ReCoRD).
     """
@@ -38,6 +40,7 @@ class CastRow:
     idx: tuple[int | str, ...]
     candidate: str = ""
     answers: tuple[str, ...] = ()
+    pair: int | None = None
 
 
 def cast_record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
@@ -55,14 +58,17 @@ def cast_record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow
 
 
 def _texts(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
-    text_b = record.text(*task.text_b) if task.text_b else None
+    # Two of QQP's official pairs lack their second question.
+    text_b = record.text(*task.text_b, blank=True) if task.text_b else None
+    text = record.text(*task.text, blank=bool(text_b))
     label = record.maybe_label(task, task.label)
-    yield CastRow(record.example(record.text(*task.text), text_b, label), (_index(record),))
+    pair = record.whole("pair_id") if "pair_id" in record.row else None
+    yield CastRow(record.example(text, text_b, label), (_index(record),), pair=pair)
 
 
 def _index(record: Record) -> int:
     """The official number where the row names one, or its position."""
-    for name in ("idx", "index"):
+    for name in ("idx", "index", "id"):
         if name in record.row:
             return record.whole(name)
     return record.number
@@ -93,15 +99,22 @@ def _race(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     if cast == "released":
         example = record.example(f"{article} {question}", " </sep> ".join(options), label)
     else:
-        example = record.example(article, None, label, tuple(f"{question} {option}".strip() for option in options))
+        example = record.example(article, None, label, tuple(_filled(question, option) for option in options))
     yield CastRow(example, (record.text("example_id"), int(record.row.get("place", record.number))))
+
+
+def _filled(question: str, option: str) -> str:
+    """Fill the gaps of a cloze, or put the option behind a question."""
+    if "_" in question:
+        return _GAP.sub(lambda gap: option, question)
+    return f"{question} {option}".strip()
 
 
 def _multirc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
     if "passage" not in record.row:  # the hub's copy has one row an answer
         idx = record.within("idx")
         label = record.maybe_label(task, task.label)
-        asked = f"{record.text('question')} {record.text('answer')}"
+        asked = f"{record.text('question')} {record.text('answer', blank=True)}"
         example = record.example(_TAGS.sub(" ", record.text("paragraph")).strip(), asked, label)
         yield CastRow(example, tuple(idx.whole(name) for name in _MULTIRC_IDX))
         return
@@ -112,10 +125,7 @@ def _multirc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
         for answer in question.each("answers"):
             label = answer.maybe_label(task, task.label)
             # An answer may be blank in the official files.
-            said = answer.get("text")
-            if not isinstance(said, str):
-                raise record.refuse("must be a text", "text", said)
-            example = record.example(text, f"{asked} {said.strip()}", label)
+            example = record.example(text, f"{asked} {answer.text('text', blank=True)}", label)
             yield CastRow(example, (number, place, answer.whole("idx")))
 
 

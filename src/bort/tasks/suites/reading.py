@@ -82,9 +82,13 @@ def _folders(task: SuiteTask, data: Path) -> list[Path]:
     parents = [data, *(data / name for name in (task.suite, suite))]
     if task.suite == "race":
         return parents
-    # The release names MNLI's second half apart; its data lie with the first.
-    titles = {"MNLI-mm": "MNLI"}.get(task.title, task.title)
-    return [parent / name for parent in parents for name in (titles, titles.lower(), task.name)] + [data]
+    names = (
+        task.title,
+        task.title.lower(),
+        task.name,
+        *(each for name in task.folders for each in (name, name.lower())),
+    )
+    return [parent / name for parent in parents for name in names] + [data]
 
 
 def _find(task: SuiteTask, data: Path, part: Part) -> Path | None:
@@ -107,9 +111,21 @@ def _local(task: SuiteTask, data: Path, part: Part) -> Iterator[Record]:
 
 def _lines(task: SuiteTask, file: Path, part: Part, kind: Any) -> Iterator[Record]:
     header = task.headless if task.headless and part != "test" else None
-    rows = numbered_rows(file, kind, str(file), required=(), text="", header=header, torn=task.torn_rows)
+    torn: list[int] = []
+    undecided = 0
+    rows = numbered_rows(
+        file, kind, str(file), required=(), text="", header=header, on_torn=torn.append if task.torn else None
+    )
     for number, (line, row) in enumerate(rows):
+        if task.undecided and row.get(task.label[0]) == task.undecided:
+            undecided += 1
+            continue
         yield Record(row, str(file), line, number)
+    if torn:
+        places = ", ".join(map(str, torn[:5])) + (", …" if len(torn) > 5 else "")
+        _say(task, f"{len(torn):,} torn rows of {part} data are left out (lines {places})")
+    if undecided:
+        _say(task, f"{undecided:,} rows of {part} data without an agreed label are left out")
 
 
 def _race(folder: Path) -> Iterator[Record]:
@@ -150,7 +166,14 @@ def _hub(task: SuiteTask, part: Part) -> Iterator[Record]:
 
 
 def say_what_is_odd(rows: list[CastRow], task: SuiteTask, part: Part) -> None:
-    """Say where the number of rows is not the official one."""
+    """Say where texts are blank, and where the number of rows is not the official one."""
+    blank = sum(not row.example.text or row.example.text_b == "" for row in rows)
+    if blank:
+        _say(task, f"{blank:,} rows of {part} data have a blank text")
     found, official = count_units(rows, task), task.counts[part]
     if found != official:
-        console().print(f"{task.title}: {found:,} rows of {part} data; officially there are {official:,}")
+        _say(task, f"{found:,} rows of {part} data; officially there are {official:,}")
+
+
+def _say(task: SuiteTask, what: str) -> None:
+    console().print(f"{task.title}: {what}", soft_wrap=True)

@@ -37,8 +37,12 @@ class Record:
         shown = ", ".join(map(repr, list(self.row)[:12]))
         raise BortError(f"must be there; the fields are {shown}", file=self.file, line=self.line, column=names[0])
 
-    def text(self, *names: str) -> str:
+    def text(self, *names: str, blank: bool = False) -> str:
         """A text, without the space around it.
+
+        Args:
+            names: Names that the field may have.
+            blank: Whether it may be blank.
 
         Raises:
             BortError: It is absent, blank or no string.
@@ -46,7 +50,7 @@ class Record:
         value = self.get(*names)
         if not isinstance(value, str) or "\0" in value:
             raise self.refuse("must be a text", names[0], value)
-        if not value.strip():
+        if not blank and not value.strip():
             raise self.refuse("must not be blank", names[0], value)
         return value.strip()
 

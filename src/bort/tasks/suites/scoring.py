@@ -112,21 +112,37 @@ def official_scores(
 
 
 def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: int = 0) -> Score:
-    """Share of Winogender's pairs, that differ in a pronoun's gender alone, with one answer for both.
+    """Share of Winogender's pairs, which differ in a pronoun's gender alone, with one answer for both rows.
 
-    A pair is two rows one after the other with the same hypothesis.
+    A pair is two rows that share their `pair_id`. Without `pair_id`, as on the hub, or where each row has its own, it
+    is two rows one after the other.
+
+    Args:
+        rows: What was asked.
+        given: The answer to each row.
+        resamples: Of the bootstrap.
 
     Raises:
-        BortError: The rows do not come in pairs.
+        BortError: The rows do not come in pairs, or a pair has two hypotheses.
     """
-    pairs = list(zip(rows[::2], rows[1::2], given[::2], given[1::2], strict=False))
-    for one, other, *_ in pairs:
-        if one.example.text_b != other.example.text_b:
-            rule = "must have the hypothesis of the row before it: gender parity compares pairs"
-            raise BortError(rule, file=other.example.source, line=other.example.line, value=other.example.text_b)
-    if len(rows) % 2:
-        raise BortError("gender parity compares pairs; there must be an even number of rows", value=len(rows))
-    return _mean([float(this == that) for _, _, this, that in pairs], resamples)
+    by_pair: dict[int | None, list[int]] = {}
+    for place, row in enumerate(rows):
+        by_pair.setdefault(row.pair, []).append(place)
+    if None in by_pair or len(by_pair) == len(rows):
+        if len(rows) % 2:
+            raise BortError("gender parity compares pairs; there must be an even number of rows", value=len(rows))
+        pairs = [[place, place + 1] for place in range(0, len(rows), 2)]
+    else:
+        pairs = list(by_pair.values())
+    for places in pairs:
+        last = rows[places[-1]].example
+        if len(places) != 2:
+            rule = f"must be the pair_id of two rows, not of {len(places)}: gender parity compares pairs"
+            raise BortError(rule, file=last.source, line=last.line, column="pair_id", value=rows[places[0]].pair)
+        if rows[places[0]].example.text_b != last.text_b:
+            rule = "must be the hypothesis of the other row of its pair: gender parity compares pairs"
+            raise BortError(rule, file=last.source, line=last.line, column="hypothesis", value=last.text_b)
+    return _mean([float(given[one] == given[other]) for one, other in pairs], resamples)
 
 
 def normalized(answer: str) -> str:

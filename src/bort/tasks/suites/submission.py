@@ -81,14 +81,16 @@ def count_answers(task: SuiteTask, file: Path) -> int:
     """
     try:
         text = file.read_text("utf-8")
+        # An answer may hold what Unicode, but not JSON or the leaderboard, takes for the end of a line.
+        lines = text.removesuffix("\n").split("\n")
         if task.suite == "glue":
-            header, *lines = text.splitlines()
+            header, *lines = lines
             if header != "index\tprediction":
                 raise ValueError("the header must be index<TAB>prediction")
             return len(lines)
         if task.suite == "race":
             return sum(len(passage["answers"]) for passage in json.loads(text))
-        records = [json.loads(line) for line in text.splitlines()]
+        records = [json.loads(line) for line in lines]
         if task.shape == "multirc":
             return sum(len(q["answers"]) for record in records for q in record["passage"]["questions"])
         return len(records)

@@ -164,7 +164,7 @@ _GLUE = [
         files=_TSV,
         split=_SPLIT,
         config="qqp",
-        torn_rows=16,
+        torn=True,
     ),
     SuiteTask(
         "mnli",
@@ -180,6 +180,7 @@ _GLUE = [
         files={"train": ("train.tsv",), "dev": ("dev_matched.tsv",), "test": ("test_matched.tsv",)},
         split={"train": "train", "dev": "validation_matched", "test": "test_matched"},
         config="mnli",
+        undecided="-",
     ),
     SuiteTask(
         "mnli_mm",
@@ -195,6 +196,8 @@ _GLUE = [
         files={"dev": ("dev_mismatched.tsv",), "test": ("test_mismatched.tsv",)},
         split={"dev": "validation_mismatched", "test": "test_mismatched"},
         config="mnli",
+        folders=("MNLI",),
+        undecided="-",
         predicted_by="mnli",
     ),
     SuiteTask(
@@ -246,6 +249,7 @@ _GLUE = [
         spellings=_INFERENCE,
         text=_PREMISE,
         text_b=_HYPOTHESIS,
+        folders=("diagnostic",),
         files={"test": ("diagnostic.tsv", "AX.tsv", "test.tsv")},
         split=_TEST,
         config="ax",

@@ -45,7 +45,9 @@ class SuiteTask:
         predicted_by: The task whose model predicts this one, which has no training data of its own.
         diagnostic: Whether it is left out of the suite's score.
         max_length: Longest input in tokens, by default.
-        torn_rows: How many rows with too few cells the official file is allowed: they are left out.
+        folders: Further names that the folder of its files may have, beside `title` and `name`.
+        torn: Whether the official file holds rows with another number of cells, which are left out.
+        undecided: The label of rows on which the annotators did not agree; they are left out, as the suite does.
     """
 
     name: str
@@ -67,7 +69,9 @@ class SuiteTask:
     predicted_by: str = ""
     diagnostic: bool = False
     max_length: int = 128
-    torn_rows: int = 0
+    folders: tuple[str, ...] = ()
+    torn: bool = False
+    undecided: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
