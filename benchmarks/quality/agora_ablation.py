@@ -41,7 +41,6 @@ def parts_for(student: str) -> dict[str, dict[str, Any]]:
             for name in ("infill", "synonym", "swap", "delete", "typo")
         },
         "replay 1": {**whole, "replay": 1},
-        "warm starts": {**whole, "warm_start": True},
         "a weak teacher used": {**whole, "weak_teacher": "use"},
         "default grid, LCS": {**whole, **DEFAULT_GRID},
         "default grid, halving": {**whole, **DEFAULT_GRID, "prune": "halving"},

@@ -15,7 +15,7 @@ import torch
 from benchmarks.common import parser
 from bort import BortForSequenceClassification, architecture, load_tokenizer
 from bort.data.tables.examples import read_examples
-from bort.finetuning.train_once import Budget, Labelled, Theta, run_trial
+from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, train_once
 from bort.model.checkpoints import locate
 from bort.predict.encoding import encode
 from bort.speed.race import Spread
@@ -53,8 +53,8 @@ class Trials:
         self.pad, self.task = int(tokenizer.pad_token_id), Task.of(examples)
         self.data = Labelled(encode(examples, tokenizer, 128), self.task.targets(examples))
         self._dev = Labelled(encode(examples[:8], tokenizer, 128), self.task.targets(examples[:8]))
-        self._budget = Budget(10**6, arguments.steps, 10**6, 10**6, 1e9)
-        self._theta = Theta(1e-4, 0, 0.01, 0.1, arguments.batch_size)
+        self._budget = TrainingLimits(10**6, arguments.steps, 10**6, 10**6, 1e9)
+        self._theta = HyperParameters(1e-4, 0, 0.01, 0.1, arguments.batch_size)
 
     @property
     def tokens(self) -> float:
@@ -72,14 +72,14 @@ class Trials:
     def run(self, model: Any) -> None:
         """Fit a copy of a model."""
         with tempfile.TemporaryDirectory() as folder:
-            run_trial(
+            train_once(
                 copy.deepcopy(model),
                 self.task,
                 self._theta,
                 self.data,
                 self._dev,
                 pad_token_id=self.pad,
-                budget=self._budget,
+                limits=self._budget,
                 folder=Path(folder),
             )
 

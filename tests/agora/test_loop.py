@@ -44,7 +44,7 @@ def scarce(shape, n, seed):
     return chosen
 
 
-def fit_svm(theta, train, best=None):
+def fit_svm(theta, train):
     return SVC(**theta).fit([point.x for point in train], [point.y for point in train])
 
 
@@ -176,19 +176,6 @@ def test_the_best_is_the_latest_of_equals(problem):
     assert outcome.best is outcome.rounds[-1].trials[-1]
 
 
-def test_a_fit_may_begin_from_the_best_so_far(problem):
-    given = []
-
-    def warm(theta, train, best):
-        given.append(best)
-        return fit_svm(theta, train)
-
-    outcome = problem.run(fit=warm)
-    assert given[: len(THETAS)] == [None] * len(THETAS)
-    first = outcome.rounds[0]
-    assert given[len(THETAS)] is first.trials[first.best].model
-
-
 def test_a_regression_counts_what_is_far_off_as_a_mistake():
     class Mean:
         def __init__(self, train):
@@ -199,7 +186,7 @@ def test_a_regression_counts_what_is_far_off_as_a_mistake():
         [{"a": 1}, {"a": 2}],
         train,
         dev,
-        fit=lambda theta, train, best: Mean(train),
+        fit=lambda theta, train: Mean(train),
         predict=lambda model, xs: [model.value] * len(xs),
         transform=lambda mistakes, rng: [[x + 0.1] for x in mistakes],
         label=lambda xs: list(xs),
@@ -264,7 +251,7 @@ def test_an_interrupted_run_goes_on_and_does_nothing_twice(problem, share):
     assert len(journal.entries) == dies_after
     fitted = []
 
-    def counted(theta, train, best):
+    def counted(theta, train):
         fitted.append(theta)
         return fit_svm(theta, train)
 
@@ -304,10 +291,10 @@ def test_sets_may_be_fitted_side_by_side(problem):
     ]
 
 
-def fit_all_but_one(theta, train, best):
+def fit_all_but_one(theta, train):
     if theta == THETAS[1]:
         raise RuntimeError("it will not")
-    return fit_svm(theta, train, best)
+    return fit_svm(theta, train)
 
 
 def test_a_set_that_raises_goes_and_the_others_stay(problem):

@@ -91,9 +91,7 @@ def test_a_part_is_held_out_where_no_test_is_given(arguments):
     assert "held out of the training data" in (Path(arguments.out) / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"labels": "hard"}, {"temperature": 3.0}, {"warm_start": True}, {"replay": 1}]
-)
+@pytest.mark.parametrize("settings", [{}, {"labels": "hard"}, {"temperature": 3.0}, {"replay": 1}])
 def test_the_student_is_its_own_teacher_where_none_is_given(arguments, settings):
     metrics = finetune(replace(arguments, **settings))
     assert metrics["teacher"]["name"].endswith("with a linear head")
@@ -241,9 +239,8 @@ def test_a_run_interrupted_in_a_later_round_resumes_to_the_same_model(
     assert_same_weights(arguments.out, settings.out)
 
 
-@pytest.mark.parametrize("settings", [{}, {"warm_start": True}])
 @pytest.mark.parametrize("shared", [True, False])
-def test_combinations_may_be_fitted_by_workers_elsewhere(arguments, tmp_path, shared, settings, assert_same_weights):
+def test_combinations_may_be_fitted_by_workers_elsewhere(arguments, tmp_path, shared, assert_same_weights):
     """What is sent to another process does the same there, also where it does not see the run's folder."""
     out = tmp_path / "else"
 
@@ -256,8 +253,8 @@ def test_combinations_may_be_fitted_by_workers_elsewhere(arguments, tmp_path, sh
                 assert shared or not isinstance(result.value.model, Path)
                 yield pickle.loads(pickle.dumps(result))
 
-    expected = finetune(replace(arguments, **settings), teacher=answers)
-    metrics = finetune(replace(arguments, out=str(out), **settings), teacher=answers, workers=Elsewhere())
+    expected = finetune(arguments, teacher=answers)
+    metrics = finetune(replace(arguments, out=str(out)), teacher=answers, workers=Elsewhere())
     assert metrics["rounds"] == expected["rounds"]
     assert_same_weights(arguments.out, out)
 

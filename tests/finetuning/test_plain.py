@@ -146,13 +146,13 @@ def test_class_weights_by_hand(arguments, world, tmp_path, monkeypatch):
     file = tmp_path / "few.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     seen = []
-    original = module.run_trial
+    original = module.train_once
 
     def spy(*args, **kwargs):
         seen.append(kwargs["class_weights"])
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(module, "run_trial", spy)
+    monkeypatch.setattr(module, "train_once", spy)
     finetune(replace(arguments, train=str(file), dev=str(file), test=None, balance=True, max_epochs=1))
     torch.testing.assert_close(seen[0], torch.tensor([2 / 3, 2.0]))
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from bort.finetuning import used_vocabulary
-from bort.finetuning.train_once import Budget, Labelled, Theta, run_trial
+from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, train_once
 from bort.finetuning.used_vocabulary import UsedRows, only_used_rows
 from bort.predict.encoding import Encoded
 from bort.tasks.task import Task
@@ -49,10 +49,10 @@ def labelled(rows, seed):
 
 def fitted(kind, folder, *, weight_decay=0.0, **settings):
     model = new_model(kind)
-    budget = Budget(max_epochs=3, max_steps=None, patience=9, eval_steps=3, checkpoint_seconds=0.0)
-    theta = Theta(1e-2, 0, weight_decay, 0.1, 8)
-    given = {"pad_token_id": PAD[kind], "budget": budget, "folder": folder}
-    result = run_trial(model, TASK, theta, labelled(30, 1), labelled(20, 2), **(given | settings))
+    limits = TrainingLimits(max_epochs=3, max_steps=None, patience=9, eval_steps=3, checkpoint_seconds=0.0)
+    theta = HyperParameters(1e-2, 0, weight_decay, 0.1, 8)
+    given = {"pad_token_id": PAD[kind], "limits": limits, "folder": folder}
+    result = train_once(model, TASK, theta, labelled(30, 1), labelled(20, 2), **(given | settings))
     return model, result
 
 

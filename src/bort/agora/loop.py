@@ -100,7 +100,7 @@ class Round(Generic[M]):
 
 
 @dataclass
-class Outcome(Generic[M]):
+class AgoraResult(Generic[M]):
     """The best model seen, what led to it, and the training data as they have grown.
 
     Args:
@@ -118,7 +118,7 @@ class Outcome(Generic[M]):
     taught: bool = True
 
 
-class Journal(Protocol[M]):
+class AgoraJournal(Protocol[M]):
     """Where what is done is noted, so that an interrupted run does not do it again."""
 
     def trial(self, number: int, place: int) -> Trial[M] | None:
@@ -142,7 +142,7 @@ def fit(
     train: Sequence[Point],
     dev: Sequence[Point],
     *,
-    fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]],
+    fit: Callable[[Theta, Sequence[Point]], M | Fitted[M]],
     predict: Callable[[M, Sequence[Any]], Sequence[Any]],
     transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
     label: Callable[[Sequence[Any]], Sequence[Any]],
@@ -155,10 +155,10 @@ def fit(
     worth_learning: Callable[[Trial[M]], bool] = lambda plain: True,
     seed: int = 0,
     workers: Workers | None = None,
-    journal: Journal[M] | None = None,
+    journal: AgoraJournal[M] | None = None,
     on_round: Callable[[Round[M], Trial[M]], None] = lambda done, best: None,
     out_of_time: Callable[[], bool] = lambda: False,
-) -> Outcome[M]:
+) -> AgoraResult[M]:
     """Fit models again and again on data that grow where the best of them is wrong.
 
     While there are hyper-parameter sets: (1) fit one model for each on the training data, and score it on the
@@ -173,7 +173,7 @@ def fit(
         thetas: Hyper-parameter sets, each different from the others.
         train: What is known.
         dev: A representative sample of the task.
-        fit: Makes a model from a set, the training data and the best model so far, or None in the first round.
+        fit: Makes a model from a set and the training data.
         predict: What a model answers.
         transform: Makes points near each of some mistakes, given a source of chance: a list for each, perhaps with
             what it dropped itself.
@@ -230,7 +230,7 @@ def fit(
         if place + 1 < len(again) and not run.stopped:
             run.grow(done)
         on_round(done, run.best)
-    return Outcome(run.best, run.rounds, run.train, run.stopped, taught)
+    return AgoraResult(run.best, run.rounds, run.train, run.stopped, taught)
 
 
 class _Run(Generic[M]):
@@ -242,7 +242,7 @@ class _Run(Generic[M]):
 
     def __init__(
         self,
-        fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]],
+        fit: Callable[[Theta, Sequence[Point]], M | Fitted[M]],
         predict: Callable[[M, Sequence[Any]], Sequence[Any]],
         transform: Callable[[Sequence[Any], random.Random], Made[Any] | Sequence[Sequence[Any]]],
         label: Callable[[Sequence[Any]], Sequence[Any]],
@@ -250,7 +250,7 @@ class _Run(Generic[M]):
         score: Callable[[Sequence[Any], Sequence[Any]], float] | None,
         identity: Callable[[Any], Hashable],
         workers: Workers,
-        journal: Journal[M] | None,
+        journal: AgoraJournal[M] | None,
         out_of_time: Callable[[], bool],
         seed: int,
     ) -> None:
@@ -263,8 +263,8 @@ class _Run(Generic[M]):
 
     def round(self, sets: Sequence[Theta]) -> Round[M] | None:
         """Fit and score each set; None if there was no time for any."""
-        number, so_far = len(self.rounds) + 1, None if self.best is None else self.best.model
-        work = _Work(self.fit, self.predict, self.right, self.score, self.train, self.dev, so_far)
+        number = len(self.rounds) + 1
+        work = _Work(self.fit, self.predict, self.right, self.score, self.train, self.dev)
         done: dict[int, Trial[M]] = {}
         failures: dict[int, Exception] = {}
         if self.journal is not None:
@@ -358,17 +358,16 @@ class _Run(Generic[M]):
 class _Work(Generic[M]):
     """A trial, and all that it needs: this is what goes to other processes."""
 
-    fit: Callable[[Theta, Sequence[Point], M | None], M | Fitted[M]]
+    fit: Callable[[Theta, Sequence[Point]], M | Fitted[M]]
     predict: Callable[[M, Sequence[Any]], Sequence[Any]]
     right: Callable[[Any, Any], bool]
     score: Callable[[Sequence[Any], Sequence[Any]], float] | None
     train: Sequence[Point]
     dev: Sequence[Point]
-    best: M | None
 
     def __call__(self, theta: Theta) -> Trial[M]:
         """Fit a set and judge it."""
-        fitted = self.fit(theta, self.train, self.best)
+        fitted = self.fit(theta, self.train)
         model, about = (fitted.model, fitted.about) if isinstance(fitted, Fitted) else (fitted, {})
         answers = _as_many(self.predict(model, [point.x for point in self.dev]), self.dev, "predict")
         truth = [point.y for point in self.dev]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bort.agora.loop import Outcome
+from bort.agora.loop import AgoraResult
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.report import official_section, which_for_which
@@ -24,7 +24,7 @@ def agora_report(
     run: Run,
     arguments: FinetuneArguments,
     metrics: dict[str, Any],
-    outcome: Outcome[Path],
+    outcome: AgoraResult[Path],
     data: Splits,
     matrix: list[list[int]] | None,
 ) -> None:
@@ -155,7 +155,7 @@ def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, 
         report.paragraph(text, warning=True)
 
 
-def _examples(report: Report, outcome: Outcome[Path], data: Splits) -> None:
+def _examples(report: Report, outcome: AgoraResult[Path], data: Splits) -> None:
     names = data.task.names
     for done in outcome.rounds:
         growth = done.growth

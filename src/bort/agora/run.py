@@ -25,7 +25,7 @@ from bort.agora.labellers import (
     decided,
     judged,
 )
-from bort.agora.loop import Made, Outcome, Point, Round, Trial, fit
+from bort.agora.loop import AgoraResult, Made, Point, Round, Trial, fit
 from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.pooled_labels import NOBODY, TEACHER_ALONE, Says, Weights, clearly_better, normalised, pooled, weigh
 from bort.agora.trial import Fitting
@@ -36,7 +36,7 @@ from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.plain import check_finetuning, describe_run, fit_grid, grid, scored
 from bort.finetuning.splits import Splits, read_splits, say_what_is_cut
-from bort.finetuning.train_once import Theta
+from bort.finetuning.train_once import HyperParameters
 from bort.model.checkpoints import load_config, locate
 from bort.predict.encoding import encode
 from bort.progress import Bar, bar, console
@@ -393,11 +393,8 @@ class _Agora:
             soft_wrap=True,
         )
         self.fitting.round, self.place = done.number + 1, 0
-        # In a resumed run a better one of a later round may have taken its place already.
-        if self.arguments.warm_start and not self.fitting.sees_folder and best.model.is_file():
-            self.fitting.start = best.model.read_bytes()
 
-    def _finish(self, outcome: Outcome[Path], teacher_scores: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, outcome: AgoraResult[Path], teacher_scores: dict[str, Any]) -> dict[str, Any]:
         from bort.agora.report import agora_report, model_card
 
         assert self.plain is not None
@@ -412,7 +409,7 @@ class _Agora:
         metrics = describe_run(self.fitter, self.data)
         weights = self.weights if outcome.taught else NOBODY
         metrics |= {"method": "agora", "held_out": self.data.held_out, "stopped_early": outcome.stopped}
-        metrics |= {"best_theta": str(Theta(**outcome.best.theta)), "best_round": self._round_of(outcome)}
+        metrics |= {"best_theta": str(HyperParameters(**outcome.best.theta)), "best_round": self._round_of(outcome)}
         metrics |= {"rounds": [self._described(done) for done in outcome.rounds]}
         metrics |= {"train_labels": self._counts(outcome.train), "label_weights": weights._asdict()}
         metrics |= {"seconds": round(self.spent + time.monotonic() - self.started, 1)}
@@ -438,7 +435,7 @@ class _Agora:
         shutil.rmtree(self.folder, ignore_errors=True)
         return metrics
 
-    def _round_of(self, outcome: Outcome[Path]) -> int:
+    def _round_of(self, outcome: AgoraResult[Path]) -> int:
         return next(done.number for done in outcome.rounds if outcome.best in done.trials)
 
     def _described(self, done: Round[Path]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter, Kept, usual_epochs
-from bort.finetuning.train_once import Labelled, Theta
+from bort.finetuning.train_once import HyperParameters, Labelled
 from bort.tasks.task import Task
 
 _NEAR_ENOUGH = 0.5
@@ -39,7 +39,6 @@ class Fitting:
         folder: For weights and checkpoints.
         sees_folder: Whether trials can read and write there.
         round: Counted from 1.
-        start: The best weights so far, for a warm start where files are not seen.
         on_progress: Told of the combination, the share of its longest possible run, and a few words, in this process.
     """
 
@@ -51,26 +50,21 @@ class Fitting:
     folder: Path
     sees_folder: bool = True
     round: int = 1
-    start: bytes | None = None
     on_progress: Callable[[Mapping[str, Any], float, str], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which has no terminal of ours."""
         return self.__dict__ | {"on_progress": None}
 
-    def fit(self, theta: Mapping[str, Any], train: Sequence[Point], best: Path | None) -> Fitted[Any]:
-        """A model of a combination, from the encoder or from the best so far."""
-        start: Kept | None = None
-        if self.arguments.warm_start:
-            start = best if self.sees_folder else self.start
+    def fit(self, theta: Mapping[str, Any], train: Sequence[Point]) -> Fitted[Any]:
+        """A model of a combination."""
         began = time.monotonic()
         with self._checkpoints(theta) as folder:
             model, result = self.fitter.fit(
-                Theta(**theta),
+                HyperParameters(**theta),
                 self.fitter.labelled([point.x for point in train], self._targets([point.y for point in train])),
                 self.dev,
                 folder=folder,
-                start=start,
                 max_epochs=self._epochs(len(train)),
                 on_progress=lambda share, note: self._progress(theta, share, note),
             )

@@ -88,8 +88,6 @@ class FinetuneArguments:
     the worse half"""
     replay: int = 0
     """agora: fit so many of the last rounds once more at the end, on all data"""
-    warm_start: bool = False
-    """agora: begin a trial from the best model so far instead of the encoder"""
     workers: str = "local"
     """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
     new one; HOST:PORT, on the cluster whose head listens there."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.train_once import Budget, Labelled, Theta, TrialResult, run_trial
+from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, TrainingResult, train_once
 from bort.model.checkpoints import locate
 from bort.model.devices import best_device, use_bf16
 from bort.model.tokenization import load_tokenizer
@@ -80,15 +80,14 @@ class Fitter:
 
     def fit(
         self,
-        theta: Theta,
+        theta: HyperParameters,
         train: Labelled,
         dev: Labelled,
         *,
         folder: Path,
-        start: Kept | None = None,
         max_epochs: int | None = None,
         on_progress: Callable[[float, str], None] = lambda share, note: None,
-    ) -> tuple[PreTrainedModel, TrialResult]:
+    ) -> tuple[PreTrainedModel, TrainingResult]:
         """Fine-tune once; the model has the best weights of the way.
 
         Args:
@@ -96,22 +95,19 @@ class Fitter:
             train: Data to fit.
             dev: Data that choose the step to keep.
             folder: For checkpoints, from which an interrupted fit goes on.
-            start: Weights to begin from, as `kept` gave them, instead of the encoder's with a fresh head.
             max_epochs: Passes over `train`, instead of those of the settings.
             on_progress: Told the share of the longest possible run, and a few words.
         """
         torch.manual_seed(theta.seed)
         model = new_classifier(self.arguments.model, self.task)
-        if start is not None:
-            model.load_state_dict(_state(start))
-        result = run_trial(
+        result = train_once(
             model.to(best_device()),
             self.task,
             theta,
             self._scaled(train),
             self._scaled(dev),
             pad_token_id=self.pad_token_id,
-            budget=self._budget(max_epochs or self.arguments.max_epochs or usual_epochs(len(train))),
+            limits=self._limits(max_epochs or self.arguments.max_epochs or usual_epochs(len(train))),
             folder=folder,
             class_weights=self._class_weights(train),
             bf16=self.bf16,
@@ -119,9 +115,9 @@ class Fitter:
         )
         return model, result
 
-    def _budget(self, max_epochs: int) -> Budget:
+    def _limits(self, max_epochs: int) -> TrainingLimits:
         arguments = self.arguments
-        return Budget(
+        return TrainingLimits(
             max_epochs=max_epochs,
             max_steps=arguments.max_steps,
             patience=arguments.patience,
@@ -142,7 +138,7 @@ class Fitter:
         return torch.tensor(len(train) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
 
     def kept(self, model: PreTrainedModel) -> bytes:
-        """Weights as they were trained, in the safetensors format, for `start` and `open`."""
+        """Weights as they were trained, in the safetensors format, for `open`."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         content: bytes = serialize(state)
         return content

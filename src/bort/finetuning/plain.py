@@ -13,7 +13,7 @@ from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.splits import Splits, read_splits, say_what_is_cut
-from bort.finetuning.train_once import Theta
+from bort.finetuning.train_once import HyperParameters
 from bort.model.checkpoints import locate
 from bort.model.devices import describe
 from bort.progress import Bar, bar, console
@@ -47,10 +47,10 @@ def fit_grid(arguments: FinetuneArguments, run: Run, data: Splits) -> dict[str, 
     return _Finetuning(arguments, run, data).run_grid()
 
 
-def grid(arguments: FinetuneArguments) -> list[Theta]:
+def grid(arguments: FinetuneArguments) -> list[HyperParameters]:
     """All combinations of the settings that are lists."""
     return [
-        Theta(rate, seed, decay, warmup, batch)
+        HyperParameters(rate, seed, decay, warmup, batch)
         for rate, decay, warmup, batch, seed in itertools.product(
             arguments.learning_rates,
             arguments.weight_decays,
@@ -121,7 +121,7 @@ class _Finetuning:
                 shown.update(number + 1, f"best {self.task.metric} {max(e['score'] for e in trials.values()):.3f}")
         return self._finish(thetas, [trials[number] for number in range(len(thetas))])
 
-    def _trial(self, number: int, theta: Theta, shown: Bar, best: float) -> dict[str, Any]:
+    def _trial(self, number: int, theta: HyperParameters, shown: Bar, best: float) -> dict[str, Any]:
         folder = self.trials_folder / f"{number:03d}"
         model, result = self.fitter.fit(
             theta,
@@ -138,7 +138,7 @@ class _Finetuning:
         shutil.rmtree(folder, ignore_errors=True)
         return event
 
-    def _finish(self, thetas: list[Theta], trials: list[dict[str, Any]]) -> dict[str, Any]:
+    def _finish(self, thetas: list[HyperParameters], trials: list[dict[str, Any]]) -> dict[str, Any]:
         from bort.finetuning.report import finetune_report
 
         winner = max(trials, key=lambda event: event["score"])

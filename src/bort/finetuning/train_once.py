@@ -34,7 +34,7 @@ _PASSES = 3
 
 
 @dataclass(frozen=True)
-class Theta:
+class HyperParameters:
     """A set of hyper-parameters, one point of the grid."""
 
     learning_rate: float
@@ -48,7 +48,7 @@ class Theta:
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrainingLimits:
     """How long a trial may take.
 
     Args:
@@ -94,7 +94,7 @@ class Labelled:
 
 
 @dataclass
-class TrialResult:
+class TrainingResult:
     """The best development score, the step it was reached at, and all evaluations."""
 
     score: float
@@ -103,20 +103,20 @@ class TrialResult:
     evaluations: list[dict[str, float]]
 
 
-def run_trial(
+def train_once(
     model: PreTrainedModel,
     task: Task,
-    theta: Theta,
+    theta: HyperParameters,
     train: Labelled,
     dev: Labelled,
     *,
     pad_token_id: int,
-    budget: Budget,
+    limits: TrainingLimits,
     folder: Path,
     class_weights: Tensor | None = None,
     bf16: bool = False,
     on_progress: Callable[[float, str], None] = lambda share, note: None,
-) -> TrialResult:
+) -> TrainingResult:
     """Fine-tune `model` in place; it is left with its best weights.
 
     A checkpoint in `folder` of a run that was killed is gone on from, to the same weights.
@@ -128,16 +128,16 @@ def run_trial(
         train: Data to fit.
         dev: Data that choose the step to keep.
         pad_token_id: Id of padding.
-        budget: When to stop.
+        limits: When to stop.
         folder: For checkpoints.
         class_weights: Weight of each class in the loss. *Shape:* (classes,).
         bf16: Autocast to bf16.
         on_progress: Told the share of the longest possible run, and a few words.
     """
     epoch_steps = math.ceil(len(train) / theta.batch_size)
-    steps = max(1, budget.max_epochs * epoch_steps)
-    if budget.max_steps is not None:
-        steps = min(steps, budget.max_steps)
+    steps = max(1, limits.max_epochs * epoch_steps)
+    if limits.max_steps is not None:
+        steps = min(steps, limits.max_steps)
     settings = trainer_settings(
         folder,
         max_steps=steps,
@@ -151,7 +151,7 @@ def run_trial(
     interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
     seen = (*train.encoded.columns["input_ids"], *dev.encoded.columns["input_ids"])
     with only_used_rows(model, seen, pad_token_id):
-        watch = _Watch(model, task, dev, pad_token_id, budget, steps, interval, bf16, on_progress)
+        watch = _Watch(model, task, dev, pad_token_id, limits, steps, interval, bf16, on_progress)
         checkpoint = latest_checkpoint(folder)
         if checkpoint is not None:
             watch.restore(checkpoint)
@@ -169,7 +169,7 @@ def run_trial(
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         model.load_state_dict(watch.best)
-    return TrialResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
+    return TrainingResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
 
 
 class _Watch(TrainerCallback):
@@ -181,7 +181,7 @@ class _Watch(TrainerCallback):
         task: Task,
         dev: Labelled,
         pad_token_id: int,
-        budget: Budget,
+        limits: TrainingLimits,
         steps: int,
         eval_steps: int,
         bf16: bool,
@@ -191,8 +191,8 @@ class _Watch(TrainerCallback):
 
         self._now = time.monotonic
         self.model, self.task, self.dev, self.pad_token_id = model, task, dev, pad_token_id
-        self.budget, self.steps, self.bf16, self.on_progress = budget, steps, bf16, on_progress
-        self.eval_steps = min(budget.eval_steps or eval_steps, steps)
+        self.limits, self.steps, self.bf16, self.on_progress = limits, steps, bf16, on_progress
+        self.eval_steps = min(limits.eval_steps or eval_steps, steps)
         self.score, self.step = -math.inf, 0
         self.best: dict[str, Tensor] = {}
         self.evaluations: list[dict[str, float]] = []
@@ -204,10 +204,10 @@ class _Watch(TrainerCallback):
         if step % self.eval_steps == 0 or step == self.steps:
             self._evaluate(step)
             since = sum(1 for known in self.evaluations if known["step"] > self.step)
-            if since >= self.budget.patience:
+            if since >= self.limits.patience:
                 control.should_training_stop = True
         self.on_progress(step / self.steps, f"best {self.task.metric} {self.score:.3f}" if self.best else "")
-        if self._now() - self._saved >= self.budget.checkpoint_seconds and not control.should_training_stop:
+        if self._now() - self._saved >= self.limits.checkpoint_seconds and not control.should_training_stop:
             control.should_save = True
 
     def _evaluate(self, step: int) -> None:
@@ -262,7 +262,7 @@ class _TrialTrainer(Trainer):
     """The library's trainer with length-sorted batches, class weights, and a warm-up that is a share."""
 
     def __init__(
-        self, data: Labelled, theta: Theta, pad_token_id: int, class_weights: Tensor | None, **trainer: Any
+        self, data: Labelled, theta: HyperParameters, pad_token_id: int, class_weights: Tensor | None, **trainer: Any
     ) -> None:
         super().__init__(**trainer)
         self.data, self.theta, self.pad_token_id, self.class_weights = data, theta, pad_token_id, class_weights
@@ -292,13 +292,25 @@ class _TrialTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy with classes or distributions over them, with class weights, or the squared error."""
+        """`training_loss` of a batch."""
         labels = inputs.pop("labels")
         output = model(**inputs)
-        logits = output.logits.float()
-        if labels.is_floating_point() and labels.ndim == 1:
-            loss = nn.functional.mse_loss(logits.squeeze(-1), labels)
-        else:
-            weights = None if self.class_weights is None else self.class_weights.to(logits)
-            loss = nn.functional.cross_entropy(logits, labels, weight=weights)
+        loss = training_loss(output.logits.float(), labels, self.class_weights)
         return (loss, output) if return_outputs else loss
+
+
+def training_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean over the rows of the cross-entropy, each class's part times its weight, or of the squared error.
+
+    PyTorch divides by the sum of the weights of a batch's classes where they are indices. Then a batch counts as much
+    as any other however rare its classes are, and hard labels have another loss than the same labels as distributions.
+
+    Args:
+        logits: *Shape:* (rows, outputs).
+        targets: Classes (integers) or values, *shape* (rows,), or distributions, *shape* (rows, classes).
+        class_weights: *Shape:* (classes,).
+    """
+    if targets.is_floating_point() and targets.ndim == 1:
+        return nn.functional.mse_loss(logits.squeeze(-1), targets)
+    weights = None if class_weights is None else class_weights.to(logits)
+    return nn.functional.cross_entropy(logits, targets, weight=weights, reduction="none").mean()
