@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.common import Target, parser, publish, table
+from benchmarks.speed.peak import floor_seconds, peaks, precision
 from bort.model.checkpoints import quiet
 from bort.speed.contestants import usual_engines
 from bort.speed.measure import measure
-from bort.speed.models import fixed, natural
+from bort.speed.race import Load, fixed, natural
 from bort.speed.report import notes, tables
 
 OWN = ("bort", "bort-nano")
@@ -73,10 +74,27 @@ def main() -> None:
     loads = [(fixed(1, length), arguments.rounds) for length in LENGTHS] + [(mix, arguments.mix_rounds)]
     with quiet():
         figures = measure(OWN, OTHERS, engines=engines, loads=loads, threads=arguments.threads, fresh_rounds=0)
-    shown = markdown(figures)
+    figures["peaks"] = peaks(arguments.threads, set(map(precision, engines)))
+    shown = f"{markdown(figures)}\n\n{of_peak(figures, [load for load, _ in loads])}"
     targets = targets_of(Found(figures), engines, mix.name)
     title, about = "Speed of inference", " ".join(notes(figures))
     publish("inference", title, about=about, shown=shown, figures=figures, targets=targets, out=arguments.out)
+
+
+def of_peak(figures: dict[str, Any], loads: list[Load]) -> str:
+    """The least time of a model's own matrix products, beside its time; noted in the rows as well."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for load in loads:
+        for row in figures["results"]:
+            if row["load"] == load.name:
+                seconds = floor_seconds(row["model"], row["engine"], load, figures["peaks"])
+                row["floor_ms"] = None if seconds is None else 1000 * seconds
+                share = "" if seconds is None else f"{100 * row['floor_ms'] / row['ms']['median']:.0f}"
+                rows.setdefault((row["model"], row["engine"]), []).append(share)
+    said = ", ".join(f"{name} {value / 1e9:.0f} G" for name, value in figures["peaks"].items())
+    head = ["model, engine", *(load.name for load in loads)]
+    cells = table(head, [[", ".join(names), *shares] for names, shares in rows.items()])
+    return f"**% of the peak of this machine's matrix products ({said} operations a second)**\n\n{cells}"
 
 
 def markdown(figures: dict[str, Any]) -> str:

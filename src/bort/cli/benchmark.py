@@ -52,7 +52,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     from bort.runs import command_line
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
-    from bort.speed.models import fixed, natural
+    from bort.speed.race import fixed, natural
     from bort.speed.report import write_page
 
     threads = _checked(arguments)

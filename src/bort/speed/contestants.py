@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.export.exporter import Exporter
+from bort.export.quantization import Quantization
+from bort.model.checkpoints import load_config
+from bort.predict.classifiers import load_classifier
+from bort.predict.engine import open_exported
 from bort.predict.exported_engine import Feed
 from bort.predict.manifest import is_exported, read_manifest
-from bort.speed.models import SHAPES, ClassifierShape, save_random, shape_of
+from bort.speed.models import CONFIGS, save_random
 
 ENGINES = (
     "torch-eager",
@@ -29,15 +36,8 @@ ENGINES = (
 _CALIBRATION_TEXTS = 16
 
 
-def precision(engine: str) -> str:
-    """What an engine computes in."""
-    return {"eager": "fp32", "sdpa": "fp32"}.get(name := engine.partition("-")[2], name)
-
-
 def usual_engines() -> list[str]:
     """Those that are installed and at home on this processor: bf16 only where it has instructions for it."""
-    import torch
-
     leave = set()
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         leave.add("torch-bf16")
@@ -57,17 +57,15 @@ class Contestant:
         engine: One of `ENGINES`.
         folder: Where it lies.
         answer: Computes the logits of some batches.
-        floor_operations: By the tokens of a text, additions and multiplications of the matrix products that it does.
     """
 
     model: str
     engine: str
     folder: Path
     answer: Callable[[Sequence[Feed]], Any]
-    floor_operations: Callable[[int], int]
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """On disk."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
@@ -76,7 +74,7 @@ class Model:
     """A model in the forms that the engines take, made as they are asked for.
 
     Args:
-        name: One of `SHAPES`, of which a model with random weights is made, or a folder of `bort finetune` or
+        name: One of `CONFIGS`, of which a model with random weights is made, or a folder of `bort finetune` or
             `bort export`.
         work: An empty folder of its own.
 
@@ -85,28 +83,27 @@ class Model:
     """
 
     def __init__(self, name: str, work: Path) -> None:
+        if name not in CONFIGS and not Path(name).is_dir():
+            raise BortError(f"is neither a folder nor one of {', '.join(CONFIGS)}", value=name)
         self.name, self.work = name, work
-        self._exporters: dict[str, Any] = {}
-        self.shown = name if name in SHAPES else Path(name).resolve().name
+        self.shown = name if name in CONFIGS else Path(name).resolve().name
         """A short name."""
         self.exported = is_exported(name)
         """Whether it comes in an engine of its own."""
-        if name not in SHAPES and not Path(name).is_dir():
-            raise BortError(f"is neither a folder nor one of {', '.join(SHAPES)}", value=name)
 
     @cached_property
     def folder(self) -> Path:
         """With weights that PyTorch reads."""
-        if self.name not in SHAPES:
+        if self.name not in CONFIGS:
             return Path(self.name)
-        made = self.work / "torch"
-        save_random(SHAPES[self.name], made)
-        return made
+        save_random(CONFIGS[self.name], self.work / "torch")
+        return self.work / "torch"
 
-    @cached_property
-    def shape(self) -> ClassifierShape:
-        """What decides its speed."""
-        return SHAPES[self.name] if self.name in SHAPES else shape_of(self.name)
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that it has rows for."""
+        config = CONFIGS[self.name] if self.name in CONFIGS else load_config(self.name)
+        return int(config.vocab_size)
 
     def contestants(self, engines: Sequence[str], threads: int) -> Iterator[Contestant]:
         """Load it into engines, one after another.
@@ -115,72 +112,55 @@ class Model:
             BortError: It cannot be exported, or an engine is not installed.
         """
         if self.exported:
-            manifest = read_manifest(self.name)
-            engine = f"{manifest.engine}-{manifest.precision}"
-            yield Contestant(self.shown, engine, Path(self.name), self._opened(Path(self.name), threads), lambda _: 0)
+            manifest, folder = read_manifest(self.name), Path(self.name)
+            yield Contestant(self.shown, f"{manifest.engine}-{manifest.precision}", folder, _opened(folder, threads))
             return
+        exporters: dict[str, Exporter] = {}
         for engine in engines:
             if engine.startswith("torch-"):
-                yield Contestant(self.shown, engine, self.folder, self._torch(engine), self.shape.operations)
+                yield Contestant(self.shown, engine, self.folder, _torch(self.folder, engine))
             else:
-                folder = self._export(engine)
-                yield Contestant(self.shown, engine, folder, self._opened(folder, threads), self._floor(engine))
-        self._exporters.clear()  # the weights are in the engines now
+                kind: Any = engine.partition("-")[0]
+                if kind not in exporters:
+                    exporters[kind] = Exporter(str(self.folder), kind)
+                folder = self.export(exporters[kind], engine)
+                yield Contestant(self.shown, engine, folder, _opened(folder, threads))
 
-    def _floor(self, engine: str) -> Callable[[int], int]:
-        first_only = engine.startswith("onnxruntime") or self.shape.kind == "bert"
-        return lambda tokens: self.shape.operations(tokens, first_only=first_only)
-
-    def _export(self, engine: str) -> Path:
-        from bort.data.tables.examples import Example
-        from bort.export.quantization import Quantization
-
-        name, _, wanted = engine.partition("-")
-        exporter = self._exporter(name)
+    def export(self, exporter: Exporter, engine: str) -> Path:
+        """Write it for an engine, and give the folder."""
         folder = self.work / engine
         folder.mkdir()
-        if wanted == "int8" and name == "openvino":
+        if engine == "openvino-int8":
             plain = self.work / f"{engine}-calibration"
             plain.mkdir()
             exporter.write(plain, None)
             exporter.calibrate(plain, [Example("a small film " * count) for count in range(1, _CALIBRATION_TEXTS)])
-        exporter.write(folder, Quantization() if wanted == "int8" else None)
+        exporter.write(folder, Quantization() if engine.endswith("int8") else None)
         return folder
 
-    def _exporter(self, engine: str) -> Any:
-        from bort.export.exporter import Exporter
 
-        if engine not in self._exporters:
-            self._exporters[engine] = Exporter(str(self.folder), engine)  # type: ignore[arg-type]
-        return self._exporters[engine]
+def _opened(folder: Path, threads: int) -> Callable[[Sequence[Feed]], Any]:
+    engine = open_exported(folder, threads)
+    takes_types = "token_type_ids" in engine.manifest.inputs
 
-    def _opened(self, folder: Path, threads: int) -> Callable[[Sequence[Feed]], Any]:
-        from bort.predict.engine import open_engine
+    def answer(feeds: Sequence[Feed]) -> Any:
+        if takes_types:
+            feeds = [{**feed, "token_type_ids": np.zeros_like(feed["input_ids"])} for feed in feeds]
+        return list(engine.compute_all(feeds))
 
-        engine: Any = open_engine(str(folder), threads)
-        takes_types = "token_type_ids" in engine.manifest.inputs
+    return answer
 
-        def answer(feeds: Sequence[Feed]) -> Any:
-            if takes_types:
-                feeds = [{**feed, "token_type_ids": np.zeros_like(feed["input_ids"])} for feed in feeds]
-            return list(engine.compute_all(feeds))
 
-        return answer
+def _torch(folder: Path, engine: str) -> Callable[[Sequence[Feed]], Any]:
+    # As a paper or another program would: ours computes less of the last layer.
+    model: Any = load_classifier(str(folder), ours=False)[0]
+    model.set_attn_implementation("eager" if engine == "torch-eager" else "sdpa")
+    if engine == "torch-bf16":
+        model.bfloat16()
 
-    def _torch(self, engine: str) -> Callable[[Sequence[Feed]], Any]:
-        import torch
+    def answer(feeds: Sequence[Feed]) -> Any:
+        with torch.inference_mode():
+            for feed in feeds:
+                model(**{name: torch.from_numpy(values) for name, values in feed.items()})
 
-        from bort.predict.classifiers import load_classifier
-
-        # As a paper or another program would: ours computes less of the last layer.
-        model: Any = load_classifier(str(self.folder), ours=False)[0]
-        model.set_attn_implementation("eager" if engine == "torch-eager" else "sdpa")
-        if engine == "torch-bf16":
-            model.bfloat16()
-
-        def answer(feeds: Sequence[Feed]) -> Any:
-            with torch.inference_mode():
-                for feed in feeds:
-                    model(**{name: torch.from_numpy(values) for name, values in feed.items()})
-
-        return answer
+    return answer

@@ -1,4 +1,4 @@
-"""The race: all contestants over all loads, in turn, and what comes of it."""
+"""The race: all contestants over all loads, in turn, and the ratios of their times."""
 
 from __future__ import annotations
 
@@ -9,16 +9,62 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bort.speed.contestants import Contestant, precision
-from bort.speed.models import Load
+import numpy as np
 
-_LEAST_SECONDS = 0.03
+from bort.data.batches import token_budget_batches
+from bort.predict.exported_engine import TOKENS_PER_BATCH, Feed
+from bort.speed.contestants import Contestant
+
+_FIRST_WORD, _PAD = 5, 1
+_LEAST_SECONDS, _LONG_SECONDS, _MOST_CALLS = 0.03, 2.0, 10
+REFERENCES, REFERENCE_ENGINE = ("bert-large", "bert-base"), "torch-eager"
+"""What the paper compares with."""
 
 
-_LONG_SECONDS = 2.0
+@dataclass(frozen=True)
+class Load:
+    """Batches that are answered one after the other.
+
+    Args:
+        name: For people.
+        lengths: Tokens of each text.
+        batches: Indices of the texts of each batch.
+    """
+
+    name: str
+    lengths: tuple[int, ...]
+    batches: tuple[tuple[int, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Of all texts, padding not counted."""
+        return sum(self.lengths)
+
+    def feeds(self, vocab_size: int) -> list[Feed]:
+        """Random token ids of these lengths, padded to the right."""
+        rng = np.random.default_rng(0)
+        made = []
+        for indices in self.batches:
+            lengths = np.array([self.lengths[index] for index in indices])
+            mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+            ids = rng.integers(_FIRST_WORD, vocab_size, mask.shape)
+            made.append({"input_ids": np.where(mask, ids, _PAD), "attention_mask": mask})
+        return made
 
 
-_MOST_CALLS = 10
+def fixed(batch_size: int, sequence_length: int) -> Load:
+    """One batch of texts of one length."""
+    name = f"{batch_size} x {sequence_length} tokens" if batch_size > 1 else f"{sequence_length} tokens"
+    return Load(name, (sequence_length,) * batch_size, (tuple(range(batch_size)),))
+
+
+def natural(texts: int) -> Load:
+    """Texts of natural lengths (log-normal: half below 25 tokens, 95 % below 70, none above 224), sorted by length."""
+    rng = np.random.default_rng(0)
+    lengths = np.clip(np.rint(np.exp(rng.normal(np.log(25), np.log(70 / 25) / 1.645, texts))), 4, 224)
+    found = tuple(int(length) for length in lengths)
+    batches = token_budget_batches(found, max_tokens=TOKENS_PER_BATCH, max_rows=TOKENS_PER_BATCH)
+    return Load(f"{texts} texts of natural lengths", found, tuple(map(tuple, batches)))
 
 
 @dataclass(frozen=True)
@@ -48,9 +94,9 @@ def take_turns(
 ) -> dict[Any, list[float]]:
     """Time functions in turn, A, B, A, B, …
 
-    At each turn a function runs once untimed, for what ran before has taken its place in the caches, and the threads of
-    the other library may still wait there for work; then a few times, if it is short, of which the median counts. Of
-    one that takes seconds that is a small part, and its first call counts.
+    At each turn a function first runs once untimed: what ran before has taken its place in the caches, and the threads
+    of the other library may still wait there for work. Then a short one runs a few times, of which the median counts.
+    For one that takes seconds the caches matter little, and its first call counts.
 
     Args:
         functions: What to time, by name.
@@ -79,13 +125,6 @@ def _timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-REFERENCES = ("bert-large", "bert-base")
-"""What the paper compares with, in the engine below."""
-
-
-REFERENCE_ENGINE = "torch-eager"
-
-
 @dataclass(frozen=True)
 class Timing:
     """A contestant's times over a load.
@@ -93,18 +132,14 @@ class Timing:
     Args:
         model: Its name.
         engine: Its engine and precision.
-        load: Name of the load.
-        tokens: Of the load, padding not counted.
+        load: What was asked.
         seconds: Of each round.
-        floor: Seconds that its matrix products alone would take at the machine's peak; 0 where they are not known.
     """
 
     model: str
     engine: str
-    load: str
-    tokens: int
+    load: Load
     seconds: tuple[float, ...]
-    floor: float
 
     @property
     def median(self) -> float:
@@ -122,7 +157,6 @@ def race(
     load: Load,
     rounds: int,
     vocab_size: int,
-    peaks: dict[str, float],
     done: Callable[[str], None] = lambda _: None,
 ) -> list[Timing]:
     """Time all contestants over a load.
@@ -132,55 +166,38 @@ def race(
         load: What is asked.
         rounds: Turns of each.
         vocab_size: Token ids stay below it.
-        peaks: Operations a second by precision.
         done: Called after each turn with what is going on.
     """
     feeds = load.feeds(vocab_size)
-
-    by_name = {(c.model, c.engine): c for c in contestants}
-    turns = {name: partial(contestant.answer, feeds) for name, contestant in by_name.items()}
+    turns = {(c.model, c.engine): partial(c.answer, feeds) for c in contestants}
     seconds = take_turns(turns, rounds, lambda name: done(f"{load.name}: {' '.join(name)}"))
-    results = []
-    for (model, engine), times in seconds.items():
-        operations = sum(map(by_name[model, engine].floor_operations, load.lengths))
-        peak = peaks.get(precision(engine), 0.0)
-        results.append(Timing(model, engine, load.name, load.tokens, tuple(times), operations / peak if peak else 0.0))
-    return results
+    return [Timing(model, engine, load, tuple(times)) for (model, engine), times in seconds.items()]
 
 
-def find(results: Sequence[Timing], model: str, engine: str, load: str) -> Timing | None:
-    """One of the results, if it is there."""
-    return next((r for r in results if (r.model, r.engine, r.load) == (model, engine, load)), None)
-
-
-def described(results: Sequence[Timing]) -> list[dict[str, Any]]:
-    """For the JSON file: milliseconds, tokens a second, the floor, and how many times as fast as the references."""
+def described(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+    """For the JSON file: milliseconds, tokens a second, and how many times as fast as the references."""
     rows = []
-    for result in results:
+    for own in timings:
         row: dict[str, Any] = {
-            "model": result.model,
-            "engine": result.engine,
-            "load": result.load,
-            "ms": vars(Spread.of(result.seconds).scaled(1000)),
-            "tokens_per_second": result.tokens / result.median,
-            "floor_ms": 1000 * result.floor or None,
+            "model": own.model,
+            "engine": own.engine,
+            "load": own.load.name,
+            "ms": vars(Spread.of(own.seconds).scaled(1000)),
+            "tokens_per_second": own.load.tokens / own.median,
         }
-        for reference in REFERENCES:
-            other = find(results, reference, REFERENCE_ENGINE, result.load)
-            if other is not None:
-                row[f"times {reference} {REFERENCE_ENGINE}"] = vars(result.times_as_fast(other))
+        for other in timings:
+            if other.model in REFERENCES and (other.engine, other.load) == (REFERENCE_ENGINE, own.load):
+                row[f"times {other.model} {REFERENCE_ENGINE}"] = vars(own.times_as_fast(other))
         rows.append(row)
     return rows
 
 
-def like_for_like(results: Sequence[Timing], model: str) -> list[dict[str, Any]]:
+def like_for_like(timings: Sequence[Timing], model: str) -> list[dict[str, Any]]:
     """How many times as fast as each other model a model is, in the same engine and precision."""
     rows = []
-    for own in results:
-        if own.model != model:
-            continue
-        others = [r for r in results if (r.engine, r.load) == (own.engine, own.load) and r.model != model]
-        if others:
+    for own in timings:
+        others = [t for t in timings if (t.engine, t.load) == (own.engine, own.load) and t.model != model]
+        if own.model == model and others:
             ratios = {other.model: vars(own.times_as_fast(other)) for other in others}
-            rows.append({"model": model, "engine": own.engine, "load": own.load, "times": ratios})
+            rows.append({"model": model, "engine": own.engine, "load": own.load.name, "times": ratios})
     return rows

@@ -19,7 +19,7 @@ def tables(figures: dict[str, Any], *, brief: bool = False) -> list[tuple[str, l
         {key for row in figures["results"] for key in row if key.startswith("times ")}, key=lambda name: "base" in name
     )
     for load in dict.fromkeys(row["load"] for row in figures["results"]):
-        header = [*_LEFT, "ms", "range", "tokens/s", "% of peak", *(f"x {name[6:].split()[0]}" for name in references)]
+        header = [*_LEFT, "ms", "range", "tokens/s", *(f"x {name[6:].split()[0]}" for name in references)]
         rows = [
             [
                 row["model"],
@@ -27,7 +27,6 @@ def tables(figures: dict[str, Any], *, brief: bool = False) -> list[tuple[str, l
                 _short(row["ms"]["median"]),
                 f"{_short(row['ms']['low'])} to {_short(row['ms']['high'])}",
                 f"{row['tokens_per_second']:,.0f}",
-                f"{100 * row['floor_ms'] / row['ms']['median']:.0f}" if row["floor_ms"] else "",
                 *(f"{row[name]['median']:.1f}" if name in row else "" for name in references),
             ]
             for row in sorted(
@@ -69,13 +68,9 @@ def tables(figures: dict[str, Any], *, brief: bool = False) -> list[tuple[str, l
 def notes(figures: dict[str, Any]) -> list[str]:
     """What a reader must know to read the tables rightly."""
     rounds = " and ".join(str(count) for count in dict.fromkeys(figures["rounds"].values()))
-    peaks = ", ".join(f"{name} {value / 1e9:.0f} G" for name, value in figures["peaks"].items())
     found = [
         f"{_threads(figures)}; medians of {rounds} rounds in which all took turns. Token ids in, "
         "logits out; models without a folder have random weights, which does not change their speed.",
-        f"Additions and multiplications a second of the machine's matrix products: {peaks}. % of peak: the least time "
-        "of a model's own products, beside its time. The exported graphs compute the last layer for the first token "
-        "only, and their own products are counted.",
         f"x bert-large, x bert-base: how many times as fast as these in {REFERENCE_ENGINE} (PyTorch, fp32), in "
         "whatever engine the row is.",
     ]

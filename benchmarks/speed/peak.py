@@ -1,0 +1,110 @@
+"""How much of the machine's peak an engine reaches: the time that a model's matrix products alone would take.
+
+`benchmarks.speed.inference` sets it beside the measured times: at 100 % nothing is left to gain but by another model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bort.export.onnx_graph import Graph
+from bort.export.quantization import per_channel
+from bort.predict.onnx_engine import open_session
+from bort.speed.models import CONFIGS
+from bort.speed.race import Load, take_turns
+
+_SIZES = ((512, 1024, 1024), (1024, 2048, 1024))
+_ROUNDS = 10
+
+
+def operations(config: Any, tokens: int, *, first_only: bool = False) -> int:
+    """Additions and multiplications of the matrix products of one text.
+
+    Args:
+        config: Of a BERT or DistilBERT.
+        tokens: Of the text.
+        first_only: Whether the last layer computes only what the classifier reads, as exported graphs do: keys and
+            values of all tokens, the rest of the first.
+    """
+    h, s = config.hidden_size, tokens
+    i = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
+    layer = 8 * s * h * h + 4 * s * s * h + 4 * s * h * i
+    last = 4 * s * h * h + 4 * h * h + 4 * s * h + 4 * h * i if first_only else layer
+    return int((config.num_hidden_layers - 1) * layer + last)
+
+
+def floor_seconds(model: str, engine: str, load: Load, found: dict[str, float]) -> float | None:
+    """Seconds that the products of a load would take at the peak; None where there is no peak of the precision.
+
+    Args:
+        model: One of `CONFIGS`.
+        engine: One of `bort.speed.contestants.ENGINES`.
+        load: What is asked.
+        found: The peaks.
+    """
+    config = CONFIGS[model]
+    first_only = engine.startswith("onnxruntime") or (engine.startswith("openvino") and config.model_type == "bert")
+    if not (peak := found.get(precision(engine))):
+        return None
+    return sum(operations(config, tokens, first_only=first_only) for tokens in load.lengths) / peak
+
+
+def precision(engine: str) -> str:
+    """What an engine computes in."""
+    return {"eager": "fp32", "sdpa": "fp32"}.get(name := engine.partition("-")[2], name)
+
+
+def peaks(threads: int, precisions: Collection[str] = ("fp32", "int8")) -> dict[str, float]:
+    """Additions and multiplications a second of the fastest of some matrix products.
+
+    Args:
+        threads: That compute.
+        precisions: Which; where the processor has no instructions for bf16, its product takes very long.
+
+    Returns:
+        By precision: "fp32" and "bf16" by PyTorch's product or, if that is faster, ONNX Runtime's; "int8" by ONNX
+        Runtime's product of whole numbers.
+    """
+    torch.set_num_threads(threads)
+    functions: dict[tuple[str, str, int], Any] = {}
+    with tempfile.TemporaryDirectory() as work:
+        for rows, inner, columns in _SIZES:
+            operations = 2 * rows * inner * columns
+            first, second = torch.randn(rows, inner), torch.randn(inner, columns)
+            for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+                if kind in precisions:
+                    a, b = first.to(dtype), second.to(dtype)
+                    functions[kind, "torch", operations] = lambda a=a, b=b: a @ b
+            for kind in {"fp32", "int8"} & set(precisions):
+                folder = Path(work) / f"{kind}-{operations}"
+                folder.mkdir()
+                session = _product(folder, second.numpy(), kind, threads)
+                given = first.numpy() if kind == "fp32" else np.ones((rows, inner), np.uint8)
+                functions[kind, "onnxruntime", operations] = lambda s=session, g=given: s.run(None, {"values": g})
+        seconds = take_turns(functions, _ROUNDS)
+    found: dict[str, float] = {}
+    for (kind, _, operations), times in seconds.items():
+        found[kind] = max(found.get(kind, 0.0), operations / min(times))
+    return found
+
+
+def _product(folder: Path, matrix: Any, kind: str, threads: int) -> Any:
+    graph = Graph()
+    if kind == "fp32":
+        graph.add("MatMul", ["values", graph.weight("matrix", matrix)], name="product")
+        given = "float32"
+    else:
+        whole, scales = per_channel(matrix, axis=1)
+        scale = graph.weight("scale", np.asarray(0.01, np.float32))
+        zero = graph.weight("zero", np.asarray(128, np.uint8))
+        inputs = ["values", graph.weight("matrix", whole), scale, graph.weight("scales", scales), zero]
+        graph.add("MatMulIntegerToFloat", inputs, name="product")
+        given = "uint8"
+    graph.write(folder / "model.onnx", {"values": ("rows", "inner")}, {"product": ("rows", "columns")}, dtype=given)
+    return open_session(folder, (folder / "model.onnx").read_bytes(), threads)
