@@ -1,4 +1,8 @@
-"""What the benchmarks share: fair timing, medians, targets, and the one way into RESULTS.md."""
+"""What the benchmarks share: fair timing, medians, targets, and how a result is kept and shown.
+
+A benchmark measures, and `publish` keeps what it measured in `results/<name>.json` with the commit, machine, versions
+and command. Pages are made of these files alone (`python -m benchmarks.pages`), by each benchmark's `show`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import json
 import os
 import shlex
 import statistics
+import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +25,30 @@ from bort.runs import environment
 from bort.speed.race import Spread
 
 FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and the bound that it was meant to keep."""
+    """A figure and the bound that it was meant to keep.
+
+    Args:
+        what: The figure in words.
+        value: The figure.
+        relation: How it must stand to the bound.
+        bound: The bound.
+        unit: Behind both numbers.
+        error: Standard error of the figure. Within it of the bound, the result is "level".
+        leads: Whether the index shows it; a page shows all.
+    """
 
     what: str
     value: float
     relation: Literal[">=", "<=", "<"]
     bound: float
     unit: str = ""
+    error: float | None = None
+    leads: bool = True
 
     @property
     def met(self) -> bool:
@@ -39,6 +56,62 @@ class Target:
         if self.relation == ">=":
             return self.value >= self.bound
         return self.value <= self.bound if self.relation == "<=" else self.value < self.bound
+
+    @property
+    def result(self) -> str:
+        """`met`, `MISSED`, or `level` where the figure cannot be told from the bound."""
+        if self.error is not None and abs(self.value - self.bound) <= self.error:
+            return "level"
+        return "met" if self.met else "**MISSED**"
+
+    @property
+    def measured(self) -> str:
+        """The figure with its unit and its standard error."""
+        error = f" ± {self.error:.2g}" if self.error else ""
+        return f"{self.value:.3g}{error}{self.unit}"
+
+    @property
+    def wanted(self) -> str:
+        """The bound with its unit."""
+        return f"{self.relation} {self.bound:g}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result in words.
+
+    Args:
+        about: What was measured and how; one paragraph.
+        body: Tables, as Markdown.
+        targets: What was to be reached.
+        figure: The answer in a few words, for the index, where there is no target.
+    """
+
+    about: str
+    body: str
+    targets: tuple[Target, ...] = ()
+    figure: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One question, and how its answer is shown.
+
+    Args:
+        name: Of the file in `results/`.
+        page: Of the page in `results/` that shows it.
+        title: Heading.
+        question: What it answers.
+        sources: Files and folders of the package that the figures depend on. A later change makes them stale.
+        show: From the figures and the settings that they were measured with.
+    """
+
+    name: str
+    page: Literal["speed", "nano", "agora", "ose", "tasks"]
+    title: str
+    question: str
+    sources: tuple[str, ...]
+    show: Callable[[Any, argparse.Namespace], Shown]
 
 
 def interleaved(functions: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -72,12 +145,6 @@ def ratios_by_round(numerator: Sequence[float], denominator: Sequence[float]) ->
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
-def shown_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> str:
-    """`ratio`, and the range of `ratios_by_round`."""
-    by_round = ratios_by_round(numerator, denominator)
-    return f"{ratio(numerator, denominator):.2f} ({by_round.low:.2f} to {by_round.high:.2f})"
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, all columns but the first aligned right."""
     lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
@@ -87,73 +154,71 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def parser(about: str | None) -> argparse.ArgumentParser:
     """A parser with the flag that all benchmarks have."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=FOLDER, help="folder of RESULTS.md and results/; another to try out")
+    made.add_argument("--out", type=Path, default=FOLDER, help="folder of results/; another to try out")
     return made
 
 
-def publish(
-    name: str,
-    title: str,
-    *,
-    about: str,
-    shown: str,
-    figures: dict[str, Any],
-    targets: Sequence[Target] = (),
-    out: Path = FOLDER,
-) -> None:
-    """Write a benchmark's section and its JSON, and print the section.
+def publish(benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "") -> None:
+    """Keep what was measured, and print it as its page will show it.
 
     Args:
-        name: Of the section and the JSON file.
-        title: Heading.
-        about: What was measured and how; one paragraph, which is wrapped here.
-        shown: The table.
-        figures: All that was measured, for the JSON file.
-        targets: What was to be reached.
-        out: Folder of `RESULTS.md`.
+        benchmark: The question.
+        figures: All that was measured.
+        arguments: The settings that it was measured with.
+        name: Of the result, where a benchmark has several; its own by default.
     """
-    machine = _machine()
-    packages = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
-    parts = [f"## {title}", textwrap.fill(" ".join(about.split()), 120), shown]
-    if targets:
-        rows = [
-            [t.what, f"{t.relation} {t.bound:g}{t.unit}", f"{t.value:.3g}{t.unit}", "met" if t.met else "**MISSED**"]
-            for t in targets
-        ]
-        parts.append(table(["target", "bound", "measured", "result"], rows))
-    parts.append(
-        f"Remake: `{machine['command']}`  \n{machine['date']} (UTC), {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['system']}, Python {machine['python']}, {packages}"
-    )
-    section = "\n\n".join(parts)
-    judged = [{**vars(target), "met": target.met} for target in targets]
-    with write_aside(out / "results" / f"{name}.json") as file:
-        json.dump({**machine, "figures": figures, "targets": judged}, file, indent=2, ensure_ascii=False, default=float)
-        file.write("\n")
-    write_section(name, section, out)
-    print(section)
+    settings = {flag: _portable(value) for flag, value in vars(arguments).items() if flag != "out"}
+    record = {
+        "benchmark": sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else "",
+        "commit": commit(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        **environment(),
+        "command": _command(),
+        "settings": settings,
+        "figures": figures,
+    }
+    file = arguments.out / "results" / f"{name or benchmark.name}.json"
+    with write_aside(file) as out:
+        json.dump(record, out, indent=2, ensure_ascii=False, default=float)
+        out.write("\n")
+    kept = json.loads(file.read_text("utf-8"))
+    shown = benchmark.show(kept["figures"], argparse.Namespace(**kept["settings"]))
+    print(f"{shown.body}\n\n{targets_table(shown.targets)}\n\n`make pages` puts it into the pages.")
 
 
-def write_section(name: str, markdown: str, out: Path = FOLDER) -> None:
-    """Replace what stands between `<!-- BEGIN name -->` and `<!-- END name -->` in RESULTS.md, or add it at the end."""
-    path = out / "RESULTS.md"
-    begin, end = f"<!-- BEGIN {name} -->", f"<!-- END {name} -->"
-    text = path.read_text("utf-8") if path.is_file() else "# Results\n"
-    section = f"{begin}\n{markdown.strip()}\n{end}"
-    if text.count(begin) != text.count(end) or text.count(begin) > 1:
-        raise ValueError(f"{path.name} must hold {begin} and {end} once each, or neither")
-    if begin in text:
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + section + after
-    else:
-        text = f"{text.rstrip()}\n\n{section}\n"
-    with write_aside(path) as file:
-        file.write(text)
+def targets_table(targets: Sequence[Target]) -> str:
+    """What was to be reached, and what was."""
+    if not targets:
+        return ""
+    return table(["target", "bound", "measured", "result"], [[t.what, t.wanted, t.measured, t.result] for t in targets])
 
 
-def _machine() -> dict[str, Any]:
-    return {**environment(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "command": _command()}
+def commit() -> str:
+    """The commit that is checked out, with a + where tracked files differ from it; empty outside of a repository."""
+    known = _git("rev-parse", "--short=10", "HEAD")
+    if known.returncode:
+        return ""
+    return known.stdout.strip() + ("+" if _git("diff", "--quiet", "HEAD", "--", "src").returncode else "")
+
+
+def changed_since(commit: str, sources: Sequence[str]) -> bool:
+    """Whether files differ from what they were at a commit.
+
+    Raises:
+        LookupError: The history does not reach back to it.
+    """
+    if not sources:
+        return False
+    if commit.endswith("+"):
+        return True
+    found = _git("diff", "--quiet", commit, "--", *sources)
+    if found.returncode not in (0, 1):
+        raise LookupError(f"cannot compare with commit {commit}: {found.stderr.strip()}")
+    return found.returncode == 1
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
 
 
 def _command() -> str:
@@ -166,3 +231,10 @@ def _command() -> str:
 def _without_home(argument: str) -> str:
     flag, equals, value = argument.rpartition("=")
     return flag + equals + os.path.relpath(value) if Path(value).is_absolute() else argument
+
+
+def _portable(value: Any) -> Any:
+    """A setting as JSON holds it."""
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -32,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {"Agora as published": PUBLISHED, "Agora": 
 """What differs from the defaults of `bort finetune`, but for MORE_OF_THE_POOL."""
 MORE_OF_THE_POOL = {"all-MiniLM-L6-v2": 64}
 """Texts a mistake from the pool, for a student that makes few mistakes; for the other they are all of the pool."""
-DISTILLED = "plain distillation"
+DISTILLED, SETFIT = "plain distillation", "SetFit"
 SETFIT_PAIRS, SETFIT_PAIRS_OF_PAIRS = 4000, 1000
 """SetFit trains on so many pairs of texts at most: 20 for each of 100 texts twice, as in its paper; on fewer where each
 text is a pair itself, joined, for a step takes four times as long there."""
@@ -336,7 +336,7 @@ class Bench:
 
         paired = read_examples(parts_of(self.arguments.data / task)["train"])[0].text_b is not None
         pairs = SETFIT_PAIRS_OF_PAIRS if paired else SETFIT_PAIRS
-        key = self.key(self.arguments.setfit, task, seed, "SetFit", pairs=pairs)
+        key = self.key(self.arguments.setfit, task, seed, SETFIT, pairs=pairs)
         record = self.known(key)
         if record is None:
             record = {"key": key, **self._setfit(task, seed, pairs)}
@@ -410,13 +410,13 @@ def options(about: str | None) -> argparse.ArgumentParser:
     made = parser(about)
     made.add_argument("--teacher", required=True, help="folder of the encoder that becomes the teacher")
     made.add_argument(
-        "--fine_tuned", type=Path, help="also fine-tune the teacher, in this folder; the better one teaches"
+        "--fine-tuned", type=Path, help="also fine-tune the teacher, in this folder; the better one teaches"
     )
-    made.add_argument("--fine_tune", nargs="+", default=list(TASKS), help="only for these tasks")
+    made.add_argument("--fine-tune", nargs="+", default=list(TASKS), help="only for these tasks")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--vectors", type=Path, default=Path("runs/agora-vectors.npz"))
     made.add_argument("--fresh", action="store_true", help="forget the finished runs")
-    made.add_argument("--measure_only", action="store_true", help="fill results/agora.jsonl, publish nothing")
+    made.add_argument("--measure-only", action="store_true", help="fill results/agora.jsonl, publish nothing")
     return made
 
 
@@ -431,3 +431,14 @@ def overall(by_task: dict[str, list[float]]) -> float:
 
 def column(runs: dict[str, list[Record]], name: str) -> dict[str, list[float]]:
     return {task: [record[name] for record in records] for task, records in runs.items()}
+
+
+def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
+    """Points by which `a` is better than `b`, and the standard error of it where a task has several seeds.
+
+    Runs of the same task and seed are paired; tasks weigh the same.
+    """
+    points = [100 * (x - y) for task in a for x, y in zip(a[task], b[task], strict=True)]
+    if min(len(a[task]) for task in a) < 2:
+        return overall(a) - overall({task: b[task] for task in a}), None
+    return overall(a) - overall({task: b[task] for task in a}), statistics.stdev(points) / len(points) ** 0.5

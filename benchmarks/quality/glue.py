@@ -5,8 +5,8 @@
 `--data` holds the official files: glue/CoLA/train.tsv and so on. One plain fine-tuning a task on all its training data
 (SST-2: 10,000 rows), with so many epochs that one core is done in about 45 minutes. The development data choose the
 step and the rate; test scores are given where labels are at hand: MRPC's, and STS-B's in the original benchmark's file
-sts-test-labelled.tsv. Finished tasks are kept in results/glue.jsonl, known by the model's weights and their settings,
-but not by this package's code: after a change use --fresh.
+sts-test-labelled.tsv. Finished tasks are kept in results/glue.jsonl. Their key is the model's weights and the settings,
+but not this package's code: after a change use --fresh.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import parser, publish, table
+from benchmarks.common import Benchmark, Shown, parser, publish, table
 from benchmarks.quality.nano import once, weights_of
 from benchmarks.quality.scarce import Cache, Record
+from bort.tasks.suites.scoring import METRIC_TITLES, official_scores, shown
+from bort.tasks.suites.table import TASKS as OFFICIAL
+
+COSINE = "stsb by cosine"
 
 TASKS: dict[str, dict[str, Any]] = {
     "cola": {"max_epochs": 5},
@@ -110,10 +114,8 @@ def fit(name: str, arguments: argparse.Namespace) -> Record:
 def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
     """Official scores of the training data's most frequent answer, of STS-B of a constant."""
     from bort.tasks.suites.reading import has_part, is_labelled, read_part
-    from bort.tasks.suites.scoring import official_scores
-    from bort.tasks.suites.table import TASKS as ALL
 
-    task, found = ALL[name], {}
+    task, found = OFFICIAL[name], {}
     counts = Counter(row.example.label for row in read_part(task, data, "train", labelled=True))
     answer = max(task.labels, key=lambda label: counts[label]) if task.labels else None
     for part in ("dev", "test"):
@@ -129,71 +131,77 @@ def by_cosine(model: str, data: Path) -> dict[str, float]:
     """STS-B's development data by the cosine of the frozen encoder's pooled vectors: nothing is fitted."""
     from bort.agora.nearby import Embedding
     from bort.tasks.suites.reading import read_part
-    from bort.tasks.suites.scoring import official_scores
-    from bort.tasks.suites.table import TASKS as ALL
 
-    rows = read_part(ALL["stsb"], data, "dev")
+    rows = read_part(OFFICIAL["stsb"], data, "dev")
     embedding = Embedding(model)
     a = embedding.texts([row.example.text for row in rows])
     b = embedding.texts([row.example.text_b or "" for row in rows])
     cosines = (a * b).sum(-1, keepdims=True)
-    scores = official_scores(ALL["stsb"], rows, 5 * np.clip(cosines, 0, 1), resamples=0)
+    scores = official_scores(OFFICIAL["stsb"], rows, 5 * np.clip(cosines, 0, 1), resamples=0)
     return {metric: score.value for metric, score in scores.items()}
 
 
-def main() -> None:
-    from bort.tasks.suites.scoring import METRIC_TITLES, shown
-    from bort.tasks.suites.table import TASKS as ALL
-
-    made = parser(__doc__)
-    made.add_argument("--model", default="bort-nano")
-    made.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with glue and superglue")
-    made.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    made.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3])
-    made.add_argument("--max_train_rows", type=int, help="at most so many rows of each task, for a trial")
-    made.add_argument("--max_epochs", type=int, help="at most so many epochs of each task, for a trial")
-    made.add_argument("--fresh", action="store_true", help="forget the finished tasks")
-    arguments = made.parse_args()
-
-    cache = Cache(arguments.out / "results" / "glue.jsonl", fresh=arguments.fresh)
-    rows, figures = [], {}
-    for name in arguments.tasks:
-        key = {"task": name, "weights": weights_of(arguments.model), **settings_of(name, arguments)}
-        found = once(cache, key, lambda name=name: fit(name, arguments))  # type: ignore[misc]
-        figures[name], task = found, ALL[name]
-        cells = [
-            shown(task, of[part]) if part in of else ""
-            for of, part in ((found["majority"], "dev"), (found["scores"], "dev"))
-        ]
-        cells += [shown(task, of["test"]) if "test" in of else "" for of in (found["majority"], found["scores"])]
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    epochs = [settings_of(name, settings)["max_epochs"] for name in settings.tasks]
+    about = f"""
+        `bort finetune --task ... --method plain` of {Path(settings.model).name} on all training data of each task
+        (SST-2: 10,000 rows), one seed (n = 1), learning rate {rates}, {min(epochs)} to {max(epochs)} epochs. Official
+        metrics in %. The development data chose the step that was kept, so those scores are optimistic; the test data
+        chose nothing. The majority answer is the training data's. The columns of the two small BERTs are published
+        (hidden test set of the leaderboard, README of google-research/bert), not measured here; of SuperGLUE there are
+        none. As a cross-encoder bort-nano hardly compares the two texts of a pair, since it was pre-trained on single
+        sentences. The cosine of its frozen embeddings, without any training, is far better on STS-B.
+    """
+    rows = []
+    for name in settings.tasks:
+        found, task = figures[name], OFFICIAL[name]
+        majority, scores = found["majority"], found["scores"]
+        cells = [shown(task, of[part]) if part in of else "" for part in ("dev", "test") for of in (majority, scores)]
         titles = "/".join(METRIC_TITLES[metric] for metric in task.metrics)
         minutes = f"{found['seconds'] / 60:.1f}"
         rows.append([f"{task.title} ({titles})", *cells, *(s.get(name, "") for s in PUBLISHED.values()), minutes])
         if name == "stsb":
-            key = {"task": "stsb by cosine", "weights": weights_of(arguments.model)}
-            frozen = once(cache, key, lambda: {"scores": by_cosine(arguments.model, arguments.data)})
-            figures["stsb by cosine"] = frozen
-            cosine = shown(task, frozen["scores"])
+            cosine = shown(task, figures[COSINE]["scores"])
             rows.append(
                 ["STS-B by the cosine of frozen embeddings", cells[0], cosine, *[""] * (2 + len(PUBLISHED)), ""]
             )
-        print(f"{task.title}: development {cells[1]}, {minutes} min", flush=True)
-
-    rates = ", ".join(f"{rate:g}" for rate in arguments.learning_rates)
-    epochs = [settings_of(name, arguments)["max_epochs"] for name in arguments.tasks]
-    about = f"""
-        `bort finetune --task ... --method plain` of {Path(arguments.model).name} on all training data of each task
-        (SST-2: 10,000 rows), one seed, learning rate {rates}, {min(epochs)} to {max(epochs)} epochs. Official metrics
-        in %. The development data chose the step that was kept, so those scores are optimistic; the test data chose
-        nothing. The majority answer is the training data's. The columns of the two small BERTs are published (hidden
-        test set of the leaderboard, README of google-research/bert), not measured here; of SuperGLUE there are none.
-        As a cross-encoder bort-nano hardly compares the two texts of a pair: it was pre-trained on single sentences.
-        What its embeddings know of similarity without any fitting is far more, and is lost.
-    """
     head = ["task", "majority, dev", "bort-nano, dev", "majority, test", "bort-nano, test"]
     head += [f"{name}, test, published" for name in PUBLISHED]
-    shown_table = table([*head, "min"], rows)
-    publish("glue", "Whole tasks", about=about, shown=shown_table, figures=figures, out=arguments.out)
+    return Shown(about, table([*head, "min"], rows), figure=f"on {len(settings.tasks)} tasks: see there")
+
+
+BENCHMARK = Benchmark(
+    name="glue",
+    page="tasks",
+    title="Whole tasks",
+    question="What does bort-nano reach on whole tasks of GLUE and SuperGLUE?",
+    sources=("src/bort/finetuning", "src/bort/tasks", "src/bort/assets/bort-nano/model.safetensors"),
+    show=show,
+)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--model", default="bort-nano")
+    made.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with glue and superglue")
+    made.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    made.add_argument("--learning-rates", nargs="+", type=float, default=[1e-3])
+    made.add_argument("--max-train-rows", type=int, help="at most so many rows of each task, for a trial")
+    made.add_argument("--max-epochs", type=int, help="at most so many epochs of each task, for a trial")
+    made.add_argument("--fresh", action="store_true", help="forget the finished tasks")
+    arguments = made.parse_args()
+
+    cache = Cache(arguments.out / "results" / "glue.jsonl", fresh=arguments.fresh)
+    figures: dict[str, Any] = {}
+    for name in arguments.tasks:
+        key = {"task": name, "weights": weights_of(arguments.model), **settings_of(name, arguments)}
+        figures[name] = once(cache, key, lambda name=name: fit(name, arguments))
+        if name == "stsb":
+            key = {"task": COSINE, "weights": weights_of(arguments.model)}
+            figures[COSINE] = once(cache, key, lambda: {"scores": by_cosine(arguments.model, arguments.data)})
+        print(f"{name}: {figures[name]['seconds'] / 60:.1f} min", flush=True)
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Does a search on the nano space find what longer training would choose, and what does it save?
+"""What a search on the nano space finds, how these shapes fare when trained longer, and what the search saves.
 
     python -m benchmarks.quality.ose --corpus simplewiki.txt.xz gutenberg.txt.xz --teacher bort-nano
 
 `bort extract` trains every ε-th member of the nano space for --steps steps. Then the shape that it found, three others
-spread over the order of W, and bort-nano's own shape are trained --longer times as long, on the same kind of rows and
-the same teacher. Finished trainings are kept in results/ose.jsonl, the search in WORK/search; both go on from there.
+spread over the order of W, and bort-nano's own shape are trained --longer times as long, with the same teacher.
+Finished trainings are kept in results/ose.jsonl, the search in WORK/search; both go on from there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import kendalltau
-
-from benchmarks.common import parser, publish, table
+from benchmarks.common import Benchmark, Shown, parser, publish, table
 from bort.ose.arguments import ExtractArguments
 from bort.ose.criteria import Cost, coefficient
 from bort.ose.space import Shape
@@ -145,6 +143,67 @@ def by_kl(metrics: dict[str, Any], top: Cost) -> str:
     return ", ".join(f"{shape} W {w:.4f}" for w, shape in sorted(found, reverse=True)[:3])
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    metrics, compared = figures["search"], figures["compared"]
+    candidates = metrics["candidates"]
+    short, long = settings.steps, settings.longer * settings.steps
+    about = f"""
+        The nano space ({metrics["members"]} members), ε = {settings.epsilon}: {len(candidates)} candidates trained for
+        {short} steps of {settings.rows} x {settings.length} tokens towards the outputs of {settings.teacher}, AdamW,
+        error: {settings.error} on {settings.held_out_rows} held-out rows (the teacher's own entropy:
+        {metrics["teacher_entropy"]:.3f}). Then {len(compared)} shapes, spread over the order of W, for {long} steps.
+        One seed (n = 1). A longer training took {figures["mean_long_seconds"] / 60:.1f} min on average. Stated
+        guarantee with the candidates' own roughness: {metrics["guarantee_by_roughness"]:.3f}; kept savings
+        {metrics["kept_savings"]:.3f}.
+    """
+    top = Cost(metrics["maximum"]["parameters"], metrics["maximum"]["time"])
+    order = "\n".join(
+        f"{number}. ⟨{','.join(str(row[axis]) for axis in Shape._fields)}⟩ W {row['coefficient']:.4f}, error "
+        + ("diverged" if row["diverged"] else f"{row['error']:.3f}")
+        for number, row in enumerate(candidates[:5], start=1)
+    )
+    rows = []
+    for place, c in enumerate(compared):
+        shape, (parameters, operations) = Shape(*c["shape"]), c["cost"]
+        known = " (found)" if place == 0 else " (bort-nano)" if shape == NANO else ""
+        rows.append(
+            [f"{shape}{known}", f"{parameters / 1e6:.2f} M", f"{operations / 1e6:.0f} M"]
+            + [f"{error:.3f}" for error in c["errors"]]
+            + [f"{w:.4f}" for w in c["w"]]
+            + [f"{c['runs'][1]['masked_lm_loss']:.3f}", f"{100 * c['runs'][1]['masked_lm_accuracy']:.1f}"]
+        )
+    unit = metrics["time_unit"]
+    head = ["D,A,H,I", "parameters", unit if unit == "ms" else "operations", f"error, {short} steps"]
+    head += [f"error, {long}", f"W, {short}", f"W, {long}", f"masked-LM loss, {long}", "% right"]
+    some, others = metrics["training_seconds"] / 60, metrics["all_members_seconds"] / 60
+    members, count = str(metrics["members"] - 1), str(len(candidates))
+    spent = [
+        ["the search", count, str(short), f"{some:.1f}"],
+        ["all members as shortly (estimated)", members, str(short), f"{others:.1f}"],
+        ["the same candidates for longer (estimated)", count, str(long), f"{settings.longer * some:.1f}"],
+        ["all members for longer (estimated)", members, str(long), f"{settings.longer * others:.1f}"],
+    ]
+    body = [
+        f"The five best of {len(candidates)}:",
+        order,
+        f"With the KL divergence as the error: {by_kl(metrics, top)}.",
+        table(head, rows),
+        table(["what", "members", "steps each", "training, min"], spent),
+    ]
+    found = Shape(*(metrics["architecture"][axis] for axis in Shape._fields))
+    return Shown(about, "\n\n".join(body), figure=f"{found}, the smallest member; {some:.0f} min on one core")
+
+
+BENCHMARK = Benchmark(
+    name="ose",
+    page="ose",
+    title="A search on the nano space",
+    question="What does a search on the nano space find, and what does it save?",
+    sources=("src/bort/ose",),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument(
@@ -157,11 +216,11 @@ def main() -> None:
     made.add_argument("--longer", type=int, default=20, help="times as many steps for those that are trained longer")
     made.add_argument("--rows", type=int, default=16, help="rows a step")
     made.add_argument("--length", type=int, default=64, help="tokens a row")
-    made.add_argument("--held_out_rows", type=int, default=64)
-    made.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3])
+    made.add_argument("--held-out-rows", type=int, default=64)
+    made.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3])
     made.add_argument("--error", choices=["cross_entropy", "kl"], default="cross_entropy")
     made.add_argument("--time", choices=["ops", "measured"], default="ops")
-    made.add_argument("--search_only", action="store_true", help="do not train longer yet")
+    made.add_argument("--search-only", action="store_true", help="do not train longer yet")
     arguments = made.parse_args()
 
     settings, metrics = search(arguments)
@@ -180,63 +239,8 @@ def main() -> None:
             {"shape": shape, "cost": cost, "errors": errors, "runs": runs}
             | {"w": [coefficient(cost, top, error) for error in errors]}
         )
-    taus = {
-        name: float(kendalltau(*zip(*(c[key] for c in compared), strict=True)).statistic)
-        for name, key in (("error", "errors"), ("W", "w"))
-    }
-    rows = [
-        [f"{c['shape']}{' (found)' if place == 0 else ' (bort-nano)' if c['shape'] == NANO else ''}"]
-        + [f"{c['cost'].parameters / 1e6:.2f} M", f"{c['cost'].time / 1e6:.0f} M"]
-        + [f"{error:.3f}" for error in c["errors"]]
-        + [f"{w:.4f}" for w in c["w"]]
-        + [f"{c['runs'][1]['masked_lm_loss']:.3f}", f"{100 * c['runs'][1]['masked_lm_accuracy']:.1f}"]
-        for place, c in enumerate(compared)
-    ]
-    short, long = settings.steps, arguments.longer * settings.steps
-    unit = metrics["time_unit"]
-    head = ["D,A,H,I", "parameters", unit if unit == "ms" else "operations", f"error, {short} steps"]
-    head += [f"error, {long}", f"W, {short}", f"W, {long}", f"masked-LM loss, {long}", "% right"]
-    candidates = metrics["candidates"]
     mean_long = sum(c["runs"][1]["seconds"] for c in compared) / len(compared)
-    some, others = metrics["training_seconds"] / 60, metrics["all_members_seconds"] / 60
-    members = str(metrics["members"] - 1)
-    spent = [
-        ["the search", str(len(candidates)), str(short), f"{some:.1f}"],
-        ["all members as shortly (reckoned)", members, str(short), f"{others:.1f}"],
-        [
-            "the same candidates for longer (reckoned)",
-            str(len(candidates)),
-            str(long),
-            f"{arguments.longer * some:.1f}",
-        ],
-        ["all members for longer (reckoned)", members, str(long), f"{arguments.longer * others:.1f}"],
-    ]
-    order = "\n".join(
-        f"{number}. ⟨{','.join(str(row[axis]) for axis in Shape._fields)}⟩ W {row['coefficient']:.4f}, error "
-        + ("diverged" if row["diverged"] else f"{row['error']:.3f}")
-        for number, row in enumerate(candidates[:5], start=1)
-    )
-    excess = by_kl(metrics, top)
-    shown = f"The five best of {len(candidates)}:\n\n{order}\n\nWith the KL divergence as the error: {excess}.\n\n"
-    shown += f"{table(head, rows)}\n\n"
-    shown += table(["what", "members", "steps each", "training, min"], spent)
-    about = f"""
-        The nano space ({metrics["members"]} members), ε = {settings.epsilon}: {len(candidates)} candidates trained for
-        {short} steps of {settings.rows_per_step} x {settings.row_length} tokens towards the outputs of
-        {settings.teacher}, AdamW, error: {settings.error} on {settings.held_out_rows} held-out rows (the teacher's own
-        entropy: {metrics["teacher_entropy"]:.3f}). Then {len(compared)} shapes for {long} steps. Kendall's tau of short
-        and long: {taus["error"]:.2f} for the error, {taus["W"]:.2f} for W. One seed. A longer training took
-        {mean_long / 60:.1f} min on average. Stated guarantee with the candidates' own roughness:
-        {metrics["guarantee_by_roughness"]:.3f}; kept savings {metrics["kept_savings"]:.3f}.
-    """
-    publish(
-        "ose",
-        "OSE: a search on the nano space",
-        about=about,
-        shown=shown,
-        figures={"search": metrics, "compared": compared, "kendall": taus, "mean_long_seconds": mean_long},
-        out=arguments.out,
-    )
+    publish(BENCHMARK, {"search": metrics, "compared": compared, "mean_long_seconds": mean_long}, arguments)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ win, and how much of the best W a coarser search finds where errors are smooth.
 
 from __future__ import annotations
 
+import argparse
 import math
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linprog
 
-from benchmarks.common import parser, publish, table
+from benchmarks.common import Benchmark, Shown, parser, publish, table
 from bort.ose.algorithm import Ordering, Ranked, order
 from bort.ose.cost import operations, parameters
 from bort.ose.criteria import Cost, savings
@@ -106,15 +107,27 @@ def coarse(roughness: float) -> dict[int, dict[str, float]]:
     return found
 
 
-def main() -> None:
-    arguments = parser(__doc__).parse_args()
-    variants = {
-        "128 tokens, all parameters": ordered(),
-        "512 tokens, all parameters": ordered(length=512),
-        "128 tokens, without embeddings": ordered(embeddings=False),
-        "128 tokens, T of RoBERTa-large's shape": ordered(maximum=Shape(24, 16, 1024, 4096)),
-    }
-    stands = {name: standing(ordering) for name, ordering in variants.items()}
+HEAD = [
+    "counted",
+    "place",
+    "taken with ε =",
+    "savings",
+    "rank by savings",
+    "smallest member's error must be",
+    "powers",
+]
+ALL = "128 tokens, all parameters"
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = f"""
+        The {len(SPACE)} members of the paper's space by parameters and operations (both counted, {VOCABULARY:,} tokens
+        of vocabulary). T is the largest member unless said otherwise. Savings are the two brackets of W. A member with
+        greater savings loses to the published answer where its error is greater by more than the ratio of the savings.
+        `powers`: the least exponents of D, A, H and I with which an error that falls as a power of each makes the
+        published answer win over all others. Smooth errors: ln(error) walks by at most L from member to member.
+        Nothing is trained, and nothing is timed: the figures are exact.
+    """
     rows = [
         [
             name,
@@ -125,49 +138,75 @@ def main() -> None:
             f"{s['least_ratio']:.2f}",
             powers(s["power_law"]),
         ]
-        for name, s in stands.items()
+        for name, s in figures["standing"].items()
     ]
-    head = [
-        "counted",
-        "place",
-        "taken with ε =",
-        "savings",
-        "rank by savings",
-        "least member's error must be",
-        "powers",
+    rivals = [
+        [
+            f"{Shape(*r['shape'])}, {what}",
+            str(r["place"]),
+            f"{r['parameters'] / 1e6:.1f} M",
+            f"{r['operations'] / 1e9:.2f} G",
+            f"{r['savings']:.3f}",
+            f"{r['ratio']:.4f}",
+        ]
+        for what, r in figures["rivals"].items()
     ]
-    shown = f"⟨4,8,1024,768⟩ in the order of the space:\n\n{table(head, rows)}\n\n"
-    first = variants["128 tokens, all parameters"]
-    costs = {ranked.member: ranked for ranked in first.members}
-    own = savings(costs[PUBLISHED].cost, first.maximum)
-    rivals = []
-    for what, rival in RIVALS.items():
-        cost = costs[rival].cost
-        saved = savings(cost, first.maximum)
-        size, time = f"{cost.parameters / 1e6:.1f} M", f"{cost.time / 1e9:.2f} G"
-        rivals.append(
-            [f"{rival}, {what}", str(costs[rival].place + 1), size, time, f"{saved:.3f}", f"{saved / own:.4f}"]
-        )
     head = ["rival", "place", "parameters", "operations", "savings", "published wins where its error is more, times"]
-    shown += f"128 tokens, all parameters:\n\n{table(head, rivals)}\n\n"
-    found = {f"L = {L:g}": coarse(L) for L in ROUGHNESS}
     lines = [
         [name, str(epsilon), f"{c['candidates']:.0f}"]
         + [f"{c[figure]:.4f}" for figure in ("mean", "low", "least", "stated")]
-        for name, by_epsilon in found.items()
+        for name, by_epsilon in figures["coarse"].items()
         for epsilon, c in by_epsilon.items()
     ]
-    head = ["roughness", "ε", "candidates", "found W / best W, mean", "5 % quantile", "least", "stated guarantee"]
-    shown += f"What a coarser search finds, over {INSTANCES:,} random smooth errors each:\n\n{table(head, lines)}"
-    about = f"""
-        The {len(SPACE)} members of the paper's space by parameters and operations (both counted, {VOCABULARY:,} tokens
-        of vocabulary). T is the largest member unless said otherwise. Savings are the two brackets of W. A member with
-        greater savings loses to the published answer where its error is greater by more than the ratio of the savings.
-        `powers`: the least exponents of D, A, H and I with which an error that falls as a power of each makes the
-        published answer win over all others. Smooth errors: ln(error) walks by at most L from member to member.
-    """
-    figures = {"standing": stands, "coarse": found}
-    publish("ose_paper", "OSE: the paper's space", about=about, shown=shown, figures=figures, out=arguments.out)
+    coarser = ["roughness", "ε", "candidates", "found W / best W, mean", "5 % quantile", "least", "stated guarantee"]
+    body = [
+        "⟨4,8,1024,768⟩ in the order of the space:",
+        table(HEAD, rows),
+        f"{ALL}:",
+        table(head, rivals),
+        f"What a coarser search finds, over {INSTANCES:,} random smooth errors each:",
+        table(coarser, lines),
+    ]
+    own = figures["standing"][ALL]
+    answer = f"place {own['place']} of {len(SPACE)}, taken with ε = {' and '.join(map(str, own['epsilons']))} only"
+    return Shown(about, "\n\n".join(body), figure=answer)
+
+
+BENCHMARK = Benchmark(
+    name="ose_paper",
+    page="ose",
+    title="The paper's space",
+    question="Where does the published answer stand in the paper's space, and which ε find it?",
+    sources=("src/bort/ose/algorithm.py", "src/bort/ose/cost.py", "src/bort/ose/criteria.py", "src/bort/ose/space.py"),
+    show=show,
+)
+
+
+def main() -> None:
+    arguments = parser(__doc__).parse_args()
+    variants = {
+        ALL: ordered(),
+        "512 tokens, all parameters": ordered(length=512),
+        "128 tokens, without embeddings": ordered(embeddings=False),
+        "128 tokens, T of RoBERTa-large's shape": ordered(maximum=Shape(24, 16, 1024, 4096)),
+    }
+    first = variants[ALL]
+    costs = {ranked.member: ranked for ranked in first.members}
+    own = savings(costs[PUBLISHED].cost, first.maximum)
+    rivals = {}
+    for what, rival in RIVALS.items():
+        cost, saved = costs[rival].cost, savings(costs[rival].cost, first.maximum)
+        rivals[what] = {"shape": list(rival), "place": costs[rival].place + 1, "parameters": cost.parameters} | {
+            "operations": cost.time,
+            "savings": saved,
+            "ratio": saved / own,
+        }
+    figures = {
+        "standing": {name: standing(ordering) for name, ordering in variants.items()},
+        "rivals": rivals,
+        "coarse": {f"L = {L:g}": coarse(L) for L in ROUGHNESS},
+    }
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.quality.scarce --data ../shared/data/scarce
 
 Each task is a folder with train, dev and test.jsonl. Learning rates, stopping points and C are chosen on dev; test is
-scored once. Finished fits are kept in results/scarce.jsonl, so that an interrupted benchmark goes on; a fit is known by
-its data, its model's weights, its seed and its settings, but not by this package's code: after a change use --fresh.
+scored once. Finished fits are kept in results/scarce.jsonl, so that an interrupted benchmark continues. The key of a
+fit is its data, weights, seed and settings, but not this package's code: after a change use --fresh.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import parser, publish, table
+from benchmarks.common import Benchmark, Shown, parser, publish, table
 from bort.files import write_aside
 
 TASKS = ("sst2", "trec", "banking12", "mrpc", "rte")
@@ -29,7 +29,12 @@ Record = dict[str, Any]
 
 
 class Cache:
-    """The fits that are done, one JSON object a line."""
+    """Finished work, one JSON object a line.
+
+    Args:
+        path: The file; it is made with the first record.
+        fresh: Forget what it holds.
+    """
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
         self.path = path
@@ -151,6 +156,42 @@ def baselines(arguments: argparse.Namespace) -> dict[str, dict[str, Record]]:
     return figures
 
 
+NAMES = {
+    "majority": "majority answer",
+    "tfidf": "TF-IDF + logistic regression",
+    RANDOM: "random weights of the same shape, fine-tuned",
+}
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    about = f"""
+        Test accuracy in % after training on 100 to 300 labels; mean ± standard deviation over {len(settings.seeds)}
+        seeds (of the head's weights, the dropout and the order of the data). Fine-tuning is `bort finetune --method
+        plain`: learning rates {rates}, at most {settings.max_epochs} epochs, patience {settings.patience}; rate and
+        stopping point are chosen on the 200 to 300 development labels, and so is C of the logistic regression (1, 10 or
+        100). Random weights are one draw. The last column is the median wall time of a whole run.
+    """
+    rows = []
+    for name, by_task in figures.items():
+        fits = {task: by_task[task] if isinstance(by_task[task], list) else [by_task[task]] for task in settings.tasks}
+        tests = {task: [record["test"] for record in records] for task, records in fits.items()}
+        seconds = [record["seconds"] for records in fits.values() for record in records if "seconds" in record]
+        rows.append(row(NAMES.get(name, f"`{name}`, fine-tuned"), tests, seconds))
+    shown = table(["method", *settings.tasks, "mean", "s a run"], rows)
+    return Shown(about, shown, figure=f"{rows[-1][0]}: {rows[-1][-2]} %; {rows[1][0]}: {rows[1][-2]} %")
+
+
+BENCHMARK = Benchmark(
+    name="scarce",
+    page="nano",
+    title="Few labels",
+    question="What does plain fine-tuning reach with 100 to 300 labels?",
+    sources=("src/bort/finetuning", "src/bort/assets/bort-nano/model.safetensors"),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"), help="folder with one folder a task")
@@ -158,44 +199,23 @@ def main() -> None:
     made.add_argument("--models", nargs="+", default=[RANDOM, "bort-nano"], help=f"folders, bort-nano, or {RANDOM}")
     made.add_argument("--shape", default="bort-nano", help=f"whose configuration and tokenizer {RANDOM} takes")
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3, 3e-4])
-    made.add_argument("--max_epochs", type=int, default=30)
+    made.add_argument("--learning-rates", nargs="+", type=float, default=[1e-3, 3e-4])
+    made.add_argument("--max-epochs", type=int, default=30)
     made.add_argument("--patience", type=int, default=8)
     made.add_argument("--fresh", action="store_true", help="forget the finished fits")
     arguments = made.parse_args()
 
     from bort.model.checkpoints import locate
 
-    named = {RANDOM: "random weights of the same shape", "majority": "majority answer"}
-    named["tfidf"] = "TF-IDF + logistic regression"
-    simple = baselines(arguments)
-    rows = [
-        row(named[method], {task: [found["test"]] for task, found in tasks.items()}, [])
-        for method, tasks in simple.items()
-    ]
     cache = Cache(arguments.out / "results" / "scarce.jsonl", fresh=arguments.fresh)
-    figures: dict[str, Any] = dict(simple)
+    figures: dict[str, Any] = dict(baselines(arguments))
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as scratch:
             if model == RANDOM:
                 save_random(arguments.shape, Path(scratch))
             name = Path(model).name
-            fits = fits_of(name, Path(scratch if model == RANDOM else locate(model)), cache, arguments)
-        figures[name] = fits
-        tests = {task: [record["test"] for record in records] for task, records in fits.items()}
-        seconds = [record["seconds"] for records in fits.values() for record in records]
-        rows.append(row(f"{named.get(name, f'`{name}`')}, fine-tuned", tests, seconds))
-
-    rates = ", ".join(f"{rate:g}" for rate in arguments.learning_rates)
-    about = f"""
-        Test accuracy in % after training on 100 to 300 labels; mean ± standard deviation over {len(arguments.seeds)}
-        seeds (of the head's weights, the dropout and the order of the data). Fine-tuning is `bort finetune --method
-        plain`: learning rates {rates}, at most {arguments.max_epochs} epochs, patience {arguments.patience}; rate and
-        stopping point are chosen on the development data, and so is C of the logistic regression (1, 10 or 100).
-        Random weights are one draw. The last column is the median wall time of a whole run.
-    """
-    shown = table(["method", *arguments.tasks, "mean", "s a run"], rows)
-    publish("scarce", "Few labels", about=about, shown=shown, figures=figures, out=arguments.out)
+            figures[name] = fits_of(name, Path(scratch if model == RANDOM else locate(model)), cache, arguments)
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

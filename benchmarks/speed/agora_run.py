@@ -10,6 +10,7 @@ is run in one process that uses all cores; with `--workers local ray` then on Ra
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
 from bort.speed.race import Spread
 
 MINUTES = 10.0
@@ -56,12 +57,42 @@ def row(where: str, runs: Sequence[dict[str, Any]]) -> list[str]:
     return [where, minutes.show(1), *accuracies, grown]
 
 
+NAMES = {"local": "one after another, on all cores", "ray": "side by side, `--workers ray`"}
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    runs: dict[str, list[dict[str, Any]]] = figures["runs"]
+    first = next(iter(runs.values()))
+    about = f"""
+        `bort finetune` of bort-nano with the default settings on {first[0]["texts"]} labelled texts of
+        {Path(settings.data).name} and 2,000 unlabelled ones; the teacher is {Path(settings.teacher).name} with logistic
+        regression. Wall minutes of a fresh process, everything included: median (range) of {len(first)} seeds, run in
+        turn. Mean test accuracy in %.
+    """
+    head = ["trials", "minutes", "plain", "Agora", "the teacher", "combinations trained, and on how many texts"]
+    targets = [
+        Target(f"minutes, trials {NAMES[where]}", statistics.median(run["minutes"] for run in done), "<=", MINUTES)
+        for where, done in runs.items()
+    ]
+    return Shown(about, table(head, [row(NAMES[where], done) for where, done in runs.items()]), tuple(targets))
+
+
+BENCHMARK = Benchmark(
+    name="agora_run",
+    page="agora",
+    title="A whole run of Agora",
+    question="How long does `bort finetune` take with 100 labels, a teacher and unlabelled texts?",
+    sources=("src/bort/agora", "src/bort/finetuning", "src/bort/predict/sentence_encoder.py"),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--teacher", required=True, help="folder of the encoder that becomes the teacher")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce/sst2"), help="folder of a task")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    made.add_argument("--workers", nargs="+", default=["local"], choices=["local", "ray"])
+    made.add_argument("--workers", nargs="+", default=["local"], choices=list(NAMES))
     arguments = made.parse_args()
     pool = arguments.data / "unlabelled.jsonl"
     runs: dict[str, list[dict[str, Any]]] = {where: [] for where in arguments.workers}
@@ -70,28 +101,7 @@ def main() -> None:
             flags = ("--unlabelled", str(pool), "--seed", str(seed), "--seeds", str(seed), "--workers", where)
             done.append(finetune(arguments.data, arguments.teacher, *flags))
             print(f"seed {seed}, {where}: {done[-1]['minutes']:.2f} minutes, {done[-1]['test']:.3f}", flush=True)
-    first = next(iter(runs.values()))
-    pooled = len(pool.read_text("utf-8").splitlines())
-    about = f"""
-        `bort finetune` of bort-nano with the default settings on {first[0]["texts"]} labelled texts of
-        {arguments.data.name}, and with {pooled:,} texts without labels; the teacher is
-        {Path(arguments.teacher).name} with logistic regression. Wall minutes of a fresh process, all in: median
-        (range) of {len(first)} seeds, run in turn. Mean test accuracy in %.
-    """
-    head = ["trials", "minutes", "plain", "Agora", "the teacher", "combinations fitted, and to how many texts"]
-    names = {"local": "one after another, on all cores", "ray": "side by side, `--workers ray`"}
-    publish(
-        "agora_run",
-        "A whole run of Agora",
-        about=about,
-        shown=table(head, [row(names[where], done) for where, done in runs.items()]),
-        figures={"runs": runs},
-        targets=[
-            Target(f"minutes, trials {names[where]}", statistics.median(run["minutes"] for run in done), "<=", MINUTES)
-            for where, done in runs.items()
-        ],
-        out=arguments.out,
-    )
+    publish(BENCHMARK, {"runs": runs}, arguments)
 
 
 if __name__ == "__main__":

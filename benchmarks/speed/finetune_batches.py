@@ -7,16 +7,18 @@ Both run one epoch over the same texts in turn, in one process: collation, forwa
 
 from __future__ import annotations
 
+import argparse
 import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Benchmark, Shown, Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from bort import BortForSequenceClassification, architecture, load_tokenizer
 from bort.data.batches import shuffled_length_batches
 from bort.data.tables.examples import Columns, Example, read_examples
@@ -89,12 +91,42 @@ def sample(file: Path, rows: int) -> tuple[Task, list[Example]]:
     return Task.of(chosen), chosen
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    seconds, tokens, texts = figures["seconds"], figures["tokens"], figures["examples"]
+    by_round = ratios_by_round(seconds[PADDED], seconds[SORTED])
+    about = f"""
+        {texts:,} texts of SST-2's training file (a seeded sample; mean {tokens / texts:.1f} tokens), preset `nano` with
+        random weights, batch {settings.batch_size}, {figures["precision"]} on the CPU with {figures["threads"]}
+        threads. An epoch is {math.ceil(texts / settings.batch_size)} steps of collation, forward, backward, clipping
+        and fused AdamW; texts are tokenised beforehand. Medians (range) of {settings.rounds} epochs each, taken in turn
+        after one untimed epoch; the ratio of neighbouring epochs was {by_round.low:.2f} to {by_round.high:.2f}.
+    """
+    rows = []
+    for name, values in seconds.items():
+        spread, computed = Spread.of(values), figures["tokens_computed"][name]
+        rate = f"{texts / spread.median:,.0f}"
+        rows.append([name, spread.show(2), rate, f"{computed:,}", f"{100 * (1 - tokens / computed):.0f} %"])
+    head = ["batches", "s an epoch", "texts/s", "tokens computed", "of it padding"]
+    target = Target("speed, times padding to 128", ratio(seconds[PADDED], seconds[SORTED]), ">=", 2.0, "x")
+    return Shown(about, table(head, rows), (target,))
+
+
+BENCHMARK = Benchmark(
+    name="finetune_batches",
+    page="speed",
+    title="Batches of fine-tuning",
+    question="How much do length-sorted batches save in fine-tuning?",
+    sources=("src/bort/data/batches.py", "src/bort/finetuning/train_once.py", "src/bort/predict/encoding.py"),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--data", type=Path, default=DATA, help="SST-2's train.tsv")
     made.add_argument("--tokenizer", default="bort-nano", help="folder, hub name, or the embedded bort-nano")
     made.add_argument("--examples", type=int, default=2000)
-    made.add_argument("--batch_size", type=int, default=32)
+    made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="as in bort finetune")
     arguments = made.parse_args()
@@ -104,7 +136,6 @@ def main() -> None:
     pad_token_id = int(tokenizer.pad_token_id)
     task, examples = sample(arguments.data, arguments.examples)
     data = Labelled(encode(examples, tokenizer, MAX_LENGTH), task.targets(examples))
-    lengths = data.encoded.lengths
 
     torch.manual_seed(SEED)
     config = architecture("nano", vocab_size=len(tokenizer), pad_token_id=pad_token_id)
@@ -118,36 +149,15 @@ def main() -> None:
         for name, batches in makers.items()
     }
     epochs = {name: epochs_of(batches, copy.deepcopy(model), data, **settings) for name, batches in makers.items()}
-    seconds = interleaved(epochs, arguments.rounds)
-
-    speedup = ratio(seconds[PADDED], seconds[SORTED])
-    by_round = ratios_by_round(seconds[PADDED], seconds[SORTED])
-    rows = []
-    for name, values in seconds.items():
-        spread = Spread.of(values)
-        padding = 100 * (1 - sum(lengths) / computed[name])
-        rate = len(data) / spread.median
-        rows.append([name, spread.show(2), f"{rate:,.0f}", f"{computed[name]:,}", f"{padding:.0f} %"])
-    about = f"""
-        {len(data):,} texts of SST-2's training file (a seeded sample; mean {np.mean(lengths):.1f} tokens, longest
-        {max(lengths)}), preset `nano` with random weights, batch {arguments.batch_size},
-        {"bf16 autocast" if bf16 else "fp32"} on the CPU with {torch.get_num_threads()} threads. An epoch is
-        {math.ceil(len(data) / arguments.batch_size)} steps of collation, forward, backward, clipping and fused AdamW;
-        texts are tokenised beforehand. Medians (range) of {arguments.rounds} epochs each, taken in turn after one
-        untimed epoch; the ratio of neighbouring epochs was {by_round.low:.2f} to {by_round.high:.2f}.
-    """
-    head = ["batches", "s an epoch", "texts/s", "tokens computed", "of it padding"]
-    targets = [Target("speed, times padding to 128", speedup, ">=", 2.0, "x")]
-    figures = {"seconds": seconds, "tokens_computed": computed, "tokens": sum(lengths), "examples": len(data)}
-    publish(
-        "finetune-batches",
-        "Batches of fine-tuning",
-        about=about,
-        shown=table(head, rows),
-        figures=figures,
-        targets=targets,
-        out=arguments.out,
-    )
+    figures = {
+        "seconds": interleaved(epochs, arguments.rounds),
+        "tokens_computed": computed,
+        "tokens": sum(data.encoded.lengths),
+        "examples": len(data),
+        "precision": "bf16 autocast" if bf16 else "fp32",
+        "threads": torch.get_num_threads(),
+    }
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
     python -m benchmarks.speed.first_answer
 
-From the start of Python to the answer, imports, the check of all files and the load of the model included.
+The time runs from the start of Python to the answer. Imports, the check of all files and the load of the model count.
 """
 
 from __future__ import annotations
 
-from benchmarks.common import Target, parser, publish
-from benchmarks.speed.inference import OWN, markdown
-from bort.model.checkpoints import quiet
-from bort.speed.contestants import usual_engines
-from bort.speed.measure import measure
+import argparse
+from typing import Any
+
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.speed.inference import OWN
 
 OTHERS = ("bert-base", "minilm-l6")
 ENGINE = "onnxruntime-int8"
@@ -19,7 +19,45 @@ BOUNDS = {"bort": (0.6, 200), "bort-nano": (0.35, 120)}
 """Seconds and megabytes."""
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = f"""
+        From the start of a Python process to the answer to one text with `bort.Predictor`: medians of {settings.rounds}
+        rounds in which all took turns, {settings.threads} threads, files in the page cache. Memory is the peak resident
+        size, mapped files included. Random weights.
+    """
+    rows = [
+        [
+            f"{row['model']}, {row['engine']}",
+            f"{row['seconds']['median']:.2f}",
+            f"{row['megabytes']:.0f}",
+            f"{row['disk']:.1f}",
+        ]
+        for row in figures["first_answers"]
+    ]
+    found = {(row["model"], row["engine"]): row for row in figures["first_answers"]}
+    targets = []
+    for model, (seconds, megabytes) in BOUNDS.items():
+        row = found[model, ENGINE]
+        targets.append(Target(f"{model} {ENGINE}, seconds", row["seconds"]["median"], "<", seconds, " s"))
+        targets.append(Target(f"{model} {ENGINE}, memory", row["megabytes"], "<", megabytes, " MB"))
+    return Shown(about, table(["model and engine", "seconds", "peak MB", "MB on disk"], rows), tuple(targets))
+
+
+BENCHMARK = Benchmark(
+    name="first_answer",
+    page="speed",
+    title="First answer",
+    question="How soon does a new process answer, and in how much memory?",
+    sources=("src/bort/predict", "src/bort/export"),
+    show=show,
+)
+
+
 def main() -> None:
+    from bort.model.checkpoints import quiet
+    from bort.speed.contestants import usual_engines
+    from bort.speed.measure import measure
+
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, default=9)
     made.add_argument("--threads", type=int, default=2)
@@ -29,21 +67,7 @@ def main() -> None:
         figures = measure(
             OWN, OTHERS, engines=engines, loads=[], threads=arguments.threads, fresh_rounds=arguments.rounds
         )
-    found = {(row["model"], row["engine"]): row for row in figures["first_answers"]}
-    targets = []
-    for model, (seconds, megabytes) in BOUNDS.items():
-        row = found[model, ENGINE]
-        targets.append(Target(f"{model} {ENGINE}, seconds", row["seconds"]["median"], "<", seconds, " s"))
-        targets.append(Target(f"{model} {ENGINE}, memory", row["megabytes"], "<", megabytes, " MB"))
-    about = f"""
-        From the start of a Python process to the answer to one text with `bort.Predictor`: medians of
-        {arguments.rounds} rounds in which all took turns, {arguments.threads} threads, files in the page cache. Memory
-        is the most that was resident, mapped files included. Random weights.
-    """
-    shown = markdown(figures)
-    publish(
-        "first_answer", "First answer", about=about, shown=shown, figures=figures, targets=targets, out=arguments.out
-    )
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

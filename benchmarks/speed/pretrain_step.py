@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Benchmark, Shown, Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from bort.speed.race import Spread
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def memory_of(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Start that process. A child's peak begins at its parent's, so this one must not have loaded torch yet."""
     if "torch" in sys.modules:
         raise RuntimeError("memory must be measured before torch is loaded")
-    sizes = ["--batch_size", str(arguments.batch_size), "--sequence_length", str(arguments.sequence_length)]
-    command = [sys.executable, "-m", "benchmarks.speed.pretrain_step", "--memory_of", variant, *sizes]
+    sizes = ["--batch-size", str(arguments.batch_size), "--sequence-length", str(arguments.sequence_length)]
+    command = [sys.executable, "-m", "benchmarks.speed.pretrain_step", "--memory-of", variant, *sizes]
     result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return result
 
@@ -117,12 +117,55 @@ def first_losses(models: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, 
     return losses
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    seconds, memory, losses = figures["seconds"], figures["memory"], figures["losses"]
+    by_round = ratios_by_round(seconds["transformers"], seconds["bort"])
+    about = f"""
+        Preset `bort` with 50,265 tokens, batch {settings.batch_size} x {settings.sequence_length}, {figures["masked"]}
+        positions masked, fp32 on the CPU with {figures["threads"]} threads, dropout 0.1. A step is forward, backward,
+        clipping and fused AdamW. Medians (range) of {settings.rounds} steps each, taken in turn on the same batch after
+        one untimed step; the ratio of neighbouring steps was {by_round.low:.2f} to {by_round.high:.2f}. Memory is the
+        peak resident size of a whole fresh process, interpreter and libraries included, over {MEMORY_STEPS} steps;
+        beside it the same before the first step, with the weights loaded. First loss: same weights, no dropout, the
+        same LayerNorm eps in both heads; the two differ by {abs(losses["bort"] - losses["transformers"]):.1e}.
+    """
+    spreads = {name: Spread.of(values) for name, values in seconds.items()}
+    rows = [
+        [
+            f"`{VARIANTS[name]}`",
+            spreads[name].show(),
+            f"{figures['tokens_per_step'] / spreads[name].median:,.0f}",
+            f"{memory[name]['peak_mib']:,.0f}",
+            f"{memory[name]['loaded_mib']:,.0f}",
+            f"{losses[name]:.6f}",
+        ]
+        for name in VARIANTS
+    ]
+    head = ["model", "s a step", "tokens/s", "peak MiB", "MiB before step 1", "first loss"]
+    share = memory["bort"]["peak_mib"] / memory["transformers"]["peak_mib"]
+    targets = (
+        Target("speed, times transformers", ratio(seconds["transformers"], seconds["bort"]), ">=", 2.2, "x"),
+        Target("peak memory, times transformers", share, "<=", 0.6, "x"),
+    )
+    return Shown(about, table(head, rows), targets)
+
+
+BENCHMARK = Benchmark(
+    name="pretrain_step",
+    page="speed",
+    title="Pre-training step",
+    question="How much faster is a pre-training step of `bort` than with `transformers`, in how much less memory?",
+    sources=("src/bort/model/modelling.py", "src/bort/model/mlm_loss.py"),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--batch_size", type=int, default=8)
-    made.add_argument("--sequence_length", type=int, default=512)
+    made.add_argument("--batch-size", type=int, default=8)
+    made.add_argument("--sequence-length", type=int, default=512)
     made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--memory_of", choices=VARIANTS, help=argparse.SUPPRESS)
+    made.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = made.parse_args()
     memory = {} if arguments.memory_of else {name: memory_of(name, arguments) for name in VARIANTS}
 
@@ -139,49 +182,15 @@ def main() -> None:
     models["transformers"].load_state_dict(models["bort"].state_dict())
     losses = first_losses(models, batch)
     seconds = interleaved({name: step_of(model, batch) for name, model in models.items()}, arguments.rounds)
-
-    tokens = arguments.batch_size * arguments.sequence_length
-    masked = int((batch["labels"] >= 0).sum())
-    spreads = {name: Spread.of(values) for name, values in seconds.items()}
-    speedup = ratio(seconds["transformers"], seconds["bort"])
-    by_round = ratios_by_round(seconds["transformers"], seconds["bort"])
-    share = memory["bort"]["peak_mib"] / memory["transformers"]["peak_mib"]
-    rows = [
-        [
-            f"`{VARIANTS[name]}`",
-            spreads[name].show(),
-            f"{tokens / spreads[name].median:,.0f}",
-            f"{memory[name]['peak_mib']:,.0f}",
-            f"{memory[name]['loaded_mib']:,.0f}",
-            f"{losses[name]:.6f}",
-        ]
-        for name in VARIANTS
-    ]
-    head = ["model", "s a step", "tokens/s", "peak MiB", "MiB before step 1", "first loss"]
-    about = f"""
-        Preset `bort` with {config.vocab_size:,} tokens, batch {arguments.batch_size} x {arguments.sequence_length},
-        {masked} positions masked, fp32 on the CPU with {torch.get_num_threads()} threads, dropout
-        {config.hidden_dropout_prob}. A step is forward, backward, clipping and fused AdamW. Medians (range) of
-        {arguments.rounds} steps each, taken in turn on the same batch after one untimed step; the ratio of neighbouring
-        steps was {by_round.low:.2f} to {by_round.high:.2f}. Memory is the largest resident size of a whole fresh
-        process, interpreter and libraries counted, over {MEMORY_STEPS} steps; beside it the same before the first step,
-        with the weights loaded. First loss: same weights, no dropout, both heads with LayerNorm eps
-        {config.mlm_layer_norm_eps:g}; the two differ by {abs(losses["bort"] - losses["transformers"]):.1e}.
-    """
-    targets = [
-        Target("speed, times transformers", speedup, ">=", 2.2, "x"),
-        Target("peak memory, times transformers", share, "<=", 0.6, "x"),
-    ]
-    figures = {"seconds": seconds, "memory": memory, "losses": losses, "tokens_per_step": tokens, "masked": masked}
-    publish(
-        "pretrain-step",
-        "Pre-training step",
-        about=about,
-        shown=table(head, rows),
-        figures=figures,
-        targets=targets,
-        out=arguments.out,
-    )
+    figures = {
+        "seconds": seconds,
+        "memory": memory,
+        "losses": losses,
+        "tokens_per_step": arguments.batch_size * arguments.sequence_length,
+        "masked": int((batch["labels"] >= 0).sum()),
+        "threads": torch.get_num_threads(),
+    }
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a teacher's kept answers cost a training step.
+"""What cached targets of a teacher cost a training step.
 
     python -m benchmarks.speed.teacher_cache --corpus ../shared/corpus/simplewiki.txt.xz
 
@@ -8,18 +8,47 @@ rows, forward, backward, clipping and AdamW, in fp32. The steps are taken in tur
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.common import Target, interleaved, parser, publish, ratio, ratios_by_round, table
+from benchmarks.common import Benchmark, Shown, Target, interleaved, parser, publish, ratio, ratios_by_round, table
 from benchmarks.taught import Kind, Taught
 from bort.speed.race import Spread
 
 NAMES: dict[Kind, str] = {
     "without": "no teacher",
-    "cache": "kept answers",
+    "cache": "cached targets",
     "beside": "teacher beside the student",
 }
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    seconds = figures["seconds"]
+    about = f"""
+        A step of {settings.batch_size} rows of {settings.sequence_length} tokens, medians of {settings.rounds} rounds
+        (ratio by round: {ratios_by_round(seconds["cache"], seconds["without"]).show()}). Cached for each masked
+        position: the 64 most probable tokens and 16 draws from the others, {
+        figures["bytes"] / settings.rows / 1024:.1f} KiB a row.
+    """
+    rows = [
+        [name, Spread.of(seconds[kind]).show(), f"{ratio(seconds[kind], seconds['without']):.3f}"]
+        for kind, name in NAMES.items()
+    ]
+    shown = table(["a training step", "seconds (range)", "times the one without"], rows)
+    cost = ratio(seconds["cache"], seconds["without"])
+    return Shown(about, shown, (Target("step with cached targets, times one without a teacher", cost, "<=", 1.1),))
+
+
+BENCHMARK = Benchmark(
+    name="teacher_cache",
+    page="speed",
+    title="Cached targets of a teacher",
+    question="What do cached targets of a teacher cost a training step?",
+    sources=("src/bort/pretraining/objective.py", "src/bort/pretraining/distill"),
+    show=show,
+)
 
 
 def main() -> None:
@@ -27,8 +56,8 @@ def main() -> None:
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
     made.add_argument("--rounds", type=int, default=12)
     made.add_argument("--rows", type=int, default=1024, help="rows that the teacher is asked about")
-    made.add_argument("--batch_size", type=int, default=32)
-    made.add_argument("--sequence_length", type=int, default=128)
+    made.add_argument("--batch-size", type=int, default=32)
+    made.add_argument("--sequence-length", type=int, default=128)
     arguments = made.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         taught = Taught(
@@ -39,29 +68,8 @@ def main() -> None:
             sequence_length=arguments.sequence_length,
         )
         steps = {str(kind): taught.steps(kind, arguments.rows)[1] for kind in NAMES}
-        seconds = interleaved(steps, arguments.rounds)
-        size, settings = taught.answer_bytes, taught.settings
-    rows = [
-        [name, Spread.of(seconds[kind]).show(), f"{ratio(seconds[kind], seconds['without']):.3f}"]
-        for kind, name in NAMES.items()
-    ]
-    shown = table(["a training step", "seconds (range)", "times the one without"], rows)
-    spread = ratios_by_round(seconds["cache"], seconds["without"]).show()
-    about = f"""
-        A step of {arguments.batch_size} rows of {arguments.sequence_length} tokens, medians of {arguments.rounds}
-        rounds (ratio by round: {spread}). Kept of each masked position: the {settings.teacher_top_k} most probable
-        tokens and {settings.teacher_tail} draws from the others, {size / arguments.rows / 1024:.1f} KiB a row.
-    """
-    cost = ratio(seconds["cache"], seconds["without"])
-    publish(
-        "teacher_cache",
-        "Kept answers of a teacher",
-        about=about,
-        shown=shown,
-        figures={"seconds": seconds, "bytes": size},
-        targets=[Target("step with kept answers, times one without a teacher", cost, "<=", 1.1)],
-        out=arguments.out,
-    )
+        figures = {"seconds": interleaved(steps, arguments.rounds), "bytes": taught.answer_bytes}
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

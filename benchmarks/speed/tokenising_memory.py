@@ -8,6 +8,7 @@ processes, once in one process and once in two. Needs about 5 GB of disk for a w
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import lzma
@@ -22,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
 
 SECONDS_BETWEEN_LOOKS = 0.02
 PARAGRAPHS_OF_A_DOCUMENT = 5
@@ -89,6 +90,40 @@ def tokenise(text: Path, out: Path, processes: int) -> dict[str, Any]:
     return {"peak_bytes": peak, "own_peak_bytes": own_peak, "seconds": seconds, "tokens": int(said), "bytes": size}
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    small, large = settings.megabytes
+    about = f"""
+        Peak resident memory of tokenising with bort-nano's tokenizer in fresh processes, the driver and what it starts
+        added up, sampled every {1000 * SECONDS_BETWEEN_LOOKS:.0f} ms: all of it, and without shared pages, which are
+        those of mapped files (mostly libraries). The texts are paragraphs of {Path(settings.corpus).name} in random
+        order. MB/s are bytes of text over the whole time, with the start of Python and its imports. One run each.
+    """
+    rows, targets = [], []
+    for processes in settings.processes:
+        one, other = (figures[json.dumps([megabytes, processes])] for megabytes in (small, large))
+        name = f"{processes} process{'es' if processes > 1 else ''}"
+        speeds = [f"{each['bytes'] / 1e6 / each['seconds']:.1f}" for each in (one, other)]
+        for what, key in (("all", "peak_bytes"), ("without mapped files", "own_peak_bytes")):
+            growth = other[key] / one[key]
+            rows.append([f"{name}, {what}", *(f"{each[key] / 2**20:.0f}" for each in (one, other)), f"{growth:.2f}"])
+            rows[-1] += speeds if key == "peak_bytes" else ["", ""]
+            what_grows = f"{name}, {what}: peak of {large} MB over that of {small} MB"
+            targets.append(Target(what_grows, growth, "<=", 1.2, "x", leads=key == "peak_bytes"))
+    head = ["peak resident memory", *(f"{n} MB of text, MiB" for n in (small, large)), "ratio"]
+    head += [f"{n} MB: MB/s" for n in (small, large)]
+    return Shown(about, table(head, rows), tuple(targets))
+
+
+BENCHMARK = Benchmark(
+    name="tokenising_memory",
+    page="speed",
+    title="Memory of tokenising",
+    question="Does the memory of tokenising grow with the text?",
+    sources=("src/bort/data/corpus",),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
@@ -96,46 +131,15 @@ def main() -> None:
     made.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     made.add_argument("--work", type=Path, default=None, help="folder on a disk with room; by default a temporary one")
     arguments = made.parse_args()
-    small, large = arguments.megabytes
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        for megabytes in (small, large):
+        for megabytes in arguments.megabytes:
             text, out = Path(folder) / f"{megabytes}.txt", Path(folder) / "corpus"
             write_text(arguments.corpus, text, megabytes * 10**6, 60 * 10**6)
             for processes in arguments.processes:
                 found[json.dumps([megabytes, processes])] = tokenise(text, out, processes)
             text.unlink()
-
-    rows, targets = [], []
-    for processes in arguments.processes:
-        one, other = (found[json.dumps([megabytes, processes])] for megabytes in (small, large))
-        name = f"{processes} process{'es' if processes > 1 else ''}"
-        speeds = [f"{each['bytes'] / 1e6 / each['seconds']:.1f}" for each in (one, other)]
-        for what, key in (("all", "peak_bytes"), ("without mapped files", "own_peak_bytes")):
-            growth = other[key] / one[key]
-            rows.append([f"{name}, {what}", *(f"{each[key] / 2**20:.0f}" for each in (one, other)), f"{growth:.2f}"])
-            rows[-1] += speeds if key == "peak_bytes" else ["", ""]
-            targets.append(
-                Target(f"{name}, {what}: peak of {large} MB over that of {small} MB", growth, "<=", 1.2, "x")
-            )
-    head = ["peak resident memory", *(f"{n} MB of text, MiB" for n in (small, large)), "ratio"]
-    head += [f"{n} MB: MB a second" for n in (small, large)]
-    about = f"""
-        Peak resident memory of tokenising with bort-nano's tokenizer in fresh processes, the driver and what it starts
-        added up, looked at every {1000 * SECONDS_BETWEEN_LOOKS:.0f} ms: all of it, and less the pages that are shared,
-        which are those of mapped files (libraries, for the most part). The texts are paragraphs of
-        {arguments.corpus.name} in random order. MB a second are bytes of text over the whole time, with the start of
-        Python and its imports.
-    """
-    publish(
-        "tokenising_memory",
-        "Memory of tokenising",
-        about=about,
-        shown=table(head, rows),
-        figures=found,
-        targets=targets,
-        out=arguments.out,
-    )
+    publish(BENCHMARK, found, arguments)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.common import FOLDER, Target, parser, publish, table
+from benchmarks.common import FOLDER, Benchmark, Shown, Target, parser, publish, table
 from bort.speed.race import Spread
 from bort.workers import LOCAL, Needs, TrialResult, Workers, open_workers
 
@@ -191,13 +191,60 @@ def once(job: Callable[..., None], arguments: argparse.Namespace, scratch: Path,
     return watch.measured
 
 
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = f"""
+        Wall time of the trials, medians (ranges) of {settings.rounds} run{"s in turn" if settings.rounds > 1 else ""}:
+        in this process on one thread, and on a Ray cluster of two nodes of one core each, all on one machine.
+        Efficiency is the time here over twice the time there. Start is the time until a worker's first trial begins: a
+        new process that imports everything. The overhead is the time between two trials on the same worker: the result
+        goes to the command, which writes it to the journal and sends the next trial. The trials' own time there over
+        that here says what two busy cores cost each other. A candidate is trained for {settings.steps} steps of 32 rows
+        of 128 tokens, a combination for {settings.epochs} epochs on the 84 texts of examples/support. n =
+        {settings.rounds}.
+    """
+    rows, targets = [], []
+    for name, kinds in figures.items():
+        here, ray = kinds["here"], kinds["ray"]
+        efficiencies = [one["wall"] / (WORKERS * other["wall"]) for one, other in zip(here, ray, strict=True)]
+        gaps = [gap for run in ray for gap in run["gaps"]]
+        own = [median(sum(run["trials"]) for run in kind) for kind in (ray, here)]
+        rows.append(
+            [
+                name,
+                Spread.of([run["wall"] for run in here]).show(1),
+                Spread.of([run["wall"] for run in ray]).show(1),
+                Spread.of(efficiencies).show(2),
+                f"{median(run['start'] for run in ray):.1f}",
+                f"{1000 * mean(gaps):.1f}",
+                f"{1000 * max(gaps):.1f}",
+                f"{own[0] / own[1]:.2f}",
+                {True: "yes", False: "**no**"}[kinds["same"]],
+            ]
+        )
+        targets.append(Target(f"{name}: efficiency, start included", median(efficiencies), ">=", 0.85))
+        targets.append(Target(f"{name}: overhead of a trial", 1000 * mean(gaps), "<=", 50, " ms"))
+    head = ["", "one process, s", "two workers, s", "efficiency", "start, s", "overhead a trial, ms", "at most"]
+    head += ["trials' own time", "same results"]
+    return Shown(about, table(head, rows), tuple(targets))
+
+
+BENCHMARK = Benchmark(
+    name="workers",
+    page="speed",
+    title="Trials on two workers",
+    question="How well do trials spread over two Ray workers?",
+    sources=("src/bort/workers.py", "src/bort/ose", "src/bort/agora", "src/bort/finetuning"),
+    show=show,
+)
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
     made.add_argument("--data", type=Path, default=FOLDER.parent / "examples" / "support")
     made.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turn")
     made.add_argument("--steps", type=int, default=100, help="training steps of a candidate")
-    made.add_argument("--epochs", type=int, default=40, help="passes over the training data of a combination")
+    made.add_argument("--epochs", type=int, default=40, help="epochs of a combination")
     arguments = made.parse_args()
 
     import torch
@@ -209,58 +256,17 @@ def main() -> None:
             for name, job in JOBS.items():
                 for kind, where in (("here", LOCAL), ("ray", address)):
                     found[name][kind].append(once(job, arguments, Path(folder), where))
-
-    rows, targets = [], []
+    figures: dict[str, Any] = {}
     for name, kinds in found.items():
-        here, ray = kinds["here"], kinds["ray"]
-        efficiencies = [one.wall / (WORKERS * other.wall) for one, other in zip(here, ray, strict=True)]
-        gaps = [gap for measured in ray for gap in measured.gaps]
-        same = all(sorted(m.answers) == sorted(here[0].answers) for m in (*here, *ray))
-        rows.append(
-            [
-                name,
-                Spread.of([m.wall for m in here]).show(1),
-                Spread.of([m.wall for m in ray]).show(1),
-                Spread.of(efficiencies).show(2),
-                f"{median(m.start for m in ray):.1f}",
-                f"{1000 * mean(gaps):.1f}",
-                f"{1000 * max(gaps):.1f}",
-                f"{median(m.inside for m in ray) / median(m.inside for m in here):.2f}",
-                "yes" if same else "**no**",
-            ]
-        )
-        targets.append(Target(f"{name}: efficiency, start included", median(efficiencies), ">=", 0.85))
-        targets.append(Target(f"{name}: overhead of a trial", 1000 * mean(gaps), "<=", 50, " ms"))
-    head = ["", "here, s", "two workers, s", "efficiency", "start, s", "overhead a trial, ms", "at most"]
-    head += ["trials' own time", "same results"]
-    about = f"""
-        Wall time of the trials, medians (ranges) of {arguments.rounds} runs in turn: in this process on one thread, and
-        on a Ray cluster of two nodes of one core each, all on one machine. Efficiency is the time here over twice the
-        time there. Start is the time until a worker's first trial begins: a new process that imports everything. The
-        overhead is the time between two trials on the same worker: the answer goes to the command, which notes it in
-        the journal and sends the next. The trials' own time there over that here says what two busy cores cost each
-        other. A candidate is trained for {arguments.steps} steps of 32 rows of 128 tokens, a combination for
-        {arguments.epochs} passes over the 84 texts of examples/support.
-    """
-    figures = {
-        name: {
+        answers = [sorted(measured.answers) for runs in kinds.values() for measured in runs]
+        figures[name] = {"same": all(other == answers[0] for other in answers)} | {
             kind: [
                 {"wall": m.wall, "start": m.start, "gaps": m.gaps, "trials": [s.ended - s.began for s in m.spans]}
-                for m in measured
+                for m in runs
             ]
-            for kind, measured in kinds.items()
+            for kind, runs in kinds.items()
         }
-        for name, kinds in found.items()
-    }
-    publish(
-        "workers",
-        "Trials on two workers",
-        about=about,
-        shown=table(head, rows),
-        figures=figures,
-        targets=targets,
-        out=arguments.out,
-    )
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

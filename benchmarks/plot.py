@@ -1,0 +1,134 @@
+"""The drawing of the README: accuracy with few labels, by task and against milliseconds. Made of results/agora.json."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FILE = "docs/accuracy.svg"
+WIDTH, HEIGHT = 860, 400
+TOP, BOTTOM = 74, 336
+LEFT, MIDDLE, RIGHT = (56, 476), (516, 844), 844
+LOWEST, HIGHEST = 45.0, 100.0
+INK, GREY, LINE = "#24292f", "#57606a", "#d8dee4"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A method's place in the drawing."""
+
+    student: str
+    method: str
+    label: str
+    colour: str
+    shape: str
+    below: int = 0
+    """Pixels that its name stands lower, where another one is in its way."""
+
+    def mark(self, x: float, y: float) -> str:
+        """A circle, a diamond, a square or a triangle."""
+        if self.shape == "circle":
+            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{self.colour}"/>'
+        corners = {
+            "square": ((-5, -5), (5, -5), (5, 5), (-5, 5)),
+            "diamond": ((0, -7), (7, 0), (0, 7), (-7, 0)),
+            "triangle": ((0, -6), (6, 5), (-6, 5)),
+        }[self.shape]
+        points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+        return f'<polygon points="{points}" fill="{self.colour}"/>'
+
+
+SERIES = (
+    Series("bort-nano", "Agora", "bort-nano, Agora", "#0969da", "circle"),
+    Series("all-MiniLM-L6-v2", "Agora", "MiniLM, Agora", "#8250df", "diamond"),
+    Series("all-MiniLM-L6-v2", "SetFit", "MiniLM, SetFit", "#bc4c00", "square", below=14),
+    Series("all-MiniLM-L6-v2", "plain, best of Θ", "MiniLM, plain", "#1a7f37", "triangle"),
+    Series("", "TF-IDF + logistic regression", "TF-IDF", "#57606a", "square"),
+)
+
+
+def drawn(results: Mapping[str, Any]) -> str:
+    """The SVG."""
+    figures = results["agora"].record["figures"]
+    rows = {(row["student"], row["method"]): row["test"] for row in figures["rows"]}
+    sizes = figures["sizes"]
+    tasks = sorted(sizes, key=lambda task: sizes[task]["train"])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        'role="img" font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12">',
+        "<title>Test accuracy with few labels, by task and against milliseconds a text</title>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        _text(LEFT[0], 18, "Test accuracy in %, by task and its training labels", bold=True),
+        _text(MIDDLE[0], 18, "Mean accuracy and ms a text (PyTorch, CPU)", bold=True),
+        *_legend(),
+        *_grid(),
+    ]
+    width = (LEFT[1] - LEFT[0]) / len(tasks)
+    for place, task in enumerate(tasks):
+        centre = LEFT[0] + width * (place + 0.5)
+        parts.append(_text(centre, BOTTOM + 18, task, anchor="middle"))
+        parts.append(_text(centre, BOTTOM + 34, f"{sizes[task]['train']} labels", anchor="middle", colour=GREY))
+        for number, series in enumerate(SERIES):
+            values = [100 * value for value in rows[series.student, series.method][task]]
+            x = centre + (number - (len(SERIES) - 1) / 2) * 14
+            if len(values) > 1:
+                low, high = _y(min(values)), _y(max(values))
+                parts.append(f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="{series.colour}" stroke-width="1.5"/>')
+            parts.append(series.mark(x, _y(statistics.mean(values))))
+    parts += _latencies(rows, figures["milliseconds"])
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _latencies(rows: Mapping[tuple[str, str], Mapping[str, list[float]]], milliseconds: dict[str, float]) -> list[str]:
+    """The right panel; what was not timed is a line."""
+    ticks = (5, 10, 20, 50)
+    parts = [_text(_x(tick), BOTTOM + 18, f"{tick} ms", anchor="middle") for tick in ticks]
+    parts += [f'<path d="M{_x(tick):.1f} {BOTTOM}v5" stroke="{GREY}"/>' for tick in ticks]
+    for series in SERIES:
+        tests = rows[series.student, series.method]
+        y = _y(100 * statistics.mean(statistics.mean(values) for values in tests.values()))
+        if series.student:
+            x = _x(milliseconds[series.student])
+            parts.append(series.mark(x, y))
+            left = series.student == "bort-nano"
+            name_x, anchor = (x - 11, "end") if left else (x + 11, "start")
+            parts.append(_text(name_x, y + 4 + series.below, series.label, anchor=anchor))
+        else:
+            parts.append(f'<path d="M{MIDDLE[0]} {y:.1f}H{RIGHT}" stroke="{series.colour}" stroke-dasharray="5 4"/>')
+            parts.append(_text(RIGHT, y - 6, f"{series.label} (not timed)", anchor="end"))
+    return parts
+
+
+def _legend() -> list[str]:
+    parts, x = [], LEFT[0] + 6
+    for series in SERIES:
+        parts += [series.mark(x, 42), _text(x + 12, 46, series.label)]
+        x += 34 + 6.4 * len(series.label)
+    return parts
+
+
+def _grid() -> list[str]:
+    parts = []
+    for value in range(50, 101, 10):
+        for start, end in (LEFT, MIDDLE):
+            parts.append(f'<path d="M{start} {_y(value):.1f}H{end}" stroke="{LINE}"/>')
+        parts.append(_text(LEFT[0] - 8, _y(value) + 4, str(value), anchor="end", colour=GREY))
+        parts.append(_text(MIDDLE[0] - 8, _y(value) + 4, str(value), anchor="end", colour=GREY))
+    return parts
+
+
+def _x(milliseconds: float) -> float:
+    """Of a logarithmic axis from 5 to 60 ms."""
+    return MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * math.log(milliseconds / 4) / math.log(60 / 4)
+
+
+def _y(percent: float) -> float:
+    return BOTTOM - (BOTTOM - TOP) * (percent - LOWEST) / (HIGHEST - LOWEST)
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str = INK, bold: bool = False) -> str:
+    weight = ' font-weight="600"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>{text}</text>'
