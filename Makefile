@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint type bench docs clean
+.PHONY: setup demo test lint type bench pages docs clean
 
 setup: $(READY)
 
@@ -35,6 +35,10 @@ bench: setup
 	$(BIN)/python -m benchmarks.speed.finetune_batches
 	$(BIN)/python -m benchmarks.speed.teacher_cache
 	$(BIN)/python -m benchmarks.quality.scarce
+
+# The pages of results, and the figures in README and docs.
+pages: setup
+	$(BIN)/python -m benchmarks.pages
 
 docs: setup
 	$(BIN)/pdoc --output-directory site --docformat google bort '!bort.__main__'

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from benchmarks.quality.agora import pool_sizes
+from benchmarks.quality.agora_runs import changes_of, difference, grid_of, overall
+from benchmarks.quality.ose_paper import PUBLISHED, power_law
+from benchmarks.quality.scarce import Cache
+
+from bort.ose.space import Shape
+
+
+def test_a_cache_keeps_and_finds_records(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    cache = Cache(file, fresh=False)
+    assert cache.get({"seed": 0}) is None
+    cache.add({"key": {"seed": 0}, "test": 0.5})
+    cache.add({"key": {"seed": 1}, "test": 0.7})
+    again = Cache(file, fresh=False)
+    assert again.get({"seed": 1}) == {"key": {"seed": 1}, "test": 0.7}
+    assert again.get({"seed": 1, "rate": 1e-3}) is None
+    assert [json.loads(line)["test"] for line in file.read_text("utf-8").splitlines()] == [0.5, 0.7]
+
+
+def test_a_fresh_cache_forgets(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    Cache(file, fresh=False).add({"key": {"seed": 0}})
+    assert Cache(file, fresh=True).get({"seed": 0}) is None
+
+
+def test_a_power_law_lets_the_published_answer_win():
+    rivals = {Shape(2, 8, 1024, 768): 0.6, Shape(4, 8, 512, 768): 0.8}
+    saved = {PUBLISHED: 0.5, **rivals}
+    found = power_law(saved)
+
+    def error(shape):
+        return math.prod(value**-power for value, power in zip(shape, found, strict=True))
+
+    for rival, savings in rivals.items():
+        assert saved[PUBLISHED] / error(PUBLISHED) >= savings / error(rival) * (1 - 1e-9)
+    # Half the depth is worth 0.6 / 0.5, half the width 0.8 / 0.5.
+    assert found == pytest.approx([math.log2(1.2), 0, math.log2(1.6), 0])
+
+
+def test_no_power_law_where_a_larger_rival_saves_more():
+    assert power_law({PUBLISHED: 0.5, Shape(8, 8, 1024, 768): 0.6}) is None
+
+
+def test_differences_are_paired_and_have_a_standard_error():
+    a, b = {"x": [0.6, 0.8], "y": [0.5, 0.5]}, {"x": [0.5, 0.7], "y": [0.5, 0.3]}
+    points, error = difference(a, b)
+    assert points == pytest.approx(10)
+    assert error == pytest.approx(math.sqrt((0 + 0 + 100 + 100) / 3) / 2)
+    assert points == pytest.approx(overall(a) - overall(b))
+
+
+def test_one_seed_has_no_standard_error():
+    assert difference({"x": [0.6]}, {"x": [0.5]}) == (pytest.approx(10), None)
+
+
+def test_students_have_their_grids():
+    assert (
+        grid_of("somewhere/all-MiniLM-L6-v2", "rte")["max_epochs"] < grid_of("all-MiniLM-L6-v2", "sst2")["max_epochs"]
+    )
+    assert grid_of("unknown", "rte") == {}
+    assert changes_of("bort-nano", "Agora")["unlabelled_per_mistake"] == 32
+
+
+def test_pool_sizes_compare_runs_that_differ_in_nothing_else():
+    def record(number, seed, **settings):
+        key = {"student": "s", "task": "t", "seed": seed}
+        return {"key": {**key, "settings": {"unlabelled": True, "unlabelled_per_mistake": number, **settings}}} | {
+            "dev": number / 100,
+            "test": seed / 10,
+        }
+
+    records = [record(8, 1), record(8, 0), record(32, 0), record(32, 0, labels="hard")]
+    records.append({"key": {"student": "s", "task": "t", "seed": 0, "settings": {}}, "dev": 0, "test": 0})
+    assert pool_sizes(records) == {
+        "s": {"8": {"t": {"dev": [0.08, 0.08], "test": [0.0, 0.1]}}, "32": {"t": {"dev": [0.32], "test": [0.0]}}}
+    }
