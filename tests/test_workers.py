@@ -201,7 +201,7 @@ def test_the_default_is_this_process():
 
 @pytest.mark.parametrize("where", ["rays", "ray:", "host", "host:port", "http://a:1", ""])
 def test_places_that_are_none(where):
-    with pytest.raises(BortError, match=r"column 'workers': value .*: must be local, ray, or HOST:PORT"):
+    with pytest.raises(BortError, match=r"--workers: value .*: must be local, ray, or HOST:PORT"):
         check_workers(where, Needs())
 
 
@@ -222,7 +222,7 @@ def test_the_scheme_of_ray_client_is_not_taken_for_an_address():
     ],
 )
 def test_needs_that_none_can_have(needs, name):
-    with pytest.raises(BortError, match=f"column '{name}'"):
+    with pytest.raises(BortError, match=f"--{name.replace('_', '-')}"):
         check_workers("ray", needs)
 
 

@@ -120,10 +120,13 @@ def _run(argv: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
         raise BortError(f"is not a command; {hint}", value=name)
+    from bort.bounds import validate
     from bort.cli.parser import parse
 
     function, arguments, positional = command(name)
-    function(parse(name, function, arguments, positional, argv[1:]))
+    settings = parse(name, function, arguments, positional, argv[1:])
+    validate(settings)  # before the command loads what it needs
+    function(settings)
     return 0
 
 

@@ -15,7 +15,8 @@ class BortError(Exception):
         rule: What must hold, as a sentence without a full stop ("must be a number").
         file: Where the input came from.
         line: Line of that file, counted from 1.
-        column: Name of the column or field.
+        column: Name of the column or field of that file.
+        setting: Name of the setting (as the dataclass has it), for values that a person gave to a command.
         value: The value that breaks the rule; long ones are shortened.
     """
 
@@ -26,16 +27,24 @@ class BortError(Exception):
         file: str | Path | None = None,
         line: int | None = None,
         column: str | None = None,
+        setting: str | None = None,
         value: object = _UNSET,
     ) -> None:
-        self.rule, self.file, self.line, self.column = rule, file, line, column
+        self.rule, self.file, self.line, self.column, self.setting = rule, file, line, column, setting
         place = "" if file is None else str(file) if line is None else f"{file}:{line}"
         parts = [place] if place else []
         if column is not None:
             parts.append(f"column {column!r}")
+        if setting is not None:
+            parts.append(flag(setting))
         if value is not _UNSET:
             shown = repr(value)
             if len(shown) > _LONGEST_VALUE:
                 shown = shown[: _LONGEST_VALUE - 1] + "…"
             parts.append(f"value {shown}")
         super().__init__(": ".join([*parts, rule]))
+
+
+def flag(setting: str) -> str:
+    """A setting as the command line spells it: `max_epochs` is `--max-epochs`."""
+    return "--" + setting.replace("_", "-")

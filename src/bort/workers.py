@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
+from bort.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, validate
 from bort.errors import BortError
 from bort.progress import console
 
@@ -112,10 +113,10 @@ class Needs:
         files: `shared` where all nodes see the caller's files under the same names, `sent` where they do not.
     """
 
-    cpus: float = 1.0
-    gpus: float = 0.0
-    memory_gb: float | None = None
-    retries: int = 2
+    cpus: PositiveFloat = 1.0
+    gpus: NonNegativeFloat = 0.0
+    memory_gb: PositiveFloat | None = None
+    retries: NonNegativeInt = 2
     files: TrialFiles = "shared"
 
     @classmethod
@@ -236,19 +237,10 @@ def check_workers(where: str, needs: Needs) -> None:
     """
     if where.startswith("ray://"):
         rule = "ray:// is Ray Client's, which is not supported; give HOST:PORT, as `ray start` prints it"
-        raise BortError(rule, column="workers", value=where)
+        raise BortError(rule, setting="workers", value=where)
     if where not in (LOCAL, _RAY) and not re.fullmatch(r"[^:/]+:\d+", where):
-        raise BortError("must be local, ray, or HOST:PORT", column="workers", value=where)
-    rules = {
-        "trial_cpus": (needs.cpus, math.isfinite(needs.cpus) and needs.cpus > 0, "must be above 0"),
-        "trial_gpus": (needs.gpus, math.isfinite(needs.gpus) and needs.gpus >= 0, "must be at least 0"),
-        "trial_memory_gb": (needs.memory_gb, needs.memory_gb is None or needs.memory_gb > 0, "must be above 0"),
-        "trial_retries": (needs.retries, needs.retries >= 0, "must be at least 0"),
-        "trial_files": (needs.files, needs.files in get_args(TrialFiles), "must be shared or sent"),
-    }
-    for name, (value, holds, rule) in rules.items():
-        if not holds:
-            raise BortError(rule, column=name, value=value)
+        raise BortError("must be local, ray, or HOST:PORT", setting="workers", value=where)
+    validate(needs, prefix="trial_")
 
 
 @contextlib.contextmanager
@@ -274,7 +266,7 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
     try:
         import ray
     except ImportError:
-        raise BortError("needs ray: pip install 'bort[ray]'", column="workers", value=where) from None
+        raise BortError("needs ray: pip install 'bort[ray]'", setting="workers", value=where) from None
     joined = ray.is_initialized()
     try:
         alone = not joined and _join(where)
@@ -305,7 +297,7 @@ def _join(where: str) -> bool:
             return True
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         rule = f"the cluster cannot be joined: {_line(error, 0)}"
-        raise BortError(rule, column="workers", value=where) from None
+        raise BortError(rule, setting="workers", value=where) from None
 
 
 def _check_room(needs: Needs, alone: bool) -> None:

@@ -277,13 +277,13 @@ def test_a_finished_run_is_left_as_it_is(arguments):
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ({"points_per_mistake": -1}, "points_per_mistake.*at least 0"),
-        ({"points_per_mistake": 0}, "points_per_mistake.*where no unlabelled texts are given"),
+        ({"points_per_mistake": -1}, "points-per-mistake.*at least 0"),
+        ({"points_per_mistake": 0}, "points-per-mistake.*where no unlabelled texts are given"),
         ({"transforms": ["shuffle"]}, "transforms.*'shuffle'.*must be of infill"),
-        ({"min_cosine": 0.9, "max_cosine": 0.8}, "min_cosine.*below max_cosine"),
+        ({"min_cosine": 0.9, "max_cosine": 0.8}, "min-cosine.*below --max-cosine"),
         ({"temperature": 0.0}, "temperature.*above 0"),
         ({"replay": -1}, "replay.*at least 0"),
-        ({"budget_minutes": 0.0}, "budget_minutes.*above 0"),
+        ({"budget_minutes": 0.0}, "budget-minutes.*above 0"),
         ({"teacher": "a/b", "teacher_command": "cat"}, "give one teacher"),
         ({"unlabelled": "no-such-file.txt"}, "no-such-file.txt"),
     ],

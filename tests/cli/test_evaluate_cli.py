@@ -102,7 +102,7 @@ def test_bad_rows(bort, classifier, tmp_path, rows, parts):
 
 def test_bad_settings(bort, classifier, world, labelled, tmp_path):
     words = ["evaluate", "--model", classifier, "--data"]
-    bort(*words, labelled, "--resamples", "-1").refused("'resamples'", "-1", "at least 0")
+    bort(*words, labelled, "--resamples", "-1").refused("--resamples", "-1", "at least 0")
     bort(*words, tmp_path / "none.csv").refused("none.csv: no such file")
     bort(*words, labelled, "--label", "klass").refused("data.jsonl:1", "'klass'")
     (tmp_path / "plain.txt").write_text("a\n")

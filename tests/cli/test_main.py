@@ -17,7 +17,7 @@ import bort as package
 from bort.__main__ import COMMANDS, command, main
 from bort.cli.info import InfoArguments
 from bort.cli.parser import build, parse
-from bort.errors import BortError
+from bort.errors import BortError, flag
 from bort.finetuning.arguments import FinetuneArguments
 from bort.runs import Run
 
@@ -61,7 +61,7 @@ def test_help_of_a_command_explains_every_flag(bort, name):
     function, arguments, positional = command(name)
     texts = {item.arg_name: item.description for item in docstring_parser.parse_from_object(arguments).params}
     for field in dataclasses.fields(arguments):
-        assert (field.name if field.name in positional else f"--{field.name}") in shown
+        assert (field.name if field.name in positional else flag(field.name)) in shown
         assert len(texts[field.name]) > 8, f"{name} --{field.name} has no help"
         assert "".join(texts[field.name].split()) in "".join(done.out.split())  # lines break after hyphens, too
     assert "--config CONFIG" in shown
@@ -107,15 +107,16 @@ def test_public_face():
         (["predict", "--model", "x", "--window", "many"], ["--window: value 'many': must be a whole number"]),
         (["predict", "--model", "x", "--window", "1.5"], ["--window: value '1.5': must be a whole number"]),
         (["predict", "--model", "x", "--input_format", "xls"], ["'xls'", "one of auto, csv, tsv, jsonl, txt"]),
-        (["predict", "--in", "x"], ["--in", "--input, --input_format"]),
+        (["predict", "--in", "x"], ["--in", "--input, --input-format"]),
         (["finetune", "--train", "a", "--out", "b", "--seeds", "0", "x"], ["--seeds: value 'x'", "a whole number"]),
         (["finetune", "--train", "a", "--out", "b", "--seeds"], ["--seeds", "at least one"]),
-        (["finetune", "--train", "a", "--out", "b", "--max_steps", "1e3"], ["--max_steps: value '1e3'"]),
-        (["finetune", "--train", "a", "--out", "b", "--learning_rates", "nan"], ["--learning_rates: value 'nan'"]),
+        (["finetune", "--train", "a", "--out", "b", "--max_steps", "1e3"], ["--max-steps: value '1e3'"]),
+        (["finetune", "--train", "a", "--out", "b", "--learning_rates", "nan"], ["--learning-rates: value 'nan'"]),
+        (["finetune", "--train", "a", "--out", "b", "--max-steps", "0"], ["--max-steps: value 0: must be at least 1"]),
         (["finetune", "--train", "a", "--out", "b", "--resume=yes"], ["--resume"]),
         (["evaluate", "--model", "x", "--data", "y", "--json", "3"], ["3"]),
         (["predict", "--model", "x\ny"], ["'x\\ny'"]),
-        (["predict", "--model", "./none", "--window", "0"], ["column 'window': value 0: must be at least 1"]),
+        (["predict", "--model", "./none", "--window", "0"], ["--window: value 0: must be at least 1"]),
         (["predict", "--model", "./none"], ["./none: no such folder"]),
     ],
 )
@@ -301,3 +302,19 @@ def test_predict_to_head(classifier, tmp_path, sentences):
     assert json.loads(first)["text"] == f"café 0 {sentences[0]}"
     assert status == "0"
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    "words", [("--max-epochs", "7"), ("--max_epochs", "7"), ("--max-epochs=7",), ("--max_epochs=7",)]
+)
+@pytest.mark.parametrize("show", ["--print_config", "--print-config"])
+def test_flags_take_hyphens_and_underscores(bort, words, show):
+    done = bort("finetune", "--train", "a_b", "--out", "c_d", *words, show)
+    settings = yaml.safe_load(done.out)
+    assert (settings["max_epochs"], settings["train"], settings["out"]) == (7, "a_b", "c_d")
+
+
+def test_the_help_shows_bounds(bort):
+    shown = " ".join(bort("finetune", "--help").out.split())
+    assert "longest input in tokens" in shown
+    assert "(at least 4)" in shown

@@ -232,9 +232,9 @@ def test_agora_fits_a_task(arguments):
         ({"task": ["cola"], "data": ""}, "--task and --data go together"),
         ({"task": [], "data": ""}, "give --train FILE, or --task NAME"),
         ({"task": ["cola"], "train": "x.csv"}, "give --train FILE, or --task NAME"),
-        ({"task": ["cola"], "dev": "x.csv"}, "column 'dev'.*a task brings its own data"),
+        ({"task": ["cola"], "dev": "x.csv"}, "--dev.*a task brings its own data"),
         ({"task": ["cola"], "metric": "pearson"}, "metric of a classification task"),
-        ({"task": ["cola"], "max_train_rows": 1}, "max_train_rows"),
+        ({"task": ["cola"], "max_train_rows": 1}, "max-train-rows"),
     ],
 )
 def test_bad_settings(arguments, change, message):

@@ -77,9 +77,9 @@ def test_the_published_teacher_has_its_size():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_steps": None, "max_minutes": 3.0}, "--max_steps"),
-        ({"max_steps": None}, "--max_steps"),
-        ({"batch_size": 0}, "batch_size"),
+        ({"max_steps": None, "max_minutes": 3.0}, "--max-steps"),
+        ({"max_steps": None}, "--max-steps"),
+        ({"batch_size": 0}, "batch-size"),
         ({"sequence_length": 65}, "64 positions"),
         ({"architecture": "nosuch"}, "preset"),
         ({"teacher": "./nosuch"}, "no such folder"),

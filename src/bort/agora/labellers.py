@@ -181,11 +181,11 @@ def command_teacher(command: str, task: Task) -> FunctionTeacher:
             words = shlex.split(command)
             done = subprocess.run(words, input=lines, capture_output=True, encoding="utf-8", check=False)
         except OSError as error:
-            raise BortError(f"cannot be run: {error.strerror}", column="teacher_command", value=command) from None
+            raise BortError(f"cannot be run: {error.strerror}", setting="teacher_command", value=command) from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it wrote nothing to standard error"])[-1]
             rule = f"failed with status {done.returncode}: {last}"
-            raise BortError(rule, column="teacher_command", value=command)
+            raise BortError(rule, setting="teacher_command", value=command)
         return [_parsed(line) for line in done.stdout.splitlines()]
 
     return FunctionTeacher(ask, task, command)

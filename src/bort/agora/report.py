@@ -109,7 +109,7 @@ def _of_weak_teacher(taught: bool) -> str:
         return f"{text}. What it teaches may do harm."
     return (
         f"{text}, and not clearly better there than plain fine-tuning. So nothing was learned from it: the result is "
-        "plain fine-tuning. A better teacher helps; --weak_teacher use learns from this one all the same."
+        "plain fine-tuning. A better teacher helps; --weak-teacher use learns from this one all the same."
     )
 
 

@@ -30,11 +30,12 @@ from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.pooled_labels import NOBODY, TEACHER_ALONE, Says, Weights, clearly_better, normalised, pooled, weigh
 from bort.agora.trial import Fitting
 from bort.agora.word_model import Language, transforms
+from bort.bounds import validate
 from bort.data.tables.examples import Columns, Example, read_examples
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.plain import check_finetuning, describe_run, fit_grid, grid, scored
+from bort.finetuning.plain import check_one_task, describe_run, fit_grid, grid, scored
 from bort.finetuning.splits import Splits, read_splits, say_what_is_cut
 from bort.finetuning.train_once import HyperParameters
 from bort.model.checkpoints import load_config, locate
@@ -56,33 +57,18 @@ def check_choices(arguments: FinetuneArguments) -> None:
     for task in find(arguments.task):
         if task.chooses(arguments.cast):
             rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
-            raise BortError(rule, column="task", value=task.name)
+            raise BortError(rule, setting="task", value=task.name)
 
 
 def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
-    """Refuse settings that cannot be.
+    """Refuse transforms that there are not, and two teachers.
 
     Raises:
         BortError: The first of them.
     """
-    rules: list[tuple[str, bool, str]] = [
-        ("points_per_mistake", arguments.points_per_mistake >= 0, "must be at least 0"),
-        ("unlabelled_per_mistake", arguments.unlabelled_per_mistake >= 0, "must be at least 0"),
-        ("temperature", arguments.temperature > 0, "must be above 0"),
-        ("replay", arguments.replay >= 0, "must be at least 0"),
-        ("grown_epochs", arguments.grown_epochs >= 1, "must be at least 1"),
-        ("min_cosine", arguments.min_cosine < arguments.max_cosine, "must be below max_cosine"),
-        ("budget_minutes", arguments.budget_minutes is None or arguments.budget_minutes > 0, "must be above 0"),
-        ("teacher_learning_rates", all(rate > 0 for rate in arguments.teacher_learning_rates), "must be above 0"),
-    ]
-    for name, holds, rule in rules:
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(arguments, name))
     transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
-    if not arguments.points_per_mistake and (arguments.unlabelled is None or not arguments.unlabelled_per_mistake):
-        raise BortError("must be above 0 where no unlabelled texts are given", column="points_per_mistake", value=0)
-    if sum(each is not None for each in (arguments.teacher, arguments.teacher_command, function)) > 1:
-        raise BortError("give one teacher: --teacher or --teacher_command", column="teacher_command")
+    if function is not None and (arguments.teacher is not None or arguments.teacher_command is not None):
+        raise BortError("give one teacher: a function, --teacher or --teacher-command", setting="teacher")
 
 
 def read_pool(arguments: FinetuneArguments, data: Splits) -> list[Example]:
@@ -130,7 +116,8 @@ def finetune(
     Raises:
         BortError: Bad settings, data, model or teacher.
     """
-    check_finetuning(arguments)
+    validate(arguments)
+    check_one_task(arguments)
     check_agora(arguments, teacher)
     check_choices(arguments)
     needs = Needs.of(arguments)
@@ -364,7 +351,7 @@ class _Agora:
         if not worth:
             console().print(
                 "nor is the teacher clearly better there than plain fine-tuning: nothing is learned from it, and the"
-                " first round was the last; --weak_teacher use learns from it all the same",
+                " first round was the last; --weak-teacher use learns from it all the same",
                 soft_wrap=True,
             )
         return worth

@@ -135,6 +135,6 @@ def transforms(names: Sequence[str], language: Callable[[], Language]) -> dict[s
         parts = name.split("+")
         for part in parts:
             if part not in by_name:
-                raise BortError(f"must be of {', '.join(by_name)}, joined by +", column="transforms", value=name)
+                raise BortError(f"must be of {', '.join(by_name)}, joined by +", setting="transforms", value=name)
         made[name] = chain(*(by_name[part]() for part in parts))
     return made

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from bort.bounds import AtLeast, AtMost, NonNegativeInt, NotEmpty, PositiveInt, validate
 
 
 @dataclass
 class BenchmarkArguments:
     """Arguments of `bort benchmark`."""
 
-    model: list[str] = field(default_factory=lambda: ["bort", "bort-nano"])
+    model: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["bort", "bort-nano"])
     """what to measure: folders of finetune or export, or names of shapes (bort, bort-nano, bert-base, ...), which get
     random weights"""
     against: list[str] = field(
@@ -22,21 +24,23 @@ class BenchmarkArguments:
     engines: list[str] = field(default_factory=list)
     """torch-eager, torch-sdpa, torch-bf16, onnxruntime-fp32, onnxruntime-int8, openvino-fp32, openvino-int8; by default
     all that are installed, and bf16 where the processor has it"""
-    batch_size: int = 1
+    batch_size: PositiveInt = 1
     """texts at a time"""
-    sequence_length: list[int] = field(default_factory=lambda: [16, 128])
+    sequence_length: Annotated[list[Annotated[int, AtLeast(1), AtMost(512)]], NotEmpty()] = field(
+        default_factory=lambda: [16, 128]
+    )
     """tokens of each text"""
     mix: bool = False
     """also texts of natural lengths, sorted, in batches of at most 512 tokens"""
-    texts: int = 512
+    texts: PositiveInt = 512
     """how many texts --mix has"""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """threads that compute; by default one a core"""
-    rounds: int = 10
+    rounds: PositiveInt = 10
     """turns of each contestant at each length"""
-    mix_rounds: int = 3
+    mix_rounds: PositiveInt = 3
     """the same for --mix, which takes longer"""
-    fresh_rounds: int = 3
+    fresh_rounds: NonNegativeInt = 3
     """how often to time the first answer of a new process, and its memory; 0: not"""
     out: str | None = None
     """folder for benchmark.json and report.html"""
@@ -49,13 +53,15 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     """
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
+    from bort.predict.onnx_engine import usable_cores
     from bort.runs import command_line
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
     from bort.speed.race import fixed, natural
     from bort.speed.report import write_page
 
-    threads = _checked(arguments)
+    validate(arguments)
+    threads = usable_cores() if arguments.threads is None else arguments.threads
     target = new_folder(arguments.out) if arguments.out else None
     loads = [(fixed(arguments.batch_size, length), arguments.rounds) for length in arguments.sequence_length]
     if arguments.mix:
@@ -82,33 +88,6 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
                 file.write("\n")
             write_page(figures, aside / "report.html")
     return figures
-
-
-def _checked(arguments: BenchmarkArguments) -> int:
-    """The number of threads, if all numbers make sense."""
-    from bort.errors import BortError
-    from bort.predict.onnx_engine import usable_cores
-
-    threads = arguments.threads if arguments.threads is not None else usable_cores()
-    numbers = {
-        "batch_size": arguments.batch_size,
-        "texts": arguments.texts,
-        "threads": threads,
-        "rounds": arguments.rounds,
-        "mix_rounds": arguments.mix_rounds,
-    }
-    for name, value in numbers.items():
-        if value < 1:
-            raise BortError("must be at least 1", column=name, value=value)
-    if arguments.fresh_rounds < 0:
-        raise BortError("must be at least 0", column="fresh_rounds", value=arguments.fresh_rounds)
-    for length in arguments.sequence_length:
-        if not 1 <= length <= 512:
-            raise BortError("must be from 1 to 512", column="sequence_length", value=length)
-    for name in ("model", "sequence_length"):
-        if not getattr(arguments, name):
-            raise BortError("must not be empty", column=name)
-    return threads
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bort.bounds import NonNegativeInt, validate
+
 
 @dataclass
 class EvaluateArguments:
@@ -30,7 +32,7 @@ class EvaluateArguments:
     """name of the column with the label"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
-    resamples: int = 1000
+    resamples: NonNegativeInt = 1000
     """bootstrap resamples for the confidence intervals; 0 for none"""
 
 
@@ -44,12 +46,11 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     from bort.predict.predictor import Predictor
     from bort.progress import bar, console
 
-    if arguments.resamples < 0:
-        raise BortError("must be at least 0", column="resamples", value=arguments.resamples)
+    validate(arguments)
     if arguments.task is not None:
         return _evaluate_task(arguments, arguments.task)
     if arguments.submit is not None:
-        raise BortError("needs --task: which task is answered", column="submit", value=arguments.submit)
+        raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
     examples = read_examples(arguments.data, Columns(arguments.text, arguments.text_b, arguments.label))
     predictor = Predictor(arguments.model)
     targets = predictor.task.targets(examples)
@@ -86,7 +87,7 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
 
     tasks = find([name])
     if len(tasks) > 1:
-        raise BortError("is a suite; name one of its tasks, or use bort submit", column="task", value=name)
+        raise BortError("is a suite; name one of its tasks, or use bort submit", setting="task", value=name)
     task, result = tasks[0], dict[str, Any]()
     predictor = SuitePredictor(arguments.model, task, arguments.data, arguments.cast)
     if arguments.submit is None or predictor.is_scorable():

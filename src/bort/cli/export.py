@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from bort.bounds import Above, AtMost, NonNegativeFloat, validate
 
 
 @dataclass
@@ -23,9 +25,9 @@ class ExportArguments:
     OpenVINO, and each batch's own for ONNX Runtime"""
     gate: str | None = None
     """labelled file on which both precisions are scored"""
-    max_drop: float = 0.5
+    max_drop: NonNegativeFloat = 0.5
     """most points of the score that int8 may lose"""
-    min_precision: float | None = None
+    min_precision: Annotated[float, Above(0), AtMost(1)] | None = None
     """share of each label's answers on --gate that must be right: below the probability at which they are, prediction
     gives no label"""
     weight_bits: int = 7
@@ -41,7 +43,7 @@ class ExportArguments:
 def export(arguments: ExportArguments) -> dict[str, Any]:
     """Write a model for ONNX Runtime or OpenVINO, in fp32 or int8, with all that prediction needs.
 
-    fp32 is checked against PyTorch. int8 is not written where it loses more than --max_drop points on --gate.
+    fp32 is checked against PyTorch. int8 is not written where it loses more than --max-drop points on --gate.
     """
     import tempfile
     from itertools import count, islice
@@ -57,12 +59,9 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
     from bort.predict.thresholds import Thresholds
     from bort.progress import bar, console, out
 
-    if not arguments.max_drop >= 0:
-        raise BortError("must be at least 0", column="max_drop", value=arguments.max_drop)
-    if arguments.min_precision is not None and not 0 < arguments.min_precision <= 1:
-        raise BortError("must be above 0 and at most 1", column="min_precision", value=arguments.min_precision)
+    validate(arguments)
     if arguments.min_precision is not None and not arguments.gate:
-        raise BortError("needs labelled data: give --gate", column="min_precision")
+        raise BortError("needs labelled data: give --gate", setting="min_precision")
     quantization = Quantization(weight_bits=arguments.weight_bits)
     target = new_folder(arguments.out)
     columns = Columns(arguments.text, arguments.text_b, arguments.label)
@@ -79,10 +78,10 @@ def export(arguments: ExportArguments) -> dict[str, Any]:
         say(f"loading {arguments.model}")
         exporter = Exporter(arguments.model, arguments.engine)
         if exporter.source.task.choices and (rows or texts):
-            raise BortError("is not there yet for models that choose between texts", column="gate")
+            raise BortError("is not there yet for models that choose between texts", setting="gate")
         exporter.source.task.targets(rows)  # a wrong label shall not be found after minutes
         if arguments.min_precision is not None and exporter.source.task.kind == "regression":
-            raise BortError("is for classifiers, and this is a regression", column="min_precision")
+            raise BortError("is for classifiers, and this is a regression", setting="min_precision")
         fp32, tried = Path(work) / "fp32", Path(work) / "tried"
         fp32.mkdir()
         tried.mkdir()

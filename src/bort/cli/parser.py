@@ -13,10 +13,12 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from bort.errors import BortError
+from bort.bounds import bounds
+from bort.errors import BortError, flag
 from bort.files import read_yaml
 
 _MOST_LISTED = 20
+_PRINT_CONFIG = "--print_config"
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 
 
@@ -33,14 +35,14 @@ class _Parser(ArgumentParser):
     def _worded(self, message: str) -> str:
         wrong = _WRONG_VALUE.search(message)
         if wrong and wrong[1] in self.hints:
-            return f"--{wrong[1]}: value {wrong[2].strip()!r}: must be {_worded(self.hints[wrong[1]])}"
+            return f"{flag(wrong[1])}: value {wrong[2].strip()!r}: must be {_worded(self.hints[wrong[1]])}"
         if lacking := re.match("the following arguments are required: (.*)", message):
             names = lacking[1].split(", ")
-            return f"needs {', '.join(n if n in self.positional else f'--{n}' for n in names)}"
+            return f"needs {', '.join(n if n in self.positional else flag(n) for n in names)}"
         message = " ".join(message.split())
         unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
-        near = difflib.get_close_matches(unknown[1], self.hints, n=1) if unknown else []
-        return message + (f"; did you mean --{near[0]}?" if near else "")
+        near = difflib.get_close_matches(unknown[1].replace("-", "_"), self.hints, n=1) if unknown else []
+        return message + (f"; did you mean {flag(near[0])}?" if near else "")
 
 
 def _worded(hint: Any) -> str:
@@ -57,18 +59,22 @@ def _worded(hint: Any) -> str:
 def build(name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...]) -> _Parser:
     """The parser of one command: its docstring is the description, the fields' docstrings are the help.
 
-    A list takes its items one after another (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no_resume`).
+    A list takes its items one after another (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no-resume`).
     """
     parser = _Parser(prog=f"bort {name}", description=inspect.getdoc(function))
     parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
     hints = parser.hints = get_type_hints(arguments)
+    bounded = get_type_hints(arguments, include_extras=True)
     parser.positional = positional
     texts = {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(arguments).params}
     for field in dataclasses.fields(arguments):
-        keywords: dict[str, Any] = {"help": " ".join(texts.get(field.name, "").split())}
+        limits = bounds(bounded[field.name])
+        keywords: dict[str, Any] = {
+            "help": " ".join(texts.get(field.name, "").split()) + (f" ({limits})" if limits else "")
+        }
         hint = hints[field.name]
         if hint is bool:
-            keywords["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
+            keywords["action"] = ActionYesNo(yes_prefix="", no_prefix="no-")
         elif get_origin(hint) is list:
             keywords |= {"type": get_args(hint)[0], "nargs": "+"}
         else:
@@ -79,7 +85,7 @@ def build(name: str, function: Callable[[Any], Any], arguments: type, positional
             keywords["default"] = field.default_factory()
         elif field.name not in positional:
             keywords["required"] = True
-        parser.add_argument(field.name if field.name in positional else f"--{field.name}", **keywords)
+        parser.add_argument(field.name if field.name in positional else flag(field.name), **keywords)
     return parser
 
 
@@ -97,11 +103,20 @@ def parse(
     if not argv and (needed or any("needed" in field.metadata for field in fields)):
         parser.print_help(sys.stderr)
         raise SystemExit(2)
-    for flag, value in zip(["", *argv], argv, strict=False):
-        if flag == "--config" or value.startswith("--config="):
+    for before, value in zip(["", *argv], argv, strict=False):
+        if before == "--config" or value.startswith("--config="):
             _check_config(value.removeprefix("--config="), parser.hints)
-    values = vars(parser.parse_args(argv))
+    values = vars(parser.parse_args([hyphened(word) for word in argv]))
     return arguments(**{field.name: values[field.name] for field in fields})
+
+
+def hyphened(word: str) -> str:
+    """A flag with hyphens, as the parsers know it; underscores are taken as well."""
+    name, equals, value = word.partition("=")
+    if not name.startswith("--"):
+        return word
+    name = name.replace("_", "-")
+    return (_PRINT_CONFIG if name == _PRINT_CONFIG.replace("_", "-") else name) + equals + value
 
 
 def _check_config(path: str, hints: dict[str, Any]) -> None:

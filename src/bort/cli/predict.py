@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bort.bounds import PositiveInt, validate
+
 
 @dataclass
 class PredictArguments:
@@ -27,9 +29,9 @@ class PredictArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    window: int = 1024
+    window: PositiveInt = 1024
     """rows held in memory at a time; a smaller number answers a slow stream sooner"""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """threads that compute; by default one a core"""
 
 
@@ -37,7 +39,7 @@ def predict(arguments: PredictArguments) -> int:
     """Label texts, keeping their order and columns; returns the number of rows.
 
     Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` a label; they replace
-    columns of the same names. `prediction` is empty (null) where a model exported with --min_precision is not sure
+    columns of the same names. `prediction` is empty (null) where a model exported with --min-precision is not sure
     enough. A file is written whole or not at all; input of any length is read in bounded memory.
     """
     from collections import deque
@@ -49,8 +51,7 @@ def predict(arguments: PredictArguments) -> int:
     from bort.predict.predictor import Predictor
     from bort.progress import bar, console
 
-    if arguments.window < 1:
-        raise BortError("must be at least 1", column="window", value=arguments.window)
+    validate(arguments)
     if arguments.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)

@@ -14,7 +14,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """Pre-train an architecture on text, or distil it from a teacher.
 
     Without a teacher the loss is the masked LM's. With a masked LM of the same vocabulary (--teacher) it is 0.1 MLM +
-    0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary (--embedding_teacher) the
+    0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary (--embedding-teacher) the
     student's embeddings are drawn to the teacher's. A killed run goes on with --resume. --plan measures what a run
     would take. Several GPUs: `accelerate launch -m bort pretrain ...`.
     """

@@ -51,10 +51,10 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
             continue
         out().print(files[task.name], soft_wrap=True)
     if not files and not failed:
-        raise BortError("there is no task with a model and test data", column="task", value=arguments.task)
+        raise BortError("there is no task with a model and test data", setting="task", value=arguments.task)
     packed = pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())
     if failed:
-        raise BortError("failed; the other tasks are answered", column="task", value=", ".join(failed))
+        raise BortError("failed; the other tasks are answered", setting="task", value=", ".join(failed))
     return {"files": files, **packed}
 
 

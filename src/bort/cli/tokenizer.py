@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from bort.bounds import AtLeast, AtMost, validate
 
 POSITIONAL = ("texts",)
-_LARGEST_VOCABULARY = 1_000_000
-_LARGEST_FREQUENCY = 2**32
 
 
 @dataclass
@@ -18,11 +19,11 @@ class TokenizerArguments:
     """text files, one paragraph a line; .gz, .xz, .bz2 and .zst are unpacked"""
     out: str
     """folder to write the tokenizer to"""
-    vocab_size: int = 16_384
+    vocab_size: Annotated[int, AtMost(1_000_000)] = 16_384
     """entries of the vocabulary, the 256 bytes and 5 special tokens among them"""
     lowercase: bool = False
     """fold case first, which suits a small vocabulary"""
-    min_frequency: int = 2
+    min_frequency: Annotated[int, AtLeast(1), AtMost(2**32)] = 2
     """how often a merge must occur"""
 
 
@@ -35,11 +36,7 @@ def tokenizer(arguments: TokenizerArguments) -> int:
     from bort.model.tokenization import train_tokenizer
     from bort.progress import bar, out
 
-    if arguments.vocab_size > _LARGEST_VOCABULARY:
-        raise BortError(f"must be at most {_LARGEST_VOCABULARY:,}", column="vocab_size", value=arguments.vocab_size)
-    if not 1 <= arguments.min_frequency <= _LARGEST_FREQUENCY:
-        rule = f"must be from 1 to {_LARGEST_FREQUENCY:,}"
-        raise BortError(rule, column="min_frequency", value=arguments.min_frequency)
+    validate(arguments)
     try:
         new_folder(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

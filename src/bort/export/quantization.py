@@ -28,7 +28,7 @@ class Quantization:
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (7, 8):
-            raise BortError("must be 7 or 8", column="weight_bits", value=self.weight_bits)
+            raise BortError("must be 7 or 8", setting="weight_bits", value=self.weight_bits)
 
     def keeping(self, blocks: frozenset[str]) -> Quantization:
         """The same with these blocks in fp32."""

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from bort.model.devices import Precision
+from bort.bounds import (
+    AtLeast,
+    NonNegativeFloat,
+    NonNegativeInt,
+    NotEmpty,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+    Share,
+)
+from bort.errors import BortError
 from bort.workers import TrialFiles
 
 
@@ -25,7 +35,7 @@ class FinetuneArguments:
     cast: Literal["improved", "released"] = "improved"
     """of --task: improved: score the choices of COPA and RACE one by one, mark what WSC and WiC ask about; released:
     one text or one pair each, as in the released code"""
-    max_train_rows: int | None = None
+    max_train_rows: Annotated[int, AtLeast(2)] | None = None
     """train on so many rows, drawn by chance but always the same"""
     dev: str | None = None
     """labelled data that choose the settings and the stopping point; a fifth of the training data by default"""
@@ -57,11 +67,11 @@ class FinetuneArguments:
     """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over the
     grid; best: both, and the better one on the development data; auto: head where its folder has a modules.json, full
     otherwise"""
-    teacher_learning_rates: list[float] = field(default_factory=lambda: [5e-5, 2e-5])
-    """agora: peak learning rates of a teacher that is fine-tuned, at the first of --batch_sizes"""
+    teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
+    """agora: peak learning rates of a teacher that is fine-tuned, at the first of --batch-sizes"""
     labels: Literal["soft", "hard"] = "soft"
     """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """agora: temperature of soft labels"""
     labelled_by: Literal["both", "teacher"] = "both"
     """agora: both: the teacher together with the best model of the round, each heard as far as the development data
@@ -69,15 +79,17 @@ class FinetuneArguments:
     weak_teacher: Literal["stop", "use"] = "stop"
     """agora: a teacher that is right in less than two thirds of the development data and not clearly better there than
     plain fine-tuning: stop: end after the first round, which is plain; use: learn from it all the same, as published"""
-    transforms: list[str] = field(default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"])
+    transforms: Annotated[list[str], NotEmpty()] = field(
+        default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"]
+    )
     """agora: how new texts are made of old ones, each time one of these; joined by + one after another"""
     transform_model: str = "bort-nano"
     """agora: masked LM whose words infill and synonym take"""
-    points_per_mistake: int = 4
+    points_per_mistake: NonNegativeInt = 4
     """agora: new texts made of each mistake and round"""
     unlabelled: str | None = None
     """agora: texts without labels, such as the model will meet; the teacher labels those nearest to mistakes"""
-    unlabelled_per_mistake: int = 16
+    unlabelled_per_mistake: NonNegativeInt = 16
     """agora: how many of them for each mistake and round"""
     min_cosine: float = 0.5
     """agora: a new text must be at least so near to the mistake that it is made of, in the teacher's embedding"""
@@ -86,58 +98,84 @@ class FinetuneArguments:
     prune: Literal["lcs", "halving"] = "lcs"
     """agora: which combinations go after a round: lcs: the worst and what shares most with it, as published; halving:
     the worse half"""
-    replay: int = 0
+    replay: NonNegativeInt = 0
     """agora: fit so many of the last rounds once more at the end, on all data"""
     workers: str = "local"
     """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
     new one; HOST:PORT, on the cluster whose head listens there."""
-    trial_cpus: float = 1.0
+    trial_cpus: PositiveFloat = 1.0
     """agora on ray: cores a trial"""
-    trial_gpus: float = 0.0
+    trial_gpus: NonNegativeFloat = 0.0
     """agora on ray: GPUs a trial; 0.5 lets two share one"""
-    trial_memory_gb: float | None = None
+    trial_memory_gb: PositiveFloat | None = None
     """agora on ray: memory a trial, for the cluster to count"""
-    trial_retries: int = 2
+    trial_retries: NonNegativeInt = 2
     """agora on ray: how often a trial whose worker died is run again"""
     trial_files: TrialFiles = "shared"
     """agora on ray: shared: all nodes see OUT and the model under the same paths; sent: only the model; weights come
     back as bytes"""
-    budget_minutes: float | None = None
+    budget_minutes: PositiveFloat | None = None
     """agora: begin no trial after so many minutes, and take the best so far"""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """agora: seed of the new texts"""
-    learning_rates: list[float] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
+    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
     """grid: peak learning rates"""
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
     """grid: seeds of the head's weights, the dropout and the order of the data"""
-    weight_decays: list[float] = field(default_factory=lambda: [0.01])
+    weight_decays: Annotated[list[NonNegativeFloat], NotEmpty()] = field(default_factory=lambda: [0.01])
     """grid: decoupled weight decays"""
-    warmups: list[float] = field(default_factory=lambda: [0.1])
+    warmups: Annotated[list[Share], NotEmpty()] = field(default_factory=lambda: [0.1])
     """grid: part of a run in which the learning rate rises"""
-    batch_sizes: list[int] = field(default_factory=lambda: [8, 32])
+    batch_sizes: Annotated[list[PositiveInt], NotEmpty()] = field(default_factory=lambda: [8, 32])
     """grid: texts a step"""
-    max_epochs: int | None = None
+    max_epochs: PositiveInt | None = None
     """longest run of one combination, in passes over the training data that are given; by default as many as show it
     200,000 rows, but 3 to 30"""
-    max_steps: int | None = None
+    max_steps: PositiveInt | None = None
     """and in optimiser steps"""
-    grown_epochs: int = 2
+    grown_epochs: PositiveInt = 2
     """agora: passes over the training data as they have grown, where that is longer than max_epochs over those given"""
-    patience: int = 8
+    patience: PositiveInt = 8
     """evaluations without a better development score after which a combination stops"""
-    eval_steps: int | None = None
+    eval_steps: PositiveInt | None = None
     """optimiser steps between evaluations; by default an epoch, or 1000 steps of a longer one, but so many that scoring
     the development data takes no longer, and an eighth of the longest run at most"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
     balance: bool = False
     """let rare labels count as much as frequent ones in the loss"""
-    max_length: int | None = None
+    max_length: Annotated[int, AtLeast(4)] | None = None
     """longest input in tokens; longer ones are cut, the longer text of a pair first; by default 128, and 256 or 512 for
     tasks of long texts"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: PositiveFloat = 5.0
     """time between two checkpoints inside a combination"""
     resume: bool = False
     """go on with the run in OUT"""
+
+    def check(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            BortError: The first of them.
+        """
+        if bool(self.train) == bool(self.task):
+            raise BortError("give --train FILE, or --task NAME with --data FOLDER")
+        if bool(self.data) != bool(self.task):
+            raise BortError("--task and --data go together: a task, and the folder with its official files (or hub)")
+        for name in ("dev", "test"):
+            if self.task and getattr(self, name) is not None:
+                raise BortError("a task brings its own data; give --train instead of --task", setting=name)
+        if self.method == "agora":
+            self._check_agora()
+
+    def _check_agora(self) -> None:
+        if self.min_cosine >= self.max_cosine:
+            raise BortError("must be below --max-cosine", setting="min_cosine", value=self.min_cosine)
+        if not self.points_per_mistake and (self.unlabelled is None or not self.unlabelled_per_mistake):
+            raise BortError(
+                "must be above 0 where no unlabelled texts are given", setting="points_per_mistake", value=0
+            )
+        if self.teacher is not None and self.teacher_command is not None:
+            raise BortError("give one teacher: --teacher or --teacher-command", setting="teacher_command")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bort.bounds import validate
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
@@ -31,7 +32,8 @@ def finetune(arguments: FinetuneArguments) -> dict[str, Any]:
     Raises:
         BortError: Bad settings, data or model.
     """
-    check_finetuning(arguments)
+    validate(arguments)
+    check_one_task(arguments)
     data = read_splits(arguments)
     locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=("checkpoint_minutes",))
@@ -61,39 +63,14 @@ def grid(arguments: FinetuneArguments) -> list[HyperParameters]:
     ]
 
 
-def check_finetuning(arguments: FinetuneArguments) -> None:
-    """Refuse settings that cannot be.
+def check_one_task(arguments: FinetuneArguments) -> None:
+    """Refuse several tasks at once.
 
     Raises:
-        BortError: The first of them.
+        BortError: There are several.
     """
-    rules: list[tuple[str, bool, str]] = [
-        ("learning_rates", all(rate > 0 for rate in arguments.learning_rates), "must be above 0"),
-        ("seeds", all(seed >= 0 for seed in arguments.seeds), "must be at least 0"),
-        ("weight_decays", all(decay >= 0 for decay in arguments.weight_decays), "must be at least 0"),
-        ("warmups", all(0 <= share < 1 for share in arguments.warmups), "must be at least 0 and below 1"),
-        ("batch_sizes", all(size >= 1 for size in arguments.batch_sizes), "must be at least 1"),
-        ("max_epochs", arguments.max_epochs is None or arguments.max_epochs >= 1, "must be at least 1"),
-        ("max_steps", arguments.max_steps is None or arguments.max_steps >= 1, "must be at least 1"),
-        ("eval_steps", arguments.eval_steps is None or arguments.eval_steps >= 1, "must be at least 1"),
-        ("patience", arguments.patience >= 1, "must be at least 1"),
-        ("max_length", arguments.max_length is None or arguments.max_length >= 4, "must be at least 4"),
-        ("max_train_rows", arguments.max_train_rows is None or arguments.max_train_rows >= 2, "must be at least 2"),
-    ]
-    for name, holds, rule in rules:
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(arguments, name))
-    if not grid(arguments):
-        raise BortError("a list of the grid is empty")
-    if bool(arguments.train) == bool(arguments.task):
-        raise BortError("give --train FILE, or --task NAME with --data FOLDER")
-    if bool(arguments.data) != bool(arguments.task):
-        raise BortError("--task and --data go together: a task, and the folder with its official files (or hub)")
-    for name in ("dev", "test"):
-        if arguments.task and getattr(arguments, name) is not None:
-            raise BortError("a task brings its own data; give --train instead of --task", column=name)
     if len(arguments.task) > 1 or (arguments.task and len(find(arguments.task)) > 1):
-        raise BortError("this function fits one task; bort.finetune fits several", column="task", value=arguments.task)
+        raise BortError("this function fits one task; bort.finetune fits several", setting="task", value=arguments.task)
 
 
 class _Finetuning:

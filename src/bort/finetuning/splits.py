@@ -131,7 +131,7 @@ def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
     named = find(arguments.task)[0]
     if not named.trains:
         raise BortError(
-            f"has no training data; {named.predicted_by} models predict it", column="task", value=named.name
+            f"has no training data; {named.predicted_by} models predict it", setting="task", value=named.name
         )
     task = named.task(arguments.cast, arguments.metric)
     rows: dict[Part, list[CastRow]] = {}

@@ -37,7 +37,7 @@ def tasks_to_fit(arguments: FinetuneArguments) -> list[SuiteTask]:
     for task in find(arguments.task):
         if task.name in named and not task.trains:
             rule = f"has no training data; {task.predicted_by} models predict it"
-            raise BortError(rule, column="task", value=task.name)
+            raise BortError(rule, setting="task", value=task.name)
         if task.name in named or (task.trains and has_part(task, arguments.data, "train")):
             chosen.append(task)
             if task.name in named:

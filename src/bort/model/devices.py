@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
 
 import torch
 
+from bort.bounds import Precision
 from bort.errors import BortError
-
-Precision = Literal["auto", "fp32", "bf16"]
-
 
 INFERENCE_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Tokens of a batch that is only predicted: on a CPU as many as its caches hold the intermediate layers of."""
@@ -29,7 +26,7 @@ def use_bf16(precision: Precision) -> bool:
     if torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         if precision == "bf16" and not has:
-            raise BortError("this GPU does not compute in bf16", column="precision", value=precision)
+            raise BortError("this GPU does not compute in bf16", setting="precision", value=precision)
         return bool(has)
     if precision == "bf16":
         return True

@@ -202,12 +202,12 @@ def order(
     costs = {member: cost(member) for member in space}
     ranked = sorted(costs, key=lambda member: (costs[member], member))
     if not 1 <= epsilon <= max(1, len(ranked)):
-        raise BortError(f"must be from 1 to the {len(ranked)} members", column="epsilon", value=epsilon)
+        raise BortError(f"must be from 1 to the {len(ranked)} members", setting="epsilon", value=epsilon)
     most = _maximum(ranked, costs) if maximum is None else maximum
     for member, its in costs.items():
         if its.parameters > most.parameters or its.time > most.time:
             rule = f"must have at least the parameters and the time of every member; {member} has more"
-            raise BortError(rule, column="maximum")
+            raise BortError(rule, setting="maximum")
     allowed = [member for member in ranked if costs[member] != most]
     if not allowed:
         raise BortError("the space must hold more than its maximum point")
@@ -240,7 +240,7 @@ def _maximum(ranked: Sequence[M], costs: dict[M, Cost]) -> Cost:
             f"the space has no maximum point, which would cost most in both: {largest} has the most parameters, and "
             f"{slowest} takes the longest"
         )
-        raise BortError(rule, column="space")
+        raise BortError(rule, setting="space")
     return costs[largest]
 
 

@@ -11,14 +11,16 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import BertConfig, BertModel
 
 from bort.ose.space import Shape
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BertConfig
 
 _LAYER_NORM = 7
 """Operations an element: two for the mean and its subtraction, two for the variance, one to divide, two to scale."""
@@ -210,6 +212,9 @@ def time_ms(config: BertConfig, *, batch_size: int, sequence_length: int, device
         sequence_length: Tokens of each.
         device: Where.
     """
+    import torch
+    from transformers import BertModel
+
     with torch.random.fork_rng(), torch.device(device):
         model = BertModel(config, add_pooling_layer=False).eval()
         ids = torch.randint(5, max(6, config.vocab_size), (batch_size, sequence_length))

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from bort.bounds import validate
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.model.checkpoints import locate
@@ -25,7 +26,7 @@ from bort.ose.display import Display, display
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan, timings
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
-from bort.pretraining.run_corpus import tokenised
+from bort.pretraining.rows import tokenised
 from bort.progress import console
 from bort.runs import Run
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
@@ -48,7 +49,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         BortError: Bad settings, a space without a maximum point, a budget that no member keeps, unreadable text, a
             teacher of another vocabulary, or no candidate that did not diverge.
     """
-    check(arguments)
+    validate(arguments)
+    check_workers(arguments.workers, Needs.of(arguments))
     tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.teacher or "bort-nano"))
     if (Path(arguments.out) / "metrics.json").is_file() and arguments.resume:
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
@@ -64,36 +66,6 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         return extraction.run_search(workers)
     with open_workers(arguments.workers, Needs.of(arguments)) as opened:
         return extraction.run_search(opened)
-
-
-def check(arguments: ExtractArguments) -> None:
-    """Refuse settings that cannot be.
-
-    Raises:
-        BortError: The first of them.
-    """
-    a = arguments
-    if a.teacher is None and a.maximum is None:
-        raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
-    at_least_1 = ("epsilon", "steps", "rows_per_step", "held_out_rows", "batch_size", "top_k")
-    rules: list[tuple[str, bool, str]] = [(name, getattr(a, name) >= 1, "must be at least 1") for name in at_least_1]
-    rules += [
-        ("row_length", 8 <= a.row_length <= a.positions, f"must be from 8 to the {a.positions} positions"),
-        ("sequence_length", 1 <= a.sequence_length <= a.positions, f"must be from 1 to the {a.positions} positions"),
-        ("mask_probability", 0 < a.mask_probability < 1, "must be between 0 and 1"),
-        ("learning_rates", bool(a.learning_rates) and all(r > 0 for r in a.learning_rates), "must be above 0"),
-        ("warmup", 0 <= a.warmup < 1, "must be at least 0 and below 1"),
-        ("dropout", 0 <= a.dropout < 1, "must be at least 0 and below 1"),
-        ("clip_weights", a.clip_weights is None or a.clip_weights > 0, "must be above 0"),
-        ("timed_members", a.timed_members >= 10, "must be at least 10"),
-        ("max_latency_ms", a.max_latency_ms is None or a.max_latency_ms > 0, "must be above 0"),
-        ("max_parameters", a.max_parameters is None or a.max_parameters > 0, "must be above 0"),
-        ("seed", a.seed >= 0, "must be at least 0"),
-    ]
-    for name, holds, rule in rules:
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(a, name))
-    check_workers(a.workers, Needs.of(a))
 
 
 class _Journal:
@@ -172,8 +144,8 @@ class _Extraction:
                 on_candidate=self._candidate_is_done,
             )
         if outcome.best.diverged:
-            rule = f"all {len(outcome.candidates)} candidates diverged; lower --learning_rates"
-            raise BortError(rule, column="learning_rates", value=arguments.learning_rates)
+            rule = f"all {len(outcome.candidates)} candidates diverged; lower --learning-rates"
+            raise BortError(rule, setting="learning_rates", value=arguments.learning_rates)
         return self._finish(outcome)
 
     def _announce(self) -> None:

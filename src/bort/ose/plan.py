@@ -147,12 +147,12 @@ def read_shape(text: str) -> Shape:
     """
     parts = text.strip("⟨⟩<>() ").split(",")
     if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        raise BortError("must be four whole numbers, D,A,H,I", column="maximum", value=text)
+        raise BortError("must be four whole numbers, D,A,H,I", setting="maximum", value=text)
     shape = Shape(*(int(part) for part in parts))
     if min(shape) < 1 or max(shape) > 10**9:
-        raise BortError("must be four whole numbers above 0", column="maximum", value=text)
+        raise BortError("must be four whole numbers above 0", setting="maximum", value=text)
     if shape.hidden % shape.heads:
-        raise BortError(f"the {shape.heads} heads must divide the hidden size", column="maximum", value=text)
+        raise BortError(f"the {shape.heads} heads must divide the hidden size", setting="maximum", value=text)
     return shape
 
 
@@ -164,7 +164,7 @@ def _timed(arguments: ExtractArguments, space: SearchSpace, vocab_size: int) -> 
     chosen = sample(space.members, arguments.timed_members)
     if len(chosen) < LEAST_TIMED:
         rule = f"measured times need a space of at least {LEAST_TIMED} members, not {len(chosen)}"
-        raise BortError(rule, column="space", value=arguments.space)
+        raise BortError(rule, setting="space", value=arguments.space)
     return measure(chosen, arguments, vocab_size)
 
 

@@ -82,12 +82,12 @@ def extract_report(
     _cost(report, arguments, metrics)
     report.heading("Going on")
     report.code(
-        f"bort pretrain --architecture {run.path} --corpus … --tokenizer … --max_steps … --out …\n"
-        f"bort pretrain --init {run.path / metrics['top'][0]} --corpus … --tokenizer … --max_steps … --out …"
+        f"bort pretrain --architecture {run.path} --corpus … --tokenizer … --max-steps … --out …\n"
+        f"bort pretrain --init {run.path / metrics['top'][0]} --corpus … --tokenizer … --max-steps … --out …"
     )
     report.heading("The same again")
     again = shlex.quote(str(run.path / "config.yaml"))
-    report.code(f"bort extract --config {again} --no_resume --out {shlex.quote(str(run.path) + '-again')}")
+    report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run.path) + '-again')}")
     made_with(report)
     report.write(run.path / "report.html")
 

@@ -114,7 +114,7 @@ def read_space(source: str | Path) -> SearchSpace:
         return SPACES[str(source)]
     path = Path(source)
     if not path.is_file():
-        raise BortError(f"is neither a space ({', '.join(SPACES)}) nor a file", column="space", value=str(source))
+        raise BortError(f"is neither a space ({', '.join(SPACES)}) nor a file", setting="space", value=str(source))
     axes: dict[str, tuple[int, ...]] = {}
     lines: dict[str, int] = {}
     for key, value in _entries(path):

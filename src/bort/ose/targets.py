@@ -102,8 +102,8 @@ class Targets:
         tokens, arguments = self.corpus.tokens(part), self.arguments
         available = len(tokens) // (arguments.row_length - 2)
         if part == "valid" and not available:
-            rule = f"the held-out part of the corpus has no row of {arguments.row_length} tokens; raise --valid_share"
-            raise BortError(rule, column="valid_share", value=arguments.valid_share)
+            rule = f"the held-out part of the corpus has no row of {arguments.row_length} tokens; raise --valid-share"
+            raise BortError(rule, setting="valid_share", value=arguments.valid_share)
         count = count if part == "train" else min(count, available)
         masker = Masker(
             mask_id=self.tokenizer.mask_token_id,

@@ -64,7 +64,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     from bort.predict.manifest import is_exported
 
     if threads is not None and threads < 1:
-        raise BortError("must be at least 1", column="threads", value=threads)
+        raise BortError("must be at least 1", setting="threads", value=threads)
     if is_exported(model):
         return open_exported(model, threads)
     from bort.predict.torch_engine import TorchEngine

@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 256
 class Prediction:
     """An answer: the label with the probability of each, or the value of a regression (no probabilities).
 
-    The label is None where the likeliest is not likely enough: a model exported with `--min_precision` has a threshold
+    The label is None where the likeliest is not likely enough: a model exported with `--min-precision` has a threshold
     for each label.
     """
 

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from bort.model.devices import Precision
+from bort.bounds import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Precision,
+    Share,
+)
+from bort.errors import BortError, flag
 
 KdLoss = Literal["kl", "as-released"]
 
@@ -38,56 +50,56 @@ class PretrainArguments:
     than its rows meet no position that is less trained than others"""
     corpus_cache: str | None = None
     """where the tokenised corpus is kept; OUT/corpus by default"""
-    corpus_processes: int | None = None
+    corpus_processes: PositiveInt | None = None
     """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
-    valid_share: float = 0.005
+    valid_share: Annotated[float, Above(0), AtMost(0.5)] = 0.005
     """part of the documents held out for validation"""
-    max_steps: int | None = None
+    max_steps: PositiveInt | None = None
     """stop after so many optimiser steps"""
-    max_minutes: float | None = None
+    max_minutes: PositiveFloat | None = None
     """stop after so much training time; the learning rate falls to 0 by then"""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """rows a step and device"""
-    accumulate: int = 1
+    accumulate: PositiveInt = 1
     """steps whose gradients are summed before the optimiser's"""
-    sequence_length: int = 128
+    sequence_length: Annotated[int, AtLeast(8)] = 128
     """tokens a row, <s> and </s> among them; of sentences the most"""
-    mask_probability: float = 0.15
+    mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
     """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
-    learning_rate: float = 1e-4
+    learning_rate: PositiveFloat = 1e-4
     """peak learning rate"""
-    warmup: float = 0.01
+    warmup: Share = 0.01
     """part of the run in which the learning rate rises"""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """decoupled weight decay, not on biases and layer norms"""
     rows: Literal["packed", "sentences"] = "packed"
     """packed: full rows cut from the running text; sentences: one each, padded, in batches of like length"""
-    distinct_rows: int | None = None
+    distinct_rows: PositiveInt | None = None
     """train on so many rows of the corpus, chosen by chance, again and again in another order; what a teacher said of
     each is then kept. By default all of the corpus, or as many as max_steps take where a teacher's answers are kept"""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """dropout while pre-training; 0 is faster and no worse where no text is seen twice. The saved model keeps 0.1"""
     teacher: str | None = None
     """distil from this masked LM, which must share the student's vocabulary"""
-    temperature: float = 2.0
+    temperature: PositiveFloat = 2.0
     """distillation temperature T"""
-    mlm_weight: float | None = None
+    mlm_weight: NonNegativeFloat | None = None
     """weight of the masked-LM loss; by default 1, beside a teacher 0.1, beside an embedding teacher 0"""
-    kd_weight: float = 0.5
+    kd_weight: NonNegativeFloat = 0.5
     """weight of the distillation loss"""
     kd_loss: KdLoss = "kl"
     """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
     vocabulary), which all but switches distillation off"""
     embedding_teacher: str | None = None
     """draw the student's embeddings to those of this encoder, whatever its vocabulary; asked once before the run"""
-    embedding_weight: float = 1.0
+    embedding_weight: NonNegativeFloat = 1.0
     """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
-    similarity_weight: float = 5.0
+    similarity_weight: NonNegativeFloat = 5.0
     """weight of the squared differences of the cosines within a batch"""
-    token_weight: float = 0.0
+    token_weight: NonNegativeFloat = 0.0
     """weight of 1 - cosine between the vectors of tokens, aligned by their characters; above 0 the cache holds a vector
     of the teacher for each token"""
-    token_layers: list[int] = field(default_factory=list)
+    token_layers: list[PositiveInt] = field(default_factory=list)
     """layers of the student, counted from 1, that token_weight is about; the last by default. Each is compared with
     the teacher's layer at the same share of its depth"""
     pooling: Pooling = "mean"
@@ -98,17 +110,17 @@ class PretrainArguments:
     teacher_cache: str | None = None
     """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
     teacher is asked at each step, and an embedding teacher's answers lie in OUT"""
-    teacher_top_k: int = 64
+    teacher_top_k: PositiveInt = 64
     """cached distributions: most probable tokens kept of each masked position"""
-    teacher_tail: int = 16
+    teacher_tail: NonNegativeInt = 16
     """cached distributions: draws that stand for the other tokens"""
     teacher_dtype: Literal["fp16", "fp32"] = "fp16"
     """type of the numbers in the cache"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """seed of the weights, the order of the data and the masks"""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: PositiveFloat = 5.0
     """time between two checkpoints"""
     fsdp: bool = False
     """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
@@ -118,3 +130,33 @@ class PretrainArguments:
     """train nothing: measure 20 steps on this device and say what the run would take; needs no corpus and no OUT"""
     resume: bool = False
     """go on with the run in OUT"""
+
+    def check(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            BortError: The first of them.
+        """
+        if not self.plan and (lacking := [name for name in ("corpus", "tokenizer", "out") if not getattr(self, name)]):
+            raise BortError(f"needs {', '.join(map(flag, lacking))} (only --plan does without)")
+        if self.max_steps is None and self.max_minutes is None:
+            raise BortError("give --max-steps or --max-minutes, or the run would not end")
+        if self.plan and self.max_steps is None:
+            raise BortError("--plan needs --max-steps, or there is no run to plan")
+        self._check_teachers()
+
+    def _check_teachers(self) -> None:
+        embeds, kept = self.embedding_teacher is not None, self.teacher_cache is not None
+        if kept and not embeds and self.teacher is None:
+            raise BortError("needs a --teacher or an --embedding-teacher", setting="teacher_cache")
+        if self.words_from_teacher and not embeds:
+            raise BortError("needs an --embedding-teacher", setting="words_from_teacher")
+        if self.words_from_teacher and self.init is not None:
+            raise BortError("is for random weights; leave --init out", setting="words_from_teacher")
+        if (embeds or (kept and self.teacher)) and self.max_steps is None and self.distinct_rows is None:
+            rule = "say with --distinct-rows how many rows the teacher shall read, or give --max-steps"
+            raise BortError(rule, setting="max_steps")
+        if kept and self.teacher is not None and self.kd_loss != "kl":
+            raise BortError("a cache holds what the loss kl needs", setting="kd_loss", value=self.kd_loss)
+        if self.token_layers and not self.token_weight:
+            raise BortError("needs a --token-weight above 0", setting="token_layers")

@@ -19,10 +19,10 @@ def fsdp_settings(fsdp: bool) -> dict[str, Any]:
     if not fsdp:
         return {}
     if distributed.on_cpu():
-        raise BortError("needs GPUs; on CPUs every process keeps the whole model", column="fsdp", value=fsdp)
+        raise BortError("needs GPUs; on CPUs every process keeps the whole model", setting="fsdp", value=fsdp)
     if distributed.count() == 1:
         rule = "needs several processes; start them with `accelerate launch -m bort pretrain ...`"
-        raise BortError(rule, column="fsdp", value=fsdp)
+        raise BortError(rule, setting="fsdp", value=fsdp)
     return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["BertLayer"]}}
 
 

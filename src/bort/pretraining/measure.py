@@ -91,7 +91,7 @@ class Measurement:
                 rows //= 2
         except torch.OutOfMemoryError:
             rule = "so many sequences do not fit into the memory of this device"
-            raise BortError(rule, column="batch_size", value=rows) from None
+            raise BortError(rule, setting="batch_size", value=rows) from None
 
     def _affordable(self) -> tuple[int, int]:
         """How much of the run's micro-batch a pass may have to end in time and fit into memory: sequences, tokens each.

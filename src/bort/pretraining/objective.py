@@ -225,7 +225,7 @@ def teacher_layers(settings: PretrainArguments, student_depth: int, teacher_dept
         return {}
     layers = sorted(set(settings.token_layers)) or [student_depth]
     if layers[0] < 1 or layers[-1] > student_depth:
-        raise BortError(f"must be from 1 to {student_depth}", column="token_layers", value=settings.token_layers)
+        raise BortError(f"must be from 1 to {student_depth}", setting="token_layers", value=settings.token_layers)
     return {layer: max(1, round(layer * teacher_depth / student_depth)) for layer in layers}
 
 

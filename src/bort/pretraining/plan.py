@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import BertConfig, RobertaConfig
 
+from bort.bounds import validate
 from bort.errors import BortError
 from bort.model.checkpoints import load_config, locate
 from bort.model.config import architecture
@@ -16,7 +17,6 @@ from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.measure import FP32_BYTES, STEPS, WARMUP_STEPS, Measurement
-from bort.pretraining.pretrain import check_settings
 from bort.progress import bar
 from bort.training import distributed
 
@@ -99,9 +99,8 @@ def plan(arguments: PretrainArguments) -> Plan:
         BortError: Bad settings, or not even one sequence fits into memory.
     """
     distributed.join()
-    check_settings(arguments)
-    if arguments.max_steps is None:
-        raise BortError("--plan needs --max_steps, or there is no run to plan")
+    validate(replace(arguments, plan=True))
+    assert arguments.max_steps is not None
     notes: list[str] = []
     teacher_config = _teacher_config(arguments.teacher, notes)
     config = _student_config(arguments, teacher_config)
@@ -171,5 +170,5 @@ def _student_config(arguments: PretrainArguments, teacher: Any) -> BertConfig:
     config = architecture(source, vocab_size=vocab_size)
     if arguments.sequence_length > config.max_position_embeddings:
         rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
-        raise BortError(rule, column="sequence_length", value=arguments.sequence_length)
+        raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
     return config

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, PreTrainedTokenizerFast, PrinterCallback
 
+from bort.bounds import validate
 from bort.data.corpus.corpus import Corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate, quiet, save
@@ -18,12 +19,11 @@ from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.model.tokenization import load_tokenizer
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.projected_student import Student
-from bort.pretraining.distill.run_teachers import Teaching, check_teaching
+from bort.pretraining.distill.run_teachers import Teaching
 from bort.pretraining.fsdp import fsdp_settings, make_shardable, whole
 from bort.pretraining.init_weights import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
 from bort.pretraining.objective import Collator, Objective, TaughtRows, decodes
-from bort.pretraining.rows import RowSource
-from bort.pretraining.run_corpus import tokenised
+from bort.pretraining.rows import RowSource, tokenised
 from bort.pretraining.trainer import Clock, MlmTrainer, RunCallback
 from bort.pretraining.validation import Validation, unigram_score
 from bort.progress import bar, console
@@ -59,7 +59,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 
 def _prepare(arguments: PretrainArguments) -> _Pretraining | dict[str, Any]:
     """What a run starts from, or the figures of one that has ended."""
-    _check(arguments)
+    validate(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = _config(arguments, tokenizer)
     may_change = ("max_minutes", "checkpoint_minutes", "corpus_processes")
@@ -106,38 +106,6 @@ def _model(arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tea
     return model
 
 
-def _check(arguments: PretrainArguments) -> None:
-    if lacking := [name for name in ("corpus", "tokenizer", "out") if not getattr(arguments, name)]:
-        raise BortError(f"needs {', '.join(f'--{name}' for name in lacking)} (only --plan does without)")
-    check_settings(arguments)
-
-
-def check_settings(arguments: PretrainArguments) -> None:
-    """Refuse figures that no run can have.
-
-    Raises:
-        BortError: The first of them.
-    """
-    if arguments.max_steps is None and arguments.max_minutes is None:
-        raise BortError("give --max_steps or --max_minutes, or the run would not end")
-    rules = {
-        "max_steps": (arguments.max_steps is None or arguments.max_steps >= 1, "must be at least 1"),
-        "max_minutes": (arguments.max_minutes is None or arguments.max_minutes > 0, "must be above 0"),
-        "batch_size": (arguments.batch_size >= 1, "must be at least 1"),
-        "accumulate": (arguments.accumulate >= 1, "must be at least 1"),
-        "sequence_length": (arguments.sequence_length >= 8, "must be at least 8"),
-        "mask_probability": (0 < arguments.mask_probability < 1, "must be between 0 and 1"),
-        "learning_rate": (arguments.learning_rate > 0, "must be above 0"),
-        "warmup": (0 <= arguments.warmup < 1, "must be at least 0 and below 1"),
-        "dropout": (0 <= arguments.dropout < 1, "must be at least 0 and below 1"),
-        "temperature": (arguments.temperature > 0, "must be above 0"),
-    }
-    for name, (holds, rule) in rules.items():
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(arguments, name))
-    check_teaching(arguments)
-
-
 def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast) -> BertConfig:
     source = arguments.init or arguments.architecture
     if arguments.init is not None:
@@ -145,7 +113,7 @@ def _config(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast) ->
     config = architecture(source, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     if arguments.sequence_length > config.max_position_embeddings:
         rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
-        raise BortError(rule, column="sequence_length", value=arguments.sequence_length)
+        raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
     return config
 
 

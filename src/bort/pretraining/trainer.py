@@ -119,7 +119,7 @@ class MlmTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of the loss's parts; refuse to go on from a loss that is not finite."""
         if not math.isfinite(logs.get("loss", 0.0)):
-            rule = f"training diverged at step {self.state.global_step}; lower --learning_rate or raise --warmup"
+            rule = f"training diverged at step {self.state.global_step}; lower --learning-rate or raise --warmup"
             raise BortError(rule, column="loss", value=logs["loss"])
         if "loss" in logs:
             logs |= {f"loss_{name}": float(total) / count for name, (total, count) in self._parts.items()}

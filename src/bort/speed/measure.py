@@ -61,7 +61,7 @@ def measure(
     """
     for engine in engines:
         if engine not in ENGINES:
-            raise BortError(f"must be one of {', '.join(ENGINES)}", column="engines", value=engine)
+            raise BortError(f"must be one of {', '.join(ENGINES)}", setting="engines", value=engine)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as work:
         models = _models([*own, *others], Path(work))

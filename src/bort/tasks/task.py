@@ -63,7 +63,7 @@ class Task:
         if decided == "regression":
             encode_values(examples)
         if metric == "f1_positive" and len(names) != 2:
-            raise BortError("needs two labels", column="metric", value=metric)
+            raise BortError("needs two labels", setting="metric", value=metric)
         return cls(decided, names, primary_metric(decided, None if metric == "auto" else metric))
 
     @property

@@ -87,8 +87,7 @@ def test_every_text_is_in_exactly_one_part(tiny_tokenizer, tmp_path_factory, tex
         assert set(starts) == {0, *ends[:-1], corpus.info.train_tokens}
     assert corpus.info.train_tokens + corpus.info.valid_tokens == sum(map(len, expected))
     assert len(corpus.tokens("train")) == corpus.info.train_tokens
-    (source,) = corpus.info.sources
-    assert (source["name"], source["tokens"]) == ("text.txt", sum(map(len, expected)))
+    assert corpus.info.sources == [{"name": "text.txt", "tokens": sum(map(len, expected))}]
 
 
 def test_decoding_gives_the_texts_back(tiny_tokenizer, tmp_path, documents):
@@ -291,5 +290,5 @@ def test_only_a_corpus_is_replaced(tiny_tokenizer, tmp_path, documents):
 
 @pytest.mark.parametrize("share", [0, -0.1, 0.51, float("nan")])
 def test_the_held_out_share(tiny_tokenizer, tmp_path, documents, share):
-    with pytest.raises(BortError, match=r"column 'valid_share': value .*: must be above 0 and at most 0\.5"):
+    with pytest.raises(BortError, match=r"--valid-share: value .*: must be above 0 and at most 0\.5"):
         build_corpus([write(tmp_path, documents)], tiny_tokenizer, tmp_path / "c", valid_share=share)

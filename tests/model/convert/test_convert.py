@@ -246,7 +246,7 @@ def test_a_known_shape_is_converted_without_heads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("heads", "rule"), [(None, "pass --num_attention_heads"), (3, "divide"), (0, "at least 1"), (-4, "at least 1")]
+    ("heads", "rule"), [(None, "pass --num-attention-heads"), (3, "divide"), (0, "at least 1"), (-4, "at least 1")]
 )
 def test_refuses_heads(heads, rule, tmp_path):
     write_params(tmp_path / "x.params", tiny("mlm"))

@@ -77,7 +77,7 @@ def test_what_a_killed_process_left_is_cut_off(tmp_path):
 )
 def test_a_cache_of_something_else_is_refused(tmp_path, key, rows, column):
     TeacherCache(tmp_path, KEY, FIELDS, 4).append(answers(4))
-    with pytest.raises(BortError, match=rf"{column}.*the cache was made with .*--teacher_cache"):
+    with pytest.raises(BortError, match=rf"{column}.*the cache was made with .*--teacher-cache"):
         TeacherCache(tmp_path, key, FIELDS, rows)
 
 

@@ -157,7 +157,7 @@ def encode_all(
             line = block.first
             yield block, result.result()
     except BrokenProcessPool:
-        rule = "a process that tokenises has died; the same command goes on, perhaps with fewer --corpus_processes"
+        rule = "a process that tokenises has died; the same command goes on, perhaps with fewer --corpus-processes"
         raise Interrupted(rule, file=source, line=line) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -59,7 +59,7 @@ class TrainingRows(ABC):
             raise BortError(f"the corpus {self.too_little}", value=len(self.tokens))
         if self.distinct is not None and not 1 <= self.distinct <= self.available:
             rule = f"must be at least 1 and at most the {self.available} rows of the corpus"
-            raise BortError(rule, column="distinct_rows", value=self.distinct)
+            raise BortError(rule, setting="distinct_rows", value=self.distinct)
 
     @property
     @abstractmethod

@@ -31,7 +31,7 @@ def output_format(path: str, asked: str = "auto") -> OutputFormat:
         return "jsonl"
     suffix = Path(path).suffix.lower()
     if suffix not in _BY_SUFFIX:
-        raise BortError(f"the extension must be one of {', '.join(_BY_SUFFIX)}, or give --output_format", file=path)
+        raise BortError(f"the extension must be one of {', '.join(_BY_SUFFIX)}, or give --output-format", file=path)
     return _BY_SUFFIX[suffix]
 
 

@@ -147,7 +147,7 @@ def _known_heads(checkpoint: Checkpoint, shape: Mapping[str, int]) -> int:
     key = (shape["num_hidden_layers"], shape["hidden_size"], shape["intermediate_size"])
     if key not in KNOWN_HEADS:
         rule = "the file does not say how many attention heads this shape (layers, hidden, intermediate size) has; "
-        raise BortError(f"{rule}pass --num_attention_heads", file=checkpoint.path, value=key)
+        raise BortError(f"{rule}pass --num-attention-heads", file=checkpoint.path, value=key)
     return KNOWN_HEADS[key]
 
 

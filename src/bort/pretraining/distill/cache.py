@@ -74,11 +74,11 @@ class TeacherCache:
             raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
         for name in sorted({*known, *self.key}):
             if known.get(name) != json.loads(json.dumps(self.key.get(name))):
-                rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher_cache"
+                rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher-cache"
                 raise BortError(rule, file=self.folder, column=name, value=self.key.get(name))
         usable = self.fields.items() <= kept.items() if self.complete else self.fields == kept
         if not usable:
-            rule = f"the cache keeps {_described(kept)}; remove it, or name another --teacher_cache"
+            rule = f"the cache keeps {_described(kept)}; remove it, or name another --teacher-cache"
             raise BortError(rule, file=self.folder, column="fields", value=_described(self.fields))
         for name, field in self.fields.items():
             starts = self.folder / f"{name}.starts.bin"

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus
 from bort.data.corpus.rows import TrainingRows
-from bort.errors import BortError
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import ByteText
 from bort.predict.sentence_encoder import EmbeddingTeacher
@@ -156,36 +155,3 @@ class Teaching:
                 cache.append([{"pooled": vector[None]} for vector in pooled])
                 shown.update(cache.done, f"{cache.done:,} words")
         return np.concatenate([cache.read(number)["pooled"] for number in range(len(entries))])
-
-
-def check_teaching(arguments: PretrainArguments) -> None:
-    """Refuse settings of teachers that do not go together.
-
-    Raises:
-        BortError: The first of them.
-    """
-    embeds, kept = arguments.embedding_teacher is not None, arguments.teacher_cache is not None
-    if kept and not embeds and arguments.teacher is None:
-        raise BortError("needs a --teacher or an --embedding_teacher", column="teacher_cache")
-    if arguments.words_from_teacher and not embeds:
-        raise BortError("needs an --embedding_teacher", column="words_from_teacher")
-    if arguments.words_from_teacher and arguments.init is not None:
-        raise BortError("is for random weights; leave --init out", column="words_from_teacher")
-    if (embeds or (kept and arguments.teacher)) and arguments.max_steps is None and arguments.distinct_rows is None:
-        rule = "say with --distinct_rows how many rows the teacher shall read, or give --max_steps"
-        raise BortError(rule, column="max_steps")
-    if kept and arguments.teacher is not None and arguments.kd_loss != "kl":
-        raise BortError("a cache holds what the loss kl needs", column="kd_loss", value=arguments.kd_loss)
-    if arguments.token_layers and not arguments.token_weight:
-        raise BortError("needs a --token_weight above 0", column="token_layers")
-    rules = {
-        "teacher_top_k": (arguments.teacher_top_k >= 1, "must be at least 1"),
-        "teacher_tail": (arguments.teacher_tail >= 0, "must be at least 0"),
-        "embedding_weight": (arguments.embedding_weight >= 0, "must be at least 0"),
-        "similarity_weight": (arguments.similarity_weight >= 0, "must be at least 0"),
-        "token_weight": (arguments.token_weight >= 0, "must be at least 0"),
-        "distinct_rows": (arguments.distinct_rows is None or arguments.distinct_rows >= 1, "must be at least 1"),
-    }
-    for name, (holds, rule) in rules.items():
-        if not holds:
-            raise BortError(rule, column=name, value=getattr(arguments, name))

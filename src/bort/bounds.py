@@ -1,0 +1,156 @@
+"""Types of settings: bounds stand beside the field, are checked in one place, and appear in `--help`.
+
+steps: Annotated[int, AtLeast(1)] = 200
+learning_rates: Annotated[list[Annotated[float, Above(0)]], NotEmpty()] = …
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from bort.errors import BortError
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A number that a value is compared with; its text completes the sentence "must be …"."""
+
+    limit: float
+    words: ClassVar[str]
+    compare: ClassVar[Callable[[Any, Any], bool]]
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value keeps it."""
+        return type(self).compare(value, self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.words} {self.limit:,}"
+
+
+class AtLeast(Limit):
+    """A least value, itself allowed."""
+
+    words, compare = "at least", operator.ge
+
+
+class Above(Limit):
+    """A least value, itself refused."""
+
+    words, compare = "above", operator.gt
+
+
+class AtMost(Limit):
+    """A greatest value, itself allowed."""
+
+    words, compare = "at most", operator.le
+
+
+class Below(Limit):
+    """A greatest value, itself refused."""
+
+    words, compare = "below", operator.lt
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    """A list of one item or more."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether a list keeps it."""
+        return bool(value)
+
+    def __str__(self) -> str:
+        return "at least one"
+
+
+PositiveInt = Annotated[int, AtLeast(1)]
+NonNegativeInt = Annotated[int, AtLeast(0)]
+PositiveFloat = Annotated[float, Above(0)]
+NonNegativeFloat = Annotated[float, AtLeast(0)]
+Share = Annotated[float, AtLeast(0), Below(1)]
+Precision = Literal["auto", "fp32", "bf16"]
+"""What a model computes in; auto is bf16 where the processor or GPU has instructions for it."""
+
+
+def validate(arguments: Any, *, prefix: str = "") -> None:
+    """Check each field of a dataclass against its type and bounds, then the rules between fields (`arguments.check`).
+
+    Args:
+        arguments: The dataclass.
+        prefix: Stands before a field's name in messages, where a setting of a command is called so.
+
+    Raises:
+        BortError: The first rule that is broken.
+    """
+    hints = get_type_hints(type(arguments), include_extras=True)
+    for field in dataclasses.fields(arguments):
+        value = getattr(arguments, field.name)
+        for broken in _broken(hints[field.name], value):
+            raise BortError(f"must be {broken}", setting=prefix + field.name, value=value)
+    if check := getattr(arguments, "check", None):
+        check()
+
+
+def bounds(hint: Any) -> str:
+    """The bounds that a field's type carries, in words for `--help`; empty where there are none."""
+    if get_origin(hint) is Annotated:
+        inner, *limits = get_args(hint)
+        return _joined([limit for limit in limits if isinstance(limit, Limit)]) or bounds(inner)
+    return " ".join(filter(None, map(bounds, get_args(hint)))) if get_origin(hint) is not Literal else ""
+
+
+def _joined(limits: Sequence[Any]) -> str:
+    """Limits in words."""
+    match limits:
+        case AtLeast(least), AtMost(most):
+            return f"from {least:,} to {most:,}"
+        case Above(least), Below(most):
+            return f"between {least:,} and {most:,}"
+    return " and ".join(map(str, limits))
+
+
+def _broken(hint: Any, value: Any) -> Iterator[str]:
+    """What the value would have to be, and is not."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        yield from _broken(inner[0], value)
+        limits = inner[1:]
+        if not all(limit.holds(value) for limit in limits):
+            yield _joined(limits)
+    elif origin is Literal:
+        if value not in inner:
+            yield f"one of {', '.join(map(str, inner))}"
+    elif origin is list:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            yield "a list"
+        else:
+            for item in value:
+                yield from _broken(inner[0], item)
+    elif inner:  # a union
+        kinds = [kind for kind in inner if kind is not type(None)]
+        if value is None and len(kinds) < len(inner):
+            return
+        wrong = [next(_broken(kind, value), None) for kind in kinds]
+        if None not in wrong:
+            yield " or ".join(map(str, wrong))
+    elif hint in _KINDS and not _is(hint, value):
+        yield _KINDS[hint]
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether a value is of a kind, numbers of NumPy and paths among them; true and false are no numbers."""
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, Real) and math.isfinite(value)
+    return isinstance(value, Integral if kind is int else str | os.PathLike)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
