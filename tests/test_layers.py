@@ -17,7 +17,7 @@ FOUNDATION = {"bounds", "errors", "files", "progress", "report", "runs", "worker
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"ose", "speed"},
+    {"ose", "serve", "speed"},
     {"pretraining", "agora", "export"},
     {"finetuning"},
     {"predict", "training"},

@@ -34,6 +34,7 @@ REQUIRED = {
     "tokenizer": ["a.txt", "b.txt", "--out", "o"],
     "convert": ["x.params", "--out", "o"],
     "info": ["bort"],
+    "serve": ["runs/mine", "other=fast"],
 }
 
 

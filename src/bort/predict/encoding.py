@@ -35,6 +35,12 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.columns["input_ids"]) // (self.choices or 1)
 
+    def joined(self, others: Sequence[Encoded]) -> Encoded:
+        """These and others, one after another."""
+        every = [self, *others]
+        columns = {name: [row for one in every for row in one.columns[name]] for name in self.columns}
+        return Encoded(columns, sum(one.cut for one in every), self.choices)
+
     def batch(self, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
         """Pad some examples to the longest of them. *Shape:* each (batch, longest), or (batch, choices, longest)."""
         each = self.choices or 1

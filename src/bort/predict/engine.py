@@ -25,8 +25,15 @@ class Tokens(Protocol):
     def cut(self) -> int:
         """How many were longer than the limit and lost their end."""
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each."""
+
     def __len__(self) -> int:
         """How many there are."""
+
+    def joined(self, others: Sequence[Any]) -> Tokens:
+        """These and others of the same engine, one after another."""
 
 
 class Engine(Protocol):

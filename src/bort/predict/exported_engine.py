@@ -44,6 +44,18 @@ class EncodedTexts:
     def __len__(self) -> int:
         return len(self.ids) // (self.choices or 1)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(ids) for ids in self.ids]
+
+    def joined(self, others: Sequence[EncodedTexts]) -> EncodedTexts:
+        """These and others, one after another."""
+        every = [self, *others]
+        ids = [row for one in every for row in one.ids]
+        types = [row for one in every for row in one.types]
+        return EncodedTexts(ids, types, sum(one.cut for one in every), self.choices)
+
 
 class _Meanwhile(Thread):
     """A call in another thread, begun at once."""

@@ -1,0 +1,122 @@
+"""`bort serve`: answer over HTTP, with a page to try the model on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+POSITIONAL = ("models",)
+
+
+@dataclass
+class ServeArguments:
+    """Arguments of `bort serve`."""
+
+    models: list[str]
+    """fine-tuned or exported folders, as FOLDER or NAME=FOLDER; the first answers requests that name none"""
+    host: str = "127.0.0.1"
+    """address to listen on; 0.0.0.0 for every interface"""
+    port: int = 8080
+    """port to listen on; 0 takes a free one and says which"""
+    threads: int | None = None
+    """threads that compute; by default one a core"""
+    max_concurrent_requests: int = 512
+    """requests accepted and not yet answered; one more gets 429"""
+    max_client_batch_size: int = 32
+    """texts or pairs in one request; more get 413"""
+    max_batch_tokens: int = 16384
+    """tokens that the model computes in one go"""
+    payload_limit: int = 2_000_000
+    """bytes of a request's body; more get 413"""
+    max_wait_seconds: float = 30.0
+    """time that a request may wait for the model before it gets 429"""
+    body_seconds: float = 10.0
+    """time that a client may take to send its body"""
+    auto_truncate: bool = True
+    """cut texts that are longer than the model's limit, unless a request says otherwise"""
+    api_key_file: str | None = None
+    """file with the key that clients must send as Authorization: Bearer KEY"""
+    cors_origin: list[str] = field(default_factory=list)
+    """origins whose pages may ask, such as https://example.org"""
+    drain_seconds: float = 30.0
+    """time for accepted requests after SIGTERM"""
+    watch: bool = False
+    """load a model anew when its folder is replaced; SIGHUP does so at once"""
+    access_log: bool = True
+    """write one JSON line a request to standard error; it holds no text"""
+
+
+def serve(arguments: ServeArguments) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C.
+
+    POST /predict takes what text-embeddings-inference takes, POST / what the Hugging Face inference API takes. GET /
+    is a page to try the model on, GET /docs describes all routes. Needs bort[serve].
+    """
+    from bort import __version__
+    from bort.errors import BortError
+
+    key = _key(arguments.api_key_file)
+    try:
+        import uvicorn
+
+        from bort.serve.app import build
+        from bort.serve.guard import Guard
+        from bort.serve.metrics import Metrics
+        from bort.serve.model import ServedModel
+        from bort.serve.registry import Registry, named
+        from bort.serve.server import Server
+        from bort.serve.settings import Limits
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("bort"):
+            raise
+        raise BortError(f"needs {error.name}; install bort[serve]", value="serve") from None
+
+    limits = Limits(
+        max_concurrent_requests=arguments.max_concurrent_requests,
+        max_client_batch_size=arguments.max_client_batch_size,
+        max_batch_tokens=arguments.max_batch_tokens,
+        payload_limit=arguments.payload_limit,
+        max_wait_seconds=arguments.max_wait_seconds,
+        body_seconds=arguments.body_seconds,
+        auto_truncate=arguments.auto_truncate,
+    )
+    metrics = Metrics()
+
+    def load(name: str, folder: str) -> ServedModel:
+        def observe(texts: int, tokens: int, seconds: float) -> None:
+            metrics.observe_batch(name, texts, tokens, seconds)
+
+        return ServedModel(name, folder, limits, arguments.threads, observe)
+
+    registry = Registry(named(arguments.models), load)
+    routes = build(registry, metrics, __version__, arguments.cors_origin)
+    options = {} if arguments.access_log else {"log": None}
+    guard = Guard(routes, limits, metrics, key, **options)
+    config = uvicorn.Config(
+        guard,
+        host=arguments.host,
+        port=arguments.port,
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=int(arguments.drain_seconds) + 1,
+        backlog=2048,
+    )
+    Server(config, registry, guard, drain_seconds=arguments.drain_seconds, watch=arguments.watch).run()
+
+
+def _key(file: str | None) -> str | None:
+    from pathlib import Path
+
+    from bort.errors import BortError
+
+    if file is None:
+        return None
+    try:
+        key = Path(file).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "must be UTF-8"
+        raise BortError(f"cannot be read: {reason}", file=file, column="api_key_file") from None
+    if not key:
+        raise BortError("must hold the key", file=file, column="api_key_file")
+    return key

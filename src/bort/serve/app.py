@@ -1,0 +1,265 @@
+"""The routes: drop-in for text-embeddings-inference, the Hugging Face inference API, and OpenAI's embeddings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
+
+from bort.data.tables.examples import Example
+from bort.predict.thresholds import probabilities
+from bort.serve.bodies import (
+    ErrorBody,
+    ExplainRequest,
+    Explanation,
+    Info,
+    Parameters,
+    PipelineRequest,
+    Prediction,
+    PredictRequest,
+)
+from bort.serve.errors import Kind, Refused
+from bort.serve.explain import explain
+from bort.serve.metrics import Metrics
+from bort.serve.model import ServedModel
+from bort.serve.registry import Registry
+
+Answered = TypeVar("Answered")
+
+_INLINE_CHARACTERS = 4000
+"""Texts up to this length are tokenised on the spot: handing them to a thread takes longer."""
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": what}
+    for status, what in (
+        (401, "The key is missing or wrong"),
+        (404, "There is no such model"),
+        (408, "The body did not arrive in time"),
+        (413, "The body, the batch or a text is too large"),
+        (422, "The request cannot be read"),
+        (424, "The model failed"),
+        (429, "The model is overloaded"),
+        (503, "The server is not ready"),
+    )
+}
+_FORMS = ("text", "one", "batch", "constrained-str", "str", "function-after[_readable(), str]")
+"""What the library puts into the place of a mistake to say which form of a union it speaks of."""
+_BATCH = TypeAdapter(list[list[Prediction]])
+_LIST = TypeAdapter(list[Prediction])
+PredictResponse = list[Prediction] | list[list[Prediction]]
+
+
+def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """Make the application.
+
+    Args:
+        registry: The served models.
+        metrics: What is counted.
+        version: Of the package.
+        cors_origins: Origins whose pages may ask.
+    """
+    app = FastAPIOffline(
+        title="bort",
+        version=version,
+        summary="A small, fast text classifier",
+        responses=_ERRORS,
+    )
+    if cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
+    _handle_errors(app, metrics)
+    page = files("bort.serve").joinpath("page.html").read_text("utf-8")
+
+    def check(examples: Sequence[Example], model: ServedModel) -> None:
+        most = model.limits.max_client_batch_size
+        if len(examples) > most:
+            raise Refused(Kind.TOO_LARGE, f"batch size {len(examples)} > maximum allowed batch size {most}")
+
+    async def logits_of(
+        name: str | None, examples: Sequence[Example], truncate: bool | None = None
+    ) -> tuple[ServedModel, NDArray[np.float32]]:
+        while True:
+            model = registry.get(name)
+            if not registry.healthy:
+                raise Refused(Kind.UNHEALTHY, "the server is shutting down")
+            try:
+                model.batcher.admit()
+                if sum(len(one.text) + len(one.text_b or "") for one in examples) <= _INLINE_CHARACTERS:
+                    tokens = model.encode(examples, truncate)
+                else:
+                    tokens = await asyncio.to_thread(model.encode, examples, truncate)
+                return model, await model.logits(tokens)
+            except Refused as refused:
+                # Another model has taken this one's place meanwhile.
+                if refused.kind is not Kind.UNHEALTHY or registry.get(name) is model:
+                    raise
+
+    async def predict_with(name: str | None, body: PredictRequest, request: Request) -> Response:
+        examples = body.examples()
+        check(examples, registry.get(name))
+        model, logits = await unless_gone(request, logits_of(name, examples, body.truncate))
+        answers = model.predictions(logits, body.raw_scores)
+        content = _BATCH.dump_json(answers) if body.batched else _LIST.dump_json(answers[0])
+        return Response(content, media_type="application/json")
+
+    @app.post("/predict", response_model=PredictResponse, tags=["text-embeddings-inference"])
+    async def predict(body: PredictRequest, request: Request) -> Response:
+        """Probabilities of all labels, the likeliest first."""
+        return await predict_with(None, body, request)
+
+    @app.post("/models/{name}/predict", response_model=PredictResponse, tags=["models"])
+    async def predict_named(name: str, body: PredictRequest, request: Request) -> Response:
+        """The same, of one of several models."""
+        return await predict_with(name, body, request)
+
+    @app.post("/", response_model=PredictResponse, tags=["Hugging Face inference API"])
+    async def pipeline(body: PipelineRequest, request: Request) -> Response:
+        """Labels as `transformers.pipeline` gives them; a flat list is a batch."""
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        examples = [Example(text) for text in texts]
+        check(examples, registry.get())
+        model, logits = await unless_gone(request, logits_of(None, examples))
+        answers = [ranked[: body.parameters.top_k] for ranked in _applied(model, logits, body.parameters)]
+        content = _LIST.dump_json(answers[0]) if isinstance(body.inputs, str) else _BATCH.dump_json(answers)
+        return Response(content, media_type="application/json")
+
+    async def explain_with(name: str | None, body: ExplainRequest, request: Request) -> Explanation:
+        model = registry.get(name)
+        names = model.task.names
+        if model.task.kind != "classification":
+            raise Refused(Kind.VALIDATION, "only a classifier's answers can be explained")
+        if body.label is not None and body.label not in names:
+            raise Refused(Kind.VALIDATION, f"label: is none of the model's: {', '.join(names)}")
+
+        async def probabilities_of(examples: Sequence[Example]) -> NDArray[np.float32]:
+            return probabilities((await logits_of(name, examples, True))[1])
+
+        label = None if body.label is None else names.index(body.label)
+        chosen, score, words = await unless_gone(request, explain(body.example(), label, probabilities_of))
+        return Explanation(label=names[chosen], score=score, words=words)
+
+    @app.post("/explain", tags=["bort"])
+    async def explain_default(body: ExplainRequest, request: Request) -> Explanation:
+        """How much each word moves the answer: its probability with the word, less that without it."""
+        return await explain_with(None, body, request)
+
+    @app.post("/models/{name}/explain", tags=["models"])
+    async def explain_named(name: str, body: ExplainRequest, request: Request) -> Explanation:
+        """The same, of one of several models."""
+        return await explain_with(name, body, request)
+
+    @app.get("/health", response_class=Response, tags=["text-embeddings-inference"])
+    async def health() -> Response:
+        """200 when every model has answered once, 503 when the server is shutting down."""
+        if not registry.healthy:
+            raise Refused(Kind.UNHEALTHY, "unhealthy")
+        return Response()
+
+    @app.get("/info", tags=["text-embeddings-inference"])
+    async def info() -> Info:
+        """What the served model is, and the server's limits."""
+        return registry.get().info(version)
+
+    @app.get("/models", tags=["models"])
+    async def models() -> list[Info]:
+        """All served models, the default first."""
+        return [registry.get(name).info(version) for name in registry.names]
+
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
+    async def exposed() -> Response:
+        """Counts and times for Prometheus."""
+        for name in registry.names:
+            metrics.depth.labels(name).set(registry.get(name).batcher.depth)
+        return Response(metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", response_class=HTMLResponse, tags=["bort"])
+    async def try_it() -> Response:
+        """A page to try the model on."""
+        return HTMLResponse(page)
+
+    return app
+
+
+def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parameters) -> list[list[Prediction]]:
+    """Labels as a pipeline scores them."""
+    if parameters.function_to_apply in (None, "softmax") or model.task.kind == "regression":
+        return model.predictions(logits)
+    if parameters.function_to_apply == "none":
+        return model.predictions(logits, raw=True)
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return [
+        [
+            Prediction(score=float(row[index]), label=model.task.names[index])
+            for index in np.argsort(-row, kind="stable")
+        ]
+        for row in scores
+    ]
+
+
+async def unless_gone(request: Request, answer: Awaitable[Answered]) -> Answered:
+    """Wait for an answer, and drop it when the client leaves: what waits in the queue is then not computed."""
+    task = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            raise HTTPException(499, "the client has left")
+        return task.result()
+    finally:
+        leaving.cancel()
+        task.cancel()
+
+
+def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+    def body(status: int, message: str, title: str, headers: dict[str, str] | None = None) -> Response:
+        metrics.errors.labels(title).inc()
+        return JSONResponse({"error": message, "error_type": title}, status, headers)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        headers = {"Retry-After": "1"} if error.kind is Kind.OVERLOADED else None
+        return body(error.kind.status, error.message, error.kind.title, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return body(422, _worded(error), Kind.VALIDATION.title)
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # the framework's word for a body that it cannot decode
+            return body(422, "the body must be JSON in UTF-8", Kind.VALIDATION.title)
+        title = {404: Kind.NOT_FOUND.title}.get(error.status_code, Kind.VALIDATION.title)
+        return body(error.status_code, str(error.detail), title, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return body(500, "internal error", Kind.BACKEND.title)
+
+
+def _worded(error: RequestValidationError) -> str:
+    """The first mistake in one line, with its place."""
+    mistake = error.errors()[0]
+    if mistake["type"] == "json_invalid":
+        reason = mistake.get("ctx", {}).get("error", "it cannot be read")
+        return f"the body must be JSON: {reason} at byte {mistake['loc'][-1]}"
+    place = ""
+    for step in mistake["loc"][1:]:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif step not in _FORMS:
+            place += f".{step}" if place else step
+    message = mistake["msg"].removeprefix("Value error, ")
+    return f"{place or 'the body'}: {message}"

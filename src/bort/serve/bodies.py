@@ -1,0 +1,205 @@
+"""What requests and responses hold; the OpenAPI page is made of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictStr, Tag
+
+from bort.data.tables.examples import Example
+
+
+def _readable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must hold no NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode; it holds half of a surrogate pair") from None
+    return text
+
+
+Text = Annotated[StrictStr, AfterValidator(_readable)]
+_FORM = 'must be "text", ["text"], ["text", "its pair"], or a batch [["text"], ["text", "its pair"], …]'
+
+
+def _formed(inputs: Any) -> Any:
+    """Refuse what is neither a text nor a list, and a flat list of three or more, which is no batch here."""
+    if not isinstance(inputs, str | list) or inputs == []:
+        raise ValueError(_FORM)
+    if len(inputs) > 2 and isinstance(inputs, list) and not isinstance(inputs[0], list):
+        raise ValueError(f"{_FORM}; for a batch of single texts put each into a list of its own")
+    return inputs
+
+
+def _shape(inputs: Any) -> str:
+    """Which form a request has; its first item decides, so that a mistake is told of that form alone."""
+    if isinstance(inputs, str):
+        return "text"
+    return "batch" if inputs and isinstance(inputs[0], list) else "one"
+
+
+One = Annotated[list[Text], Field(min_length=1, max_length=2)]
+"""A text in a list, or a pair of texts."""
+TextOrPair = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[One, Tag("one")], Discriminator(_shape), BeforeValidator(_formed)
+]
+Inputs = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[One, Tag("one")]
+    | Annotated[Annotated[list[One], Field(min_length=1)], Tag("batch")],
+    Discriminator(_shape),
+    BeforeValidator(_formed),
+]
+
+
+def _example(parts: list[str]) -> Example:
+    return Example(parts[0], parts[1] if len(parts) > 1 else None)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class PredictRequest(_Body):
+    """A text, a pair, or a batch of both."""
+
+    inputs: Inputs = Field(
+        description="One text, a pair of two texts in a list, or a list of such lists.",
+        examples=["Where is my parcel?", [["Where is my parcel?"], ["The zip broke."]]],
+    )
+    truncate: bool | None = Field(None, description="Cut texts that are too long; by default as the server was told.")
+    raw_scores: bool = Field(False, description="Answer the model's raw outputs instead of probabilities.")
+
+    @property
+    def batched(self) -> bool:
+        """Whether a list of answers is expected."""
+        return isinstance(self.inputs, list) and isinstance(self.inputs[0], list)
+
+    def examples(self) -> list[Example]:
+        """The texts in order."""
+        if isinstance(self.inputs, str):
+            return [Example(self.inputs)]
+        if self.batched:
+            return [_example(one) for one in self.inputs]  # type: ignore[arg-type]
+        return [_example(self.inputs)]  # type: ignore[arg-type]
+
+
+class Prediction(BaseModel):
+    """A label with its score; the value of a regression has the label `value`. The label is null where the model's
+    likeliest label lies below its threshold."""
+
+    score: float
+    label: str | None
+
+
+class Parameters(_Body):
+    """Of the Hugging Face inference API."""
+
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """How many labels to answer; by default all."""
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
+
+
+class PipelineRequest(_Body):
+    """As the Hugging Face inference API takes it: a flat list is a batch."""
+
+    inputs: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
+    parameters: Parameters = Parameters()
+
+
+class EmbedRequest(_Body):
+    """A text or a list of texts."""
+
+    inputs: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
+    normalize: bool = Field(True, description="Scale each vector to length 1.")
+    truncate: bool | None = None
+
+
+class EmbeddingsRequest(_Body):
+    """As the OpenAI API takes it."""
+
+    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+
+
+class Embedding(BaseModel):
+    """One vector of `/v1/embeddings`."""
+
+    object: Literal["embedding"] = "embedding"
+    embedding: list[float] | str
+    index: int
+
+
+class Usage(BaseModel):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """As the OpenAI API answers it."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ExplainRequest(_Body):
+    """A text, and the label to explain."""
+
+    inputs: TextOrPair = Field(examples=["Where is my parcel?"])
+    label: Text | None = Field(None, description="By default the likeliest.")
+
+    def example(self) -> Example:
+        """The text or pair."""
+        return Example(self.inputs) if isinstance(self.inputs, str) else _example(self.inputs)
+
+
+class Word(BaseModel):
+    """A piece of the text, and how much the label's probability falls when it is left out."""
+
+    text: str
+    start: int
+    end: int
+    weight: float
+    part: Literal["text", "text_b"] = "text"
+
+
+class Explanation(BaseModel):
+    """How much each word speaks for the label (positive) or against it (negative)."""
+
+    label: str
+    score: float
+    words: list[Word]
+
+
+class Info(BaseModel):
+    """What a served model is."""
+
+    name: str
+    kind: Literal["classification", "regression", "embedding"]
+    labels: list[str]
+    thresholds: dict[str, float]
+    max_input_length: int
+    engine: str
+    precision: str
+    sha256: str
+    pairs: bool | None = None
+    examples: list[dict[str, Any]] = Field(default_factory=list)
+    max_concurrent_requests: int
+    max_client_batch_size: int
+    max_batch_tokens: int
+    auto_truncate: bool
+    version: str
+
+
+class ErrorBody(BaseModel):
+    """Why a request was not answered."""
+
+    error: str
+    error_type: str

@@ -1,0 +1,177 @@
+"""What stands before every route: identity, size and time of a request, the key, the access log, and the counts.
+
+Written on the bare ASGI protocol, for the layers of a framework cost as much as a small model's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from bort.serve.errors import Kind, Refused
+from bort.serve.metrics import Metrics
+from bort.serve.settings import Limits
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_SANE_ID = re.compile(rb"[\w.:-]{1,64}")
+_OPEN = ("/", "/health")
+"""Paths that a GET needs no key for: the page asks for it."""
+
+
+class Guard:
+    """Wraps an application.
+
+    Args:
+        app: The routes.
+        limits: Bytes of a body, seconds of its arrival, and requests at once.
+        metrics: Where requests are counted.
+        api_key: What clients must send as `Authorization: Bearer KEY`; None asks for nothing.
+        log: Takes one JSON line a request; by default standard error.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        metrics: Metrics,
+        api_key: str | None = None,
+        log: Callable[[str], None] | None = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
+        self._key = None if api_key is None else f"Bearer {api_key}".encode()
+        self.in_flight = 0
+        """Requests that are read or answered just now."""
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Handle one connection of the protocol."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+        headers = dict(scope["headers"])
+        identity = headers.get(b"x-request-id", b"")
+        if not _SANE_ID.fullmatch(identity):
+            identity = uuid.uuid4().hex.encode()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", identity)]
+            await send(message)
+
+        self.in_flight += 1
+        try:
+            self._check_key(scope, headers)
+            body = await self._body(scope, headers, receive)
+            await self._app(scope, _Replay(body, receive), answer)
+        except Refused as refused:
+            self._metrics.errors.labels(refused.kind.title).inc()
+            await refuse(answer, refused)
+        except _Gone:
+            status = 499  # nobody is there to be answered
+        finally:
+            self.in_flight -= 1
+            seconds = time.perf_counter() - started
+            # A path that no route has would make a series of its own for every scan.
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
+            if self._log is not None:
+                self._log(
+                    json.dumps(
+                        {
+                            "time": round(time.time(), 3),
+                            "id": identity.decode(),
+                            "client": (scope.get("client") or [None])[0],
+                            "method": scope["method"],
+                            "path": scope["path"],
+                            "status": status,
+                            "ms": round(1000 * seconds, 2),
+                        }
+                    )
+                )
+
+    def _check_key(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> None:
+        if self._key is None or (scope["method"] == "GET" and scope["path"] in _OPEN) or scope["method"] == "OPTIONS":
+            return
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._key):
+            raise Refused(Kind.UNAUTHORIZED, "needs the key, as Authorization: Bearer KEY")
+
+    async def _body(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """Read the body, unless it is too large or too slow."""
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return b""
+        limit = self._limits.payload_limit
+        too_large = Refused(Kind.TOO_LARGE, f"the body must have at most {limit:,} bytes")
+        told = headers.get(b"content-length", b"")
+        if told.isdigit() and int(told) > limit:
+            raise too_large
+        message = await self._receive(receive)
+        if not message.get("more_body"):
+            body = message.get("body", b"")
+            if len(body) > limit:
+                raise too_large
+            return bytes(body)
+        pieces, size = [message.get("body", b"")], len(message.get("body", b""))
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while message.get("more_body"):
+                    message = await self._receive(receive)
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > limit:
+                        raise too_large
+        except TimeoutError:
+            rule = f"the body must arrive within {self._limits.body_seconds:g} seconds"
+            raise Refused(Kind.TIMEOUT, rule) from None
+        return b"".join(pieces)
+
+    async def _receive(self, receive: Receive) -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        return message
+
+
+class _Gone(Exception):
+    """The client has left before its request was whole."""
+
+
+class _Replay:
+    """Gives a body that was read already, then what the server says."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await self._receive()
+
+
+async def refuse(send: Send, refused: Refused) -> None:
+    """Answer with an error."""
+    body = json.dumps({"error": refused.message, "error_type": refused.kind.title}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refused.kind is Kind.OVERLOADED:
+        headers.append((b"retry-after", b"1"))
+    if refused.kind is Kind.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refused.kind in (Kind.TOO_LARGE, Kind.TIMEOUT, Kind.UNAUTHORIZED):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send({"type": "http.response.start", "status": refused.kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

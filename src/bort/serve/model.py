@@ -1,0 +1,195 @@
+"""A served model: loaded, warmed up, with a queue before it, and replaced when its folder is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.predict.predictor import Predictor
+from bort.predict.thresholds import answered, probabilities
+from bort.serve.batcher import Batcher
+from bort.serve.bodies import Info, Prediction
+from bort.serve.errors import Kind, Refused
+from bort.serve.settings import Limits
+
+Observe = Callable[[int, int, float], None]
+_MARKS = ("manifest.json", "model.safetensors", "config.json")
+"""Files by which a replaced folder is known."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenised texts of one request or of several."""
+
+    encoded: Any
+    tokens: int
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+class ServedModel:
+    """A fine-tuned or exported model that answers.
+
+    Args:
+        name: By which clients ask for it.
+        folder: A fine-tuned or exported folder, an embedded name, or a hub name.
+        limits: Of the server.
+        threads: Of the computation; by default one a core.
+        observe: Told of every batch: its texts, its tokens and its seconds.
+
+    Raises:
+        BortError: The model cannot be loaded, or does not answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: str,
+        limits: Limits,
+        threads: int | None = None,
+        observe: Observe = lambda texts, tokens, seconds: None,
+    ) -> None:
+        self.name, self.folder, self.limits = name, folder, limits
+        self.stamp = stamp(folder)
+        self.predictor = Predictor(folder, threads=threads)
+        self.task = self.predictor.task
+        if self.task.choices:
+            raise BortError("chooses between texts, and cannot be served; evaluate it on its task", file=folder)
+        self.predictor.logits([Example("Is anybody there?")])  # ready only when the model has answered once
+        self.sha256 = weights_digest(folder)
+        self.batcher = Batcher(
+            self._run,
+            self._join,
+            max_batch_tokens=limits.max_batch_tokens,
+            max_waiting=limits.max_concurrent_requests,
+            max_wait_seconds=limits.max_wait_seconds,
+            observe=observe,
+        )
+
+    def encode(self, examples: Sequence[Example], truncate: bool | None) -> Tokens:
+        """Tokenise in the caller's thread.
+
+        Raises:
+            Refused: A text is too long and must not be cut.
+        """
+        cut = self.limits.auto_truncate if truncate is None else truncate
+        encoded = self.predictor.engine.encode(examples)
+        if encoded.cut and not cut:
+            rule = f"inputs must have at most {self.predictor.max_length} tokens; set truncate to cut longer ones"
+            raise Refused(Kind.TOO_LARGE, rule)
+        return Tokens(encoded, sum(encoded.lengths))
+
+    async def logits(self, tokens: Tokens) -> NDArray[np.float32]:
+        """Raw outputs. *Shape:* (texts, outputs).
+
+        Raises:
+            Refused: The server is overloaded, or the model fails.
+        """
+        return await self.batcher.submit(tokens)
+
+    def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[Prediction]]:
+        """All labels of each text, the likeliest first.
+
+        Where the likeliest label lies below its threshold an entry without a label stands before the others.
+
+        Args:
+            logits: *Shape:* (texts, outputs).
+            raw: Answer raw outputs instead of probabilities.
+        """
+        if self.task.kind == "regression":
+            return [[Prediction(score=float(value), label="value")] for value in logits[:, 0]]
+        names = self.task.names
+        found = probabilities(logits)
+        sure = answered(found, names, self.predictor.engine.thresholds)
+        scores = logits if raw else found
+        answers = []
+        for row, is_sure in zip(scores, sure, strict=True):
+            order = np.argsort(-row, kind="stable")
+            ranked = [Prediction(score=float(row[index]), label=names[index]) for index in order]
+            answers.append(ranked if is_sure else [Prediction(score=ranked[0].score, label=None), *ranked])
+        return answers
+
+    def info(self, version: str) -> Info:
+        """What it is, for `/info`."""
+        engine = self.predictor.engine
+        manifest = getattr(engine, "manifest", None)
+        return Info(
+            name=self.name,
+            kind=self.task.kind,
+            labels=list(self.task.names),
+            thresholds=dict(engine.thresholds),
+            max_input_length=self.predictor.max_length,
+            engine=manifest.engine if manifest else "pytorch",
+            precision=manifest.precision if manifest else "fp32",
+            sha256=self.sha256,
+            examples=known_mistakes(self.folder),
+            max_concurrent_requests=self.limits.max_concurrent_requests,
+            max_client_batch_size=self.limits.max_client_batch_size,
+            max_batch_tokens=self.limits.max_batch_tokens,
+            auto_truncate=self.limits.auto_truncate,
+            version=version,
+        )
+
+    def replaced(self) -> bool:
+        """Whether the folder holds another model than the one that was loaded."""
+        return self.stamp != stamp(self.folder)
+
+    def close(self) -> None:
+        """Answer what was accepted, and end."""
+        self.batcher.close()
+
+    def _run(self, tokens: Tokens) -> NDArray[np.float32]:
+        logits = self.predictor.engine.run(tokens.encoded)
+        if not np.isfinite(logits).all():
+            raise Refused(Kind.BACKEND, "the model's outputs are not finite")
+        return logits
+
+    @staticmethod
+    def _join(parts: Sequence[Tokens]) -> Tokens:
+        first = parts[0].encoded
+        return Tokens(first.joined([part.encoded for part in parts[1:]]), sum(part.tokens for part in parts))
+
+
+def stamp(folder: str) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes when a folder is replaced: inode, size and time of the files that make the model."""
+    found = []
+    for name in _MARKS:
+        try:
+            stat = (Path(folder) / name).stat()
+        except OSError:
+            continue
+        found.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def weights_digest(folder: str) -> str:
+    """SHA-256 of the file with the weights; empty for a model of the hub."""
+    for name in ("manifest.json", "model.safetensors"):
+        file = Path(folder) / name
+        if file.is_file():
+            with file.open("rb") as handle:
+                return hashlib.file_digest(handle, "sha256").hexdigest()
+    return ""
+
+
+def known_mistakes(folder: str, most: int = 8) -> list[dict[str, Any]]:
+    """Texts of the test data that a run got wrong, if its folder tells of them."""
+    try:
+        metrics = json.loads((Path(folder) / "metrics.json").read_text("utf-8"))
+        errors = metrics["test_errors"]
+        return [
+            {name: one[name] for name in ("text", "text_b", "label", "prediction") if one.get(name) is not None}
+            for one in errors[:most]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,97 @@
+"""The process: sockets, signals, and an end that loses no accepted request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from bort.serve.guard import Guard
+from bort.serve.registry import Registry
+
+_WATCH_SECONDS = 1.0
+
+
+class Server(uvicorn.Server):
+    """Answers until it is told to end; then takes nothing new, and answers what it has accepted.
+
+    Args:
+        config: Of uvicorn.
+        registry: The served models.
+        guard: Counts what is in flight.
+        drain_seconds: Time for what was accepted.
+        watch: Load a model anew when its folder is replaced.
+        say: Takes one line for a person.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        registry: Registry,
+        guard: Guard,
+        *,
+        drain_seconds: float,
+        watch: bool,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        super().__init__(config)
+        self._registry, self._guard, self._watch, self._say = registry, guard, watch, say
+        self._drain_seconds = drain_seconds
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def run(self, sockets: Any = None) -> None:
+        """Serve until SIGTERM, after which the process ends well, or Ctrl-C."""
+        # The library repeats a signal that it has handled, for whoever handled it before.
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        super().run(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Health turns false at once; the listening sockets close when the loop sees it."""
+        self._registry.draining = True
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, say where, and take SIGHUP."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for socket in server.sockets:
+                host, port = socket.getsockname()[:2]
+                self._say(f"bort serve: ready on http://{host}:{port}: {', '.join(self._registry.names)}")
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, ValueError, AttributeError):  # not on Windows
+            loop.add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload(only_replaced=False)))
+        if self._watch:
+            self._start(self._watching())
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Wait for what was accepted, then close."""
+        for server in self.servers:
+            server.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                while self._guard.in_flight:
+                    await asyncio.sleep(0.005)
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+        self._registry.close()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watching(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            await self._reload(only_replaced=True)
+
+    async def _reload(self, *, only_replaced: bool) -> None:
+        for name, error in await asyncio.to_thread(self._registry.reload, only_replaced=only_replaced):
+            self._say(f"bort serve: {name}: {'loaded anew' if error is None else f'kept as it was: {error}'}")

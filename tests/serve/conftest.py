@@ -1,0 +1,87 @@
+"""A real server in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs bort[serve]")
+import httpx
+
+_READY = re.compile(r"ready on (http://\S+):")
+
+
+@dataclass
+class Running:
+    url: str
+    process: subprocess.Popen[str]
+    lines: list[str]
+    reader: threading.Thread
+
+    def post(self, path: str, body: Any = None, **keywords: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=30, **keywords)
+
+    def get(self, path: str, **keywords: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, **keywords)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def said(self, part: str, seconds: float = 20) -> bool:
+        """Whether a line with this part is written in time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(part in line for line in self.lines):
+                return True
+            time.sleep(0.02)
+        return False
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Running]:
+    command = [sys.executable, "-m", "bort", "serve", *arguments, "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        lines: list[str] = []
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                lines.append(line)
+                if found := _READY.search(line):
+                    break
+            else:
+                pytest.fail("the server did not start: " + "".join(lines))
+            reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+            reader.start()
+            yield Running(found[1], process, lines, reader)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def exported(classifier, tmp_path_factory) -> str:
+    """A tiny exported classifier."""
+    from bort.cli.export import ExportArguments, export
+
+    out = tmp_path_factory.mktemp("serve") / "exported"
+    export(ExportArguments(model=classifier, out=str(out), precision="fp32"))
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def server(exported, classifier):
+    """Serves an exported and a fine-tuned folder."""
+    with running(f"fast={exported}", f"slow={classifier}") as started:
+        yield started

@@ -1,0 +1,90 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture
+def page(server):
+    with playwright.sync_playwright() as library:
+        browser = library.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        opened = browser.new_page()
+        opened.mistakes = []
+        opened.on("pageerror", lambda error: opened.mistakes.append(str(error)))
+        opened.asked = []
+        opened.on("request", lambda request: opened.asked.append(request.url))
+        opened.goto(server.url)
+        yield opened
+        assert not opened.mistakes
+        assert all(url.startswith((server.url, "data:", "blob:")) for url in opened.asked)
+        browser.close()
+
+
+def test_it_answers_as_one_types_and_colours_the_words(page, server):
+    text = "seven green apples 😀 <b>and</b> a clock"
+    page.type("#text", text)
+    page.wait_for_selector("#words mark")
+    best = server.post("/predict", {"inputs": text}).json()[0]
+    page.wait_for_function(
+        "label => document.querySelector('#answer').textContent.startsWith(label)", arg=best["label"]
+    )
+    assert page.text_content(".bar.first .number") == f"{100 * best['score']:.1f} %"
+    page.wait_for_function("n => document.querySelectorAll('#words mark').length === n", arg=len(text.split()))
+    assert page.text_content("#words") == text
+
+
+def test_a_pair_and_another_model(page):
+    page.fill("#text", "a harbour")
+    page.check("#pair")
+    page.fill("#text_b", "a clock")
+    page.wait_for_function("document.querySelectorAll('#words mark').length === 4")
+    page.select_option("#model", "slow")
+    page.wait_for_function("document.querySelector('#name').textContent === 'slow'")
+    page.wait_for_function("document.querySelector('#about').textContent.includes('pytorch')")
+
+
+def test_a_file_comes_back_labelled(page, server, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text('id,text\n1,"a harbour, quiet"\n2,"say ""clock"""\n')
+    page.set_input_files("#file", file)
+    page.wait_for_selector("#column:visible")
+    page.click("#run")
+    page.wait_for_selector("#save:not([disabled])")
+    with page.expect_download() as download:
+        page.click("#save")
+    rows = download.value.path().read_text().splitlines()
+    expected = server.post("/predict", {"inputs": [["a harbour, quiet"], ['say "clock"']]}).json()
+    assert rows[0] == "id,text,prediction,probability"
+    assert rows[1] == f'1,"a harbour, quiet",{expected[0][0]["label"]},{expected[0][0]["score"]:.4f}'
+    assert rows[2].startswith('2,"say ""clock""",')
+
+
+def test_it_is_usable_by_keyboard_alone(page):
+    page.keyboard.type("a clock")
+    page.wait_for_selector(".bar")
+    reached = set()
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    assert {"pair", "why", "many", "run", "choose"} <= reached
+    page.focus("#many")
+    page.keyboard.type("a harbour")
+    page.focus("#run")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#save:not([disabled])")

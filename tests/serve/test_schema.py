@@ -1,0 +1,43 @@
+"""Whatever a client sends that the schema allows, or nearly allows, the server does not break."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from bort.serve.app import build
+from bort.serve.guard import Guard
+from bort.serve.metrics import Metrics
+from bort.serve.model import ServedModel
+from bort.serve.registry import Registry
+from bort.serve.settings import Limits
+
+
+@pytest.fixture(scope="module")
+def schema(exported):
+    limits, metrics = Limits(), Metrics()
+    registry = Registry({"m": exported}, lambda name, folder: ServedModel(name, folder, limits))
+    routes = build(registry, metrics, "0")
+    yield schemathesis.openapi.from_asgi("/openapi.json", Guard(routes, limits, metrics, log=None))
+    registry.close()
+
+
+def test_no_request_breaks_the_server(schema):
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @given(operation.as_strategy())
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        def check(case):
+            response = case.call()
+            assert response.status_code < 500
+            if response.status_code >= 400:
+                assert set(response.json()) == {"error", "error_type"}
+
+        check()
+
+
+def test_its_pages_hold_all_routes(schema):
+    paths = {found.ok().path for found in schema.get_all_operations()}
+    assert {"/", "/predict", "/explain", "/health", "/info", "/metrics", "/models/{name}/predict"} <= paths
