@@ -81,6 +81,20 @@ def test_finished_run_resumes_to_its_figures(arguments):
     assert pretrain(arguments) == pretrain(replace(arguments, resume=True))
 
 
+def test_a_kept_corpus_is_not_taken_for_that_of_an_edited_text(arguments, tmp_path):
+    text = tmp_path / "text.txt"
+    shutil.copy(arguments.corpus[0], text)
+    settings = replace(arguments, corpus=[str(text)], max_steps=1)
+    pretrain(settings)
+    pretrain(replace(settings, out=str(tmp_path / "again")))
+    with pytest.raises(BortError, match="was made with 0.1"):
+        pretrain(replace(settings, out=str(tmp_path / "share"), valid_share=0.2))
+    with open(text, "a", encoding="utf-8") as file:
+        file.write("One more line.\n")
+    with pytest.raises(BortError, match=r"holds the corpus of text\.txt as it was when it was tokenised"):
+        pretrain(replace(settings, out=str(tmp_path / "edited")))
+
+
 def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
     metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
     assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)

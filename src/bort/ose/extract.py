@@ -26,7 +26,7 @@ from bort.ose.display import Display, display
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan, timings
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
-from bort.pretraining.rows import tokenised
+from bort.pretraining.run_corpus import tokenised
 from bort.progress import console
 from bort.runs import Run
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers

@@ -23,7 +23,8 @@ from bort.pretraining.distill.run_teachers import Teaching
 from bort.pretraining.fsdp import fsdp_settings, make_shardable, whole
 from bort.pretraining.init_weights import start_from_sinusoids, start_from_teacher_words, start_from_word_counts
 from bort.pretraining.objective import Collator, Objective, TaughtRows, decodes
-from bort.pretraining.rows import RowSource, tokenised
+from bort.pretraining.rows import RowSource
+from bort.pretraining.run_corpus import tokenised
 from bort.pretraining.trainer import Clock, MlmTrainer, RunCallback
 from bort.pretraining.validation import Validation, unigram_score
 from bort.progress import bar, console

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bort.data.corpus import build, text_blocks
+from bort.data.corpus import builder, text_blocks
 from bort.data.corpus.build import build_corpus
 from bort.data.corpus.corpus import open_corpus
 from bort.data.corpus.text_blocks import Interrupted, Place, read_blocks
@@ -38,12 +38,12 @@ def source(tmp_path, sentences) -> str:
 def small(monkeypatch):
     """Many blocks and many shards of little text."""
     monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 2000)
-    monkeypatch.setattr(build, "SHARD_TOKENS", 3000)
+    monkeypatch.setattr(builder, "SHARD_TOKENS", 3000)
 
 
 def test_shards_read_as_one(tiny_tokenizer, tmp_path, source, monkeypatch):
     whole = build_corpus([source], tiny_tokenizer, tmp_path / "whole", valid_share=0.1)
-    monkeypatch.setattr(build, "SHARD_TOKENS", 3000)
+    monkeypatch.setattr(builder, "SHARD_TOKENS", 3000)
     monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 777)
     cut = build_corpus([source], tiny_tokenizer, tmp_path / "cut", valid_share=0.1)
     assert len(cut.info.shards["train"]) > 5
@@ -78,9 +78,10 @@ def test_an_error_in_another_process_is_the_first_of_the_text(tiny_tokenizer, tm
 KILLED = """
 import os, signal, sys
 from bort.data.corpus import text_blocks
-from bort.data.corpus import build
+from bort.data.corpus import builder
+from bort.data.corpus.build import build_corpus
 from bort.model.tokenization import load_tokenizer
-text_blocks.BLOCK_BYTES, build.SHARD_TOKENS = 2000, 3000
+text_blocks.BLOCK_BYTES, builder.SHARD_TOKENS = 2000, 3000
 folder, share, processes, last = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 calls = 0
 def progress(done, tokens):
@@ -88,10 +89,10 @@ def progress(done, tokens):
     calls += 1
     if calls == last:
         os.kill(os.getpid(), signal.SIGKILL)
-    build.COMMIT_SECONDS = 0 if calls % 7 == 0 else 1e9  # so that something is written that is not committed
+    builder.COMMIT_SECONDS = 0 if calls % 7 == 0 else 1e9  # so that something is written that is not committed
 sources = [folder + "/text.txt", folder + "/text.txt"]
-build.build_corpus(sources, load_tokenizer(folder + "/t"), folder + "/c", valid_share=share,
-                        processes=processes, progress=progress)
+build_corpus(sources, load_tokenizer(folder + "/t"), folder + "/c", valid_share=share, processes=processes,
+             progress=progress)
 """
 
 
@@ -114,7 +115,7 @@ def test_a_killed_one_goes_on_to_the_same_bytes(tiny_tokenizer, tmp_path, source
 
 
 def test_a_process_that_dies_is_told_and_gone_on_from(tiny_tokenizer, tmp_path, source, small, monkeypatch):
-    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(builder, "COMMIT_SECONDS", 0.0)
 
     def kill(done: int, tokens: int) -> None:
         for process in multiprocessing.active_children():
@@ -131,7 +132,8 @@ def test_a_process_that_dies_is_told_and_gone_on_from(tiny_tokenizer, tmp_path, 
 
 UNGUARDED = """
 import multiprocessing, os, signal, sys
-from bort.data.corpus import build, text_blocks
+from bort.data.corpus import text_blocks
+from bort.data.corpus.build import build_corpus
 from bort.model.tokenization import load_tokenizer
 text_blocks.BLOCK_BYTES = 2000
 folder, killed = sys.argv[1], sys.argv[2] == "killed"
@@ -139,7 +141,7 @@ def progress(done, tokens):
     if killed and tokens > 5000:
         print(*(process.pid for process in multiprocessing.active_children()), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-build.build_corpus([folder + "/text.txt"], load_tokenizer(folder + "/t"), folder + "/c", processes=2, progress=progress)
+build_corpus([folder + "/text.txt"], load_tokenizer(folder + "/t"), folder + "/c", processes=2, progress=progress)
 print("once")
 """
 
@@ -171,7 +173,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_work_on_another_text_is_thrown_away(tiny_tokenizer, tmp_path, source, small, monkeypatch):
-    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(builder, "COMMIT_SECONDS", 0.0)
 
     def stop(done: int, tokens: int) -> None:
         if tokens > 5000:
@@ -220,7 +222,7 @@ def test_hub_data_sets_stream_and_go_on(tiny_tokenizer, tmp_path, sentences, sma
         return datasets.IterableDataset.from_generator(rows)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(build, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(builder, "COMMIT_SECONDS", 0.0)
     with pytest.raises(Interrupted, match="owner/name@en:train: the data set cannot be loaded from the hub"):
         build_corpus(["owner/name@en:train"], tiny_tokenizer, tmp_path / "c", valid_share=0.1)
     seen = []

@@ -23,16 +23,31 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "valid"]
 PARTS: tuple[Part, Part] = ("train", "valid")
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What a corpus folder says of itself; `shards` are the tokens and documents of each, by part."""
+    """What a corpus folder says of itself.
+
+    Args:
+        dtype: Of ids.
+        vocab_size: Entries of the tokenizer.
+        tokenizer_sha256: Its fingerprint.
+        valid_share: Part of the documents that was to be held out.
+        train_tokens: Ids to train on.
+        valid_tokens: Ids held out.
+        train_documents: Documents that begin among the former.
+        valid_documents: Documents that begin among the latter.
+        shards: Tokens and documents of each shard, by part.
+        sources: Of each its name and tokens; of a file also its size, time and digest.
+        format: Version of the folder's layout.
+    """
 
     dtype: str
     vocab_size: int
     tokenizer_sha256: str
+    valid_share: float
     train_tokens: int
     valid_tokens: int
     train_documents: int
@@ -84,11 +99,13 @@ def open_corpus(path: str | Path, tokenizer: PreTrainedTokenizerFast | None = No
     path = Path(path)
     file = path / "corpus.json"
     try:
-        info = CorpusInfo(**json.loads(file.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
+        fields = json.loads(file.read_text("utf-8"))
+        if fields["format"] != FORMAT or fields["dtype"] not in ("uint16", "uint32"):
+            rule = "was written in a format that this version does not read; remove it, or name another --corpus_cache"
+            raise BortError(rule, file=file, value=fields["format"])
+        info = CorpusInfo(**fields)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BortError(f"is not a tokenised corpus: {error}", file=file) from None
-    if info.format != FORMAT or info.dtype not in ("uint16", "uint32"):
-        raise BortError("was written in a format that this version does not read", file=file, value=info.format)
     for part in PARTS:
         _check_part(path, part, info)
     if tokenizer is not None and info.tokenizer_sha256 != fingerprint(tokenizer):

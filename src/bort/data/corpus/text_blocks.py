@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from bort.data.corpus.sources import is_hub
 from bort.data.tables.lines import BROKEN, LONGEST_ROW_BYTES, decompressed, open_stored
 from bort.errors import BortError
 
@@ -45,11 +45,6 @@ class Block:
     first: int
     after: Place
     stored: int = 0
-
-
-def is_hub(source: str) -> bool:
-    """Whether a source names a data set of the hub, not a file."""
-    return not Path(source).exists() and ":" in source and "/" in source
 
 
 def read_blocks(source: str, place: Place) -> Iterator[Block]:

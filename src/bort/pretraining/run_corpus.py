@@ -1,0 +1,60 @@
+"""The corpus of a run: a folder that is given, or text that is tokenised once and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from bort.data.corpus.build import build_corpus, check_made_from
+from bort.data.corpus.corpus import Corpus, open_corpus
+from bort.data.corpus.sources import is_hub
+from bort.data.tables.lines import total_bytes
+from bort.errors import BortError
+from bort.progress import bar
+from bort.runs import Run
+from bort.training import distributed
+
+
+def tokenised(
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | None,
+    *,
+    valid_share: float,
+    run: Run,
+    encoders: int | None = None,
+) -> Corpus:
+    """Open a tokenised corpus, or make it once.
+
+    Args:
+        sources: Texts, or one folder of a tokenised corpus.
+        tokenizer: Whose ids.
+        folder: Where it is kept; in the run's folder by default.
+        valid_share: Part of the documents to hold out.
+        run: Whose journal notes it.
+        encoders: Processes that encode; None is one a core.
+
+    Raises:
+        BortError: A source that cannot be read, or a folder that holds the corpus of another text (the same file
+            before it was edited, say) or of another share.
+    """
+    if len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file():
+        return open_corpus(sources[0], tokenizer)
+    path = Path(folder or run.path / "corpus")
+    if (path / "corpus.json").is_file():
+        corpus = open_corpus(path, tokenizer)
+        if distributed.is_first():  # the others need not have the text
+            check_made_from(corpus, sources, valid_share)
+        return corpus
+    if not distributed.is_first():
+        raise BortError("is not what the first process wrote; all machines must share this folder", file=path)
+    local = [source for source in sources if not is_hub(source)]
+    with bar("tokenising", total_bytes(local) or None) as shown:
+
+        def progress(done: int, tokens: int) -> None:
+            shown.update(done, f"{tokens / 1e6:.1f} M tokens")
+
+        corpus = build_corpus(sources, tokenizer, path, valid_share=valid_share, processes=encoders, progress=progress)
+    run.log("corpus", train_tokens=corpus.info.train_tokens, valid_tokens=corpus.info.valid_tokens)
+    return corpus
