@@ -30,10 +30,10 @@ class Taught:
         from bort.data.corpus.corpus import open_corpus
         from bort.model.checkpoints import load, load_config, locate
         from bort.pretraining.arguments import PretrainArguments
-        from bort.pretraining.distill.run_teachers import Teaching
+        from bort.pretraining.distill.run_teachers import Teachers
         from bort.pretraining.init_weights import start_from_word_counts
-        from bort.pretraining.objective import Collator
         from bort.pretraining.rows import RowSource
+        from bort.pretraining.taught_rows import Collator
 
         text, tokenizer = folder / "text.txt", load_tokenizer(locate("bort-nano"))
         if not (folder / "corpus").exists():
@@ -52,11 +52,10 @@ class Taught:
             **settings,
         )
         self.answers = folder / f"cache-{self.settings.teacher_tail}"
-        teaching = Teaching(self.settings, opened, tokenizer, self.answers, torch.device("cpu"))
+        teachers = Teachers(self.settings, opened, tokenizer, 4, self.answers, torch.device("cpu"))
         source = RowSource(self.settings, opened, tokenizer)
-        self.rows = teaching.limit(source.training(10**9, self.settings.batch_size))
-        self.caches = teaching.ask(self.rows, 4)
-        self.live = teaching.masked_lm()
+        self.taught = teachers.taught(source.training(10**9, self.settings.batch_size))
+        self.live = teachers.masked_lm
         self.collator = Collator(tokenizer.pad_token_id)
         torch.manual_seed(0)
         self.student = BortForMaskedLM(load_config("bort-nano"))
@@ -73,9 +72,9 @@ class Taught:
 
     def batch(self, kind: Kind, first: int) -> Any:
         """So many rows as a step takes, from `first` on, with the kept answers if `kind` is `cache`."""
-        from bort.pretraining.objective import TaughtRows
+        from bort.pretraining.taught_rows import TaughtRows
 
-        taught = TaughtRows(self.rows, self.caches if kind == "cache" else ())
+        taught = self.taught if kind == "cache" else TaughtRows(self.taught.rows)
         return self.collator([taught[first + n] for n in range(self.settings.batch_size)])
 
     def objective(self, kind: Kind) -> Any:

@@ -116,7 +116,7 @@ def test_the_teacher_is_asked_once(arguments, targets, monkeypatch):
     first = targets(arguments).surrogate()
     shape = (1, 1, 8, 8)
     expected = first.train(config(targets(arguments), shape), 1e-3).cross_entropy
-    monkeypatch.setattr("bort.ose.targets.LogitsLesson.answers", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("bort.ose.targets.LogitTargets.answers", lambda *_: pytest.fail("asked again"))
     made = targets(arguments)
     assert made.surrogate().train(config(made, shape), 1e-3).cross_entropy == expected
 

@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.pretraining.trainer import Clock
 from bort.training.schedule import warmup_then_linear
 
 
@@ -18,16 +17,3 @@ def test_corners():
     assert warmup_then_linear(0.55, 0.1) == pytest.approx(0.5)
     assert warmup_then_linear(1.0, 0.1) == 0.0
     assert warmup_then_linear(0.0, 0.0) == 1.0
-
-
-def test_clock_goes_by_the_nearer_limit():
-    assert Clock(max_steps=10, max_seconds=None).progress(5) == 0.5
-    assert Clock(max_steps=None, max_seconds=100.0, elapsed=25.0).progress(10**9) == 0.25
-    assert Clock(max_steps=10, max_seconds=100.0, elapsed=90.0).progress(5) == 0.9
-    assert Clock(max_steps=10, max_seconds=100.0, elapsed=900.0).progress(5) == 1.0
-
-
-def test_clock_counts_earlier_parts():
-    clock = Clock(max_steps=None, max_seconds=1000.0, elapsed=500.0)
-    clock.start()
-    assert 500.0 <= clock.seconds() < 510.0

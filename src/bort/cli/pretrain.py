@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bort.pretraining.arguments import PretrainArguments
 
 if TYPE_CHECKING:
-    from bort.pretraining.plan import Plan
+    from bort.pretraining.plan import PretrainingPlan
 
 
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
@@ -50,31 +50,27 @@ def _plan(arguments: PretrainArguments) -> dict[str, Any]:
     planned = plan(arguments)
     if is_first():
         _print(planned, arguments)
-    derived = {name: getattr(planned, name) for name in ("tokens_per_step", "tokens", "days", "device_hours")}
-    return dataclasses.asdict(planned) | derived
+    return dataclasses.asdict(planned)
 
 
-def _print(plan: Plan, arguments: PretrainArguments) -> None:
+def _print(plan: PretrainingPlan, arguments: PretrainArguments) -> None:
     from rich.table import Table
 
+    from bort.pretraining.measure import STEPS
     from bort.pretraining.plan import PAPER_GPU_HOURS
     from bort.progress import out
 
-    table = Table(title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("figure", justify="right")
+    teacher = f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M parameters"
     measured = f"{plan.measured_batch_size} x {plan.measured_sequence_length}"
-    wanted = f"{plan.batch_size} x {plan.sequence_length}"
+    wanted = f"{arguments.batch_size} x {arguments.sequence_length}"
     rows = {
         "student": f"{arguments.init or arguments.architecture}, {plan.student_parameters / 1e6:.1f} M parameters",
-        "teacher": f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M parameters"
-        if plan.teacher_parameters
-        else "none",
-        "sequences a step": f"{plan.batch_size} x {plan.accumulate} x {plan.processes} device(s)",
-        "tokens a sequence": f"{plan.sequence_length:,}",
-        "steps": f"{plan.steps:,}",
+        "teacher": teacher if plan.teacher_parameters else "none",
+        "sequences a step": f"{arguments.batch_size} x {arguments.accumulate} x {plan.processes} device(s)",
+        "tokens a sequence": f"{arguments.sequence_length:,}",
+        "steps": f"{arguments.max_steps:,}",
         "tokens": f"{plan.tokens:,}",
-        f"tokens a second (measured, {plan.measured_steps} steps)": f"{plan.tokens_per_second:,.0f}",
+        f"tokens a second (measured, {STEPS} steps)": f"{plan.tokens_per_second:,.0f}",
         "optimiser step": _duration(plan.seconds_per_step),
         "the run on this device": f"{plan.days:,.2f} days",
         "device hours": f"{plan.device_hours:,.1f}",
@@ -87,8 +83,10 @@ def _print(plan: Plan, arguments: PretrainArguments) -> None:
     }
     if measured != wanted:
         rows[f"memory: peak at {wanted} (scaled)"] = _size(plan.peak_bytes)
-    for what, figure in rows.items():
-        table.add_row(what, figure)
+    table = Table("what", "figure", title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
+    table.columns[1].justify = "right"
+    for row in rows.items():
+        table.add_row(*row)
     out().print(table)
     for note in plan.notes:
         out().print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)

@@ -23,7 +23,7 @@ from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.ose.arguments import ExtractArguments
 from bort.pretraining.distill.targets import weights_of
 from bort.pretraining.init_weights import start_from_sinusoids
-from bort.pretraining.objective import Batch, Collator, TaughtRows
+from bort.pretraining.taught_rows import Batch, Collator, TaughtRows
 from bort.training.schedule import warmup_then_linear
 
 TRAINING_TOP, TRAINING_TAIL = 64, 16

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.corpus.corpus import Corpus, Part
+from bort.data.corpus.corpus import Corpus, Part, unigram_frequencies
 from bort.data.corpus.masking import Masker
 from bort.data.corpus.rows import PackedRows
 from bort.errors import BortError
@@ -26,9 +26,8 @@ from bort.ose.short_training import (
     new_model,
 )
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
-from bort.pretraining.distill.targets import LogitsLesson, learn
-from bort.pretraining.objective import TaughtRows
-from bort.pretraining.validation import unigram_frequencies
+from bort.pretraining.distill.targets import LogitTargets, cached_targets
+from bort.pretraining.taught_rows import TaughtRows
 from bort.progress import bar
 
 _HELD_OUT_SEED = 20_101_1
@@ -124,7 +123,7 @@ class Targets:
         )
 
     def _taught(self, rows: PackedRows, name: str, top_k: int, tail: int) -> Batches:
-        lesson = LogitsLesson(
+        asked = LogitTargets(
             self.teacher,
             top_k=top_k,
             tail=tail if top_k < self.plan.costs.vocab_size else 0,
@@ -137,7 +136,7 @@ class Targets:
             def progress(done: int, tokens: int) -> None:
                 shown.update(done, f"{done:,} rows, {tokens / 1e6:.2f} M tokens")
 
-            answers = learn(lesson, rows, self.folder / name, self._fingerprint(name), progress)
+            answers = cached_targets(asked, rows, self.folder / name, self._fingerprint(name), progress)
         return Batches(TaughtRows(rows, (answers,)), self.arguments.rows_per_step, self.tokenizer.pad_token_id)
 
     def _fingerprint(self, name: str) -> str:

@@ -20,10 +20,7 @@ from bort.bounds import (
 from bort.errors import BortError, flag
 
 KdLoss = Literal["kl", "as-released"]
-
-
 Pooling = Literal["mean", "first", "both"]
-
 
 _NEEDED = {"needed": "unless --plan"}
 
@@ -130,6 +127,25 @@ class PretrainArguments:
     """train nothing: measure 20 steps on this device and say what the run would take; needs no corpus and no OUT"""
     resume: bool = False
     """go on with the run in OUT"""
+
+    @property
+    def weight_of_mlm(self) -> float:
+        """`mlm_weight`, or its default: the published 0.1 beside a teacher, 0 beside an embedding teacher, else 1."""
+        if self.mlm_weight is not None:
+            return self.mlm_weight
+        if self.teacher is not None:
+            return 0.1
+        return 1.0 if self.embedding_teacher is None else 0.0
+
+    @property
+    def masks(self) -> bool:
+        """Whether tokens are masked and predicted."""
+        return self.teacher is not None or self.weight_of_mlm > 0
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether a teacher's distributions are asked for once and kept, rather than at each step."""
+        return self.teacher is not None and self.teacher_cache is not None
 
     def check(self) -> None:
         """Refuse settings that do not go together.

@@ -1,15 +1,66 @@
-"""Better places to start from than noise; both leave a plain BERT."""
+"""The model that a run starts from: random weights with better beginnings than noise, or a model to go on from."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import BertConfig
 
-from bort.data.corpus.rows import Tokens
-from bort.model.modelling import BortForMaskedLM
+from bort.data.corpus.corpus import Corpus, Tokens, unigram_frequencies
+from bort.errors import BortError
+from bort.model.checkpoints import load, locate
+from bort.model.config import architecture
+from bort.model.modelling import BortForMaskedLM, set_dropout
+from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.projected_student import Student
-from bort.pretraining.validation import unigram_frequencies
+from bort.pretraining.distill.run_teachers import Teachers
+
+
+def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_token_id: int = 1) -> BertConfig:
+    """The shape that a run trains: that of `init`, or `architecture`.
+
+    Raises:
+        BortError: There is no such shape, or it has too few positions for the run's rows.
+    """
+    source = arguments.architecture if arguments.init is None else locate(arguments.init)
+    config = architecture(source, vocab_size=vocab_size, pad_token_id=pad_token_id)
+    if arguments.sequence_length > config.max_position_embeddings:
+        rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
+        raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
+    return config
+
+
+def initial_model(
+    arguments: PretrainArguments, config: BertConfig, corpus: Corpus, teachers: Teachers
+) -> BortForMaskedLM:
+    """What training starts from, with projections for the embedding teacher; what no loss reaches is frozen.
+
+    Args:
+        arguments: Of the run.
+        config: The shape.
+        corpus: Whose words are counted.
+        teachers: Of the run.
+    """
+    torch.manual_seed(arguments.seed)
+    if arguments.init is None:
+        model = BortForMaskedLM(config)
+        start_from_word_counts(model, corpus.tokens("train"))
+        if arguments.position_init != "normal":
+            start_from_sinusoids(model)
+    else:
+        model = load(BortForMaskedLM, arguments.init)
+    model = teachers.projected(model)
+    if arguments.words_from_teacher and isinstance(model, Student):
+        start_from_teacher_words(model, teachers.words(), teachers.tokenizer.all_special_ids)
+    if arguments.position_init == "fixed":
+        model.bert.embeddings.position_embeddings.requires_grad_(False)
+    if not arguments.masks:
+        # What no loss reaches must not wait for a gradient. The decoder's weights are the word embeddings.
+        model.cls.predictions.transform.requires_grad_(False)
+        model.cls.predictions.bias.requires_grad_(False)
+    set_dropout(model, arguments.dropout)
+    return model
 
 
 @torch.no_grad()

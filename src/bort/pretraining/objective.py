@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bort.data.corpus.rows import Row, TrainingRows
-from bort.errors import BortError
-from bort.model.config import IGNORED
 from bort.model.mlm_loss import SoftTargets
-from bort.pretraining.arguments import PretrainArguments
-from bort.pretraining.distill.cache import TeacherCache
+from bort.pretraining.arguments import KdLoss, PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
-from bort.pretraining.distill.targets import pad, weights_of
-
-KdLoss = Literal["kl", "as-released"]
+from bort.pretraining.distill.targets import weights_of
+from bort.pretraining.taught_rows import Batch
 
 
 def distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0, kind: KdLoss = "kl") -> Tensor:
@@ -82,59 +75,6 @@ def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return ((1.0 - cosine) * known).sum() / known.sum().clamp(min=1)
 
 
-Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class TaughtRows:
-    """Training rows with what their teachers said of them.
-
-    Args:
-        rows: The rows.
-        caches: Answers by the number of the row; their fields join the row's.
-    """
-
-    rows: TrainingRows
-    caches: tuple[TeacherCache, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        row = self.rows[index]
-        for cache in self.caches:
-            row = row | cache.read(row["number"])
-        return row
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Makes a batch of rows: pads what goes into the student, joins what is compared with its outputs.
-
-    Args:
-        pad_id: Fills up short rows.
-    """
-
-    pad_id: int
-
-    def __call__(self, rows: list[Row]) -> Batch:
-        """*Shapes:* `input_ids`, `labels`, `attention_mask` (batch, seq); answers (items, ...), row after row."""
-        batch: Batch = {}
-        batch["input_ids"], mask = pad([row["input_ids"] for row in rows], self.pad_id)
-        if mask is not None:
-            batch["attention_mask"] = mask
-        if "labels" in rows[0]:
-            batch["labels"], _ = pad([row["labels"] for row in rows], IGNORED)
-        for name in rows[0].keys() - {"input_ids", "labels", "number"}:
-            joined = np.concatenate([row[name] for row in rows])
-            batch[name] = torch.from_numpy(joined.astype(np.int64) if joined.dtype.kind in "iu" else joined)
-        if any(name.startswith("layer_") for name in rows[0]):
-            width, inner = batch["input_ids"].shape[1], [len(row["input_ids"]) - 2 for row in rows]
-            places = [place * width + 1 + np.arange(count) for place, count in enumerate(inner)]
-            batch["ordinary"] = torch.from_numpy(np.concatenate(places))
-        return batch
-
-
 class Objective:
     """The loss of a batch, and its parts.
 
@@ -148,7 +88,7 @@ class Objective:
         self, settings: PretrainArguments, teacher: MaskedLMTeacher | None = None, layers: dict[int, int] | None = None
     ) -> None:
         self.settings, self.teacher, self.layers = settings, teacher, layers or {}
-        self.mlm_weight = mlm_weight(settings)
+        self.mlm_weight = settings.weight_of_mlm
 
     def __call__(self, model: Any, batch: Batch, *, keep_logits: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, with a gradient, and its terms by name without one.
@@ -203,32 +143,3 @@ class Objective:
             parts["tokens"] = torch.stack(distances).mean()
             total = total + self.settings.token_weight * parts["tokens"]
         return total
-
-
-def mlm_weight(settings: PretrainArguments) -> float:
-    """The weight given, or the default: 1 for a masked LM by itself, the published 0.1 beside a teacher's
-    distributions, 0 beside a teacher's embeddings."""
-    if settings.mlm_weight is not None:
-        return settings.mlm_weight
-    if settings.teacher is not None:
-        return 0.1
-    return 1.0 if settings.embedding_teacher is None else 0.0
-
-
-def teacher_layers(settings: PretrainArguments, student_depth: int, teacher_depth: int) -> dict[int, int]:
-    """The teacher's layer for each of the student's that is compared token by token: as deep, as a share.
-
-    Raises:
-        BortError: The student has no such layer.
-    """
-    if not settings.token_weight:
-        return {}
-    layers = sorted(set(settings.token_layers)) or [student_depth]
-    if layers[0] < 1 or layers[-1] > student_depth:
-        raise BortError(f"must be from 1 to {student_depth}", setting="token_layers", value=settings.token_layers)
-    return {layer: max(1, round(layer * teacher_depth / student_depth)) for layer in layers}
-
-
-def decodes(settings: PretrainArguments) -> bool:
-    """Whether tokens are masked and predicted."""
-    return settings.teacher is not None or mlm_weight(settings) > 0

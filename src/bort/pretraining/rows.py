@@ -9,14 +9,9 @@ from bort.data.corpus.masking import Masker
 from bort.data.corpus.rows import PackedRows, TrainingRows
 from bort.data.corpus.sentence_rows import Punctuation, SentenceRows
 from bort.pretraining.arguments import PretrainArguments
-from bort.pretraining.objective import decodes
 
 _HELD_OUT_SEED = 20_101_0
-
-
 _MASKED_ROWS = 256
-
-
 _COMPARED_ROWS = 512
 
 
@@ -39,23 +34,26 @@ class RowSource:
         )
 
     def training(self, length: int, rows_per_step: int) -> TrainingRows:
-        """The rows to train on, over all epochs."""
-        masker = self.masker if decodes(self.arguments) else None
-        return self._cut("train", masker, length, rows_per_step, self.arguments.seed)
+        """The rows to train on, over all epochs.
+
+        Where a teacher's answers are kept there are no more different rows than the run takes: it is asked about each.
+
+        Args:
+            length: How many the run takes.
+            rows_per_step: Rows that are trained on together, on all devices.
+        """
+        arguments = self.arguments
+        rows = self._cut("train", self.masker if arguments.masks else None, length, rows_per_step, arguments.seed)
+        distinct = arguments.distinct_rows
+        if distinct is None and (arguments.embedding_teacher is not None or arguments.keeps_logits):
+            distinct = min(length, rows.available)
+        return rows.limited(distinct, fixed_masks=arguments.keeps_logits)
 
     def masked(self) -> PackedRows:
         """Held-out rows that the masked LM is scored on; packed ones whatever it trains on, so that runs compare."""
         width = self.arguments.sequence_length - 2
         length = min(_MASKED_ROWS, self.corpus.info.valid_tokens // width)
-        return PackedRows(
-            tokens=self.corpus.tokens("valid"),
-            masker=self.masker,
-            sequence_length=self.arguments.sequence_length,
-            bos_id=self.tokenizer.bos_token_id,
-            eos_id=self.tokenizer.eos_token_id,
-            length=length,
-            seed=_HELD_OUT_SEED,
-        )
+        return self._packed("valid", self.masker, length, _HELD_OUT_SEED)
 
     def compared(self) -> TrainingRows:
         """Held-out rows on which the student's embeddings are compared with a teacher's."""
@@ -63,19 +61,27 @@ class RowSource:
         return rows.limited(min(_COMPARED_ROWS, rows.available))
 
     def _cut(self, part: Part, masker: Masker | None, length: int, rows_per_step: int, seed: int) -> TrainingRows:
-        arguments, tokenizer = self.arguments, self.tokenizer
-        tokens, longest = self.corpus.tokens(part), arguments.sequence_length
-        bos_id, eos_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-        if arguments.rows == "packed":
-            return PackedRows(tokens, masker, longest, bos_id, eos_id, length, seed)
+        if self.arguments.rows == "packed":
+            return self._packed(part, masker, length, seed)
         return SentenceRows(
-            tokens,
+            self.corpus.tokens(part),
             masker,
-            longest,
-            bos_id,
-            eos_id,
+            self.arguments.sequence_length,
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
             length,
             seed,
-            punctuation=Punctuation.of(tokenizer),
+            punctuation=Punctuation.of(self.tokenizer),
             rows_per_step=rows_per_step,
+        )
+
+    def _packed(self, part: Part, masker: Masker | None, length: int, seed: int) -> PackedRows:
+        return PackedRows(
+            self.corpus.tokens(part),
+            masker,
+            self.arguments.sequence_length,
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+            length,
+            seed,
         )

@@ -1,10 +1,14 @@
-"""The library's trainer as pre-training uses it: this product's loss, order of data, and schedule."""
+"""The library's trainer as pre-training uses it: its loss, its order of rows, its clock, and what a step leaves behind.
+
+The clock says how far a run is, the trainer's learning rate follows it, and a callback stops when it has run out.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,17 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.model.devices import use_bf16
+from bort.model.modelling import BortForMaskedLM
 from bort.pretraining.arguments import PretrainArguments
+from bort.pretraining.fsdp import fsdp_settings, make_shardable
 from bort.pretraining.objective import Objective
+from bort.pretraining.taught_rows import Collator, TaughtRows
 from bort.progress import Bar
 from bort.runs import Run
 from bort.training import distributed
 from bort.training.checkpoints import COMPLETE
 from bort.training.schedule import warmup_then_linear
+from bort.training.settings import trainer_settings
+
+UNBOUNDED_STEPS = 10_000_000
+"""Steps of a run that time alone ends."""
+_EVALUATIONS = 10
 
 
 @dataclass
@@ -68,27 +81,54 @@ class MlmTrainer(Trainer):
     """Masked LM, alone or beside distillation, over rows that are numbered in training order.
 
     Args:
-        settings: Warm-up.
-        clock: Where the run stands; it sets the learning rate.
+        arguments: Of the run.
+        model: The student.
+        rows: To train on, in their order.
         objective: Gives the loss of a batch.
-        tokens_per_step: Of all devices together, on average.
-        trainer: Arguments of the library's class.
+        clock: Where the run stands; it sets the learning rate.
+        pad_id: Fills up short rows.
+        folder: For checkpoints.
+        log_steps: Steps between two logs of the loss; by default 20 logs a run, but one in 50 steps at least.
     """
 
     def __init__(
         self,
-        settings: PretrainArguments,
-        clock: Clock,
+        arguments: PretrainArguments,
+        model: BortForMaskedLM,
+        rows: TaughtRows,
         objective: Objective,
+        clock: Clock,
         *,
-        tokens_per_step: float,
-        **trainer: Any,
+        pad_id: int,
+        folder: Path,
+        log_steps: int | None = None,
     ) -> None:
-        super().__init__(**trainer)
-        self.settings, self.clock, self.objective, self.tokens_per_step = settings, clock, objective, tokens_per_step
+        steps = arguments.max_steps or UNBOUNDED_STEPS
+        settings = trainer_settings(
+            folder,
+            max_steps=steps,
+            per_device_train_batch_size=arguments.batch_size,
+            gradient_accumulation_steps=arguments.accumulate,
+            learning_rate=arguments.learning_rate,
+            weight_decay=arguments.weight_decay,
+            bf16=use_bf16(arguments.precision),
+            logging_steps=log_steps or max(1, min(50, steps // 20)),
+            seed=arguments.seed,
+            torch_compile=arguments.compile,
+            **fsdp_settings(arguments.fsdp),
+        )
+        super().__init__(model=model, args=settings, train_dataset=rows, data_collator=Collator(pad_id))
+        self.remove_callback(PrinterCallback)
+        self.warmup, self.clock, self.objective = arguments.warmup, clock, objective
+        self.tokens_per_step = rows_per_step(arguments) * (2 + float(rows.rows.lengths.mean()))
         self._parts: dict[str, tuple[Any, int]] = {}
         # Packed rows have the same number of masked positions each, so a mean over micro-batches is that of the batch.
         self.model_accepts_loss_kwargs = False
+        if self.is_fsdp_enabled:
+            make_shardable(model)
+            model.to(settings.device)  # the trainer leaves where it is what it will shard
+        if settings.process_index:
+            torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """Rows are numbered in training order already."""
@@ -99,7 +139,7 @@ class MlmTrainer(Trainer):
         if getattr(self, "lr_scheduler", None) is None:
             self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
-                lambda step: warmup_then_linear(self.clock.progress(step), self.settings.warmup),
+                lambda step: warmup_then_linear(self.clock.progress(step), self.warmup),
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -107,7 +147,7 @@ class MlmTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As the objective has it."""
+        """The objective's loss; its parts are kept for the log."""
         # FSDP gathers a layer's weights when the layer is called, so the decoder must be; and the loss without logits
         # would be compiled anew for each number of masked positions.
         loss, parts = self.objective(model, inputs, keep_logits=self.is_fsdp_enabled or self.args.torch_compile)
@@ -127,43 +167,62 @@ class MlmTrainer(Trainer):
         super().log(logs, start_time)
 
 
+def rows_per_step(arguments: PretrainArguments) -> int:
+    """Rows of an optimiser step, on all devices."""
+    return arguments.batch_size * arguments.accumulate * distributed.count()
+
+
 class RunCallback(TrainerCallback):
-    """Keeps the clock, shows progress, logs JSON lines, and asks for a checkpoint every so many seconds.
+    """Keeps the clock, shows progress, logs JSON lines, validates ten times, and asks for a checkpoint now and then.
 
     Args:
         run: Where events are logged.
         clock: Decides when the run is over.
         bar: Shown progress, of total 1.
+        validate: Scores the model after so many steps, and tells the scores in words.
         tokens_per_step: For the throughput.
-        log_steps: Steps between two journal lines.
         checkpoint_seconds: Time between two checkpoints.
     """
 
     def __init__(
-        self, run: Run, clock: Clock, bar: Bar, *, tokens_per_step: float, log_steps: int, checkpoint_seconds: float
+        self,
+        run: Run,
+        clock: Clock,
+        bar: Bar,
+        validate: Callable[[int], str],
+        *,
+        tokens_per_step: float,
+        checkpoint_seconds: float,
     ) -> None:
-        self.run, self.clock, self.bar = run, clock, bar
-        self.tokens_per_step, self.log_steps, self.checkpoint_seconds = tokens_per_step, log_steps, checkpoint_seconds
+        self.run, self.clock, self.bar, self.validate = run, clock, bar, validate
+        self.tokens_per_step, self.checkpoint_seconds = tokens_per_step, checkpoint_seconds
         self._saved = time.monotonic()
         self._since: tuple[int, float] | None = None
+        self._validated = 0
         self.note = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clock."""
+        """Start the clock where the run is, which on resuming is not the start."""
         self.clock.start()
         self._since = (state.global_step, time.monotonic())
+        self._validated = int(_EVALUATIONS * self.clock.progress(state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Decide on saving and stopping; only the time of the first process counts.
+        """Decide on stopping, saving and validating.
 
-        It is asked for at the steps that are logged, where the processes exchange their losses anyway.
+        Only the time of the first process counts. It is asked for a checkpoint at the steps that are logged, where the
+        processes exchange their losses anyway. Validation is at each tenth but the last, which the end of the run does.
         """
-        self.bar.update(self.clock.progress(state.global_step), f"step {state.global_step:,} {self.note}")
-        if self.clock.progress(state.global_step) >= 1.0:
+        progress = self.clock.progress(state.global_step)
+        self.bar.update(progress, f"step {state.global_step:,} {self.note}")
+        if progress >= 1.0:
             control.should_training_stop = True
-        asked = distributed.count() == 1 or state.global_step % self.log_steps == 0
+        asked = distributed.count() == 1 or state.global_step % args.logging_steps == 0
         if asked and not control.should_training_stop and distributed.from_first(self._due()):
             control.should_save = True
+        if self._validated < int(_EVALUATIONS * progress) < _EVALUATIONS:
+            self._validated = int(_EVALUATIONS * progress)
+            self.note = f"{self.note} (validation {self.validate(state.global_step)})"
 
     def _due(self) -> bool:
         return time.monotonic() - self._saved >= self.checkpoint_seconds

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
-from bort.data.corpus.rows import PackedRows, Tokens
+from bort.data.corpus.corpus import Tokens, unigram_frequencies
+from bort.data.corpus.rows import PackedRows
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
-from bort.pretraining.objective import Collator, TaughtRows, embedding_distance
+from bort.pretraining.objective import embedding_distance
+from bort.pretraining.taught_rows import Batch, Collator, TaughtRows
 
-_COUNTED_AT_ONCE = 1 << 22
+_PACKED = Collator(0)  # packed rows are of one length, so nothing is padded
 
 
 @dataclass(frozen=True)
@@ -25,57 +29,6 @@ class MlmScore:
     loss: float
     accuracy: float
     positions: int
-
-
-@torch.no_grad()
-def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 32, bf16: bool = False) -> MlmScore:
-    """Score a model on every row, with the masks that the rows' seed gives.
-
-    The model is left in the mode it came in; no random state is touched.
-    """
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
-    loss = right = positions = 0.0
-    for start in range(0, len(rows), batch_size):
-        batch = collate([rows[i] for i in range(start, min(start + batch_size, len(rows)))])
-        labels = batch["labels"].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(input_ids=batch["input_ids"].to(device), labels=labels).logits.float()
-        targets = labels[labels != IGNORED]
-        loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
-        right += int((logits.argmax(-1) == targets).sum())
-        positions += len(targets)
-    model.train(training)
-    return MlmScore(loss / positions, right / positions, int(positions))
-
-
-def unigram_score(train: Tokens, rows: PackedRows, vocab_size: int) -> MlmScore:
-    """What a model knows that only counts words in the training part.
-
-    Args:
-        train: Ids of the training part. *Shape:* (tokens,).
-        rows: The rows to score on.
-        vocab_size: Number of ids.
-    """
-    frequencies = unigram_frequencies(train, vocab_size)
-    log_p = np.log(frequencies)
-    labels = np.concatenate([rows[i]["labels"] for i in range(len(rows))])
-    targets = labels[labels != IGNORED]
-    return MlmScore(float(-log_p[targets].mean()), float((targets == frequencies.argmax()).mean()), len(targets))
-
-
-def unigram_frequencies(tokens: Tokens, vocab_size: int) -> NDArray[np.float64]:
-    """Share of each id, one added to each count. *Shape:* (tokens,) -> (vocab,)."""
-    counts = np.ones(vocab_size, np.int64)
-    for start in range(0, len(tokens), _COUNTED_AT_ONCE):  # counting takes 8 bytes a token
-        counts += np.bincount(tokens[start : start + _COUNTED_AT_ONCE], minlength=vocab_size)[:vocab_size]
-    shares: NDArray[np.float64] = counts / counts.sum()
-    return shares
-
-
-def collate(rows: list[dict[str, NDArray[np.int64]]]) -> dict[str, torch.Tensor]:
-    """Stack rows of equal length. *Shapes:* `input_ids` and `labels` (batch, seq)."""
-    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in ("input_ids", "labels")}
 
 
 @dataclass(frozen=True)
@@ -110,19 +63,60 @@ class Validation:
             scores["distance"] = self._distance(model, self.taught)
         return scores
 
-    @torch.no_grad()
     def _distance(self, model: Any, rows: TaughtRows) -> float:
-        training, device = model.training, next(model.parameters()).device
-        model.eval()
         total = 0.0
-        for start in range(0, len(rows), self.batch_size):
-            batch = self.collator([rows[n] for n in range(start, min(start + self.batch_size, len(rows)))])
-            inputs: dict[str, Any] = {
-                name: batch[name].to(device) for name in ("input_ids", "attention_mask") if name in batch
-            }
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                pooled = model(**inputs).pooled.float()
-            theirs = batch["pooled"].to(device)
-            total += len(theirs) * sum(float(embedding_distance(ours, theirs)[0]) for ours in pooled) / len(pooled)
-        model.train(training)
+        with _evaluating(model, self.bf16) as device:
+            for batch in _batches(rows, self.batch_size, self.collator, device):
+                inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+                pooled, theirs = model(**inputs).pooled.float(), batch["pooled"]
+                total += len(theirs) * sum(float(embedding_distance(ours, theirs)[0]) for ours in pooled) / len(pooled)
         return total / len(rows)
+
+
+def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 32, bf16: bool = False) -> MlmScore:
+    """Score a model on every row, with the masks that the rows' seed gives.
+
+    The model is left in the mode it came in; no random state is touched.
+    """
+    loss = right = positions = 0.0
+    with _evaluating(model, bf16) as device:
+        for batch in _batches(rows, batch_size, _PACKED, device):
+            logits: Tensor = model(input_ids=batch["input_ids"], labels=batch["labels"]).logits.float()
+            targets = batch["labels"][batch["labels"] != IGNORED]
+            loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
+            right += int((logits.argmax(-1) == targets).sum())
+            positions += len(targets)
+    return MlmScore(loss / positions, right / positions, int(positions))
+
+
+def unigram_score(train: Tokens, rows: PackedRows, vocab_size: int) -> MlmScore:
+    """What a model knows that only counts words in the training part.
+
+    Args:
+        train: Ids of the training part. *Shape:* (tokens,).
+        rows: The rows to score on.
+        vocab_size: Number of ids.
+    """
+    frequencies = unigram_frequencies(train, vocab_size)
+    log_p = np.log(frequencies)
+    labels = np.concatenate([rows[i]["labels"] for i in range(len(rows))])
+    targets = labels[labels != IGNORED]
+    return MlmScore(float(-log_p[targets].mean()), float((targets == frequencies.argmax()).mean()), len(targets))
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any, bf16: bool) -> Iterator[torch.device]:
+    """Switch dropout and gradients off, and give the device of the model."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            yield device
+    finally:
+        model.train(training)
+
+
+def _batches(rows: PackedRows | TaughtRows, size: int, collator: Collator, device: torch.device) -> Iterator[Batch]:
+    for start in range(0, len(rows), size):
+        batch = collator([rows[number] for number in range(start, min(start + size, len(rows)))])
+        yield {name: tensor.to(device) for name, tensor in batch.items()}

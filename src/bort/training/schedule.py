@@ -1,4 +1,4 @@
-"""How far a training run is, by steps or by the clock, and the learning rate that follows from it."""
+"""The learning rate over a training run."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_tokens_are_counted_exactly(count):
 def test_a_corpus_without_sentences_is_refused():
     with pytest.raises(BortError, match="the corpus holds no sentence of 5 to 10 tokens"):
         rows_of([SPACE] * 100)
-    with pytest.raises(BortError, match=r"distinct_rows.*must be at least 1 and at most the 30 rows of the corpus"):
+    with pytest.raises(BortError, match=r"distinct-rows.*must be at least 1 and at most the 30 rows of the corpus"):
         rows_of(some_corpus(30), distinct=31)
 
 

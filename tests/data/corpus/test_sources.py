@@ -51,7 +51,7 @@ def test_another_file_of_the_name_is_another(corpus, source, tmp_path):
     other.write_text("Nothing of the kind.\n")
     with pytest.raises(BortError, match="as it was when it was tokenised"):
         check_made_from(corpus, [str(other)], 0.1)
-    with pytest.raises(BortError, match=r"holds the corpus of text\.txt; name another --corpus_cache"):
+    with pytest.raises(BortError, match=r"holds the corpus of text\.txt; name another --corpus-cache"):
         check_made_from(corpus, [str(source), str(other)], 0.1)
     with pytest.raises(BortError, match="no such file"):
         check_made_from(corpus, [str(tmp_path / "absent.txt")], 0.1)
@@ -60,7 +60,7 @@ def test_another_file_of_the_name_is_another(corpus, source, tmp_path):
 
 
 def test_another_share_is_told(corpus, source):
-    with pytest.raises(BortError, match=r"column 'valid_share': value 0\.2: the corpus in .* was made with 0\.1"):
+    with pytest.raises(BortError, match=r"--valid-share: value 0\.2: the corpus in .* was made with 0\.1"):
         check_made_from(corpus, [str(source)], 0.2)
 
 

@@ -221,5 +221,5 @@ def test_bad_settings(arguments, teacher_folder, change, message):
 
 
 def test_more_rows_than_the_corpus_has(embedding):
-    with pytest.raises(BortError, match=r"distinct_rows.*rows of the corpus"):
+    with pytest.raises(BortError, match=r"distinct-rows.*rows of the corpus"):
         pretrain(replace(embedding, distinct_rows=10**6))

@@ -120,7 +120,7 @@ def check_made_from(corpus: Corpus, sources: list[str], valid_share: float) -> N
     Raises:
         BortError: What is not the same.
     """
-    another = "name another --corpus_cache, or remove it"
+    another = "name another --corpus-cache, or remove it"
     known = corpus.info.sources
     if len(known) != len(sources):
         names = ", ".join(source["name"] for source in known)
@@ -131,4 +131,4 @@ def check_made_from(corpus: Corpus, sources: list[str], valid_share: float) -> N
             raise BortError(rule, file=corpus.path, value=source)
     if corpus.info.valid_share != valid_share:
         rule = f"the corpus in {corpus.path} was made with {corpus.info.valid_share}; {another}"
-        raise BortError(rule, column="valid_share", value=valid_share)
+        raise BortError(rule, setting="valid_share", value=valid_share)

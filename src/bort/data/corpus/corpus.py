@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.data.corpus.shards import Sharded
 from bort.errors import BortError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 Part = Literal["train", "valid"]
 PARTS: tuple[Part, Part] = ("train", "valid")
 FORMAT = 3
+_COUNTED_AT_ONCE = 1 << 22
+
+Tokens = NDArray[np.unsignedinteger[Any]] | Sharded
+"""Ids of a corpus, in memory or in files."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def open_corpus(path: str | Path, tokenizer: PreTrainedTokenizerFast | None = No
     try:
         fields = json.loads(file.read_text("utf-8"))
         if fields["format"] != FORMAT or fields["dtype"] not in ("uint16", "uint32"):
-            rule = "was written in a format that this version does not read; remove it, or name another --corpus_cache"
+            rule = "was written in a format that this version does not read; remove it, or name another --corpus-cache"
             raise BortError(rule, file=file, value=fields["format"])
         info = CorpusInfo(**fields)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -143,3 +148,12 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: state.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def unigram_frequencies(tokens: Tokens, vocab_size: int) -> NDArray[np.float64]:
+    """Share of each id, one added to each count. *Shape:* (tokens,) -> (vocab,)."""
+    counts = np.ones(vocab_size, np.int64)
+    for start in range(0, len(tokens), _COUNTED_AT_ONCE):  # counting takes 8 bytes a token
+        counts += np.bincount(tokens[start : start + _COUNTED_AT_ONCE], minlength=vocab_size)[:vocab_size]
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares

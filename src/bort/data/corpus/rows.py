@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.data.corpus.corpus import Tokens
 from bort.data.corpus.masking import Masker
-from bort.data.corpus.shards import Sharded
 from bort.data.corpus.shuffle import Order, order
 from bort.errors import BortError
 
 Row = dict[str, Any]
-
-
-Tokens = NDArray[np.unsignedinteger[Any]] | Sharded
-"""Ids of a corpus, in memory or in files."""
 
 
 @dataclass(frozen=True)

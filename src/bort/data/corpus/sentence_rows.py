@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.corpus.rows import Tokens, TrainingRows
+from bort.data.corpus.corpus import Tokens
+from bort.data.corpus.rows import TrainingRows
 from bort.data.corpus.shuffle import permutation
 
 if TYPE_CHECKING:

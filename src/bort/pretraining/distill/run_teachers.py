@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus
 from bort.data.corpus.rows import TrainingRows
+from bort.errors import BortError
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import ByteText
 from bort.predict.sentence_encoder import EmbeddingTeacher
@@ -21,21 +22,29 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.cache import Field, TeacherCache
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.distill.projected_student import Student
-from bort.pretraining.distill.targets import EmbeddingLesson, Lesson, LogitsLesson, fingerprint, learn
-from bort.pretraining.objective import teacher_layers
+from bort.pretraining.distill.targets import (
+    EmbeddingTargets,
+    LogitTargets,
+    TeacherTargets,
+    cached_targets,
+    fingerprint,
+)
+from bort.pretraining.objective import Objective
+from bort.pretraining.taught_rows import TaughtRows
 from bort.progress import bar
 
 _DTYPES = {"fp16": "float16", "fp32": "float32"}
 _WORDS_PER_CHUNK = 4096
 
 
-class Teaching:
-    """What a run's teachers are for.
+class Teachers:
+    """The teachers of a run, each loaded when it is first needed.
 
     Args:
         arguments: Of the run.
         corpus: Text that they are asked about.
         tokenizer: The student's.
+        student_depth: Layers of the student.
         folder: For their answers.
         device: Where they run.
     """
@@ -45,21 +54,17 @@ class Teaching:
         arguments: PretrainArguments,
         corpus: Corpus,
         tokenizer: PreTrainedTokenizerFast,
+        student_depth: int,
         folder: Path,
         device: torch.device,
     ) -> None:
         self.arguments, self.corpus, self.tokenizer = arguments, corpus, tokenizer
-        self.folder, self.device = folder, device
+        self.student_depth, self.folder, self.device = student_depth, folder, device
 
     @property
     def embeds(self) -> bool:
         """Whether embeddings are learned from."""
         return self.arguments.embedding_teacher is not None
-
-    @property
-    def keeps_logits(self) -> bool:
-        """Whether distributions are asked for once and kept."""
-        return self.arguments.teacher is not None and self.arguments.teacher_cache is not None
 
     @cached_property
     def encoder(self) -> EmbeddingTeacher:
@@ -68,74 +73,76 @@ class Teaching:
         return EmbeddingTeacher(self.arguments.embedding_teacher, self.device)
 
     @cached_property
-    def _text(self) -> ByteText:
-        return ByteText.of(self.tokenizer)
-
-    def student(self, model: BortForMaskedLM) -> BortForMaskedLM:
-        """The model, with projections if embeddings are learned from."""
-        if not self.embeds:
-            return model
-        layers = self.layers(model.config.num_hidden_layers)
-        return Student.around(model, self.encoder.size, self.arguments.pooling, tuple(layers))
-
-    def layers(self, depth: int) -> dict[int, int]:
-        """The teacher's layer for each that is compared token by token, of a student of so many layers."""
-        return teacher_layers(self.arguments, depth, self.encoder.depth) if self.embeds else {}
-
     def masked_lm(self) -> MaskedLMTeacher:
         """The teacher of distributions."""
         assert self.arguments.teacher is not None
         return MaskedLMTeacher(self.arguments.teacher, self.tokenizer.get_vocab(), self.device)
 
-    def limit(self, rows: TrainingRows) -> TrainingRows:
-        """As many different rows as the run trains on; a teacher whose answers are kept must be asked about few."""
-        arguments = self.arguments
-        distinct = arguments.distinct_rows
-        if distinct is None and (self.embeds or self.keeps_logits):
-            distinct = min(len(rows), rows.available)
-        return rows.limited(distinct, fixed_masks=self.keeps_logits)
+    @cached_property
+    def layers(self) -> dict[int, int]:
+        """The embedding teacher's layer for each of the student's that is compared token by token, at the same share of
+        its depth.
 
-    def ask(self, rows: TrainingRows, depth: int) -> tuple[TeacherCache, ...]:
-        """All answers about rows, from the cache or now.
-
-        Args:
-            rows: The rows.
-            depth: Layers of the student.
+        Raises:
+            BortError: The student has no such layer.
         """
+        if not (self.embeds and self.arguments.token_weight):
+            return {}
+        depth = self.student_depth
+        layers = sorted(set(self.arguments.token_layers)) or [depth]
+        if layers[0] < 1 or layers[-1] > depth:
+            raise BortError(f"must be from 1 to {depth}", setting="token_layers", value=self.arguments.token_layers)
+        return {layer: max(1, round(layer * self.encoder.depth / depth)) for layer in layers}
+
+    @cached_property
+    def _text(self) -> ByteText:
+        return ByteText.of(self.tokenizer)
+
+    def projected(self, model: BortForMaskedLM) -> BortForMaskedLM:
+        """The student, with projections into the embedding teacher's space if there is one."""
+        if not self.embeds:
+            return model
+        return Student.around(model, self.encoder.size, self.arguments.pooling, tuple(self.layers))
+
+    def taught(self, rows: TrainingRows) -> TaughtRows:
+        """Rows to train on with all that the teachers say of them once, from the cache or asked now."""
         caches = []
-        if self.keeps_logits:
+        if self.arguments.keeps_logits:
             arguments = self.arguments
-            lesson: Lesson = LogitsLesson(
-                self.masked_lm(),
+            targets: TeacherTargets = LogitTargets(
+                self.masked_lm,
                 top_k=arguments.teacher_top_k,
                 tail=arguments.teacher_tail,
                 temperature=arguments.temperature,
                 dtype=_DTYPES[arguments.teacher_dtype],
                 pad_id=self.tokenizer.pad_token_id,
             )
-            caches.append(self._learn(lesson, rows, "logits"))
+            caches.append(self._cached(targets, rows, "logits"))
+            del self.masked_lm  # a large one would take memory for nothing
         if self.embeds:
-            caches.append(self._learn(self._embedding_lesson(depth), rows, "embeddings"))
-        return tuple(caches)
+            caches.append(self._cached(self._embeddings(), rows, "embeddings"))
+        return TaughtRows(rows, tuple(caches))
 
-    def ask_held_out(self, rows: TrainingRows, depth: int) -> TeacherCache:
-        """The teacher's embeddings of held-out rows."""
-        return self._learn(self._embedding_lesson(depth), rows, "held-out")
+    def taught_held_out(self, rows: TrainingRows) -> TaughtRows:
+        """Held-out rows with the teacher's embeddings."""
+        return TaughtRows(rows, (self._cached(self._embeddings(), rows, "held-out"),))
 
-    def _embedding_lesson(self, depth: int) -> EmbeddingLesson:
-        layers = sorted(set(self.layers(depth).values()))
-        return EmbeddingLesson(self.encoder, self._text, tuple(layers), _DTYPES[self.arguments.teacher_dtype])
+    def objective(self) -> Objective:
+        """The loss of the run; a teacher whose answers are not kept is asked at each step."""
+        live = self.arguments.teacher is not None and not self.arguments.keeps_logits
+        return Objective(self.arguments, self.masked_lm if live else None, self.layers)
 
-    def _learn(self, lesson: Lesson, rows: TrainingRows, name: str) -> TeacherCache:
+    def _embeddings(self) -> EmbeddingTargets:
+        layers = sorted(set(self.layers.values()))
+        return EmbeddingTargets(self.encoder, self._text, tuple(layers), _DTYPES[self.arguments.teacher_dtype])
+
+    def _cached(self, targets: TeacherTargets, rows: TrainingRows, name: str) -> TeacherCache:
         with bar("asking the teacher", rows.rows_per_epoch) as shown:
 
             def progress(done: int, tokens: int) -> None:
                 shown.update(done, f"{done:,} rows, {tokens / 1e6:.2f} M tokens")
 
-            return learn(lesson, rows, self.folder / name, self._corpus_fingerprint(), progress)
-
-    def _corpus_fingerprint(self) -> str:
-        return self.corpus.tokens("train").digest()
+            return cached_targets(targets, rows, self.folder / name, self.corpus.tokens("train").digest(), progress)
 
     def words(self) -> NDArray[np.float32]:
         """The teacher's vector of each entry of the student's vocabulary by itself. *Shape:* (vocab, D)."""

@@ -25,8 +25,8 @@ _CHUNK_ROWS = 1024
 _BATCH_TOKENS = 8192
 
 
-class Lesson(Protocol):
-    """A kind of question to a teacher."""
+class TeacherTargets(Protocol):
+    """What a student learns from a teacher, as far as it is asked for once and kept."""
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -41,7 +41,7 @@ class Lesson(Protocol):
 
 
 @dataclass(frozen=True)
-class LogitsLesson:
+class LogitTargets:
     """The teacher's distribution at each masked position: its most probable tokens and a sample of the others.
 
     The k most probable tokens are kept with their tempered log-probabilities. The rest of the vocabulary is stood
@@ -78,7 +78,7 @@ class LogitsLesson:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What is kept."""
+        """Kind, teacher and settings."""
         return {
             "lesson": "logits",
             "teacher": fingerprint(self.teacher.model, self.teacher.source),
@@ -158,7 +158,7 @@ def weights_of(log_p: Tensor, tail: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class EmbeddingLesson:
+class EmbeddingTargets:
     """The teacher's pooled vector of each row's text and, by layer, the vector of each of its tokens.
 
     Args:
@@ -181,7 +181,7 @@ class EmbeddingLesson:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What is kept."""
+        """Kind, teacher and settings."""
         return {
             "lesson": "embeddings",
             "teacher": fingerprint(self.teacher.model, self.teacher.source),
@@ -200,8 +200,8 @@ class EmbeddingLesson:
         ]
 
 
-def learn(
-    lesson: Lesson,
+def cached_targets(
+    targets: TeacherTargets,
     rows: TrainingRows,
     folder: str | Path,
     corpus: str,
@@ -210,7 +210,7 @@ def learn(
     """Ask a teacher about every distinct row, or about those that it has not been asked about yet.
 
     Args:
-        lesson: What to ask.
+        targets: What to ask.
         rows: Their numbers run from 0 to `rows_per_epoch`.
         folder: Of the cache.
         corpus: Fingerprint of the corpus.
@@ -219,13 +219,13 @@ def learn(
     Raises:
         BortError: The folder holds the cache of other rows, of another teacher, or something else.
     """
-    key = {"corpus": corpus, **rows.key, **lesson.key}
-    cache = TeacherCache(folder, key, lesson.fields, rows.rows_per_epoch)
+    key = {"corpus": corpus, **rows.key, **targets.key}
+    cache = TeacherCache(folder, key, targets.fields, rows.rows_per_epoch)
     tokens = 0
     while not cache.complete:
         first = cache.done
         chunk = [rows.numbered(number) for number in range(first, min(first + _CHUNK_ROWS, cache.rows))]
-        cache.append(lesson.answers(chunk, first))
+        cache.append(targets.answers(chunk, first))
         tokens += sum(len(row["input_ids"]) for row in chunk)
         progress(cache.done, tokens)
     return cache
