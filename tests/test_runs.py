@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from bort.cores import usable_cores
 from bort.errors import BortError
 from bort.runs import Run, environment
 
@@ -55,7 +56,7 @@ def test_a_new_run(out):
     described = json.loads((out / "environment.json").read_text("utf-8"))
     assert described == environment()
     assert {"torch", "transformers", "numpy"} <= described["packages"].keys()
-    assert described["cores"] == os.cpu_count()
+    assert described["cores"] == usable_cores()
 
 
 @pytest.mark.parametrize(

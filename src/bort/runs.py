@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bort.cores import usable_cores
 from bort.errors import BortError
 from bort.files import new_folder, write_aside
 
@@ -154,7 +155,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "packages": versions,
         "command": command_line(),
     }

@@ -51,10 +51,10 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
 
     The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
     """
+    from bort.cores import usable_cores
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
-    from bort.predict.onnx_engine import usable_cores
-    from bort.runs import command_line
+        from bort.runs import command_line
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
     from bort.speed.race import fixed, natural

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from bort.bounds import Precision
+from bort.cores import usable_cores
 from bort.errors import BortError
 
 INFERENCE_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -34,7 +35,9 @@ def use_bf16(precision: Precision) -> bool:
 
 
 def best_device() -> torch.device:
-    """The first GPU, or the CPU."""
+    """The first GPU, or the CPU, where PyTorch gets no more threads than this process may use cores."""
+    if torch.get_num_threads() > (cores := usable_cores()):
+        torch.set_num_threads(cores)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bort.cores import usable_cores
 from bort.data.corpus import builder, text_blocks
 from bort.data.corpus.builder import CorpusBuilder
 from bort.data.corpus.corpus import FORMAT, Corpus, fingerprint, open_corpus
@@ -89,7 +89,7 @@ def _check_replaceable(out: Path) -> None:
 
 def _fitting(sources: list[str]) -> int:
     """One process a core, but none that would have no block to encode."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if any(map(is_hub, sources)):
         return cores
     plain: int = sum(SourceState.of(source).size_bytes for source in sources)
