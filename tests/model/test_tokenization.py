@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers, processors
 from transformers import AutoTokenizer, RobertaTokenizer
 
 from bort.data.corpus.corpus import fingerprint
@@ -20,6 +22,7 @@ from bort.model.tokenization import (
     from_roberta_files,
     load_tokenizer,
     train_tokenizer,
+    with_bort_pairs,
     wrap,
 )
 
@@ -66,19 +69,61 @@ def test_one_separator_where_the_library_has_two(roberta, shared, tmp_path):
     assert roberta("Hello", " world").input_ids == [0, 31414, 2, 232, 2]
     theirs.save_pretrained(tmp_path)
     for saved in (load_tokenizer(tmp_path), load_tokenizer(str(tmp_path))):
-        assert saved("Hello", " world").input_ids == [0, 31414, 2, 232, 2]
-        assert saved.model_max_length == 512
+        assert saved("Hello", " world").input_ids == [0, 31414, 2, 2, 232, 2], "their folder, their template"
+        assert with_bort_pairs(saved)("Hello", " world").input_ids == [0, 31414, 2, 232, 2]
 
 
-def test_a_small_saved_roberta_tokenizer_gets_one_separator_too(tiny_tokenizer, tmp_path):
+def test_a_model_made_here_writes_one_separator_into_its_folder(tiny_tokenizer, tmp_path):
     model = json.loads(tiny_tokenizer.backend_tokenizer.to_str())["model"]
     theirs = RobertaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
     theirs.save_pretrained(tmp_path)
     assert theirs("the cat", "a dog").input_ids.count(END) == 3
-    ours = load_tokenizer(tmp_path)
-    assert ours("the cat").input_ids == theirs("the cat").input_ids
-    first, second = (ours(text, add_special_tokens=False).input_ids for text in ("the cat", "a dog"))
-    assert ours("the cat", "a dog").input_ids == [START, *first, END, *second, END]
+    given = load_tokenizer(tmp_path)
+    given.truncation_side = "left"
+    save_tokenizer(with_bort_pairs(given), tmp_path / "ours")
+    assert given("the cat", "a dog").input_ids == theirs("the cat", "a dog").input_ids
+    for ours in (load_tokenizer(tmp_path / "ours"), AutoTokenizer.from_pretrained(tmp_path / "ours")):
+        assert ours("the cat").input_ids == theirs("the cat").input_ids
+        first, second = (ours(text, add_special_tokens=False).input_ids for text in ("the cat", "a dog"))
+        assert ours("the cat", "a dog").input_ids == [START, *first, END, *second, END]
+        assert ours.truncation_side == "left"
+
+
+@pytest.mark.parametrize("saved_as", ["PreTrainedTokenizerFast", "RobertaTokenizer", "RobertaTokenizerFast"])
+def test_the_file_decides_whatever_class_is_named(tiny_tokenizer, tmp_path, saved_as):
+    """transformers builds RoBERTa's class anew from the vocabulary, without what else tokenizer.json says."""
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    backend = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    backend.normalizer = normalizers.Lowercase()
+    backend.add_tokens(["zipseam"])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> </s> $B </s>", special_tokens=[("<s>", START), ("</s>", END)]
+    )
+    backend.enable_truncation(12, direction="left")
+    backend.save(str(tmp_path / "tokenizer.json"))
+    file = tmp_path / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"tokenizer_class": saved_as}
+    del settings["truncation_side"]
+    file.write_text(json.dumps(settings))
+    loaded = load_tokenizer(tmp_path)
+    backend.no_truncation()
+    for text in ("The CAT zipseam", "x <mask> y </s> z"):
+        assert loaded(text).input_ids == backend.encode(text).ids
+        assert loaded(text, "A dog").input_ids == backend.encode(text, "A dog").ids
+    assert loaded.truncation_side == "left"
+    save_tokenizer(loaded, tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again")("The CAT zipseam").input_ids == loaded("The CAT zipseam").input_ids
+
+
+def test_what_the_settings_say_of_case_counts(teacher_folder, tmp_path):
+    """Both are known to differ in folders of the hub, and transformers goes by the settings."""
+    shutil.copytree(teacher_folder, tmp_path / "m")
+    file = tmp_path / "m" / "tokenizer_config.json"
+    for lower in (True, False):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": lower}))
+        loaded = load_tokenizer(tmp_path / "m")
+        assert (loaded("THE CAT").input_ids == loaded("the cat").input_ids) == lower
+        assert loaded("THE CAT").input_ids == AutoTokenizer.from_pretrained(tmp_path / "m")("THE CAT").input_ids
 
 
 # Pairs, truncation, padding

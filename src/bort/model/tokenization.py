@@ -1,4 +1,4 @@
-"""RoBERTa's byte-level BPE with Bort's pairs: `<s> A </s> B </s>`, one separator, longest-first truncation."""
+"""Tokenizers: anybody's as its folder describes it, and byte-level BPE with Bort's pairs, `<s> A </s> B </s>`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ from bort.model.checkpoints import unpacked
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.processors import PostProcessor
     from transformers import PreTrainedTokenizerFast
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -40,39 +37,104 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of a folder, an embedded model or a hub name.
+    """Load the tokenizer of a folder, an embedded model or a hub name, as that says: `tokenizer.json` decides.
 
-    RoBERTa's own files (`vocab.json` and `merges.txt`) are read with Bort's one-separator pairs, and so is a saved
-    RoBERTa tokenizer (`amazon/bort` on the hub names one). Any other tokenizer, a BERT WordPiece say, stays as it is.
+    transformers builds some classes anew from the vocabulary alone, and so loses the folder's template of pairs, its
+    normaliser and tokens that were added. Here they are kept. Only a folder of nothing but RoBERTa's `vocab.json` and
+    `merges.txt` gets Bort's one-separator pairs.
 
     Raises:
         BortError: There is no tokenizer, or its files cannot be read.
     """
     folder = Path(unpacked(source))
-    if folder.is_dir() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    described = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    bare = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if bare and not any((folder / name).is_file() for name in described):
         return wrap(from_roberta_files(folder / "vocab.json", folder / "merges.txt"))
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if folder.is_dir() and not bare and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise BortError("holds no tokenizer (tokenizer.json, or vocab.json with merges.txt)", file=folder)
     if not folder.exists() and ("/" not in str(source) or str(source).startswith((".", "/"))):
         raise BortError("no such folder", file=folder)
     from transformers import AutoTokenizer
 
+    name = str(folder) if folder.is_dir() else str(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder) if folder.is_dir() else str(source), trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return _as_the_file_says(tokenizer, name) if tokenizer.is_fast else tokenizer
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
-    if "<s>" in tokenizer.get_vocab() and tokenizer.sep_token == "</s>":
-        return wrap(tokenizer.backend_tokenizer, max_length=_positions(tokenizer))
-    return tokenizer
 
 
-def _positions(tokenizer: PreTrainedTokenizerFast) -> int:
-    length = tokenizer.model_max_length
-    known = isinstance(length, int | float) and length <= 1_000_000  # the library writes 1e30 for "not known"
-    return int(length) if known else 512
+def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrainedTokenizerFast:
+    """The same special tokens and settings around what `tokenizer.json` describes, where there is one."""
+    from tokenizers import Tokenizer, normalizers
+    from transformers.utils import cached_file
+
+    file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return _with_backend(tokenizer, tokenizer.backend_tokenizer)
+    backend, settings = Tokenizer.from_file(file), _settings(name)
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    for _, token in sorted(tokenizer.added_tokens_decoder.items()):
+        if token.content not in known:
+            (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    theirs = tokenizer.backend_tokenizer.normalizer
+    says_case = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"} & settings.keys()
+    if says_case and all(isinstance(one, normalizers.BertNormalizer) for one in (theirs, backend.normalizer)):
+        backend.normalizer = theirs
+    if backend.truncation is not None and "truncation_side" not in settings:
+        tokenizer.truncation_side = backend.truncation["direction"].lower()
+    return _with_backend(tokenizer, backend)
+
+
+def _settings(name: str) -> dict[str, object]:
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    return dict(get_tokenizer_config(name))
+
+
+def _with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer of the general class, which is saved and opened again without loss."""
+    from transformers import PreTrainedTokenizerFast
+
+    backend.no_truncation()
+    backend.no_padding()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        name_or_path=tokenizer.name_or_path,
+        model_max_length=tokenizer.model_max_length,
+        truncation_side=tokenizer.truncation_side,
+        padding_side=tokenizer.padding_side,
+        model_input_names=list(tokenizer.model_input_names),
+        split_special_tokens=bool(tokenizer.split_special_tokens),
+        **tokenizer.special_tokens_map,
+    )
+
+
+def with_bort_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Let a tokenizer in the manner of RoBERTa put one separator between the texts of a pair, as Bort does.
+
+    This is for models that are made here, whose folder then says so; any other tokenizer stays as it is.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if not tokenizer.is_fast or tokenizer.sep_token != "</s>" or not {"<s>", "</s>"} <= vocabulary.keys():
+        return tokenizer
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = _bort_template(backend)
+    return _with_backend(tokenizer, backend)
+
+
+def _bort_template(backend: Tokenizer) -> PostProcessor:
+    from tokenizers import processors
+
+    return processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B </s>",
+        special_tokens=[(token, backend.token_to_id(token)) for token in ("<s>", "</s>")],
+    )
 
 
 def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
@@ -129,15 +191,10 @@ def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerF
     Single texts become `<s> A </s>`, pairs `<s> A </s> B </s>`. Padding goes to the right. `<mask>` takes the space
     before it, as in RoBERTa.
     """
-    from tokenizers import AddedToken, processors
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
 
-    first, last = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> $B </s>",
-        special_tokens=[("<s>", first), ("</s>", last)],
-    )
+    tokenizer.post_processor = _bort_template(tokenizer)
     tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token != "<mask>"])
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     return PreTrainedTokenizerFast(
