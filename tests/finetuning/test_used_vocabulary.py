@@ -19,7 +19,7 @@ from transformers import (
 from bort.finetuning import used_vocabulary
 from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, train_once
 from bort.finetuning.used_vocabulary import UsedRows, only_used_rows
-from bort.predict.encoding import Encoded
+from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task
 
 TASK = Task("classification", ("a", "b"), "accuracy")
@@ -43,8 +43,7 @@ def new_model(kind):
 def labelled(rows, seed):
     rng = np.random.default_rng(seed)
     ids = [[3, *rng.integers(10, 40, rng.integers(2, 9)).tolist(), 4] for _ in range(rows)]
-    columns = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
-    return Labelled(Encoded(columns, 0), np.array([int(row[1] > 24) for row in ids]))
+    return Labelled(TokenizedExamples({"input_ids": ids}, 0), np.array([int(row[1] > 24) for row in ids]))
 
 
 def fitted(kind, folder, *, weight_decay=0.0, **settings):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.predict.encoding import Encoded, encode
+from bort.predict.encoding import TokenizedExamples, encode
 
 FIRST, PAD, LAST = 0, 1, 2
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-def ids(encoded: Encoded) -> list[list[int]]:
+def ids(encoded: TokenizedExamples) -> list[list[int]]:
     return encoded.columns["input_ids"]
 
 
@@ -25,9 +25,9 @@ def test_single_texts(tiny_tokenizer, sentences):
     assert encoded.cut == 0
     assert len(encoded) == 5
     assert encoded.lengths == [len(row) for row in ids(encoded)]
-    for row, mask in zip(ids(encoded), encoded.columns["attention_mask"], strict=True):
+    for place, row in enumerate(ids(encoded)):
         assert (row[0], row[-1]) == (FIRST, LAST)
-        assert mask == [1] * len(row)
+        assert encoded.batch([place], PAD)["attention_mask"].tolist() == [[1] * len(row)]
 
 
 def test_pairs_have_one_separator(tiny_tokenizer, sentences):
@@ -77,10 +77,11 @@ def test_padding(tiny_tokenizer):
     batch = encoded.batch([2, 1], PAD)
     assert set(batch) == {"input_ids", "attention_mask"}
     longest = encoded.lengths[1]
-    for name, tensor in batch.items():
+    for tensor in batch.values():
         assert tensor.shape == (2, longest)
-        assert tensor.dtype == torch.long
-        assert tensor[1].tolist() == encoded.columns[name][1]
+        assert tensor.dtype == np.int64
+    assert batch["input_ids"][1].tolist() == ids(encoded)[1]
+    assert batch["attention_mask"][1].tolist() == [1] * longest
     short = encoded.lengths[2]
     assert batch["input_ids"][0].tolist() == [*ids(encoded)[2], *[PAD] * (longest - short)]
     assert batch["attention_mask"][0].tolist() == [1] * short + [0] * (longest - short)
@@ -88,7 +89,7 @@ def test_padding(tiny_tokenizer):
 
 
 def test_other_columns_are_padded_with_zeros():
-    encoded = Encoded({"input_ids": [[5, 6], [7]], "token_type_ids": [[1, 1], [1]]}, 0)
+    encoded = TokenizedExamples({"input_ids": [[5, 6], [7]], "token_type_ids": [[1, 1], [1]]}, 0)
     batch = encoded.batch([0, 1], 9)
     assert batch["input_ids"].tolist() == [[5, 6], [7, 9]]
     assert batch["token_type_ids"].tolist() == [[1, 1], [1, 0]]

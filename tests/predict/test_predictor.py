@@ -103,6 +103,84 @@ def test_long_texts_are_counted(classifier):
     assert predictor.cut == 3
 
 
+def test_one_input_gets_one_answer(predictor, sentences):
+    one = predictor.predict(sentences[0])
+    assert one == predictor.predict([sentences[0]])[0]
+    assert one == predictor.predict({"text": sentences[0]})
+    ranked = one.top_k(2)
+    assert ranked[0] == (one.label, max(one.probabilities.values()))
+    assert len(ranked) == 2
+    assert ranked[0][1] >= ranked[1][1]
+
+
+def test_forms_of_a_pair(predictor, sentences):
+    first, second = sentences[:2]
+    forms = [(first, second), [first, second], {"text": first, "text_pair": second}]
+    found = predictor.predict_proba([*forms, {"text": first}, {"text": first, "text_pair": None}, first])
+    assert found.shape == (6, 3)
+    np.testing.assert_allclose(found[:3], found[[0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found[3:], found[[5, 5, 5]], atol=1e-6)
+    assert np.abs(found[0] - found[5]).max() > 1e-3
+    np.testing.assert_allclose(found, shares(predictor.predict([*forms, *[first] * 3])), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("a", "b", "c"),
+        ("a",),
+        ("a", None),
+        ["a", 1],
+        {"txt": "a"},
+        {"text": "a", "text_b": "b"},
+        {"text": None},
+        {"text": "a", "text_pair": 3},
+        {},
+        None,
+        b"a",
+        1.5,
+        Example("a"),
+    ],
+    ids=repr,
+)
+def test_an_input_of_another_form_is_refused(predictor, wrong):
+    with pytest.raises(TypeError) as caught:
+        predictor.predict(["a", wrong])
+    assert "must be a text, a pair of texts as a tuple or list, or a mapping" in str(caught.value)
+    assert type(wrong).__name__ in str(caught.value)
+    assert repr(wrong)[:80] in str(caught.value)
+
+
+def test_probabilities_are_of_lists_and_of_classes(predictor, regressor):
+    with pytest.raises(TypeError, match="must be a list of texts or pairs, not str 'a text'"):
+        predictor.predict_proba("a text")
+    with pytest.raises(BortError, match="a regression gives values"):
+        Predictor(regressor).predict_proba(["a"])
+    assert predictor.predict_proba([]).shape == (0, 3)
+
+
+def test_a_closed_predictor_is_gone(classifier):
+    with Predictor(classifier) as predictor:
+        assert predictor.predict("a").label
+    with pytest.raises(ValueError, match="is closed"):
+        predictor.predict("a")
+    predictor.close()
+
+
+@pytest.mark.parametrize(("fitted", "given"), [(True, "a"), (False, ("a", "b"))])
+def test_pairs_and_single_texts_are_told_apart(classifier, tmp_path, fitted, given):
+    shutil.copytree(classifier, tmp_path / "m")
+    file = tmp_path / "m" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bort_pairs": fitted}))
+    predictor = Predictor(str(tmp_path / "m"))
+    with pytest.warns(UserWarning, match="fine-tuned on (pairs of|single) texts"):
+        predictor.predict([given])
+    list(predictor.stream([Example("a"), Example("a", "b"), Example("b")]))
+    assert predictor.unlike_training == 1 + (2 if fitted else 1)
+    [line] = predictor.told()
+    assert ("single texts that a model fine-tuned on pairs" in line) == fitted
+
+
 def test_nothing_to_answer(predictor):
     assert predictor.predict([]) == []
     assert predictor.logits([]).shape == (0, 3)
@@ -110,8 +188,6 @@ def test_nothing_to_answer(predictor):
 
 
 def test_misuse(predictor):
-    with pytest.raises(TypeError, match="list of texts"):
-        predictor.predict("one text")
     for window in (0, -1):
         with pytest.raises(ValueError, match="at least 1"):
             next(predictor.stream([Example("a")], window=window))

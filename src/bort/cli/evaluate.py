@@ -66,8 +66,8 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if arguments.resamples:
         result["confidence"] = {name: [score.low, score.high] for name, score in scores.items()}
     result["rows"] = len(examples)
-    if predictor.cut:
-        console().print(f"texts longer than {predictor.max_length} tokens, which were cut: {predictor.cut:,}")
+    for line in predictor.told():
+        console().print(line, soft_wrap=True)
     if arguments.json:
         print(json.dumps(result))
     else:

@@ -84,6 +84,6 @@ def predict(arguments: PredictArguments) -> int:
                 sys.stdout.flush()
             if shown is not None and count % 256 == 0:
                 shown.update(count, f"{count:,} rows")
-    if predictor.cut:
-        console().print(f"texts longer than {predictor.max_length} tokens, which were cut: {predictor.cut:,}")
+    for line in predictor.told():
+        console().print(line, soft_wrap=True)
     return count

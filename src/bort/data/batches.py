@@ -1,13 +1,30 @@
-"""Which rows go together: batches of like length, so that little is computed on padding."""
+"""Which rows go together, in batches of like length so that little is computed on padding, and how they are stacked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: int) -> list[list[int]]:
+def stacked(rows: Sequence[Sequence[int] | NDArray[Any]], fill: int) -> NDArray[np.int64]:
+    """Stack rows of ids, the shorter ones filled up on the right. *Shape:* (rows, longest)."""
+    out = np.full((len(rows), max(map(len, rows), default=0)), fill, np.int64)
+    for place, row in enumerate(rows):
+        out[place, : len(row)] = row
+    return out
+
+
+def attention_mask(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """1 where a stacked row has a token of its own, 0 where it was filled up. *Shape:* (rows, longest)."""
+    return (np.arange(max(lengths, default=0)) < np.asarray(lengths)[:, None]).astype(np.int64)
+
+
+def token_budget_batches(
+    lengths: Sequence[int], *, max_tokens: int, max_rows: int, equal_lengths: bool = False
+) -> list[list[int]]:
     """Cut rows, sorted by length, into batches of bounded size, for inference.
 
     Args:
@@ -15,6 +32,7 @@ def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: i
         max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row that is longer gets a
             batch of its own.
         max_rows: Most rows of a batch.
+        equal_lengths: Whether the rows of a batch must be exactly as long as each other, so that none is padded.
 
     Returns:
         Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
@@ -24,7 +42,7 @@ def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: i
     """
     _check_positive(max_tokens=max_tokens, max_rows=max_rows)
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
-    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows)
+    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows, equal_lengths=equal_lengths)
 
 
 def shuffled_length_batches(
@@ -65,13 +83,16 @@ def shuffled_length_batches(
     return [batches[position] for position in rng.permutation(len(batches))] + batches_of(order[full:])
 
 
-def _cut(order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int) -> list[list[int]]:
+def _cut(
+    order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int, equal_lengths: bool = False
+) -> list[list[int]]:
     """Cut indices in ascending order of length: the last of a batch is its longest."""
     batches: list[list[int]] = []
     batch: list[int] = []
     for index in order:
         too_long = max_tokens is not None and (len(batch) + 1) * lengths[index] > max_tokens
-        if batch and (too_long or len(batch) == max_rows):
+        differs = equal_lengths and bool(batch) and lengths[index] != lengths[batch[-1]]
+        if batch and (too_long or differs or len(batch) == max_rows):
             batches.append(batch)
             batch = []
         batch.append(index)

@@ -12,7 +12,7 @@ import numpy as np
 from bort.errors import BortError
 from bort.export.bert_graph import ACTIVATIONS, BertGraph, BertShape, Weights
 from bort.export.quantization import Quantization, Range
-from bort.predict.exported_engine import Feed
+from bort.predict.encoding import Feed
 from bort.predict.onnx_engine import open_session
 
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
 def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[BertShape, Weights]:
     """Read a classifier of `transformers` as BERT's shape and weights.
 
-    RoBERTa counts positions over the tokens that are no padding. Here they are counted from the left, which is the same
-    unless a text spells the padding token out.
-
     Args:
         model: The classifier.
         name: Where it came from, for messages.
@@ -81,8 +78,9 @@ def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[Be
     if "pooler.dense.weight" not in weights:
         raise BortError("must have BERT's pooler to be exported", file=name)
     places = weights["embeddings.position_embeddings.weight"]
-    if NAMES[kind] is _ROBERTA:
-        weights["embeddings.position_embeddings.weight"] = places[config.pad_token_id + 1 :]
+    padding = config.pad_token_id if NAMES[kind] is _ROBERTA else None
+    if padding is not None:
+        weights["embeddings.position_embeddings.weight"] = places[padding:]
     weights.setdefault("embeddings.token_type_embeddings.weight", np.zeros((1, places.shape[1]), np.float32))
     shape = BertShape(
         layers=config.num_hidden_layers,
@@ -91,6 +89,7 @@ def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[Be
         eps=1e-12 if kind == "distilbert" else config.layer_norm_eps,
         takes_types=takes_types,
         pooled_by="Relu" if kind == "distilbert" else "Tanh",
+        uncounted_id=padding,
     )
     return shape, weights
 

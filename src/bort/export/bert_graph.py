@@ -41,6 +41,8 @@ class BertShape:
         eps: Of the layer norms.
         takes_types: Whether kinds of tokens are told apart, by `token_type_ids`.
         pooled_by: Operator between the two layers of the head.
+        uncounted_id: The token that RoBERTa does not count where it numbers positions, which is the padding token: it
+            has position 0, and the first of the others 1. None where positions count from 0, whatever the tokens.
     """
 
     layers: int
@@ -49,6 +51,7 @@ class BertShape:
     eps: float
     takes_types: bool
     pooled_by: Literal["Tanh", "Relu"] = "Tanh"
+    uncounted_id: int | None = None
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -142,10 +145,19 @@ class BertGraph:
             embedded = self._add("Add", [embedded, kind], "words_and_kinds")
         else:
             places = places + kinds[:1]
-        length = self._add("Shape", ["input_ids"], "length", start=1, end=2)
-        table = self.graph.weight("places.table", places[None])
-        place = self._add("Slice", [table, self._ints(0), length, self._ints(1)], "places")
-        return self._norm(embedded, place, "embeddings.LayerNorm"), lengths
+        return self._norm(embedded, self._placed(places), "embeddings.LayerNorm"), lengths
+
+    def _placed(self, table: NDArray[np.float32]) -> str:
+        """What each position adds. *Shape:* (positions, H) -> (1 or batch, length, H)."""
+        if self.shape.uncounted_id is None:
+            length = self._add("Shape", ["input_ids"], "length", start=1, end=2)
+            whole = self.graph.weight("places.table", table[None])
+            return self._add("Slice", [whole, self._ints(0), length, self._ints(1)], "places")
+        uncounted = self._add("Equal", ["input_ids", self._ints(self.shape.uncounted_id)], "uncounted")
+        counted = self._add("Cast", [self._add("Not", [uncounted], "counted.bool")], "counted", to=7)  # 7 is int64
+        number = self._add("CumSum", [counted, self._ints(1)], "numbered")
+        place = self._add("Mul", [number, counted], "numbers")
+        return self._add("Gather", [self.graph.weight("places.table", table), place], "places")
 
     def _layer(self, number: int, hidden: str, lengths: str, *, last: bool) -> str:
         name, long = f"layer.{number}", f"encoder.layer.{number}"

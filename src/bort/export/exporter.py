@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,9 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.quantization import Quantization
 from bort.files import write_aside
+from bort.predict.classifiers import tensors
+from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
-from bort.predict.exported_engine import EncodedTexts, Feed
 from bort.predict.manifest import Manifest
 from bort.predict.torch_engine import TorchEngine
 
@@ -63,8 +63,8 @@ class Exporter:
         self.name = model
         self.source = TorchEngine(model)
         self.source.model.cpu()
-        takes_types = _takes_types(self.source)
-        self.inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_types else []))
+        self.inputs = tuple(self.source.tokenizer.model_input_names)
+        takes_types = "token_type_ids" in self.inputs
         self.form: Exportable
         if engine == "onnxruntime":
             from bort.export.architectures import OnnxModel
@@ -96,28 +96,37 @@ class Exporter:
             The manifest.
         """
         self.form.write(folder / self.form.file_name, quantization)
+        source, tokenizer = self.source, self.source.tokenizer
         with write_aside(folder / _TOKENIZER) as out:
             out.write(self._tokenizer())
         return Manifest(
             engine=self.form.engine,
             precision="fp32" if quantization is None else "int8",
+            activations=self.activations if quantization else "",
             model=self.form.file_name,
             tokenizer=_TOKENIZER,
             inputs=self.inputs,
-            task=self.source.task,
-            max_length=self.source.max_length,
-            pad_token_id=int(self.source.tokenizer.pad_token_id),
-            cast=self.source.cast,
+            task=source.task,
+            max_length=source.max_length,
+            truncation_side=tokenizer.truncation_side,
+            special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+            split_special_tokens=bool(tokenizer.split_special_tokens),
+            pad_token_id=int(tokenizer.pad_token_id),
+            pairs=source.pairs,
+            cast=source.cast,
             thresholds=dict(thresholds),
             about=dict(about),
         ).write(folder)
 
+    @property
+    def activations(self) -> Literal["calibrated", "dynamic"]:
+        """Where int8 takes the scales of activations from."""
+        return "calibrated" if self.calibrated else "dynamic"
+
     def _tokenizer(self) -> str:
-        backend = self.source.tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        text: str = backend.to_str()
-        return text
+        """The tokenizer's file. What cuts and pads is no part of it: the manifest says it."""
+        described = json.loads(self.source.tokenizer.backend_tokenizer.to_str())
+        return json.dumps(described | {"truncation": None, "padding": None}, ensure_ascii=False)
 
     def check(self, folder: Path) -> float:
         """Compare an exported fp32 model with PyTorch on token ids of many lengths; returns the largest difference.
@@ -134,8 +143,9 @@ class Exporter:
             lengths = [length, max(1, length // 2), 1]
             ids = [rng.choice(words, size).tolist() for size in lengths]
             types = [rng.integers(0, getattr(config, "type_vocab_size", 1), size).tolist() for size in lengths]
-            encoded = EncodedTexts(ids, types, 0)
-            theirs = self._asked(engine.feed(encoded, range(len(ids))))
+            columns = {"input_ids": ids, "token_type_ids": types}
+            encoded = TokenizedExamples({name: columns[name] for name in self.inputs if name in columns}, 0)
+            theirs = self._asked(engine.batch(encoded, range(len(ids))))
             scale = max(1.0, float(np.abs(theirs).max()))
             worst = max(worst, float(np.abs(engine.run(encoded) - theirs).max()) / scale)
         if not worst <= TOLERANCE:  # a NaN is no agreement
@@ -145,10 +155,9 @@ class Exporter:
 
     @torch.no_grad()
     def _asked(self, feed: Feed) -> NDArray[np.float32]:
-        tensors = {name: torch.from_numpy(values) for name, values in feed.items()}
         if self.source.task.choices:
-            tensors = {name: values[:, None] for name, values in tensors.items()}
-        logits: NDArray[np.float32] = self.source.model(**tensors).logits.numpy()
+            feed = {name: values[:, None] for name, values in feed.items()}
+        logits: NDArray[np.float32] = self.source.model(**tensors(feed)).logits.numpy()
         return logits
 
     def calibrate(self, folder: Path, examples: Sequence[Example]) -> None:
@@ -161,7 +170,7 @@ class Exporter:
         engine = open_exported(folder)
         encoded = engine.encode(examples[:MOST_CALIBRATION_ROWS])
         # One by one: padding is nothing to learn from.
-        feeds = [engine.feed(encoded, [row]) for row in range(len(encoded.ids))]
+        feeds = [engine.batch(encoded, [row]) for row in range(len(encoded))]
         with tempfile.TemporaryDirectory() as work:
             self.form.calibrate(feeds, Path(work))
         self.calibrated = True
@@ -171,17 +180,10 @@ class Exporter:
         if quantization is None:
             return {}
         return {
-            "activations": "calibrated" if self.calibrated else "dynamic",
+            "activations": self.activations,
             "weight_bits": quantization.weight_bits,
             "kept_fp32": sorted(quantization.kept),
         }
-
-
-def _takes_types(source: TorchEngine) -> bool:
-    """Whether the tokenizer tells kinds of tokens apart, and the model too."""
-    known = "token_type_ids" in inspect.signature(source.model.forward).parameters
-    told = "token_type_ids" in source.tokenizer.model_input_names
-    return known and told and getattr(source.model.config, "type_vocab_size", 1) > 1
 
 
 def write_json(file: Path, value: Any) -> None:

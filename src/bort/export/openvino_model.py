@@ -17,7 +17,7 @@ from torch import Tensor
 from bort.errors import BortError
 from bort.export.quantization import Quantization
 from bort.model.checkpoints import quiet
-from bort.predict.exported_engine import Feed
+from bort.predict.encoding import Feed
 from bort.predict.openvino_engine import load_openvino
 
 if TYPE_CHECKING:

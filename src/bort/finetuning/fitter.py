@@ -18,11 +18,10 @@ from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, TrainingResult, train_once
-from bort.model.checkpoints import locate
 from bort.model.devices import best_device, use_bf16
-from bort.model.tokenization import load_tokenizer
-from bort.predict.classifiers import new_classifier, positions, predict_logits, save_classifier
-from bort.predict.encoding import Encoded, encode
+from bort.model.tokenization import with_bort_pairs
+from bort.predict.classifiers import fitting_tokenizer, new_classifier, positions, predict_logits, save_classifier
+from bort.predict.encoding import TokenizedExamples, encode
 from bort.tasks.metrics import Score, confusion
 from bort.tasks.task import Task
 
@@ -51,12 +50,15 @@ class Fitter:
 
     def __init__(self, arguments: FinetuneArguments, task: Task, train: Sequence[Example]) -> None:
         self.arguments, self.task = arguments, task
-        self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(locate(arguments.model))
         torch.manual_seed(0)
-        self.max_length = min(arguments.max_length or USUAL_LENGTH, positions(new_classifier(arguments.model, task)))
+        model = new_classifier(arguments.model, task)
+        self.tokenizer: PreTrainedTokenizerFast = with_bort_pairs(fitting_tokenizer(arguments.model, model))
+        self.max_length = min(arguments.max_length or USUAL_LENGTH, positions(model))
         self.pad_token_id = int(self.tokenizer.pad_token_id)
-        self.about: dict[str, str] = {}
+        self.about: dict[str, Any] = {"bort_metric": task.metric}
         """What else the saved model's config.json says."""
+        if not task.choices and len(forms := {example.text_b is not None for example in train}) == 1:
+            self.about["bort_pairs"] = forms.pop()
         self._mean, self._spread = 0.0, 1.0
         if task.kind == "regression":
             values = task.targets(list(train))
@@ -160,7 +162,7 @@ class Fitter:
         """*Shape:* (examples, outputs)."""
         return self.encoded_logits(model, data.encoded)
 
-    def encoded_logits(self, model: PreTrainedModel, encoded: Encoded) -> NDArray[np.float32]:
+    def encoded_logits(self, model: PreTrainedModel, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """*Shape:* (examples, outputs)."""
         return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16)
 

@@ -65,7 +65,7 @@ class Splits:
             return Fitter(arguments, self.task, self.train)
         arguments = replace(arguments, max_length=arguments.max_length or self.suite.task.max_length)
         fitter = Fitter(arguments, self.task, self.train)
-        fitter.about = self.suite.about
+        fitter.about |= self.suite.about
         return fitter
 
     def announce(self, plan: str) -> None:

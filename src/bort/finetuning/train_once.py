@@ -21,8 +21,8 @@ from bort.data.batches import shuffled_length_batches
 from bort.files import write_aside
 from bort.finetuning.used_vocabulary import only_used_rows
 from bort.model.checkpoints import quiet
-from bort.predict.classifiers import predict_logits
-from bort.predict.encoding import Encoded
+from bort.predict.classifiers import predict_logits, tensors
+from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task
 from bort.training.checkpoints import COMPLETE, latest_checkpoint
 from bort.training.schedule import warmup_then_linear
@@ -86,7 +86,7 @@ class Labelled:
     """Tokenised examples and their targets: classes or values, *shape* (examples,), or distributions over the classes,
     *shape* (examples, classes)."""
 
-    encoded: Encoded
+    encoded: TokenizedExamples
     targets: Targets
 
     def __len__(self) -> int:
@@ -276,7 +276,7 @@ class _TrialTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def _collate(self, indices: list[int]) -> dict[str, Tensor]:
-        return {**self.data.encoded.batch(indices, self.pad_token_id), "labels": self.targets[indices]}
+        return {**tensors(self.data.encoded.batch(indices, self.pad_token_id)), "labels": self.targets[indices]}
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Linear up over the warm-up's share of the steps, then linear to 0."""

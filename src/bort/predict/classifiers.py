@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bort.data.batches import token_budget_batches
+from bort.data.tables.examples import Kind
 from bort.errors import BortError
-from bort.model.checkpoints import load, load_config, save
+from bort.model.checkpoints import load, load_config, locate, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
-from bort.predict.encoding import Encoded
-from bort.tasks.metrics import primary_metric
+from bort.model.tokenization import load_tokenizer
+from bort.predict.encoding import Feed, TokenizedExamples
+from bort.tasks.metrics import METRICS, primary_metric
 from bort.tasks.task import Task
 
 _ROWS_PER_BATCH = 512
@@ -74,16 +77,49 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
         rule = "must be a model that gives each text one label, or one number"
         raise BortError(rule, file=model, column="problem_type", value=kind)
     if outputs == 1:
-        return loaded, Task("regression", (), primary_metric("regression"))
+        return loaded, Task("regression", (), _metric(loaded, "regression"))
     names = tuple(str(loaded.config.id2label.get(number)) for number in range(outputs))
     if len({*names}) < outputs or not {*range(outputs)} <= {*loaded.config.id2label}:
         rule = f"must name the outputs 0 to {outputs - 1}, each differently"
         raise BortError(rule, file=model, column="id2label", value=loaded.config.id2label)
-    return loaded, Task("classification", names, primary_metric("classification"), choices=choices)
+    return loaded, Task("classification", names, _metric(loaded, "classification"), choices=choices)
+
+
+def _metric(model: PreTrainedModel, kind: Kind) -> str:
+    """The metric that fine-tuning chose by, which config.json names; the kind's usual one for a model of others."""
+    named = getattr(model.config, "bort_metric", None)
+    return named if named in METRICS[kind] else primary_metric(kind)
+
+
+def fitting_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a model's folder, checked against the model, and let it give what the model takes.
+
+    Args:
+        name: The folder or hub name.
+        model: What was loaded from there.
+
+    Raises:
+        BortError: It cannot be loaded, has no padding token, or knows ids that the model's word embedding lacks.
+    """
+    tokenizer = load_tokenizer(locate(name))
+    if tokenizer.pad_token_id is None:
+        raise BortError("the tokenizer has no padding token", file=name)
+    rows = model.get_input_embeddings().num_embeddings
+    ids = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if ids > rows:
+        rule = f"the tokenizer has {ids:,} ids, the model's word embedding {rows:,} rows: call resize_token_embeddings"
+        raise BortError(rule, file=name)
+    names = ["input_ids", "attention_mask"]
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and "token_type_ids" in tokenizer.model_input_names:
+        # RoBERTa's table has one row, for a tokenizer that says 0 and 1 as well; DeBERTa may have none.
+        names += ["token_type_ids"] if getattr(model.config, "type_vocab_size", 2) > 1 else []
+    tokenizer.model_input_names = names
+    return tokenizer
 
 
 def save_classifier(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, **about: str
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, **about: Any
 ) -> None:
     """Write a folder that `AutoModelForSequenceClassification` (or `...MultipleChoice`) opens.
 
@@ -140,26 +176,33 @@ def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -
     return BortForSequenceClassification if ours else AutoModelForSequenceClassification
 
 
+def tensors(batch: Feed, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """A batch as PyTorch takes it. *Shapes:* as they were."""
+    return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+
+
 @torch.no_grad()
 def predict_logits(
-    model: PreTrainedModel, encoded: Encoded, pad_token_id: int, *, bf16: bool = False
+    model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int, *, bf16: bool = False
 ) -> NDArray[np.float32]:
     """Run a classifier over examples, the short ones together, and give the logits in the examples' order.
+
+    A model that is not training is left alone, so that several threads may ask it at once.
 
     Returns:
         *Shape:* (examples, outputs); with choices (examples, choices).
     """
-    training, device = model.training, model.device
-    model.eval()
+    training = model.training
+    if training:
+        model.eval()
     logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
-    each = encoded.choices or 1
-    tokens = INFERENCE_TOKENS[device.type]
-    batches: Sequence[list[int]] = token_budget_batches(
+    each, tokens = encoded.choices or 1, INFERENCE_TOKENS[model.device.type]
+    for indices in token_budget_batches(
         encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
-    )
-    for indices in batches:
-        inputs = {name: tensor.to(device) for name, tensor in encoded.batch(indices, pad_token_id).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    ):
+        inputs = tensors(encoded.batch(indices, pad_token_id), model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             logits[indices] = model(**inputs).logits.float().cpu().numpy()
-    model.train(training)
+    if training:
+        model.train()
     return logits

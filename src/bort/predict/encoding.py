@@ -1,29 +1,42 @@
-"""Texts and pairs as padded batches of token ids."""
+"""From texts, pairs and choices to padded batches of token ids: one way for every engine and for fine-tuning.
+
+It needs the `tokenizers` library alone, so that an exported folder answers without torch and transformers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+import numpy as np
+from numpy.typing import NDArray
 
+from bort.data.batches import attention_mask, stacked
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Feed = dict[str, NDArray[np.int64]]
+"""A batch as a model takes it, by the names of its inputs. *Shape:* each (rows, length)."""
+
 
 @dataclass(frozen=True)
-class Encoded:
-    """Tokenised examples. `columns` maps each input of the model to a list of ids for each example, or for each choice
-    of each example."""
+class TokenizedExamples:
+    """Examples as token ids.
+
+    Args:
+        columns: By input of the model (`input_ids`, and `token_type_ids` where the model knows kinds of tokens), a list
+            of ids for each example, or for each choice of each example.
+        cut: How many examples were longer than the limit and were cut.
+        choices: How many choices each example has, one after another in the columns; 0 where it has none.
+    """
 
     columns: dict[str, list[list[int]]]
     cut: int
-    """How many examples were longer than the limit and lost their end."""
     choices: int = 0
-    """How many choices each example has, one after another in the columns; 0 where it has none."""
 
     @property
     def lengths(self) -> list[int]:
@@ -35,65 +48,96 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.columns["input_ids"]) // (self.choices or 1)
 
-    def joined(self, others: Sequence[Encoded]) -> Encoded:
+    def joined(self, others: Sequence[TokenizedExamples]) -> TokenizedExamples:
         """These and others, one after another."""
         every = [self, *others]
         columns = {name: [row for one in every for row in one.columns[name]] for name in self.columns}
-        return Encoded(columns, sum(one.cut for one in every), self.choices)
+        return TokenizedExamples(columns, sum(one.cut for one in every), self.choices)
 
-    def batch(self, indices: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-        """Pad some examples to the longest of them. *Shape:* each (batch, longest), or (batch, choices, longest)."""
+    def batch(self, indices: Sequence[int], pad_token_id: int) -> Feed:
+        """Pad some examples to the longest of them, on the right, and add their attention mask.
+
+        *Shape:* each (batch, longest), or (batch, choices, longest).
+        """
         each = self.choices or 1
-        places = [i * each + choice for i in indices for choice in range(each)]
-        longest = max(len(self.columns["input_ids"][i]) for i in places)
-        out = {}
-        for name, column in self.columns.items():
-            pad = pad_token_id if name == "input_ids" else 0
-            rows = [column[i] + [pad] * (longest - len(column[i])) for i in places]
-            tensor = torch.tensor(rows, dtype=torch.long)
-            out[name] = tensor.view(len(indices), each, longest) if self.choices else tensor
-        return out
+        rows = [i * each + choice for i in indices for choice in range(each)]
+        batch = {
+            name: stacked([column[row] for row in rows], pad_token_id if name == "input_ids" else 0)
+            for name, column in self.columns.items()
+        }
+        batch["attention_mask"] = attention_mask([len(self.columns["input_ids"][row]) for row in rows])
+        if self.choices:
+            batch = {name: values.reshape(len(indices), each, -1) for name, values in batch.items()}
+        return batch
 
 
-def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
-    """Tokenise on all cores, in the library's threads.
+def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> TokenizedExamples:
+    """Tokenise on all cores, in the library's threads; the tokenizer is only read, so several threads may share it.
 
     Args:
         examples: Texts, or pairs. One whose second text is empty is a pair still; one without is not, whatever stands
             beside it. Or texts with choices, as many in each: a pair for each choice.
-        tokenizer: Its template puts the special tokens.
-        max_length: Most tokens; the longer text of a pair is cut first.
+        backend: A `tokenizers.Tokenizer`, set up by `prepare`. Its template adds the special tokens.
+        types: Whether the model takes `token_type_ids`.
+
+    Raises:
+        BortError: Examples have different numbers of choices.
+    """
+    choices = len(examples[0].choices) if examples else 0
+    texts: list[Any] = []
+    for example in examples:
+        if len(example.choices) != choices:
+            rule = f"must have {choices} choices, as the first row has"
+            raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
+        if choices:
+            texts += [(example.text, choice) for choice in example.choices]
+        else:
+            texts.append(example.text if example.text_b is None else (example.text, example.text_b))
+    if len(texts) == 1:  # without the way to other threads and back
+        encodings = [backend.encode(*texts[0]) if isinstance(texts[0], tuple) else backend.encode(texts[0])]
+    else:
+        encodings = backend.encode_batch_fast(texts)
+    columns = {"input_ids": [encoding.ids for encoding in encodings]}
+    if types:
+        columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
+    return TokenizedExamples(columns, sum(bool(encoding.overflowing) for encoding in encodings), choices)
+
+
+def prepare(backend: Any, max_length: int, side: str = "right", *, split_special_tokens: bool = False) -> None:
+    """Let a `tokenizers.Tokenizer` cut texts, of a pair the longer one first, and pad none.
+
+    What is set already is not set again: another thread may be tokenising.
+
+    Args:
+        backend: The tokenizer.
+        max_length: Most tokens, the special ones counted.
+        side: Where a text is cut: "right" keeps its beginning, "left" its end.
+        split_special_tokens: Whether a special token that a text spells out is text like any other.
+    """
+    wanted = {"max_length": max_length, "strategy": "longest_first", "direction": side, "stride": 0}
+    if backend.truncation != wanted:
+        backend.enable_truncation(max_length, strategy="longest_first", direction=side)
+    if backend.padding is not None:
+        backend.no_padding()
+    if backend.encode_special_tokens != split_special_tokens:
+        backend.encode_special_tokens = split_special_tokens
+
+
+def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedExamples:
+    """Tokenise with a tokenizer of `transformers`, as its folder says: template, truncation side, kinds of tokens.
+
+    Args:
+        examples: As of `tokenize`.
+        tokenizer: Fitted to its model, as `fitting_tokenizer` does.
+        max_length: Most tokens.
 
     Raises:
         BortError: The tokenizer is one written in Python, or examples have different numbers of choices.
     """
-    if not examples:
-        return Encoded({"input_ids": []}, 0)
-    if choices := len(examples[0].choices):
-        for example in examples:
-            if len(example.choices) != choices:
-                rule = f"must have {choices} choices, as the first row has"
-                raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
-        pairs_of_all = [Example(example.text, choice) for example in examples for choice in example.choices]
-        encoded_pairs = encode(pairs_of_all, tokenizer, max_length)
-        return Encoded(encoded_pairs.columns, encoded_pairs.cut, choices)
     if not tokenizer.is_fast:
         raise BortError(
             "the tokenizer must be one of the tokenizers library (tokenizer.json)", value=tokenizer.name_or_path
         )
-    arguments: dict[str, Any] = {"truncation": "longest_first", "max_length": max_length}
-    columns: dict[str, list[list[int]]] = {}
-    cut = 0
-    for second in (False, True):
-        chosen = [index for index, example in enumerate(examples) if (example.text_b is not None) == second]
-        if not chosen:
-            continue
-        texts, pairs = [examples[index].text for index in chosen], [examples[index].text_b for index in chosen]
-        # The library tells of a cut text only by its overflow, which costs as much as the text; ask the fast backend.
-        encoded = tokenizer(texts, pairs if second else None, **arguments)
-        cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-        for name in encoded:
-            column = columns.setdefault(name, [[] for _ in examples])
-            for index, ids in zip(chosen, encoded[name], strict=True):
-                column[index] = ids
-    return Encoded(columns, cut)
+    backend, split = tokenizer.backend_tokenizer, bool(tokenizer.split_special_tokens)
+    prepare(backend, max_length, tokenizer.truncation_side, split_special_tokens=split)
+    return tokenize(examples, backend, types="token_type_ids" in tokenizer.model_input_names)

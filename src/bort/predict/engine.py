@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.predict.encoding import TokenizedExamples
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
 
@@ -18,43 +19,27 @@ if TYPE_CHECKING:
     from bort.predict.exported_engine import ExportedEngine
 
 
-class Tokens(Protocol):
-    """Tokenised examples."""
-
-    @property
-    def cut(self) -> int:
-        """How many were longer than the limit and lost their end."""
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def joined(self, others: Sequence[Any]) -> Tokens:
-        """These and others of the same engine, one after another."""
-
-
 class Engine(Protocol):
-    """A loaded model. `encode` may run in one thread while `run` does in another."""
+    """A loaded model. Any number of threads may call `encode` and `run` at once."""
 
     task: Task
     max_length: int
     """Most tokens of an input."""
     cast: Cast | None
     """How the rows of a suite's task were cast that the model was fitted to, if it was."""
+    pairs: bool | None
+    """Whether the model was fine-tuned on pairs of texts; None where nobody knows."""
     thresholds: Mapping[str, float]
     """Probabilities of labels that an answer must lie above; a label without one has none."""
 
-    def encode(self, examples: Sequence[Example]) -> Tokens:
+    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Tokenise.
 
         Raises:
             BortError: The examples have different numbers of choices.
         """
 
-    def run(self, encoded: Any) -> NDArray[np.float32]:
+    def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
 
 
@@ -63,7 +48,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
 
     Args:
         model: A folder, an embedded name, or a hub name.
-        threads: Of the computation; by default one a core.
+        threads: Of the computation and the tokenizer; by default one a core.
 
     Raises:
         BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
@@ -83,8 +68,8 @@ def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEng
     """Load a folder of `bort export`.
 
     Args:
-        folder: Which.
-        threads: Of the computation; by default one a core.
+        folder: The folder.
+        threads: Of the computation and the tokenizer; by default one a core.
 
     Raises:
         BortError: A file is not what was exported, or its engine is not installed.

@@ -29,13 +29,19 @@ class Manifest:
 
     Args:
         engine: What runs it.
-        precision: What it computes in.
+        precision: What it computes in: fp32 or int8.
+        activations: In int8, where the scales of its activations come from: "calibrated" on texts, or "dynamic", from
+            what is computed. In fp32 "".
         model: File of the graph.
         tokenizer: File of the tokenizer.
         inputs: What the graph takes.
         task: What the model answers.
         max_length: Most tokens of an input.
+        truncation_side: Where a longer one is cut: "right" keeps its beginning, "left" its end.
+        special_tokens: The tokenizer's special tokens by their parts, as `transformers` names those.
+        split_special_tokens: Whether a special token that a text spells out is text like any other.
         pad_token_id: What a short row is filled up with.
+        pairs: Whether the model was fine-tuned on pairs of texts; None where nobody knows.
         cast: How the rows of a suite's task were cast that it was fitted to, if it was.
         thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set.
         about: How it was made: settings, scores, versions.
@@ -44,12 +50,17 @@ class Manifest:
 
     engine: str
     precision: str
+    activations: str
     model: str
     tokenizer: str
     inputs: tuple[str, ...]
     task: Task
     max_length: int
+    truncation_side: str
+    special_tokens: Mapping[str, str]
+    split_special_tokens: bool
     pad_token_id: int
+    pairs: bool | None
     cast: Cast | None
     thresholds: Mapping[str, float]
     about: Mapping[str, Any]
@@ -157,8 +168,20 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
             raise refuse(column, f"must be a whole number from {least}")
     if not texts(described.get("inputs")):
         raise refuse("inputs")
-    if described.get("cast") not in (None, *get_args(Cast)):
-        raise refuse("cast")
+    among = {
+        "precision": ("fp32", "int8"),
+        "activations": ("calibrated", "dynamic") if described["precision"] == "int8" else ("",),
+        "truncation_side": ("left", "right"),
+        "split_special_tokens": (False, True),
+        "pairs": (None, False, True),
+        "cast": (None, *get_args(Cast)),
+    }
+    for column, allowed in among.items():
+        if described.get(column) not in allowed:
+            raise refuse(column)
+    special = described.get("special_tokens")
+    if not isinstance(special, dict) or not texts([*special.values()]):
+        raise refuse("special_tokens")
     thresholds = described.get("thresholds")
     task = described.get("task")
     if not isinstance(task, dict) or task.get("kind") not in METRICS or not texts(task.get("names")):
@@ -187,12 +210,17 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     return Manifest(
         engine=described["engine"],
         precision=described["precision"],
+        activations=described["activations"],
         model=described["model"],
         tokenizer=described["tokenizer"],
         inputs=tuple(described["inputs"]),
         task=Task(task["kind"], tuple(task["names"]), task["metric"], choices=task["choices"]),
         max_length=described["max_length"],
+        truncation_side=described["truncation_side"],
+        special_tokens=special,
+        split_special_tokens=described["split_special_tokens"],
         pad_token_id=described["pad_token_id"],
+        pairs=described["pairs"],
         cast=described["cast"],
         thresholds=thresholds,
         about=described["about"],

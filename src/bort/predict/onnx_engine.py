@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.cores import usable_cores
 from bort.errors import BortError
-from bort.predict.exported_engine import ExportedEngine, Feed
+from bort.predict.encoding import Feed
+from bort.predict.exported_engine import ExportedEngine
 
 
 class OnnxEngine(ExportedEngine):
@@ -22,42 +23,43 @@ class OnnxEngine(ExportedEngine):
         """Open a session."""
         self._threads = self.threads or usable_cores()
         self._session = self._open(self._threads)
+        # The same model with one thread a call, for many batches at once.
+        self._stream: Any = self._session if self._threads == 1 else None
+        self._opening = Lock()
 
     def _open(self, threads: int) -> Any:
         return open_session(self.folder, self.manifest.checked(self.folder, self.manifest.model), threads)
 
-    def compute(self, feed: Feed) -> NDArray[np.float32]:
+    def compute(self, batch: Feed) -> NDArray[np.float32]:
         """The outputs of one batch, all threads at work on it. *Shape:* (rows, outputs)."""
-        return _logits(self._session, feed)
+        return _logits(self._session, batch)
 
-    def compute_all(self, feeds: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
+    def compute_all(self, batches: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
         """The outputs of many batches, each thread at work on one of its own: then none waits for another."""
-        if self._threads == 1 or len(feeds) < 2 * self._threads:
-            yield from super().compute_all(feeds)
+        if self._threads == 1 or len(batches) < 2 * self._threads:
+            yield from super().compute_all(batches)
             return
         from concurrent.futures import ThreadPoolExecutor
 
+        with self._opening:
+            if self._stream is None:
+                self._stream = self._open(1)
         with ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda feed: _logits(self._stream, feed), feeds)
-
-    @cached_property
-    def _stream(self) -> Any:
-        """The same model, one thread a call."""
-        return self._open(1)
+            yield from pool.map(lambda batch: _logits(self._stream, batch), batches)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _logits(session: Any, feed: Feed) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = session.run(["logits"], feed)[0]
+def _logits(session: Any, batch: Feed) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = session.run(["logits"], batch)[0]
     return found
 
 
 def open_session(folder: Path, graph: bytes, threads: int | None = None) -> Any:
     """Load a graph whose weights lie in `folder`.
+
+    Args:
+        folder: It may hold links to files elsewhere, as the hub's cache does.
+        graph: Content of the graph's file.
+        threads: Of a call; by default one a core.
 
     Raises:
         BortError: ONNX Runtime is not installed, or cannot read it.
@@ -73,6 +75,10 @@ def open_session(folder: Path, graph: bytes, threads: int | None = None) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     # Its threads would go on waiting at full speed after an answer, and take the cores from whoever comes next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    for weights in folder.glob("*.onnx.data"):
+        if weights.is_symlink():  # ONNX Runtime follows no link out of the folder, and maps no file for us
+            content = weights.read_bytes()
+            options.add_external_initializers_from_files_in_memory([weights.name], [content], [len(content)])
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

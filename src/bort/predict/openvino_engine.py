@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.cores import usable_cores
 from bort.errors import BortError
-from bort.predict.exported_engine import ExportedEngine, Feed
+from bort.predict.encoding import Feed
+from bort.predict.exported_engine import ExportedEngine
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -28,20 +30,28 @@ class OpenVinoEngine(ExportedEngine):
         self._weights = np.memmap(folder / weights, np.uint8, "c")
         # Where a processor has bf16, OpenVINO would take it for fp32.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if self.threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = self.threads
+        settings["INFERENCE_NUM_THREADS"] = self.threads or usable_cores()
         graph = manifest.checked(folder, manifest.model)
         try:
             core = openvino.Core()
             model = core.read_model(graph.decode(), openvino.Tensor(self._weights, shared_memory=True))
-            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            self._compiled = core.compile_model(model, "CPU", settings)
+            self._idle = [self._compiled.create_infer_request()]
         except (RuntimeError, ValueError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
             raise BortError(f"the model cannot be loaded: {first}", file=folder) from None
 
-    def compute(self, feed: Feed) -> NDArray[np.float32]:
+    def compute(self, batch: Feed) -> NDArray[np.float32]:
         """The outputs of one batch. *Shape:* (rows, outputs)."""
-        logits: NDArray[np.float32] = self._request.infer(feed, share_inputs=True)[0]
+        # A request holds one batch at a time; taking from a list and giving back are single steps in Python.
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            logits: NDArray[np.float32] = request.infer(batch, share_inputs=True)[0]
+        finally:
+            self._idle.append(request)
         return logits
 
 

@@ -5,51 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from bort.cores import limit_threads
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.model.checkpoints import locate
 from bort.model.devices import best_device
-from bort.model.tokenization import load_tokenizer
-from bort.predict.classifiers import load_classifier, positions, predict_logits
-from bort.predict.encoding import Encoded, encode
+from bort.predict.classifiers import fitting_tokenizer, load_classifier, positions, predict_logits
+from bort.predict.encoding import TokenizedExamples, encode, tokenize
 from bort.tasks.suites.task_entry import Cast
 
 _SHORTEST_INPUT = 4
 
 
 class TorchEngine:
-    """A classifier or regressor on the best device there is.
+    """A classifier or regressor on the best device there is; several threads may share it.
 
     Args:
         model: A folder, an embedded name, or a hub name.
-        threads: Of PyTorch in this process; by default as they are.
+        threads: Of PyTorch and the tokenizers in this process; by default one a core.
 
     Raises:
-        BortError: The model cannot be loaded, or it is no classifier.
+        BortError: The model or its tokenizer cannot be loaded, they do not fit each other, or it is no classifier.
     """
 
     def __init__(self, model: str, threads: int | None = None) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
         self.model, self.task = load_classifier(model)
         self.model.to(best_device())
-        self.tokenizer = load_tokenizer(locate(model))
-        if self.tokenizer.pad_token_id is None:
-            raise BortError("the tokenizer has no padding token", file=model)
+        if threads is not None:
+            limit_threads(threads)
+        self.tokenizer = fitting_tokenizer(model, self.model)
         self.max_length = min(self.tokenizer.model_max_length, positions(self.model))
         if not isinstance(self.max_length, int) or self.max_length < _SHORTEST_INPUT:
             rule = f"must be a whole number from {_SHORTEST_INPUT}"
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
         self.cast: Cast | None = getattr(self.model.config, "bort_cast", None)
+        self.pairs: bool | None = getattr(self.model.config, "bort_pairs", None)
         self.thresholds: Mapping[str, float] = {}
+        encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
 
-    def encode(self, examples: Sequence[Example]) -> Encoded:
+    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Tokenise."""
-        return encode(examples, self.tokenizer, self.max_length)
+        types = "token_type_ids" in self.tokenizer.model_input_names
+        return tokenize(examples, self.tokenizer.backend_tokenizer, types=types)
 
-    def run(self, encoded: Encoded) -> NDArray[np.float32]:
+    def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs)."""
         return predict_logits(self.model, encoded, int(self.tokenizer.pad_token_id))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from bort.data.batches import token_budget_batches
-from bort.predict.exported_engine import TOKENS_PER_BATCH, Feed
+from bort.predict.encoding import Feed
+from bort.predict.exported_engine import TOKENS_PER_BATCH
 from bort.speed.contestants import Contestant
 
 _FIRST_WORD, _PAD = 5, 1

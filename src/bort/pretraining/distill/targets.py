@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bort.data.batches import attention_mask, stacked, token_budget_batches
 from bort.data.corpus.rows import Row, TrainingRows
 from bort.model.config import IGNORED
 from bort.model.tokenization import ByteText
@@ -237,18 +238,11 @@ def pad(rows: Sequence[NDArray[np.int64]], value: int) -> tuple[Tensor, Tensor |
     *Shapes:* (batch, longest) each.
     """
     lengths = [len(row) for row in rows]
-    if min(lengths) == max(lengths):
-        return torch.from_numpy(np.stack(rows)), None
-    padded = np.full((len(rows), max(lengths)), value, dtype=np.int64)
-    for place, row in enumerate(rows):
-        padded[place, : len(row)] = row
-    mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
-    return torch.from_numpy(padded), torch.from_numpy(mask.astype(np.int64))
+    mask = None if min(lengths) == max(lengths) else torch.from_numpy(attention_mask(lengths))
+    return torch.from_numpy(stacked(rows, value)), mask
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    from bort.data.batches import token_budget_batches
-
     return token_budget_batches(lengths, max_tokens=_BATCH_TOKENS, max_rows=_BATCH_TOKENS)
 
 
