@@ -54,7 +54,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     from bort.cores import usable_cores
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
-        from bort.runs import command_line
+    from bort.runs import command_line
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
     from bort.speed.race import fixed, natural
