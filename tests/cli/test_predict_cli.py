@@ -174,9 +174,6 @@ def test_a_long_text_is_cut_and_told_of(bort, classifier):
         ("bad.jsonl", b'{"text": "a"}\n\n{"text": \n', [":3:", "JSON"]),
         ("bad.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', [":2:", "surrogate"]),
         ("bad.txt", b"a\nb\x00\n", [":2:", "NUL"]),
-        ("empty.csv", b"", ["empty"]),
-        ("header.csv", b"text,id\n", ["at least one row"]),
-        ("empty.txt", b"", ["at least one row"]),
         ("other.csv", b"txt,id\na,1\n", [":1:", "'text'", "did you mean 'txt'?"]),
         ("other.xls", b"text\na\n", [".xls"]),
     ],
@@ -192,6 +189,19 @@ def test_a_bad_row_leaves_no_file(bort, classifier, tmp_path, name, content, par
     (out / "old.csv").write_text("as it was")
     bort(*words, "--output", out / "old.csv").refused(*parts)
     assert [path.read_text() for path in out.iterdir()] == ["as it was"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("in.csv", b"text,id\n"), ("in.csv", b""), ("in.jsonl", b""), ("in.txt", b"")]
+)
+def test_nothing_to_do_gives_an_empty_output(bort, classifier, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    for target in ("o.csv", "o.jsonl"):
+        done = bort("predict", "--model", classifier, "--input", tmp_path / name, "--output", tmp_path / target)
+        assert (done.status, done.out, done.err) == (0, "", "")
+        assert (tmp_path / target).read_bytes() == b""
+    done = bort("predict", "--model", classifier, stdin=b"")
+    assert (done.status, done.out, done.err) == (0, "", "")
 
 
 def test_an_output_that_cannot_be_written(bort, classifier, tmp_path):

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bort.data.tables import lines as lines_module
-from bort.data.tables.lines import open_binary, read_lines, total_bytes
+from bort.data.tables.compressed import open_binary
+from bort.data.tables.lines import read_lines, total_bytes
 from bort.errors import BortError
 
 

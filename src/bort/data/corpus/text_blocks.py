@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bort.data.corpus.sources import is_hub
-from bort.data.tables.lines import BROKEN, LONGEST_ROW_BYTES, decompressed, open_stored
+from bort.data.tables.compressed import BROKEN, decompressed, open_stored
+from bort.data.tables.lines import LONGEST_ROW_BYTES
 from bort.errors import BortError
 
 BLOCK_BYTES = 1 << 20

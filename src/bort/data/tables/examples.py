@@ -6,13 +6,14 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from bort.errors import BortError
 
 if TYPE_CHECKING:
+    from bort.data.tables.delimited import OnBad
     from bort.data.tables.readers import Format
 
 Kind = Literal["classification", "regression"]
@@ -49,6 +50,8 @@ class Columns:
     """Column of the second text of a pair; a table without it holds single texts."""
     label: str = "label"
     """Column of the label."""
+    delimiter: str | None = None
+    """What stands between the cells of CSV or TSV: a character, or comma, semicolon, tab, pipe; None to find it out."""
 
 
 _DEFAULT_COLUMNS = Columns()
@@ -58,9 +61,10 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
     """Read all examples of a file or of a data set on the hub.
 
     Formats go by extension: .csv, .tsv (without quoting), .jsonl, .ndjson or .json (one object on each line), .txt (one
-    text on each line, unlabelled), each also under .gz, .bz2, .xz or .zst; .parquet; and `owner/name:split` or
+    text on each line, unlabelled), each also compressed (gzip, bzip2, xz, zstd); .parquet; and `owner/name:split` or
     `owner/name@config:split` for the hub, whose class labels become their names. A blank second text counts as none.
-    Labels lose the space around them; integers and truth values become strings ("1", "true").
+    Labels lose the space around them; integers and truth values become strings ("1", "true"). Where numbers label some
+    rows as 1 and others as 1.0, all become "1".
 
     Args:
         source: The path or the hub name.
@@ -71,8 +75,11 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
         BortError: Something is wrong with the input; names the file, the line, the column, the value and the rule.
     """
     examples = [example for _, example in stream_rows(source, columns, labelled=labelled)]
+    if not examples:
+        raise BortError("is empty; there must be at least one row", file=source)
     if labelled:
         _check_numbers(examples, columns)
+        examples = _whole_numbers(examples)
     return examples
 
 
@@ -82,22 +89,28 @@ def stream_rows(
     *,
     format: Format | None = None,
     labelled: bool = False,
+    on_bad: OnBad | None = None,
 ) -> Iterator[tuple[dict[str, Any], Example]]:
     """Read examples one by one beside the rows that they came from, in bounded memory.
+
+    An empty source has no rows and breaks no rule.
 
     Args:
         source: A path, a hub name, or an open binary stream such as `sys.stdin.buffer`.
         columns: Names of the columns.
         format: The format of the rows; needed for a stream, told by the extension otherwise.
         labelled: As in `read_examples`.
+        on_bad: Takes each row that breaks a rule, in its place among the others; without it the first one is refused.
 
     Returns:
         Pairs of the row as it stood, with all its columns, and its example.
 
     Raises:
-        BortError: While iterating, at the first row that breaks a rule, or when there are no rows.
+        BortError: While iterating, at the first row that breaks a rule, and at what is no matter of single rows.
     """
-    from bort.data.tables.readers import format_of, numbered_rows  # a predictor that is given texts never reads a file
+    # A predictor that is given texts never reads a file.
+    from bort.data.tables.delimited import QuotesInTsv, delimiter_of
+    from bort.data.tables.readers import format_of, numbered_rows
 
     if isinstance(source, str | Path):
         file, kind = str(source), format or format_of(source)
@@ -113,16 +126,29 @@ def stream_rows(
     pair = [columns.text_b] if columns.text_b != Columns.text_b and kind != "txt" else []
     required = [columns.text, *pair, *([columns.label] if labelled else [])]
     first: Example | None = None
-    for line, row in numbered_rows(source, kind, file, required=required, text=columns.text):
-        example = _example(row, columns, labelled, file, line)
-        first = first or example
-        if labelled and (example.text_b is None) != (first.text_b is None):
-            has, lacks = (first.line, line) if example.text_b is None else (line, first.line)
-            rule = f"must be in every row or in none; line {has} has it and line {lacks} does not"
-            raise BortError(rule, file=file, line=line, column=columns.text_b, value=row.get(columns.text_b))
+    quotes = QuotesInTsv()
+    delimiter = delimiter_of(columns.delimiter)
+    rows = numbered_rows(source, kind, file, required=required, text=columns.text, delimiter=delimiter, on_bad=on_bad)
+    for line, row in rows:
+        # Spreadsheets write rows of empty cells behind the last one.
+        if labelled and kind in ("csv", "tsv") and not any(map(str.strip, row.values())):
+            continue
+        try:
+            example = _example(row, columns, labelled, file, line)
+            first = first or example
+            if labelled and (example.text_b is None) != (first.text_b is None):
+                has, lacks = (first.line, line) if example.text_b is None else (line, first.line)
+                rule = f"must be in every row or in none; line {has} has it and line {lacks} does not"
+                raise BortError(rule, file=file, line=line, column=columns.text_b, value=row.get(columns.text_b))
+        except BortError as error:
+            if on_bad is None:
+                raise
+            on_bad(error, row)
+            continue
+        quotes.see(example.text)
         yield row, example
-    if first is None:
-        raise BortError("is empty; there must be at least one row", file=file)
+    if kind == "tsv":
+        quotes.tell(file)
 
 
 def _example(row: dict[str, Any], columns: Columns, labelled: bool, file: str, line: int) -> Example:
@@ -168,6 +194,22 @@ def _check_numbers(examples: Sequence[Example], columns: Columns) -> None:
         for example, number in zip(examples, numbers, strict=True):
             if number is not None and not math.isfinite(number):
                 raise _refuse_label("a label must be a finite number", example, column=columns.label)
+
+
+def _whole_numbers(examples: Sequence[Example]) -> list[Example]:
+    """Let 1.0 be the class 1 where numbers label other rows 1, as JSON knows no difference between them."""
+    names = {example.label for example in examples if isinstance(example.label, str)}
+    return [
+        replace(example, label=name)
+        if isinstance(example.label, float) and (name := plain_number(str(example.label))) in names
+        else example
+        for example in examples
+    ]
+
+
+def plain_number(name: str) -> str:
+    """Write a whole number without the `.0` that some programs append; anything else stays as it is."""
+    return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
 
 
 def parse_number(label: str | float | None) -> float | None:
@@ -225,15 +267,21 @@ def _natural(name: str) -> tuple[list[tuple[str, int, str]], str]:
 
 
 def encode_labels(examples: Sequence[Example], names: Sequence[str]) -> list[int]:
-    """Turn each label into its index in `names`.
+    """Turn each label into its index in `names`; 1.0, as programs write a whole number, is the class 1 and vice versa.
 
     Raises:
         BortError: A label is missing, or not among `names`.
     """
     index = {name: position for position, name in enumerate(names)}
+    plain: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        plain.setdefault(plain_number(name), []).append(position)
     codes = []
     for example in examples:
         name = str(_known(example))
+        alike = plain.get(plain_number(name), [])
+        if name not in index and len(alike) == 1:
+            index[name] = alike[0]
         if name not in index:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

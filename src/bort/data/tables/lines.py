@@ -1,135 +1,18 @@
-"""Lines of text out of plain and compressed files, counted and checked, in bounded memory."""
+"""Lines of text, counted and checked, in bounded memory."""
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import gzip
-import io
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO
 
+from bort.data.tables.compressed import BROKEN, decompressed, open_stored
 from bort.errors import BortError
 
-COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
-
-
 LONGEST_ROW_BYTES = 64 * 2**20
-
-
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What reading a damaged file raises."""
-
-
 _UTF8_MARK = b"\xef\xbb\xbf"
-
-
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-# One compressed byte of zstd can stand for 32,768 plain ones: small bites bound the memory of a hostile file.
-_ZSTD_BITE_BYTES = 2048
-
-
-@contextlib.contextmanager
-def open_binary(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, decompressed by its extension (.gz, .xz, .bz2, .zst).
-
-    Raises:
-        BortError: The file is missing, a folder, or not readable, or `zstandard` is needed and not installed.
-    """
-    with open_stored(path) as stored, decompressed(stored, path) as plain:
-        yield plain
-
-
-def open_stored(path: str | Path) -> BinaryIO:
-    """Open a file for reading as it is stored.
-
-    Raises:
-        BortError: The file is missing, a folder, or not readable.
-    """
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise BortError("no such file", file=path) from None
-    except IsADirectoryError:
-        raise BortError("is a folder; name a file", file=path) from None
-    except OSError as error:
-        raise BortError(f"cannot be read: {error.strerror or error}", file=path) from None
-
-
-def decompressed(stored: BinaryIO, path: str | Path) -> IO[bytes]:
-    """Give the plain bytes of an open file, whose own position then tells how much of it was used.
-
-    Args:
-        stored: The file as it is stored; the caller closes it.
-        path: Its name, which tells the compression.
-
-    Raises:
-        BortError: `zstandard` is needed and not installed.
-    """
-    match Path(path).suffix.lower():
-        case ".gz":
-            return cast(IO[bytes], gzip.GzipFile(fileobj=stored))
-        case ".xz":
-            return lzma.LZMAFile(stored)
-        case ".bz2":
-            return bz2.BZ2File(stored)
-        case ".zst":
-            return cast(IO[bytes], io.BufferedReader(_ZstdReader(stored, _zstandard(path)), 2**16))
-        case _:
-            return stored
-
-
-def _zstandard(path: str | Path) -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise BortError("needs the package zstandard: pip install 'bort[zst]'", file=path) from None
-    return zstandard
-
-
-class _ZstdReader(io.RawIOBase):
-    """Frames of zstd one after another; unlike zstandard's own reader it notices a file that was cut short."""
-
-    def __init__(self, file: IO[bytes], zstandard: Any) -> None:
-        self._file, self._zstandard = file, zstandard
-        self._frame: Any = None
-        self._plain = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        target = memoryview(buffer)
-        while not self._plain and self._more():
-            pass
-        count = min(len(target), len(self._plain))
-        target[:count] = self._plain[:count]
-        self._plain = self._plain[count:]
-        return count
-
-    def _more(self) -> bool:
-        packed = self._file.read(_ZSTD_BITE_BYTES)
-        if not packed:
-            if self._frame is not None:
-                raise EOFError("the file ends inside a compressed frame")
-            return False
-        plain = []
-        try:
-            while packed:
-                self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
-                plain.append(self._frame.decompress(packed))
-                packed = self._frame.unused_data if self._frame.eof else b""
-                if self._frame.eof:
-                    self._frame = None
-        except self._zstandard.ZstdError as error:
-            raise OSError(str(error)) from None
-        self._plain = memoryview(b"".join(plain))
-        return True
+_UTF16 = "this looks like UTF-16; convert it, as iconv -f UTF-16 -t UTF-8 does"
 
 
 class Lines(Iterator[str]):
@@ -142,24 +25,30 @@ class Lines(Iterator[str]):
         number: Lines read so far.
         first: Number of the line where the current row begins, from 1.
         row: The lines of the current row.
+        damage: With `lenient`, what is wrong with the bytes of the current row.
 
     Args:
         handle: The plain bytes.
         file: Name of the stream for messages.
         keep_nul: Whether NUL is a character like any other; a table that holds one is refused.
+        lenient: Whether a line that is not UTF-8 or holds NUL is given with replacement characters, and told of in
+            `damage`, rather than refused.
     """
 
-    def __init__(self, handle: IO[bytes], file: str, *, keep_nul: bool = False) -> None:
+    def __init__(self, handle: IO[bytes], file: str, *, keep_nul: bool = False, lenient: bool = False) -> None:
         self.file, self.number, self.first = file, 0, 1
-        self.keep_nul = keep_nul
+        self.keep_nul, self.lenient = keep_nul, lenient
         self.row: list[str] = []
+        self.damage: BortError | None = None
         self._row_bytes = 0
         self._handle = handle
+        self._next: bytes | None = None
 
     def start_row(self) -> None:
         """Let the next line be the first of a row."""
         self.first = self.number + 1
         self.row = []
+        self.damage = None
         self._row_bytes = 0
 
     def one_by_one(self) -> Iterator[str]:
@@ -169,33 +58,65 @@ class Lines(Iterator[str]):
             yield line
             self.start_row()
 
+    def peek(self) -> str:
+        """Give the next line without using it up, as well as it can be decoded; "" at the end."""
+        if self._next is None:
+            self._next = self._read()
+        raw = self._next if self.number else self._next.removeprefix(_UTF8_MARK)
+        return raw.decode("utf-8", "replace")
+
     def __next__(self) -> str:
-        try:
-            raw = self._handle.readline(LONGEST_ROW_BYTES + 1)
-        except BROKEN as error:
-            rule = f"the data is damaged and cannot be read from here on ({error})"
-            raise BortError(rule, file=self.file, line=self.number + 1) from None
+        raw = self._read() if self._next is None else self._next
+        self._next = None
+        if self.number == 0:
+            raw = raw.removeprefix(_UTF8_MARK)
         if not raw:
             raise StopIteration
         self.number += 1
         self._row_bytes += len(raw)
+        if self.number == 1:
+            if not self.keep_nul and b"\n" not in raw and b"\r" in raw.rstrip(b"\r"):
+                rule = (
+                    "the lines end with a carriage return alone, as on old Macs; convert them, as tr '\\r' '\\n' does"
+                )
+                raise BortError(rule, file=self.file)
         if self._row_bytes > LONGEST_ROW_BYTES:
             rule = f"the row that begins here must be no longer than {LONGEST_ROW_BYTES:,} bytes"
             quote = "; is a quote left open?" if self.row else ""
             raise BortError(rule + quote, file=self.file, line=self.first)
-        if self.number == 1:
-            raw = raw.removeprefix(_UTF8_MARK)
-        if not self.keep_nul and b"\0" in raw and not raw.startswith(_UTF16_MARKS):
-            raise BortError("must not hold NUL bytes", file=self.file, line=self.number)
-        try:
-            line = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            wide = self.number == 1 and raw.startswith(_UTF16_MARKS)
-            bad = f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, is not"
-            rule = f"must be UTF-8; {'this looks like UTF-16' if wide else bad}"
-            raise BortError(rule, file=self.file, line=self.number) from None
+        line, rule = self._decoded(raw)
+        if rule:
+            error = BortError(rule, file=self.file, line=self.number)
+            # A whole file in another encoding is no matter of single lines.
+            if not self.lenient or _UTF16 in rule:
+                raise error
+            self.damage = self.damage or error
         self.row.append(line)
         return line
+
+    def _read(self) -> bytes:
+        try:
+            return self._handle.readline(LONGEST_ROW_BYTES + 1)
+        except BROKEN as error:
+            rule = f"the data is damaged and cannot be read from here on ({error})"
+            raise BortError(rule, file=self.file, line=self.number + 1) from None
+
+    def _decoded(self, raw: bytes) -> tuple[str, str]:
+        """Decode a line, and say what is wrong with its bytes, if anything."""
+        try:
+            line, bad = raw.decode("utf-8"), ""
+        except UnicodeDecodeError as error:
+            line = raw.decode("utf-8", "replace")
+            bad = f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, is not"
+        nul = not self.keep_nul and b"\0" in raw
+        if not bad and not nul:
+            return line, ""
+        # Where its letters are Latin ones, every second byte of a line in UTF-16 is NUL.
+        marked = raw.startswith(_UTF16_MARKS)
+        wide = self.number == 1 and (marked or raw.count(0) > len(raw) // 4)
+        if nul and not marked:
+            return line, "must not hold NUL bytes" + (f"; {_UTF16}" if wide else "")
+        return line, f"must be UTF-8; {_UTF16 if wide else bad}"
 
 
 _CHARACTERS_BETWEEN_REPORTS = 1 << 20

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
+import contextlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Literal, get_args
 
-from bort.data.tables.lines import COMPRESSED, LONGEST_ROW_BYTES, Lines, open_binary
+from bort.data.tables.compressed import COMPRESSED, decompressed, open_binary
+from bort.data.tables.delimited import NumberedRow, OnBad, Row, check_header, delimited_rows, missing_column
+from bort.data.tables.lines import Lines
 from bort.errors import BortError
 
 Format = Literal["csv", "tsv", "jsonl", "txt", "parquet", "hub"]
-NumberedRow = tuple[int, dict[str, Any]]
-
 _EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -29,7 +27,6 @@ _EXTENSIONS: dict[str, Format] = {
 _HUB_NAME = re.compile(
     r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<config>[\w.+-]{1,96}))?:(?P<split>\w{1,96}(\[[\w:%+-]*\])?)", re.ASCII
 )
-_CSV_CELL = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\r\n]*)(?:,|\r?\n|$)')
 _PARQUET_BATCH_ROWS = 1024
 
 
@@ -43,7 +40,7 @@ def format_of(source: str | Path) -> Format:
     Raises:
         BortError: The extension is not known.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if _HUB_NAME.fullmatch(str(source)) and not path.exists():
         return "hub"
     packed = path.suffix.lower() in COMPRESSED
@@ -67,7 +64,8 @@ def numbered_rows(
     required: Sequence[str],
     text: str,
     header: Sequence[str] | None = None,
-    on_torn: Callable[[int], None] | None = None,
+    delimiter: str | None = None,
+    on_bad: OnBad | None = None,
 ) -> Iterator[NumberedRow]:
     """Give each row with the line where it starts, lazily.
 
@@ -78,14 +76,15 @@ def numbered_rows(
         required: Columns that must exist.
         text: Name that the one column of plain text gets.
         header: Names of the columns of a CSV or TSV file whose first line is a row already.
-        on_torn: Called with the line of each row of a CSV or TSV file that has another number of cells, which is then
-            left out; without it such a row is refused.
+        delimiter: What stands between the cells of a CSV or TSV file, where it is not to be found out.
+        on_bad: Takes each row of a text format that is malformed; without it the first one is refused.
 
     Returns:
         Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column.
 
     Raises:
-        BortError: While iterating, on the first row that breaks a rule of the format.
+        BortError: While iterating, on the first row that breaks a rule of the format, and on what is no matter of
+            single rows: a missing column of a table, a damaged archive, a quote that is never closed.
     """
     if kind in ("parquet", "hub"):
         if not isinstance(source, str | Path):
@@ -95,138 +94,63 @@ def numbered_rows(
         return
     if kind not in get_args(Format):
         raise BortError(f"the format must be one of {', '.join(get_args(Format))}", file=file, value=kind)
-    if isinstance(source, str | Path):
-        with open_binary(Path(source)) as handle:
-            yield from _text_rows(Lines(handle, file), kind, required, text, header, on_torn)
-    else:
-        yield from _text_rows(Lines(source, file), kind, required, text, header, on_torn)
-
-
-def _text_rows(
-    lines: Lines,
-    kind: Format,
-    required: Sequence[str],
-    text: str,
-    header: Sequence[str] | None,
-    on_torn: Callable[[int], None] | None,
-) -> Iterator[NumberedRow]:
-    if kind == "txt":
-        yield from ((lines.number, {text: line.rstrip("\r\n")}) for line in lines.one_by_one())
-    elif kind == "jsonl":
-        yield from _json_rows(lines, required)
-    else:
-        yield from _table_rows(lines, _csv_records if kind == "csv" else _tsv_records, required, header, on_torn)
-
-
-def _table_rows(
-    lines: Lines,
-    records: Callable[[Lines], Iterator[list[str]]],
-    required: Sequence[str],
-    given: Sequence[str] | None = None,
-    on_torn: Callable[[int], None] | None = None,
-) -> Iterator[NumberedRow]:
-    header: list[str] | None = None if given is None else list(given)
-    for cells in records(lines):
-        blank = cells in ([], [""])
-        if header is None:
-            if not blank:
-                header = cells
-                _check_header(header, required, lines.file, lines.first)
-        # A blank line is an empty text where there is one column, and nothing where there are more.
-        elif blank and len(header) > 1:
-            continue
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, str | Path):
+            plain = stack.enter_context(open_binary(source))
         else:
-            cells = cells or [""]
-            if len(cells) != len(header):
-                if on_torn is not None:
-                    on_torn(lines.first)
-                    continue
-                hint = "; quote a cell that holds a comma" if records is _csv_records else ""
-                wanted = "the header" if given is None else "the format has columns"
-                rule = f"a row must have as many cells as {wanted}, {len(header)}, not {len(cells)}{hint}"
-                raise BortError(rule, file=lines.file, line=lines.first, value=lines.row[0].rstrip("\r\n"))
-            yield lines.first, dict(zip(header, cells, strict=True))
-    if header is None:
-        raise BortError("is empty; a header line with the column names must come first", file=lines.file)
+            plain = decompressed(source, file)
+        lines = Lines(plain, file, lenient=on_bad is not None)
+        if kind == "txt":
+            yield from _plain_rows(lines, text, on_bad)
+        elif kind == "jsonl":
+            yield from _json_rows(lines, required, on_bad)
+        else:
+            assert kind in ("csv", "tsv")
+            yield from delimited_rows(lines, kind, required, delimiter=delimiter, header=header, on_bad=on_bad)
 
 
-def _check_header(header: list[str], required: Sequence[str], file: str, line: int | None) -> None:
-    for name in required:
-        if name not in header:
-            raise BortError(_missing_column(name, header), file=file, line=line, column=name)
-    for name, count in Counter(header).items():
-        if count > 1:
-            raise BortError("must not stand twice in the header", file=file, line=line, column=name)
-
-
-def _missing_column(name: str, present: Iterable[str]) -> str:
-    """Word the rule that column `name` must exist, with those `present` and the nearest of them."""
-    columns = list(present)
-    lower = {column.strip().lower(): column for column in columns}
-    near = difflib.get_close_matches(name.lower(), lower, n=1)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    shown = ", ".join(repr(column) for column in columns[:12]) + (", …" if len(columns) > 12 else "")
-    return f"this column must exist; the columns are {shown or 'none'}{hint}"
-
-
-def _csv_records(lines: Lines) -> Iterator[list[str]]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW_BYTES))
-    reader = csv.reader(lines, strict=True)
-    while True:
-        lines.start_row()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            open_quote = _open_quote(lines) if "unexpected end of data" in str(error) else None
-            if open_quote is not None:
-                raise BortError(
-                    "the quote opened on this line is never closed", file=lines.file, line=open_quote
-                ) from None
-            rule = f"must be valid CSV, with quotes inside of a quoted cell doubled ({error})"
-            raise BortError(rule, file=lines.file, line=lines.number, value=lines.row[-1].rstrip("\r\n")) from None
-        yield cells
-
-
-def _open_quote(lines: Lines) -> int | None:
-    """Find the line of the opening quote of the current row that has no closing one."""
-    row, position = "".join(lines.row), 0
-    while position < len(row):
-        cell = _CSV_CELL.match(row, position)
-        if cell is None:
-            return lines.first + row.count("\n", 0, position)
-        position = cell.end()
-    return None
-
-
-def _tsv_records(lines: Lines) -> Iterator[list[str]]:
-    # GLUE's files and those like them hold lone quotes: in TSV a quote is a character as any other.
-    return (line.rstrip("\r\n").split("\t") for line in lines.one_by_one())
-
-
-def _json_rows(lines: Lines, required: Sequence[str]) -> Iterator[NumberedRow]:
+def _plain_rows(lines: Lines, text: str, on_bad: OnBad | None) -> Iterator[NumberedRow]:
     for line in lines.one_by_one():
-        number = lines.number
+        row = {text: line.rstrip("\r\n")}
+        if lines.damage is None:
+            yield lines.number, row
+        elif on_bad is not None:
+            on_bad(lines.damage, row)
+
+
+def _json_rows(lines: Lines, required: Sequence[str], on_bad: OnBad | None) -> Iterator[NumberedRow]:
+    for line in lines.one_by_one():
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            rule = f"must be valid JSON, one whole object on each line ({error})"
-            raise BortError(rule, file=lines.file, line=number, value=line.rstrip("\r\n")) from None
-        if not isinstance(row, dict):
-            rule = 'must be a JSON object, such as {"text": …}, one on each line'
-            raise BortError(rule, file=lines.file, line=number, value=row)
-        for name in required:
-            if name not in row:
-                raise BortError(_missing_column(name, row), file=lines.file, line=number, column=name)
-        if "\\ud" in line.lower():
-            _check_surrogates(row, lines.file, number)
-        yield number, row
+            yield lines.number, _json_row(line, lines, required)
+        except BortError as error:
+            if on_bad is None:
+                raise
+            on_bad(error, {"raw": line.rstrip("\r\n")})
 
 
-def _check_surrogates(row: dict[str, Any], file: str, line: int) -> None:
+def _json_row(line: str, lines: Lines, required: Sequence[str]) -> Row:
+    file, number = lines.file, lines.number
+    if lines.damage is not None:
+        raise lines.damage
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        rule = f"must be valid JSON, one whole object on each line ({error})"
+        raise BortError(rule, file=file, line=number, value=line.rstrip("\r\n")) from None
+    if not isinstance(row, dict):
+        rule = 'must be a JSON object, such as {"text": …}, one on each line'
+        raise BortError(rule, file=file, line=number, value=row)
+    for name in required:
+        if name not in row:
+            raise BortError(missing_column(name, row), file=file, line=number, column=name)
+    if "\\ud" in line.lower():
+        _check_surrogates(row, file, number)
+    return row
+
+
+def _check_surrogates(row: Row, file: str, line: int) -> None:
     """Refuse what JSON can escape and UTF-8 cannot write: half of a surrogate pair."""
     for name, value in row.items():
         try:
@@ -240,10 +164,10 @@ def _parquet_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]
     import pyarrow
     import pyarrow.parquet
 
-    with open_binary(Path(source)) as handle:
+    with open_binary(source) as handle:
         try:
             table = pyarrow.parquet.ParquetFile(handle)
-            _check_header(list(table.schema_arrow.names), required, source, None)
+            check_header(table.schema_arrow.names, required, source)
             number = 0
             for batch in table.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
                 for row in batch.to_pylist():
@@ -268,7 +192,7 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
             "the hub cannot be reached (offline?), and no local file has this name" if offline else "cannot be loaded"
         )
         raise BortError(f"{rule} ({_first_line(error)})", file=source) from None
-    _check_header(list(table.column_names), required, source, None)
+    check_header(table.column_names, required, source)
     named = {name: feature for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)}
     for number, row in enumerate(table, start=1):
         for name, feature in named.items():

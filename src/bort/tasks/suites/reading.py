@@ -114,7 +114,13 @@ def _lines(task: SuiteTask, file: Path, part: Part, kind: Any) -> Iterator[Recor
     torn: list[int] = []
     undecided = 0
     rows = numbered_rows(
-        file, kind, str(file), required=(), text="", header=header, on_torn=torn.append if task.torn else None
+        file,
+        kind,
+        str(file),
+        required=(),
+        text="",
+        header=header,
+        on_bad=(lambda error, row: torn.append(error.line or 0)) if task.torn else None,
     )
     for number, (line, row) in enumerate(rows):
         if task.undecided and row.get(task.label[0]) == task.undecided:

@@ -1,0 +1,231 @@
+"""Rows out of CSV and TSV: the delimiter found, the header checked, malformed rows told of."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from bort.data.tables.lines import LONGEST_ROW_BYTES, Lines
+from bort.errors import BortError
+from bort.progress import console
+
+Row = dict[str, Any]
+NumberedRow = tuple[int, Row]
+OnBad = Callable[[BortError, Row], None]
+"""Takes a malformed row: what is wrong with it, and its cells by column, or its text as `raw` where it has none."""
+
+_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", r"\t": "\t"}
+_TITLES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+_USUAL = {"csv": ",", "tsv": "\t"}
+# What spreadsheets write before the header, so that others read their delimiter.
+_NAMED_IN_FILE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+
+
+def delimiter_of(asked: str | None) -> str | None:
+    r"""Give the delimiter that a user names: a character, or comma, semicolon, tab (`\t`), pipe; None for None.
+
+    Raises:
+        BortError: It is no such name, or a character that cannot stand between cells.
+    """
+    if asked is None:
+        return None
+    delimiter = _NAMES.get(asked, asked)
+    if len(delimiter) != 1 or delimiter in '"\r\n ':
+        rule = f"must be one character other than a quote, a space or a line end, or {', '.join(_NAMES)}"
+        raise BortError(rule, column="delimiter", value=asked)
+    return delimiter
+
+
+def delimited_rows(
+    lines: Lines,
+    kind: Literal["csv", "tsv"],
+    required: Sequence[str],
+    *,
+    delimiter: str | None = None,
+    header: Sequence[str] | None = None,
+    on_bad: OnBad | None = None,
+) -> Iterator[NumberedRow]:
+    """Give each row with the number of the line where it begins.
+
+    Without `delimiter` it is that of the kind, unless the header has the required columns with another one only. Cells
+    between tabs of a TSV file are not quoted; all others may be. Unnamed columns at the end are ignored where they are
+    empty.
+
+    Args:
+        lines: The lines of the table.
+        kind: CSV or TSV.
+        required: Columns that must exist.
+        delimiter: What stands between cells.
+        header: Names of the columns where the first line is a row already.
+        on_bad: Takes each malformed row; without it the first one is refused.
+
+    Raises:
+        BortError: A malformed header or row.
+    """
+    if header is None:
+        delimiter = _find_delimiter(lines, kind, required, delimiter)
+    delimiter = delimiter or _USUAL[kind]
+    quoted = kind == "csv" or delimiter != "\t"
+    columns = None if header is None else _Columns(header, "the format has columns")
+    for cells in _quoted_records(lines, delimiter) if quoted else _plain_records(lines):
+        blank = cells in ([], [""])
+        try:
+            if isinstance(cells, BortError):
+                raise cells
+            if lines.damage is not None:
+                raise lines.damage
+            if columns is None:
+                if not blank:
+                    check_header(cells, required, lines.file, lines.first)
+                    columns = _Columns(cells, "the header")
+            # A blank line is an empty text where there is one column, and nothing where there are more.
+            elif not blank or len(columns.names) == 1:
+                yield lines.first, columns.row(cells or [""], lines, delimiter if quoted else "")
+        except BortError as error:
+            if on_bad is None or columns is None:
+                raise
+            on_bad(error, {"raw": "".join(lines.row).rstrip("\r\n")})
+
+
+class _Columns:
+    """The columns of a header, without the unnamed ones at its end and the repeated unnamed ones within.
+
+    Args:
+        header: Its cells.
+        wanted: What says how many cells a row must have, for messages.
+    """
+
+    def __init__(self, header: Sequence[str], wanted: str) -> None:
+        width = max((place for place, name in enumerate(header, 1) if name.strip()), default=0)
+        self.names, self._wanted = list(header[:width]), wanted
+        unnamed = [place for place, name in enumerate(self.names) if not name.strip()]
+        self._kept = [place for place in range(width) if place not in unnamed[1:]]
+
+    def row(self, cells: Sequence[str], lines: Lines, quoted_at: str) -> Row:
+        """Give the cells by column.
+
+        Raises:
+            BortError: There are too few cells, or too many that hold something.
+        """
+        width = len(self.names)
+        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+            hint = f"; quote a cell that holds a {_TITLES.get(quoted_at, repr(quoted_at))}" if quoted_at else ""
+            rule = f"a row must have as many cells as {self._wanted}, {width}, not {len(cells)}{hint}"
+            raise BortError(rule, file=lines.file, line=lines.first, value=lines.row[0].rstrip("\r\n"))
+        return {self.names[place]: cells[place] for place in self._kept}
+
+
+def _find_delimiter(lines: Lines, kind: Literal["csv", "tsv"], required: Sequence[str], asked: str | None) -> str:
+    """Choose as asked or by the header, and say so where the choice is not the usual one."""
+    usual = _USUAL[kind]
+    lines.start_row()
+    while (line := lines.peek()) and not line.strip("\r\n"):
+        next(lines)
+        lines.start_row()
+    named = _NAMED_IN_FILE.fullmatch(line)
+    if named:
+        next(lines)
+        lines.start_row()
+        return asked or named[1]
+    if asked is not None or not required:
+        return asked or usual
+    headers = {each: _cells(line, each) for each in (usual, *_TITLES)}
+    found = next((each for each in headers if set(required) <= set(headers[each])), None)
+    if found is None and len(headers[usual]) < 2:
+        found = max(headers, key=lambda each: len(headers[each]))
+    if found is None or found == usual:
+        return usual
+    console().print(f"{lines.file}: its cells are taken to be separated by {_TITLES[found]}s", soft_wrap=True)
+    return found
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def check_header(header: Sequence[str], required: Sequence[str], file: str, line: int | None = None) -> None:
+    """Refuse a table that lacks a column, or has two of one name.
+
+    Raises:
+        BortError: It does.
+    """
+    for name in required:
+        if name not in header:
+            raise BortError(missing_column(name, header), file=file, line=line, column=name)
+    for name, count in Counter(header).items():
+        if count > 1 and name.strip():
+            raise BortError("must not stand twice in the header", file=file, line=line, column=name)
+
+
+def missing_column(name: str, present: Iterable[str]) -> str:
+    """Word the rule that column `name` must exist, with those `present` and the nearest of them."""
+    columns = list(present)
+    lower = {column.strip().lower(): column for column in columns}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
+    shown = ", ".join(repr(column) for column in columns[:12]) + (", …" if len(columns) > 12 else "")
+    return f"this column must exist; the columns are {shown or 'none'}{hint}"
+
+
+class QuotesInTsv:
+    """Finds out whether cells of a TSV file, which has no quoting, were quoted nevertheless, as pandas does."""
+
+    def __init__(self) -> None:
+        self._texts = self._quoted = self._doubled = 0
+
+    def see(self, text: str) -> None:
+        """Count a text."""
+        self._texts += 1
+        if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', ""):
+            self._quoted += 1
+            self._doubled += '""' in text[1:-1]
+
+    def tell(self, file: str) -> None:
+        """Say so where all texts are in quotes, or one has its own quotes doubled besides."""
+        if self._doubled or (self._texts > 1 and self._quoted == self._texts):
+            rule = "texts begin and end with a quote, which .tsv takes for a part of them"
+            console().print(f"{file}: {rule}; if a program has quoted its cells, name the file .csv", soft_wrap=True)
+
+
+def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortError]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW_BYTES))
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    while True:
+        lines.start_row()
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            open_quote = _open_quote(lines, delimiter) if "unexpected end of data" in str(error) else None
+            if open_quote is not None:
+                # It has swallowed the rest of the table: no matter of a single row.
+                rule = "the quote opened on this line is never closed"
+                raise BortError(rule, file=lines.file, line=open_quote) from None
+            rule = f"must be valid CSV, with quotes inside of a quoted cell doubled ({error})"
+            yield BortError(rule, file=lines.file, line=lines.number, value=lines.row[-1].rstrip("\r\n"))
+
+
+def _open_quote(lines: Lines, delimiter: str) -> int | None:
+    """Find the line of the opening quote of the current row that has no closing one."""
+    between = re.escape(delimiter)
+    cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|(?!")[^{between}\r\n]*)(?:{between}|\r?\n|$)')
+    row, position = "".join(lines.row), 0
+    while position < len(row):
+        found = cell.match(row, position)
+        if found is None:
+            return lines.first + row.count("\n", 0, position)
+        position = found.end()
+    return None
+
+
+def _plain_records(lines: Lines) -> Iterator[list[str]]:
+    # GLUE's files and those like them hold lone quotes: in TSV a quote is a character as any other.
+    return (line.rstrip("\r\n").split("\t") for line in lines.one_by_one())
