@@ -74,12 +74,9 @@ class Lines(Iterator[str]):
             raise StopIteration
         self.number += 1
         self._row_bytes += len(raw)
-        if self.number == 1:
-            if not self.keep_nul and b"\n" not in raw and b"\r" in raw.rstrip(b"\r"):
-                rule = (
-                    "the lines end with a carriage return alone, as on old Macs; convert them, as tr '\\r' '\\n' does"
-                )
-                raise BortError(rule, file=self.file)
+        if self.number == 1 and not self.keep_nul and b"\n" not in raw and b"\r" in raw.rstrip(b"\r"):
+            rule = "the lines end with a carriage return alone, as on old Macs; convert them, as tr '\\r' '\\n' does"
+            raise BortError(rule, file=self.file)
         if self._row_bytes > LONGEST_ROW_BYTES:
             rule = f"the row that begins here must be no longer than {LONGEST_ROW_BYTES:,} bytes"
             quote = "; is a quote left open?" if self.row else ""
