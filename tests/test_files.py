@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from bort.errors import BortError
-from bort.files import folder_aside, is_vacant, new_folder, write_aside
+from bort.files import _exchange, folder_aside, is_vacant, new_folder, replace_folder, write_aside
 
 
 def names(folder: Path) -> set[str]:
@@ -124,8 +126,88 @@ def test_a_failure_while_writing_a_folder(tmp_path, existing, error):
     assert not existing or names(folder) == {"old.txt"}
 
 
+def test_rewriting_keeps_permissions(tmp_path, umask):
+    """A file that only its owner may read must not become everybody's, not even while it is written."""
+    file = tmp_path / "secret.txt"
+    file.touch(mode=0o600)
+    with write_aside(file) as out:
+        assert stat.S_IMODE(os.fstat(out.fileno()).st_mode) == 0o600
+    assert mode(file) == 0o600
+    file.chmod(0o664)
+    with write_aside(file):
+        pass
+    assert mode(file) == 0o664
+
+
+def test_replacing_a_folder_keeps_permissions(tmp_path, umask):
+    folder = tmp_path / "result"
+    folder.mkdir(mode=0o700)
+    (folder / "secret.txt").touch(mode=0o400)
+    with folder_aside(folder) as aside:
+        for name in ("secret.txt", "new.txt"):
+            (aside / name).touch(mode=0o644)
+    assert [mode(path) for path in (folder, folder / "secret.txt", folder / "new.txt")] == [0o700, 0o400, 0o600]
+
+
+def test_the_umask_is_never_set(tmp_path, monkeypatch):
+    """It belongs to the whole process: another thread's file would be open to all for a moment."""
+    monkeypatch.setattr("os.umask", lambda mask: pytest.fail("os.umask is called"))
+    with folder_aside(tmp_path / "result") as aside, write_aside(aside / "a.txt"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one step is certain on Linux only")
+def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """Whoever looks sees the old folder or the new one, never none."""
+    folder = tmp_path / "result"
+    folder.mkdir()
+    (folder / "0.txt").touch()
+    done = threading.Event()
+    wrong = []
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                if len(list(folder.iterdir())) != 1:
+                    wrong.append("not whole")
+            except FileNotFoundError:
+                wrong.append("gone")
+
+    if not _exchange(folder, _other(tmp_path)):
+        pytest.skip("this disk cannot exchange names")
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(200):
+        aside = tmp_path / f"aside-{number}"
+        aside.mkdir()
+        (aside / f"{number}.txt").touch()
+        replace_folder(aside, folder)
+    done.set()
+    looking.join()
+    assert "gone" not in wrong
+    assert names(folder) == {"199.txt"}
+    assert names(tmp_path) == {"result", "other"}
+
+
+def _other(folder: Path) -> Path:
+    (folder / "other").mkdir()
+    (folder / "other" / "0.txt").touch()
+    return folder / "other"
+
+
+def test_a_link_to_a_folder_is_replaced(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "result").symlink_to("target")
+    with folder_aside(tmp_path / "result") as aside:
+        (aside / "new.txt").touch()
+    assert names(tmp_path) == {"target", "result"}
+    assert names(tmp_path / "result") == {"new.txt"}
+
+
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch, failing):
+    """Where two names cannot be exchanged."""
+    monkeypatch.setattr("bort.files._exchange", lambda *_: False)
     folder = tmp_path / "result"
     folder.mkdir()
     (folder / "old.txt").write_text("old")

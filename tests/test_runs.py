@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
@@ -203,3 +204,73 @@ def test_a_process_that_does_not_lead_only_reads(out):
     other.log("step", step=2)
     assert [event["step"] for event in other.events("step")] == [1]
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_what_has_finished_is_told(out, capsys):
+    run = Run(out, "pretrain", Arguments())
+    assert run.finished() is None
+    run.write_json("metrics.json", {"accuracy": 1.0})
+    assert Run(out, "pretrain", Arguments(), resume=True).finished() == {"accuracy": 1.0}
+    assert "already finished" in capsys.readouterr().err
+    assert Run(out, "pretrain", Arguments(), leads=False).finished() == {"accuracy": 1.0}
+    assert not capsys.readouterr().err
+
+
+HOLD = """
+import sys
+from tests.test_runs import Arguments
+from bort.runs import Run
+run = Run(sys.argv[1], "pretrain", Arguments())
+run.log("step", step=1)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def held(out: Path) -> subprocess.Popen:
+    """Another process that writes the run."""
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert other.stdout.readline() == "held\n"
+    return other
+
+
+def test_two_processes_do_not_write_one_run(out):
+    other = held(out)
+    try:
+        before = (out / "journal.jsonl").read_bytes()
+        with pytest.raises(
+            BortError, match=rf"{out}: process {other.pid} is writing this run; wait for it, or stop it"
+        ):
+            Run(out, "pretrain", Arguments(), resume=True)
+        with pytest.raises(BortError, match="is writing this run"):
+            Run(out, "pretrain", Arguments())
+        assert (out / "journal.jsonl").read_bytes() == before
+    finally:
+        other.kill()
+        other.communicate()
+    assert Run(out, "pretrain", Arguments(), resume=True).resumed, "the lock of a killed process is free"
+
+
+def test_a_start_in_progress_is_not_taken_for_one_that_got_nowhere(out):
+    other = held(out)
+    (out / "journal.jsonl").write_text((out / "journal.jsonl").read_text().splitlines()[0] + "\n")
+    try:
+        with pytest.raises(BortError, match=f"process {other.pid} is writing"):
+            Run(out, "pretrain", Arguments())
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_one_process_may_open_its_run_again(out):
+    first = Run(out, "pretrain", Arguments())
+    second = Run(out, "pretrain", Arguments(), resume=True)
+    assert first.path == second.path

@@ -1,11 +1,15 @@
-"""Whole files or none: everything the product writes goes aside first, then takes its name in one step."""
+"""Atomic writes: everything goes to a temporary neighbour first, which then takes the name in one step."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+import secrets
 import shutil
-import tempfile
+import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +17,9 @@ from typing import IO, Any
 from bort.errors import BortError
 
 _PART = ".part"
+_HERE, _RENAME_EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>; RENAME_SWAP of macOS has the same number."""
+_CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
 @contextlib.contextmanager
@@ -25,20 +32,36 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+    name = _neighbour(path)
+    earlier = _mode(path)
+    # A new file takes what the umask leaves; of one that replaces another nobody sees more than of that.
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if earlier is None else 0o600)
     try:
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
+        if earlier is not None:
+            name.chmod(earlier)
         os.replace(name, path)
         sync_folder(path.parent)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
+
+
+def _neighbour(path: Path) -> Path:
+    """A name beside `path` that nothing has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of what is there."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextlib.contextmanager
@@ -49,7 +72,8 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART))
+    aside = _neighbour(path)
+    aside.mkdir()
     try:
         yield aside
         replace_folder(aside, path)
@@ -59,27 +83,53 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(aside: Path, path: Path) -> None:
-    """Let a finished folder beside `path` take its name, durably; an existing folder of that name goes as a whole."""
+    """Let a finished folder on the same disk take the name `path`, durably; a folder of that name goes as a whole.
+
+    Linux and macOS exchange the two in one step. Elsewhere, and on disks that cannot, the name is free for a moment
+    between two renames. Permissions stay as they were; new files get those of the folder.
+    """
+    folder_mode = _mode(path)
+    if folder_mode is None:
+        folder_mode = stat.S_IMODE(aside.stat().st_mode)
     for file in aside.rglob("*"):
         if file.is_file():
-            file.chmod(0o666 & ~_umask())  # some libraries write private files
+            earlier = _mode(path / file.relative_to(aside))
+            file.chmod(folder_mode & 0o666 if earlier is None else earlier)  # some libraries write private files
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-    aside.chmod(0o777 & ~_umask())
-    if path.exists():
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+    aside.chmod(folder_mode)
+    old = None
+    if not path.exists():
+        os.replace(aside, path)
+    elif _exchange(aside, path):
+        old = aside
+    else:
+        old = _neighbour(path)
+        os.replace(path, old)
         try:
-            os.replace(path, old / path.name)
             os.replace(aside, path)
         except BaseException:
-            if not path.exists():
-                os.replace(old / path.name, path)
-            old.rmdir()
+            os.replace(old, path)
             raise
-        shutil.rmtree(old)
-    else:
-        os.replace(aside, path)
     sync_folder(path.parent)
+    if old is not None:
+        old.unlink() if old.is_symlink() else shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; false where the system or the disk cannot."""
+    names = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            status = library.renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE)
+        else:
+            status = library.renamex_np(*names, _RENAME_EXCHANGE)  # macOS
+    except (AttributeError, OSError, TypeError):
+        return False
+    if status and (number := ctypes.get_errno()) not in _CANNOT:
+        raise OSError(number, os.strerror(number), str(other))
+    return not status
 
 
 def read_folder(path: Path) -> dict[str, bytes]:
@@ -123,17 +173,40 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+class FolderLock:
+    """A lock of a folder against other processes; it ends with the object, and with a killed process.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = None
+        try:
+            import fcntl
+        except ImportError:
+            return  # a system without such locks
+        self._descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a disk without such locks
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 def read_yaml(path: str | Path, parse: Callable[[str], Any]) -> Any:
     """Read a YAML file.
 
     Args:
-        path: Which.
+        path: The file.
         parse: Makes something of its text, as `yaml.safe_load` does.
 
     Raises:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import shlex
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,9 +19,13 @@ from typing import Any
 
 from bort.cores import usable_cores
 from bort.errors import BortError
-from bort.files import new_folder, write_aside
+from bort.files import FolderLock, new_folder, write_aside
+from bort.progress import console
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
+_LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
+"""Of the folders that this process writes, by device and inode."""
+_LOCKING = threading.Lock()
 
 
 class Run:
@@ -36,7 +43,8 @@ class Run:
         leads: Whether this process writes the folder; those that train beside it only read.
 
     Raises:
-        BortError: The folder is taken and `resume` is off, or it was made with other settings.
+        BortError: The folder is taken and `resume` is off, it was made with other settings, or another process writes
+            it now.
     """
 
     def __init__(
@@ -58,6 +66,8 @@ class Run:
         settings = json.loads(json.dumps(dataclasses.asdict(arguments), default=str))
         started = self.journal_path.is_file()
         self.resumed = resume and started
+        if started:
+            self._lock = self._locked()
         if self.resumed:
             self._check_settings(settings, may_change)
         elif started and self._got_nowhere():
@@ -66,11 +76,45 @@ class Run:
             raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
         else:
             self._make_folder(resume)
+            self._lock = self._locked()
         if not self.resumed:
             self._write_yaml("config.yaml", settings)
         self.write_json("environment.json", environment())
         self._mend_journal()
-        self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid())
+        self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid(), host=platform.node())
+
+    def finished(self) -> dict[str, Any] | None:
+        """The figures of a run that has ended before, which is said; None of one that has not."""
+        file = self.path / "metrics.json"
+        if not file.is_file():
+            return None
+        if self.leads:
+            console().print(f"{self.path}: already finished", soft_wrap=True)
+        metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return metrics
+
+    def _locked(self) -> FolderLock:
+        """Keep other processes out for as long as any `Run` of this process has the folder."""
+        found = self.path.stat()
+        with _LOCKING:
+            lock = _LOCKS.get((found.st_dev, found.st_ino))
+            if lock is None:
+                try:
+                    lock = _LOCKS[found.st_dev, found.st_ino] = FolderLock(self.path)
+                except BlockingIOError:
+                    raise BortError(
+                        f"{self._holder()} is writing this run; wait for it, or stop it", file=self.path
+                    ) from None
+            return lock
+
+    def _holder(self) -> str:
+        """The process that began last, as the journal has it."""
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            events = [json.loads(line) for line in self.journal_path.read_text("utf-8").splitlines()]
+            begun = [event for event in events if event["event"] in ("started", "resumed")][-1]
+            host = begun["host"]
+            return f"process {begun['pid']}" + ("" if host == platform.node() else f" on {host}")
+        return "another process"
 
     def _got_nowhere(self) -> bool:
         """Whether the folder holds what a start writes and nothing more."""

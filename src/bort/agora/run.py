@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -126,9 +125,7 @@ def finetune(
     pool = [] if arguments.unlabelled is None else read_pool(arguments, data)
     locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
-    if (metrics_file := run.path / "metrics.json").is_file():
-        console().print(f"{run.path}: already finished")
-        metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
+    if (metrics := run.finished()) is not None:
         return metrics
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
         return _Agora(arguments, run, data, pool, teacher, embedding, opened).run_rounds()

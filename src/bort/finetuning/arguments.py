@@ -149,7 +149,7 @@ class FinetuneArguments:
     tasks of long texts"""
     precision: Precision = "auto"
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
-    checkpoint_minutes: PositiveFloat = 5.0
+    checkpoint_minutes: NonNegativeFloat = 5.0
     """time between two checkpoints inside a combination"""
     resume: bool = False
     """go on with the run in OUT"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from typing import Any
 
@@ -17,7 +16,7 @@ from bort.finetuning.splits import Splits, read_splits, say_what_is_cut
 from bort.finetuning.train_once import HyperParameters
 from bort.model.checkpoints import locate
 from bort.model.devices import describe
-from bort.progress import Bar, bar, console
+from bort.progress import Bar, bar
 from bort.runs import Run
 from bort.tasks.metrics import Score
 from bort.tasks.suites.table import find
@@ -42,9 +41,7 @@ def finetune(arguments: FinetuneArguments) -> dict[str, Any]:
 
 def fit_grid(arguments: FinetuneArguments, run: Run, data: Splits) -> dict[str, Any]:
     """Fine-tune on data that are read already, in a run that is begun or resumed."""
-    if (metrics_file := run.path / "metrics.json").is_file():
-        console().print(f"{run.path}: already finished")
-        metrics: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
+    if (metrics := run.finished()) is not None:
         return metrics
     return _Finetuning(arguments, run, data).run_grid()
 

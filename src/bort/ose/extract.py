@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shutil
 import time
@@ -53,10 +52,9 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     check_workers(arguments.workers, Needs.of(arguments))
     tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.teacher or "bort-nano"))
     if (Path(arguments.out) / "metrics.json").is_file() and arguments.resume:
-        run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
-        console().print(f"{run.path}: already finished")
-        metrics: dict[str, Any] = json.loads((run.path / "metrics.json").read_text("utf-8"))
-        return metrics
+        finished = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE).finished()
+        assert finished is not None
+        return finished
     plan = make_plan(arguments, len(tokenizer))
     run = Run(arguments.out, "extract", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if plan.costs.timed:

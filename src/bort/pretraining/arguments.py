@@ -117,7 +117,7 @@ class PretrainArguments:
     """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
     seed: NonNegativeInt = 0
     """seed of the weights, the order of the data and the masks"""
-    checkpoint_minutes: PositiveFloat = 5.0
+    checkpoint_minutes: NonNegativeFloat = 5.0
     """time between two checkpoints"""
     fsdp: bool = False
     """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""

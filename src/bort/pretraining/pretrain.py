@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from bort.pretraining.distill.run_teachers import Teachers
 from bort.pretraining.init_weights import initial_model, student_config
 from bort.pretraining.run_corpus import tokenised
 from bort.pretraining.training_run import TrainingRun
-from bort.progress import console
 from bort.runs import Run
 from bort.training import distributed
 
@@ -36,7 +34,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """
     distributed.join()
     run, tokenizer, config = distributed.together(lambda: _open(arguments), first_alone=True)
-    figures = _figures(run)
+    figures = run.finished()
     if figures is None:
         prepared = distributed.together(lambda: _prepare(arguments, run, tokenizer, config), first_alone=True)
         figures = prepared.train()
@@ -51,16 +49,6 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
     leads = distributed.is_first()
     run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=_MAY_CHANGE, leads=leads)
     return run, tokenizer, config
-
-
-def _figures(run: Run) -> dict[str, Any] | None:
-    """What a run that has ended came to."""
-    if not (metrics_file := run.path / "metrics.json").is_file():
-        return None
-    if run.leads:
-        console().print(f"{run.path}: already finished")
-    figures: dict[str, Any] = json.loads(metrics_file.read_text("utf-8"))
-    return figures
 
 
 def _prepare(
