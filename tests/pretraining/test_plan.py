@@ -31,36 +31,36 @@ def arguments(world) -> PretrainArguments:
 
 def test_adds_up(arguments, world, weights):
     made = plan(arguments)
-    assert made.tokens_per_step == 4 * 8 * 32
-    assert made.tokens == 1000 * made.tokens_per_step
-    assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
-    assert made.days * 86_400 == pytest.approx(made.tokens / made.tokens_per_second)
-    assert made.device_hours == pytest.approx(24 * made.days)
+    assert made["tokens_per_step"] == 4 * 8 * 32
+    assert made["tokens"] == 1000 * made["tokens_per_step"]
+    assert made["tokens_per_second"] == pytest.approx(made["tokens_per_step"] / made["seconds_per_step"])
+    assert made["days"] * 86_400 == pytest.approx(made["tokens"] / made["tokens_per_second"])
+    assert made["device_hours"] == pytest.approx(24 * made["days"])
     counted = sum(w.numel() for name, w in weights(world.encoder).items() if "decoder" not in name)
-    assert made.student_parameters == made.teacher_parameters == counted
-    assert made.weights_bytes == made.gradients_bytes == made.teacher_bytes == 4 * counted
-    assert made.optimizer_bytes == 8 * counted
-    assert made.measured_batch_size == 4
-    assert made.peak_bytes == made.measured_peak_bytes > 0
-    assert made.notes == []
+    assert made["student_parameters"] == made["teacher_parameters"] == counted
+    assert made["weights_bytes"] == made["gradients_bytes"] == made["teacher_bytes"] == 4 * counted
+    assert made["optimizer_bytes"] == 8 * counted
+    assert made["measured_batch_size"] == 4
+    assert made["peak_bytes"] == made["measured_peak_bytes"] > 0
+    assert made["notes"] == []
 
 
 def test_a_slow_device_measures_fewer_sequences(arguments, monkeypatch):
     monkeypatch.setattr(measure, "_LONGEST_SECONDS", 0.0)
     made = plan(arguments)
-    assert made.measured_batch_size == 1
-    assert "1 x 32 tokens at a time instead of 4 x 32" in made.notes[0]
-    assert made.tokens_per_step == 4 * 8 * 32
-    assert made.tokens_per_second == pytest.approx(made.tokens_per_step / made.seconds_per_step)
-    assert made.peak_bytes >= made.measured_peak_bytes
+    assert made["measured_batch_size"] == 1
+    assert "1 x 32 tokens at a time instead of 4 x 32" in made["notes"][0]
+    assert made["tokens_per_step"] == 4 * 8 * 32
+    assert made["tokens_per_second"] == pytest.approx(made["tokens_per_step"] / made["seconds_per_step"])
+    assert made["peak_bytes"] >= made["measured_peak_bytes"]
     monkeypatch.setattr(measure, "_SHORTEST_LENGTH", 16)
-    assert plan(arguments).measured_sequence_length == 16
+    assert plan(arguments)["measured_sequence_length"] == 16
 
 
 def test_an_unknown_teacher_is_left_out(arguments):
     made = plan(replace(arguments, teacher="nobody/nothing"))
-    assert made.teacher_parameters == made.teacher_bytes == 0
-    assert "nobody/nothing" in made.notes[0]
+    assert made["teacher_parameters"] == made["teacher_bytes"] == 0
+    assert "nobody/nothing" in made["notes"][0]
 
 
 def test_the_published_teacher_has_its_size():

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bort.pretraining.arguments import PretrainArguments
-
-if TYPE_CHECKING:
-    from bort.pretraining.plan import PretrainingPlan
 
 
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
@@ -42,53 +39,53 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 
 
 def _plan(arguments: PretrainArguments) -> dict[str, Any]:
-    import dataclasses
-
     from bort.pretraining.plan import plan
     from bort.training.distributed import is_first
 
     planned = plan(arguments)
     if is_first():
         _print(planned, arguments)
-    return dataclasses.asdict(planned)
+    return planned
 
 
-def _print(plan: PretrainingPlan, arguments: PretrainArguments) -> None:
+def _print(plan: dict[str, Any], arguments: PretrainArguments) -> None:
     from rich.table import Table
 
     from bort.pretraining.measure import STEPS
     from bort.pretraining.plan import PAPER_GPU_HOURS
     from bort.progress import out
 
-    teacher = f"{arguments.teacher}, {plan.teacher_parameters / 1e6:.1f} M parameters"
-    measured = f"{plan.measured_batch_size} x {plan.measured_sequence_length}"
+    teacher = f"{arguments.teacher}, {plan['teacher_parameters'] / 1e6:.1f} M parameters"
+    measured = f"{plan['measured_batch_size']} x {plan['measured_sequence_length']}"
     wanted = f"{arguments.batch_size} x {arguments.sequence_length}"
     rows = {
-        "student": f"{arguments.init or arguments.architecture}, {plan.student_parameters / 1e6:.1f} M parameters",
-        "teacher": teacher if plan.teacher_parameters else "none",
-        "sequences a step": f"{arguments.batch_size} x {arguments.accumulate} x {plan.processes} device(s)",
+        "student": f"{arguments.init or arguments.architecture}, {plan['student_parameters'] / 1e6:.1f} M parameters",
+        "teacher": teacher if plan["teacher_parameters"] else "none",
+        "sequences a step": f"{arguments.batch_size} x {arguments.accumulate} x {plan['processes']} device(s)",
         "tokens a sequence": f"{arguments.sequence_length:,}",
         "steps": f"{arguments.max_steps:,}",
-        "tokens": f"{plan.tokens:,}",
-        f"tokens a second (measured, {STEPS} steps)": f"{plan.tokens_per_second:,.0f}",
-        "optimiser step": _duration(plan.seconds_per_step),
-        "the run on this device": f"{plan.days:,.2f} days",
-        "device hours": f"{plan.device_hours:,.1f}",
+        "tokens": f"{plan['tokens']:,}",
+        f"tokens a second (measured, {STEPS} steps)": f"{plan['tokens_per_second']:,.0f}",
+        "optimiser step": _duration(plan["seconds_per_step"]),
+        "the run on this device": f"{plan['days']:,.2f} days",
+        "device hours": f"{plan['device_hours']:,.1f}",
         "GPU hours of the paper (a claim)": str(PAPER_GPU_HOURS),
-        "memory: student's weights": _size(plan.weights_bytes),
-        "memory: gradients": _size(plan.gradients_bytes),
-        "memory: optimiser's states": _size(plan.optimizer_bytes),
-        "memory: teacher's weights": _size(plan.teacher_bytes),
-        f"memory: peak at {measured} (measured)": _size(plan.measured_peak_bytes),
+        "memory: student's weights": _size(plan["weights_bytes"]),
+        "memory: gradients": _size(plan["gradients_bytes"]),
+        "memory: optimiser's states": _size(plan["optimizer_bytes"]),
+        "memory: teacher's weights": _size(plan["teacher_bytes"]),
+        f"memory: peak at {measured} (measured)": _size(plan["measured_peak_bytes"]),
     }
     if measured != wanted:
-        rows[f"memory: peak at {wanted} (scaled)"] = _size(plan.peak_bytes)
-    table = Table("what", "figure", title=f"{plan.device}, {plan.precision}", title_justify="left", show_header=False)
+        rows[f"memory: peak at {wanted} (scaled)"] = _size(plan["peak_bytes"])
+    table = Table(
+        "what", "figure", title=f"{plan['device']}, {plan['precision']}", title_justify="left", show_header=False
+    )
     table.columns[1].justify = "right"
     for row in rows.items():
         table.add_row(*row)
     out().print(table)
-    for note in plan.notes:
+    for note in plan["notes"]:
         out().print(f"{note[0].upper()}{note[1:]}.", soft_wrap=True)
 
 

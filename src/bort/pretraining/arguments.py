@@ -118,7 +118,7 @@ class PretrainArguments:
     seed: NonNegativeInt = 0
     """seed of the weights, the order of the data and the masks"""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """time between two checkpoints"""
+    """time between two checkpoints; 0 writes one at each step"""
     fsdp: bool = False
     """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
     compile: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,39 +27,16 @@ _KNOWN_TEACHERS = {"roberta-large": (24, 16, 1024), "roberta-base": (12, 12, 768
 """Depth, heads and width of published teachers, so that a plan needs no network."""
 
 
-@dataclass(frozen=True)
-class PretrainingPlan:
-    """What a run of `steps` optimiser steps takes on this device; sizes in bytes are of one process."""
-
-    device: str
-    precision: str
-    processes: int
-    tokens_per_step: int
-    tokens: int
-    measured_batch_size: int
-    measured_sequence_length: int
-    tokens_per_second: float
-    seconds_per_step: float
-    days: float
-    device_hours: float
-    student_parameters: int
-    teacher_parameters: int
-    weights_bytes: int
-    gradients_bytes: int
-    optimizer_bytes: int
-    teacher_bytes: int
-    measured_peak_bytes: int
-    peak_bytes: int
-    notes: list[str]
-
-
 @distributed.told_once()
-def plan(arguments: PretrainArguments) -> PretrainingPlan:
+def plan(arguments: PretrainArguments) -> dict[str, Any]:
     """Measure 20 optimiser steps of a run on random tokens, and reckon what all of it would take.
 
     Nothing is written, and neither corpus, tokenizer nor weights are needed: student and teacher have random weights of
     the right shape. Where 20 steps of the run's batch would take longer than about two minutes, or more memory than
     there is, a smaller one is measured and the figures are scaled by its tokens.
+
+    Returns:
+        Figures by name, with their units; bytes are those of one process. `notes` are sentences on how they came about.
 
     Raises:
         BortError: Bad settings, or not even one sequence fits into memory.
@@ -86,28 +63,28 @@ def plan(arguments: PretrainArguments) -> PretrainingPlan:
     step_seconds = measured.pass_seconds * arguments.accumulate / share + measured.optimizer_seconds
     step_tokens = processes * arguments.batch_size * arguments.accumulate * arguments.sequence_length
     seconds = arguments.max_steps * step_seconds
-    return PretrainingPlan(
-        device=describe(),
-        precision="bf16" if use_bf16(arguments.precision) else "fp32",
-        processes=processes,
-        tokens_per_step=step_tokens,
-        tokens=arguments.max_steps * step_tokens,
-        measured_batch_size=measured.rows,
-        measured_sequence_length=measured.length,
-        tokens_per_second=step_tokens / step_seconds,
-        seconds_per_step=step_seconds,
-        days=seconds / 86_400,
-        device_hours=seconds / 3_600 * processes,
-        student_parameters=measured.student_parameters,
-        teacher_parameters=measured.teacher_parameters,
-        weights_bytes=weights,
-        gradients_bytes=weights,
-        optimizer_bytes=2 * weights,
-        teacher_bytes=_FP32_BYTES * measured.teacher_parameters,
-        measured_peak_bytes=measured.peak_bytes,
-        peak_bytes=measured.peak_bytes if share == 1 else max(scaled, measured.peak_bytes),
-        notes=notes,
-    )
+    return {
+        "device": describe(),
+        "precision": "bf16" if use_bf16(arguments.precision) else "fp32",
+        "processes": processes,
+        "tokens_per_step": step_tokens,
+        "tokens": arguments.max_steps * step_tokens,
+        "measured_batch_size": measured.rows,
+        "measured_sequence_length": measured.length,
+        "tokens_per_second": step_tokens / step_seconds,
+        "seconds_per_step": step_seconds,
+        "days": seconds / 86_400,
+        "device_hours": seconds / 3_600 * processes,
+        "student_parameters": measured.student_parameters,
+        "teacher_parameters": measured.teacher_parameters,
+        "weights_bytes": weights,
+        "gradients_bytes": weights,
+        "optimizer_bytes": 2 * weights,
+        "teacher_bytes": _FP32_BYTES * measured.teacher_parameters,
+        "measured_peak_bytes": measured.peak_bytes,
+        "peak_bytes": measured.peak_bytes if share == 1 else max(scaled, measured.peak_bytes),
+        "notes": notes,
+    }
 
 
 def known_teacher(name: str) -> RobertaConfig | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.corpus.corpus import Corpus, Part
+from bort.data.corpus.corpus import Corpus, Part, Tokens
 from bort.data.corpus.masking import Masker
 from bort.data.corpus.rows import PackedRows, TrainingRows
 from bort.data.corpus.sentence_rows import Punctuation, SentenceRows
@@ -63,25 +63,16 @@ class RowSource:
     def _cut(self, part: Part, masker: Masker | None, length: int, rows_per_step: int, seed: int) -> TrainingRows:
         if self.arguments.rows == "packed":
             return self._packed(part, masker, length, seed)
-        return SentenceRows(
-            self.corpus.tokens(part),
-            masker,
-            self.arguments.sequence_length,
-            self.tokenizer.bos_token_id,
-            self.tokenizer.eos_token_id,
-            length,
-            seed,
-            punctuation=Punctuation.of(self.tokenizer),
-            rows_per_step=rows_per_step,
-        )
+        punctuation = Punctuation.of(self.tokenizer)
+        settings = self._settings(part, masker, length, seed)
+        return SentenceRows(*settings, punctuation=punctuation, rows_per_step=rows_per_step)
 
     def _packed(self, part: Part, masker: Masker | None, length: int, seed: int) -> PackedRows:
-        return PackedRows(
-            self.corpus.tokens(part),
-            masker,
-            self.arguments.sequence_length,
-            self.tokenizer.bos_token_id,
-            self.tokenizer.eos_token_id,
-            length,
-            seed,
-        )
+        return PackedRows(*self._settings(part, masker, length, seed))
+
+    def _settings(
+        self, part: Part, masker: Masker | None, length: int, seed: int
+    ) -> tuple[Tokens, Masker | None, int, int, int, int, int]:
+        """What rows of either kind are cut by."""
+        bos_id, eos_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        return self.corpus.tokens(part), masker, self.arguments.sequence_length, bos_id, eos_id, length, seed
