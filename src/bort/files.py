@@ -28,7 +28,7 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: The file to write; parent folders are made.
-        mode: "w" (UTF-8 text, `\\n` line ends) or "wb".
+        mode: "w" (UTF-8 text, `\\n` line ends) or "wb"; with "+" the block may read what it has written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -215,10 +215,90 @@ def test_an_output_that_cannot_be_written(bort, classifier, tmp_path):
     assert not any((tmp_path / "folder.csv").iterdir())
 
 
-def test_rows_of_other_columns_do_not_fit_a_table(bort, classifier, tmp_path):
+BAD = {
+    "in.csv": b'id,text\n1,a cat\n2\n3,"a ""dog"""\n4,x\xff\n5,a bird\n',
+    "in.jsonl": b'{"id": "1", "text": "a cat"}\n2\n{"id": "3", "text": "a \\"dog\\""}\n{"id": "4", "text": 4}\n'
+    b'{"id": "5", "text": "a bird"}\n',
+    "first.jsonl": b'{"text": 1, "id": "0"}\n{"text": "a cat", "id": "1"}\nx\n',
+}
+
+
+@pytest.mark.parametrize("window", [1, 2, 1024])
+@pytest.mark.parametrize(
+    ("name", "good", "lines"), [("in.csv", "135", [3, 5]), ("in.jsonl", "135", [2, 4]), ("first.jsonl", "1", [1, 3])]
+)
+def test_rows_that_cannot_be_read_are_left_out_and_kept_apart(bort, classifier, tmp_path, name, good, lines, window):
+    given, out = tmp_path / name, tmp_path / "o.csv"
+    given.write_bytes(BAD[name])
+    words = ["predict", "--model", classifier, "--input", given, "--window", window, "--output", out]
+    done = bort(*words, "--on-error", "skip")
+    assert done.status == 0
+    assert f"rows that cannot be read, left out: 2, see {out}.errors.jsonl" in done.err
+    rows = [row for row, _ in stream_rows(out)]
+    assert [row["id"] for row in rows] == list(good)
+    texts = [row["text"] for row in rows]
+    assert [row["prediction"] for row in rows] == [each.label for each in Predictor(classifier).predict(texts)]
+    kept = [json.loads(line) for line in Path(f"{out}.errors.jsonl").read_text("utf-8").splitlines()]
+    assert [row["line"] for row in kept] == lines
+    for row in kept:
+        assert row["error"].startswith(f"{given}:{row['line']}: ")
+        assert row["row"]
+    bort(*words).refused(f"{given}:{lines[0]}:")
+
+
+@pytest.mark.parametrize("window", [1, 2, 1024])
+@pytest.mark.parametrize(("name", "ids"), [("in.csv", "1 3 5"), ("in.jsonl", "1 345"), ("first.jsonl", "01 ")])
+def test_rows_that_cannot_be_read_may_stay_without_a_prediction(bort, classifier, tmp_path, name, ids, window):
+    given, out, errors = tmp_path / name, tmp_path / "o.csv", tmp_path / "bad.jsonl"
+    given.write_bytes(BAD[name])
+    words = ["predict", "--model", classifier, "--input", given, "--window", window, "--on_error", "label"]
+    assert bort(*words, "--output", out, "--errors", errors).status == 0
+    rows = [row for row, _ in stream_rows(out)]
+    assert [row["id"] or " " for row in rows] == list(ids)
+    assert [bool(row["prediction"]) != bool(row["error"]) for row in rows] == [True] * len(ids)
+    assert {*ADDED, "id", "text", "error"} == {*rows[0]}
+    assert len(errors.read_text("utf-8").splitlines()) == 2
+    printed = bort(*words)
+    assert [row["prediction"] or "" for row in printed.rows()] == [row["prediction"] for row in rows]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "o.csv", "bad.jsonl"])
+
+
+def test_a_broken_table_stops_whatever_is_asked(bort, classifier, tmp_path):
+    given, out = tmp_path / "in.csv", tmp_path / "o.csv"
+    given.write_text('text,id\na,1\nb\n"c,2\nd,3\n')
+    bad = bort("predict", "--model", classifier, "--input", given, "--output", out, "--on-error", "skip")
+    assert (bad.status, bad.out) == (2, "")
+    assert "never closed" in bad.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    bort("predict", "--model", classifier, "--errors", out, stdin=b"a\n").refused("--errors", "--on-error skip")
+
+
+def test_without_bad_rows_there_is_no_file_of_them(bort, classifier, tmp_path):
+    given = written(tmp_path / "in.csv", TABLE)
+    done = bort(
+        "predict", "--model", classifier, "--input", given, "--output", tmp_path / "o.csv", "--on-error", "skip"
+    )
+    assert (done.status, done.err) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "o.csv"]
+
+
+def test_a_named_delimiter_and_a_table_taken_for_lines(bort, classifier, tmp_path):
+    done = bort(
+        "predict", "--model", classifier, "--input-format", "csv", "--delimiter", ":", stdin=b"id:text\n1:a, b\n"
+    )
+    assert [(row["id"], row["text"]) for row in done.rows()] == [("1", "a, b")]
+    done = bort("predict", "--model", classifier, stdin=b"id,text\n1,a\n")
+    assert len(done.rows()) == 2
+    assert "if it is the header of a table, give --input-format csv" in done.err
+
+
+def test_columns_that_come_late_come_last(bort, classifier, tmp_path):
     given = written(tmp_path / "in.jsonl", [{"text": "a", "x": 1}, {"text": "b"}, {"text": "c", "y": 2}])
     words = ["predict", "--model", classifier, "--input", given, "--output"]
-    bort(*words, tmp_path / "o.csv").refused("o.csv", "'y'", "row 3", ".jsonl")
+    assert bort(*words, tmp_path / "o.csv").status == 0
+    rows = [row for row, _ in stream_rows(tmp_path / "o.csv")]
+    assert [(row["x"], row["y"]) for row in rows] == [("1", ""), ("", ""), ("", "2")]
+    assert list(rows[0])[-1] == "y"
     assert bort(*words, tmp_path / "o.jsonl").status == 0
     assert [row.get("y") for row, _ in stream_rows(tmp_path / "o.jsonl")] == [None, None, 2]
 

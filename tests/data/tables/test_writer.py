@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from bort.errors import BortError
 
 # What no reader of ours takes: NUL, and half of a surrogate pair.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
-NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff\t\r\n"), min_size=1, max_size=6)
+NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff\t\r\n"), min_size=1, max_size=6).filter(
+    str.strip
+)
 SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT)
 ANYTHING = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
 
@@ -108,10 +111,59 @@ def test_the_order_of_columns_is_that_of_the_first_row(folder):
 
 
 @pytest.mark.parametrize("name", ["e.csv", "e.tsv"])
-def test_a_column_that_comes_late_is_not_lost_in_silence(tmp_path, name):
-    with pytest.raises(BortError, match=rf"{name}: column 'y': row 2 has this column and the first row does not"):
-        write(tmp_path / name, [{"text": "a"}, {"text": "b", "y": 1}])
-    assert not any(tmp_path.iterdir())
+def test_a_column_that_comes_late_comes_last(tmp_path, name):
+    rows = [{"text": 'a "1",', "n": ""}, {"text": "b\n\rc", "y": 1}, {"z": "\r", "text": ""}, {"text": "d", "y": "ä,"}]
+    found = through(tmp_path / name, rows)
+    expected = [{"text": "", "n": "", "y": "", "z": ""} | {k: str(v) for k, v in row.items()} for row in rows]
+    if name == "e.tsv":
+        expected = [{k: v.translate(str.maketrans("\t\r\n", "   ")) for k, v in row.items()} for row in expected]
+    assert found == expected
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert through(tmp_path / f"one{name}", [{"text": ""}, {"text": "", "x": 1}]) == [
+        {"text": "", "x": ""},
+        {"text": "", "x": "1"},
+    ]
+
+
+def test_standard_output_cannot_grow_a_column_and_says_so(capsys):
+    with row_writer("-", "csv") as one:
+        one({"text": "a"})
+        one({"text": "b", "y": 1})
+        one({"text": "c"})
+    said = capsys.readouterr()
+    assert said.out == "text\na\nb\nc\n"
+    assert "columns that the first row lacks are left out: 'y' (row 2); JSON lines keep them" in said.err
+
+
+def test_what_is_no_number_is_null(tmp_path):
+    row = {"text": "a", "x": math.nan, "y": [math.inf, {"z": -math.inf}], "w": 1.5}
+    write(tmp_path / "n.jsonl", [row])
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    line = (tmp_path / "n.jsonl").read_text()
+    assert json.loads(line, parse_constant=refuse) == {"text": "a", "x": None, "y": [None, {"z": None}], "w": 1.5}
+    (found,) = through(tmp_path / "n.csv", [row])
+    assert (found["x"], json.loads(found["y"], parse_constant=refuse)) == ("", [None, {"z": None}])
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_what_the_shell_has_opened_is_appended_to(tmp_path, path):
+    code = (
+        f"from bort.data.tables.writer import row_writer\nwith row_writer({path!r}, 'csv') as one: one({{'text': 'a'}})"
+    )
+    target = tmp_path / "all.csv"
+    target.write_text("old\n")
+    with open(target, "a") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert target.read_text() == "old\ntext\na\n"
+
+
+def test_an_output_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(Path("~/o.csv"), [{"text": "a"}])
+    assert (tmp_path / "o.csv").read_text() == "text\na\n"
 
 
 def test_the_header_of_a_tsv_is_one_line(tmp_path):

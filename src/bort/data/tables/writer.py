@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
+import math
 import os
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from bort.data.tables.lines import LONGEST_ROW_BYTES
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.progress import console
 
 Row = dict[str, Any]
 OutputFormat = Literal["csv", "tsv", "jsonl"]
+_DESCRIPTOR = re.compile(r"/dev/(stdin|stdout|stderr)|(?:/dev|/proc/self)/fd/([0-9]+)")
 _BY_SUFFIX: dict[str, OutputFormat] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -39,17 +47,21 @@ def output_format(path: str, asked: str = "auto") -> OutputFormat:
 def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]:
     """Give a function that writes one row; a file appears when the block has ended without an exception.
 
-    The first row's keys are the header of a table; a later row may lack some of them, and leaves their cells empty. In
-    a table a truth value, a list or an object is written as JSON, and null as an empty cell. In TSV, tabs and line ends
-    inside a cell become spaces.
+    The first row's keys are the header of a table; a later row may lack some of them, and leaves their cells empty. A
+    column that a later row adds comes last in a file; on standard output, whose header has gone out already, it is left
+    out, and that is said. In a table a truth value, a list or an object is written as JSON, and null as an empty cell.
+    In TSV, tabs and line ends inside a cell become spaces. What is no number (NaN) is null; so are infinities in JSON.
 
     Raises:
-        BortError: The file cannot be written, or a row of a table has a column that its first row has not.
+        BortError: The file cannot be written.
     """
+    path = str(Path(path).expanduser())
     with contextlib.ExitStack() as stack:
         with _told(path):
-            file: IO[str] = stack.enter_context(_opened(path))
-        write = _jsonl(file) if kind == "jsonl" else _table(file, kind, path)
+            opened, whole = _opened(path)
+            file: IO[str] = stack.enter_context(opened)
+        table = None if kind == "jsonl" else _Table(file, kind, may_grow=whole)
+        write = _jsonl(file) if table is None else table.write
 
         def guarded(row: Row) -> None:
             with _told(path):
@@ -57,6 +69,8 @@ def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]
 
         yield guarded
         with _told(path):
+            if table is not None:
+                table.complete()
             file.flush()
             stack.close()
 
@@ -73,52 +87,100 @@ def _told(path: str) -> Iterator[None]:
         raise BortError(f"cannot be written: {error.strerror or error}", file=name) from None
 
 
-def _opened(path: str) -> contextlib.AbstractContextManager[IO[str]]:
+def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool]:
+    """Open an output, and say whether it is a file that is nobody else's until it is whole."""
     if path == "-":
         if sys.stdout is None:
             raise BortError("is closed", file="standard output")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal's own
-        return contextlib.nullcontext(sys.stdout)
+        return contextlib.nullcontext(sys.stdout), False
+    if descriptor := _DESCRIPTOR.fullmatch(path):
+        # The shell has opened it, and may append to it: a file behind it must not be replaced.
+        number = int(descriptor[2] or {"stdin": 0, "stdout": 1, "stderr": 2}[descriptor[1]])
+        return os.fdopen(os.dup(number), "w", encoding="utf-8", newline="\n"), False
     if Path(path).is_dir():
         raise BortError("is a folder; name a file", file=path)
     if Path(path).exists() and not Path(path).is_file():
-        return open(path, "w", encoding="utf-8", newline="\n")  # a device or a named pipe must not be replaced
-    return write_aside(os.path.realpath(path))  # what a link leads to is replaced, not the link
+        # A device or a named pipe must not be replaced.
+        return open(path, "w", encoding="utf-8", newline="\n"), False
+    return write_aside(os.path.realpath(path), "w+"), True  # what a link leads to is replaced, not the link
 
 
 def _jsonl(file: IO[str]) -> Callable[[Row], None]:
     def write(row: Row) -> None:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        try:
+            line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+        except ValueError:
+            line = json.dumps(_finite(row), ensure_ascii=False, default=str)
+        file.write(line + "\n")
 
     return write
 
 
-def _table(file: IO[str], kind: Literal["csv", "tsv"], path: str) -> Callable[[Row], None]:
-    line_of = _csv_line if kind == "csv" else _tsv_line
-    header: dict[str, None] = {}
-    count = 0
+def _finite(value: Any) -> Any:
+    """Put null in place of numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
-    def write(row: Row) -> None:
-        nonlocal count
-        count += 1
-        if not header:
-            header.update(dict.fromkeys(row))
-            file.write(line_of(list(header)))
+
+class _Table:
+    """A table whose header may grow, where the file can be written anew."""
+
+    def __init__(self, file: IO[str], kind: Literal["csv", "tsv"], *, may_grow: bool) -> None:
+        self._file, self._kind, self._may_grow = file, kind, may_grow
+        self._line_of = _csv_line if kind == "csv" else _tsv_line
+        self._header: list[str] = []
+        self._known: set[str] = set()
+        self._late: dict[str, int] = {}
+        self._count = 0
+
+    def write(self, row: Row) -> None:
+        """Write a row, before the first one the header."""
+        self._count += 1
+        if self._count == 1:
+            self._header = list(row)
+            self._known.update(row)
+            self._file.write(self._line_of(self._header))
         for name in row:
-            if name not in header:
-                rule = f"row {count} has this column and the first row does not; give a .jsonl file, or complete rows"
-                raise BortError(rule, file=None if path == "-" else path, column=name)
-        file.write(line_of([_cell(row.get(name)) for name in header]))
+            if name not in self._known:
+                self._known.add(name)
+                self._late[name] = self._count
+        names = [*self._header, *self._late] if self._may_grow else self._header
+        self._file.write(self._line_of([_cell(row.get(name)) for name in names]))
 
-    return write
+    def complete(self) -> None:
+        """Put columns that came late into the header, and an empty cell into the rows before."""
+        if not self._late:
+            return
+        if not self._may_grow:
+            shown = ", ".join(f"{name!r} (row {row})" for name, row in list(self._late.items())[:5])
+            console().print(f"columns that the first row lacks are left out: {shown}; JSON lines keep them")
+            return
+        names = [*self._header, *self._late]
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as whole:
+            self._file.seek(0)
+            csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW_BYTES))
+            rows = csv.reader(self._file) if self._kind == "csv" else (line[:-1].split("\t") for line in self._file)
+            next(rows)
+            whole.write(self._line_of(names))
+            for cells in rows:
+                cells = cells or [""]
+                whole.write(self._line_of([*cells, *[""] * (len(names) - len(cells))]))
+            whole.seek(0)
+            self._file.seek(0)
+            self._file.truncate()
+            shutil.copyfileobj(whole, self._file)
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool | list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
     return str(value)
 
 
