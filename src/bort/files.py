@@ -35,7 +35,7 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     name = _neighbour(path)
     earlier = _mode(path)
     # A new file takes what the umask leaves; of one that replaces another nobody sees more than of that.
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if earlier is None else 0o600)
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if earlier is None else 0o600)
     try:
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(descriptor, mode, **text) as file:
