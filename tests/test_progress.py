@@ -116,3 +116,13 @@ def test_a_silent_bar_says_nothing(monkeypatch, stream):
         now += 60
         shown.update(5)
     assert err.getvalue() == ""
+
+
+def test_a_reader_that_has_gone_ends_the_output_as_it_does_for_print(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        progress.out().print("a table")

@@ -28,7 +28,13 @@ def out() -> Console:
     """A console on standard output, for a command's result."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    class Output(Console):
+        """Leaves it to `bort.__main__` what a reader that has gone means: no failure."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Output(highlight=False, markup=False, emoji=False)
 
 
 class Bar:

@@ -57,7 +57,7 @@ class Run:
         may_change: tuple[str, ...] = (),
         leads: bool = True,
     ) -> None:
-        self.path = Path(out)
+        self.path = Path(out).expanduser()
         self.journal_path = self.path / "journal.jsonl"
         self.started = time.time()
         self.leads = leads

@@ -292,6 +292,20 @@ def test_a_named_delimiter_and_a_table_taken_for_lines(bort, classifier, tmp_pat
     assert "if it is the header of a table, give --input-format csv" in done.err
 
 
+def test_a_leading_tilde_is_the_home_folder(bort, classifier, tmp_path, monkeypatch):
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    written(home / "in.csv", TABLE)
+    (work / "c.yaml").write_text("input: ~/in.csv\noutput: ~/new/o.csv\n")
+    assert bort("predict", "--model", classifier, "--config", "c.yaml").status == 0
+    assert bort("predict", "--model", classifier, "--input=~/in.csv", "--output=~/p.csv").status == 0
+    assert (home / "new/o.csv").read_bytes() == (home / "p.csv").read_bytes() != b""
+    assert [path.name for path in work.iterdir()] == ["c.yaml"]
+
+
 def test_columns_that_come_late_come_last(bort, classifier, tmp_path):
     given = written(tmp_path / "in.jsonl", [{"text": "a", "x": 1}, {"text": "b"}, {"text": "c", "y": 2}])
     words = ["predict", "--model", classifier, "--input", given, "--output"]

@@ -15,7 +15,7 @@ from bort.errors import BortError
 from bort.finetuning import fitter as module
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.plain import finetune, grid
-from bort.finetuning.splits import split_off
+from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
 from bort.tasks.task import Task
 
@@ -174,8 +174,26 @@ def test_split_keeps_every_example_once_and_every_class_on_both_sides(labels, sh
 
 def test_class_of_one_cannot_be_split():
     examples = [Example("x", label="a"), Example("y", label="a"), Example("z", label="b")]
-    with pytest.raises(BortError, match="'b' has one example"):
+    with pytest.raises(BortError, match=r"'b' has one example, .* give a --dev file"):
         split_off(examples, Task.of(examples), 0.2)
+
+
+def test_what_is_asked_for_is_not_what_was_given(arguments, tmp_path):
+    """A class of one row cannot be held out, though development data are at hand."""
+    (tmp_path / "t.csv").write_text("text,label\na,x\nb,x\nc,y\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None)
+    with pytest.raises(BortError, match=r"'y' has one example, .* give --test, or --method plain"):
+        read_splits(given, hold_out=True)
+    assert len(read_splits(given).train) == 3
+
+
+def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("text;label\na;1.1\nb;1.2\nc;2.10\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None, delimiter=";")
+    assert read_splits(given).task.kind == "regression"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "labels such as 1.1 are taken for amounts; --kind classification takes them for class names" in said
+    assert read_splits(replace(given, kind="classification")).task.names == ("1.1", "1.2", "2.10")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,21 @@ def labelled(*labels) -> list[Example]:
     return [Example("x", label=label, source="a.csv", line=line) for line, label in enumerate(labels, start=2)]
 
 
+@pytest.mark.parametrize("kind", ["auto", "regression"])
+def test_a_regression_needs_two_values(kind):
+    with pytest.raises(BortError, match=r"a\.csv: a regression needs at least two distinct values; there is only 3\.5"):
+        Task.of(labelled("3.5", "3.50", 3.5), kind=kind)
+
+
+def test_labels_of_another_program_are_known_by_their_number():
+    task = Task.of(labelled("0", "1"))
+    assert task.targets(labelled("1.0", "0.0", 1.0)).tolist() == [1, 0, 1]
+    assert Task.of(labelled("0.0", "1.0")).targets(labelled("1", "0")).tolist() == [1, 0]
+    sections = Task.of(labelled("1.1", "1.2"), kind="classification")
+    with pytest.raises(BortError, match=r"the label must be one of '1\.1', '1\.2'"):
+        sections.targets(labelled("1.10"))
+
+
 @pytest.mark.parametrize(
     ("labels", "settings", "task"),
     [

@@ -30,6 +30,9 @@ class EvaluateArguments:
     """name of the column with the second text of a pair"""
     label: str = "label"
     """name of the column with the label"""
+    delimiter: str | None = None
+    """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
+    found by the header"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
     resamples: NonNegativeInt = 1000
@@ -51,7 +54,9 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
         return _evaluate_task(arguments, arguments.task)
     if arguments.submit is not None:
         raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
-    examples = read_examples(arguments.data, Columns(arguments.text, arguments.text_b, arguments.label))
+    examples = read_examples(
+        arguments.data, Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    )
     predictor = Predictor(arguments.model)
     targets = predictor.task.targets(examples)
     logits = []

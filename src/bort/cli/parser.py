@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -107,7 +108,14 @@ def parse(
         if before == "--config" or value.startswith("--config="):
             _check_config(value.removeprefix("--config="), parser.hints)
     values = vars(parser.parse_args([hyphened(word) for word in argv]))
-    return arguments(**{field.name: values[field.name] for field in fields})
+    return arguments(**{field.name: _with_home(values[field.name]) for field in fields})
+
+
+def _with_home(value: Any) -> Any:
+    """Put the home folder in place of a leading `~/`, which no shell expands in `--out=~/run` and in settings files."""
+    if isinstance(value, list):
+        return [_with_home(item) for item in value]
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def hyphened(word: str) -> str:

@@ -57,6 +57,9 @@ class FinetuneArguments:
     """name of the column with the second text of a pair"""
     label: str = "label"
     """name of the column with the label"""
+    delimiter: str | None = None
+    """what stands between the cells of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default it is
+    found by the header"""
     teacher: str | None = None
     """agora: who labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is fitted
     to the training data first; by default the student's own encoder, fitted so"""

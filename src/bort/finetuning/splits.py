@@ -112,13 +112,18 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     """
     if arguments.task:
         return _suite_splits(arguments, hold_out)
-    columns = Columns(arguments.text, arguments.text_b, arguments.label)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
     train = read_examples(arguments.train, columns)
     task = Task.of(train, kind=arguments.kind, metric=arguments.metric, names=arguments.classes)
     test = None if arguments.test is None else read_examples(arguments.test, columns)
+    if arguments.kind == "auto" and task.kind == "regression":
+        example = next(each for each in train if not float(each.label or 0).is_integer())
+        console().print(
+            f"labels such as {example.label} are taken for amounts; --kind classification takes them for class names"
+        )
     held_out = test is None and hold_out
     if held_out:
-        train, test = split_off(train, task, _HOLD_OUT_SHARE)
+        train, test = split_off(train, task, _HOLD_OUT_SHARE, instead="--test, or --method plain, which needs none")
     if arguments.dev is None:
         train, dev = split_off(train, task, _DEV_SHARE)
     else:
@@ -175,8 +180,21 @@ def drawn(examples: list[Example], count: int | None) -> list[Example]:
     return [examples[int(index)] for index in np.sort(chosen)]
 
 
-def split_off(examples: list[Example], task: Task, share: float) -> tuple[list[Example], list[Example]]:
+def split_off(
+    examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file"
+) -> tuple[list[Example], list[Example]]:
     """Split a share off at random but always the same, class by class, with one example a class on each side at least.
+
+    scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
+
+    Args:
+        examples: What is to be split.
+        task: Says whether there are classes.
+        share: Of each class, that goes to the second part.
+        instead: What a user may give so that nothing need be split off, for the message.
+
+    Returns:
+        The examples that stay, and those split off, both in their order.
 
     Raises:
         BortError: A class with one example only.
@@ -188,7 +206,8 @@ def split_off(examples: list[Example], task: Task, share: float) -> tuple[list[E
     chosen: set[int] = set()
     for label, members in groups.items():
         if len(members) < 2:
-            rule = f"the class {label!r} has one example; give a --dev file, or more examples"
+            who = "the training data have" if label is None else f"the class {label!r} has"
+            rule = f"{who} one example, too few to split some off; give {instead}, or more examples"
             raise BortError(rule, file=examples[0].source)
         count = min(len(members) - 1, max(1, round(share * len(members))))
         chosen.update(int(index) for index in rng.permutation(members)[:count])

@@ -51,8 +51,8 @@ class Task:
             names: All classes, where the examples do not hold each of them.
 
         Raises:
-            BortError: Fewer than two classes, labels that are not numbers where a regression is asked for, or a
-                metric of the other kind.
+            BortError: Fewer than two classes or distinct values, labels that are not numbers where a regression is
+                asked for, or a metric of the other kind.
         """
         decided: Kind = infer_kind(examples) if kind == "auto" else kind
         if decided == "classification":
@@ -60,8 +60,9 @@ class Task:
             encode_labels(examples, names)
         else:
             names = ()
-        if decided == "regression":
-            encode_values(examples)
+        if decided == "regression" and len(values := set(encode_values(examples))) < 2:
+            rule = f"a regression needs at least two distinct values; there is only {values.pop():g}"
+            raise BortError(rule, file=examples[0].source or None)
         if metric == "f1_positive" and len(names) != 2:
             raise BortError("needs two labels", setting="metric", value=metric)
         return cls(decided, names, primary_metric(decided, None if metric == "auto" else metric))
