@@ -49,13 +49,13 @@ def test_the_settings_of_a_run_repeat_it(bort, line, world, tmp_path):
     [
         ([], ["give --teacher, or --maximum D,A,H,I"]),
         (["--maximum", "2,2,16,24", "--max_parameters", 9], ["the nearest, ⟨1,1,8,8⟩", "at most 9 may be"]),
-        (["--maximum", "1,1,8,8"], ["'maximum'", "has more"]),
-        (["--maximum", "2"], ["'maximum'", "value '2'", "D,A,H,I"]),
-        (["--maximum", "2,2,16,24", "--epsilon", 99], ["'epsilon'", "value 99", "from 1 to the 16 members"]),
+        (["--maximum", "1,1,8,8"], ["--maximum", "has more"]),
+        (["--maximum", "2"], ["--maximum", "value '2'", "D,A,H,I"]),
+        (["--maximum", "2,2,16,24", "--epsilon", 99], ["--epsilon", "value 99", "from 1 to the 16 members"]),
         (["--maximum", "2,2,16,24", "--time", "guessed"], ["'guessed'", "one of ops, measured"]),
         (
             ["--maximum", "2,2,16,24", "--space", "huge"],
-            ["'space'", "'huge'", "neither a space (paper, nano) nor a file"],
+            ["--space", "'huge'", "neither a space (paper, nano) nor a file"],
         ),
         (["--teacher", "./none"], ["./none", "no such folder"]),
         (["--maximum", "2,2,16,24", "--tokenizer", "./none"], ["./none", "no such folder"]),

@@ -95,7 +95,7 @@ def test_a_task_that_cannot_be_answered_does_not_stop_the_others(bort, models, o
     done = bort("submit", "--task", "cola", "stsb", "--models", models, "--data", data, "--out", tmp_path / "out")
     assert done.status == 2
     assert "CoLA failed: " in done.err
-    assert "column 'task': value 'cola': failed; the other tasks are answered" in done.err
+    assert "--task: value 'cola': failed; the other tasks are answered" in done.err
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"STS-B.tsv", "glue.zip"}
 
 
@@ -107,7 +107,7 @@ def test_a_task_that_cannot_be_answered_does_not_stop_the_others(bort, models, o
         (["evaluate", "--task", "cb", "--model", "cola"], ["CB needs a model that answers with entailment"]),
         (["evaluate", "--task", "copa", "--model", "cola"], ["no score a choice", "--cast released"]),
         (["evaluate", "--task", "stsb", "--model", "cola"], ["answers with a number", "0, 1"]),
-        (["evaluate", "--submit", "x", "--model", "cola"], ["'submit'", "needs --task"]),
+        (["evaluate", "--submit", "x", "--model", "cola"], ["--submit", "needs --task"]),
     ],
 )
 def test_mistakes(bort, models, official, words, parts):

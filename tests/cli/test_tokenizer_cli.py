@@ -80,11 +80,11 @@ def test_a_good_file_does_not_make_up_for_a_bad_one(bort, texts, tmp_path):
     [
         (["--vocab_size", 260], ["260", "at least 261"]),
         (["--vocab_size", -5], ["-5", "at least 261"]),
-        (["--vocab_size", 10**12], ["'vocab_size'", "at most 1,000,000"]),
-        (["--vocab_size", 10**30], ["'vocab_size'", "at most 1,000,000"]),
-        (["--vocab_size", 300, "--min_frequency", 0], ["'min_frequency'", "value 0"]),
-        (["--vocab_size", 300, "--min_frequency", -1], ["'min_frequency'", "value -1"]),
-        (["--vocab_size", 300, "--min_frequency", 10**30], ["'min_frequency'"]),
+        (["--vocab_size", 10**12], ["--vocab-size", "at most 1,000,000"]),
+        (["--vocab_size", 10**30], ["--vocab-size", "at most 1,000,000"]),
+        (["--vocab_size", 300, "--min_frequency", 0], ["--min-frequency", "value 0"]),
+        (["--vocab_size", 300, "--min_frequency", -1], ["--min-frequency", "value -1"]),
+        (["--vocab_size", 300, "--min_frequency", 10**30], ["--min-frequency"]),
     ],
 )
 def test_bad_settings(bort, texts, tmp_path, words, parts):
