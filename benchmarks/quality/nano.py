@@ -1,12 +1,9 @@
-"""What bort-nano is good for: masked tokens, frozen features and fine-tuning on few labels, five tasks of GLUE.
+"""What bort-nano is good for: frozen features and fine-tuning on few labels, and five tasks of GLUE.
 
-    git archive fd29282 src/bort/assets/bort-nano | tar -x -C runs/first
-    python -m benchmarks.quality.nano --first runs/first/src/bort/assets/bort-nano --minilm all-MiniLM-L6-v2 \\
-        --corpus runs/nano/corpus
+    python -m benchmarks.quality.nano --minilm all-MiniLM-L6-v2
 
-`--first` is the first nano of this repository, `--minilm` a folder with all-MiniLM-L6-v2, `--corpus` a tokenised corpus
-of bort-nano's tokenizer, whose held-out part is scored. Finished parts are kept in results/nano.jsonl, known by the
-model's weights and their settings, but not by this package's code: after a change use --fresh.
+`--minilm` is a folder with all-MiniLM-L6-v2. Finished parts are kept in results/nano.jsonl, known by the weights
+of the model and their settings, but not by the code of this package: after a change use --fresh.
 """
 
 from __future__ import annotations
@@ -33,36 +30,17 @@ GLUE: dict[str, dict[str, Any]] = {
     "STS-B": {"metric": "pearson", "max_epochs": 8},
 }
 """How each task is trained and scored."""
+AIMS = {"SST-2": 87.0, "MRPC": 74.0, "RTE": 60.0, "CoLA": 20.0, "STS-B": 80.0}
 PUBLISHED = {
     "BERT-Tiny (4.4 M)": {"SST-2": "83.2", "MRPC": "71.1", "RTE": "57.2", "CoLA": "0.0", "STS-B": "74.3"},
     "BERT-Mini (11.3 M)": {"SST-2": "85.9", "MRPC": "71.8", "RTE": "57.9", "CoLA": "0.0", "STS-B": "75.4"},
 }
 """Test scores of the GLUE leaderboard, from the README of google-research/bert (Turc et al. 2019)."""
-TFIDF, FEATURES, TUNED = "TF-IDF + logistic regression", "frozen features + logistic regression", "fine-tuned"
+TFIDF, TUNED = "TF-IDF + logistic regression", "fine-tuned"
+FEATURES, FIRST = "frozen mean + logistic regression", "frozen first token + logistic regression"
 MINILM = "all-MiniLM-L6-v2 (22.7 M)"
 Tests = dict[str, list[float]]
 """Accuracies of each task, one a seed."""
-
-
-def masked_score(folder: str, corpus: Path) -> Record:
-    """Loss and accuracy at 15 % masked positions of held-out text, rows of 128 tokens."""
-    from bort import BortForMaskedLM, load_tokenizer
-    from bort.data.corpus.corpus import open_corpus
-    from bort.model.checkpoints import load, locate
-    from bort.pretraining.arguments import PretrainArguments
-    from bort.pretraining.rows import RowSource
-    from bort.pretraining.validation import evaluate_mlm, unigram_score
-
-    tokenizer = load_tokenizer(locate(folder))
-    opened = open_corpus(corpus, tokenizer)
-    settings = PretrainArguments(corpus=[str(corpus)], tokenizer=folder, out="", sequence_length=128)
-    rows = RowSource(settings, opened, tokenizer).masked()
-    score = evaluate_mlm(load(BortForMaskedLM, folder), rows)
-    unigram = unigram_score(opened.tokens("train"), rows, len(tokenizer))
-    return {"loss": score.loss, "accuracy": score.accuracy, "positions": score.positions} | {
-        "unigram_loss": unigram.loss,
-        "unigram_accuracy": unigram.accuracy,
-    }
 
 
 def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
@@ -111,12 +89,16 @@ def few_labels(
     for name, folder in encoders.items():
         if folder is None:
             continue
-        key = {"part": "features", "weights": weights_of(folder)}
-        probed = once(cache, key, lambda folder=folder: {"tasks": probe_all(folder, arguments.data)})
-        found[f"{name}, {FEATURES}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
+        for pooling in ("mean", "first") if name != MINILM else ("mean",):
+            key = {"part": "features", "weights": weights_of(folder), "pooling": pooling}
+            probed = once(
+                cache, key, lambda folder=folder, how=pooling: {"tasks": probe_all(folder, arguments.data, how)}
+            )
+            label = FEATURES if pooling == "mean" else FIRST
+            found[f"{name}, {label}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
     fits_cache = Cache(arguments.out / "results" / "scarce.jsonl", fresh=False)
     settings = argparse.Namespace(
-        data=arguments.data, tasks=TASKS, seeds=arguments.seeds, learning_rates=[1e-3], max_epochs=8, patience=3
+        data=arguments.data, tasks=TASKS, seeds=arguments.seeds, learning_rates=[5e-4, 2e-4], max_epochs=15, patience=5
     )
     for name, folder in models.items():
         label = "random" if name.startswith("random") else "bort-nano"
@@ -152,31 +134,28 @@ def over_tasks(a: Tests, b: Tests) -> tuple[float, float]:
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
-    few, found, masked = figures["few_labels"], figures["glue"], figures["masked"]
+    few, found = figures["few_labels"], figures["glue"]
     about = f"""
-        Frozen features are the mean over the last layer, normalised; for pairs a, b, |a - b| and a * b; C is chosen on
-        the development data (1, 10, 100). Fine-tuning on few labels is that of the section "Few labels". For GLUE one
-        fine-tuning a task (n = 1): learning rate {settings.rate:g}, batch 32, at most 3 epochs of SST-2 and 8 of the
-        others, the best development score of the evaluations on the way. ± is the standard error over the five tasks,
-        of SST-2 that of a share of its development rows.
+        Frozen features are the mean over the last layer or its first token, normalised; for pairs a, b, |a - b| and
+        a * b; C is chosen on the development data. Fine-tuning on few labels is `bort finetune --method plain` with
+        the learning rates 5e-4 and 2e-4, batches of 16 and at most 15 epochs, chosen on the development data. For GLUE
+        one fine-tuning a task (n = 1): learning rate {settings.rate:g}, batch 32, at most 3 epochs of SST-2 and 8 of
+        the others, the best development score of the evaluations on the way. ± is the standard error over the five
+        tasks, of GLUE's accuracies that of a share of the development rows.
     """
-    rows = [[name, f"{s['loss']:.3f}", f"{100 * s['accuracy']:.1f} %"] for name, s in masked.items()]
-    first = next(iter(masked.values()))
-    rows.append(["counting words", f"{first['unigram_loss']:.3f}", f"{100 * first['unigram_accuracy']:.1f} %"])
     means = {name: mean_of(tests) for name, tests in few.items()}
     labels = [
         [name, *(f"{100 * statistics.mean(tests[task]):.1f}" for task in TASKS), f"{means[name]:.1f}"]
         for name, tests in few.items()
     ]
-    body = ["Masked tokens of held-out text:", table(["model", "loss (nats)", "right"], rows)]
-    body.append(f"Few labels, test accuracy in %, means over {len(settings.seeds)} seeds where a model is fine-tuned:")
+    body = [f"Few labels, test accuracy in %, means over {len(settings.seeds)} seeds where a model is fine-tuned:"]
     body.append(table(["method", *TASKS, "mean"], labels))
-    best = max((f"bort-nano, {FEATURES}", f"bort-nano, {TUNED}"), key=lambda name: means[name])
-    ahead, error = over_tasks(few[best], few[TFIDF])
-    targets = [Target("points above TF-IDF, few labels", ahead, ">=", 5.0, error=error)]
+    targets = []
+    features = f"bort-nano, {FEATURES}"
     if (rival := f"{MINILM}, {FEATURES}") in few:
-        behind, error = over_tasks(few[rival], few[best])
-        targets.append(Target("points below MiniLM's features, few labels", behind, "<=", 5.0, error=error))
+        ahead, error = over_tasks(few[features], few[rival])
+        targets.append(Target("points above MiniLM's frozen features", ahead, ">=", 0.0, error=error))
+    targets.append(Target("fine-tuned, few labels, mean", means[f"bort-nano, {TUNED}"], ">=", 72.0, " %"))
     if found:
         scores = {name: found[name]["dev"][GLUE[name]["metric"]] for name in found}
         head = ["model", *(f"{name} ({GLUE[name]['metric']})" for name in found)]
@@ -184,11 +163,15 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         glues += [[f"{name}, test set, as published", *(of[task] for task in found)] for name, of in PUBLISHED.items()]
         body.append("All training data of GLUE tasks; the published figures are the leaderboard's, on its test sets:")
         body.append(table(head, glues))
-        if "SST-2" in scores:
-            share, rows_of_dev = scores["SST-2"], found["SST-2"]["rows"]["dev"]
-            error = 100 * (share * (1 - share) / rows_of_dev) ** 0.5
-            what = "SST-2, development accuracy (n = 1)"
-            targets.append(Target(what, 100 * share, ">=", 83.0, " %", error=error))
+        for name, least in AIMS.items():
+            if name not in scores:
+                continue
+            error = None
+            if GLUE[name]["metric"] == "accuracy":
+                share = scores[name]
+                error = 100 * (share * (1 - share) / found[name]["rows"]["dev"]) ** 0.5
+            what = f"{name}, development {GLUE[name]['metric']} (n = 1)"
+            targets.append(Target(what, 100 * scores[name], ">=", least, "", error=error))
     return Shown(about, "\n\n".join(body), tuple(targets))
 
 
@@ -205,9 +188,7 @@ BENCHMARK = Benchmark(
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--model", default="bort-nano")
-    made.add_argument("--first", help="folder of the first nano")
     made.add_argument("--minilm", help="folder of all-MiniLM-L6-v2")
-    made.add_argument("--corpus", type=Path, required=True, help="tokenised corpus")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--glue", type=Path, default=Path("../shared/data/glue"))
     made.add_argument("--glue-tasks", nargs="*", default=list(GLUE))
@@ -220,14 +201,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         save_random(arguments.model, Path(scratch))
         models = {"bort-nano": arguments.model, "random weights of its shape": scratch}
-        if arguments.first:
-            models["the first bort-nano"] = arguments.first
-        masked = {}
-        for name, folder in models.items():
-            key = {"part": "masked", "weights": weights_of(folder), "corpus": arguments.corpus.name}
-            masked[name] = once(cache, key, lambda folder=folder: masked_score(folder, arguments.corpus))
         labels = few_labels(models, arguments, cache)
-    figures = {"masked": masked, "few_labels": labels, "glue": glue(arguments.model, arguments, cache)}
+    figures = {"few_labels": labels, "glue": glue(arguments.model, arguments, cache)}
     publish(BENCHMARK, figures, arguments)
 
 

@@ -21,9 +21,15 @@ Features = NDArray[np.float32]
 
 @dataclass
 class Encoder:
-    """A BERT-like folder that turns texts into vectors: the mean over its tokens, of length 1."""
+    """A BERT-like folder that turns texts into vectors of length 1.
+
+    Args:
+        folder: Of the model.
+        pooling: What stands for a text: the mean over its tokens, or its first token.
+    """
 
     folder: str
+    pooling: Literal["mean", "first"] = "mean"
 
     def __post_init__(self) -> None:
         from transformers import AutoModel
@@ -45,7 +51,10 @@ class Encoder:
             mask = padded["attention_mask"]
             with torch.inference_mode():
                 hidden = self.model(input_ids=padded["input_ids"], attention_mask=mask).last_hidden_state
-            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            if self.pooling == "mean":
+                pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            else:
+                pooled = hidden[:, 0]
             vectors[batch] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
 
@@ -75,7 +84,7 @@ def probe(encoder: Encoder, task: Path, parts: Sequence[Literal["dev", "test"]] 
     return best
 
 
-def probe_all(folder: str, data: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")) -> dict[str, Any]:
+def probe_all(folder: str, data: Path, pooling: Literal["mean", "first"] = "mean") -> dict[str, Any]:
     """`probe` for each task."""
-    encoder = Encoder(folder)
-    return {task: probe(encoder, data / task, parts) for task in TASKS}
+    encoder = Encoder(folder, pooling)
+    return {task: probe(encoder, data / task) for task in TASKS}

@@ -73,7 +73,7 @@ def embedding():
 def test_vectors_say_what_is_like_what(embedding):
     texts = ["a terrible movie", "an awful film", "the president was elected"]
     vectors = embedding.points([Example(text) for text in texts])
-    assert vectors.shape == (3, 256)
+    assert vectors.shape == (3, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
 
@@ -83,8 +83,8 @@ def test_pairs_have_the_mean_of_their_cosines(embedding):
     cosine = float(np.dot(*embedding.points([one, two])))
     a, b, c, d = embedding.texts(["a movie", "the movie", "a film", "a president"])
     assert cosine == pytest.approx((a @ b + c @ d) / 2, abs=1e-5)
-    assert embedding.features([one, two]).shape == (2, 4 * 256)
+    assert embedding.features([one, two]).shape == (2, 4 * 384)
 
 
 def test_no_examples_have_no_vectors(embedding):
-    assert embedding.points([]).shape == (0, 256)
+    assert embedding.points([]).shape == (0, 384)

@@ -22,8 +22,8 @@ def test_embedded_model_keeps_its_bounds_and_opens_without_us(nano):
     from pathlib import Path
 
     model = AutoModelForMaskedLM.from_pretrained(nano)
-    assert sum(p.numel() for p in model.parameters()) <= 12_000_000
-    assert sum(file.stat().st_size for file in Path(nano).iterdir()) <= 25_000_000
+    assert sum(p.numel() for p in model.parameters()) <= 12_500_000
+    assert (Path(nano) / "model.safetensors").stat().st_size <= 25_000_000
     assert (Path(nano) / "README.md").read_text("utf-8").count("How it was made") == 1
 
 
@@ -33,7 +33,7 @@ def test_embedded_model_guesses_a_frequent_word(nano):
 
     tokenizer = AutoTokenizer.from_pretrained(nano)
     model = bort.BortForMaskedLM.from_pretrained(nano).eval()
-    text = "he was born on the 5th of july 1901 in the north <mask> england."
+    text = "he was born on the 5th of july 1901 in the north [MASK] england."
     inputs = tokenizer(text, return_tensors="pt")
     place = (inputs.input_ids[0] == tokenizer.mask_token_id).nonzero()[:, 0]
     with torch.no_grad():

@@ -330,4 +330,4 @@ def test_no_tokenizer(tmp_path):
 
 
 def test_an_embedded_model_has_a_tokenizer_by_name():
-    assert load_tokenizer("bort-nano").convert_tokens_to_ids("<mask>") == 4
+    assert load_tokenizer("bort-nano").convert_tokens_to_ids("[MASK]") == 4

@@ -30,29 +30,29 @@ def test_rivals_have_their_published_shapes():
     }
     assert shapes["bert-large"] == (24, 16, 1024, 30_522)
     assert shapes["distilbert"] == (6, 12, 768, 30_522)
-    assert shapes["bort-nano"] == (4, 4, 256, 16_384)
+    assert shapes["bort-nano"] == (3, 12, 384, 17_344)
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
 def test_a_model_with_random_weights_is_a_classifier_of_that_shape(tmp_path, kind):
     small = (
-        DistilBertConfig(n_layers=2, n_heads=2, dim=16, hidden_dim=24, vocab_size=16_400, pad_token_id=1)
+        DistilBertConfig(n_layers=2, n_heads=2, dim=16, hidden_dim=24, vocab_size=17_400, pad_token_id=1)
         if kind == "distilbert"
-        else configure(Preset(2, 2, 16, 24), 16_400)
+        else configure(Preset(2, 2, 16, 24), 17_400)
     )
     save_random(small, tmp_path)
     model, task = load_classifier(str(tmp_path))
-    assert (model.config.hidden_size, model.config.num_hidden_layers, model.config.vocab_size) == (16, 2, 16_400)
+    assert (model.config.hidden_size, model.config.num_hidden_layers, model.config.vocab_size) == (16, 2, 17_400)
     assert task.outputs == 2
-    assert Model(str(tmp_path), tmp_path / "work").vocab_size == 16_400
+    assert Model(str(tmp_path), tmp_path / "work").vocab_size == 17_400
 
 
 @settings(max_examples=5, deadline=None)
-@given(st.integers(16_384, 30_000))
+@given(st.integers(17_344, 30_000))
 def test_a_padded_tokenizer_is_as_large_as_asked(vocab_size):
     made = padded_tokenizer(vocab_size)
-    assert made.get_vocab_size() == vocab_size
-    assert made.decode(made.encode("the old baker, it's said").ids).strip() == "the old baker, it's said"
+    assert len(made) == vocab_size
+    assert made.tokenize("the old baker, it's said") == ["the", "old", "baker", ",", "it", "'", "s", "said"]
 
 
 @given(st.integers(1, 300))

@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
     "bort": Preset(4, 8, 1024, 768, about="the published architecture", claims=_BORT_CLAIMS),
     "bort-2-16-1024-512": Preset(2, 16, 1024, 512, about="the second shape of the released code"),
     "bort-768": Preset(4, 8, 768, 1024, about="the shape that fits the paper's published size"),
-    "nano": Preset(4, 4, 256, 768, vocab_size=16_384, about="the shape of the embedded bort-nano"),
+    "nano": Preset(3, 12, 384, 1536, vocab_size=17_344, about="the shape of the embedded bort-nano"),
 }
 
 BERT_LARGE_ENCODER = 302_309_376

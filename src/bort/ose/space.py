@@ -95,9 +95,9 @@ SPACES: dict[str, SearchSpace] = {
     ),
     "nano": SearchSpace(
         depth=(1, 2, 3, 4, 6),
-        heads=(2, 4, 8),
-        hidden=(128, 192, 256, 384, 512),
-        intermediate=(256, 512, 768, 1024),
+        heads=(4, 6, 12),
+        hidden=(192, 288, 384, 480, 576),
+        intermediate=(512, 768, 1024, 1536),
         about="around the shape of bort-nano",
     ),
 }

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, BertConfig, DistilBertConfig, PretrainedConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DistilBertConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from bort.model.checkpoints import unpacked
 from bort.model.config import PRESETS, configure
-from bort.model.tokenization import wrap
 from bort.predict.classifiers import save_classifier
 
 
@@ -38,18 +43,17 @@ def save_random(config: PretrainedConfig, folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config)
-    save_classifier(model, wrap(padded_tokenizer(config.vocab_size)), folder, 512)
+    save_classifier(model, padded_tokenizer(config.vocab_size), folder, 512)
 
 
-def padded_tokenizer(vocab_size: int) -> Tokenizer:
-    """bort-nano's tokenizer with made-up entries behind its own, for to load one takes as long as it is large."""
+def padded_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """bort-nano's tokenizer with made-up words behind its own, for to load one takes as long as it is large."""
     described = json.loads((Path(unpacked("bort-nano")) / "tokenizer.json").read_text("utf-8"))
-    vocabulary, merges = described["model"]["vocab"], described["model"]["merges"]
+    vocabulary = described["model"]["vocab"]
     words = [word for word in vocabulary if word.isalpha()]
     for first, second in product(words, words):
         if len(vocabulary) >= vocab_size:
             break
-        if first + second not in vocabulary:
-            vocabulary[first + second] = len(vocabulary)
-            merges.append([first, second] if isinstance(merges[0], list) else f"{first} {second}")
-    return Tokenizer.from_str(json.dumps(described))
+        vocabulary.setdefault(first + second, len(vocabulary))
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), **names)
