@@ -93,6 +93,22 @@ class EmbeddingTeacher:
                 vectors[index] = {layer: values[row, : lengths[index]] for layer, values in kept.items()}
         return pooled, vectors, offsets
 
+    @torch.no_grad()
+    def read(self, input_ids: Tensor, mask: Tensor, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
+        """Ask about ids of its own vocabulary, special tokens among them, in the precision that autocast sets.
+
+        Args:
+            input_ids: *Shape:* (batch, seq).
+            mask: 1 for tokens, 0 for padding. *Shape:* (batch, seq).
+            layers: Layers, counted from 1, whose vectors of each token are wanted as well.
+
+        Returns:
+            Pooled vectors, *shape* (batch, D), and by layer the vectors of all positions, *shape* (batch, seq, D).
+        """
+        output = self.model(input_ids=input_ids, attention_mask=mask, output_hidden_states=bool(layers))
+        vectors = {layer: output.hidden_states[layer].float() for layer in layers}
+        return self._pool(output.last_hidden_state, mask), vectors
+
     @property
     def _longest(self) -> int:
         known = int(getattr(self.model.config, "max_position_embeddings", 512))

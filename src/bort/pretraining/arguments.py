@@ -88,7 +88,8 @@ class PretrainArguments:
     """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
     vocabulary), which all but switches distillation off"""
     embedding_teacher: str | None = None
-    """draw the student's embeddings to those of this encoder, whatever its vocabulary; asked once before the run"""
+    """draw the student's embeddings to those of this encoder, whatever its vocabulary. It is asked once before the run;
+    one whose vocabulary holds all of the student's reads beside the student instead, unless --teacher-cache is given"""
     embedding_weight: NonNegativeFloat = 1.0
     """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
     similarity_weight: NonNegativeFloat = 5.0
@@ -106,7 +107,7 @@ class PretrainArguments:
     reduced to the student's width by principal components"""
     teacher_cache: str | None = None
     """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
-    teacher is asked at each step, and an embedding teacher's answers lie in OUT"""
+    teacher is asked at each step, and the answers of an embedding teacher of another vocabulary lie in OUT"""
     teacher_top_k: PositiveInt = 64
     """cached distributions: most probable tokens kept of each masked position"""
     teacher_tail: NonNegativeInt = 16

@@ -95,7 +95,8 @@ def start_from_sinusoids(model: BortForMaskedLM) -> None:
 def start_from_teacher_words(model: Student, vectors: NDArray[np.float32], special_ids: list[int]) -> None:
     """Let word embeddings begin as a teacher's vectors of the words, reduced by principal components.
 
-    The projections begin as the way back, so that the student's pooled vector begins as the mean of its words'.
+    The projections begin as the way back, so that the student's pooled vector begins as the mean of its words'. Without
+    projections the vectors stay as they are.
 
     Args:
         model: Changed in place. Where it is wider than the teacher, its last dimensions begin at 0.
@@ -105,7 +106,10 @@ def start_from_teacher_words(model: Student, vectors: NDArray[np.float32], speci
     words = torch.from_numpy(np.delete(vectors, special_ids, axis=0))
     kept = min(model.config.hidden_size, vectors.shape[1])
     mean = words.mean(0)
-    _, _, components = torch.linalg.svd(words - mean, full_matrices=False)  # (D, D), the first are the longest
+    linear = [layer for layer in model.projections.values() if isinstance(layer, torch.nn.Linear)]
+    components = torch.eye(vectors.shape[1])  # (D, D)
+    if linear:
+        _, _, components = torch.linalg.svd(words - mean, full_matrices=False)  # the first are the longest
     reduced = (torch.from_numpy(vectors) - mean) @ components[:kept].T  # (vocab, kept)
     scale = model.config.initializer_range / reduced.std()
     table = model.bert.embeddings.word_embeddings.weight
@@ -113,7 +117,6 @@ def start_from_teacher_words(model: Student, vectors: NDArray[np.float32], speci
     table.zero_()
     table[:, :kept] = reduced * scale
     table[special_ids] = before
-    for projection in model.projections.values():
-        weight = projection.get_parameter("weight")  # (D, H)
-        weight.zero_()
-        weight[:, :kept] = components[:kept].T
+    for projection in linear:
+        projection.weight.zero_()  # (D, H)
+        projection.weight[:, :kept] = components[:kept].T

@@ -11,6 +11,7 @@ from torch.nn import functional
 from bort.model.mlm_loss import SoftTargets
 from bort.pretraining.arguments import KdLoss, PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.shared_vocabulary import TeacherBeside
 from bort.pretraining.distill.targets import weights_of
 from bort.pretraining.taught_rows import Batch
 
@@ -82,12 +83,17 @@ class Objective:
         settings: Weights and temperature.
         teacher: A masked LM that is asked at each step, or None.
         layers: The embedding teacher's layer for each of the student's that is compared token by token.
+        beside: An encoder that is asked at each step, or None.
     """
 
     def __init__(
-        self, settings: PretrainArguments, teacher: MaskedLMTeacher | None = None, layers: dict[int, int] | None = None
+        self,
+        settings: PretrainArguments,
+        teacher: MaskedLMTeacher | None = None,
+        layers: dict[int, int] | None = None,
+        beside: TeacherBeside | None = None,
     ) -> None:
-        self.settings, self.teacher, self.layers = settings, teacher, layers or {}
+        self.settings, self.teacher, self.layers, self.beside = settings, teacher, layers or {}, beside
         self.mlm_weight = settings.weight_of_mlm
 
     def __call__(self, model: Any, batch: Batch, *, keep_logits: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
@@ -98,6 +104,8 @@ class Objective:
             batch: As the collator makes it.
             keep_logits: Decode all masked positions at once, in more memory.
         """
+        if self.beside is not None:
+            batch = batch | self.beside.answer(batch)
         student: dict[str, Any] = {
             name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch
         }

@@ -11,6 +11,7 @@ from bort.data.corpus.masking import Masker
 from bort.data.corpus.sentence_rows import SHORTEST, Punctuation, SentenceRows, find_sentences
 from bort.errors import BortError
 from bort.model.config import IGNORED
+from bort.model.tokenization import load_tokenizer
 
 END, STOP, SPACE = 2, 10, 20  # ids from SPACE on begin with a space
 VOCABULARY = 60
@@ -142,3 +143,16 @@ def test_punctuation_of_a_tokenizer(tiny_tokenizer, sentences):
     assert found[0] == "The old baker sold apples."
     assert "My sister sold seven green apples." in sentences
     assert {text for text in found if "Dr." not in text} <= {"The old baker sold apples.", *sentences}
+
+
+def test_a_word_piece_vocabulary_ends_sentences_too(teacher_folder):
+    """At a mark that a word follows; a mark inside of a number ends nothing."""
+    tokenizer = load_tokenizer(teacher_folder)
+    text = "the old baker sold a broken clock. my sister sold cafe tables. x = 3.1"
+    ids = np.array(tokenizer(text, add_special_tokens=False).input_ids)
+    starts, stops = find_sentences(ids, Punctuation.of(tokenizer), end_id=tokenizer.sep_token_id, longest=60)
+    assert [tokenizer.decode(ids[a:b]).rstrip(" .!") for a, b in zip(starts, stops, strict=True)] == [
+        "the old baker sold a broken clock",
+        "my sister sold cafe tables",
+        "x = 3. 1",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ SHORTEST = 5
 """Tokens of the shortest sentence; what is shorter is a number or a title more often than a sentence."""
 _POOL = 50
 _BLOCK = 1 << 22
+_MARKS = (".", "!", "?", "…")
 _CLOSING = "\"'”’)»"
 
 
@@ -33,13 +35,17 @@ class Punctuation:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> Punctuation:
         """Of a byte-level BPE: a full stop, question or exclamation mark, closing quotes; then a word with its space.
+        Of a WordPiece, which keeps no spaces: such a mark, then a word that begins with a letter.
 
         A rule of thumb: "Dr. Smith" is cut in two, as in most corpora of sentences.
         """
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        if json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "WordPiece":
+            special = set(tokenizer.all_special_ids)
+            begins = [piece[0].isalpha() and number not in special for number, piece in enumerate(pieces)]
+            return cls(np.array([piece in _MARKS for piece in pieces]), np.array(begins))
         bare = [tokenizer.convert_tokens_to_string([piece]).strip().rstrip(_CLOSING) for piece in pieces]
-        ends = np.array([text.endswith((".", "!", "?", "…")) for text in bare])
-        return cls(ends, np.array([piece.startswith("Ġ") for piece in pieces]))
+        return cls(np.array([text.endswith(_MARKS) for text in bare]), np.array([p.startswith("Ġ") for p in pieces]))
 
 
 def find_sentences(

@@ -33,21 +33,25 @@ class Student(BortForMaskedLM):
 
     Args:
         config: Of the masked LM.
-        size: Width of the teacher's vectors.
+        size: Width of the teacher's vectors; None where the student's own are compared, without projections.
         pooling: Which vector of the student stands for a text: the mean over its tokens, the first one's, or both.
         layers: Layers of the student, counted from 1, whose tokens are compared with the teacher's.
     """
 
-    def __init__(self, config: BertConfig, size: int, pooling: Pooling = "mean", layers: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, config: BertConfig, size: int | None, pooling: Pooling = "mean", layers: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(config)
         self.pooling, self.layers = pooling, layers
         names = ["pooled", *(f"layer_{number}" for number in layers)]
-        self.projections = nn.ModuleDict({name: nn.Linear(config.hidden_size, size) for name in names})
+        self.projections = nn.ModuleDict(
+            {name: nn.Identity() if size is None else nn.Linear(config.hidden_size, size) for name in names}
+        )
         for projection in self.projections.values():
             self._init_weights(projection)
 
     @classmethod
-    def around(cls, model: BortForMaskedLM, size: int, pooling: Pooling, layers: tuple[int, ...]) -> Student:
+    def around(cls, model: BortForMaskedLM, size: int | None, pooling: Pooling, layers: tuple[int, ...]) -> Student:
         """A student with the weights of a model (shared, not copied) and new projections."""
         student = cls(model.config, size, pooling, layers)
         student.bert, student.cls = model.bert, model.cls

@@ -22,6 +22,7 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.cache import Field, TeacherCache
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.distill.projected_student import Student
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary, TeacherBeside
 from bort.pretraining.distill.targets import (
     EmbeddingTargets,
     LogitTargets,
@@ -95,14 +96,30 @@ class Teachers:
         return {layer: max(1, round(layer * self.encoder.depth / depth)) for layer in layers}
 
     @cached_property
-    def _text(self) -> ByteText:
-        return ByteText.of(self.tokenizer)
+    def _shared(self) -> SharedVocabulary | None:
+        return SharedVocabulary.of(self.tokenizer, self.encoder.tokenizer)
+
+    @cached_property
+    def _reader(self) -> ByteText | SharedVocabulary:
+        return self._shared or ByteText.of(self.tokenizer)
+
+    @property
+    def _beside(self) -> TeacherBeside | None:
+        """The embedding teacher where it can read the student's ids and nobody wants its answers kept."""
+        if not self.embeds or self.arguments.teacher_cache is not None or self._shared is None:
+            return None
+        return TeacherBeside(self.encoder, self._shared, tuple(sorted(set(self.layers.values()))))
 
     def projected(self, model: BortForMaskedLM) -> BortForMaskedLM:
-        """The student, with projections into the embedding teacher's space if there is one."""
+        """The student, with projections into the embedding teacher's space if there is one.
+
+        A student of the teacher's vocabulary and width learns that space itself: nothing stands between.
+        """
         if not self.embeds:
             return model
-        return Student.around(model, self.encoder.size, self.arguments.pooling, tuple(self.layers))
+        same_space = self._shared is not None and self.encoder.size == model.config.hidden_size
+        size = None if same_space else self.encoder.size
+        return Student.around(model, size, self.arguments.pooling, tuple(self.layers))
 
     def taught(self, rows: TrainingRows) -> TaughtRows:
         """Rows to train on with all that the teachers say of them once, from the cache or asked now."""
@@ -119,7 +136,7 @@ class Teachers:
             )
             caches.append(self._cached(targets, rows, "logits"))
             del self.masked_lm  # a large one would take memory for nothing
-        if self.embeds:
+        if self.embeds and self._beside is None:
             caches.append(self._cached(self._embeddings(), rows, "embeddings"))
         return TaughtRows(rows, tuple(caches))
 
@@ -130,11 +147,11 @@ class Teachers:
     def objective(self) -> Objective:
         """The loss of the run; a teacher whose answers are not kept is asked at each step."""
         live = self.arguments.teacher is not None and not self.arguments.keeps_logits
-        return Objective(self.arguments, self.masked_lm if live else None, self.layers)
+        return Objective(self.arguments, self.masked_lm if live else None, self.layers, self._beside)
 
     def _embeddings(self) -> EmbeddingTargets:
         layers = sorted(set(self.layers.values()))
-        return EmbeddingTargets(self.encoder, self._text, tuple(layers), _DTYPES[self.arguments.teacher_dtype])
+        return EmbeddingTargets(self.encoder, self._reader, tuple(layers), _DTYPES[self.arguments.teacher_dtype])
 
     def _cached(self, targets: TeacherTargets, rows: TrainingRows, name: str) -> TeacherCache:
         with bar("asking the teacher", rows.rows_per_epoch) as shown:
@@ -146,7 +163,8 @@ class Teachers:
 
     def words(self) -> NDArray[np.float32]:
         """The teacher's vector of each entry of the student's vocabulary by itself. *Shape:* (vocab, D)."""
-        entries = [self._text.decode(np.array([number]))[0].strip() for number in range(len(self.tokenizer))]
+        text = ByteText.of(self.tokenizer)
+        entries = [text.decode(np.array([number]))[0].strip() for number in range(len(self.tokenizer))]
         listed = hashlib.sha256("\0".join(entries).encode()).hexdigest()
         key: dict[str, Any] = {
             "lesson": "words",

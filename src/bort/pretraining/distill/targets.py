@@ -20,6 +20,7 @@ from bort.model.tokenization import ByteText
 from bort.predict.sentence_encoder import EmbeddingTeacher, align
 from bort.pretraining.distill.cache import Field, TeacherCache
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary
 
 Items = dict[str, NDArray[Any]]
 _CHUNK_ROWS = 1024
@@ -160,17 +161,17 @@ def weights_of(log_p: Tensor, tail: int) -> Tensor:
 
 @dataclass(frozen=True)
 class EmbeddingTargets:
-    """The teacher's pooled vector of each row's text and, by layer, the vector of each of its tokens.
+    """The teacher's pooled vector of each row and, by layer, the vector of each of its tokens.
 
     Args:
-        teacher: An encoder of any vocabulary.
-        text: Turns the student's ids into text.
+        teacher: An encoder.
+        reader: How it reads a row: as text, or as the student's own ids.
         layers: Layers of the teacher, counted from 1, whose vectors of each token are kept.
         dtype: Of the vectors.
     """
 
     teacher: EmbeddingTeacher
-    text: ByteText
+    reader: ByteText | SharedVocabulary
     layers: tuple[int, ...]
     dtype: str
 
@@ -184,7 +185,7 @@ class EmbeddingTargets:
     def key(self) -> dict[str, Any]:
         """Kind, teacher and settings."""
         return {
-            "lesson": "embeddings",
+            "lesson": "embeddings" if isinstance(self.reader, ByteText) else "embeddings of ids",
             "teacher": fingerprint(self.teacher.model, self.teacher.source),
             "pooling": self.teacher.pooling,
             "dtype": self.dtype,
@@ -192,13 +193,30 @@ class EmbeddingTargets:
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
         """Of the unmasked rows."""
-        texts, spans = zip(*(self.text.decode(row["input_ids"][1:-1]) for row in rows), strict=True)
+        if isinstance(self.reader, ByteText):
+            return self._of_texts(rows, self.reader)
+        return self._of_ids(rows, self.reader)
+
+    def _of_texts(self, rows: Sequence[Row], reader: ByteText) -> list[Items]:
+        texts, spans = zip(*(reader.decode(row["input_ids"][1:-1]) for row in rows), strict=True)
         pooled, vectors, offsets = self.teacher.encode(texts, self.layers)
         return [
             {"pooled": pooled[n : n + 1]}
             | {f"layer_{layer}": align(vectors[n][layer], offsets[n], spans[n]) for layer in self.layers}
             for n in range(len(rows))
         ]
+
+    def _of_ids(self, rows: Sequence[Row], reader: SharedVocabulary) -> list[Items]:
+        found: list[Items] = [{} for _ in rows]
+        for batch in _batches([len(row["input_ids"]) for row in rows]):
+            ids, mask = pad([rows[index]["input_ids"] for index in batch], 0)
+            pooled, hidden = reader.read(self.teacher, ids, mask, self.layers)
+            for place, index in enumerate(batch):
+                found[index] = {"pooled": pooled[place : place + 1].cpu().numpy()}
+                last = len(rows[index]["input_ids"]) - 1
+                for layer, vectors in hidden.items():
+                    found[index][f"layer_{layer}"] = vectors[place, 1:last].cpu().numpy()
+        return found
 
 
 def cached_targets(
@@ -238,8 +256,8 @@ def pad(rows: Sequence[NDArray[np.int64]], value: int) -> tuple[Tensor, Tensor |
     *Shapes:* (batch, longest) each.
     """
     lengths = [len(row) for row in rows]
-    mask = None if min(lengths) == max(lengths) else torch.from_numpy(attention_mask(lengths))
-    return torch.from_numpy(stacked(rows, value)), mask
+    whole = min(lengths) == max(lengths)
+    return torch.from_numpy(stacked(rows, value)), None if whole else torch.from_numpy(attention_mask(lengths))
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

@@ -1,0 +1,124 @@
+"""A teacher that reads the student's own ids, beside it, where the student's vocabulary is a part of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, BertModel, BertTokenizerFast
+
+from bort.model.checkpoints import load, save
+from bort.model.modelling import BortForMaskedLM
+from bort.model.tokenization import load_tokenizer
+from bort.predict.sentence_encoder import EmbeddingTeacher
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary, TeacherBeside
+from bort.pretraining.distill.targets import EmbeddingTargets
+from bort.pretraining.pretrain import pretrain
+from bort.pretraining.taught_rows import Collator
+
+DROPPED = ("##ks", "walked", "##tt")
+
+
+@pytest.fixture
+def teacher(teacher_folder) -> EmbeddingTeacher:
+    return EmbeddingTeacher(teacher_folder, torch.device("cpu"))
+
+
+@pytest.fixture
+def cut(teacher, tmp_path) -> BertTokenizerFast:
+    """The teacher's tokenizer without a few words, which are spelt, and in another order."""
+    described = json.loads(teacher.tokenizer.backend_tokenizer.to_str())
+    ordered = sorted(described["model"]["vocab"], key=described["model"]["vocab"].get)
+    kept = [*ordered[:5], *(entry for entry in reversed(ordered[5:]) if entry not in DROPPED)]
+    assert len(kept) < len(ordered)
+    (tmp_path / "vocab.txt").write_text("\n".join(kept), "utf-8")
+    return BertTokenizerFast(vocab=str(tmp_path / "vocab.txt"), do_lower_case=True)
+
+
+def test_ids_are_carried_over(teacher, cut, tiny_tokenizer):
+    shared = SharedVocabulary.of(cut, teacher.tokenizer)
+    text = "The old baker sold a broken clock."
+    assert shared.teacher_ids[cut(text).input_ids].tolist() == teacher.tokenizer(text).input_ids
+    assert SharedVocabulary.of(tiny_tokenizer, teacher.tokenizer) is None
+    assert SharedVocabulary.of(teacher.tokenizer, cut) is None  # it has words that this one lacks
+
+
+def test_beside_and_kept_are_the_same(teacher, cut):
+    """The same vectors of rows of two lengths, from masked batches too, and the library's of the text."""
+    shared = SharedVocabulary.of(cut, teacher.tokenizer)
+    texts = ["The old baker sold a broken clock.", "My sister sold café tables."]
+    rows = [{"input_ids": np.array(ids), "number": n} for n, ids in enumerate(cut(texts).input_ids)]
+    kept = EmbeddingTargets(teacher, shared, (1, 2), "float32").answers(rows, 0)
+    np.testing.assert_allclose(np.concatenate([one["pooled"] for one in kept]), teacher.encode(texts)[0], atol=1e-5)
+    expected = Collator(cut.pad_token_id)([row | answers for row, answers in zip(rows, kept, strict=True)])
+    batch = Collator(cut.pad_token_id)(rows)
+    batch["labels"] = torch.full_like(batch["input_ids"], -100)
+    batch["labels"][0, 2], batch["input_ids"][0, 2] = int(batch["input_ids"][0, 2]), cut.mask_token_id
+    found = TeacherBeside(teacher, shared, (1, 2)).answer(batch)
+    assert found.keys() == {"pooled", "ordinary", "layer_1", "layer_2"}
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["beside", "kept"])
+def test_an_inherited_student_comes_near(world, teacher, cut, tmp_path, sentences, kept):
+    """One of the teacher's two layers, and its words: the saved model's own mean and first token are drawn to it."""
+    shared = SharedVocabulary.of(cut, teacher.tokenizer)
+    config = BertConfig(**teacher.model.config.to_dict() | {"num_hidden_layers": 1, "vocab_size": len(cut)})
+    student = BortForMaskedLM(config)
+    weights = teacher.model.state_dict()
+    with torch.no_grad():
+        for name, tensor in student.bert.state_dict().items():
+            source = weights[name]
+            tensor.copy_(source[shared.teacher_ids] if "word_embeddings" in name else source)
+    save(student, cut, tmp_path / "start")
+    settings = world.pretraining(
+        tmp_path,
+        tokenizer=str(tmp_path / "start"),
+        init=str(tmp_path / "start"),
+        embedding_teacher=teacher.source,
+        teacher_cache=str(tmp_path / "cache") if kept else None,
+        rows="sentences",
+        pooling="both",
+        token_weight=1.0,
+        max_steps=60,
+        batch_size=8,
+        learning_rate=3e-3,
+        dropout=0.0,
+        distinct_rows=64,
+    )
+    metrics = pretrain(settings)
+    assert metrics["validation_distance"] < 0.5 * metrics["initial_distance"]
+    asked = {
+        folder.name
+        for folder in Path(settings.teacher_cache or settings.out, *(() if kept else ("teacher",))).iterdir()
+    }
+    assert asked == ({"held-out", "embeddings"} if kept else {"held-out"})
+    saved, tokenizer = AutoModel.from_pretrained(settings.out).eval(), load_tokenizer(settings.out)
+    assert isinstance(saved, BertModel)
+    theirs = torch.from_numpy(teacher.encode(sentences)[0])
+    with torch.no_grad():
+        states = [saved(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in sentences]
+    for ours in (torch.stack([one.mean(0) for one in states]), torch.stack([one[0] for one in states])):
+        apart = 1 - torch.nn.functional.cosine_similarity(ours, theirs).mean()
+        assert apart < 0.6 * metrics["initial_distance"]
+
+
+def test_the_start_is_the_teacher_where_nothing_is_cut(world, teacher, tmp_path):
+    student = load(BortForMaskedLM, teacher.source)
+    save(student, teacher.tokenizer, tmp_path / "start")
+    settings = world.pretraining(
+        tmp_path,
+        tokenizer=str(tmp_path / "start"),
+        init=str(tmp_path / "start"),
+        embedding_teacher=teacher.source,
+        rows="sentences",
+        max_steps=1,
+        learning_rate=1e-9,
+    )
+    assert pretrain(settings)["initial_distance"] == pytest.approx(0.0, abs=1e-5)
+    assert pretrain(replace(settings, out=str(tmp_path / "first"), pooling="first"))["initial_distance"] > 0.01
