@@ -1,8 +1,8 @@
-"""How long `bort --help` takes, from the shell and back.
+"""How long the command line takes where nothing needs to be computed, from the shell and back.
 
     python -m benchmarks.speed.startup
 
-`bort finetune --help` is timed beside it: what a command costs that loads its arguments.
+Help, the shape of the embedded model, and mistakes that are told: a bad setting, a missing file.
 """
 
 from __future__ import annotations
@@ -17,15 +17,25 @@ from typing import Any
 
 from benchmarks.common import Benchmark, Shown, Target, interleaved, parser, publish, table
 
-COMMANDS = {"bort --help": ["--help"], "bort finetune --help": ["finetune", "--help"]}
+COMMANDS = {
+    "bort --help": (["--help"], 0),
+    "bort finetune --help": (["finetune", "--help"], 0),
+    "bort info bort-nano": (["info", "bort-nano"], 0),
+    "bort finetune --max-epochs 0 (refused)": (["finetune", "--train", "a", "--out", "b", "--max-epochs", "0"], 2),
+    "bort finetune --train MISSING (refused)": (["finetune", "--train", "/no/such.csv", "--out", "b"], 2),
+    "bort predict --model MISSING (refused)": (["predict", "--model", "/no/such"], 2),
+}
+"""What is typed, and the exit status."""
 
 
-def runner(arguments: list[str]) -> Callable[[], None]:
+def runner(arguments: list[str], status: int) -> Callable[[], None]:
     """Run the console script that stands beside this interpreter."""
     script = Path(sys.executable).with_name("bort")
 
     def run() -> None:
-        subprocess.run([script, *arguments], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([script, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if done.returncode != status:
+            raise RuntimeError(f"bort {' '.join(arguments)} ended with {done.returncode}, not {status}")
 
     return run
 
@@ -34,22 +44,24 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     seconds: dict[str, list[float]] = figures["seconds"]
     about = f"""
         Wall time of the whole process, {settings.rounds} runs each, taken in turn after one untimed run, with the files
-        in the page cache. Only `bort --help` has a target.
+        in the page cache.
     """
     rows = [
         [f"`{name}`", *(f"{value:.3f}" for value in (statistics.median(times), min(times), max(times)))]
         for name, times in seconds.items()
     ]
-    target = Target("`bort --help`, median", statistics.median(seconds["bort --help"]), "<", 0.5, " s")
-    return Shown(about, table(["command", "median s", "min s", "max s"], rows), (target,))
+    targets = tuple(
+        Target(f"`{name}`, median", statistics.median(times), "<", 0.5, " s") for name, times in seconds.items()
+    )
+    return Shown(about, table(["command", "median s", "min s", "max s"], rows), targets)
 
 
 BENCHMARK = Benchmark(
     name="startup",
     page="speed",
     title="Start of the command line",
-    question="How long does `bort --help` take?",
-    sources=("src/bort/__main__.py", "src/bort/__init__.py", "src/bort/cli/parser.py"),
+    question="How long does the command line take to explain itself, or to refuse?",
+    sources=("src/bort/__main__.py", "src/bort/__init__.py", "src/bort/cli/parser.py", "src/bort/cli/inputs.py"),
     show=show,
 )
 
@@ -58,7 +70,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, default=11)
     arguments = made.parse_args()
-    seconds = interleaved({name: runner(flags) for name, flags in COMMANDS.items()}, arguments.rounds)
+    seconds = interleaved({name: runner(*typed) for name, typed in COMMANDS.items()}, arguments.rounds)
     publish(BENCHMARK, {"seconds": seconds}, arguments)
 
 

@@ -122,11 +122,14 @@ def _run(argv: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
         raise BortError(f"is not a command; {hint}", value=name)
     from bort.bounds import validate
+    from bort.cli.inputs import check_inputs
     from bort.cli.parser import parse
 
     function, arguments, positional = command(name)
     settings = parse(name, function, arguments, positional, argv[1:])
-    validate(settings)  # before the command loads what it needs
+    # Before the command loads what it needs, which takes seconds.
+    validate(settings)
+    check_inputs(name, settings)
     function(settings)
     return 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,13 @@ def test_what_is_no_model(bort, tmp_path):
     bort("info", "").refused("names no model")
     DistilBertConfig().save_pretrained(tmp_path)
     bort("info", tmp_path).refused("model_type", "'distilbert'", "BERT")
+
+
+@pytest.mark.parametrize("model", ["bort", "bort-nano"])
+def test_nothing_heavy_is_loaded(model):
+    code = (
+        f"import sys\nfrom bort.__main__ import main\nassert main(['info', '{model}']) == 0\n"
+        "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

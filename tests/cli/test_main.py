@@ -319,3 +319,49 @@ def test_the_help_shows_bounds(bort):
     shown = " ".join(bort("finetune", "--help").out.split())
     assert "longest input in tokens" in shown
     assert "(at least 4)" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["info", "./nosuch"], ["./nosuch: no such folder"]),
+        (["predict", "--model", "./nosuch"], ["./nosuch: no such folder"]),
+        (["predict", "--model", "bort-nano", "--input", "nosuch.csv"], ["nosuch.csv: no such file"]),
+        (["evaluate", "--model", "bort-nano", "--data", "nosuch.csv"], ["nosuch.csv: no such file"]),
+        (["finetune", "--train", "nosuch.csv", "--out", "x"], ["nosuch.csv: no such file"]),
+        (["finetune", "--train", "nosuch.csv", "--out", "x", "--max-epochs", "0"], ["--max-epochs"]),
+        (["export", "--model", "bort-nano", "--out", "x", "--gate", "nosuch.csv"], ["nosuch.csv: no such file"]),
+        (["tokenizer", "nosuch.txt", "--out", "x"], ["nosuch.txt: no such file"]),
+        (["pretrain", "--corpus", "nosuch.txt", "--tokenizer", "t", "--out", "x", "--max-steps", "1"], ["nosuch.txt"]),
+        (["extract", "--corpus", "nosuch.txt", "--out", "x", "--maximum", "4,4,64,64"], ["nosuch.txt: no such file"]),
+    ],
+    ids=" ".join,
+)
+def test_missing_inputs_are_told_before_anything_heavy_is_loaded(words, parts, tmp_path):
+    code = (
+        f"import sys\nfrom bort.__main__ import main\nassert main({words}) == 2\n"
+        "print([name for name in ('torch', 'transformers', 'sklearn', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["[]"], done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_a_first_word_without_a_flag_is_the_data():
+    settings = parsed("finetune", "data/mine.csv.gz")
+    assert (settings.train, settings.out) == ("data/mine.csv.gz", "runs/mine")
+    assert parsed("finetune", "mine.csv", "--out=there").out == "there"
+    assert parsed("predict", "new.csv", "--model", "m").input == "new.csv"
+    assert parsed("evaluate", "test.csv", "--model", "m").data == "test.csv"
+
+
+def test_the_home_folder_is_known_everywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "config.yaml").write_text("out: ~/runs/a\n")
+    settings = parsed(
+        "finetune", "--train=~/a.csv", "--config", str(tmp_path / "config.yaml"), "--classes", "~", "a~b/c"
+    )
+    assert (settings.train, settings.out) == ("/home/me/a.csv", "/home/me/runs/a")
+    assert parsed("tokenizer", "~/a.txt", "b.txt", "--out", "o").texts == ["/home/me/a.txt", "b.txt"]
+    assert settings.classes[1] == "a~b/c"

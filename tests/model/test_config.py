@@ -116,3 +116,8 @@ def test_an_unknown_name_lists_the_presets(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BortError, match=r"neither a preset \(bort, bort-2-16-1024-512, bort-768, nano\) nor a file"):
         architecture(name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_closed_form_is_what_is_counted(name):
+    assert PRESETS[name].size() == count_parameters(architecture(name))

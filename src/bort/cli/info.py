@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bort.model.config import Preset
 
 POSITIONAL = ("model",)
 
@@ -20,52 +25,55 @@ class InfoArguments:
 
 def info(arguments: InfoArguments) -> dict[str, Any]:
     """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside."""
-    from bort.errors import BortError
-    from bort.model.config import BERT_LARGE_ENCODER, PRESETS, architecture, count_parameters
+    from bort.model.config import BERT_LARGE_ENCODER, PRESETS
 
-    preset = PRESETS.get(arguments.model)
     labels: list[str] = []
-    if preset is not None:
-        config = architecture(arguments.model)
-    else:
-        config, labels = _saved(arguments.model)
-    try:
-        size = count_parameters(config)
-    except ValueError as error:
-        raise BortError(f"cannot be built: {error}", file=arguments.model) from None
+    shape = PRESETS.get(arguments.model)
+    if shape is None:
+        shape, labels = _saved(arguments.model)
+    size = shape.size()
     described: dict[str, Any] = {
         "model": arguments.model,
-        "depth": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "hidden": config.hidden_size,
-        "intermediate": config.intermediate_size,
-        "vocabulary": config.vocab_size,
-        "positions": config.max_position_embeddings,
+        "depth": shape.depth,
+        "heads": shape.heads,
+        "hidden": shape.hidden,
+        "intermediate": shape.intermediate,
+        "vocabulary": shape.vocab_size,
+        "positions": shape.positions,
         "parameters": {"embeddings": size.embeddings, "encoder": size.encoder, "total": size.total},
         "encoder_share_of_bert_large": size.encoder / BERT_LARGE_ENCODER,
     }
     if labels:
         described["labels"] = labels
-    if preset is not None and preset.claims:
-        described["claims"] = [vars(claim) for claim in preset.claims]
+    if shape.claims:
+        described["claims"] = [vars(claim) for claim in shape.claims]
     if arguments.json:
-        import json
-
         print(json.dumps(described))
     else:
-        _print(described, "" if preset is None else preset.about)
+        _print(described, shape.about)
     return described
 
 
-def _saved(model: str) -> tuple[Any, list[str]]:
+def _saved(model: str) -> tuple[Preset, list[str]]:
+    """Shape and labels of a saved model. A folder's `config.json` is read as it is, which takes no library."""
     from bort.errors import BortError
-    from bort.model.checkpoints import load_config
+    from bort.model.checkpoints import load_config, locate
+    from bort.model.config import shape_of
 
-    config = load_config(model)
-    if config.model_type != "bert":
-        raise BortError("must be a BERT model to be counted", file=model, column="model_type", value=config.model_type)
-    classifier = any("SequenceClassification" in name for name in config.architectures or [])
-    return config, [str(name) for name in config.id2label.values()] if classifier else []
+    file = Path(locate(model), "config.json")
+    try:
+        config = json.loads(file.read_text("utf-8")) if file.is_file() else load_config(model).to_dict()
+    except (ValueError, RecursionError) as error:
+        raise BortError(f"must be JSON: {error}", file=file) from None
+    if not isinstance(config, dict):
+        raise BortError("must hold one JSON object", file=file)
+    if (kind := config.get("model_type")) != "bert":
+        raise BortError("must be a BERT model to be counted", file=file, column="model_type", value=kind)
+    names = config.get("id2label") or {}
+    if not isinstance(names, dict):
+        raise BortError("must map numbers to names", file=file, column="id2label", value=names)
+    classifies = any("SequenceClassification" in str(name) for name in config.get("architectures") or [])
+    return shape_of(config, file), [str(name) for name in names.values()] if classifies else []
 
 
 def _print(described: dict[str, Any], about: str) -> None:

@@ -20,6 +20,8 @@ from bort.files import read_yaml
 
 _MOST_LISTED = 20
 _PRINT_CONFIG = "--print_config"
+_BARE = {"finetune": "train", "predict": "input", "evaluate": "data"}
+"""The setting of a command that a first word without a flag gives."""
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 
 
@@ -107,8 +109,21 @@ def parse(
     for before, value in zip(["", *argv], argv, strict=False):
         if before == "--config" or value.startswith("--config="):
             _check_config(value.removeprefix("--config="), parser.hints)
-    values = vars(parser.parse_args([hyphened(word) for word in argv]))
+    values = vars(parser.parse_args([hyphened(word) for word in _spelled_out(argv, _BARE.get(name))]))
     return arguments(**{field.name: _with_home(values[field.name]) for field in fields})
+
+
+def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
+    """Give a first word without a flag the flag that it stands for, and a result its place.
+
+    `bort finetune data.csv` is `bort finetune --train data.csv --out runs/data`.
+    """
+    if bare is None or not argv or argv[0].startswith("-"):
+        return argv
+    words = [flag(bare), *argv]
+    if bare == "train" and not any(word.partition("=")[0] in ("--out", "--config") for word in argv):
+        words += ["--out", f"runs/{Path(argv[0]).name.partition('.')[0]}"]
+    return words
 
 
 def _with_home(value: Any) -> Any:

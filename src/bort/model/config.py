@@ -29,6 +29,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Size:
+    """Counted parameters; `total` is the sum of the other two, heads not counted."""
+
+    embeddings: int
+    encoder: int
+
+    @property
+    def total(self) -> int:
+        """Embeddings and encoder together."""
+        return self.embeddings + self.encoder
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named architecture: depth D, heads A, hidden size H, intermediate size I."""
 
@@ -40,6 +53,13 @@ class Preset:
     positions: int = 512
     about: str = ""
     claims: tuple[Claim, ...] = ()
+    token_types: int = 1
+
+    def size(self) -> Size:
+        """Its parameters in closed form, which is what `count_parameters` counts in the built model."""
+        layer = 4 * (self.hidden + 1) * self.hidden + 2 * self.hidden * self.intermediate
+        layer += self.intermediate + self.hidden + 4 * self.hidden  # biases, and two layer norms
+        return Size((self.vocab_size + self.positions + self.token_types + 2) * self.hidden, self.depth * layer)
 
 
 _BORT_CLAIMS = (
@@ -94,6 +114,19 @@ def _from_file(path: Path) -> Preset:
         raise BortError(f"must be JSON: {error}", file=path) from None
     if not isinstance(fields, dict):
         raise BortError("must hold one JSON object", file=path)
+    return shape_of(fields, path)
+
+
+def shape_of(fields: dict[str, object], path: Path) -> Preset:
+    """The shape that a JSON file describes, in our words or in Hugging Face's.
+
+    Args:
+        fields: What the file holds.
+        path: The file, for messages.
+
+    Raises:
+        BortError: A number is lacking or no whole one above 0, or the heads do not divide the hidden size.
+    """
     preset = Preset(
         depth=_field(fields, path, "depth", "num_hidden_layers"),
         heads=_field(fields, path, "heads", "num_attention_heads"),
@@ -101,6 +134,7 @@ def _from_file(path: Path) -> Preset:
         intermediate=_field(fields, path, "intermediate", "intermediate_size"),
         vocab_size=_field(fields, path, "vocab_size", "vocab_size", 50_265),
         positions=_field(fields, path, "positions", "max_position_embeddings", 512),
+        token_types=_field(fields, path, "token_types", "type_vocab_size", 2 if "hidden_size" in fields else 1),
     )
     if preset.hidden % preset.heads:
         column = _key(fields, "hidden", "hidden_size")
@@ -141,19 +175,6 @@ def configure(preset: Preset, vocab_size: int, pad_token_id: int = 1) -> BertCon
         eos_token_id=2,
         mlm_layer_norm_eps=MLM_HEAD_EPS,
     )
-
-
-@dataclass(frozen=True)
-class Size:
-    """Counted parameters; `total` is the sum of the other two, heads not counted."""
-
-    embeddings: int
-    encoder: int
-
-    @property
-    def total(self) -> int:
-        """Embeddings and encoder together."""
-        return self.embeddings + self.encoder
 
 
 def count_parameters(config: BertConfig) -> Size:

@@ -1,0 +1,55 @@
+"""Missing inputs are told at once, before a command loads what it works with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bort.errors import BortError
+
+DATA = {
+    "finetune": ("train", "dev", "test", "unlabelled"),
+    "evaluate": ("data",),
+    "predict": ("input",),
+    "export": ("gate", "calibrate"),
+    "tokenizer": ("texts",),
+    "pretrain": ("corpus",),
+    "extract": ("corpus",),
+}
+"""The settings of each command that name data: files, standard input, or data sets on the hub."""
+MODELS = {
+    "finetune": ("model", "teacher", "transform_model"),
+    "evaluate": ("model",),
+    "predict": ("model",),
+    "export": ("model",),
+    "pretrain": ("tokenizer", "init", "teacher", "embedding_teacher"),
+    "extract": ("tokenizer", "teacher"),
+}
+"""The settings of each command that name a model or a tokenizer."""
+
+
+def check_inputs(command: str, arguments: Any) -> None:
+    """Refuse files and folders that are not there. What may lie elsewhere is left to the command.
+
+    Args:
+        command: Its name.
+        arguments: Its settings.
+
+    Raises:
+        BortError: The first that is missing.
+    """
+    for value in _values(arguments, DATA.get(command, ())):
+        elsewhere = value in ("-", "hub") or any(mark in value for mark in ":*?[")
+        if not elsewhere and not Path(value).exists():
+            raise BortError("no such file; a data set on the hub is written owner/name:split", file=value)
+    for value in _values(arguments, MODELS.get(command, ())):
+        if value.startswith((".", "/", "~")) and not Path(value).exists():
+            raise BortError("no such folder", file=value)
+
+
+def _values(arguments: Any, names: tuple[str, ...]) -> list[str]:
+    found = []
+    for name in names:
+        value = getattr(arguments, name)
+        found += value if isinstance(value, list) else [value]
+    return [str(value) for value in found if value]
