@@ -114,13 +114,13 @@ def test_classification_properties(drawn):
     assert (confusion(truth, guess, num_labels) == expected).all()
 
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)  # labels and outputs are single precision
 few = st.sampled_from([0.0, 0.1, 0.2, 0.3])
 
 
 @given(st.one_of(*[st.lists(st.tuples(each, each), min_size=1, max_size=40) for each in (finite, few)]))
-@example([(1e308, -1e308), (-1e308, 1e308)])
-@example([(5e-324, 0.0), (0.0, 5e-324)])
+@example([(3.4e38, -3.4e38), (-3.4e38, 3.4e38)])
+@example([(1e-45, 0.0), (0.0, 1e-45)])
 @example([(1.0, 1.0), (1.0 + 2e-16, 3.0), (1.0, 2.0)])
 @settings(deadline=None)
 def test_regression_properties(rows):
@@ -144,7 +144,7 @@ def test_resampled_correlations_are_those_of_scipy(decimals):
     # In order of the truth, as the bootstrap sorts them.
     truth = np.sort(rng.normal(size=40)).round(decimals)
     guess = (truth + rng.normal(size=40)).round(decimals)
-    samples = resampled_numbers(truth, guess, (truth - guess) ** 2, seed=0, resamples=30)
+    samples = resampled_numbers(truth, guess, seed=0, resamples=30)
     order = np.argsort(truth)
     for position, rows in enumerate(rows_of_resamples(40, 30)):
         one, two = truth[order][rows], guess[order][rows]

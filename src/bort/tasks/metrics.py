@@ -1,8 +1,12 @@
-"""How good predictions are: the metrics of GLUE, each with a bootstrap confidence interval."""
+"""How good predictions are: the metrics of GLUE, each with a bootstrap confidence interval.
+
+Each metric is one formula over how often each row, or each cell of the confusion matrix, occurs. The true counts give
+its value, random ones its resamples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,151 +17,15 @@ from bort.data.tables.examples import Kind
 from bort.errors import BortError
 
 Ints = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
-
-
 Samples = dict[str, Floats]
-
-
 # Counts of a chunk of resamples: a few such arrays stay in the processor's cache.
 _CHUNK_ELEMENTS = 250_000
-
-
-def resampled_classes(truth: Ints, guess: Ints, num_labels: int, *, seed: int, resamples: int) -> Samples:
-    """Compute accuracy, F1 and Matthews' correlation of resamples, drawn as cells of the confusion matrix.
-
-    Args:
-        truth: Right classes. *Shape:* (rows).
-        guess: Predicted classes. *Shape:* (rows).
-        num_labels: How many classes there are.
-        seed: Seed of the draws.
-        resamples: How many to draw.
-
-    Returns:
-        `accuracy`, `f1`, `matthews`, and with two labels `f1_positive`, each of *shape* (resamples); empty without any.
-    """
-    return _join(_class_chunks(truth, guess, num_labels, seed, resamples))
-
-
-def _class_chunks(truth: Ints, guess: Ints, num_labels: int, seed: int, resamples: int) -> Iterator[Samples]:
-    cells, counts = np.unique(truth * num_labels + guess, return_counts=True)
-    down, across = np.divmod(cells, num_labels)
-    rows = len(truth)
-    rng = np.random.default_rng(seed)
-    for size in _chunk_sizes(resamples, max(len(cells), num_labels)):
-        draws = rng.multinomial(rows, counts / rows, size=size)  # (size, cells)
-        truths, guesses = _sum_by(draws, down, num_labels), _sum_by(draws, across, num_labels)  # (size, labels)
-        hits = _sum_by(draws * (down == across), down, num_labels)
-        occurring = truths + guesses
-        f1 = _ratio(2 * hits, occurring)
-        right = hits.sum(axis=1)
-        truths_spread, guesses_spread = (rows**2 - np.square(each).sum(axis=1) for each in (truths, guesses))
-        spread = np.sqrt(truths_spread.astype(np.float64) * guesses_spread)
-        agreement = right * rows - (truths * guesses).sum(axis=1)
-        samples = {
-            "accuracy": right / rows,
-            "f1": f1.sum(axis=1) / (occurring > 0).sum(axis=1),
-            "matthews": np.clip(_ratio(agreement, spread), -1.0, 1.0),
-        }
-        yield samples | ({"f1_positive": f1[:, 1]} if num_labels == 2 else {})
-
-
-def resampled_numbers(truth: Floats, guess: Floats, squares: Floats, *, seed: int, resamples: int) -> Samples:
-    """Compute both correlations and the root mean squared error of resamples.
-
-    Args:
-        truth: Right numbers, of a size whose squares do not overflow. *Shape:* (rows).
-        guess: Predicted numbers, likewise. *Shape:* (rows).
-        squares: Squared errors. *Shape:* (rows).
-        seed: Seed of the draws.
-        resamples: How many to draw.
-
-    Returns:
-        `pearson`, `spearman` and `rmse`, each of *shape* (resamples); empty without any.
-    """
-    return _join(_number_chunks(truth, guess, squares, seed, resamples))
-
-
-def _number_chunks(truth: Floats, guess: Floats, squares: Floats, seed: int, resamples: int) -> Iterator[Samples]:
-    rows = len(truth)
-    # In order of the truth, ranking walks through memory in sequence on one side at least.
-    order = np.argsort(truth)
-    truth, guess, squares = truth[order], guess[order], squares[order]
-    rng = np.random.default_rng(seed)
-    for size in _chunk_sizes(resamples, rows):
-        drawn = rng.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
-        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-        truth_ranks, guess_ranks = (_ranks(values, counts) - (rows + 1) / 2 for values in (truth, guess))
-        truth_off, guess_off = (values - (counts @ values / rows)[:, None] for values in (truth, guess))
-        # Ranks are exact: they tell a constant resample, where the rounding of a mean would leave some variance.
-        rank_spread = _spread(truth_ranks, counts) * _spread(guess_ranks, counts)
-        spread = np.where(rank_spread > 0, _spread(truth_off, counts) * _spread(guess_off, counts), 0.0)
-        yield {
-            "pearson": np.clip(_ratio(_dot(truth_off, guess_off, counts), spread), -1.0, 1.0),
-            "spearman": np.clip(_ratio(_dot(truth_ranks, guess_ranks, counts), rank_spread), -1.0, 1.0),
-            "rmse": np.sqrt(counts @ squares / rows),
-        }
-
-
-def _ranks(values: Floats, counts: Floats) -> Floats:
-    """Rank the values of each resample from 1, ties by their mean, as Spearman's correlation wants.
-
-    Args:
-        values: *Shape:* (rows).
-        counts: How often each row occurs. *Shape:* (size, rows).
-
-    Returns:
-        *Shape:* (size, rows); meaningless where the count is 0.
-    """
-    distinct, group = np.unique(values, return_inverse=True)
-    ties = _sum_by(counts, group, len(distinct))
-    ranks: Floats = np.take(np.cumsum(ties, axis=1) - (ties - 1) / 2, group, axis=1)
-    return ranks
-
-
-def _dot(left: Floats, right: Floats, counts: Floats) -> Floats:
-    """Sum the products of two (size, rows) under counts (size, rows): (size)."""
-    sums: Floats = np.einsum("ij,ij,ij->i", left, right, counts)
-    return sums
-
-
-def _spread(values: Floats, counts: Floats) -> Floats:
-    return np.sqrt(_dot(values, values, counts))
-
-
-def _sum_by(draws: NDArray[Any], keys: Ints, num_keys: int) -> NDArray[Any]:
-    """Add the columns of (size, cells) that share a key of 0 to `num_keys - 1`: (size, num_keys)."""
-    order = np.argsort(keys, kind="stable")
-    present, starts = np.unique(keys[order], return_index=True)
-    sums = np.zeros((len(draws), num_keys), dtype=draws.dtype)
-    sums[:, present] = np.add.reduceat(np.take(draws, order, axis=1), starts, axis=1)
-    return sums
-
-
-def _ratio(upper: NDArray[Any], lower: NDArray[Any]) -> Floats:
-    """Divide, with 0 where the divisor is 0."""
-    quotient: Floats = np.divide(upper, lower, out=np.zeros(np.shape(upper)), where=lower > 0)
-    return quotient
-
-
-def _chunk_sizes(resamples: int, width: int) -> Iterator[int]:
-    step = max(1, _CHUNK_ELEMENTS // width)
-    return (min(step, resamples - start) for start in range(0, resamples, step))
-
-
-def _join(chunks: Iterator[Samples]) -> Samples:
-    parts = list(chunks)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "f1_positive", "matthews"),
     "regression": ("pearson", "spearman", "rmse"),
 }
-
-
 LOWER_IS_BETTER = frozenset({"rmse"})
 
 
@@ -237,20 +105,11 @@ def classification_scores(
     Raises:
         ValueError: As for `confusion`, or `confidence` is not between 0 and 1.
     """
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-
     truth, guess = _labels(references, num_labels), _labels(predictions, num_labels)
     _check_equally_many(truth, guess)
-    constant = len(np.unique(truth)) == 1 or len(np.unique(guess)) == 1
-    values = {
-        "accuracy": float(accuracy_score(truth, guess)),
-        "f1": float(f1_score(truth, guess, average="macro", zero_division=0)),
-        "matthews": 0.0 if constant else float(np.clip(matthews_corrcoef(truth, guess), -1.0, 1.0)),
-    }
-    if num_labels == 2:
-        values["f1_positive"] = float(f1_score(truth, guess, labels=[1], average="macro", zero_division=0))
-    samples = resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples)
-    return {name: _score(value, samples.get(name), confidence) for name, value in values.items()}
+    cells, counts = np.unique(truth * num_labels + guess, return_counts=True)
+    values = _class_metrics(cells, counts[None], num_labels)
+    return _scores(values, resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples), confidence)
 
 
 def regression_scores(
@@ -266,8 +125,8 @@ def regression_scores(
     The correlations are 0 where the references or the predictions are constant, in all rows or in a resample.
 
     Args:
-        references: The right number of each row.
-        predictions: The predicted number of each row.
+        references: The right number of each row, within single precision.
+        predictions: The predicted number of each row, likewise.
         seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
         confidence: Share of resamples that the interval holds.
@@ -279,33 +138,190 @@ def regression_scores(
         BortError: A number is not finite, as after a diverged training.
         ValueError: The two differ in length or are empty, or `confidence` is not between 0 and 1.
     """
-    from scipy import stats
-
     truth, guess = _numbers("references", references), _numbers("predictions", predictions)
     _check_equally_many(truth, guess)
-    # Division by a power of two is exact, and keeps squares from overflowing; correlations are free of scale.
-    scale = max(_power_of_two(truth), _power_of_two(guess))
-    squares = np.square(truth / scale - guess / scale)
-    truth, guess = truth / _power_of_two(truth), guess / _power_of_two(guess)
-    constant = len(np.unique(truth)) == 1 or len(np.unique(guess)) == 1
-    values = {
-        "pearson": 0.0 if constant else _or_zero(stats.pearsonr(truth, guess).statistic),
-        "spearman": 0.0 if constant else _or_zero(stats.spearmanr(truth, guess).statistic),
-        "rmse": float(np.sqrt(squares.mean())),
+    values = _number_metrics(truth, guess, np.ones((1, len(truth))))
+    return _scores(values, resampled_numbers(truth, guess, seed=seed, resamples=resamples), confidence)
+
+
+def mean_score(values: Sequence[float], *, resamples: int = 1000, confidence: float = 0.95) -> Score:
+    """Score by the mean of a figure of each row.
+
+    Args:
+        values: The figures.
+        resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
+        confidence: Share of resamples that the interval holds.
+    """
+    distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+
+    def mean(drawn: NDArray[Any]) -> Samples:
+        return {"mean": drawn @ distinct / len(values)}
+
+    return _scores(mean(counts[None]), _resampled(counts, mean, 0, resamples), confidence)["mean"]
+
+
+def resampled_classes(truth: Ints, guess: Ints, num_labels: int, *, seed: int, resamples: int) -> Samples:
+    """Compute the metrics of classes for resamples of the rows, drawn as cells of the confusion matrix.
+
+    Args:
+        truth: Right classes. *Shape:* (rows).
+        guess: Predicted classes. *Shape:* (rows).
+        num_labels: How many classes there are.
+        seed: Seed of the draws.
+        resamples: How many to draw.
+
+    Returns:
+        Each metric by name. *Shape:* (resamples); empty without any.
+    """
+    cells, counts = np.unique(truth * num_labels + guess, return_counts=True)
+    return _resampled(counts, lambda drawn: _class_metrics(cells, drawn, num_labels), seed, resamples, num_labels)
+
+
+def resampled_numbers(truth: Floats, guess: Floats, *, seed: int, resamples: int) -> Samples:
+    """Compute the metrics of numbers for resamples of the rows.
+
+    Args:
+        truth: Right numbers. *Shape:* (rows).
+        guess: Predicted numbers. *Shape:* (rows).
+        seed: Seed of the draws.
+        resamples: How many to draw.
+
+    Returns:
+        Each metric by name. *Shape:* (resamples); empty without any.
+    """
+    rows = len(truth)
+    # In order of the truth, ranking walks through memory in sequence on one side at least.
+    order = np.argsort(truth)
+    rng = np.random.default_rng(seed)
+    parts = []
+    for size in _chunk_sizes(resamples, rows):
+        drawn = rng.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
+        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
+        parts.append(_number_metrics(truth[order], guess[order], counts))
+    return _joined(parts)
+
+
+def _class_metrics(cells: Ints, counts: Ints, num_labels: int) -> Samples:
+    """Compute each metric of classes.
+
+    Args:
+        cells: The cells that occur, as truth times `num_labels` plus prediction. *Shape:* (cells).
+        counts: How often, in each resample. *Shape:* (size, cells).
+        num_labels: How many classes there are.
+
+    Returns:
+        Each metric by name. *Shape:* (size).
+    """
+    down, across = np.divmod(cells, num_labels)
+    rows = int(counts[0].sum())
+    truths, guesses = _sum_by(counts, down, num_labels), _sum_by(counts, across, num_labels)  # (size, labels)
+    hits = _sum_by(counts * (down == across), down, num_labels)
+    occurring = truths + guesses
+    f1 = _ratio(2 * hits, occurring)
+    right = hits.sum(axis=1)
+    truths_spread, guesses_spread = (rows**2 - np.square(each).sum(axis=1) for each in (truths, guesses))
+    spread = np.sqrt(truths_spread.astype(np.float64) * guesses_spread)
+    agreement = right * rows - (truths * guesses).sum(axis=1)
+    metrics = {
+        "accuracy": right / rows,
+        "f1": f1.sum(axis=1) / (occurring > 0).sum(axis=1),
+        "matthews": np.clip(_ratio(agreement, spread), -1.0, 1.0),
     }
-    samples = resampled_numbers(truth, guess, squares, seed=seed, resamples=resamples)
-    scores = {name: _score(value, samples.get(name), confidence) for name, value in values.items()}
-    rmse = scores["rmse"]
-    return scores | {"rmse": Score(rmse.value * scale, rmse.low * scale, rmse.high * scale)}
+    return metrics | ({"f1_positive": f1[:, 1]} if num_labels == 2 else {})
 
 
-def _score(value: float, samples: Floats | None, confidence: float) -> Score:
+def _number_metrics(truth: Floats, guess: Floats, counts: Floats) -> Samples:
+    """Compute each metric of numbers.
+
+    Args:
+        truth: Right numbers. *Shape:* (rows).
+        guess: Predicted numbers. *Shape:* (rows).
+        counts: How often each row occurs in each resample. *Shape:* (size, rows).
+
+    Returns:
+        Each metric by name. *Shape:* (size).
+    """
+    rows = len(truth)
+    truth_ranks, guess_ranks = (_ranks(values, counts) - (rows + 1) / 2 for values in (truth, guess))
+    truth_off, guess_off = (values - (counts @ values / rows)[:, None] for values in (truth, guess))
+    # Ranks are exact: they tell a constant resample, where the rounding of a mean would leave some variance.
+    rank_spread = _spread(truth_ranks, guess_ranks, counts)
+    spread = np.where(rank_spread > 0, _spread(truth_off, guess_off, counts), 0.0)
+    return {
+        "pearson": np.clip(_ratio(_dot(truth_off, guess_off, counts), spread), -1.0, 1.0),
+        "spearman": np.clip(_ratio(_dot(truth_ranks, guess_ranks, counts), rank_spread), -1.0, 1.0),
+        "rmse": np.sqrt(counts @ np.square(truth - guess) / rows),
+    }
+
+
+def _ranks(values: Floats, counts: Floats) -> Floats:
+    """Rank the values of each resample from 1, ties by their mean, as Spearman's correlation wants.
+
+    Args:
+        values: *Shape:* (rows).
+        counts: How often each row occurs. *Shape:* (size, rows).
+
+    Returns:
+        *Shape:* (size, rows); meaningless where the count is 0.
+    """
+    distinct, group = np.unique(values, return_inverse=True)
+    ties = _sum_by(counts, group, len(distinct))
+    ranks: Floats = np.take(np.cumsum(ties, axis=1) - (ties - 1) / 2, group, axis=1)
+    return ranks
+
+
+def _dot(left: Floats, right: Floats, counts: Floats) -> Floats:
+    """Sum the products of two (size, rows) under counts (size, rows): (size)."""
+    sums: Floats = np.einsum("ij,ij,ij->i", left, right, counts)
+    return sums
+
+
+def _spread(left: Floats, right: Floats, counts: Floats) -> Floats:
+    """Give the root of the product of both sums of squares."""
+    return np.sqrt(_dot(left, left, counts) * _dot(right, right, counts))
+
+
+def _sum_by(draws: NDArray[Any], keys: Ints, num_keys: int) -> NDArray[Any]:
+    """Add the columns of (size, cells) that share a key of 0 to `num_keys - 1`: (size, num_keys)."""
+    order = np.argsort(keys, kind="stable")
+    present, starts = np.unique(keys[order], return_index=True)
+    sums = np.zeros((len(draws), num_keys), dtype=draws.dtype)
+    sums[:, present] = np.add.reduceat(np.take(draws, order, axis=1), starts, axis=1)
+    return sums
+
+
+def _ratio(upper: NDArray[Any], lower: NDArray[Any]) -> Floats:
+    """Divide, with 0 where the divisor is 0."""
+    quotient: Floats = np.divide(upper, lower, out=np.zeros(np.shape(upper)), where=lower > 0)
+    return quotient
+
+
+def _resampled(counts: Ints, metrics: Callable[[Ints], Samples], seed: int, resamples: int, width: int = 1) -> Samples:
+    """Draw counts again, chunk by chunk, and compute metrics of them."""
+    rng, rows = np.random.default_rng(seed), counts.sum()
+    sizes = _chunk_sizes(resamples, max(len(counts), width))
+    return _joined([metrics(rng.multinomial(rows, counts / rows, size=size)) for size in sizes])
+
+
+def _chunk_sizes(resamples: int, width: int) -> Iterator[int]:
+    step = max(1, _CHUNK_ELEMENTS // width)
+    return (min(step, resamples - start) for start in range(0, resamples, step))
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def _scores(values: Samples, samples: Samples, confidence: float) -> dict[str, Score]:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
-    if samples is None:
-        return Score(value, value, value)
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    return Score(value, min(low, value), max(high, value))
+    scores = {}
+    for name, (value,) in values.items():
+        low, high = value, value
+        if name in samples:
+            low, high = np.quantile(samples[name], [(1 - confidence) / 2, (1 + confidence) / 2])
+        scores[name] = Score(float(value), float(min(low, value)), float(max(high, value)))
+    return scores
 
 
 def _labels(labels: Sequence[int], num_labels: int) -> Ints:
@@ -331,14 +347,3 @@ def _numbers(name: str, values: Sequence[float]) -> Floats:
 def _check_equally_many(truth: NDArray[Any], guess: NDArray[Any]) -> None:
     if len(truth) != len(guess):
         raise ValueError(f"references and predictions must be equally many, not {len(truth)} and {len(guess)}")
-
-
-def _power_of_two(values: Floats) -> float:
-    """Give the power of two that brings the largest value to between 1 and 2; 1 where all are 0."""
-    largest = np.abs(values).max()
-    return float(np.ldexp(1.0, np.frexp(largest)[1] - 1)) if largest > 0 else 1.0
-
-
-def _or_zero(value: Any) -> float:
-    # scipy gives NaN for values that differ by less than it can square.
-    return float(value) if np.isfinite(value) else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
-from bort.tasks.metrics import Score
+from bort.tasks.metrics import Score, mean_score
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.task_entry import SuiteTask
 from bort.tasks.task import Task
@@ -94,8 +94,10 @@ def official_scores(
         wanted = [next(group).answers for _, group in groupby(rows, key=lambda row: row.idx)]
         pairs = list(zip(map(str, given), wanted, strict=True))
         return {
-            "token_f1": _mean([_best_f1(say, known) for say, known in pairs], resamples),
-            "em": _mean([float(any(exact_match(say, right) for right in known)) for say, known in pairs], resamples),
+            "token_f1": mean_score([_best_f1(say, known) for say, known in pairs], resamples=resamples),
+            "em": mean_score(
+                [float(any(exact_match(say, right) for right in known)) for say, known in pairs], resamples=resamples
+            ),
         }
     plain = Task("classification" if task.labels else "regression", task.labels, task.selects_by)
     examples = [row.example for row in rows]
@@ -105,7 +107,7 @@ def official_scores(
         right = [example.label == say for example, say in zip(examples, given, strict=True)]
         by_question = groupby(zip(rows, right, strict=True), key=lambda each: each[0].idx[:2])
         whole = [float(all(fine for _, fine in group)) for _, group in by_question]
-        scores |= {"f1a": scores["f1_positive"], "em": _mean(whole, resamples)}
+        scores |= {"f1a": scores["f1_positive"], "em": mean_score(whole, resamples=resamples)}
     if "parity" in task.metrics:
         scores["parity"] = gender_parity(rows, [str(say) for say in given], resamples=resamples)
     return {name: scores[name] for name in task.metrics}
@@ -142,7 +144,7 @@ def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: i
         if rows[places[0]].example.text_b != last.text_b:
             rule = "must be the hypothesis of the other row of its pair: gender parity compares pairs"
             raise BortError(rule, file=last.source, line=last.line, column="hypothesis", value=last.text_b)
-    return _mean([float(given[one] == given[other]) for one, other in pairs], resamples)
+    return mean_score([float(given[one] == given[other]) for one, other in pairs], resamples=resamples)
 
 
 def normalized(answer: str) -> str:
@@ -193,18 +195,6 @@ def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, S
     if not counted:
         raise ValueError("none of the tasks counts")
     return sum(sum(values) / len(values) for values in counted.values()) / len(counted), len(counted)
-
-
-def _mean(values: Sequence[float], resamples: int) -> Score:
-    """A mean with its 95 % bootstrap interval."""
-    array = np.asarray(values, dtype=np.float64)
-    value = float(array.mean())
-    if not resamples:
-        return Score(value, value, value)
-    distinct, counts = np.unique(array, return_counts=True)
-    draws = np.random.default_rng(0).multinomial(len(array), counts / len(array), size=resamples)
-    low, high = np.quantile(draws @ distinct / len(array), [0.025, 0.975]).tolist()
-    return Score(value, min(low, value), max(high, value))
 
 
 def shown(task: SuiteTask, scores: Mapping[str, Any]) -> str:
