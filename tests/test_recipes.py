@@ -77,3 +77,4 @@ def test_the_papers_search_has_the_space_and_the_teachers_shape_of_the_paper():
     assert len(plan.space) == 300
     assert plan.top == (24, 16, 1024, 4096)
     assert plan.warning is None
+    assert (4, 8, 1024, 768) in [ranked.member for ranked in plan.ordering.taken], "the published answer can be found"

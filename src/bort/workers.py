@@ -52,6 +52,12 @@ class TrialError(RuntimeError):
     """A trial that another process could not finish."""
 
 
+def raised(error: BaseException) -> str:
+    """The class of what a trial raised, wherever it ran, by name."""
+    there = error.__cause__ if isinstance(error, TrialError) and error.__cause__ else error
+    return type(getattr(there, "cause", None) or there).__name__
+
+
 class Workers(Protocol):
     """Runs trials."""
 

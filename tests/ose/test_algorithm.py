@@ -275,8 +275,10 @@ def test_a_candidate_that_raises_does_not_end_the_search():
 
     outcome = bort.ose.search(costs, costs.__getitem__, error, journal=journal)
     assert outcome.best.member == 1
-    assert [c.member for c in outcome.candidates if c.diverged] == [0, 3]
-    assert journal.entries[3].about == {"failed": "3 will not"}
+    assert [c.member for c in outcome.candidates if c.failed] == [0, 3]
+    assert not any(c.diverged for c in outcome.candidates), "only what is not finite has diverged"
+    assert str(journal.entries[3].failure) == "3 will not"
+    assert [c.member for c in outcome.ranking] == [1, 2, 4, 0, 3]
     with pytest.raises(ZeroDivisionError):
         bort.ose.search(costs, costs.__getitem__, lambda member: 1 / 0)
 

@@ -19,9 +19,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def candidate(depth: int, error: float, weight: float) -> Candidate[Shape]:
+def candidate(depth: int, error: float, weight: float, failure: Exception | None = None) -> Candidate[Shape]:
     ranked = Ranked(Shape(depth, 2, 128, 256), Cost(2_500_000.0, 3e8), depth, depth, True)
-    return Candidate(ranked, Evaluation(error, {"seconds": 2.0}), weight)
+    return Candidate(ranked, Evaluation(error, {"seconds": 2.0}, failure), weight)
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def shown(monkeypatch):
             live.done(candidate(1, 6.5, 0.11))
             live.done(candidate(2, math.nan, 0.0))
             live.done(candidate(3, 6.25, 0.12))
+            live.done(candidate(4, math.nan, 0.0, OverflowError("too large")))
         assert out.getvalue() == ""
         return err.getvalue()
 
@@ -47,11 +48,12 @@ def shown(monkeypatch):
 
 
 def test_a_table_in_a_terminal_with_the_best_first(shown):
-    last = shown(Terminal()).split("3 of 200 candidates")[-1]
+    last = shown(Terminal()).split("4 of 200 candidates")[-1]
     assert "about 7 min left" in last
     assert last.index("⟨3,2,128,256⟩") < last.index("⟨1,2,128,256⟩") < last.index("⟨2,2,128,256⟩")
     assert "2.50 M" in last
     assert "diverged" in last
+    assert "OverflowError" in last
 
 
 def test_a_line_each_in_a_log(shown):
@@ -59,4 +61,5 @@ def test_a_line_each_in_a_log(shown):
         "1 of 200: ⟨1,2,128,256⟩ error 6.500, W 0.1100, 2.0 s",
         "2 of 200: ⟨2,2,128,256⟩ diverged, 2.0 s",
         "3 of 200: ⟨3,2,128,256⟩ error 6.250, W 0.1200, 2.0 s",
+        "4 of 200: ⟨4,2,128,256⟩ failed: too large, 2.0 s",
     ]

@@ -20,6 +20,7 @@ from bort.errors import BortError
 from bort.model.config import architecture, count_parameters
 from bort.ose import coefficient
 from bort.ose.arguments import ExtractArguments
+from bort.ose.cost import fit_polynomial
 from bort.ose.criteria import Cost
 from bort.ose.extract import extract
 from bort.ose.space import Shape, read_space
@@ -232,7 +233,7 @@ def test_of_several_learning_rates_the_best_counts(arguments, tmp_path):
 
 
 def test_a_search_in_which_all_diverge_is_told(arguments):
-    with pytest.raises(BortError, match=r"learning_rates.*all 5 candidates diverged; lower"):
+    with pytest.raises(BortError, match=r"learning-rates.*all 5 candidates diverged; lower"):
         extract(replace(arguments, optimizer="sgd", learning_rates=[1e38]))
     assert not (Path(arguments.out) / "metrics.json").exists()
 
@@ -257,6 +258,37 @@ def test_some_diverge(arguments, monkeypatch):
     assert f"{len(lost)} of 15 candidates diverged" in page
 
 
+def test_a_candidate_that_raises_is_told_with_its_error_and_tried_again(arguments, monkeypatch):
+    from bort.ose.short_training import Surrogate
+
+    expected = extract(replace(arguments, out=f"{arguments.out}-whole"))
+    train = Surrogate.train
+
+    def sometimes(self, config, *rest):
+        if config.hidden_size == 8:
+            raise ZeroDivisionError("no such luck")
+        return train(self, config, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Surrogate, "train", sometimes)
+        metrics = extract(arguments)
+    lost = [row for row in metrics["candidates"] if row["hidden"] == 8]
+    assert lost
+    assert metrics["failed"] == len(lost)
+    assert metrics["diverged"] == 0
+    assert all(row["failed"] == "ZeroDivisionError" and not row["diverged"] for row in lost)
+    noted = events(Path(arguments.out), "failed")
+    assert len(noted) == len(lost)
+    assert {(event["error"], event["message"]) for event in noted} == {("ZeroDivisionError", "no such luck")}
+    assert all("in sometimes\n" in event["traceback"] for event in noted)
+    assert "ZeroDivisionError" in (Path(arguments.out) / "report.html").read_text("utf-8")
+    again = extract(replace(arguments, resume=True))
+    assert found(again) == found(expected)
+    assert again["failed"] == 0
+    top = Path(arguments.out) / "top"
+    assert sorted(f"top/{folder.name}" for folder in top.iterdir()) == sorted(again["top"])
+
+
 def test_kl_is_the_cross_entropy_less_the_teachers_entropy(arguments, tmp_path):
     plain = extract(arguments)
     kl = extract(replace(arguments, error="kl", out=str(tmp_path / "kl")))
@@ -270,10 +302,14 @@ def test_measured_times(arguments):
     metrics = extract(settings)
     assert metrics["time_unit"] == "ms"
     assert metrics["latency"]["members"] == 12
-    assert -1 <= metrics["latency"]["spearman"] <= 1
     run = Path(arguments.out)
     timings = json.loads((run / "timings.json").read_text("utf-8"))
     assert len(timings["timed"]) == 12
+    polynomial = fit_polynomial({Shape(*shape): ms for shape, ms in timings["timed"]})
+    assert metrics["latency"]["spearman"] == polynomial.fit.spearman
+    assert all(
+        row["time"] == polynomial(Shape(*(row[a] for a in Shape._fields))).total for row in metrics["candidates"]
+    )
     assert "polynomial, ms" in (run / "report.html").read_text("utf-8")
     (run / "metrics.json").unlink()
     assert found(extract(replace(settings, resume=True))) == found(metrics)  # nothing is timed anew

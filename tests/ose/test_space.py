@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,8 @@ GOOD = "depth: [1, 2]\nheads: [2, 3]\nhidden: [12, 16]\nintermediate:\n  - 8\n  
 def test_the_papers_space_has_300_members():
     space = SPACES["paper"]
     assert len(space) == 300
-    assert 6 * 4 * 3 * 5 == 360  # of which 60 are no transformers
+    grid = itertools.product(space.depth, space.heads, space.hidden, space.intermediate)
+    assert sum(hidden % heads != 0 for _, heads, hidden, _ in grid) == 60  # no transformers
     assert Shape(4, 8, 1024, 768) in space.members
     assert {shape.hidden for shape in space if shape.heads == 12} == {768}
 
@@ -25,7 +28,11 @@ def test_the_nano_space_is_around_bort_nano():
     nano = PRESETS["nano"]
     space = SPACES["nano"]
     assert Shape(nano.depth, nano.heads, nano.hidden, nano.intermediate) in space.members
-    assert len(space) / 11 >= 24
+    for axis in ("depth", "heads", "hidden", "intermediate"):
+        assert len(getattr(space, axis)) > 1, f"there is a choice of {axis}"
+    own = Shape(nano.depth, nano.heads, nano.hidden, nano.intermediate)
+    assert any(all(a <= b for a, b in zip(member, own, strict=True)) for member in space if member != own)
+    assert any(all(a >= b for a, b in zip(member, own, strict=True)) for member in space if member != own)
 
 
 @given(

@@ -26,7 +26,7 @@ def extract(arguments: ExtractArguments) -> dict[str, Any]:
         f"  {100 * best['parameters'] / maximum['parameters']:.1f} % of the maximum point's parameters, "
         f"{100 * best['time'] / maximum['time']:.1f} % of its inference time",
         f"  {len(metrics['candidates'])} of {metrics['members']} members trained"
-        + (f", {metrics['diverged']} diverged" if metrics["diverged"] else "")
+        + "".join(f", {metrics[word]} {word}" for word in ("diverged", "failed") if metrics[word])
         + f", {metrics['training_seconds'] / 60:.1f} min",
         f"{arguments.out}: architecture.json, candidates.csv, report.html, {metrics['top'][0]}",
     ]

@@ -20,10 +20,17 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How wrong a member is (ê), and whatever else its training has to tell, in JSON values."""
+    """What a search learns of a member.
+
+    Args:
+        error: ê; not finite where the training diverged or failed.
+        about: Whatever else the training has to tell, in JSON values.
+        failure: What the training raised, if it did.
+    """
 
     error: float
     about: dict[str, Any] = field(default_factory=dict)
+    failure: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Ranked(Generic[M]):
 
 @dataclass(frozen=True)
 class Candidate(Generic[M]):
-    """A member that was taken, with its ê and its W; a training that diverged has no finite error, and W = 0."""
+    """A member that was taken, with its ê and its W; without a finite error, W = 0."""
 
     ranked: Ranked[M]
     evaluation: Evaluation
@@ -70,7 +77,7 @@ class Candidate(Generic[M]):
 
     @property
     def member(self) -> M:
-        """Which."""
+        """The member itself."""
         return self.ranked.member
 
     @property
@@ -79,9 +86,19 @@ class Candidate(Generic[M]):
         return self.evaluation.error
 
     @property
+    def failed(self) -> bool:
+        """Whether its training raised, so that nothing is known of it."""
+        return self.evaluation.failure is not None
+
+    @property
     def diverged(self) -> bool:
-        """Whether its training came to nothing."""
-        return not math.isfinite(self.evaluation.error)
+        """Whether its training ended in numbers that are not finite."""
+        return not self.failed and not self.sound
+
+    @property
+    def sound(self) -> bool:
+        """Whether it has an error to compare."""
+        return math.isfinite(self.evaluation.error)
 
 
 @dataclass(frozen=True)
@@ -145,12 +162,12 @@ class SearchResult(Generic[M]):
     @property
     def ranking(self) -> list[Candidate[M]]:
         """The candidates by W, the best first; of equals the first in order."""
-        return sorted(self.candidates, key=lambda candidate: -candidate.coefficient)
+        return sorted(self.candidates, key=lambda candidate: (not candidate.sound, -candidate.coefficient))
 
     @property
     def roughness(self) -> float:
         """An estimate of L from below: the greatest slope of ln ê between neighbouring candidates, a place."""
-        sound = [candidate for candidate in self.candidates if not candidate.diverged]
+        sound = [candidate for candidate in self.candidates if candidate.sound]
         slopes = [
             abs(math.log(after.error / before.error)) / (self.ordering.epsilon * (_block(after) - _block(before)))
             for before, after in itertools.pairwise(sound)
@@ -173,7 +190,7 @@ class SearchJournal(Protocol[K]):
         """The evaluation of a member, if it is done."""
 
     def keep_evaluation(self, member: K, evaluation: Evaluation) -> None:
-        """Note an evaluation; one that failed (`about["failed"]`) is not known to the journal of a resumed search."""
+        """Note an evaluation; one that failed is not known to the journal of a resumed search, which tries again."""
 
 
 def order(
@@ -306,15 +323,11 @@ def search(
             keep(place, done)
     # The costliest first: a long one that began last would be waited for by all workers but one.
     left = [place for place in reversed(range(len(taken))) if place not in candidates]
-    failures: dict[int, Exception] = {}
     for result in (workers or InProcess()).map(error, [taken[place].member for place in left]):
-        place, found = left[result.place], result.value
-        if result.error is not None:
-            failures[place] = result.error
-            found = Evaluation(math.nan, {"failed": str(result.error) or type(result.error).__name__})
-        keep(place, found if isinstance(found, Evaluation) else Evaluation(float(found)))
-    if len(failures) == len(taken):
-        raise failures[min(failures)]
+        found = Evaluation(math.nan, failure=result.error) if result.error else result.value
+        keep(left[result.place], found if isinstance(found, Evaluation) else Evaluation(float(found)))
     in_order = [candidates[place] for place in sorted(candidates)]
-    best = max(in_order, key=lambda candidate: candidate.coefficient)
+    if all(candidate.failed for candidate in in_order) and (failure := in_order[0].evaluation.failure):
+        raise failure
+    best = max(in_order, key=lambda candidate: (candidate.sound, candidate.coefficient))
     return SearchResult(best, in_order, ordering)

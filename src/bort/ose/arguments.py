@@ -60,9 +60,9 @@ class ExtractArguments:
     warmup: Share = 0.1
     """part of the steps in which the learning rate rises; it falls to 0 by the last"""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw, or sgd as the theorem assumes, which hardly moves a transformer in so few steps"""
+    """adamw, or sgd, which the theorem assumes and which hardly moves a transformer in so few steps"""
     clip_weights: PositiveFloat | None = None
-    """keep every weight between -X and X, as the theorem assumes"""
+    """keep every weight between -X and X, as the theorem assumes of a compact set of weights"""
     dropout: Share = 0.0
     """dropout of candidates while they are trained"""
     error: ErrorKind = "cross_entropy"

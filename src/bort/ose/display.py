@@ -10,6 +10,7 @@ from typing import Any
 from bort.ose.algorithm import Candidate
 from bort.ose.space import Shape
 from bort.progress import console
+from bort.workers import raised
 
 _SHOWN = 10
 _SECONDS_BETWEEN_LINES = 15.0
@@ -68,9 +69,10 @@ class Display:
             self._live.stop()
 
     def _words(self, candidate: Candidate[Shape]) -> str:
-        if candidate.diverged:
-            return "diverged"
-        return f"error {candidate.error:.3f}, W {candidate.coefficient:.4f}"
+        if candidate.sound:
+            return f"error {candidate.error:.3f}, W {candidate.coefficient:.4f}"
+        failure = candidate.evaluation.failure
+        return "diverged" if failure is None else f"failed: {str(failure) or raised(failure)}"
 
     def _table(self) -> Any:
         from rich.console import Group
@@ -87,7 +89,8 @@ class Display:
             table.add_column(name, justify="left" if name == "D,A,H,I" else "right")
         for candidate in found[:_SHOWN]:
             cost = candidate.ranked.cost
-            error = "diverged" if candidate.diverged else f"{candidate.error:.3f}"
+            failure = candidate.evaluation.failure
+            error = f"{candidate.error:.3f}" if candidate.sound else "diverged" if failure is None else raised(failure)
             numbers = (f"{cost.parameters / 1e6:.2f} M", f"{cost.time:.4g}", error, f"{candidate.coefficient:.4f}")
             table.add_row(str(candidate.member), *numbers)
         return Group(Text(title), table)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from bort.ose.targets import Targets
 from bort.pretraining.run_corpus import tokenised
 from bort.progress import console
 from bort.runs import Run
-from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
+from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers, raised
 
 CANDIDATES, TOP = "candidates", "top"
 _MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
@@ -51,7 +53,9 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     validate(arguments)
     check_workers(arguments.workers, Needs.of(arguments))
     tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.teacher or "bort-nano"))
-    if (Path(arguments.out) / "metrics.json").is_file() and arguments.resume:
+    before = Path(arguments.out) / "metrics.json"
+    # Candidates that failed are tried again.
+    if arguments.resume and before.is_file() and not json.loads(before.read_text("utf-8"))["failed"]:
         finished = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE).finished()
         assert finished is not None
         return finished
@@ -71,21 +75,23 @@ class _Journal:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._trials = {
+        self._known = {
             Shape(*event["shape"]): Evaluation(_number(event["error"]), event["about"])
             for event in run.events("candidate")
         }
 
     def evaluation(self, member: Shape) -> Evaluation | None:
         """As of the search's."""
-        return self._trials.get(member)
+        return self._known.get(member)
 
-    def keep_evaluation(self, member: Shape, trial: Evaluation) -> None:
+    def keep_evaluation(self, member: Shape, evaluation: Evaluation) -> None:
         """As of the search's."""
-        if "failed" in trial.about:  # a resumed search tries again
-            self._run.log("failed", shape=list(member), error=trial.about["failed"])
+        if (failure := evaluation.failure) is None:
+            error = told_error(evaluation.error)
+            self._run.log("candidate", shape=list(member), error=error, about=evaluation.about)
         else:
-            self._run.log("candidate", shape=list(member), error=told_error(trial.error), about=trial.about)
+            told = "".join(traceback.format_exception(failure))
+            self._run.log("failed", shape=list(member), error=raised(failure), message=str(failure), traceback=told)
 
 
 def _number(error: float | None) -> float:
@@ -141,8 +147,11 @@ class _Extraction:
                 journal=_Journal(self.run),
                 on_candidate=self._candidate_is_done,
             )
-        if outcome.best.diverged:
-            rule = f"all {len(outcome.candidates)} candidates diverged; lower --learning-rates"
+        if not outcome.best.sound:
+            diverged = sum(candidate.diverged for candidate in outcome.candidates)
+            rule = f"all {diverged} candidates diverged; lower --learning-rates"
+            if failed := len(outcome.candidates) - diverged:
+                rule = f"{diverged} candidates diverged and {failed} failed (see journal.jsonl); lower --learning-rates"
             raise BortError(rule, setting="learning_rates", value=arguments.learning_rates)
         return self._finish(outcome)
 
@@ -170,9 +179,6 @@ class _Extraction:
 
     def _candidate_is_done(self, candidate: Candidate[Shape]) -> None:
         """Show it, and keep no more checkpoints than will be wanted."""
-        if "failed" in candidate.evaluation.about:
-            candidate.evaluation.about.update(trials=[], seconds=0.0, tokens=0)
-            console().print(f"{candidate.member} failed: {candidate.evaluation.about['failed']}", soft_wrap=True)
         self.candidates.append(candidate)
         if self.display is not None:
             self.display.done(candidate)
@@ -185,15 +191,7 @@ class _Extraction:
     def _finish(self, outcome: SearchResult[Shape]) -> dict[str, Any]:
         from bort.ose.report import extract_report
 
-        tops = [candidate for candidate in outcome.ranking if not candidate.diverged][: self.arguments.top_k]
-        folders = []
-        for rank, candidate in enumerate(tops, start=1):
-            folder = self.run.path / TOP / f"{rank}-{candidate.member.name}"
-            if not folder.is_dir():
-                folder.parent.mkdir(exist_ok=True)
-                (self.run.path / CANDIDATES / candidate.member.name).rename(folder)
-            folders.append(str(folder.relative_to(self.run.path)))
-        shutil.rmtree(self.run.path / CANDIDATES, ignore_errors=True)
+        folders = self._keep_top([candidate.member for candidate in outcome.ranking if candidate.sound])
         metrics = self._metrics(outcome, folders)
         self._write_table(metrics["candidates"])
         best = outcome.best.member
@@ -205,6 +203,20 @@ class _Extraction:
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", best=list(best), coefficient=outcome.best.coefficient)
         return metrics
+
+    def _keep_top(self, ranking: list[Shape]) -> list[str]:
+        """Move the best checkpoints to folders that tell their ranks, which may be others than in an earlier finish."""
+        top, left = self.run.path / TOP, self.run.path / CANDIDATES
+        left.mkdir(exist_ok=True)
+        for folder in top.glob("*"):
+            folder.rename(left / folder.name.partition("-")[2])
+        top.mkdir(exist_ok=True)
+        folders = []
+        for rank, shape in enumerate(ranking[: self.arguments.top_k], start=1):
+            folders.append(f"{TOP}/{rank}-{shape.name}")
+            (left / shape.name).rename(self.run.path / folders[-1])
+        shutil.rmtree(left)
+        return folders
 
     def _metrics(self, outcome: SearchResult[Shape], folders: list[str]) -> dict[str, Any]:
         plan, arguments = self.plan, self.arguments
@@ -218,11 +230,12 @@ class _Extraction:
                 "error": told_error(candidate.error),
                 "coefficient": candidate.coefficient,
                 "diverged": candidate.diverged,
+                "failed": None if (failure := candidate.evaluation.failure) is None else raised(failure),
                 "pareto": place in on_front,
                 "block": candidate.ranked.block,
                 "place": candidate.ranked.place,
                 "learning_rate": _rate(candidate),
-                "seconds": candidate.evaluation.about["seconds"],
+                "seconds": candidate.evaluation.about.get("seconds", 0.0),
             }
             for place, candidate in enumerate(outcome.candidates)
         }
@@ -249,9 +262,9 @@ class _Extraction:
             "optimizer": arguments.optimizer,
             "clip_weights": arguments.clip_weights,
             "diverged": sum(candidate.diverged for candidate in outcome.candidates),
-            "failed": sum("failed" in candidate.evaluation.about for candidate in outcome.candidates),
+            "failed": sum(candidate.failed for candidate in outcome.candidates),
             "training_seconds": round(seconds, 1),
-            "training_tokens": sum(candidate.evaluation.about["tokens"] for candidate in outcome.candidates),
+            "training_tokens": sum(candidate.evaluation.about.get("tokens", 0) for candidate in outcome.candidates),
             "all_members_seconds": round(seconds / len(ranked) * (len(plan.space) - 1), 1),
             "seconds": round(time.monotonic() - self.started, 1),
             "device": describe(),
@@ -269,5 +282,5 @@ class _Extraction:
 
 def _rate(candidate: Candidate[Shape]) -> float | None:
     """The learning rate that gave the error."""
-    sound = [trial for trial in candidate.evaluation.about["trials"] if trial["error"] is not None]
+    sound = [trial for trial in candidate.evaluation.about.get("trials", ()) if trial["error"] is not None]
     return min(sound, key=lambda trial: trial["error"])["learning_rate"] if sound else None

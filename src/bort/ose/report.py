@@ -49,6 +49,12 @@ def extract_report(
     if metrics["diverged"]:
         text = f"{metrics['diverged']} of {len(rows)} candidates diverged. They score 0, and are in the table below."
         report.paragraph(text, warning=True)
+    if metrics["failed"]:
+        text = (
+            f"{metrics['failed']} of {len(rows)} candidates failed: their training raised an error. The table names "
+            "its class, journal.jsonl has its traceback, and --resume tries them again."
+        )
+        report.paragraph(text, warning=True)
     report.paragraph(_how(arguments, metrics))
     report.heading("Size, time and error")
     report.chart(_front_chart(rows, metrics))
@@ -64,7 +70,7 @@ def extract_report(
             [
                 _name(row),
                 row["coefficient"],
-                "diverged" if row["diverged"] else f"{row['error']:.4f}",
+                row["failed"] or ("diverged" if row["diverged"] else f"{row['error']:.4f}"),
                 row["parameters"],
                 float(row["time"]),
                 "" if row["learning_rate"] is None else f"{row['learning_rate']:g}",
@@ -117,7 +123,10 @@ def _how(arguments: ExtractArguments, metrics: dict[str, Any]) -> str:
         f"same order, with {arguments.optimizer} (learning rates {rates}{clipped}), from the same seed. "
     )
     if arguments.optimizer == "sgd" and arguments.clip_weights is not None:
-        return text + "SGD with bounded gradients and bounded weights is what the paper's theorem assumes."
+        return text + (
+            "SGD and bounded weights are two assumptions of the paper's theorem. That the loss is smooth enough, and "
+            "the steps are enough, is not shown; its bound is not claimed for this run."
+        )
     return text + "The paper's theorem assumes SGD and bounded weights; its bound is not claimed for this run."
 
 
@@ -168,7 +177,7 @@ def _cost(report: Report, arguments: ExtractArguments, metrics: dict[str, Any]) 
 def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
     import plotly.graph_objects as plotly
 
-    sound = [row for row in rows if not row["diverged"]]
+    sound = [row for row in rows if row["error"] is not None]
     figure = plotly.Figure(layout={"height": 440, "template": "plotly_white", "margin": {"t": 40}})
     errors = [row["error"] for row in sound]
     for name, on_front in (("on the front", True), ("not on it", False)):
