@@ -16,24 +16,19 @@ from bort.files import folder_aside, sync_folder, write_aside
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
-
 EMBEDDED = ("bort-nano",)
+_HUGGING_FACE_NAMES = {
+    "BortForMaskedLM": "BertForMaskedLM",
+    "BortForSequenceClassification": "BertForSequenceClassification",
+    "BortForMultipleChoice": "BertForMultipleChoice",
+}
 
 
 def unpacked(name: str | Path) -> str:
     """The folder of an embedded model; any other name, and one that a folder here has, as it is."""
     name = str(name)
     return str(ASSETS / name) if name in EMBEDDED and not Path(name).exists() else name
-
-
-_HUGGING_FACE_NAMES = {
-    "BortForMaskedLM": "BertForMaskedLM",
-    "BortForSequenceClassification": "BertForSequenceClassification",
-    "BortForMultipleChoice": "BertForMultipleChoice",
-}
 
 
 def locate(model: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""The processor at hand, what it computes in, and the settings that every run of the library's trainer shares."""
+"""The processor at hand, what it computes in, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def used_memory_bytes() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """The most of it so far."""
+    """The most of the memory that `used_memory_bytes` counts, so far."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     import resource

@@ -204,7 +204,7 @@ class BortForSequenceClassification(BertForSequenceClassification):
 
     @wraps(BertForSequenceClassification.forward)
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """As of the library's class."""
+        """The library's, whose last layer computes the first token alone where nobody asks for more."""
         return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
 
 
@@ -217,7 +217,7 @@ class BortForMultipleChoice(BertForMultipleChoice):
 
     @wraps(BertForMultipleChoice.forward)
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """As of the library's class."""
+        """The library's, whose last layer computes the first token alone where nobody asks for more."""
         return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-
-
 _TOKEN_NAMES = {
     "bos_token": "<s>",
     "cls_token": "<s>",
@@ -31,8 +29,6 @@ _TOKEN_NAMES = {
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
-
-
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 

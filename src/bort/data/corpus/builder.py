@@ -103,7 +103,7 @@ class CorpusBuilder:
 
     @property
     def tokens(self) -> int:
-        """Written so far."""
+        """Ids written so far, of both parts."""
         return sum(writer.tokens for writer in self.parts.values())
 
     def run(self, processes: int, progress: Callable[[int, int], None]) -> None:

@@ -79,7 +79,7 @@ class TrainingRows(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """How rows are cut, in a word."""
+        """How rows are cut, in one word, for the keys of caches."""
 
     @property
     def key(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class TrainingRows(ABC):
         return self.available if self.distinct is None else self.distinct
 
     def limited(self, distinct: int | None, *, fixed_masks: bool = False) -> TrainingRows:
-        """The same with so many different rows."""
+        """The same rows, but so many different ones; see `distinct` and `fixed_masks` of the class."""
         return replace(self, distinct=distinct, fixed_masks=fixed_masks)
 
     def tokens_of(self, count: int) -> int:
@@ -175,7 +175,7 @@ class PackedRows(TrainingRows):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """All alike. *Shape:* (rows_per_epoch,)."""
+        """The same for every row. *Shape:* (rows_per_epoch,)."""
         return np.broadcast_to(np.int64(self.sequence_length - 2), (self.rows_per_epoch,))
 
     def tokens_of(self, count: int) -> int:

@@ -105,7 +105,7 @@ class SentenceRows(TrainingRows):
         return f"holds no sentence of {SHORTEST} to {self.sequence_length - 2} tokens"
 
     def span(self, place: int) -> tuple[int, int]:
-        """In the order of the corpus."""
+        """First token of a sentence, and the one after its last; sentences are in the order of the corpus."""
         starts, stops = self._sentences
         return int(starts[place]), int(stops[place])
 

@@ -38,12 +38,12 @@ class PartWriter:
 
     @property
     def tokens(self) -> int:
-        """Written so far."""
+        """Ids written so far."""
         return sum(tokens for tokens, _ in self.shards)
 
     @property
     def documents(self) -> int:
-        """Begun so far."""
+        """Documents that begin among them."""
         return sum(documents for _, documents in self.shards)
 
     def write(self, ids: NDArray[Any], begun: NDArray[np.int64]) -> None:

@@ -32,7 +32,7 @@ class TeacherTargets(Protocol):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """What is kept of a row."""
+        """What is kept of a row: the type and shape of each item, by name."""
 
     @property
     def key(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class EmbeddingTargets:
         }
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
-        """Of the unmasked rows."""
+        """The teacher reads the rows unmasked."""
         if isinstance(self.reader, ByteText):
             return self._of_texts(rows, self.reader)
         return self._of_ids(rows, self.reader)
