@@ -57,7 +57,7 @@ def test_the_published_pretraining_has_a_batch_of_1024():
 
 
 def test_the_published_grid_has_480_members():
-    from bort.finetuning.plain import grid
+    from bort.finetuning.hyper_parameters import grid
 
     members = grid(read("finetune-published-grid.yaml"))
     assert len(members) == len(set(members)) == 480

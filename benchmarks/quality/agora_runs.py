@@ -8,7 +8,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.common import parser
 from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
+from bort.workers import InProcess, TrialResult
 
 GRIDS: dict[str, dict[str, Any]] = {
     "bort-nano": {"learning_rates": [1e-3, 5e-4], "max_epochs": 15, "grown_epochs": 3},
@@ -78,39 +79,35 @@ def kept_embedding(model: str, file: Path) -> Any:
     return Kept()
 
 
-class FirstRounds:
-    """Methods of one grid begin with the same trials: fits them once, and says what time the others were spared."""
+class FirstRounds(InProcess):
+    """Methods of one grid begin with the same trials: runs them once, and says what time the others were spared."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, tuple[Any, Any, float]] = {}
+        self._known: dict[Any, tuple[Any, float]] = {}
         self._of: Any = None
+        self._size = 0
         self.spared = 0.0
 
-    @contextlib.contextmanager
-    def of(self, name: Any, size: int) -> Iterator[None]:
-        """While it lasts, fits to `size` texts of the same name and combination are made once."""
-        from unittest import mock
-
-        from bort.finetuning.fitter import Fitter
-
+    def of(self, name: Any, size: int) -> FirstRounds:
+        """Run trials on `size` texts once for each name and combination, from now on."""
         if name != self._of:
             self._known.clear()
-            self._of = name
-        self.spared, fit = 0.0, Fitter.fit
+        self._of, self._size, self.spared = name, size, 0.0
+        return self
 
-        def once(fitter: Any, theta: Any, train: Any, dev: Any, **settings: Any) -> Any:
-            if len(train) != size or settings.get("start") is not None:
-                return fit(fitter, theta, train, dev, **settings)
+    def map(self, function: Any, items: Iterable[Any]) -> Iterator[TrialResult]:
+        if len(function.train) != self._size:
+            yield from super().map(function, items)
+            return
+        for place, item in enumerate(items):
+            theta = tuple(sorted(item.theta.items()))
             if theta in self._known:
-                self.spared += self._known[theta][2]
+                self.spared += self._known[theta][1]
             else:
                 started = time.process_time()
-                made = fit(fitter, theta, train, dev, **settings)
-                self._known[theta] = (*made, time.process_time() - started)
-            return self._known[theta][:2]
-
-        with mock.patch.object(Fitter, "fit", once):
-            yield
+                made = function(item)
+                self._known[theta] = made, time.process_time() - started
+            yield TrialResult(place, self._known[theta][0])
 
 
 class NotMeasured(Exception):
@@ -271,8 +268,8 @@ class Bench:
             with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
                 chosen = self.settings(student, task, seed, str(Path(scratch) / "run"), **changes)
                 teacher, embedding, started = self.teacher(task), self.embedding, time.process_time()
-                with self.first_rounds.of((student, task, seed), self.sizes[task]):
-                    metrics = finetune(chosen, teacher=teacher, embedding=embedding)
+                workers = self.first_rounds.of((student, task, seed), self.sizes[task])
+                metrics = finetune(chosen, teacher=teacher, embedding=embedding, workers=workers)
             record = {
                 "key": key,
                 "test": metrics["test"]["accuracy"],
@@ -301,8 +298,7 @@ class Bench:
         import numpy as np
 
         from bort.data.tables.examples import read_examples
-        from bort.finetuning.fitter import Fitter
-        from bort.finetuning.plain import grid
+        from bort.finetuning.hyper_parameters import grid
         from bort.finetuning.splits import read_splits
 
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
@@ -311,7 +307,7 @@ class Bench:
             ask = self.teacher(task)
             pool = read_examples(self.arguments.data / task / "unlabelled.jsonl", labelled=False)
             started = time.process_time()
-            fitter = Fitter(arguments, data.task, data.train)
+            fitter = data.fitter(arguments)
             certain = np.eye(data.task.outputs, dtype=np.float32)[data.task.targets(data.train)]
             says = ask([e.text if e.text_b is None else (e.text, e.text_b) for e in pool])
             soft = np.array([[one[name] for name in data.task.names] for one in says], dtype=np.float32)
@@ -326,7 +322,8 @@ class Bench:
                 theta = replace(thetas[fits % len(thetas)], seed=seed + 1000 * (fits // len(thetas)))
                 model, result = fitter.fit(theta, train, dev, folder=Path(scratch) / f"{fits}", max_epochs=epochs)
                 if not best or result.score > best["dev"]:
-                    best = {"dev": result.score, "test": fitter.score(model, test)["accuracy"].value}
+                    scores = data.task.score(fitter.logits(model, test.encoded), test.targets)
+                    best = {"dev": result.score, "test": scores["accuracy"].value}
                 fits += 1
             return best | {"fits": fits, "seconds": round(time.process_time() - started, 1)}
 

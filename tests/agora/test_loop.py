@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import statistics
 
@@ -13,10 +14,12 @@ from sklearn.datasets import make_blobs, make_circles, make_moons
 from sklearn.svm import SVC
 
 import bort.agora
-from bort.agora.loop import Growth, Made, Point
+from bort.agora.loop import Display, Learner, Source
+from bort.agora.rounds import DivergedError, Growth, Made, Point
 from bort.workers import InProcess
 
 THETAS = [{"gamma": gamma, "C": c} for gamma in (0.3, 1.0, 3.0) for c in (1.0, 10.0)]
+LEARNER, SOURCE = ({field.name for field in dataclasses.fields(kind)} for kind in (Learner, Source))
 SHAPES = {
     "moons": lambda n, seed: make_moons(n, noise=0.2, random_state=seed),
     "circles": lambda n, seed: make_circles(n, noise=0.1, factor=0.5, random_state=seed),
@@ -44,7 +47,7 @@ def scarce(shape, n, seed):
     return chosen
 
 
-def fit_svm(theta, train):
+def fit_svm(theta, train, slot=None):
     return SVC(**theta).fit([point.x for point in train], [point.y for point in train])
 
 
@@ -52,8 +55,8 @@ def predict(model, xs):
     return model.predict(np.array(xs)).tolist() if len(xs) else []
 
 
-def jitter(mistakes, rng):
-    return [[tuple(value + rng.gauss(0, 0.15) for value in x) for _ in range(4)] for x in mistakes]
+def jitter(mistakes, rng, known):
+    return Made([[tuple(value + rng.gauss(0, 0.15) for value in x) for _ in range(4)] for x in mistakes])
 
 
 class Problem:
@@ -63,11 +66,14 @@ class Problem:
         self.train, self.dev = scarce(shape, 24, seed), points(shape, 60, seed + 1000)
         self.test = points(shape, 1000, seed + 2000)
         teacher = fit_svm({"gamma": 1.0, "C": 1.0}, points(shape, 300, seed + 3000))
-        self.label = lambda xs: predict(teacher, xs)
+        self.label = lambda xs, rounds: predict(teacher, xs)
 
-    def run(self, **settings):
-        given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": self.label}
-        return bort.agora.fit(THETAS, self.train, self.dev, **(given | settings))
+    def run(self, thetas=THETAS, **settings):
+        """Of the learner, of the source, and of the loop itself."""
+        learner, source = {"fit": fit_svm, "predict": predict}, {"near": jitter, "label": self.label}
+        for its, fields in ((learner, LEARNER), (source, SOURCE)):
+            its |= {name: settings.pop(name) for name in fields & settings.keys()}
+        return bort.agora.fit(thetas, self.train, self.dev, Learner(**learner), Source(**source), **settings)
 
     def accuracy(self, model):
         answers = predict(model, [point.x for point in self.test])
@@ -101,11 +107,11 @@ def test_it_ends_within_as_many_rounds_as_sets(prune, shape, seed):
 def test_no_new_point_equals_one_that_is_known(shape, seed):
     problem = Problem(shape, seed)
 
-    def onto_others(mistakes, rng):  # makes points that must be dropped, besides good ones
+    def onto_others(mistakes, rng, known):  # makes points that must be dropped, besides good ones
         taken = [problem.train[0].x, problem.dev[0].x, problem.test[0].x]
-        return [[*near, *taken, near[0]] for near in jitter(mistakes, rng)]
+        return Made([[*near, *taken, near[0]] for near in jitter(mistakes, rng, known).near])
 
-    outcome = problem.run(transform=onto_others, forbidden={point.x for point in problem.test})
+    outcome = problem.run(near=onto_others, forbidden={point.x for point in problem.test})
     new = [point.x for point in outcome.train[len(problem.train) :]]
     assert len({*new}) == len(new)
     assert not {*new} & {point.x for part in (problem.train, problem.dev, problem.test) for point in part}
@@ -122,11 +128,11 @@ def test_the_same_seed_gives_the_same_run(problem):
     assert one.train != other.train
 
 
-def test_the_labels_of_the_test_are_never_read(problem):
-    """Only identities of the test points are given, and they only keep points out."""
-    without = problem.run()
-    forbidden = problem.run(forbidden={point.x for point in problem.test})
-    assert without.train == forbidden.train
+def test_forbidden_points_are_kept_out_and_would_come_in_otherwise(problem):
+    strays = [point.x for point in problem.test[:3]]
+    for forbidden, come_in in ((set(), {*strays}), ({*strays}, set())):
+        outcome = problem.run(near=lambda mistakes, rng, known: Made([strays for _ in mistakes]), forbidden=forbidden)
+        assert {point.x for point in outcome.train[len(problem.train) :]} == come_in
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
@@ -158,7 +164,8 @@ def test_a_teacher_not_worth_learning_from_ends_it_with_plain_fits(problem, repl
     asked = []
     outcome = problem.run(worth_learning=lambda plain: bool(asked.append(plain)), replay=replay)
     (done,) = outcome.rounds
-    assert asked == [outcome.best] == [done.trials[done.best]]
+    assert asked == [done]
+    assert outcome.best == done.winner
     assert not outcome.taught
     assert outcome.train == [*problem.train]
     assert not done.growth.points
@@ -186,12 +193,16 @@ def test_a_regression_counts_what_is_far_off_as_a_mistake():
         [{"a": 1}, {"a": 2}],
         train,
         dev,
-        fit=lambda theta, train: Mean(train),
-        predict=lambda model, xs: [model.value] * len(xs),
-        transform=lambda mistakes, rng: [[x + 0.1] for x in mistakes],
-        label=lambda xs: list(xs),
-        right=lambda answer, truth: abs(answer - truth) < 1,
-        score=lambda answers, truth: -statistics.mean(abs(a - t) for a, t in zip(answers, truth, strict=True)),
+        Learner(
+            fit=lambda theta, train, slot: Mean(train),
+            predict=lambda model, xs: [model.value] * len(xs),
+            right=lambda answer, truth: abs(answer - truth) < 1,
+            score=lambda answers, truth: -statistics.mean(abs(a - t) for a, t in zip(answers, truth, strict=True)),
+        ),
+        Source(
+            near=lambda mistakes, rng, known: Made([[x + 0.1] for x in mistakes]),
+            label=lambda xs, rounds: list(xs),
+        ),
     )
     assert outcome.rounds[0].mistakes == [1, 2]
     assert outcome.train[2:] == [Point(5.1, 5.1), Point(5.6, 5.6)]
@@ -199,14 +210,14 @@ def test_a_regression_counts_what_is_far_off_as_a_mistake():
 
 
 def test_points_that_the_teacher_does_not_know_are_dropped(problem):
-    outcome = problem.run(label=lambda xs: [None if n % 2 else 0 for n in range(len(xs))])
+    outcome = problem.run(label=lambda xs, rounds: [None if n % 2 else 0 for n in range(len(xs))])
     growth = outcome.rounds[0].growth
     assert growth.dropped["not labelled"] == growth.made // 2
     assert {point.y for point in growth.points} == {0}
 
 
 def test_what_a_transformation_drops_is_told_of(problem):
-    outcome = problem.run(transform=lambda mistakes, rng: Made([[] for _ in mistakes], {"too far off": 5}))
+    outcome = problem.run(near=lambda mistakes, rng, known: Made([[] for _ in mistakes], {"too far off": 5}))
     assert outcome.rounds[0].growth == Growth(made=5, dropped={"too far off": 5})
 
 
@@ -216,17 +227,21 @@ class Noted:
     def __init__(self, entries=(), dies_after=10**9):
         self.entries, self.left, self.failed = dict(entries), dies_after, []
 
-    def trial(self, number, place):
-        return self.entries.get((number, place))
+    def trial(self, slot):
+        return self.entries.get(slot)
+
+    def failure(self, slot):
+        return next((error for where, error in self.failed if where == slot and isinstance(error, DivergedError)), None)
 
     def growth(self, number):
         return self.entries.get(number)
 
-    def keep_trial(self, number, place, trial):
-        self._keep((number, place), trial)
+    def keep_trial(self, slot, trial):
+        self._keep(slot, trial)
+        return trial
 
-    def keep_failure(self, number, place, error):
-        self.failed.append((number, place, str(error)))
+    def keep_failure(self, slot, theta, error):
+        self.failed.append((slot, error))
 
     def keep_growth(self, number, growth):
         self._keep(number, growth)
@@ -251,8 +266,8 @@ def test_an_interrupted_run_goes_on_and_does_nothing_twice(problem, share):
     assert len(journal.entries) == dies_after
     fitted = []
 
-    def counted(theta, train):
-        fitted.append(theta)
+    def counted(theta, train, slot):
+        fitted.append(slot)
         return fit_svm(theta, train)
 
     resumed = problem.run(journal=Noted(journal.entries), replay=1, fit=counted)
@@ -262,6 +277,7 @@ def test_an_interrupted_run_goes_on_and_does_nothing_twice(problem, share):
     ]
     trials = sum(len(done.trials) for done in expected.rounds)
     assert len(fitted) == trials - sum(isinstance(key, tuple) for key in journal.entries)
+    assert not {*fitted} & journal.entries.keys()
 
 
 def test_the_time_that_is_left_bounds_it(problem):
@@ -291,7 +307,7 @@ def test_sets_may_be_fitted_side_by_side(problem):
     ]
 
 
-def fit_all_but_one(theta, train):
+def fit_all_but_one(theta, train, slot):
     if theta == THETAS[1]:
         raise RuntimeError("it will not")
     return fit_svm(theta, train)
@@ -301,8 +317,8 @@ def test_a_set_that_raises_goes_and_the_others_stay(problem):
     journal = Noted()
     outcome = problem.run(fit=fit_all_but_one, journal=journal)
     assert not outcome.stopped
-    assert journal.failed == [(1, 1, "it will not")]
-    assert outcome.rounds[0].failed == {str(THETAS[1]): "it will not"}
+    assert [(slot, str(error)) for slot, error in journal.failed] == [((1, 1), "it will not")]
+    assert outcome.rounds[0].failed == {str(THETAS[1]): "RuntimeError: it will not"}
     assert all(trial.theta != THETAS[1] for done in outcome.rounds for trial in done.trials)
     assert len(outcome.rounds[0].trials) == len(THETAS) - 1
 
@@ -329,8 +345,17 @@ def test_a_round_without_mistakes_adds_nothing(problem):
 
 
 def test_rounds_are_told_of_as_they_end(problem):
-    told = []
-    outcome = problem.run(on_round=lambda done, best: told.append((done.number, len(done.growth.points), best.score)))
+    told, trials = [], []
+
+    class Told(Display):
+        def trial(self, slot, trial):
+            trials.append((slot, trial))
+
+        def round(self, done, best):
+            told.append((done.number, len(done.growth.points), best.score))
+
+    outcome = problem.run(display=Told())
+    assert trials == [((r.number, n), trial) for r in outcome.rounds for n, trial in enumerate(r.trials)]
     assert [number for number, _, _ in told] == [done.number for done in outcome.rounds]
     assert [points for _, points, _ in told] == [len(done.growth.points) for done in outcome.rounds]
     assert [best for _, _, best in told] == sorted(best for _, _, best in told)
@@ -341,19 +366,91 @@ def test_rounds_are_told_of_as_they_end(problem):
     [
         ([], {}, "hyper-parameter sets"),
         ([THETAS[0], THETAS[0]], {}, "different"),
-        (THETAS, {"label": lambda xs: []}, "label answered with 0 items where it was given"),
+        (THETAS, {"label": lambda xs, rounds: []}, "label answered with 0 items where it was given"),
         (THETAS, {"predict": lambda model, xs: [0]}, "predict answered with 1 items where it was given 60"),
-        (THETAS, {"transform": lambda mistakes, rng: []}, "transform answered with 0 items"),
+        (THETAS, {"near": lambda mistakes, rng, known: Made([])}, "near answered with 0 items"),
     ],
 )
 def test_what_cannot_be_is_refused(problem, thetas, settings, rule):
-    given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": problem.label} | settings
     with pytest.raises(ValueError, match=rule):
-        bort.agora.fit(thetas, problem.train, problem.dev, **given)
+        problem.run(thetas, **settings)
 
 
 def test_data_are_needed(problem):
-    given = {"fit": fit_svm, "predict": predict, "transform": jitter, "label": problem.label}
     for train, dev in (([], problem.dev), (problem.train, [])):
         with pytest.raises(ValueError, match="training and development data"):
-            bort.agora.fit(THETAS, train, dev, **given)
+            bort.agora.fit(THETAS, train, dev, Learner(fit_svm, predict))
+
+
+def test_without_a_source_each_set_is_fitted_once(problem):
+    outcome = bort.agora.fit(THETAS, problem.train, problem.dev, Learner(fit_svm, predict), replay=2)
+    (done,) = outcome.rounds
+    assert [trial.theta for trial in done.trials] == THETAS
+    assert outcome.best == done.winner
+    assert outcome.best.score == max(trial.score for trial in done.trials)
+    assert (outcome.train, done.pruned, outcome.taught) == (problem.train, [], False)
+
+
+def test_round_and_place_are_handed_to_the_learner(problem):
+    slots = []
+
+    def fit(theta, train, slot):
+        slots.append((slot.round, slot.place, theta))
+        return fit_svm(theta, train)
+
+    outcome = problem.run(fit=fit)
+    assert slots == [
+        (done.number, place, trial.theta) for done in outcome.rounds for place, trial in enumerate(done.trials)
+    ]
+
+
+def test_the_source_is_handed_what_is_known_and_the_rounds_so_far(problem):
+    known_at, told = [], []
+
+    def near(mistakes, rng, known):
+        known_at.append({*known})
+        return jitter(mistakes, rng, known)
+
+    def label(xs, rounds):
+        told.append([done.number for done in rounds])
+        return problem.label(xs, rounds)
+
+    outcome = problem.run(near=near, label=label, forbidden=["a test's"])
+    assert told == [list(range(1, n + 1)) for n in range(1, len(told) + 1)]
+    assert known_at[0] == {point.x for point in (*problem.train, *problem.dev)} | {"a test's"}
+    assert known_at[1] - known_at[0] == {point.x for point in outcome.rounds[0].growth.points}
+
+
+def diverging(*slots):
+    """Fits that diverge in some slots, and the slots that are fitted."""
+    fitted = []
+
+    def fit(theta, train, slot):
+        fitted.append(slot)
+        if slot in slots or (slot.round,) in slots:
+            raise DivergedError("the outputs are not finite")
+        return fit_svm(theta, train)
+
+    return fit, fitted
+
+
+def test_a_set_that_diverges_goes_and_is_not_tried_again(problem):
+    fit, fitted = diverging((1, 0))
+    journal = Noted()
+    outcome = problem.run(fit=fit, journal=journal)
+    assert outcome.rounds[0].failed == {str(THETAS[0]): "DivergedError: the outputs are not finite"}
+    first = {key: value for key, value in journal.entries.items() if isinstance(key, tuple) and key[0] == 1}
+    resumed = Noted(first)
+    resumed.failed = list(journal.failed)
+    fitted.clear()
+    assert problem.run(fit=fit, journal=resumed).train == outcome.train
+    assert not [slot for slot in fitted if slot.round == 1]
+
+
+def test_a_round_that_diverges_as_a_whole_ends_it_with_the_best_before(problem):
+    fit, _ = diverging((2,))
+    outcome = problem.run(fit=fit, replay=1)
+    assert [done.number for done in outcome.rounds] == [1]
+    assert outcome.best == outcome.rounds[0].winner
+    with pytest.raises(DivergedError):
+        problem.run(fit=diverging((1,))[0])

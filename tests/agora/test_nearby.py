@@ -11,6 +11,8 @@ import pytest
 from bort.agora.nearby import Embedding, Near, identity
 from bort.data.tables.examples import Example
 
+NONE = frozenset()
+
 
 class Letters:
     """An embedding of how often each letter of a to d occurs."""
@@ -30,32 +32,31 @@ def near(**settings):
 
 
 def test_points_that_are_too_near_or_too_far_are_dropped_and_counted():
-    made = near(made=30)([Example("aaa"), Example("bc")], random.Random(0))
+    made = near(made=30)([Example("aaa"), Example("bc")], random.Random(0), NONE)
     assert {e.text for e in made.near[0]} == {"aaad"}  # aaaa has the cosine 1
     assert {e.text for e in made.near[1]} == {"bca", "bcd"}
     assert made.dropped["too near to the mistake"] > 0
     assert made.dropped["nothing to change"] > 0
     assert sum(map(len, made.near)) + sum(made.dropped.values()) == 60
-    far = near(made=30, bounds=(0.99, 0.999))([Example("bc")], random.Random(0))
+    far = near(made=30, bounds=(0.99, 0.999))([Example("bc")], random.Random(0), NONE)
     assert far.near == [[]]
     assert far.dropped["too far from the mistake"] > 0
 
 
 def test_the_nearest_of_the_pool_are_found_and_none_for_two():
     pool = [Example(text) for text in ("aab", "ab", "b", "c", "cd")]
-    made = near(pool=pool, found=2, transforms={})([Example("aa"), Example("bb")], random.Random(0))
+    made = near(pool=pool, found=2, transforms={})([Example("aa"), Example("bb")], random.Random(0), NONE)
     assert [[e.text for e in points] for points in made.near] == [["aab", "ab"], ["b", "c"]]
 
 
-def test_what_is_forgotten_is_not_found_again():
-    finder = near(pool=[Example("aab"), Example("AB"), Example("c")], found=1, transforms={})
-    finder.forget([Example(" aab ")])
-    assert finder([Example("aa")], random.Random(0)).near == [[Example("AB")]]
-    assert finder([Example("aa")], random.Random(0)).near == [[Example("AB")]]
+def test_what_is_known_is_not_found_and_nothing_is_found_twice():
+    finder = near(pool=[Example("aab"), Example("AB"), Example("ab"), Example("c")], found=2, transforms={})
+    made = finder([Example("aa")], random.Random(0), {identity(Example(" aab "))})
+    assert made.near == [[Example("AB"), Example("c")]]
 
 
 def test_a_small_pool_is_found_whole():
-    made = near(pool=[Example("a")], found=5, transforms={})([Example("aa"), Example("b")], random.Random(0))
+    made = near(pool=[Example("a")], found=5, transforms={})([Example("aa"), Example("b")], random.Random(0), NONE)
     assert [len(points) for points in made.near] == [1, 0]
 
 

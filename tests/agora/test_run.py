@@ -10,18 +10,26 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from bort.agora import run as module
-from bort.agora.nearby import identity
+import bort
+from bort.agora import journal, labelling
+from bort.agora.journal import Clock, RunJournal
+from bort.agora.labellers import HeadTeacher, judged
+from bort.agora.nearby import Embedding, identity
+from bort.agora.rounds import DivergedError
 from bort.agora.run import finetune
-from bort.agora.trial import Fitting
-from bort.data.tables.examples import read_examples
+from bort.agora.session import Session
+from bort.agora.trial import TextLearner
+from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.splits import read_splits
 from bort.predict.predictor import Predictor
+from bort.runs import Run
 from bort.workers import InProcess
 
 
@@ -36,6 +44,22 @@ def arguments(world, tmp_path) -> FinetuneArguments:
         learning_rates=[1e-3, 1e-2],
         max_epochs=2,
     )
+
+
+@pytest.fixture
+def grown(monkeypatch):
+    """The points that the first round of a run has added, which a finished run does not keep."""
+    monkeypatch.setattr(RunJournal, "close", lambda self: None)
+
+    def read(out):
+        return json.loads((Path(out) / "rounds" / "grown-01.json").read_text("utf-8"))["points"]
+
+    return read
+
+
+def events(out, name):
+    lines = map(json.loads, (Path(out) / "journal.jsonl").read_text("utf-8").splitlines())
+    return [event for event in lines if event["event"] == name]
 
 
 def answers(texts):
@@ -70,14 +94,12 @@ def test_leaves_a_whole_run(arguments, finetuned_files):
         assert (said in page) or (said == "New texts that were dropped" and not any(r["dropped"] for r in rounds)), said
 
 
-def test_the_new_texts_are_new_and_labelled_by_the_teacher(arguments, world, monkeypatch):
-    kept = {}
-    monkeypatch.setattr(module.shutil, "rmtree", lambda folder, **_: kept.update(folder=Path(folder)))
+def test_the_new_texts_are_new_and_labelled_by_the_teacher(arguments, world, grown):
     finetune(replace(arguments, labels="hard"), teacher=answers)
     known = {identity(e) for file in (world.train, world.dev, world.test) for e in read_examples(file)}
-    grown = json.loads((Path(arguments.out) / "rounds" / "grown-01.json").read_text("utf-8"))
-    assert grown["points"]
-    for point in grown["points"]:
+    points = grown(arguments.out)
+    assert points
+    for point in points:
         assert (" ".join(point["text"].split()).casefold(), "") not in known
         assert point["label"] == (0 if "cat" in point["text"] else 1)
 
@@ -91,11 +113,14 @@ def test_a_part_is_held_out_where_no_test_is_given(arguments):
     assert "held out of the training data" in (Path(arguments.out) / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("settings", [{}, {"labels": "hard"}, {"temperature": 3.0}, {"replay": 1}])
-def test_the_student_is_its_own_teacher_where_none_is_given(arguments, settings):
-    metrics = finetune(replace(arguments, **settings))
-    assert metrics["teacher"]["name"].endswith("with a linear head")
-    assert any(done["replayed"] for done in metrics["rounds"]) == ("replay" in settings)
+def test_the_student_is_its_own_teacher_where_none_is_given(arguments, world):
+    metrics = finetune(replace(arguments, replay=1))
+    assert metrics["teacher"]["name"] == f"{world.encoder} with a linear head"
+    data = read_splits(arguments)
+    head = HeadTeacher(Embedding(world.encoder), data)
+    for part, examples in data.parts.items():
+        assert metrics["teacher"][part]["accuracy"] == judged(data.task, head(examples), data.task.targets(examples))
+    assert [done["replayed"] for done in metrics["rounds"]] == [False] * (len(metrics["rounds"]) - 1) + [True]
 
 
 def test_unlabelled_texts_near_mistakes_are_trained_on(arguments, tmp_path, sentences):
@@ -107,9 +132,14 @@ def test_unlabelled_texts_near_mistakes_are_trained_on(arguments, tmp_path, sent
     assert first["kept"] == min(2 * first["mistakes"], 60)
 
 
-def test_pairs(arguments, world):
-    metrics = finetune(replace(arguments, train=world.pairs, dev=None, test=None))
-    assert metrics["rows"]["test"] > 0
+def test_pairs_grow_by_pairs(arguments, world, grown):
+    metrics = finetune(replace(arguments, train=world.pairs, dev=None, test=None, weak_teacher="use"))
+    assert metrics["rows"] == {"train": 26, "dev": 6, "test": 8}
+    points, known = grown(arguments.out), read_examples(world.pairs)
+    assert len(points) == metrics["rounds"][0]["kept"] > 0
+    for point in points:
+        assert {point["text"], point["text_b"]} & {text for e in known for text in (e.text, e.text_b)}
+        assert identity(Example(point["text"], point["text_b"])) not in map(identity, known)
 
 
 def test_a_regression_is_cast_to_near_enough(arguments, world):
@@ -125,16 +155,34 @@ def test_a_command_may_teach(arguments):
     assert metrics["teacher"]["test"]["accuracy"] == 1.0
 
 
-def test_a_classifier_may_teach(arguments, tmp_path):
-    finetune(arguments, teacher=answers)
-    metrics = finetune(replace(arguments, teacher=arguments.out, out=str(tmp_path / "taught")))
-    assert metrics["teacher"]["name"] == arguments.out
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_classifier_labels_as_it_predicts(arguments, world, tmp_path, grown, exported):
+    plain = replace(arguments, method="plain", out=str(tmp_path / "teacher"), max_epochs=12)
+    finetune(plain)
+    teacher = plain.out
+    if exported:
+        teacher = str(tmp_path / "exported")
+        bort.export(bort.ExportArguments(model=plain.out, out=teacher, precision="fp32"))
+    settings = {"labels": "hard", "labelled_by": "teacher", "weak_teacher": "use"}
+    metrics = finetune(replace(arguments, teacher=teacher, out=str(tmp_path / "taught"), **settings))
+    assert metrics["teacher"]["name"] == teacher
+    points = grown(tmp_path / "taught")
+    said = Predictor(teacher).predict([point["text"] for point in points])
+    assert [metrics["labels"][point["label"]] for point in points] == [answer.label for answer in said]
+    assert points
 
 
 def test_an_encoder_is_fine_tuned_to_teach(arguments, world):
-    metrics = finetune(replace(arguments, teacher=world.encoder, teacher_fit="full", teacher_learning_rates=[1e-2]))
-    assert (Path(arguments.out) / "teacher" / "metrics.json").is_file()
-    assert metrics["teacher"]["dev"]["accuracy"] > 0
+    """Over the teacher's learning rates, and only over these."""
+    settings = replace(arguments, teacher=world.encoder, teacher_fit="full", teacher_learning_rates=[1e-2, 2e-2])
+    settings = replace(settings, seeds=[0, 1], weight_decays=[0.0, 0.1], warmups=[0.1, 0.2], max_steps=2)
+    metrics = finetune(replace(settings, budget_minutes=1e3, learning_rates=[1e-3]))
+    teacher = Path(arguments.out) / "teacher"
+    said = json.loads((teacher / "metrics.json").read_text("utf-8"))
+    assert metrics["teacher"]["dev"] == said["dev"]
+    thetas = [event["theta"] for event in events(teacher, "trial")]
+    assert [theta.pop("learning_rate") for theta in thetas] == [1e-2, 2e-2]
+    assert thetas == [{"seed": 0, "weight_decay": 0.0, "warmup": 0.1, "batch_size": 8}] * 2
 
 
 def test_the_better_of_two_teachers_is_taken(arguments, world, capsys):
@@ -186,7 +234,7 @@ def test_a_weak_teacher_teaches_where_it_is_asked_to(arguments, capsys):
 
 def test_a_weak_teacher_that_is_clearly_better_teaches(arguments, monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "clearly_better", lambda *right: asked.append(right) or True)
+    monkeypatch.setattr(labelling, "clearly_better", lambda *right: asked.append(right) or True)
     metrics = finetune(arguments, teacher=lambda texts: ["cat"] * len(texts))
     assert metrics["teacher"]["taught"]
     ((teacher, plain),) = asked
@@ -219,19 +267,23 @@ def test_a_killed_run_resumes_to_the_same_model(arguments, world, tmp_path, kill
 def test_a_run_interrupted_in_a_later_round_resumes_to_the_same_model(
     arguments, tmp_path, monkeypatch, assert_same_weights
 ):
-    settings, score = replace(arguments, learning_rates=[1e-3, 3e-3, 1e-2, 2e-2], prune="halving"), Fitting.score
-    monkeypatch.setattr(Fitting, "score", lambda self, *given: (self.round == 2) + score(self, *given))  # the best
+    settings, keep = replace(arguments, learning_rates=[1e-3, 3e-3, 1e-2, 2e-2], prune="halving"), RunJournal.keep_trial
+
+    def second_round_is_best(self, slot, trial):
+        return keep(self, slot, replace(trial, score=trial.score + (slot.round == 2)))
+
+    monkeypatch.setattr(RunJournal, "keep_trial", second_round_is_best)
     expected = finetune(settings, teacher=answers)
     assert len(expected["rounds"]) > 2
-    settings, fit = replace(settings, out=str(tmp_path / "interrupted")), Fitting.fit
+    settings, fit = replace(settings, out=str(tmp_path / "interrupted")), TextLearner.fit
 
-    def interrupted(self, theta, *rest):
-        if self.round == 3:
+    def interrupted(self, theta, train, slot):
+        if slot.round == 3:
             raise KeyboardInterrupt
-        return fit(self, theta, *rest)
+        return fit(self, theta, train, slot)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fitting, "fit", interrupted)
+        patch.setattr(TextLearner, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(settings, teacher=answers)
     metrics = finetune(replace(settings, resume=True), teacher=answers)
@@ -250,7 +302,7 @@ def test_combinations_may_be_fitted_by_workers_elsewhere(arguments, tmp_path, sh
         def map(self, function, items):
             sent = pickle.loads(pickle.dumps(function))
             for result in InProcess().map(sent, items):
-                assert shared or not isinstance(result.value.model, Path)
+                assert result.value.model.weights
                 yield pickle.loads(pickle.dumps(result))
 
     expected = finetune(arguments, teacher=answers)
@@ -299,3 +351,146 @@ def test_an_unlabelled_pair_among_single_texts_is_told(arguments, tmp_path):
     pool.write_text('{"text": "a", "text_b": "b"}\n', "utf-8")
     with pytest.raises(BortError, match=r"pool.jsonl:1: column 'text_b'.*must hold pairs where"):
         finetune(replace(arguments, unlabelled=str(pool)))
+
+
+def test_findings_stand_in_the_terminal_in_the_figures_and_in_the_report(arguments, world, tmp_path, capsys):
+    rows = [json.loads(line) for line in Path(world.train).read_text("utf-8").splitlines()]
+    rows.append({"text": rows[0]["text"].upper(), "label": "cat" if rows[0]["label"] == "other" else "other"})
+    train = tmp_path / "odd.jsonl"
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    metrics = finetune(replace(arguments, train=str(train), dev=world.train, max_steps=1, method="plain"))
+    assert metrics["data"]["leaked"] == {"dev": 40}
+    assert metrics["data"]["conflicting_texts"] == 1
+    said = " ".join(capsys.readouterr().err.split())
+    page = (Path(arguments.out) / "report.html").read_text("utf-8")
+    leak = "40 of the 40 development texts are training texts too"
+    assert leak in metrics["findings"][0]
+    assert leak in said
+    assert leak in page
+
+
+def test_a_teacher_that_has_seen_the_test_is_warned_of(arguments, world, tmp_path, capsys):
+    """As one does that was fitted to the whole file of which this run holds a part out."""
+    plain = replace(arguments, method="plain", train=world.test, max_steps=1, out=str(tmp_path / "teacher"))
+    finetune(plain)
+    metrics = finetune(replace(arguments, teacher=plain.out, max_steps=1))
+    assert metrics["teacher"]["fitted_to"] == {"test": 24}
+    told = "the teacher was fitted to 24 of the test texts"
+    assert told in metrics["findings"][0]
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert "teacher was fitted to 24 of the test texts" in (Path(arguments.out) / "report.html").read_text("utf-8")
+
+
+def test_the_test_file_goes_to_the_teacher_only_at_the_end(arguments, world, monkeypatch):
+    asked, tests = [], {example.text for example in read_examples(world.test)}
+    fit = TextLearner.fit
+    monkeypatch.setattr(TextLearner, "fit", lambda *given: asked.append("a trial") or fit(*given))
+    finetune(arguments, teacher=lambda texts: asked.extend(texts) or answers(texts))
+    first = next(place for place, text in enumerate(asked) if text in tests)
+    assert {*asked[first:]} == tests
+    assert len({*asked} - {"a trial"}) == len([each for each in asked if each != "a trial"])
+
+
+def test_a_resumed_run_does_not_ask_a_teacher_again(arguments, monkeypatch):
+    asked, fit = [], TextLearner.fit
+
+    def teacher(texts):
+        asked.extend(texts)
+        return answers(texts)
+
+    def interrupted(self, theta, train, slot):
+        if slot.round == 2:
+            raise KeyboardInterrupt
+        return fit(self, theta, train, slot)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextLearner, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(arguments, teacher=teacher)
+    before = len(asked)
+    finetune(replace(arguments, resume=True), teacher=teacher)
+    assert len(asked) > before > 0
+    assert len({*asked}) == len(asked)
+
+
+def broken(error, slots):
+    """A learner that fails in some slots."""
+    fit = TextLearner.fit
+
+    def failing(self, theta, train, slot):
+        if tuple(slot) in slots:
+            raise error
+        return fit(self, theta, train, slot)
+
+    return failing
+
+
+@pytest.mark.parametrize("method", ["agora", "plain"])
+def test_a_trial_that_fails_is_kept_with_its_traceback_and_tried_again(arguments, monkeypatch, capsys, method):
+    settings = replace(arguments, method=method, max_epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextLearner, "fit", broken(MemoryError("too small"), {(1, 1)}))
+        patch.setattr(RunJournal, "keep_growth", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Session, "open", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, teacher=answers)
+    (event,) = events(arguments.out, "failed")
+    assert (event["round"], event["place"], event["error"], event["message"]) == (1, 1, "MemoryError", "too small")
+    assert "in failing" in event["traceback"]
+    assert "failed: MemoryError: too small" in " ".join(capsys.readouterr().err.split())
+    finetune(replace(settings, resume=True), teacher=answers)
+    assert {(e["round"], e["place"]) for e in events(arguments.out, "trial")} >= {(1, 0), (1, 1)}
+
+
+def test_what_diverges_is_no_class_0(arguments, world, tmp_path):
+    """On data of which nine in ten are of the first class, answers that are not numbers were once right so often."""
+    rows = [{"text": f"cat {n}", "label": "b" if n % 10 == 0 else "a"} for n in range(40)]
+    file = tmp_path / "skewed.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    settings = replace(arguments, train=str(file), dev=str(file), test=str(file), learning_rates=[1e38, 1e-3])
+    metrics = finetune(settings, teacher=lambda texts: ["a"] * len(texts))
+    assert [trial["theta"] for trial in metrics["rounds"][0]["trials"]] == ["learning_rate=0.001"]
+    ((theta, told),) = metrics["rounds"][0]["failed"].items()
+    assert "1e+38" in theta
+    assert told.startswith("DivergedError: ")
+    with pytest.raises(DivergedError):
+        finetune(replace(settings, learning_rates=[1e38], method="plain", out=str(tmp_path / "alone")))
+
+
+def test_the_time_of_the_teachers_training_counts(arguments, world, monkeypatch):
+    clock = iter(range(0, 100_000, 100))
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    settings = replace(arguments, teacher=world.encoder, teacher_fit="full", teacher_learning_rates=[1e-2, 2e-2])
+    metrics = finetune(replace(settings, max_steps=1, budget_minutes=100 / 60))
+    assert metrics["stopped_early"]
+    assert len(events(Path(arguments.out) / "teacher", "trial")) == 1
+    assert [len(done["trials"]) for done in metrics["rounds"]] == [1]
+
+
+def test_time_is_counted_once_however_many_trials_run_and_over_interruptions(arguments):
+    run = Run(arguments.out, "finetune", arguments)
+    clock = Clock(run, 1.0)
+    for place in range(3):  # side by side, so that each took the 50 seconds
+        run.log("trial", place=place, seconds=50.0, elapsed=50.0 + place)
+    assert clock.elapsed < 10
+    assert 52 <= Clock(run, 1.0).elapsed < 60
+    assert not Clock(run, 1.0).is_up()
+    assert Clock(run, 0.5).is_up()
+
+
+def test_plain_fine_tuning_runs_by_workers_too(arguments, tmp_path, assert_same_weights):
+    settings, places = replace(arguments, method="plain", max_epochs=3), []
+
+    class Backwards:
+        sees_files = False
+
+        def map(self, function, items):
+            for result in reversed(list(InProcess().map(pickle.loads(pickle.dumps(function)), items))):
+                places.append(result.place)
+                yield result
+
+    expected = finetune(settings)
+    metrics = finetune(replace(settings, out=str(tmp_path / "else")), workers=Backwards())
+    assert places == [1, 0]
+    assert metrics["dev"] == expected["dev"]
+    assert_same_weights(arguments.out, tmp_path / "else")

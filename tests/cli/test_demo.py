@@ -8,8 +8,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import bort
 from bort.__main__ import main
+from bort.agora import run as training
 from bort.data.tables.examples import read_examples
-from bort.finetuning import plain as training
 from bort.model.checkpoints import example_data, locate
 
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
+from bort.agora.run import finetune
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning import fitter as module
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.plain import finetune, grid
+from bort.finetuning.hyper_parameters import grid
 from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
 from bort.tasks.task import Task
@@ -199,14 +200,14 @@ def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rates": [0.0]}, "learning_rates"),
-        ({"learning_rates": []}, "grid is empty"),
+        ({"learning_rates": [0.0]}, "learning-rates"),
+        ({"learning_rates": []}, "learning-rates"),
         ({"warmups": [1.0]}, "warmups"),
-        ({"batch_sizes": [0]}, "batch_sizes"),
-        ({"max_epochs": 0}, "max_epochs"),
+        ({"batch_sizes": [0]}, "batch-sizes"),
+        ({"max_epochs": 0}, "max-epochs"),
         ({"patience": 0}, "patience"),
-        ({"eval_steps": 0}, "eval_steps"),
-        ({"max_length": 2}, "max_length"),
+        ({"eval_steps": 0}, "eval-steps"),
+        ({"max_length": 2}, "max-length"),
         ({"seeds": [-1]}, "seeds"),
         ({"train": "/nosuch.csv"}, "no such file"),
         ({"model": "nosuch"}, "hub name"),

@@ -12,13 +12,12 @@ import pytest
 from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
 import bort
+from bort.agora.run import finetune
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.finetuning.fitter import usual_epochs
-from bort.finetuning.plain import finetune
+from bort.finetuning.hyper_parameters import usual_epochs, usual_interval
 from bort.finetuning.splits import drawn, read_splits
 from bort.finetuning.suites import finetune_each, suite_rows, table_rows, tasks_to_fit
-from bort.finetuning.train_once import usual_interval
 from bort.model.tokenization import load_tokenizer
 from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
 from bort.predict.encoding import encode

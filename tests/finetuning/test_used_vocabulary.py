@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from bort.finetuning import used_vocabulary
-from bort.finetuning.train_once import HyperParameters, Labelled, TrainingLimits, train_once
+from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits
+from bort.finetuning.train_once import Labelled, train_once
 from bort.finetuning.used_vocabulary import UsedRows, only_used_rows
 from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task

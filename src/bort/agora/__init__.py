@@ -3,6 +3,6 @@
 `fit` is the algorithm, which knows nothing of texts or networks. The modules beside it make it work on texts.
 """
 
-from bort.agora.loop import fit
+from bort.agora.loop import Learner, Source, fit
 
-__all__ = ["fit"]
+__all__ = ["Learner", "Source", "fit"]

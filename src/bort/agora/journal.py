@@ -1,61 +1,116 @@
-"""What a run by Agora has done, in its folder, so that a killed one goes on."""
+"""What a run has done, in its folder, so that an interrupted one goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import time
+import traceback
+from dataclasses import replace
 from pathlib import Path
 
-from bort.agora.loop import Growth, Point, Trial
+from bort.agora.loop import AgoraJournal
+from bort.agora.pruning import Theta
+from bort.agora.rounds import DivergedError, Growth, Point, Slot, Trial, error_text
+from bort.agora.trial import TrainedModel, slot_name
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.runs import Run
 
+FOLDER = "rounds"
+"""Within a run's folder, while it lasts."""
 
-class RunJournal:
-    """The loop's journal in a run's folder."""
 
-    def __init__(self, run: Run, folder: Path) -> None:
-        self._run, self._folder = run, folder
-        self._trials = {(event["round"], event["place"]): event for event in run.events("trial")}
+class Clock:
+    """The wall time of a run: of this process, and of those before it that were interrupted.
+
+    Args:
+        run: Its journal and its teacher's know what was spent: events that end long work have `elapsed` seconds.
+        minutes: The budget, or None.
+    """
+
+    def __init__(self, run: Run, minutes: float | None) -> None:
+        self._minutes = minutes
+        spent = max(map(_spent, (run.journal_path, run.path / "teacher" / run.journal_path.name)))
+        self._began = time.monotonic() - spent
 
     @property
-    def seconds(self) -> float:
-        """Time spent on trials that are done."""
-        return float(sum(event["seconds"] for event in self._trials.values()))
+    def elapsed(self) -> float:
+        """Seconds since the run began, without the time in which it was interrupted."""
+        return round(time.monotonic() - self._began, 2)
 
-    def best(self, number: int) -> Path:
-        """Weights of the best model of a round, of equals the last; those of the first round stay to the end."""
-        of_round = [event for (round_, _), event in sorted(self._trials.items()) if round_ == number]
-        best = max(of_round, key=lambda event: (event["score"], event["place"]))
-        return self._run.path / str(best["weights"])
+    def is_up(self) -> bool:
+        """Whether the budget is spent."""
+        return self._minutes is not None and self.elapsed > 60 * self._minutes
 
-    def evaluations(self, number: int, place: int) -> list[dict[str, float]]:
-        """The development scores on the way of a trial."""
-        found: list[dict[str, float]] = self._trials[number, place]["evaluations"]
-        return found
 
-    def trial(self, number: int, place: int) -> Trial[Path] | None:
-        """As of the loop's."""
-        event = self._trials.get((number, place))
-        if event is None:
-            return None
-        return Trial(event["theta"], event["score"], event["answers"], self._run.path / event["weights"])
+class RunJournal(AgoraJournal[TrainedModel]):
+    """The loop's journal in a run's folder. It keeps only the weights that are still needed.
 
-    def keep_trial(self, number: int, place: int, trial: Trial[Path]) -> None:
-        """As of the loop's."""
-        event = {"round": number, "place": place, "theta": dict(trial.theta), "score": trial.score}
-        event |= {"answers": list(trial.answers), "weights": str(trial.model.relative_to(self._run.path))}
-        event |= trial.about
+    These are those of the best trial of the first round, of the round that goes on, and of all.
+
+    Args:
+        run: The run.
+        clock: Tells how long it has taken.
+    """
+
+    def __init__(self, run: Run, clock: Clock) -> None:
+        self._run, self._clock = run, clock
+        self.folder = run.path / FOLDER
+        self.folder.mkdir(exist_ok=True)
+        self._trials: dict[Slot, Trial[TrainedModel]] = {}
+        for event in run.events("trial"):
+            about = {name: event[name] for name in ("evaluations", "best_step", "steps", "seconds")}
+            slot = Slot(event["round"], event["place"])
+            model = TrainedModel(file=self._weights(slot), about=about)
+            self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model)
+        self._diverged = {
+            Slot(event["round"], event["place"]): DivergedError(event["message"])
+            for event in run.events("failed")
+            if event["error"] == DivergedError.__name__
+        }
+
+    def trial(self, slot: Slot) -> Trial[TrainedModel] | None:
+        """The trial of a slot, if it is done."""
+        return self._trials.get(slot)
+
+    def keep_trial(self, slot: Slot, trial: Trial[TrainedModel]) -> Trial[TrainedModel]:
+        """Write the weights, then the event, and drop the weights that nobody needs any more."""
+        model = TrainedModel(file=self._weights(slot), about=trial.model.about)
+        with write_aside(model.file, "wb") as out:
+            out.write(trial.model.weights)
+        event = {"round": slot.round, "place": slot.place, "theta": dict(trial.theta), "score": trial.score}
+        event |= {"answers": list(trial.answers), **model.about, "elapsed": self._clock.elapsed}
         self._run.log("trial", **event)
-        self._trials[number, place] = event
+        self._trials[slot] = kept = replace(trial, model=model)
+        needed = {self._weights(self._best(number)) for number in {1, slot.round, 0}}
+        for file in self.folder.glob("*.safetensors"):
+            if file not in needed:
+                file.unlink()
+        return kept
 
-    def keep_failure(self, number: int, place: int, error: Exception) -> None:
-        """As of the loop's."""
-        self._run.log("failed", round=number, place=place, error=str(error) or type(error).__name__)
+    def failure(self, slot: Slot) -> Exception | None:
+        """What a trial that diverged raised: it would diverge again."""
+        return self._diverged.get(slot)
+
+    def keep_failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
+        """Write what a trial raised, with the traceback."""
+        self._run.log(
+            "failed",
+            round=slot.round,
+            place=slot.place,
+            theta=dict(theta),
+            error=type(error).__name__,
+            message=str(error) or type(error).__name__,
+            told=error_text(error),
+            traceback="".join(traceback.format_exception(error)),
+            elapsed=self._clock.elapsed,
+        )
 
     def growth(self, number: int) -> Growth | None:
-        """As of the loop's."""
-        file = self._folder / f"grown-{number:02d}.json"
+        """What a round added, if that is known."""
+        file = self.folder / f"grown-{number:02d}.json"
         if not file.is_file():
             return None
         known = json.loads(file.read_text("utf-8"))
@@ -66,8 +121,31 @@ class RunJournal:
         return Growth(points, known["parents"], known["made"], known["dropped"])
 
     def keep_growth(self, number: int, growth: Growth) -> None:
-        """As of the loop's."""
+        """Write what a round added."""
         points = [{"text": p.x.text, "text_b": p.x.text_b, "label": p.y} for p in growth.points]
         known = {"points": points, "parents": growth.parents, "made": growth.made, "dropped": growth.dropped}
-        with write_aside(self._folder / f"grown-{number:02d}.json") as file:
+        with write_aside(self.folder / f"grown-{number:02d}.json") as file:
             json.dump(known, file, ensure_ascii=False, default=float)
+
+    def close(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _weights(self, slot: Slot) -> Path:
+        return self.folder / f"{slot_name(slot)}.safetensors"
+
+    def _best(self, number: int) -> Slot:
+        """The best slot of a round, or of all rounds for 0; of equals the latest."""
+        slots = [slot for slot in self._trials if number in (slot.round, 0)]
+        return max(slots, key=lambda slot: (self._trials[slot].score, slot))
+
+
+def _spent(journal: Path) -> float:
+    """The last `elapsed` of a journal, whose last line may have been written in part; 0 without any."""
+    if not journal.is_file():
+        return 0.0
+    found = [0.0]
+    for line in journal.read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(float(json.loads(line).get("elapsed", 0.0)))
+    return max(found)

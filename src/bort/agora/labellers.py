@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,14 +17,12 @@ from bort.agora.nearby import Embedding
 from bort.agora.pooled_labels import Says, normalised
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.files import write_aside
 from bort.finetuning.splits import Splits
-from bort.model.checkpoints import locate
-from bort.model.devices import best_device
-from bort.model.tokenization import load_tokenizer
-from bort.predict.classifiers import load_classifier, positions, predict_logits
-from bort.predict.encoding import encode
+from bort.predict.predictor import Predictor
 from bort.progress import bar, in_parts
 from bort.tasks.baselines import INVERSE_REGULARISATIONS
+from bort.tasks.metrics import Score
 from bort.tasks.task import Task
 
 Answer = str | float | Mapping[str, float] | None
@@ -45,10 +45,10 @@ class Teacher(Protocol):
 
 
 class ClassifierTeacher:
-    """A fine-tuned classifier or regressor.
+    """A fine-tuned classifier or regressor, in any engine: a model's folder, a hub name, or a folder of `bort export`.
 
     Args:
-        model: A folder or hub name.
+        model: Its name.
         task: What is asked.
 
     Raises:
@@ -56,11 +56,8 @@ class ClassifierTeacher:
     """
 
     def __init__(self, model: str, task: Task) -> None:
-        self.name, self._task = model, task
-        loaded, theirs = load_classifier(model)
-        self._model = loaded.to(best_device())
-        self._tokenizer = load_tokenizer(locate(model))
-        self._longest = min(self._tokenizer.model_max_length, positions(self._model))
+        self.name, self._task, self._predictor = model, task, Predictor(model)
+        theirs = self._predictor.task
         if theirs.kind != task.kind:
             raise BortError(f"the teacher must be made for {task.kind}", file=model, value=theirs.kind)
         missing = [name for name in task.names if name not in theirs.names]
@@ -71,15 +68,10 @@ class ClassifierTeacher:
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """As of `Teacher`."""
-        rows = [
-            predict_logits(
-                self._model, encode(part, self._tokenizer, self._longest), int(self._tokenizer.pad_token_id)
-            ).astype(np.float64)
-            for part in in_parts(f"{self.name} answers", examples)
-        ]
-        if not rows:
+        parts = [self._predictor.logits(part) for part in in_parts(f"{self.name} answers", examples)]
+        if not parts:
             return np.zeros((0, self._task.outputs))
-        logits = np.vstack(rows)
+        logits = np.vstack(parts).astype(np.float64)
         return logits if self._task.kind == "regression" else normalised(logits[:, self._columns])
 
 
@@ -203,13 +195,67 @@ def _parsed(line: str) -> Answer:
     return line
 
 
-def judged(task: Task, says: Says, targets: Any) -> float:
-    """The task's score of what a teacher says; what it does not know counts as wrong."""
-    return task.judge(decided(task, says), targets, resamples=0)[task.metric].value
+class RememberedTeacher:
+    """A teacher that is asked of each text once, also over several processes: its answers are kept in a file.
+
+    A command or a function may cost money, and may answer otherwise when it is asked again.
+
+    Args:
+        teacher: Who is asked.
+        task: What is asked.
+        file: A line of JSON for each text, appended and synced.
+    """
+
+    def __init__(self, teacher: Teacher, task: Task, file: Path) -> None:
+        self.name, self._teacher, self._task, self._file = teacher.name, teacher, task, file
+        self._known: dict[tuple[str, str | None], list[float]] = {}
+        if file.is_file():
+            content = file.read_text("utf-8")
+            whole = content[: content.rfind("\n") + 1]  # a killed process may have written a line in part
+            for line in whole.splitlines():
+                row = json.loads(line)
+                self._known[row["text"], row["text_b"]] = row["says"]
+            if whole != content:
+                with write_aside(file) as out:
+                    out.write(whole)
+
+    def __call__(self, examples: Sequence[Example]) -> Says:
+        """As of `Teacher`."""
+        new = {(e.text, e.text_b): e for e in examples if (e.text, e.text_b) not in self._known}
+        if new:
+            says = self._teacher(list(new.values())).tolist()
+            with self._file.open("a", encoding="utf-8") as out:
+                for (text, text_b), row in zip(new, says, strict=True):
+                    out.write(json.dumps({"text": text, "text_b": text_b, "says": row}) + "\n")
+                    self._known[text, text_b] = row
+                out.flush()
+                os.fsync(out.fileno())
+        return np.array([self._known[e.text, e.text_b] for e in examples]).reshape(len(examples), self._task.outputs)
 
 
 def decided(task: Task, says: Says) -> Any:
-    """The likeliest class of each row, or the value. *Shape:* (rows,). Unknown classes become the next one up."""
+    """The likeliest class of each row, or the value. *Shape:* (rows,). Where the teacher does not know: -1, or NaN."""
     if task.kind == "regression":
-        return np.nan_to_num(says[:, 0]).astype(np.float32)
-    return np.nan_to_num(says, nan=-np.inf).argmax(-1)
+        return says[:, 0].astype(np.float32)
+    return np.where(np.isnan(says).any(-1), -1, np.nan_to_num(says, nan=-np.inf).argmax(-1))
+
+
+def teacher_scores(task: Task, says: Says, targets: Any, *, resamples: int = 1000) -> dict[str, Score]:
+    """All scores of what a teacher says.
+
+    What it does not know counts as wrong: as a class that is not the right one, or as the mean of the values.
+
+    Args:
+        task: What is asked.
+        says: As of `Teacher`.
+        targets: Classes or values. *Shape:* (rows,).
+        resamples: Of the confidence intervals.
+    """
+    answers, unknown = decided(task, says), np.isnan(says).any(-1)
+    answers[unknown] = targets.mean() if task.kind == "regression" else (targets[unknown] + 1) % task.outputs
+    return task.judge(answers, targets, resamples=resamples)
+
+
+def judged(task: Task, says: Says, targets: Any) -> float:
+    """The task's own score of what a teacher says; see `teacher_scores`."""
+    return teacher_scores(task, says, targets, resamples=0)[task.metric].value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.loop import Made
+from bort.agora.rounds import Made
 from bort.agora.transforms import Transform
+from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
 from bort.model.devices import best_device
 from bort.predict.sentence_encoder import EmbeddingTeacher
@@ -63,9 +65,8 @@ class Embedding:
 
 
 def identity(example: Example) -> Hashable:
-    """Texts that differ by case or space alone are the same."""
-    parts = (example.text, example.text_b or "")
-    return tuple(" ".join(part.split()).casefold() for part in parts)
+    """Texts that are the same for a reader (`fold_text`) are the same point."""
+    return fold_text(example.text), fold_text(example.text_b or "")
 
 
 class Near:
@@ -91,19 +92,22 @@ class Near:
         found: int = 0,
     ) -> None:
         self.transforms, self.made, self.embedding, self.bounds = transforms, made, embedding, bounds
-        self.pool, self.found = list(pool), found
-        self._taken: set[Hashable] = set()
+        self.found, self.pool = found, dict[Hashable, Example]()
+        for example in pool:
+            self.pool.setdefault(identity(example), example)
 
-    def __call__(self, mistakes: Sequence[Example], rng: random.Random) -> Made[Example]:
-        """Points for each mistake, those made before those found."""
+    def __call__(self, mistakes: Sequence[Example], rng: random.Random, known: AbstractSet[Hashable]) -> Made[Example]:
+        """Points for each mistake, those made before those found.
+
+        Args:
+            mistakes: Near which.
+            rng: Source of chance.
+            known: Identities that nothing is taken of from the pool.
+        """
         near, dropped = self._make(mistakes, rng)
-        for points, more in zip(near, self._find(mistakes), strict=True):
+        for points, more in zip(near, self._find(mistakes, known), strict=True):
             points.extend(more)
         return Made(near, dict(dropped))
-
-    def forget(self, examples: Sequence[Example]) -> None:
-        """Take no such text from the pool (any more)."""
-        self._taken.update(map(identity, examples))
 
     def _make(self, mistakes: Sequence[Example], rng: random.Random) -> tuple[list[list[Example]], Counter[str]]:
         names, dropped = sorted(self.transforms), Counter[str]()
@@ -130,10 +134,10 @@ class Near:
                     near[parent].append(point)
         return near, dropped
 
-    def _find(self, mistakes: Sequence[Example]) -> list[list[Example]]:
+    def _find(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
         """The mistakes choose in turn, so that no first one takes all."""
         near: list[list[Example]] = [[] for _ in mistakes]
-        left = [example for example in self.pool if identity(example) not in self._taken]
+        left = [example for name, example in self.pool.items() if name not in known]
         if not (left and self.found and mistakes):
             return near
         cosines = self.embedding.points(mistakes) @ self.embedding.points(left).T  # (mistakes, left)

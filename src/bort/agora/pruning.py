@@ -51,7 +51,7 @@ def pruned(thetas: Sequence[Theta], accuracies: Sequence[float], rule: Pruning =
     goes, rounded up.
 
     The best set goes only when it is the last; so each round removes at least one, and as many rounds as there are sets
-    are enough.
+    are enough. The paper has neither this guard nor that of the median, and no halving: these are ours.
 
     Args:
         thetas: At least one.

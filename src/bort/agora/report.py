@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bort.agora.loop import AgoraResult
+from bort.agora.rounds import AgoraResult
+from bort.agora.trial import TrainedModel
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.report import official_section, which_for_which
+from bort.finetuning.report import findings_section, official_section, which_for_which
 from bort.finetuning.splits import Splits
 from bort.report import Report, lines_chart, made_with
 from bort.runs import Run
@@ -24,7 +25,7 @@ def agora_report(
     run: Run,
     arguments: FinetuneArguments,
     metrics: dict[str, Any],
-    outcome: AgoraResult[Path],
+    outcome: AgoraResult[TrainedModel],
     data: Splits,
     matrix: list[list[int]] | None,
 ) -> None:
@@ -65,6 +66,7 @@ def agora_report(
             f"No test data were given: {metrics['rows']['test']} of the training texts were held out, and judge here."
         )
         report.paragraph(text)
+    findings_section(report, metrics)
     report.heading(f"On {where} data")
     report.table(
         ["model", metric, "95 % from", "to", f"development {metric}"],
@@ -155,7 +157,7 @@ def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, 
         report.paragraph(text, warning=True)
 
 
-def _examples(report: Report, outcome: AgoraResult[Path], data: Splits) -> None:
+def _examples(report: Report, outcome: AgoraResult[TrainedModel], data: Splits) -> None:
     names = data.task.names
     for done in outcome.rounds:
         growth = done.growth

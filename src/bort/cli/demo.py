@@ -27,9 +27,9 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
     """
     import shutil
 
+    from bort.agora.run import finetune
     from bort.data.tables.examples import read_examples
     from bort.finetuning.arguments import FinetuneArguments
-    from bort.finetuning.plain import finetune
     from bort.model.checkpoints import example_data
     from bort.predict.predictor import Predictor
     from bort.progress import console

@@ -42,23 +42,17 @@ def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:
     Raises:
         BortError: A task with choices, and Agora.
     """
-    from bort.agora.run import check_choices
+    from bort.agora.checks import check_choices
 
     for task in tasks:
         check_choices(dataclasses.replace(arguments, task=[task.name]))
 
 
 def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequence[Any]] | None) -> dict[str, Any]:
+    from bort.agora.run import finetune as fit
     from bort.progress import out
 
-    if arguments.method == "plain":
-        from bort.finetuning.plain import finetune as plain
-
-        metrics = plain(arguments)
-    else:
-        from bort.agora.run import finetune as agora
-
-        metrics = agora(arguments, teacher=teacher)
+    metrics = fit(arguments, teacher=teacher)
     metric = metrics["metric"]
     held_out = "held-out" if metrics.get("held_out") else "test"
     for part, name in (("dev", "development"), ("test", held_out)):

@@ -67,11 +67,11 @@ class FinetuneArguments:
     """agora: a command that labels instead: reads JSON lines with text (and text_b), writes one line for each: a label,
     or a JSON object of the labels' probabilities"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
-    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over the
-    grid; best: both, and the better one on the development data; auto: head where its folder has a modules.json, full
-    otherwise"""
+    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over
+    --teacher-learning-rates; best: both, and the better one on the development data; auto: head where its folder has a
+    modules.json, full otherwise"""
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
-    """agora: peak learning rates of a teacher that is fine-tuned, at the first of --batch-sizes"""
+    """agora: peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
     labels: Literal["soft", "hard"] = "soft"
     """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
     temperature: PositiveFloat = 1.0
@@ -104,21 +104,21 @@ class FinetuneArguments:
     replay: NonNegativeInt = 0
     """agora: fit so many of the last rounds once more at the end, on all data"""
     workers: str = "local"
-    """agora: where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
+    """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
     new one; HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: PositiveFloat = 1.0
-    """agora on ray: cores a trial"""
+    """on ray: cores a trial"""
     trial_gpus: NonNegativeFloat = 0.0
-    """agora on ray: GPUs a trial; 0.5 lets two share one"""
+    """on ray: GPUs a trial; 0.5 lets two share one"""
     trial_memory_gb: PositiveFloat | None = None
-    """agora on ray: memory a trial, for the cluster to count"""
+    """on ray: memory a trial, for the cluster to count"""
     trial_retries: NonNegativeInt = 2
-    """agora on ray: how often a trial whose worker died is run again"""
+    """on ray: how often a trial whose worker died is run again"""
     trial_files: TrialFiles = "shared"
-    """agora on ray: shared: all nodes see OUT and the model under the same paths; sent: only the model; weights come
+    """on ray: shared: all nodes see OUT and the model under the same paths; sent: only the model; weights come
     back as bytes"""
     budget_minutes: PositiveFloat | None = None
-    """agora: begin no trial after so many minutes, and take the best so far"""
+    """begin no trial after so many minutes of wall time, a teacher's training included, and take the best so far"""
     seed: NonNegativeInt = 0
     """agora: seed of the new texts"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])

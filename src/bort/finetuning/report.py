@@ -36,6 +36,7 @@ def finetune_report(
             tiles.append((f"{metrics[name][metric]:.3f}", caption))
     rows = metrics["rows"]
     report.tiles([*tiles, (f"{rows['train']:,}", "training examples")])
+    findings_section(report, metrics)
     if "test" not in metrics:
         text = "No test data were given. The development data chose the model, so their score is optimistic."
         report.paragraph(text, warning=True)
@@ -87,6 +88,19 @@ def official_section(report: Report, metrics: dict[str, Any]) -> None:
             [task.title, titles, names[part], shown(task, found["scores"]), *claims] for part, found in parts.items()
         ]
     report.table(["task", "metrics", "data", "this model", *(f"{m}, hidden test (claimed)" for m in PUBLISHED)], rows)
+
+
+def findings_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section on what is odd about the data, where anything is.
+
+    Args:
+        report: The page.
+        metrics: What `metrics.json` says.
+    """
+    if metrics["findings"]:
+        report.heading("What is odd about the data")
+    for finding in metrics["findings"]:
+        report.paragraph(f"{finding[0].upper()}{finding[1:]}.", warning=True)
 
 
 def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from bort.data.tables.checks import DataCheck, check_examples
 from bort.data.tables.examples import Columns, Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
+from bort.finetuning.hyper_parameters import TrainingLimits
 from bort.finetuning.suite_scores import SuiteRun
-from bort.finetuning.train_once import Labelled
 from bort.progress import console
 from bort.tasks.suites.casting import CastRow, balanced
 from bort.tasks.suites.reading import has_part, is_labelled, read_part, say_what_is_odd
@@ -24,6 +25,8 @@ from bort.tasks.task import Task
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
 _SPLIT_SEED = 0
+USUAL_LENGTH = 128
+"""Longest input in tokens where neither the settings nor the task say."""
 
 
 class Splits:
@@ -48,7 +51,6 @@ class Splits:
         """Whether the test examples were split off the training data."""
         self.suite = suite
         """The suite's task that these are the data of."""
-        self.leaked = _seen_in(train, dev), _seen_in(train + dev, test or [])
         for part in (dev, test or []):
             if part and (part[0].text_b is None) != (train[0].text_b is None):
                 rule = "must hold pairs where the training data do, and single texts where they do"
@@ -61,12 +63,28 @@ class Splits:
         Raises:
             BortError: The model or its tokenizer cannot be loaded.
         """
-        if self.suite is None:
-            return Fitter(arguments, self.task, self.train)
-        arguments = replace(arguments, max_length=arguments.max_length or self.suite.task.max_length)
-        fitter = Fitter(arguments, self.task, self.train)
-        fitter.about |= self.suite.about
-        return fitter
+        usual = self.suite.task.max_length if self.suite else USUAL_LENGTH
+        return Fitter(
+            arguments.model,
+            self.task,
+            self.train,
+            max_length=arguments.max_length or usual,
+            limits=TrainingLimits.of(arguments, len(self.train)),
+            balance=arguments.balance,
+            precision=arguments.precision,
+            about=self.suite.about if self.suite else {},
+        )
+
+    @cached_property
+    def check(self) -> DataCheck:
+        """What is odd about the data."""
+        parts = {"train": self.train, "dev": self.dev, "test": self.test or []}
+        return check_examples(parts, numbers=self.task.kind == "regression")
+
+    @property
+    def parts(self) -> dict[str, list[Example]]:
+        """What is scored, by name."""
+        return {"dev": self.dev} | ({} if self.test is None else {"test": self.test})
 
     def announce(self, plan: str) -> None:
         """Say what is at hand, and what is odd about it.
@@ -83,21 +101,8 @@ class Splits:
             say(f"labels: {listed}{', …' if len(self.task.names) > 12 else ''}")
             if len(self.task.names) > 2 and all(name.lstrip("-").isdigit() for name in self.task.names):
                 say("whole-number labels are taken for classes; --kind regression takes them for amounts")
-        for name, count in zip(("development", "test"), self.leaked, strict=True):
-            if count:
-                say(f"{count} of the {name} texts are among the texts used before them: that score is too good")
-
-
-def say_what_is_cut(train: Labelled, max_length: int) -> None:
-    """Say how many training texts lost their end."""
-    if train.encoded.cut:
-        console().print(f"{train.encoded.cut} of the training texts are longer than {max_length} tokens and are cut")
-
-
-def _seen_in(known: list[Example], part: list[Example]) -> int:
-    """How many examples of a part have a text that is known already."""
-    texts = {(example.text, example.text_b, example.choices) for example in known}
-    return sum((example.text, example.text_b, example.choices) in texts for example in part)
+        for sentence in self.check.sentences():
+            say(sentence, soft_wrap=True)
 
 
 def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Splits:

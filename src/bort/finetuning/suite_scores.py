@@ -81,8 +81,8 @@ class SuiteRun:
         with bar(f"scoring {task.title}", len(rows)) as shown:
             for start in range(0, len(rows), 4096):
                 examples = [row.example for row in rows[start : start + 4096]]
-                encoded = encode(examples, fitter.tokenizer, fitter.max_length)
-                pieces.append(fitter.encoded_logits(model, encoded))
+                encoded = encode(examples, fitter.tokens.tokenizer, fitter.tokens.max_length)
+                pieces.append(fitter.logits(model, encoded))
                 shown.update(start + len(examples))
         return described(official_scores(task, rows, np.concatenate(pieces)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from bort.data.batches import shuffled_length_batches
 from bort.files import write_aside
+from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits, usual_interval
 from bort.finetuning.used_vocabulary import only_used_rows
 from bort.model.checkpoints import quiet
 from bort.predict.classifiers import predict_logits, tensors
@@ -29,56 +30,6 @@ from bort.training.schedule import warmup_then_linear
 from bort.training.settings import trainer_settings
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
-_PASSES = 3
-"""What training on an example takes, in forward passes: its own, and twice as much backwards."""
-
-
-@dataclass(frozen=True)
-class HyperParameters:
-    """A set of hyper-parameters, one point of the grid."""
-
-    learning_rate: float
-    seed: int
-    weight_decay: float
-    warmup: float
-    batch_size: int
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
-
-
-@dataclass(frozen=True)
-class TrainingLimits:
-    """How long a trial may take.
-
-    Args:
-        max_epochs: Passes over the training data.
-        max_steps: Optimiser steps, or None.
-        patience: Evaluations without a better score after which it stops.
-        eval_steps: Optimiser steps between evaluations, or None for what `usual_interval` says.
-        checkpoint_seconds: Time between two checkpoints.
-    """
-
-    max_epochs: int
-    max_steps: int | None
-    patience: int
-    eval_steps: int | None
-    checkpoint_seconds: float
-
-
-def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
-    """Optimiser steps between two evaluations: an epoch, 1000 steps of a longer one, an eighth of the run at most.
-
-    Where the development data are many it is longer: scoring them shall take no longer than the training before.
-
-    Args:
-        epoch_steps: Steps of an epoch.
-        steps: Of the longest possible run.
-        dev_rows: Development examples.
-        batch_size: Training examples a step.
-    """
-    as_long = math.ceil(dev_rows / (_PASSES * batch_size))
-    return min(math.ceil(steps / 8), max(min(epoch_steps, 1000), as_long))
 
 
 @dataclass
@@ -95,12 +46,20 @@ class Labelled:
 
 @dataclass
 class TrainingResult:
-    """The best development score, the step it was reached at, and all evaluations."""
+    """What came of a training.
+
+    Attributes:
+        score: The best development score; -inf if the model's outputs were never finite numbers.
+        step: The optimiser step at which it was reached.
+        steps: Optimiser steps in all.
+        evaluations: The step and the score of each evaluation, in JSON values: the score of outputs that are not finite
+            is None.
+    """
 
     score: float
     step: int
     steps: int
-    evaluations: list[dict[str, float]]
+    evaluations: list[dict[str, Any]]
 
 
 def train_once(
@@ -195,7 +154,7 @@ class _Watch(TrainerCallback):
         self.eval_steps = min(limits.eval_steps or eval_steps, steps)
         self.score, self.step = -math.inf, 0
         self.best: dict[str, Tensor] = {}
-        self.evaluations: list[dict[str, float]] = []
+        self.evaluations: list[dict[str, Any]] = []
         self._saved = self._now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -212,11 +171,10 @@ class _Watch(TrainerCallback):
 
     def _evaluate(self, step: int) -> None:
         logits = predict_logits(self.model, self.dev.encoded, self.pad_token_id, bf16=self.bf16)
-        if not np.isfinite(logits).all():
-            score = -1.0
-        else:
+        score = -math.inf  # diverged: below any metric
+        if np.isfinite(logits).all():
             score = self.task.score(logits, self.dev.targets, resamples=0)[self.task.metric].value
-        self.evaluations.append({"step": step, self.task.metric: score})
+        self.evaluations.append({"step": step, self.task.metric: score if math.isfinite(score) else None})
         if score > self.score or not self.best:
             self.score, self.step = score, step
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}

@@ -1,0 +1,64 @@
+"""What is refused before anything is made, beyond the bounds that stand beside each setting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bort.agora.labellers import Function
+from bort.agora.word_model import Language, transforms
+from bort.data.tables.examples import Columns, Example, read_examples
+from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.splits import Splits
+from bort.tasks.suites.table import find
+
+
+def check_one_task(arguments: FinetuneArguments) -> None:
+    """Refuse several tasks at once.
+
+    Raises:
+        BortError: There are several.
+    """
+    if len(arguments.task) > 1 or (arguments.task and len(find(arguments.task)) > 1):
+        raise BortError("this function fits one task; bort.finetune fits several", setting="task", value=arguments.task)
+
+
+def check_choices(arguments: FinetuneArguments) -> None:
+    """Refuse a task whose examples are no texts or pairs.
+
+    Raises:
+        BortError: It has choices, and Agora was asked for.
+    """
+    if arguments.method != "agora":
+        return
+    for task in find(arguments.task):
+        if task.chooses(arguments.cast):
+            rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
+            raise BortError(rule, setting="task", value=task.name)
+
+
+def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
+    """Refuse transforms that there are not, and two teachers.
+
+    Raises:
+        BortError: The first of them.
+    """
+    transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
+    if function is not None and (arguments.teacher is not None or arguments.teacher_command is not None):
+        raise BortError("give one teacher: a function, --teacher or --teacher-command", setting="teacher")
+
+
+def read_pool(file: str, arguments: FinetuneArguments, data: Splits) -> list[Example]:
+    """The unlabelled texts, or pairs where the training data are pairs; blank ones left out.
+
+    Raises:
+        BortError: The file breaks a rule, or holds pairs for texts, or the other way round.
+    """
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    pool = [e for e in read_examples(file, columns, labelled=False) if e.text.strip()]
+    pairs = data.train[0].text_b is not None
+    for example in pool:
+        if (example.text_b is not None) != pairs:
+            rule = "must hold pairs where the training data do, and single texts where they do"
+            raise BortError(rule, file=example.source, line=example.line, column="text_b", value=example.text_b)
+    return [replace(example, label=None) for example in pool]

@@ -1,0 +1,150 @@
+"""One fine-tuning in one folder: what plain fine-tuning and Agora share, which is all but the source of new texts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from bort.agora.display import RunDisplay
+from bort.agora.journal import Clock, RunJournal
+from bort.agora.loop import Source, fit
+from bort.agora.rounds import AgoraResult, Point, Trial
+from bort.agora.trial import TextLearner, TrainedModel
+from bort.data.tables.examples import Example
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.fingerprint import KEY, fingerprint
+from bort.finetuning.hyper_parameters import HyperParameters, grid
+from bort.finetuning.splits import Splits
+from bort.model.devices import describe
+from bort.progress import console
+from bort.runs import Run
+from bort.tasks.metrics import Score
+from bort.workers import Workers
+
+
+class Session:
+    """A run that is begun or resumed, with its data, its fitter and its journal.
+
+    Args:
+        arguments: Of the run.
+        run: Its folder.
+        data: What is fitted and scored.
+        workers: Where trials run.
+        clock: Its time.
+
+    Raises:
+        BortError: The model or its tokenizer cannot be loaded.
+    """
+
+    def __init__(self, arguments: FinetuneArguments, run: Run, data: Splits, workers: Workers, clock: Clock) -> None:
+        self.arguments, self.run, self.data, self.task = arguments, run, data, data.task
+        self.workers, self.clock = workers, clock
+        self.thetas = grid(arguments)
+        count = f"{len(self.thetas)} combination{'s' if len(self.thetas) > 1 else ''}"
+        agora = arguments.method == "agora"
+        data.announce(f"{count}, as many rounds at most" if agora else f"{count} to try")
+        self.fitter = data.fitter(arguments)
+        tokens = self.fitter.tokens
+        tokens(data.train)
+        if tokens.cut:
+            console().print(
+                f"{tokens.cut} of the training texts are longer than {tokens.max_length} tokens and are cut"
+            )
+        self.display = RunDisplay(self.thetas, self.task.metric, rounds=agora)
+        self.journal = RunJournal(run, clock)
+        self.learner = TextLearner(
+            self.fitter,
+            self.fitter.labelled(data.dev),
+            self.task.targets(data.train),
+            arguments.grown_epochs,
+            self.journal.folder,
+            workers.sees_files,
+            self.display.progress,
+        )
+
+    def fit(self, source: Source[TrainedModel] | None = None) -> AgoraResult[TrainedModel]:
+        """Go through the loop; without a source it is plain fine-tuning.
+
+        Raises:
+            BortError: All trials of the first round diverged.
+            Exception: What all trials of a round raised.
+        """
+        with self.display.shown():
+            return fit(
+                [asdict(theta) for theta in self.thetas],
+                self._points(self.data.train),
+                self._points(self.data.dev),
+                self.learner.learner,
+                source,
+                prune=self.arguments.prune,
+                replay=self.arguments.replay,
+                seed=self.arguments.seed,
+                workers=self.workers,
+                journal=self.journal,
+                display=self.display,
+                out_of_time=self.clock.is_up,
+            )
+
+    def open(self, trial: Trial[TrainedModel]) -> PreTrainedModel:
+        """The model of a trial."""
+        return self.fitter.open(trial.model.read())
+
+    def scores(self, model: PreTrainedModel) -> dict[str, Any]:
+        """What a model scores on each part, for `metrics.json`."""
+        found: dict[str, Any] = {}
+        for part, examples in self.data.parts.items():
+            logits = self.fitter.logits(model, self.fitter.tokens(examples))
+            found |= scored(part, self.task.score(logits, self.task.targets(examples)))
+        return found
+
+    def metrics(self, result: AgoraResult[TrainedModel], model: PreTrainedModel) -> dict[str, Any]:
+        """All that is to be told of a run and its best model, for `metrics.json`."""
+        data, task = self.data, self.task
+        parts = {part: self.fitter.labelled(examples) for part, examples in data.parts.items()}
+        outputs = {part: self.fitter.logits(model, labelled.encoded) for part, labelled in parts.items()}
+        metrics = {
+            "method": self.arguments.method,
+            "task": task.kind,
+            "metric": task.metric,
+            "labels": list(task.names),
+            "rows": {part: len(found) for part, found in (("train", data.train), ("dev", data.dev))}
+            | {"test": len(data.test or [])},
+            "held_out": data.held_out,
+            "best_theta": str(HyperParameters(**result.best.theta)),
+            "best_round": result.best_round,
+            "stopped_early": result.stopped,
+            "seconds": self.clock.elapsed,
+            "device": describe(),
+            "precision": "bf16" if self.fitter.bf16 else "fp32",
+        }
+        for part, labelled in parts.items():
+            metrics |= scored(part, task.score(outputs[part], labelled.targets))
+        if data.suite:
+            metrics |= data.suite.judge(self.fitter, model, outputs)
+        judged = "test" if "test" in parts else "dev"
+        metrics["confusion"] = self.fitter.confusion(outputs[judged], parts[judged].targets)
+        metrics["findings"] = data.check.sentences()
+        metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
+        metrics[KEY] = fingerprint(data.train)
+        return metrics
+
+    def finish(self, metrics: dict[str, Any], model: PreTrainedModel) -> None:
+        """Write the model and the figures, and remove what only an unfinished run needs."""
+        self.fitter.save(model, self.run.path)
+        self.run.write_json("metrics.json", metrics)
+        self.run.log("finished", **{part: metrics[part] for part in self.data.parts})
+        self.journal.close()
+
+    def _points(self, examples: list[Example]) -> list[Point]:
+        return [Point(x, y) for x, y in zip(examples, self.task.targets(examples).tolist(), strict=True)]
+
+
+def scored(part: str, scores: dict[str, Score]) -> dict[str, Any]:
+    """Scores and their confidence intervals as they stand in `metrics.json`."""
+    return {
+        part: {name: score.value for name, score in scores.items()},
+        f"{part}_confidence": {name: [score.low, score.high] for name, score in scores.items()},
+    }

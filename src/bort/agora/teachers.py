@@ -1,0 +1,93 @@
+"""Which teacher a run has: as the settings name it, fitted to the training data first where it is an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bort.agora.labellers import (
+    ClassifierTeacher,
+    Function,
+    FunctionTeacher,
+    HeadTeacher,
+    Teacher,
+    command_teacher,
+    judged,
+)
+from bort.agora.nearby import Embedding
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.fingerprint import seen
+from bort.finetuning.splits import Splits
+from bort.model.checkpoints import load_config, locate
+from bort.predict.manifest import is_exported
+from bort.progress import console
+
+
+def choose_teacher(
+    arguments: FinetuneArguments,
+    data: Splits,
+    function: Function | None,
+    embedding: Callable[[str], Embedding],
+    fine_tuned: Callable[[str], str],
+) -> Teacher:
+    """Load or fit the teacher.
+
+    Args:
+        arguments: Of the run.
+        data: What an encoder is fitted to, and what decides between a linear head and fine-tuning.
+        function: A function that labels, instead of the teacher that the settings name.
+        embedding: Opens an encoder.
+        fine_tuned: Fine-tunes an encoder and gives the folder of the classifier.
+
+    Raises:
+        BortError: It cannot be loaded, or it answers another question.
+    """
+    task, model = data.task, arguments.teacher
+    if function is not None:
+        return FunctionTeacher(function, task, getattr(function, "__name__", "given"))
+    if arguments.teacher_command is not None:
+        return command_teacher(arguments.teacher_command, task)
+    if model is None:
+        return HeadTeacher(embedding(arguments.model), data)
+    if _is_classifier(model):
+        return ClassifierTeacher(model, task)
+    how = fitted_how(arguments)
+    if how == "head":
+        return HeadTeacher(embedding(model), data)
+    full = ClassifierTeacher(fine_tuned(model), task)
+    if how == "full":
+        return full
+    head = HeadTeacher(embedding(model), data)
+    targets = task.targets(data.dev)
+    by_head, by_full = (judged(task, teacher(data.dev), targets) for teacher in (head, full))
+    console().print(f"development {task.metric}: a linear head {by_head:.3f}, fine-tuned {by_full:.3f}")
+    return head if by_head >= by_full else full
+
+
+def nearness_model(arguments: FinetuneArguments, function: Function | None) -> str:
+    """The encoder that says how near texts are: the teacher's where it is asked for its vectors, or the student's."""
+    model = arguments.teacher
+    if function is None and model is not None and not _is_classifier(model) and fitted_how(arguments) != "full":
+        return model
+    return arguments.model
+
+
+def fitted_how(arguments: FinetuneArguments) -> str:
+    """How an encoder becomes a teacher: `head`, `full`, or `best` for the better of both."""
+    if arguments.teacher_fit != "auto":
+        return arguments.teacher_fit
+    return "head" if (Path(locate(arguments.teacher or "")) / "modules.json").is_file() else "full"
+
+
+def leaks(arguments: FinetuneArguments, data: Splits) -> dict[str, int]:
+    """How many development and test texts the named teacher was fitted to, by part; only parts with any."""
+    if arguments.teacher is None:
+        return {}
+    found = {part: seen(arguments.teacher, examples) for part, examples in data.parts.items()}
+    return {part: count for part, count in found.items() if count}
+
+
+def _is_classifier(model: str) -> bool:
+    if is_exported(model):
+        return True
+    return any("SequenceClassification" in name for name in load_config(model).architectures or [])

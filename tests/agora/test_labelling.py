@@ -1,0 +1,107 @@
+"""Labels of new texts: what the teacher says, alone or with the student."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bort.agora.labellers import FunctionTeacher, RememberedTeacher, decided, judged
+from bort.agora.labelling import Labelling
+from bort.agora.rounds import Round, Trial
+from bort.data.tables.examples import Example
+from bort.finetuning.arguments import FinetuneArguments
+from bort.tasks.task import Task
+
+TASK = Task("classification", ("cat", "other"), "accuracy")
+VALUES = Task("regression", (), "pearson")
+DEV = [Example(f"{label} {n}", None, label) for n in range(20) for label in TASK.names]
+NEW = [Example("cat new"), Example("other new"), Example("nothing new")]
+P = 0.6
+
+
+def cautious(texts):
+    """A teacher that is always right, and never says so surely; it does not know what is neither."""
+    known = {"cat": {"cat": P, "other": 1 - P}, "other": {"cat": 1 - P, "other": P}}
+    return [known.get(text.split()[0]) for text in texts]
+
+
+def labelling(student=lambda model, examples: np.zeros((len(examples), 2)), task=TASK, teach=cautious, **settings):
+    arguments = FinetuneArguments(out="", **settings)
+    return Labelling(arguments, task, FunctionTeacher(teach, task, "given"), DEV, student)
+
+
+def first_round(answers=()):
+    return Round(1, [Trial({}, 0.0, answers, SimpleNamespace())], 0, 1, [])
+
+
+def test_soft_labels_are_the_teachers_probabilities_divided_by_the_temperature():
+    made = labelling(labelled_by="teacher")(NEW, [first_round()])
+    assert made[:2] == [(P, 1 - P), (1 - P, P)]
+    assert made[2] is None
+    flat = labelling(labelled_by="teacher", temperature=3.0)(NEW, [first_round()])
+    assert flat[0][0] == pytest.approx(1 / (1 + ((1 - P) / P) ** (1 / 3)), abs=1e-5)
+
+
+def test_hard_labels_are_classes():
+    assert labelling(labels="hard")(NEW, [first_round()]) == [0, 1, None]
+
+
+def test_a_teacher_is_calibrated_also_where_the_student_is_not_heard():
+    """It is always right, so its probabilities are made sharper; the student says nothing, and is not asked again."""
+    asked = []
+
+    def student(model, examples):
+        asked.append(len(examples))
+        return np.zeros((len(examples), 2))
+
+    sharpened, rounds = labelling(student), [first_round()]
+    made = sharpened(NEW, rounds)
+    weights = sharpened.weights(rounds[0])
+    assert weights.teacher > 2
+    assert made[0][0] == pytest.approx(1 / (1 + ((1 - P) / P) ** weights.teacher), abs=1e-5)
+    assert weights.student == 0
+    assert asked == [len(DEV)]
+
+
+def test_what_a_teacher_does_not_know_counts_as_wrong():
+    silent = np.full((10, 2), np.nan)
+    truth = np.array([0] * 9 + [1])
+    assert decided(TASK, silent).tolist() == [-1] * 10
+    assert judged(TASK, silent, truth) == 0.0
+    half = np.log(np.array([[1.0, 1e-9]] * 5 + [[np.nan, np.nan]] * 5))
+    assert judged(TASK, half, truth) == 0.5
+    values = np.array([[1.0], [np.nan], [3.0]])
+    assert judged(VALUES, values, np.array([1.0, 2.0, 3.0], np.float32)) == pytest.approx(1.0)
+
+
+def test_a_silent_teacher_is_weak_on_skewed_data():
+    """Nine of ten rows are of the first class, which a silence was once taken for."""
+    skewed = [Example(str(n), None, "other" if n % 10 == 0 else "cat") for n in range(50)]
+    silent = FunctionTeacher(lambda texts: [None] * len(texts), TASK, "silent")
+    made = Labelling(FinetuneArguments(out=""), TASK, silent, skewed, lambda model, examples: None)
+    assert made.weak
+    assert not made.worth_learning(first_round(answers=[0] * 50))
+
+
+def test_a_teacher_is_asked_of_a_text_once_also_after_an_interruption(tmp_path):
+    asked = []
+
+    def teach(texts):
+        asked.extend(texts)
+        return cautious(texts)
+
+    file = tmp_path / "answers.jsonl"
+    teacher = RememberedTeacher(FunctionTeacher(teach, TASK, "given"), TASK, file)
+    before = teacher([*NEW, NEW[0]])
+    np.testing.assert_array_equal(teacher(NEW), before[:3])
+    with file.open("a") as out:
+        out.write('{"text": "cut sho')  # as a killed process leaves it
+    again = RememberedTeacher(FunctionTeacher(teach, TASK, "given"), TASK, file)
+    np.testing.assert_array_equal(again([*NEW, Example("cat more")])[:3], before[:3])
+    assert asked == [e.text for e in NEW] + ["cat more"]
+    assert RememberedTeacher(FunctionTeacher(teach, TASK, "given"), TASK, file)([]).shape == (0, 2)
+    third = RememberedTeacher(FunctionTeacher(teach, TASK, "given"), TASK, file)
+    third(NEW)
+    assert len(asked) == 4

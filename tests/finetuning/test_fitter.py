@@ -1,0 +1,57 @@
+"""What a run shares over its trials: the tokenised texts, and which texts it was fitted to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bort.data.tables.examples import Example
+from bort.finetuning import fitter as module
+from bort.finetuning.fingerprint import KEY, fingerprint, seen
+from bort.finetuning.fitter import TokenCache
+from bort.predict.encoding import encode
+
+PAIRS = [Example("a", "b"), Example("a"), Example("a b"), Example("b", "a")]
+CHOICES = [Example("a cat", choices=("b", "c d")), Example("a dog", choices=("e", "f"))]
+
+
+@pytest.mark.parametrize("examples", [PAIRS, CHOICES])
+def test_cached_tokens_are_those_of_the_tokenizer(tiny_tokenizer, examples):
+    cache = TokenCache(tiny_tokenizer, 32)
+    cache(examples[1:])
+    again = [examples[1], examples[0], examples[1]]
+    found, expected = cache(again), encode(again, tiny_tokenizer, 32)
+    assert (found.columns, found.choices, len(found)) == (expected.columns, expected.choices, 3)
+    assert len(cache([])) == 0
+
+
+def test_a_text_is_tokenised_once(tiny_tokenizer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "encode", lambda examples, *rest: asked.extend(examples) or encode(examples, *rest))
+    cache = TokenCache(tiny_tokenizer, 4)
+    for label in ("x", "y"):
+        cache([Example("a cat sat on a mat", label=label), Example("a")])
+    assert [example.text for example in asked] == ["a cat sat on a mat", "a"]
+    assert cache.cut == 1
+
+
+def test_a_model_that_was_fitted_to_texts_is_told_of(tmp_path):
+    texts = [Example(f"text {n}") for n in range(400)]
+    (tmp_path / "metrics.json").write_text(json.dumps({KEY: fingerprint(texts)}))
+    assert seen(tmp_path, texts[:30]) == 30
+    assert seen(tmp_path, [Example(" TEXT  7 "), Example("text 7", "b"), Example("another")]) == 1
+    assert seen(tmp_path / "other", texts) == 0
+
+
+def test_of_many_texts_a_fair_sample_is_known(tmp_path):
+    texts = [Example(f"text {n}") for n in range(5000)]
+    (tmp_path / "metrics.json").write_text(json.dumps({KEY: fingerprint(reversed(texts))}))
+    assert seen(tmp_path, texts) == 500
+    assert 20 < seen(tmp_path, texts[:500]) < 100
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"train_texts": 3}'])
+def test_a_folder_of_others_tells_nothing(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    assert seen(tmp_path, [Example("a")]) == 0
