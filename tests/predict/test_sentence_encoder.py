@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from bort.errors import BortError
 from bort.predict.sentence_encoder import EmbeddingTeacher, align
@@ -45,7 +46,150 @@ def test_pooling_of_the_first_token_is_read_from_the_folder(teacher_folder, sent
 def test_long_texts_are_cut(teacher):
     pooled, vectors, _ = teacher.encode(["apples " * 500], (2,))
     assert np.isfinite(pooled).all()
-    assert len(vectors[0][2]) == 62  # two positions fewer than it has
+    assert len(vectors[0][2]) == 64, "as many as it has positions"
+
+
+MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+
+
+def with_modules(source, folder, *, pooling, dense=(), normalize=False, text=None, prompts=None):
+    """A folder as sentence-transformers saves it."""
+    shutil.copytree(source, folder)
+    listed = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 12} | pooling))
+    for number, (weight, bias, activation) in enumerate(dense, 2):
+        path = folder / f"{number}_Dense"
+        path.mkdir()
+        settings = {"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": bias is not None}
+        path.joinpath("config.json").write_text(json.dumps(settings | {"activation_function": activation}))
+        save_file(
+            {"linear.weight": weight} | ({} if bias is None else {"linear.bias": bias}), path / "model.safetensors"
+        )
+        listed.append(("Dense", path.name))
+    if normalize:
+        listed.append(("Normalize", "9_Normalize"))
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (kind, path) in enumerate(listed)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps(text or {}))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts or {"similarity_fn_name": "cosine"}))
+    return folder
+
+
+def by_hand(mode, hidden):
+    """A text's pooled vector. *Shape:* (length, H) -> (H,)."""
+    count = len(hidden)
+    weights = np.arange(1, count + 1)[:, None]
+    return {
+        "cls": hidden[0],
+        "max": hidden.max(0),
+        "mean": hidden.mean(0),
+        "mean_sqrt_len_tokens": hidden.sum(0) / np.sqrt(count),
+        "weightedmean": (hidden * weights).sum(0) / weights.sum(),
+        "lasttoken": hidden[-1],
+    }[mode]
+
+
+@pytest.mark.parametrize("modes", [*([mode] for mode in MODES), ["lasttoken", "cls", "mean"]], ids="+".join)
+def test_poolings(teacher_folder, sentences, tmp_path, modes):
+    names = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "weightedmean": "weightedmean_tokens"}
+    pooling = {f"pooling_mode_{names.get(mode, mode)}": mode in modes for mode in MODES}
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling=pooling)
+    teacher = EmbeddingTeacher(str(folder), torch.device("cpu"))
+    texts = [*sentences[:3], "a", " ".join(sentences[:4])]
+    pooled, _, _ = teacher.encode(texts)
+    _, vectors, _ = EmbeddingTeacher(teacher_folder, torch.device("cpu")).encode(texts, (2,))
+    ordered = [mode for mode in MODES if mode in modes]
+    expected = [np.concatenate([by_hand(mode, layers[2]) for mode in ordered]) for layers in vectors]
+    np.testing.assert_allclose(pooled, np.stack(expected), atol=1e-5)
+    assert pooled.shape[1] == teacher.size == 12 * len(modes)
+    if len(modes) > 1:
+        with pytest.raises(BortError, match="another width"):
+            teacher.encode(texts, (1,))
+    else:
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": modes[0]}))
+        again, _, _ = EmbeddingTeacher(str(folder), torch.device("cpu")).encode(texts)
+        np.testing.assert_array_equal(again, pooled)
+
+
+def test_dense_layers_normalisation_prompt_length_and_case(teacher_folder, sentences, tmp_path):
+    torch.manual_seed(0)
+    first, second = (torch.randn(7, 12), torch.randn(7)), (torch.randn(5, 7), None)
+    folder = with_modules(
+        teacher_folder, tmp_path / "m", pooling={"pooling_mode_mean_tokens": True}, normalize=True,
+        dense=[(*first, "torch.nn.modules.activation.Tanh"), (*second, "torch.nn.modules.linear.Identity")],
+        text={"max_seq_length": 9, "do_lower_case": True},
+        prompts={"prompts": {"query": "The old: ", "other": "x"}, "default_prompt_name": "query"},
+    )  # fmt: skip
+    teacher = EmbeddingTeacher(str(folder), torch.device("cpu"))
+    texts = [f"  {sentences[0].upper()}", sentences[1]]
+    pooled, _, places = teacher.encode(texts)
+    plain = EmbeddingTeacher(teacher_folder, torch.device("cpu"))
+    for text, vector, its in zip(texts, pooled, places, strict=True):
+        encoded = plain.tokenizer(f"the old: {text.lower()}", truncation=True, max_length=9, return_tensors="pt")
+        with torch.no_grad():
+            mean = plain.model(**encoded).last_hidden_state[0].mean(0)
+            expected = torch.nn.functional.normalize(torch.tanh(mean @ first[0].T + first[1]) @ second[0].T, dim=-1)
+        np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
+        assert len(its) == 9
+        assert its[0].tolist() == its[-1].tolist() == [0, 0]
+        named = [text[start:stop].strip().lower() for start, stop in its if stop > start]
+        assert named
+        assert text.lower().strip().startswith(named[0])
+    assert teacher.size == 5
+
+
+def test_a_prompt_may_be_left_out_of_the_pooling(teacher_folder, sentences, tmp_path):
+    prompts = {"prompts": {"q": "The old: "}, "default_prompt_name": "q"}
+    pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling=pooling, prompts=prompts)
+    teacher = EmbeddingTeacher(str(folder), torch.device("cpu"))
+    pooled, vectors, _ = teacher.encode(sentences[:4], (2,))
+    first = len(teacher.tokenizer("The old:").input_ids) - 1
+    np.testing.assert_allclose(pooled, np.stack([layers[2][first:].mean(0) for layers in vectors]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("modules.json", [{"type": "sentence_transformers.models.Transformer", "path": ""},
+                          {"type": "sentence_transformers.models.CNN", "path": "1"}], "'CNN': must be a Pooling"),
+        ("modules.json", [{"type": "custom.Thing", "path": ""}], "'custom.Thing': is code of the model's own"),
+        ("modules.json", [{"type": "sentence_transformers.models.BoW", "path": ""}], "must begin with a Transformer"),
+        ("modules.json", [{"path": ""}], "must list modules"),
+        ("modules.json", {}, "must hold a JSON list"),
+        ("1_Pooling/config.json", {"pooling_mode_median": True, "pooling_mode_cls_token": True}, "mode_median'"),
+        ("1_Pooling/config.json", {"pooling_mode": "attention"}, "'attention'"),
+        ("1_Pooling/config.json", {"pooling_mode_cls_token": False}, "the pooling must be of cls, max, mean"),
+        ("2_Dense/config.json", {"activation_function": "my.Act"}, "'my.Act'"),
+        ("2_Dense/model.safetensors", {}, "cannot be read"),
+        ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length must be a whole number"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_refused(teacher_folder, tmp_path, name, change, message):
+    dense = [(torch.ones(4, 12), None, "torch.nn.modules.activation.Tanh")]
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode_cls_token": True}, dense=dense)
+    (folder / name).write_text(json.dumps(change))
+    with pytest.raises(BortError, match=message):
+        EmbeddingTeacher(str(folder), torch.device("cpu"))
+
+
+def test_equals_sentence_transformers(teacher_folder, sentences, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    torch.manual_seed(0)
+    dense = [(torch.randn(6, 36), torch.randn(6), "torch.nn.modules.activation.Tanh")]
+    pooling = {f"pooling_mode_{mode}": True for mode in ("cls_token", "weightedmean_tokens", "max_tokens")}
+    prompts = {"prompts": {"q": "The old: "}, "default_prompt_name": "q"}
+    folder = with_modules(
+        teacher_folder, tmp_path / "m", pooling=pooling, dense=dense, normalize=True, prompts=prompts,
+        text={"max_seq_length": 12, "do_lower_case": True},
+    )  # fmt: skip
+    theirs = library.SentenceTransformer(str(folder), device="cpu").encode(sentences[:30])
+    ours, _, _ = EmbeddingTeacher(str(folder), torch.device("cpu")).encode(sentences[:30])
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 spans = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), min_size=1, max_size=8).map(

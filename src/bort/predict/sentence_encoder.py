@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bort.data.batches import token_budget_batches
+from bort.data.batches import attention_mask, stacked, token_budget_batches
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate
 from bort.model.devices import INFERENCE_TOKENS
-from bort.model.tokenization import load_tokenizer
+from bort.predict.classifiers import fitting_tokenizer, positions
+from bort.predict.sentence_modules import read_modules
 
 
 class EmbeddingTeacher:
-    """A frozen encoder of `transformers` with its own tokenizer.
+    """A frozen encoder of `transformers`, or of sentence-transformers, with its own tokenizer.
 
-    Pooled vectors are means over the tokens, or the first token's where the folder's `1_Pooling/config.json` (as
-    sentence-transformers writes it) says so.
+    Pooled vectors are those that sentence-transformers gives for the folder: its poolings, Dense and Normalize modules,
+    default prompt, length and case. Without a `modules.json` they are means over the tokens.
 
     Args:
         model: A folder or hub name.
         device: Where it runs.
 
     Raises:
-        BortError: It cannot be loaded, or its tokenizer gives no offsets.
+        BortError: It cannot be loaded, its tokenizer gives no offsets, or its modules are not known here.
     """
 
     def __init__(self, model: str, device: torch.device) -> None:
         from transformers import AutoModel
 
         self.source = source = locate(model)
+        self.modules = read_modules(source)
         self.model: Any = load(AutoModel, model).to(device).eval()
-        self.tokenizer = load_tokenizer(source)
+        self.tokenizer = fitting_tokenizer(model, self.model)
         if not self.tokenizer.is_fast:
             raise BortError("the teacher's tokenizer must give offsets (tokenizer.json)", file=source)
-        self.pooling: Literal["mean", "first"] = _pooling(source)
         self.device = device
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
     @property
-    def size(self) -> int:
-        """Width of its vectors."""
+    def hidden_size(self) -> int:
+        """Width of its tokens' vectors."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def size(self) -> int:
+        """Width of its pooled vectors."""
+        return self.modules.size(self.hidden_size)
 
     @property
     def depth(self) -> int:
@@ -62,36 +67,36 @@ class EmbeddingTeacher:
         """Ask about texts, in batches of like length.
 
         Args:
-            texts: Longer ones than it knows positions for are cut.
+            texts: Longer ones than it takes are cut.
             layers: Layers, counted from 1, whose vectors of each token are wanted as well.
 
         Returns:
-            Pooled vectors, *shape* (texts, D); for each text and layer the vectors of its tokens, *shape* (tokens, D);
-            and for each text the first character of each token and the one after its last, *shape* (tokens, 2), both
-            0 for special tokens.
+            Pooled vectors, *shape* (texts, `size`); for each text and layer the vectors of its tokens, *shape* (tokens,
+            `hidden_size`); and for each text the first character of each token and the one after its last, *shape*
+            (tokens, 2), both 0 for special tokens and those of a prompt.
         """
-        lengths = [len(ids) for ids in self.tokenizer(list(texts), truncation=True, max_length=self._longest).input_ids]
+        if layers and self.size != self.hidden_size:
+            rule = "has pooled vectors of another width than its tokens', so its layers cannot be asked for"
+            raise BortError(rule, file=self.source, value=self.size)
+        tokenized = self._tokenize([self.modules.prompt + text for text in texts]) if texts else None
+        rows: list[list[int]] = tokenized["input_ids"] if tokenized else []
+        places = (
+            [self._places(pairs, text) for pairs, text in zip(tokenized["offset_mapping"], texts, strict=True)]
+            if tokenized
+            else []
+        )
         pooled = np.zeros((len(texts), self.size), dtype=np.float32)
         vectors: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
-        offsets: list[NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64) for _ in texts]
         most = INFERENCE_TOKENS[self.device.type]
-        for batch in token_budget_batches(lengths, max_tokens=most, max_rows=most):
-            encoded = self.tokenizer(
-                [texts[index] for index in batch],
-                truncation=True,
-                max_length=self._longest,
-                padding=True,
-                return_tensors="pt",
-                return_offsets_mapping=True,
-            )
-            places = encoded.pop("offset_mapping").numpy()
-            mask, hidden = self._hidden(encoded, bool(layers))
-            pooled[batch] = self._pool(hidden[-1], mask).cpu().numpy()
+        for batch in token_budget_batches([len(row) for row in rows], max_tokens=most, max_rows=most):
+            ids = torch.from_numpy(stacked([rows[n] for n in batch], int(self.tokenizer.pad_token_id)))
+            attended = torch.from_numpy(attention_mask([len(rows[n]) for n in batch])).to(self.device)
+            hidden = self._hidden(ids.to(self.device), attended, bool(layers))
+            pooled[batch] = self.modules(hidden[-1], attended, self._prompt_tokens).cpu().numpy()
             kept = {layer: hidden[layer].float().cpu().numpy() for layer in layers}
             for row, index in enumerate(batch):
-                offsets[index] = places[row, : lengths[index]]
-                vectors[index] = {layer: values[row, : lengths[index]] for layer, values in kept.items()}
-        return pooled, vectors, offsets
+                vectors[index] = {layer: values[row, : len(rows[index])] for layer, values in kept.items()}
+        return pooled, vectors, places
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, mask: Tensor, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
@@ -103,46 +108,40 @@ class EmbeddingTeacher:
             layers: Layers, counted from 1, whose vectors of each token are wanted as well.
 
         Returns:
-            Pooled vectors, *shape* (batch, D), and by layer the vectors of all positions, *shape* (batch, seq, D).
+            Pooled vectors, *shape* (batch, `size`), and by layer the vectors of all positions, *shape* (batch, seq,
+            `hidden_size`).
         """
         output = self.model(input_ids=input_ids, attention_mask=mask, output_hidden_states=bool(layers))
         vectors = {layer: output.hidden_states[layer].float() for layer in layers}
-        return self._pool(output.last_hidden_state, mask), vectors
+        return self.modules(output.last_hidden_state, mask), vectors
 
-    @property
+    @cached_property
     def _longest(self) -> int:
-        known = int(getattr(self.model.config, "max_position_embeddings", 512))
-        return min(known - 2, 512)  # two positions less: RoBERTa and MPNet begin to count at 2
+        stated = self.modules.max_length or self.tokenizer.model_max_length
+        return int(min(stated, self.tokenizer.model_max_length, positions(self.model)))
+
+    @cached_property
+    def _prompt_tokens(self) -> int:
+        """Tokens of the prompt, the first special one among them, as sentence-transformers counts them."""
+        return len(self._tokenize([self.modules.prompt])["input_ids"][0]) - 1 if self.modules.prompt else 0
+
+    def _tokenize(self, texts: list[str]) -> Any:
+        texts = [text.strip() for text in texts]
+        if self.modules.lowercase:
+            texts = [text.lower() for text in texts]
+        return self.tokenizer(texts, truncation=True, max_length=self._longest, return_offsets_mapping=True)
+
+    def _places(self, pairs: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
+        """Places in the text itself, of tokens of the prompted and stripped one. *Shape:* (tokens, 2)."""
+        prompted, places = self.modules.prompt + text, np.array(pairs, np.int64).reshape(-1, 2)
+        moved = places + (len(prompted) - len(prompted.lstrip())) - len(self.modules.prompt)
+        return np.where(places[:, :1] == places[:, 1:], 0, np.maximum(moved, 0))
 
     @torch.no_grad()
-    def _hidden(self, encoded: Any, every_layer: bool) -> tuple[Tensor, Sequence[Tensor]]:
-        inputs = {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask")}
+    def _hidden(self, ids: Tensor, mask: Tensor, every_layer: bool) -> Sequence[Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            output = self.model(**inputs, output_hidden_states=every_layer)
-        last = output.last_hidden_state
-        return inputs["attention_mask"], output.hidden_states if every_layer else (last,)
-
-    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        if self.pooling == "first":
-            return hidden[:, 0].float()
-        weights = mask[..., None].float()
-        return (hidden.float() * weights).sum(1) / weights.sum(1)
-
-
-def _pooling(source: str) -> Literal["mean", "first"]:
-    from transformers.utils import cached_file
-
-    file = Path(source) / "1_Pooling" / "config.json"
-    if not file.is_file() and not Path(source).is_dir():
-        found = cached_file(source, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False)
-        file = Path(found) if found else file
-    if not file.is_file():
-        return "mean"
-    try:
-        settings = json.loads(file.read_text("utf-8"))
-        return "first" if settings.get("pooling_mode_cls_token") else "mean"
-    except (OSError, ValueError, AttributeError) as error:
-        raise BortError(f"must hold one JSON object: {error}", file=file) from None
+            output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=every_layer)
+        return output.hidden_states if every_layer else (output.last_hidden_state,)
 
 
 def align(vectors: NDArray[np.float32], offsets: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -170,6 +170,7 @@ class Teachers:
             "lesson": "words",
             "words": listed,
             "teacher": fingerprint(self.encoder.model, self.encoder.source),
+            "modules": dict(self.encoder.modules.described),
         }
         fields = {"pooled": Field("float32", (self.encoder.size,))}
         cache = TeacherCache(self.folder / "words", key, fields, len(entries))

@@ -187,7 +187,7 @@ class EmbeddingTargets:
         return {
             "lesson": "embeddings" if isinstance(self.reader, ByteText) else "embeddings of ids",
             "teacher": fingerprint(self.teacher.model, self.teacher.source),
-            "pooling": self.teacher.pooling,
+            "pooling": dict(self.teacher.modules.described),
             "dtype": self.dtype,
         }
 

@@ -1,0 +1,246 @@
+"""What a folder of sentence-transformers does with an encoder's vectors: `modules.json`, read whole or refused.
+
+The files and their meaning are those of sentence-transformers 5 (`sentence_transformers/models`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bort.errors import BortError
+
+_POOLINGS: Mapping[str, str] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Settings by mode, in the order in which several are joined."""
+_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "Identity": lambda values: values,
+    "Tanh": torch.tanh,
+    "ReLU": torch.relu,
+    "GELU": torch.nn.functional.gelu,
+    "Sigmoid": torch.sigmoid,
+    "SiLU": torch.nn.functional.silu,
+}
+Step = Callable[[Tensor], Tensor]
+"""*Shape:* (texts, width) -> (texts, width of the next)."""
+
+
+@dataclass(frozen=True)
+class SentenceModules:
+    """What happens before and behind an encoder.
+
+    Args:
+        poolings: Modes, whose vectors are joined.
+        steps: What follows the pooling, in order.
+        described: All of it, for fingerprints; tensors by their sums.
+        widths: Width behind each step that changes it.
+        max_length: Most tokens; None where the folder does not say.
+        lowercase: Whether texts are lowercased first.
+        prompt: Stands before every text.
+        pools_prompt: Whether its tokens are pooled too.
+    """
+
+    poolings: tuple[str, ...] = ("mean",)
+    steps: tuple[Step, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
+    max_length: int | None = None
+    lowercase: bool = False
+    prompt: str = ""
+    pools_prompt: bool = True
+
+    def size(self, hidden: int) -> int:
+        """Width of the vectors of an encoder whose own have the width `hidden`."""
+        return self.widths[-1] if self.widths else hidden * len(self.poolings)
+
+    def __call__(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
+        """Pool, and take the steps.
+
+        Args:
+            hidden: *Shape:* (texts, length, H), padded on the right.
+            mask: 1 for a text's own tokens. *Shape:* (texts, length).
+            prompt_tokens: How many of the first tokens are the prompt's.
+
+        Returns:
+            *Shape:* (texts, `size`).
+        """
+        if prompt_tokens and not self.pools_prompt:
+            mask = mask.clone()
+            mask[:, :prompt_tokens] = 0
+        vectors = torch.cat([_pooled(mode, hidden.float(), mask) for mode in self.poolings], dim=-1)
+        for step in self.steps:
+            vectors = step(vectors)
+        return vectors
+
+
+def _pooled(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
+    weights = mask[..., None].float()
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "max":
+        return hidden.masked_fill(weights == 0, -1e9).amax(1)
+    if mode == "lasttoken":
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    if mode == "weightedmean":
+        weights = weights * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)[None, :, None]
+    total, count = (hidden * weights).sum(1), weights.sum(1).clamp_min(1e-9)
+    return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
+
+
+def read_modules(source: str) -> SentenceModules:
+    """Read a folder's or hub model's `modules.json` and what it names; the mean over tokens where there is none.
+
+    Raises:
+        BortError: A module, a pooling or an activation that is not known here, or a broken file.
+    """
+    listed = _json(source, "modules.json")
+    if listed is None:
+        pooling = _json(source, "1_Pooling/config.json")
+        return SentenceModules() if pooling is None else _Reader(source).modules([("Pooling", "1_Pooling")])
+    try:
+        named = [(str(entry["type"]), str(entry["path"])) for entry in listed]
+    except (KeyError, TypeError):
+        raise BortError("must list modules by type and path", file=f"{source}/modules.json") from None
+    for kind, _ in named:
+        if not kind.startswith("sentence_transformers."):
+            raise BortError("is code of the model's own, which is not run", file=f"{source}/modules.json", value=kind)
+    kinds = [(kind.rpartition(".")[2], path) for kind, path in named]
+    if kinds[0] != ("Transformer", ""):
+        raise BortError("must begin with a Transformer in the folder itself", file=f"{source}/modules.json")
+    return _Reader(source).modules(kinds[1:])
+
+
+class _Reader:
+    """Collects what modules say."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.poolings: tuple[str, ...] = ()
+        self.pools_prompt = True
+        self.steps: list[Step] = []
+        self.widths: list[int] = []
+        self.described: list[Any] = []
+
+    def modules(self, kinds: Sequence[tuple[str, str]]) -> SentenceModules:
+        """Read all that follow the encoder, and how texts are prepared."""
+        readers = {"Pooling": self._pooling, "Dense": self._dense, "Normalize": self._normalize}
+        for place, (kind, path) in enumerate(kinds):
+            if kind not in readers or (kind == "Pooling") != (place == 0):
+                rule = "must be a Pooling, and then any of Dense and Normalize"
+                raise BortError(rule, file=f"{self.source}/modules.json", value=kind)
+            readers[kind](path)
+        before = _json(self.source, "sentence_bert_config.json") or {}
+        asked = _json(self.source, "config_sentence_transformers.json") or {}
+        name = asked.get("default_prompt_name")
+        prompt = (asked.get("prompts") or {}).get(name, "") if name else ""
+        length, lowercase = before.get("max_seq_length"), bool(before.get("do_lower_case"))
+        if not isinstance(prompt, str) or not (length is None or (type(length) is int and length > 0)):
+            raise BortError("max_seq_length must be a whole number, and a prompt a text", file=self.source)
+        text = {"max_seq_length": length, "do_lower_case": lowercase, "prompt": prompt}
+        return SentenceModules(
+            self.poolings or ("mean",),
+            tuple(self.steps),
+            {"modules": self.described, **text},
+            tuple(self.widths),
+            length,
+            lowercase,
+            prompt,
+            self.pools_prompt,
+        )
+
+    def _pooling(self, path: str) -> None:
+        file, settings = f"{self.source}/{path}/config.json", _settings(self.source, f"{path}/config.json")
+        unknown = [
+            key for key, on in settings.items() if key.startswith("pooling_mode_") and on and key not in _POOLINGS
+        ]
+        named = settings.get("pooling_mode")
+        chosen = [named] if isinstance(named, str) else list(named or [])
+        self.poolings = tuple(chosen or [mode for key, mode in _POOLINGS.items() if settings.get(key)])
+        unknown += [mode for mode in self.poolings if mode not in _POOLINGS.values()]
+        if unknown or not self.poolings:
+            rule = f"the pooling must be of {', '.join(_POOLINGS.values())}"
+            raise BortError(rule, file=file, value=(unknown or [""])[0])
+        self.pools_prompt = bool(settings.get("include_prompt", True))
+        self.described.append({"poolings": list(self.poolings), "include_prompt": self.pools_prompt})
+
+    def _dense(self, path: str) -> None:
+        import hashlib
+
+        from safetensors.torch import load
+
+        settings = _settings(self.source, f"{path}/config.json")
+        named = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
+        activation = _ACTIVATIONS.get(named.rpartition(".")[2]) if named.startswith("torch.nn.modules.") else None
+        if activation is None:
+            rule = f"the activation must be of {', '.join(_ACTIVATIONS)}"
+            raise BortError(rule, file=f"{self.source}/{path}/config.json", value=named)
+        file = _file(self.source, f"{path}/model.safetensors")
+        if file is None:
+            raise BortError("must hold the layer's weights as model.safetensors", file=f"{self.source}/{path}")
+        try:
+            content = file.read_bytes()
+            tensors = load(content)
+            weight, bias = tensors["linear.weight"].float(), tensors.get("linear.bias")
+            bias = bias if bias is None else bias.float()
+        except Exception as error:  # the library has classes of its own
+            raise BortError(f"cannot be read: {error}", file=file) from None
+
+        def step(vectors: Tensor) -> Tensor:
+            if vectors.shape[-1] != weight.shape[1]:
+                raise BortError("does not take as many numbers as come", file=file, value=vectors.shape[-1])
+            offset = None if bias is None else bias.to(vectors)
+            return activation(torch.nn.functional.linear(vectors, weight.to(vectors), offset))
+
+        self.steps.append(step)
+        self.widths.append(int(weight.shape[0]))
+        self.described.append({"dense": hashlib.sha256(content).hexdigest(), "activation": named})
+
+    def _normalize(self, path: str) -> None:
+        self.steps.append(lambda vectors: torch.nn.functional.normalize(vectors, dim=-1))
+        self.described.append("normalize")
+
+
+def _file(source: str, name: str) -> Path | None:
+    """A file of a folder or of a hub model."""
+    if Path(source).is_dir():
+        file = Path(source) / name
+        return file if file.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def _json(source: str, name: str) -> Any:
+    file = _file(source, name)
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BortError(f"must hold JSON: {error}", file=file) from None
+    if content == [] or not isinstance(content, list if name == "modules.json" else dict):
+        kind = "a JSON list of modules" if name == "modules.json" else "one JSON object"
+        raise BortError(f"must hold {kind}", file=file)
+    return content
+
+
+def _settings(source: str, name: str) -> dict[str, Any]:
+    found = _json(source, name)
+    if found is None:
+        raise BortError("is named by modules.json and is not there", file=f"{source}/{name}")
+    settings: dict[str, Any] = found
+    return settings
