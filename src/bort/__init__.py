@@ -39,7 +39,7 @@ _PUBLIC = {
     "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
     "DemoArguments": ("bort.cli.demo", "DemoArguments"),
     "EvaluateArguments": ("bort.cli.evaluate", "EvaluateArguments"),
-    "ExportArguments": ("bort.cli.export", "ExportArguments"),
+    "ExportArguments": ("bort.export.arguments", "ExportArguments"),
     "ExtractArguments": ("bort.cli.extract", "ExtractArguments"),
     "FinetuneArguments": ("bort.cli.finetune", "FinetuneArguments"),
     "InfoArguments": ("bort.cli.info", "InfoArguments"),

@@ -23,17 +23,39 @@ def labelled(classifier, sentences, tmp_path_factory) -> str:
     return str(file)
 
 
-def test_the_gate_decides(bort, classifier, labelled, tmp_path):
-    for max_drop in (100, 0):
-        done = bort("export", "--model", classifier, "--out", tmp_path / str(max_drop), "--gate", labelled,
-                    "--max_drop", max_drop, "--calibrate", labelled, "--precision", "int8")  # fmt: skip
-        assert done.status == 0, done.err
-        metrics = json.loads((tmp_path / str(max_drop) / "metrics.json").read_text())
-        assert metrics["gate"]["fp32"] == 100
-        assert metrics["gate"]["passed"] == (metrics["gate"]["drop"] <= max_drop)
-        assert metrics["precision"] == ("int8" if metrics["gate"]["passed"] else "fp32")
-        assert (tmp_path / str(max_drop) / "report.html").is_file()
-        assert len(Predictor(str(tmp_path / str(max_drop))).predict(["a", "b"])) == 2
+def test_int8_that_passes_the_gate_is_written(bort, classifier, labelled, tmp_path):
+    done = bort("export", "--model", classifier, "--out", tmp_path / "out", "--gate", labelled,
+                "--max_drop", 100, "--calibrate", labelled, "--precision", "int8")  # fmt: skip
+    assert done.status == 0, done.err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["gate"]["fp32"] == 100
+    assert (metrics["gate"]["outcome"], metrics["precision"]) == ("passed", "int8")
+    assert metrics["gate"]["rows"] == 45, "a quarter calibrates, and so does not judge"
+    assert metrics["gate"]["moved"] > 0
+    assert metrics["quantization"]["activations"] == "calibrated"
+    assert "so it passed" in done.err
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert len(Predictor(str(tmp_path / "out")).predict(["a", "b"])) == 2
+
+
+@pytest.mark.parametrize("rows", [60, 3])
+def test_int8_that_does_not_pass_is_refused(bort, classifier, labelled, tmp_path, rows):
+    """On few rows nothing is shown, however well int8 does on them."""
+    gate = tmp_path / "gate.jsonl"
+    gate.write_text("".join(Path(labelled).read_text("utf-8").splitlines(keepends=True)[:rows]), "utf-8")
+    words = ["export", "--model", classifier, "--out", tmp_path / "out", "--gate", gate, "--max_drop", 0.1]
+    refused = bort(*words, "--precision", "int8")
+    assert (refused.status, refused.out) == (2, "")
+    last = refused.err.splitlines()[-1]
+    for part in ("points of accuracy on", "Nothing is written", "--precision auto"):
+        assert part in last
+    assert {path.name for path in tmp_path.iterdir()} == {"gate.jsonl"}
+    done = bort(*words, "--precision", "auto")
+    assert done.status == 0, done.err
+    assert "fp32 is written" in done.err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["precision"] == "fp32"
+    assert metrics["gate"]["outcome"] in ("failed", "undecided")
 
 
 def test_auto_takes_the_fastest_that_passes(bort, classifier, labelled, tmp_path):
@@ -47,7 +69,12 @@ def test_auto_takes_the_fastest_that_passes(bort, classifier, labelled, tmp_path
 
 def test_without_a_gate(bort, classifier, tmp_path):
     assert bort("export", "--model", classifier, "--out", tmp_path / "a").out.count("fp32") == 1
-    assert bort("export", "--model", classifier, "--out", tmp_path / "b", "--precision", "int8").status == 0
+    done = bort("export", "--model", classifier, "--out", tmp_path / "b", "--precision", "int8")
+    assert (done.status, read_manifest(tmp_path / "b").activations) == (0, "dynamic")
+    assert "one by one" in done.err
+    words = ["export", "--model", classifier, "--out", tmp_path / "c", "--precision", "int8", "--activations"]
+    bort(*words, "calibrated").refused("give --calibrate or --gate")
+    bort(*words, "dynamic", "--engine", "openvino").refused("is calibrated", "dynamic")
     bort("export", "--model", classifier, "--out", tmp_path / "a").refused("already exists")
     bort("export", "--model", classifier, "--out", tmp_path / "c", "--max_drop", "-1").refused("at least 0")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

@@ -243,3 +243,23 @@ def test_logits_that_differ_are_noticed(classifier, tmp_path):
     wrong.write(tmp_path, None)
     with pytest.raises(BortError, match=r"must be within 0\.0001 of PyTorch's"):
         wrong.check(tmp_path)
+
+
+def test_outputs_that_are_no_numbers_are_noticed(classifier, tmp_path):
+    """Of a sliding window, say, that lies wholly in the padding."""
+    wrong = Exporter(classifier)
+    bias = wrong.form.weights["classifier.bias"].copy()
+    bias[0] = np.nan
+    wrong.form.weights["classifier.bias"] = bias
+    wrong.write(tmp_path, None)
+    with pytest.raises(BortError, match="must be within"):
+        wrong.check(tmp_path)
+
+
+def test_the_other_side_of_a_long_text_is_noticed(classifier, tmp_path):
+    exporter = Exporter(classifier)
+    exporter.write(tmp_path, None)
+    assert exporter.check(tmp_path) < 1e-4
+    exporter.source.tokenizer.backend_tokenizer.enable_truncation(32, strategy="longest_first", direction="left")
+    with pytest.raises(BortError, match="must be within"):
+        exporter.check(tmp_path)

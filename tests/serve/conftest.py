@@ -73,7 +73,8 @@ def running(*arguments: str) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def exported(classifier, tmp_path_factory) -> str:
     """A tiny exported classifier."""
-    from bort.cli.export import ExportArguments, export
+    from bort.cli.export import export
+    from bort.export.arguments import ExportArguments
 
     out = tmp_path_factory.mktemp("serve") / "exported"
     export(ExportArguments(model=classifier, out=str(out), precision="fp32"))

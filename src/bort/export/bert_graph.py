@@ -196,9 +196,18 @@ class BertGraph:
 
     def _head(self, hidden: str) -> None:
         first = self._add("Squeeze", [hidden, self._ints(1)], "first.output")
+        if self._ranges:
+            # ONNX Runtime multiplies a lone row in another order than several, and so to another last bit.
+            row = self.graph.weight("head.row", np.zeros((1, len(self._source["pooler.dense.bias"])), np.float32))
+            first = self._add("Concat", [first, row], "first.and_a_row", axis=0)
         pooled = [first, self._own("pooler.dense.weight"), self._own("pooler.dense.bias")]
         pooled = [self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled")]
-        self._add("Gemm", [*pooled, self._own("classifier.weight"), self._own("classifier.bias")], "logits", transB=1)
+        name = "logits.and_a_row" if self._ranges else "logits"
+        logits = self._add(
+            "Gemm", [*pooled, self._own("classifier.weight"), self._own("classifier.bias")], name, transB=1
+        )
+        if self._ranges:
+            self._add("Slice", [logits, self._ints(0), self._ints(-1), self._ints(0)], "logits")
 
     def _linear(self, values: str, name: str, layer: str) -> str:
         matrix, bias = self._source[f"{layer}.weight"].T, self._own(f"{layer}.bias")

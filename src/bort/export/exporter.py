@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -129,29 +129,53 @@ class Exporter:
         return json.dumps(described | {"truncation": None, "padding": None}, ensure_ascii=False)
 
     def check(self, folder: Path) -> float:
-        """Compare an exported fp32 model with PyTorch on token ids of many lengths; returns the largest difference.
+        """Compare an exported fp32 model with PyTorch: token ids of many lengths, and texts of which some are too long.
+
+        Returns:
+            The largest difference of their logits, in parts of the largest logit where that is above 1.
 
         Raises:
-            BortError: The logits differ by more than rounding does, as of an architecture that does what is not known
-                here.
+            BortError: They differ by more than rounding does, as with an architecture that does what is not known here.
         """
-        rng = np.random.default_rng(0)
-        config, longest, pad = self.source.model.config, self.source.max_length, self.source.tokenizer.pad_token_id
-        words = np.setdiff1d(np.arange(config.vocab_size), [pad])
-        engine, worst = open_exported(folder, threads=1), 0.0
-        for length in sorted({1, 2, min(7, longest), min(33, longest), longest}):
-            lengths = [length, max(1, length // 2), 1]
-            ids = [rng.choice(words, size).tolist() for size in lengths]
-            types = [rng.integers(0, getattr(config, "type_vocab_size", 1), size).tolist() for size in lengths]
-            columns = {"input_ids": ids, "token_type_ids": types}
-            encoded = TokenizedExamples({name: columns[name] for name in self.inputs if name in columns}, 0)
-            theirs = self._asked(engine.batch(encoded, range(len(ids))))
-            scale = max(1.0, float(np.abs(theirs).max()))
-            worst = max(worst, float(np.abs(engine.run(encoded) - theirs).max()) / scale)
+        engine = open_exported(folder, threads=1)
+        apart = [
+            _apart(engine.run(encoded), self._asked(engine.batch(encoded, range(len(encoded)))))
+            for encoded in self._checked_ids()
+        ]
+        texts = self._checked_texts()
+        apart.append(_apart(engine.run(engine.encode(texts)), self.source.run(self.source.encode(texts))))
+        worst = float(np.max(apart))
         if not worst <= TOLERANCE:  # a NaN is no agreement
             rule = f"the exported logits must be within {TOLERANCE} of PyTorch's; with {self.form.engine} they are not"
             raise BortError(rule, file=self.name, value=worst)
         return worst
+
+    def _checked_ids(self) -> Iterator[TokenizedExamples]:
+        """Random ids, of which no text need exist; padded, alone, and as long as the model takes."""
+        rng = np.random.default_rng(0)
+        config, longest, pad = self.source.model.config, self.source.max_length, self.source.tokenizer.pad_token_id
+        words = np.setdiff1d(np.arange(config.vocab_size), [pad])
+        for length in sorted({1, 2, min(7, longest), min(33, longest), longest}):
+            lengths = [length, max(1, length // 2), 1]
+            columns = {"input_ids": [rng.choice(words, size).tolist() for size in lengths]}
+            if "token_type_ids" in self.inputs:
+                columns["token_type_ids"] = [rng.integers(0, config.type_vocab_size, size).tolist() for size in lengths]
+            yield TokenizedExamples(columns, 0)
+
+    def _checked_texts(self) -> list[Example]:
+        """Texts and pairs of the vocabulary's words: short and empty ones, and longer ones than the model takes."""
+        rng, tokenizer = np.random.default_rng(1), self.source.tokenizer
+        ordinary = np.setdiff1d(sorted(tokenizer.get_vocab().values()), tokenizer.all_special_ids)
+
+        def text(tokens: int) -> str:
+            spelled: str = tokenizer.decode(rng.choice(ordinary, tokens).tolist())
+            return spelled
+
+        longest = self.source.max_length
+        pairs = [(text(5), text(3)), (text(longest + 20), text(longest)), (text(2), text(longest + 9)), ("", text(4))]
+        if self.source.task.choices:
+            return [Example(first, choices=(second, first)) for first, second in pairs]
+        return [Example(first, second) for first, second in pairs] + [Example(first) for first, _ in pairs]
 
     @torch.no_grad()
     def _asked(self, feed: Feed) -> NDArray[np.float32]:
@@ -184,6 +208,10 @@ class Exporter:
             "weight_bits": quantization.weight_bits,
             "kept_fp32": sorted(quantization.kept),
         }
+
+
+def _apart(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(theirs).max()))
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -1,19 +1,26 @@
-"""The accuracy gate: what a faster precision loses on labelled data, and where."""
+"""The accuracy gate: what a faster precision loses on labelled data, how sure that is, and where it loses it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example, Kind
+from bort.predict.thresholds import probabilities
+from bort.tasks.metrics import LOWER_IS_BETTER
 from bort.tasks.task import Task
 
+CONFIDENCE = 0.95
+_RESAMPLES = 400
+_MOST_ROWS = 10_000_000
 _LONGEST_TEXT = 200
+
+Outcome = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,16 @@ class Verdict:
 
     Args:
         kind: Of the task.
-        metric: What is scored.
+        metric: The task's own.
         fp32: Its score in fp32, times 100.
         int8: The same in int8.
+        low: Least points that int8 may lose in truth, by `CONFIDENCE`; below 0 where it may gain.
+        high: Most points.
         max_drop: Most points that int8 may lose.
+        rows: How many rows judged.
+        rows_to_decide: Rows that would decide if they went on like these; None where they do decide, or no number
+            would, or the task is a regression.
+        moved: Mean absolute change of a probability, or of a regression's value. Needs no labels.
         lost: Rows that fp32 answers rightly and int8 does not, or of a regression those that int8 is further off on,
             the worst first: place, label, answers in fp32 and int8, text.
     """
@@ -34,18 +47,41 @@ class Verdict:
     metric: str
     fp32: float
     int8: float
+    low: float
+    high: float
     max_drop: float
+    rows: int
+    rows_to_decide: int | None
+    moved: float
     lost: tuple[tuple[str, ...], ...]
 
     @property
     def drop(self) -> float:
-        """Points lost; below 0 where int8 is better."""
-        return self.fp32 - self.int8
+        """Points lost on these rows; below 0 where int8 is better."""
+        return self.int8 - self.fp32 if self.metric in LOWER_IS_BETTER else self.fp32 - self.int8
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the rows show that int8 loses no more than it may, that it loses more, or neither."""
+        if self.high <= self.max_drop:
+            return "passed"
+        return "failed" if self.low > self.max_drop else "undecided"
 
     @property
     def passed(self) -> bool:
         """Whether int8 may be the default."""
-        return self.drop <= self.max_drop
+        return self.outcome == "passed"
+
+    @property
+    def told(self) -> str:
+        """A sentence without its stop."""
+        lost = f"int8 {'gains' if self.drop < 0 else 'loses'} {abs(self.drop):.2f} points of {self.metric}"
+        between = f"in truth {self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence"
+        said = f"{lost} on {self.rows:,} rows, {between}; at most {self.max_drop:g} are allowed"
+        if self.outcome != "undecided":
+            return f"{said}, so it {self.outcome}"
+        more = f"about {self.rows_to_decide:,} rows would decide" if self.rows_to_decide else "more rows may decide"
+        return f"{said}, so it is undecided: {more}"
 
     def figures(self) -> dict[str, Any]:
         """For `metrics.json` and the manifest."""
@@ -54,8 +90,13 @@ class Verdict:
             "fp32": self.fp32,
             "int8": self.int8,
             "drop": self.drop,
+            "drop_interval": [self.low, self.high],
             "max_drop": self.max_drop,
+            "outcome": self.outcome,
             "passed": self.passed,
+            "rows": self.rows,
+            "rows_to_decide": self.rows_to_decide,
+            "moved": self.moved,
             "lost_rows": len(self.lost),
         }
 
@@ -69,9 +110,114 @@ def judge(
         BortError: A label is unknown.
     """
     targets = task.targets(examples)
-    decided = [task.decide(logits) for logits in (fp32, int8)]
-    scores = [100 * task.judge(answers, targets, resamples=0)[task.metric].value for answers in decided]
-    before, after = decided
+    before, after = (task.decide(logits) for logits in (fp32, int8))
+    rows, needed = len(examples), None
+    if task.kind == "classification":
+        right, still = before == targets, after == targets
+        lost, won = int((right & ~still).sum()), int((still & ~right).sum())
+        low, high = drop_bounds(lost, won, rows)
+        if task.metric == "accuracy":
+            needed = None if high <= max_drop or low > max_drop else rows_to_decide(lost, won, rows, max_drop)
+        else:
+            # Where few rows differ, resampling them shows too little of what may be lost.
+            low, most = _resampled_drops(task, before, after, targets)
+            high = max(high, most)
+    else:
+        low, high = _resampled_drops(task, before, after, targets)
+    return Verdict(
+        task.kind,
+        task.metric,
+        fp32=_points(task, before, targets),
+        int8=_points(task, after, targets),
+        low=low,
+        high=high,
+        max_drop=max_drop,
+        rows=rows,
+        rows_to_decide=needed,
+        moved=movement(task, fp32, int8),
+        lost=_lost(task, before, after, targets, examples),
+    )
+
+
+def movement(task: Task, fp32: NDArray[np.float32], int8: NDArray[np.float32]) -> float:
+    """Mean absolute change of a probability, or of a regression's value. *Shape:* (examples, outputs) each."""
+    if task.kind == "classification":
+        fp32, int8 = probabilities(fp32), probabilities(int8)
+    return float(np.abs(fp32 - int8).mean())
+
+
+def drop_bounds(lost: float, won: float, rows: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Exact bounds of the points of accuracy that int8 loses, from the rows on which one precision alone is right.
+
+    The share of rows lost and that of rows won have Clopper-Pearson bounds, at half the error each; their differences
+    bound the drop. Each of the two bounds holds with the confidence.
+
+    Args:
+        lost: Rows that fp32 alone answers rightly.
+        won: Rows that int8 alone answers rightly.
+        rows: All rows.
+        confidence: Of each bound.
+    """
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+
+    def bounds(count: float) -> tuple[float, float]:
+        low = float(beta.ppf(tail, count, rows - count + 1)) if count > 0 else 0.0
+        high = float(beta.ppf(1 - tail, count + 1, rows - count)) if count < rows else 1.0
+        return low, high
+
+    (lost_low, lost_high), (won_low, won_high) = bounds(lost), bounds(won)
+    return 100 * (lost_low - won_high), 100 * (lost_high - won_low)
+
+
+def rows_to_decide(lost: int, won: int, rows: int, max_drop: float) -> int | None:
+    """Rows that would decide if they went on like these; None where no number would.
+
+    Args:
+        lost: Rows that fp32 alone answers rightly.
+        won: Rows that int8 alone answers rightly.
+        rows: All rows.
+        max_drop: Most points that int8 may lose.
+    """
+
+    def decided(count: int) -> bool:
+        low, high = drop_bounds(lost * count / rows, won * count / rows, count)
+        return high <= max_drop or low > max_drop
+
+    enough = rows
+    while not decided(enough):
+        enough *= 2
+        if enough > _MOST_ROWS:
+            return None
+    few = enough // 2
+    while enough - few > max(1, enough // 100):
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if decided(middle) else (middle, enough)
+    return enough
+
+
+def _points(task: Task, answers: NDArray[Any], targets: NDArray[Any]) -> float:
+    return 100 * task.judge(answers, targets, resamples=0)[task.metric].value
+
+
+def _resampled_drops(
+    task: Task, before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any]
+) -> tuple[float, float]:
+    """The drop's bounds by resampling rows with both answers; each holds with the confidence."""
+    rng, sign = np.random.default_rng(0), -1 if task.metric in LOWER_IS_BETTER else 1
+    drops = []
+    for _ in range(_RESAMPLES):
+        drawn = rng.integers(0, len(targets), len(targets))
+        scores = [_points(task, answers[drawn], targets[drawn]) for answers in (before, after)]
+        drops.append(sign * (scores[0] - scores[1]))
+    low, high = np.quantile(drops, [1 - CONFIDENCE, CONFIDENCE]).tolist()
+    return low, high
+
+
+def _lost(
+    task: Task, before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any], examples: Sequence[Example]
+) -> tuple[tuple[str, ...], ...]:
     if task.kind == "classification":
         worse = np.flatnonzero((before == targets) & (after != targets))
     else:
@@ -81,12 +227,11 @@ def judge(
     def shown(answer: float) -> str:
         return task.names[int(answer)] if task.kind == "classification" else f"{answer:.4g}"
 
-    lost = [
+    return tuple(
         (
             f"{Path(examples[row].source).name}:{examples[row].line}",
             *(shown(answers[row]) for answers in (targets, before, after)),
             examples[row].text[:_LONGEST_TEXT],
         )
         for row in worse.tolist()
-    ]
-    return Verdict(task.kind, task.metric, scores[0], scores[1], max_drop, tuple(lost))
+    )

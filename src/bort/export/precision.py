@@ -73,14 +73,12 @@ class Choice:
         whole: int8 in every block against fp32.
         verdict: The int8 model that passed against fp32, or `whole` where none did.
         movement: How far the logits move, on average, with one block alone in int8; empty where `whole` passed.
-        logits: Of the model to write on the gate's rows. *Shape:* (rows, outputs).
         ms_per_row: Of both precisions on this machine; empty where it did not decide.
     """
 
     quantization: Quantization | None
     whole: Verdict
     verdict: Verdict
-    logits: NDArray[np.float32]
     movement: Mapping[str, float] = field(default_factory=dict)
     ms_per_row: Mapping[str, float] = field(default_factory=dict)
 
@@ -92,16 +90,12 @@ class Choice:
     @property
     def told(self) -> str:
         """A sentence without its stop."""
-        drop = self.whole.drop
-        lost = f"int8 {'gains' if drop < 0 else 'loses'} {abs(drop):.2f} points of {self.whole.metric}"
         if self.ms_per_row and self.quantization is None:
             times = " against ".join(f"{name}'s {ms:.3g}" for name, ms in self.ms_per_row.items())
             return f"int8 passes, but is slower here ({times} ms a row), so fp32 is written"
-        if self.whole.passed:
-            return f"{lost}, at most {self.whole.max_drop:g} are allowed"
-        if not self.kept:
-            return f"{lost}, more than {self.whole.max_drop:g}, so fp32 is written"
-        return f"{lost}, but {self.verdict.drop:.2f} with {', '.join(self.kept)} in fp32, and so it is written"
+        if self.kept:
+            return f"With {', '.join(self.kept)} in fp32 {self.verdict.told}; as a whole it {self.whole.outcome}"
+        return self.whole.told if self.quantization else f"{self.whole.told}. fp32 is written"
 
     def figures(self) -> dict[str, Any]:
         """For `metrics.json` and the manifest."""
@@ -139,35 +133,34 @@ class Trials:
             wanted: fp32: int8 is only scored. int8: it is chosen where it passes. auto: where it is not slower, too.
         """
         exact = self._logits(self.fp32, self.rows, "scoring fp32")
-        tried = self._int8(quantization, self.rows, "int8")
-        whole = self._judged(exact, tried)
+        whole = self._judged(exact, self._int8(quantization, self.rows, "int8"))
         if wanted == "fp32":
-            return Choice(None, whole, whole, exact)
-        choice = Choice(quantization, whole, whole, tried)
+            return Choice(None, whole, whole)
+        choice = Choice(quantization, whole, whole)
         if not whole.passed:
-            choice = self._mixed(quantization, whole, exact)
+            # Where no row is lost, no mixture can lose fewer: there are too few rows.
+            choice = self._mixed(quantization, whole, exact) if whole.lost else Choice(None, whole, whole)
         if choice.quantization is None or wanted == "int8":
             return choice
         times = self._times()
         if times["fp32"] < _FASTER * times["int8"]:
-            choice = dataclasses.replace(choice, quantization=None, logits=exact)
+            choice = dataclasses.replace(choice, quantization=None)
         return dataclasses.replace(choice, ms_per_row=times)
 
     def _mixed(self, quantization: Quantization, whole: Verdict, exact: NDArray[np.float32]) -> Choice:
         movement = self._movement(quantization, exact[:MOST_CALIBRATION_ROWS])
-        passed: dict[frozenset[str], tuple[NDArray[np.float32], Verdict]] = {}
+        verdicts: dict[frozenset[str], Verdict] = {}
 
         def passes(kept: frozenset[str]) -> bool:
             mixed = quantization.keeping(kept)
             logits = self._int8(mixed, self.rows, f"int8 with {len(kept)} of {len(movement)} blocks in fp32")
-            passed[kept] = logits, self._judged(exact, logits)
-            return passed[kept][1].passed
+            verdicts[kept] = self._judged(exact, logits)
+            return verdicts[kept].passed
 
         kept = keep_worst(movement, passes)
         if kept is None:
-            return Choice(None, whole, whole, exact, movement)
-        logits, verdict = passed[kept]
-        return Choice(quantization.keeping(kept), whole, verdict, logits, movement)
+            return Choice(None, whole, whole, movement)
+        return Choice(quantization.keeping(kept), whole, verdicts[kept], movement)
 
     def _times(self) -> dict[str, float]:
         """Milliseconds a row of fp32 and of the int8 model tried last: the least of some runs, by turns."""

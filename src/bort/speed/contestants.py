@@ -130,7 +130,7 @@ class Model:
         """Write it for an engine, and give the folder."""
         folder = self.work / engine
         folder.mkdir()
-        if engine == "openvino-int8":
+        if engine.endswith("-int8"):
             plain = self.work / f"{engine}-calibration"
             plain.mkdir()
             exporter.write(plain, None)

@@ -1,0 +1,44 @@
+"""The settings of an export; the command line and `--config` files are views of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from bort.bounds import Above, AtMost, NonNegativeFloat
+
+
+@dataclass
+class ExportArguments:
+    """Arguments of `bort export`."""
+
+    model: str
+    """a fine-tuned classifier or regressor: a folder or a hub name"""
+    out: str
+    """folder to write"""
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """what shall run the model; OpenVINO is an extra: pip install bort[openvino]"""
+    precision: Literal["auto", "fp32", "int8"] = "auto"
+    """auto: int8 where it passes the gate and is not slower on this machine; else, or without a gate, fp32. int8:
+    refused where it does not pass the gate"""
+    calibrate: str | None = None
+    """texts (a file as of predict) from which int8 learns the ranges of its activations; by default a quarter of the
+    rows of --gate, which then do not judge"""
+    activations: Literal["auto", "calibrated", "dynamic"] = "auto"
+    """of int8: calibrated: scales are learned from texts; dynamic: they are taken from each text anew, so texts are
+    computed one by one, which is slower for many at once; auto: calibrated where there are texts"""
+    gate: str | None = None
+    """labelled file on which both precisions are scored by the metric that the model was fine-tuned for"""
+    max_drop: NonNegativeFloat = 0.5
+    """most points of the score that int8 may lose; the rows of --gate must show it with 95 % confidence"""
+    min_precision: Annotated[float, Above(0), AtMost(1)] | None = None
+    """share of each label's answers on --gate that must be right: below the probability at which they are, prediction
+    gives no label"""
+    weight_bits: int = 7
+    """7: the same answers on every processor; 8: a little more exact, for processors with VNNI only"""
+    text: str = "text"
+    """name of the column with the text"""
+    text_b: str = "text_b"
+    """name of the column with the second text of a pair"""
+    label: str = "label"
+    """name of the column with the label"""
