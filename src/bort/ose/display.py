@@ -16,7 +16,7 @@ _SHOWN = 10
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Display:
+class SearchDisplay:
     """The candidates so far.
 
     Args:
@@ -97,9 +97,9 @@ class Display:
 
 
 @contextlib.contextmanager
-def display(total: int, unit: str) -> Iterator[Display]:
-    """Show a `Display` for the time of a block."""
-    shown = Display(total, unit)
+def display(total: int, unit: str) -> Iterator[SearchDisplay]:
+    """Show a `SearchDisplay` for the time of a block."""
+    shown = SearchDisplay(total, unit)
     try:
         yield shown
     finally:

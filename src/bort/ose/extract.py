@@ -23,8 +23,9 @@ from bort.ose.algorithm import Candidate, Evaluation, SearchResult, search
 from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import Training, told_error
 from bort.ose.criteria import front
-from bort.ose.display import Display, display
+from bort.ose.display import SearchDisplay, display
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan, timings
+from bort.ose.report import extract_report
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
 from bort.pretraining.run_corpus import tokenised
@@ -107,7 +108,7 @@ class _Extraction:
         self.arguments, self.run, self.plan, self.tokenizer = arguments, run, plan, tokenizer
         self.started = time.monotonic()
         self.candidates: list[Candidate[Shape]] = []
-        self.display: Display | None = None
+        self.display: SearchDisplay | None = None
         self.entropy = 0.0
 
     def run_search(self, workers: Workers) -> dict[str, Any]:
@@ -189,8 +190,6 @@ class _Extraction:
         return sorted(candidates, key=lambda candidate: (-candidate.coefficient, candidate.ranked.place))
 
     def _finish(self, outcome: SearchResult[Shape]) -> dict[str, Any]:
-        from bort.ose.report import extract_report
-
         folders = self._keep_top([candidate.member for candidate in outcome.ranking if candidate.sound])
         metrics = self._metrics(outcome, folders)
         self._write_table(metrics["candidates"])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from bort.errors import BortError
 from bort.model.config import Preset, configure
+from bort.model.devices import best_device
 from bort.ose.algorithm import Bound, Ordering, order
 from bort.ose.arguments import ExtractArguments
-from bort.ose.cost import LEAST_TIMED, Split, TimePolynomial, fit_polynomial, operations, parameters, sample
+from bort.ose.cost import LEAST_TIMED, Split, TimePolynomial, fit_polynomial, operations, parameters, sample, time_ms
 from bort.ose.criteria import Cost, lacking
 from bort.ose.space import SearchSpace, Shape, read_space
 from bort.progress import bar
@@ -176,9 +177,6 @@ def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -
         arguments: Batch and length.
         vocab_size: V.
     """
-    from bort.model.devices import best_device
-    from bort.ose.cost import time_ms
-
     counted = Costs(vocab_size, arguments.positions, arguments.sequence_length, None, False, {})
     found: dict[Shape, list[float]] = {shape: [] for shape in shapes}
     with bar("timing members", _ROUNDS * len(shapes)) as shown:

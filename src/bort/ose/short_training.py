@@ -32,7 +32,7 @@ _LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedEncoder:
     """What a short training came to.
 
     Args:
@@ -132,7 +132,7 @@ class Surrogate:
         config: BertConfig,
         learning_rate: float,
         on_step: Callable[[int, float], None] = lambda step, loss: None,
-    ) -> TrainedModel:
+    ) -> TrainedEncoder:
         """Train a shape from the same seed as any other, and measure it.
 
         Args:
@@ -154,7 +154,7 @@ class Surrogate:
             loss = self._loss(model, self._moved(self.training[step]))
             value = float(loss.detach())
             if not np.isfinite(value):
-                return TrainedModel(model, float("nan"), step, time.monotonic() - started)
+                return TrainedEncoder(model, float("nan"), step, time.monotonic() - started)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
             optimizer.step()
@@ -163,7 +163,7 @@ class Surrogate:
             _clip(model, bound)
             on_step(step + 1, value)
         set_dropout(model, 0.1)  # as a saved model has it
-        return TrainedModel(model, self.cross_entropy(model), steps, time.monotonic() - started)
+        return TrainedEncoder(model, self.cross_entropy(model), steps, time.monotonic() - started)
 
     def _optimizer(self, model: BortForMaskedLM, learning_rate: float) -> torch.optim.Optimizer:
         if self.arguments.optimizer == "sgd":

@@ -23,7 +23,7 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.objective import Objective
 from bort.pretraining.taught_rows import TaughtRows
-from bort.pretraining.trainer import Clock, MlmTrainer
+from bort.pretraining.trainer import MlmTrainer, StepClock
 from bort.progress import Bar
 from bort.training import distributed
 
@@ -112,7 +112,7 @@ def _trainer(
     masker = Masker(4, tuple(range(_SPECIAL_IDS)), config.vocab_size, settings.mask_probability)
     count = (WARMUP_STEPS + STEPS) * rows * distributed.count()
     packed = PackedRows(tokens.astype(np.uint32), masker, length, bos_id=0, eos_id=2, length=count)
-    objective, clock = Objective(settings, teacher), Clock(settings.max_steps, None)
+    objective, clock = Objective(settings, teacher), StepClock(settings.max_steps, None)
     return _TimedTrainer(
         settings, model, TaughtRows(packed), objective, clock, pad_id=0, folder=folder, log_steps=10**9
     )

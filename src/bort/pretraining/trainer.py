@@ -39,7 +39,7 @@ _EVALUATIONS = 10
 
 
 @dataclass
-class Clock:
+class StepClock:
     """Progress from 0 to 1: the larger of steps done over `max_steps` and time passed over `max_seconds`.
 
     Args:
@@ -97,7 +97,7 @@ class MlmTrainer(Trainer):
         model: BortForMaskedLM,
         rows: TaughtRows,
         objective: Objective,
-        clock: Clock,
+        clock: StepClock,
         *,
         pad_id: int,
         folder: Path,
@@ -187,7 +187,7 @@ class RunCallback(TrainerCallback):
     def __init__(
         self,
         run: Run,
-        clock: Clock,
+        clock: StepClock,
         bar: Bar,
         validate: Callable[[int], str],
         *,

@@ -20,7 +20,7 @@ from bort.pretraining.fsdp import whole
 from bort.pretraining.report import pretrain_report
 from bort.pretraining.rows import RowSource
 from bort.pretraining.taught_rows import Collator
-from bort.pretraining.trainer import UNBOUNDED_STEPS, Clock, MlmTrainer, RunCallback, rows_per_step
+from bort.pretraining.trainer import UNBOUNDED_STEPS, MlmTrainer, RunCallback, StepClock, rows_per_step
 from bort.pretraining.validation import Validation, unigram_score
 from bort.progress import Bar, bar
 from bort.runs import Run
@@ -69,7 +69,7 @@ class TrainingRun:
         process."""
         arguments = self.arguments
         self.evaluations = distributed.from_first(list(self.run.events("validation")))
-        clock = Clock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
+        clock = StepClock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
         checkpoint = distributed.together(self._checkpoint, first_alone=True)
         if checkpoint is not None:
             clock.elapsed = json.loads((checkpoint / COMPLETE).read_text("utf-8"))["elapsed"]
@@ -97,7 +97,7 @@ class TrainingRun:
                 raise BortError(rule, file=self.run.path, column="processes", value=distributed.count())
         return checkpoint
 
-    def _trainer(self, clock: Clock, shown: Bar) -> MlmTrainer:
+    def _trainer(self, clock: StepClock, shown: Bar) -> MlmTrainer:
         trainer = MlmTrainer(
             self.arguments,
             self.model,

@@ -27,8 +27,8 @@ from bort.serve.bodies import (
     Info,
     Parameters,
     PipelineRequest,
-    Prediction,
     PredictRequest,
+    ScoredLabel,
 )
 from bort.serve.errors import Kind, Refused
 from bort.serve.explain import explain
@@ -55,9 +55,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _FORMS = ("text", "one", "batch", "constrained-str", "str", "function-after[_readable(), str]")
 """What the library puts into the place of a mistake to say which form of a union it speaks of."""
-_BATCH = TypeAdapter(list[list[Prediction]])
-_LIST = TypeAdapter(list[Prediction])
-PredictResponse = list[Prediction] | list[list[Prediction]]
+_BATCH = TypeAdapter(list[list[ScoredLabel]])
+_LIST = TypeAdapter(list[ScoredLabel])
+PredictResponse = list[ScoredLabel] | list[list[ScoredLabel]]
 
 
 def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequence[str] = ()) -> FastAPI:
@@ -190,7 +190,7 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
     return app
 
 
-def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parameters) -> list[list[Prediction]]:
+def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parameters) -> list[list[ScoredLabel]]:
     """Labels as a pipeline scores them."""
     if parameters.function_to_apply in (None, "softmax") or model.task.kind == "regression":
         return model.predictions(logits)
@@ -199,7 +199,7 @@ def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parame
     scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
     return [
         [
-            Prediction(score=float(row[index]), label=model.task.names[index])
+            ScoredLabel(score=float(row[index]), label=model.task.names[index])
             for index in np.argsort(-row, kind="stable")
         ]
         for row in scores

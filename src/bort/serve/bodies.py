@@ -85,7 +85,7 @@ class PredictRequest(_Body):
         return [_example(self.inputs)]  # type: ignore[arg-type]
 
 
-class Prediction(BaseModel):
+class ScoredLabel(BaseModel):
     """A label with its score; the value of a regression has the label `value`. The label is null where the model's
     likeliest label lies below its threshold."""
 
@@ -125,7 +125,7 @@ class EmbeddingsRequest(_Body):
     user: str | None = None
 
 
-class Embedding(BaseModel):
+class EmbeddingItem(BaseModel):
     """One vector of `/v1/embeddings`."""
 
     object: Literal["embedding"] = "embedding"
@@ -144,7 +144,7 @@ class EmbeddingsResponse(BaseModel):
     """As the OpenAI API answers it."""
 
     object: Literal["list"] = "list"
-    data: list[Embedding]
+    data: list[EmbeddingItem]
     model: str
     usage: Usage
 

@@ -17,7 +17,7 @@ from bort.errors import BortError
 from bort.predict.predictor import Predictor
 from bort.predict.thresholds import answered, probabilities
 from bort.serve.batcher import Batcher
-from bort.serve.bodies import Info, Prediction
+from bort.serve.bodies import Info, ScoredLabel
 from bort.serve.errors import Kind, Refused
 from bort.serve.settings import Limits
 
@@ -97,7 +97,7 @@ class ServedModel:
         """
         return await self.batcher.submit(tokens)
 
-    def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[Prediction]]:
+    def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[ScoredLabel]]:
         """All labels of each text, the likeliest first.
 
         Where the likeliest label lies below its threshold an entry without a label stands before the others.
@@ -107,7 +107,7 @@ class ServedModel:
             raw: Answer raw outputs instead of probabilities.
         """
         if self.task.kind == "regression":
-            return [[Prediction(score=float(value), label="value")] for value in logits[:, 0]]
+            return [[ScoredLabel(score=float(value), label="value")] for value in logits[:, 0]]
         names = self.task.names
         found = probabilities(logits)
         sure = answered(found, names, self.predictor.engine.thresholds)
@@ -115,8 +115,8 @@ class ServedModel:
         answers = []
         for row, is_sure in zip(scores, sure, strict=True):
             order = np.argsort(-row, kind="stable")
-            ranked = [Prediction(score=float(row[index]), label=names[index]) for index in order]
-            answers.append(ranked if is_sure else [Prediction(score=ranked[0].score, label=None), *ranked])
+            ranked = [ScoredLabel(score=float(row[index]), label=names[index]) for index in order]
+            answers.append(ranked if is_sure else [ScoredLabel(score=ranked[0].score, label=None), *ranked])
         return answers
 
     def info(self, version: str) -> Info:
