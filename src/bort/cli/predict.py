@@ -159,7 +159,7 @@ class BadRows:
     """Counts the rows that could not be read, and keeps them in a file of their own.
 
     Args:
-        arguments: Of the command.
+        arguments: The settings of the command.
     """
 
     def __init__(self, arguments: PredictArguments) -> None:

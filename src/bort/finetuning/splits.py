@@ -109,7 +109,7 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     """Read a run's data; what is not given is split off the training data.
 
     Args:
-        arguments: Of the run.
+        arguments: The settings of the run.
         hold_out: Whether to split off test data too, where none are given.
 
     Raises:
@@ -167,7 +167,7 @@ def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
 
 
 def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list[CastRow], list[CastRow]]:
-    """As `split_off`, of whole passages with all that is asked of them."""
+    """Split off whole passages, with all questions about each of them."""
     passages: dict[int | str, list[CastRow]] = {}
     for row in rows:
         passages.setdefault(row.idx[0], []).append(row)

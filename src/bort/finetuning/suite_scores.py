@@ -26,7 +26,7 @@ class SuiteRun:
     """The suite's task that a run is about.
 
     Args:
-        task: Which task.
+        task: The task whose data these are.
         cast: How its rows were cast.
         data: The folder with the suite's files, or "hub".
         rows: What is to be scored, in the order of the run's examples.

@@ -45,7 +45,7 @@ class SuitePredictor:
         """Score the development data, or a diagnostic's labelled test data.
 
         Args:
-            resamples: Of the bootstrap.
+            resamples: Resamples of the bootstrap; 0 gives no interval.
 
         Returns:
             The part, its number of rows, and the official metrics.

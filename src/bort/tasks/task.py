@@ -21,7 +21,7 @@ class Task:
     """A classification or a regression over texts or pairs of texts.
 
     Args:
-        kind: Which of the two.
+        kind: Classification or regression.
         names: Names of the classes, in the order of the model's outputs; empty for a regression.
         metric: The score that decides between models.
         choices: Whether the classes are the texts that each example has to choose from, by number. A model then gives
@@ -46,7 +46,7 @@ class Task:
 
         Args:
             examples: What is to be learned from.
-            kind: Which of the two, or by the labels.
+            kind: Classification or regression; `auto` decides by the labels.
             metric: The score that decides, or the kind's usual one.
             names: All classes, where the examples do not hold each of them.
 
@@ -108,7 +108,7 @@ class Task:
         *,
         resamples: int = 1000,
     ) -> dict[str, Score]:
-        """As `score`, of classes or values that are decided already. *Shape:* (examples,)."""
+        """Score classes or values, as `decide` gives them, by all metrics of the kind. *Shape:* (examples,)."""
         if self.kind == "classification":
             return classification_scores(
                 targets.tolist(), decided.tolist(), num_labels=self.outputs, resamples=resamples

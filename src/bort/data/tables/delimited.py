@@ -95,7 +95,7 @@ class _Columns:
     """The columns of a header, without the unnamed ones at its end and the repeated unnamed ones within.
 
     Args:
-        header: Its cells.
+        header: The cells of the header.
         wanted: What says how many cells a row must have, for messages.
     """
 

@@ -48,7 +48,7 @@ def cast_record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow
 
     Args:
         task: Whose row it is.
-        record: As the files have it, or the hub.
+        record: The row as the official file or the hub has it.
         cast: Ours or the release's.
 
     Raises:

@@ -25,9 +25,9 @@ def read_part(
     """Read one part of a task's official data.
 
     Args:
-        task: Which task.
+        task: The task whose data these are.
         data: The suite's folder, the task's own, or "hub".
-        part: Which part.
+        part: `train`, `dev` or `test`.
         cast: How rows are cast.
         labelled: Whether each row must have a label.
 

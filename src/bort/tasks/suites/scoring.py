@@ -38,7 +38,7 @@ def aligned(task: SuiteTask, model: Task, logits: Logits, source: str = "") -> L
     """Put a model's outputs in the order of the task's labels.
 
     Args:
-        task: Which task.
+        task: The task that the rows belong to.
         model: What the model answers.
         logits: Its outputs. *Shape:* (rows, outputs).
         source: Name of the model for messages.
@@ -59,7 +59,7 @@ def answers(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> list[st
     best of those that the model rejects.
 
     Args:
-        task: Which task.
+        task: The task that the rows belong to.
         rows: What was asked.
         logits: In the order of the task's labels. *Shape:* (rows, labels), or (rows, 1) of a regression.
 
@@ -81,10 +81,10 @@ def official_scores(
     """Score a part by the official metrics, each from 0 to 1 (correlations from -1), with bootstrap intervals.
 
     Args:
-        task: Which task.
+        task: The task that the rows belong to.
         rows: What was asked, with labels.
         logits: In the order of the task's labels. *Shape:* (rows, labels).
-        resamples: Of the bootstrap.
+        resamples: Resamples of the bootstrap; 0 gives no interval.
 
     Raises:
         BortError: A row has no label.
@@ -122,7 +122,7 @@ def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: i
     Args:
         rows: What was asked.
         given: The answer to each row.
-        resamples: Of the bootstrap.
+        resamples: Resamples of the bootstrap; 0 gives no interval.
 
     Raises:
         BortError: The rows do not come in pairs, or a pair has two hypotheses.
@@ -179,7 +179,7 @@ def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, S
 
     Args:
         scores: Metrics by name, of each task by name.
-        tasks: The table.
+        tasks: All tasks by name.
 
     Returns:
         The mean, and of how many tasks it is.

@@ -28,7 +28,7 @@ def content(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> str:
     """The text of a task's file.
 
     Args:
-        task: Which task.
+        task: The task that is answered.
         rows: All its test rows, in order.
         logits: In the order of the task's labels. *Shape:* (rows, labels).
     """
@@ -104,7 +104,7 @@ def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
     A file with another number of answers than the leaderboard wants is left out: the leaderboard would refuse it.
 
     Args:
-        suite: Which suite.
+        suite: The suite whose files are packed.
         folder: Holds the files; gets `glue.zip`, say.
 
     Returns:

@@ -26,8 +26,8 @@ class SuiteTask:
     """One task of a suite: a row of the table.
 
     Args:
-        name: As the command line says it.
-        title: As the suite writes it: the folder of its data and the stem of its submission file.
+        name: Its name on the command line.
+        title: Its name as the suite writes it, which is the folder of its data and the stem of its submission file.
         suite: The suite.
         shape: How an official row is laid out, and so how it is cast; `texts` is one text or a pair.
         text: Names that the column of the first text has, in files and on the hub.
