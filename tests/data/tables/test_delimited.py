@@ -147,6 +147,13 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     assert read_examples("~/a.csv") == [Example("a", label="x")]
 
 
+def test_addresses_and_patterns_are_named(tmp_path):
+    with pytest.raises(BortError, match=r"^https://example.org/x.csv: is an address; name a local file"):
+        read_examples("https://example.org/x.csv")
+    with pytest.raises(BortError, match=r"\*.csv: no such file; patterns are not expanded"):
+        read_examples(tmp_path / "*.csv")
+
+
 QUOTED = [
     ('"he said ""no"""', "other", True),
     ('"a"', '"b"', True),

@@ -49,7 +49,8 @@ def open_stored(path: str | Path) -> BinaryIO:
     try:
         return open(Path(path).expanduser(), "rb")
     except FileNotFoundError:
-        raise BortError("no such file", file=path) from None
+        hint = "; patterns are not expanded, name one file" if {*"*?"} & {*str(path)} else ""
+        raise BortError(f"no such file{hint}", file=path) from None
     except IsADirectoryError:
         raise BortError("is a folder; name a file", file=path) from None
     except OSError as error:

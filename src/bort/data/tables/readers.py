@@ -40,6 +40,8 @@ def format_of(source: str | Path) -> Format:
     Raises:
         BortError: The extension is not known.
     """
+    if "://" in str(source):
+        raise BortError("is an address; name a local file, or a data set on the hub as owner/name:split", file=source)
     path = Path(source).expanduser()
     if _HUB_NAME.fullmatch(str(source)) and not path.exists():
         return "hub"
