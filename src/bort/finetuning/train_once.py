@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from bort.data.batches import shuffled_length_batches
-from bort.files import write_aside
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits, usual_interval
 from bort.finetuning.used_vocabulary import only_used_rows
 from bort.model.checkpoints import quiet
 from bort.predict.classifiers import predict_logits, tensors
 from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task
-from bort.training.checkpoints import COMPLETE, latest_checkpoint
+from bort.training import checkpoints
 from bort.training.schedule import warmup_then_linear
 from bort.training.settings import trainer_settings
 
@@ -111,7 +109,7 @@ def train_once(
     seen = (*train.encoded.columns["input_ids"], *dev.encoded.columns["input_ids"])
     with only_used_rows(model, seen, pad_token_id):
         watch = _Watch(model, task, dev, pad_token_id, limits, steps, interval, bf16, on_progress)
-        checkpoint = latest_checkpoint(folder)
+        checkpoint = checkpoints.latest_checkpoint(folder)
         if checkpoint is not None:
             watch.restore(checkpoint)
         with quiet():
@@ -186,12 +184,11 @@ class _Watch(TrainerCallback):
         if self.best:
             save_file({name: tensor.contiguous() for name, tensor in self.best.items()}, folder / "best.safetensors")
         known = {"score": self.score, "step": self.step, "evaluations": self.evaluations}
-        with write_aside(folder / COMPLETE) as file:
-            json.dump(known if self.best else {"evaluations": []}, file)
+        checkpoints.complete(folder, known if self.best else {"evaluations": []})
 
     def restore(self, checkpoint: Path) -> None:
         """Take up what `on_save` wrote."""
-        known = json.loads((checkpoint / COMPLETE).read_text("utf-8"))
+        known = checkpoints.about(checkpoint)
         self.evaluations = known["evaluations"]
         if self.evaluations:
             self.score, self.step = known["score"], known["step"]

@@ -5,7 +5,6 @@ The clock says how far a run is, the trainer's learning rate follows it, and a c
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from bort.errors import BortError
-from bort.files import write_aside
 from bort.model.devices import use_bf16
 from bort.model.modelling import BortForMaskedLM
 from bort.pretraining.arguments import PretrainArguments
@@ -28,8 +26,7 @@ from bort.pretraining.objective import Objective
 from bort.pretraining.taught_rows import Collator, TaughtRows
 from bort.progress import Bar
 from bort.runs import Run
-from bort.training import distributed
-from bort.training.checkpoints import COMPLETE
+from bort.training import checkpoints, distributed
 from bort.training.schedule import warmup_then_linear
 from bort.training.settings import trainer_settings
 
@@ -247,6 +244,5 @@ class RunCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         distributed.wait()  # each writes a part of the checkpoint
         if state.is_world_process_zero:
-            with write_aside(folder / COMPLETE) as file:
-                json.dump({"elapsed": self.clock.seconds(), "processes": distributed.count()}, file)
+            checkpoints.complete(folder, {"elapsed": self.clock.seconds(), "processes": distributed.count()})
             self.run.log("checkpoint", step=state.global_step)

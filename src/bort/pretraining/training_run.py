@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from bort.pretraining.trainer import UNBOUNDED_STEPS, MlmTrainer, RunCallback, S
 from bort.pretraining.validation import Validation, unigram_score
 from bort.progress import Bar, bar
 from bort.runs import Run
-from bort.training import distributed
-from bort.training.checkpoints import COMPLETE, latest_checkpoint
+from bort.training import checkpoints, distributed
 
 
 class TrainingRun:
@@ -72,7 +70,7 @@ class TrainingRun:
         clock = StepClock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
         checkpoint = distributed.together(self._checkpoint, first_alone=True)
         if checkpoint is not None:
-            clock.elapsed = json.loads((checkpoint / COMPLETE).read_text("utf-8"))["elapsed"]
+            clock.elapsed = checkpoints.about(checkpoint)["elapsed"]
         with bar("pre-training", 1.0, silent=not distributed.is_first()) as shown:
             trainer = distributed.together(lambda: self._trainer(clock, shown))
             if not self.evaluations:
@@ -89,9 +87,9 @@ class TrainingRun:
 
     def _checkpoint(self) -> Path | None:
         """Where to continue; the rows of a step depend on the number of processes, which must not change."""
-        checkpoint = latest_checkpoint(self.run.path / "checkpoints")
+        checkpoint = checkpoints.latest_checkpoint(self.run.path / "checkpoints")
         if checkpoint is not None:
-            before = json.loads((checkpoint / COMPLETE).read_text("utf-8")).get("processes", 1)
+            before = checkpoints.about(checkpoint)["processes"]
             if before != distributed.count():
                 rule = f"the run to resume was started with {before} processes; launch as many"
                 raise BortError(rule, file=self.run.path, column="processes", value=distributed.count())

@@ -1,19 +1,35 @@
-"""Which checkpoint of a run is the newest whole one."""
+"""Checkpoints that are whole: how one is marked, and which is the newest."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-COMPLETE = "complete.json"
+from bort.files import write_aside
+
+_COMPLETE = "complete.json"
 """Marks a checkpoint that was written to its end; one without it is what a killed process left."""
+
+
+def complete(checkpoint: Path, about: dict[str, Any]) -> None:
+    """Mark a checkpoint as whole, and keep beside it what the library's trainer does not."""
+    with write_aside(checkpoint / _COMPLETE) as file:
+        json.dump(about, file)
+
+
+def about(checkpoint: Path) -> dict[str, Any]:
+    """What `complete` kept of a whole checkpoint."""
+    known: dict[str, Any] = json.loads((checkpoint / _COMPLETE).read_text("utf-8"))
+    return known
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder of `checkpoint-STEP`s; broken ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).is_file():
+        if (path / _COMPLETE).is_file():
             whole.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
