@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -125,8 +126,12 @@ def killed(command: list[str], file: Path, **environment: str) -> None:
     while not file.exists() and started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     there = file.exists()
-    os.killpg(started.pid, signal.SIGKILL)
+    family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+    for process in family:  # launchers start sessions of their own
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     started.communicate()
+    psutil.wait_procs(family)  # a run's folder is locked until the last is gone
     assert there, f"no {file} appeared"
 
 
