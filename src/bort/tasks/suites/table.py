@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bort.errors import BortError
 from bort.tasks.suites.task_entry import Part, Suite, SuiteTask
@@ -53,39 +54,19 @@ def predicted_with(task: SuiteTask) -> list[SuiteTask]:
 
 
 SUITES: Mapping[Suite, str] = {"glue": "GLUE", "superglue": "SuperGLUE", "race": "RACE"}
-
-
 HUB: Mapping[Suite, str] = {"glue": "nyu-mll/glue", "superglue": "aps/super_glue", "race": "ehovy/race"}
-
-
 _TSV: Mapping[Part, tuple[str, ...]] = {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)}
-
-
 _JSONL: Mapping[Part, tuple[str, ...]] = {
     "train": ("train.jsonl",),
     "dev": ("val.jsonl", "dev.jsonl"),
     "test": ("test.jsonl",),
 }
-
-
 _SPLIT: Mapping[Part, str] = {"train": "train", "dev": "validation", "test": "test"}
-
-
 _TEST: Mapping[Part, str] = {"test": "test"}
-
-
 _BINARY = (("0",), ("1",))
-
-
 _ENTAILMENT = (("entailment",), ("not_entailment",))
-
-
 _INFERENCE = (("entailment",), ("neutral",), ("contradiction",))
-
-
 _TRUTH = (("false", "False"), ("true", "True"))
-
-
 _PREMISE, _HYPOTHESIS = ("premise", "sentence1"), ("hypothesis", "sentence2")
 
 
@@ -93,85 +74,72 @@ def _counts(train: int, dev: int, test: int) -> dict[Part, int]:
     return {"train": train, "dev": dev, "test": test}
 
 
+def _glue(name: str, title: str, **other: Any) -> SuiteTask:
+    return _task(name, title, **{"suite": "glue", "files": _TSV} | other)
+
+
+def _superglue(name: str, title: str, **other: Any) -> SuiteTask:
+    return _task(name, title, **{"suite": "superglue", "files": _JSONL} | other)
+
+
+def _task(name: str, title: str, **other: Any) -> SuiteTask:
+    """Fill in what most tasks have in common."""
+    usual: dict[str, Any] = {"metrics": ("accuracy",), "selects_by": "accuracy", "split": _SPLIT, "config": name}
+    return SuiteTask(name, title, **usual | other)
+
+
 _GLUE = [
-    SuiteTask(
+    _glue(
         "cola",
         "CoLA",
-        "glue",
         metrics=("matthews",),
         selects_by="matthews",
         counts=_counts(8551, 1043, 1063),
         spellings=(("0", "unacceptable"), ("1", "acceptable")),
         text=("sentence",),
         text_b=(),
-        files=_TSV,
         headless=("source", "label", "mark", "sentence"),
-        split=_SPLIT,
-        config="cola",
     ),
-    SuiteTask(
+    _glue(
         "sst2",
         "SST-2",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(67349, 872, 1821),
         spellings=(("0", "negative"), ("1", "positive")),
         text=("sentence",),
         text_b=(),
-        files=_TSV,
-        split=_SPLIT,
-        config="sst2",
     ),
-    SuiteTask(
+    _glue(
         "mrpc",
         "MRPC",
-        "glue",
         metrics=("f1_positive", "accuracy"),
-        selects_by="accuracy",
         counts=_counts(3668, 408, 1725),
         spellings=(("0", "not_equivalent"), ("1", "equivalent")),
         text=("#1 String", "sentence1"),
         text_b=("#2 String", "sentence2"),
         label=("Quality", "label"),
-        files=_TSV,
-        split=_SPLIT,
-        config="mrpc",
     ),
-    SuiteTask(
+    _glue(
         "stsb",
         "STS-B",
-        "glue",
         metrics=("pearson", "spearman"),
         selects_by="pearson",
         counts=_counts(5749, 1500, 1379),
         label=("score", "label"),
-        files=_TSV,
-        split=_SPLIT,
-        config="stsb",
     ),
-    SuiteTask(
+    _glue(
         "qqp",
         "QQP",
-        "glue",
         metrics=("f1_positive", "accuracy"),
-        selects_by="accuracy",
         counts=_counts(363846, 40430, 390965),
         spellings=(("0", "not_duplicate"), ("1", "duplicate")),
         text=("question1",),
         text_b=("question2",),
         label=("is_duplicate", "label"),
-        files=_TSV,
-        split=_SPLIT,
-        config="qqp",
         torn=True,
     ),
-    SuiteTask(
+    _glue(
         "mnli",
         "MNLI",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(392702, 9815, 9796),
         spellings=_INFERENCE,
         text=_PREMISE,
@@ -179,15 +147,11 @@ _GLUE = [
         label=("gold_label", "label"),
         files={"train": ("train.tsv",), "dev": ("dev_matched.tsv",), "test": ("test_matched.tsv",)},
         split={"train": "train", "dev": "validation_matched", "test": "test_matched"},
-        config="mnli",
         undecided="-",
     ),
-    SuiteTask(
+    _glue(
         "mnli_mm",
         "MNLI-mm",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts={"dev": 9832, "test": 9847},
         spellings=_INFERENCE,
         text=_PREMISE,
@@ -200,49 +164,19 @@ _GLUE = [
         undecided="-",
         predicted_by="mnli",
     ),
-    SuiteTask(
+    _glue(
         "qnli",
         "QNLI",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(104743, 5463, 5463),
         spellings=_ENTAILMENT,
         text=("question",),
         text_b=("sentence",),
-        files=_TSV,
-        split=_SPLIT,
-        config="qnli",
     ),
-    SuiteTask(
-        "rte",
-        "RTE",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
-        counts=_counts(2490, 277, 3000),
-        spellings=_ENTAILMENT,
-        files=_TSV,
-        split=_SPLIT,
-        config="rte",
-        max_length=256,
-    ),
-    SuiteTask(
-        "wnli",
-        "WNLI",
-        "glue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
-        counts=_counts(635, 71, 146),
-        spellings=(("0", "not_entailment"), ("1", "entailment")),
-        files=_TSV,
-        split=_SPLIT,
-        config="wnli",
-    ),
-    SuiteTask(
+    _glue("rte", "RTE", counts=_counts(2490, 277, 3000), spellings=_ENTAILMENT, max_length=256),
+    _glue("wnli", "WNLI", counts=_counts(635, 71, 146), spellings=(("0", "not_entailment"), ("1", "entailment"))),
+    _glue(
         "ax",
         "AX",
-        "glue",
         metrics=("matthews",),
         selects_by="matthews",
         counts={"test": 1104},
@@ -252,162 +186,106 @@ _GLUE = [
         folders=("diagnostic",),
         files={"test": ("diagnostic.tsv", "AX.tsv", "test.tsv")},
         split=_TEST,
-        config="ax",
         predicted_by="mnli",
         diagnostic=True,
     ),
 ]
-
-
 _SUPERGLUE = [
-    SuiteTask(
+    _superglue(
         "boolq",
         "BoolQ",
-        "superglue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(9427, 3270, 3245),
         spellings=_TRUTH,
         text=("passage",),
         text_b=("question",),
-        files=_JSONL,
-        split=_SPLIT,
-        config="boolq",
         max_length=256,
     ),
-    SuiteTask(
+    _superglue(
         "cb",
         "CB",
-        "superglue",
         metrics=("f1", "accuracy"),
         selects_by="f1",
         counts=_counts(250, 56, 250),
         spellings=(("entailment",), ("contradiction",), ("neutral",)),
         text=("premise",),
         text_b=("hypothesis",),
-        files=_JSONL,
-        split=_SPLIT,
-        config="cb",
         max_length=256,
     ),
-    SuiteTask(
+    _superglue(
         "copa",
         "COPA",
-        "superglue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(400, 100, 500),
         spellings=(("0", "choice1"), ("1", "choice2")),
         submitted=(0, 1),
         shape="copa",
-        files=_JSONL,
-        split=_SPLIT,
-        config="copa",
     ),
-    SuiteTask(
+    _superglue(
         "multirc",
         "MultiRC",
-        "superglue",
         metrics=("f1a", "em"),
         selects_by="f1_positive",
         counts=_counts(27243, 4848, 9693),
         spellings=(("0", "false", "False"), ("1", "true", "True")),
         submitted=(0, 1),
         shape="multirc",
-        files=_JSONL,
-        split=_SPLIT,
-        config="multirc",
         max_length=512,
     ),
-    SuiteTask(
+    _superglue(
         "record",
         "ReCoRD",
-        "superglue",
         metrics=("token_f1", "em"),
         selects_by="f1_positive",
         counts=_counts(100730, 10000, 10000),
         spellings=_BINARY,
         shape="record",
-        files=_JSONL,
-        split=_SPLIT,
-        config="record",
         max_length=512,
     ),
-    SuiteTask(
+    _superglue(
         "superglue_rte",
         "RTE",
-        "superglue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(2490, 277, 3000),
         spellings=_ENTAILMENT,
         text=("premise",),
         text_b=("hypothesis",),
-        files=_JSONL,
-        split=_SPLIT,
         config="rte",
         max_length=256,
     ),
-    SuiteTask(
-        "wic",
-        "WiC",
-        "superglue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
-        counts=_counts(5428, 638, 1400),
-        spellings=_TRUTH,
-        shape="wic",
-        files=_JSONL,
-        split=_SPLIT,
-        config="wic",
-    ),
-    SuiteTask(
+    _superglue("wic", "WiC", counts=_counts(5428, 638, 1400), spellings=_TRUTH, shape="wic"),
+    _superglue(
         "wsc",
         "WSC",
-        "superglue",
-        metrics=("accuracy",),
-        selects_by="accuracy",
         counts=_counts(554, 104, 146),
         spellings=_TRUTH,
         submitted=("False", "True"),
         shape="wsc",
-        files=_JSONL,
-        split=_SPLIT,
         config="wsc.fixed",
     ),
-    SuiteTask(
+    _superglue(
         "axb",
         "AX-b",
-        "superglue",
         metrics=("matthews",),
         selects_by="matthews",
         counts={"test": 1104},
         spellings=_ENTAILMENT,
         files={"test": ("AX-b.jsonl", "test.jsonl")},
         split=_TEST,
-        config="axb",
         predicted_by="superglue_rte",
         diagnostic=True,
     ),
-    SuiteTask(
+    _superglue(
         "axg",
         "AX-g",
-        "superglue",
         metrics=("parity", "accuracy"),
-        selects_by="accuracy",
         counts={"test": 356},
         spellings=_ENTAILMENT,
         text=("premise",),
         text_b=("hypothesis",),
         files={"test": ("AX-g.jsonl", "test.jsonl")},
         split=_TEST,
-        config="axg",
         predicted_by="superglue_rte",
         diagnostic=True,
     ),
 ]
-
-
 _RACE = [
     SuiteTask(
         name,
@@ -427,6 +305,4 @@ _RACE = [
         ("race_h", "RACE-H", "high", _counts(62445, 3451, 3498)),
     )
 ]
-
-
 TASKS: Mapping[str, SuiteTask] = {task.name: task for task in [*_GLUE, *_SUPERGLUE, *_RACE]}
