@@ -45,8 +45,9 @@ class Prediction:
 class Predictor:
     """A fine-tuned classifier or regressor, ready to answer.
 
-    One predictor may be shared by any number of threads. A text's answer does not depend on what is asked beside it: to
-    the last bit in int8, within 1e-5 in fp32. Of an exported folder neither torch nor transformers is loaded.
+    One predictor may be shared by any number of threads. A text's answer does not depend on what is asked beside it:
+    where all is int8 to the last bit, in fp32 within 1e-5. Of an exported folder neither torch nor transformers is
+    loaded.
 
         with Predictor("runs/support") as predictor:
             predictor.predict("Where is my parcel?").label
