@@ -77,7 +77,9 @@ def test_same_seed_same_weights(arguments, tmp_path, weights, assert_same_weight
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["trials/001/checkpoint-*/complete.json", "trials/000/checkpoint-7/complete.json"])
+@pytest.mark.parametrize(
+    "moment", ["rounds/01-001/checkpoint-*/complete.json", "rounds/01-000/checkpoint-7/complete.json"]
+)
 def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment, assert_same_weights):
     """kill -9 inside the first or the second combination, then --resume: bit for bit the uninterrupted run."""
     settings = replace(arguments, learning_rates=[1e-2, 2e-2])
