@@ -14,7 +14,7 @@ from sklearn.datasets import make_blobs, make_circles, make_moons
 from sklearn.svm import SVC
 
 import bort.agora
-from bort.agora.loop import Display, Learner, Source
+from bort.agora.loop import Learner, LoopDisplay, Source
 from bort.agora.rounds import DivergedError, Growth, Made, Point
 from bort.workers import InProcess
 
@@ -347,7 +347,7 @@ def test_a_round_without_mistakes_adds_nothing(problem):
 def test_rounds_are_told_of_as_they_end(problem):
     told, trials = [], []
 
-    class Told(Display):
+    class Told(LoopDisplay):
         def trial(self, slot, trial):
             trials.append((slot, trial))
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 import bort
 from bort.agora import journal, labelling
-from bort.agora.journal import Clock, RunJournal
+from bort.agora.journal import RunClock, RunJournal
 from bort.agora.labellers import HeadTeacher, judged
 from bort.agora.nearby import Embedding, identity
 from bort.agora.rounds import DivergedError
@@ -453,6 +453,9 @@ def test_what_diverges_is_no_class_0(arguments, world, tmp_path):
     ((theta, told),) = metrics["rounds"][0]["failed"].items()
     assert "1e+38" in theta
     assert told.startswith("DivergedError: ")
+    page = (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert "Trials that failed" in page
+    assert "DivergedError" in page
     with pytest.raises(DivergedError):
         finetune(replace(settings, learning_rates=[1e38], method="plain", out=str(tmp_path / "alone")))
 
@@ -469,13 +472,13 @@ def test_the_time_of_the_teachers_training_counts(arguments, world, monkeypatch)
 
 def test_time_is_counted_once_however_many_trials_run_and_over_interruptions(arguments):
     run = Run(arguments.out, "finetune", arguments)
-    clock = Clock(run, 1.0)
+    clock = RunClock(run, 1.0)
     for place in range(3):  # side by side, so that each took the 50 seconds
         run.log("trial", place=place, seconds=50.0, elapsed=50.0 + place)
     assert clock.elapsed < 10
-    assert 52 <= Clock(run, 1.0).elapsed < 60
-    assert not Clock(run, 1.0).is_up()
-    assert Clock(run, 0.5).is_up()
+    assert 52 <= RunClock(run, 1.0).elapsed < 60
+    assert not RunClock(run, 1.0).is_up()
+    assert RunClock(run, 0.5).is_up()
 
 
 def test_plain_fine_tuning_runs_by_workers_too(arguments, tmp_path, assert_same_weights):

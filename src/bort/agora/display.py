@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from bort.agora.loop import Display
+from bort.agora.loop import LoopDisplay
 from bort.agora.pruning import Theta
 from bort.agora.rounds import Round, Slot, Trial, error_text
-from bort.agora.trial import TrainedModel
+from bort.agora.trial import TrainedWeights
 from bort.finetuning.hyper_parameters import HyperParameters
 from bort.progress import Bar, bar, console
 
 
-class RunDisplay(Display[TrainedModel]):
+class RunDisplay(LoopDisplay[TrainedWeights]):
     """A bar for the trials of a round, and a line for each round that is over.
 
     Args:
@@ -45,7 +45,7 @@ class RunDisplay(Display[TrainedModel]):
         """A trial in this process is as far as that."""
         self._update(slot, share, f"{self.short(theta)}: {note}")
 
-    def trial(self, slot: Slot, trial: Trial[TrainedModel]) -> None:
+    def trial(self, slot: Slot, trial: Trial[TrainedWeights]) -> None:
         """A trial has ended, here or elsewhere."""
         self._update(slot, 1.0, f"{self.short(trial.theta)}: {trial.score:.3f}")
         self._ended += 1
@@ -55,7 +55,7 @@ class RunDisplay(Display[TrainedModel]):
         console().print(f"{self.short(theta)} failed: {error_text(error)}", soft_wrap=True)
         self._ended += 1
 
-    def round(self, done: Round[TrainedModel], best: Trial[TrainedModel]) -> None:
+    def round(self, done: Round[TrainedWeights], best: Trial[TrainedWeights]) -> None:
         """A round is over."""
         if not self._rounds:
             return

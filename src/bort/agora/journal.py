@@ -13,7 +13,7 @@ from pathlib import Path
 from bort.agora.loop import AgoraJournal
 from bort.agora.pruning import Theta
 from bort.agora.rounds import DivergedError, Growth, Point, Slot, Trial, error_text
-from bort.agora.trial import TrainedModel, slot_name
+from bort.agora.trial import TrainedWeights, slot_name
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.runs import Run
@@ -22,7 +22,7 @@ FOLDER = "rounds"
 """Within a run's folder, while it lasts."""
 
 
-class Clock:
+class RunClock:
     """The wall time of a run: of this process, and of those before it that were interrupted.
 
     Args:
@@ -45,7 +45,7 @@ class Clock:
         return self._minutes is not None and self.elapsed > 60 * self._minutes
 
 
-class RunJournal(AgoraJournal[TrainedModel]):
+class RunJournal(AgoraJournal[TrainedWeights]):
     """The loop's journal in a run's folder. It keeps only the weights that are still needed.
 
     These are those of the best trial of the first round, of the round that goes on, and of all.
@@ -55,15 +55,15 @@ class RunJournal(AgoraJournal[TrainedModel]):
         clock: Tells how long it has taken.
     """
 
-    def __init__(self, run: Run, clock: Clock) -> None:
+    def __init__(self, run: Run, clock: RunClock) -> None:
         self._run, self._clock = run, clock
         self.folder = run.path / FOLDER
         self.folder.mkdir(exist_ok=True)
-        self._trials: dict[Slot, Trial[TrainedModel]] = {}
+        self._trials: dict[Slot, Trial[TrainedWeights]] = {}
         for event in run.events("trial"):
             about = {name: event[name] for name in ("evaluations", "best_step", "steps", "seconds")}
             slot = Slot(event["round"], event["place"])
-            model = TrainedModel(file=self._weights(slot), about=about)
+            model = TrainedWeights(file=self._weights(slot), about=about)
             self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model)
         self._diverged = {
             Slot(event["round"], event["place"]): DivergedError(event["message"])
@@ -71,13 +71,13 @@ class RunJournal(AgoraJournal[TrainedModel]):
             if event["error"] == DivergedError.__name__
         }
 
-    def trial(self, slot: Slot) -> Trial[TrainedModel] | None:
+    def trial(self, slot: Slot) -> Trial[TrainedWeights] | None:
         """The trial of a slot, if it is done."""
         return self._trials.get(slot)
 
-    def keep_trial(self, slot: Slot, trial: Trial[TrainedModel]) -> Trial[TrainedModel]:
+    def keep_trial(self, slot: Slot, trial: Trial[TrainedWeights]) -> Trial[TrainedWeights]:
         """Write the weights, then the event, and drop the weights that nobody needs any more."""
-        model = TrainedModel(file=self._weights(slot), about=trial.model.about)
+        model = TrainedWeights(file=self._weights(slot), about=trial.model.about)
         with write_aside(model.file, "wb") as out:
             out.write(trial.model.weights)
         event = {"round": slot.round, "place": slot.place, "theta": dict(trial.theta), "score": trial.score}

@@ -10,7 +10,7 @@ import numpy as np
 from bort.agora.labellers import Teacher, decided, teacher_scores
 from bort.agora.pooled_labels import TEACHER_ALONE, Says, Weights, clearly_better, normalised, pooled, weigh
 from bort.agora.rounds import Round
-from bort.agora.trial import TrainedModel
+from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.progress import console
@@ -38,7 +38,7 @@ class Labelling:
         task: Task,
         teacher: Teacher,
         dev: Sequence[Example],
-        student: Callable[[TrainedModel, Sequence[Example]], Any],
+        student: Callable[[TrainedWeights, Sequence[Example]], Any],
     ) -> None:
         self._settings, self._task, self._student = arguments, task, student
         self.teacher = teacher
@@ -64,7 +64,7 @@ class Labelling:
                 soft_wrap=True,
             )
 
-    def worth_learning(self, first: Round[TrainedModel]) -> bool:
+    def worth_learning(self, first: Round[TrainedWeights]) -> bool:
         """Whether the teacher is good enough, or at least clearly better than what plain fine-tuning gave."""
         if self._settings.weak_teacher == "use" or not self.weak:
             return True
@@ -79,7 +79,7 @@ class Labelling:
             )
         return worth
 
-    def weights(self, first: Round[TrainedModel]) -> Weights:
+    def weights(self, first: Round[TrainedWeights]) -> Weights:
         """What the teacher and the student count for: by the best model of the first round, whose training data owe
         nothing to the development data."""
         if self._weights is None:
@@ -88,7 +88,7 @@ class Labelling:
                 self._weights = weigh(self._says, self._said_by(first, self._dev), self._truth)
         return self._weights
 
-    def __call__(self, examples: Sequence[Example], rounds: Sequence[Round[TrainedModel]]) -> list[Any]:
+    def __call__(self, examples: Sequence[Example], rounds: Sequence[Round[TrainedWeights]]) -> list[Any]:
         """Labels for the loop: classes, distributions over them (tuples), or values; None where nobody knows."""
         weights, says = self.weights(rounds[0]), self.teacher(examples)
         # A student that is not heard need not be asked.
@@ -102,7 +102,7 @@ class Labelling:
         p = np.exp(normalised(says / self._settings.temperature)).round(6)
         return [tuple(row.tolist()) if fine else None for row, fine in zip(p, known, strict=True)]
 
-    def _said_by(self, done: Round[TrainedModel], examples: Sequence[Example]) -> Says:
+    def _said_by(self, done: Round[TrainedWeights], examples: Sequence[Example]) -> Says:
         """What the best model of a round says, as a teacher would."""
         outputs: Says = self._student(done.winner.model, examples).astype(np.float64)
         return outputs if self._task.kind == "regression" else normalised(outputs)

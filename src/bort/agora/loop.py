@@ -92,7 +92,7 @@ class AgoraJournal(Generic[M]):
         """Note what a round added."""
 
 
-class Display(Generic[M]):
+class LoopDisplay(Generic[M]):
     """Shows a run as it goes on. Nothing depends on it; this one shows nothing."""
 
     def trial(self, slot: Slot, trial: Trial[M]) -> None:
@@ -117,7 +117,7 @@ def fit(
     seed: int = 0,
     workers: Workers | None = None,
     journal: AgoraJournal[M] | None = None,
-    display: Display[M] | None = None,
+    display: LoopDisplay[M] | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> AgoraResult[M]:
     """Fit models again and again on data that grow where the best of them is wrong.
@@ -163,7 +163,7 @@ def fit(
         seed,
         workers or InProcess(),
         journal or AgoraJournal(),
-        display or Display(),
+        display or LoopDisplay(),
         out_of_time,
     )
     past = run.grow_and_prune(sets, prune, grows_after_the_last=replay > 0)
@@ -183,7 +183,7 @@ class _Run(Generic[M]):
     seed: int
     workers: Workers
     journal: AgoraJournal[M]
-    display: Display[M]
+    display: LoopDisplay[M]
     out_of_time: Callable[[], bool]
     rounds: list[Round[M]] = field(default_factory=list)
     best: Trial[M] = field(init=False)

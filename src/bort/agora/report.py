@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bort.agora.rounds import AgoraResult
-from bort.agora.trial import TrainedModel
+from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.report import findings_section, official_section, which_for_which
+from bort.finetuning.report import failures_section, findings_section, official_section, which_for_which
 from bort.finetuning.splits import Splits
 from bort.report import Report, lines_chart, made_with
 from bort.runs import Run
@@ -25,7 +25,7 @@ def agora_report(
     run: Run,
     arguments: FinetuneArguments,
     metrics: dict[str, Any],
-    outcome: AgoraResult[TrainedModel],
+    outcome: AgoraResult[TrainedWeights],
     data: Splits,
     matrix: list[list[int]] | None,
 ) -> None:
@@ -94,6 +94,7 @@ def agora_report(
             for r in rounds
         ],
     )
+    failures_section(report, metrics)
     dropped = sum((Counter(r["dropped"]) for r in rounds), Counter())
     if dropped:
         report.heading("New texts that were dropped")
@@ -157,7 +158,7 @@ def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, 
         report.paragraph(text, warning=True)
 
 
-def _examples(report: Report, outcome: AgoraResult[TrainedModel], data: Splits) -> None:
+def _examples(report: Report, outcome: AgoraResult[TrainedWeights], data: Splits) -> None:
     names = data.task.names
     for done in outcome.rounds:
         growth = done.growth

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
-from bort.agora.journal import Clock
+from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, RememberedTeacher, teacher_scores
 from bort.agora.labelling import Labelling
 from bort.agora.loop import Source
@@ -20,7 +20,7 @@ from bort.agora.pooled_labels import NOBODY
 from bort.agora.rounds import AgoraResult, Point, Round
 from bort.agora.session import Session, scored
 from bort.agora.teachers import choose_teacher, leaks, nearness_model
-from bort.agora.trial import TrainedModel
+from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
 from bort.data.tables.examples import Example
@@ -73,7 +73,7 @@ def finetune(
     if (metrics := run.finished()) is not None:
         return metrics
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
-        session = Session(arguments, run, data, opened, Clock(run, arguments.budget_minutes))
+        session = Session(arguments, run, data, opened, RunClock(run, arguments.budget_minutes))
         if agora:
             return fit_growing(session, pool, teacher, embedding)
         return fit_plainly(session)
@@ -179,7 +179,7 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     return str(folder)
 
 
-def _write_pages(session: Session, metrics: dict[str, Any], result: AgoraResult[TrainedModel]) -> None:
+def _write_pages(session: Session, metrics: dict[str, Any], result: AgoraResult[TrainedWeights]) -> None:
     from bort.agora.report import agora_report, model_card
 
     agora_report(session.run, session.arguments, metrics, result, session.data, metrics["confusion"])
@@ -187,7 +187,7 @@ def _write_pages(session: Session, metrics: dict[str, Any], result: AgoraResult[
         file.write(model_card(session.arguments, metrics))
 
 
-def _described(session: Session, done: Round[TrainedModel]) -> dict[str, Any]:
+def _described(session: Session, done: Round[TrainedWeights]) -> dict[str, Any]:
     growth = done.growth
     return {
         "round": done.number,

@@ -9,10 +9,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from bort.agora.display import RunDisplay
-from bort.agora.journal import Clock, RunJournal
+from bort.agora.journal import RunClock, RunJournal
 from bort.agora.loop import Source, fit
 from bort.agora.rounds import AgoraResult, Point, Trial
-from bort.agora.trial import TextLearner, TrainedModel
+from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import KEY, fingerprint
@@ -39,7 +39,7 @@ class Session:
         BortError: The model or its tokenizer cannot be loaded.
     """
 
-    def __init__(self, arguments: FinetuneArguments, run: Run, data: Splits, workers: Workers, clock: Clock) -> None:
+    def __init__(self, arguments: FinetuneArguments, run: Run, data: Splits, workers: Workers, clock: RunClock) -> None:
         self.arguments, self.run, self.data, self.task = arguments, run, data, data.task
         self.workers, self.clock = workers, clock
         self.thetas = grid(arguments)
@@ -65,7 +65,7 @@ class Session:
             self.display.progress,
         )
 
-    def fit(self, source: Source[TrainedModel] | None = None) -> AgoraResult[TrainedModel]:
+    def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:
         """Go through the loop; without a source it is plain fine-tuning.
 
         Raises:
@@ -88,7 +88,7 @@ class Session:
                 out_of_time=self.clock.is_up,
             )
 
-    def open(self, trial: Trial[TrainedModel]) -> PreTrainedModel:
+    def open(self, trial: Trial[TrainedWeights]) -> PreTrainedModel:
         """The model of a trial."""
         return self.fitter.open(trial.model.read())
 
@@ -100,7 +100,7 @@ class Session:
             found |= scored(part, self.task.score(logits, self.task.targets(examples)))
         return found
 
-    def metrics(self, result: AgoraResult[TrainedModel], model: PreTrainedModel) -> dict[str, Any]:
+    def metrics(self, result: AgoraResult[TrainedWeights], model: PreTrainedModel) -> dict[str, Any]:
         """All that is to be told of a run and its best model, for `metrics.json`."""
         data, task = self.data, self.task
         parts = {part: self.fitter.labelled(examples) for part, examples in data.parts.items()}
@@ -126,6 +126,11 @@ class Session:
             metrics |= data.suite.judge(self.fitter, model, outputs)
         judged = "test" if "test" in parts else "dev"
         metrics["confusion"] = self.fitter.confusion(outputs[judged], parts[judged].targets)
+        metrics["failed"] = [
+            {"round": done.number, "combination": theta, "error": told}
+            for done in result.rounds
+            for theta, told in done.failed.items()
+        ]
         metrics["findings"] = data.check.sentences()
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
         metrics[KEY] = fingerprint(data.train)

@@ -28,7 +28,7 @@ _NEAR_ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedWeights:
     """A fine-tuned model: its weights, and how it came to them.
 
     Attributes:
@@ -74,11 +74,11 @@ class TextLearner:
         return self.__dict__ | {"on_progress": None}
 
     @property
-    def learner(self) -> Learner[TrainedModel]:
+    def learner(self) -> Learner[TrainedWeights]:
         """For the loop."""
         return Learner(self.fit, self.predict, self.right, self.score)
 
-    def fit(self, theta: Theta, train: Sequence[Point], slot: Slot) -> TrainedModel:
+    def fit(self, theta: Theta, train: Sequence[Point], slot: Slot) -> TrainedWeights:
         """Fine-tune the encoder with one combination.
 
         Raises:
@@ -97,9 +97,9 @@ class TextLearner:
         if not math.isfinite(result.score):
             raise DivergedError(_NOT_FINITE, setting="learning_rates", value=theta["learning_rate"])
         about = {"evaluations": result.evaluations, "best_step": result.step, "steps": result.steps}
-        return TrainedModel(self.fitter.weights(model), about=about | {"seconds": round(time.monotonic() - began, 2)})
+        return TrainedWeights(self.fitter.weights(model), about=about | {"seconds": round(time.monotonic() - began, 2)})
 
-    def logits(self, model: TrainedModel, examples: Sequence[Example]) -> Any:
+    def logits(self, model: TrainedWeights, examples: Sequence[Example]) -> Any:
         """What a model says of examples, in the labels' unit. *Shape:* (examples, outputs).
 
         Raises:
@@ -110,7 +110,7 @@ class TextLearner:
             raise DivergedError(_NOT_FINITE)
         return logits
 
-    def predict(self, model: TrainedModel, examples: Sequence[Example]) -> list[Any]:
+    def predict(self, model: TrainedWeights, examples: Sequence[Example]) -> list[Any]:
         """Classes, or values."""
         decided: list[Any] = self.fitter.task.decide(self.logits(model, examples)).tolist()
         return decided

@@ -64,6 +64,7 @@ def finetune_report(
         ["combination", f"development {metric}", "best step", "steps"],
         [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
     )
+    failures_section(report, metrics)
     made_with(report)
     report.write(run.path / "report.html")
 
@@ -101,6 +102,18 @@ def findings_section(report: Report, metrics: dict[str, Any]) -> None:
         report.heading("What is odd about the data")
     for finding in metrics["findings"]:
         report.paragraph(f"{finding[0].upper()}{finding[1:]}.", warning=True)
+
+
+def failures_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section on trials that failed or diverged, where any did.
+
+    Args:
+        report: The page.
+        metrics: What `metrics.json` says.
+    """
+    if metrics["failed"]:
+        report.heading("Trials that failed")
+        report.table(["round", "combination", "error"], [list(failed.values()) for failed in metrics["failed"]])
 
 
 def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:
