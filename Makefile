@@ -36,12 +36,13 @@ bench: setup
 	$(BIN)/python -m benchmarks.speed.teacher_cache
 	$(BIN)/python -m benchmarks.quality.scarce
 
-# The pages of results, and the figures in README and docs.
+# The pages of results, the figures in README and docs, and the reference of the commands.
 pages: setup
 	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m tools.reference
 
 docs: setup
-	$(BIN)/pdoc --output-directory site --docformat google bort '!bort.__main__'
+	$(BIN)/python -m tools.site
 
 clean:
-	rm -rf $(VENV) site runs .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build runs .mypy_cache .ruff_cache .hypothesis

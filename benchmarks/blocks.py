@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import statistics
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-Results = Mapping[str, Any]
+from benchmarks.common import changed_since, table
+from benchmarks.quality.agora_runs import DISTILLED, SETFIT, difference, overall, percent
+
+if TYPE_CHECKING:
+    from benchmarks.pages import Result
+
+Results = Mapping[str, "Result"]
 BLOCKS: dict[str, Callable[[Results], str]] = {}
+WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
+NANO, MINILM = "bort-nano", "all-MiniLM-L6-v2"
+PLAIN, OURS, TFIDF, TEACHER = "plain, best of Θ", "Agora", "TF-IDF + logistic regression", "the teacher"
 
 
 def named_in(text: str) -> list[str]:
@@ -22,3 +33,279 @@ def made(name: str, results: Results) -> str:
         KeyError: There is no such block.
     """
     return BLOCKS[name](results)
+
+
+def _block(name: str) -> Callable[[Callable[[Results], str]], Callable[[Results], str]]:
+    def keep(function: Callable[[Results], str]) -> Callable[[Results], str]:
+        BLOCKS[name] = function
+        return function
+
+    return keep
+
+
+def _wrapped(*paragraphs: str) -> str:
+    return "\n\n".join(
+        p if p.startswith("|") else textwrap.fill(" ".join(p.split()), 118, break_on_hyphens=False) for p in paragraphs
+    )
+
+
+def _measured(result: Result) -> str:
+    """When and where, and whether the code has changed since."""
+    record = result.record
+    since = "; the code has changed since" if result.stale else ""
+    if changed_since(record["commit"], [WEIGHTS]):
+        since += ", and so has bort-nano"
+    return f"Measured {record['date']} on {record['cores']} cores of an {record['processor']}{since}."
+
+
+def _pair(points: tuple[float, float | None], *, signed: bool = False) -> str:
+    value, error = points
+    return f"{value:{'+' if signed else ''}.1f} ± {error:.1f}"
+
+
+def _by_name(results: Results) -> dict[tuple[str, str], dict[str, list[float]]]:
+    return {(row["student"], row["method"]): row["test"] for row in results["agora"].record["figures"]["rows"]}
+
+
+@_block("few-labels")
+def few_labels(results: Results) -> str:
+    """Five methods on five tasks, and what the differences are worth."""
+    figures, tests = results["agora"].record["figures"], _by_name(results)
+    tasks = list(figures["sizes"])
+    shown = {
+        "TF-IDF + logistic regression": ("", TFIDF),
+        "SetFit with MiniLM-L6": (MINILM, SETFIT),
+        "bort-nano, plain fine-tuning": (NANO, PLAIN),
+        "**bort-nano, with a teacher (Agora)**": (NANO, OURS),
+        r"**MiniLM-L6, with a teacher (Agora)**\*": (MINILM, OURS),
+    }
+    rows = []
+    for name, (student, method) in shown.items():
+        test, ms = tests[student, method], figures["milliseconds"].get(student)
+        cells = [percent(test[task]) for task in tasks]
+        rows.append([name, *cells, f"{overall(test):.1f}", f"{ms:.0f}" if ms else ""])
+    head = [
+        "test accuracy in %",
+        *(f"{task} ({figures['sizes'][task]['train']})" for task in tasks),
+        "mean",
+        "ms a text",
+    ]
+    nano = [difference(tests[NANO, OURS], tests[NANO, other]) for other in (PLAIN, DISTILLED)]
+    mini = [difference(tests[MINILM, OURS], tests[MINILM, other]) for other in (PLAIN, DISTILLED)]
+    pool = {task: of["test"] for task, of in figures["pools"][MINILM]["32"].items()}
+    by_dev = difference(pool, {task: tests[MINILM, DISTILLED][task] for task in pool})
+    return _wrapped(
+        table(head, rows),
+        f"""
+        In brackets the training labels; all but SetFit also see 200 to 300 development labels. Means of 3 seeds. The
+        teacher, all-mpnet-base-v2, has {overall(tests["", TEACHER]):.1f}. Agora is {_pair(nano[0])} points (± standard
+        error) above plain fine-tuning with bort-nano and {_pair(mini[0])} with MiniLM; against plain distillation over
+        all unlabelled texts {_pair(nano[1], signed=True)} and {_pair(mini[1], signed=True)} (level). \\* Its pool size
+        was chosen by test figures; the development data choose another one, with which it is
+        {_pair(by_dev, signed=True)} from distillation on {", ".join(pool)}. {_measured(results["agora"])}
+        """,
+    )
+
+
+@_block("speed")
+def speed(results: Results) -> str:
+    """Exported models beside the usual ones."""
+    rows = {(r["model"], r["engine"], r["load"]): r for r in results["inference"].record["figures"]["results"]}
+    shown = (
+        ("BERT-base, PyTorch", "bert-base", "torch-eager"),
+        ("MiniLM-L6, ONNX Runtime int8", "minilm-l6", "onnxruntime-int8"),
+        ("`bort`, ONNX Runtime int8", "bort", "onnxruntime-int8"),
+        ("bort-nano, ONNX Runtime fp32", "bort-nano", "onnxruntime-fp32"),
+        ("**bort-nano, ONNX Runtime int8**", "bort-nano", "onnxruntime-int8"),
+    )
+    cells = []
+    for name, model, engine in shown:
+        ms = [rows[model, engine, load]["ms"]["median"] for load in ("16 tokens", "128 tokens")]
+        rate = rows[model, engine, "512 texts of natural lengths"]["tokens_per_second"]
+        cells.append([name, *(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in ms), f"{rate:,.0f}"])
+    first = {(r["model"], r["engine"]): r for r in results["first_answer"].record["figures"]["first_answers"]}
+    start = first["bort-nano", "onnxruntime-int8"]
+    return _wrapped(
+        table(["2 threads", "ms, 16 tokens", "ms, 128 tokens", "tokens/s in batches"], cells),
+        f"""
+        A new process answers with bort-nano in int8 after {start["seconds"]["median"]:.2f} s, in
+        {start["megabytes"]:.0f} MB. {_measured(results["inference"])}
+        """,
+    )
+
+
+@_block("agora-parts")
+def agora_parts(results: Results) -> str:
+    """What each part brings, in words."""
+    parts = {name: of["test"] for name, of in results["agora_ablation"].record["figures"]["parts"].items()}
+    whole, plain = parts[OURS], parts[PLAIN]
+    made_only = parts["new texts only, no pool"]
+    tests = _by_name(results)
+    published = [difference(tests[student, "Agora as published"], tests[student, PLAIN]) for student in (NANO, MINILM)]
+    return _wrapped(
+        f"""
+        Real texts bring nearly all of the gain: with bort-nano on trec and sst2 (three seeds, test data, ± standard
+        error) Agora is {_pair(difference(whole, plain))} points above plain fine-tuning with a pool, and
+        {_pair(difference(made_only, plain))} without one. Made texts beside a pool add
+        {_pair(difference(whole, parts["pool only, no new texts"]))}. As published (hard labels, no pool) it is
+        {_pair(published[0], signed=True)} points from plain fine-tuning with bort-nano and
+        {_pair(published[1], signed=True)} with all-MiniLM-L6-v2, over five tasks.
+        """
+    )
+
+
+@_block("agora-time")
+def agora_time(results: Results) -> str:
+    """How long a run takes."""
+    runs = results["agora_run"].record["figures"]["runs"]["local"]
+    minutes = [run["minutes"] for run in runs]
+    accuracy = {part: 100 * statistics.mean(run[part] for run in runs) for part in ("plain", "test")}
+    return _wrapped(
+        f"""
+        With the default grid, 100 labels of sst2, 2,000 unlabelled texts and all-mpnet-base-v2 as the teacher, a run of
+        bort-nano takes {statistics.median(minutes):.1f} minutes ({min(minutes):.1f} to {max(minutes):.1f} in
+        {len(runs)} seeds), and comes from {accuracy["plain"]:.1f} to {accuracy["test"]:.1f} %.
+        {_measured(results["agora_run"])}
+        """
+    )
+
+
+@_block("workers")
+def workers(results: Results) -> str:
+    """Two Ray workers against one process."""
+    result = results["workers"]
+    rows = []
+    for name, kinds in result.record["figures"].items():
+        here, ray = (statistics.median(run["wall"] for run in kinds[kind]) for kind in ("here", "ray"))
+        gaps = [gap for run in kinds["ray"] for gap in run["gaps"]]
+        rows.append([name, f"{here:.0f}", f"{ray:.0f}", f"{here / 2 / ray:.2f}", f"{1000 * statistics.mean(gaps):.0f}"])
+    head = ["", "one process, s", "two workers, s", "efficiency", "between two trials of a worker, ms"]
+    starts = [run["start"] for kinds in result.record["figures"].values() for run in kinds["ray"]]
+    return _wrapped(
+        table(head, rows),
+        f"""
+        The results were the same. Efficiency is the time of one process over twice that of two workers. Most of what is
+        missing to 1 is the start of the workers, {statistics.mean(starts):.0f} s, which longer trials hide. n =
+        {result.record["settings"]["rounds"]}. {_measured(result)}
+        """,
+    )
+
+
+@_block("tokenising")
+def tokenising(results: Results) -> str:
+    """Memory and speed of tokenising."""
+    figures = results["tokenising_memory"].record["figures"]
+    large = [figures[f"[2000, {processes}]"] for processes in (1, 2)]
+    small = [figures[f"[200, {processes}]"] for processes in (1, 2)]
+    growth = [b["peak_bytes"] / a["peak_bytes"] for a, b in zip(small, large, strict=True)]
+    mib = [each["peak_bytes"] / 2**20 for each in large]
+    rates = [each["bytes"] / 1e6 / each["seconds"] for each in large]
+    return _wrapped(
+        f"""
+        Tokenising 2 GB of text takes {max(growth):.2f} times the memory of 200 MB: {mib[0]:.0f} MiB in one process,
+        {mib[1]:.0f} MiB in two. It reads {rates[0]:.1f} MB/s in one process, whose tokenizer uses threads, and
+        {rates[1]:.1f} MB/s in two. n = 1. {_measured(results["tokenising_memory"])}
+        """
+    )
+
+
+@_block("ose-nano")
+def ose_nano(results: Results) -> str:
+    """A search on the nano space."""
+    figures = results["ose"].record["figures"]
+    search, compared = figures["search"], figures["compared"]
+    found, nano = compared[0], next(c for c in compared if c["shape"] == [4, 4, 256, 768])
+    steps = [run["steps"] for run in found["runs"]]
+    return _wrapped(
+        f"""
+        {len(search["candidates"])} candidates of the nano space, {steps[0]} steps each, took
+        {search["training_seconds"] / 60:.0f} minutes on one core. The smallest member won,
+        ⟨{",".join(map(str, found["shape"]))}⟩. It is no better encoder: after {steps[1]} steps its error is
+        {found["errors"][1]:.2f}, that of the third bort-nano's shape {nano["errors"][1]:.2f}. Members differ tenfold in
+        size and by a tenth in error, so the savings decide. n = 1. {_measured(results["ose"])}
+        """
+    )
+
+
+@_block("ose-paper")
+def ose_paper(results: Results) -> str:
+    """Where the published answer stands."""
+    stands = results["ose_paper"].record["figures"]["standing"]["128 tokens, all parameters"]
+    return _wrapped(
+        f"""
+        In the order of the paper's space the published answer stands at place {stands["place"]} of 300, and only ε =
+        {" and ".join(map(str, stands["epsilons"]))} take it as a block's first. The smallest member wins unless its
+        error is at least {stands["least_ratio"]:.2f} times as large.
+        """
+    )
+
+
+@_block("cached-targets")
+def cached_targets(results: Results) -> str:
+    """What is lost by learning from cached targets."""
+    runs = results["teacher_cache_quality"].record["figures"]["runs"]
+    worst = 100 * max(at["off"] for run in runs for at in run["judged"].values())
+    last = {(run["kind"], run["times"]): [*run["judged"].values()][-1]["full"] for run in runs}
+    steps = [*runs[0]["judged"]][-1]
+    several = max(times for _, times in last)
+    return _wrapped(
+        f"""
+        On rows that a student has not trained on, the loss is within {worst:.1f} % of the full one. A student learns a
+        little less of each row than from the teacher itself, and one that sees the same rows several times learns the
+        draws by heart: after {steps} steps the distance to the teacher on other rows was {last["beside", 1]:.2f} with
+        the teacher itself, {last["cache", 1]:.2f} from cached targets of rows seen once, and
+        {last["cache", several]:.2f} of rows seen {several} times (n = 1).
+        """
+    )
+
+
+@_block("nano-glue")
+def nano_glue(results: Results) -> str:
+    """bort-nano on all training data of GLUE tasks."""
+    from benchmarks.quality.nano import GLUE
+
+    found = results["nano"].record["figures"]["glue"]
+    scores = [f"{name} {100 * found[name]['dev'][GLUE[name]['metric']]:.1f}" for name in found]
+    return _wrapped(
+        f"""
+        With all training data of GLUE tasks the development scores of bort-nano are {", ".join(scores)} (n = 1, one
+        learning rate; Matthews' correlation for CoLA, Pearson's for STS-B). {_measured(results["nano"])}
+        """
+    )
+
+
+@_block("scale-estimate")
+def scale_estimate(results: Results) -> str:
+    """A step of pre-training on 1, 8 and 512 GPUs, on paper."""
+    from bort.ose.cost import parameters
+    from bort.ose.space import Shape
+
+    counted = parameters(Shape(4, 8, 1024, 768), vocab_size=50_265)
+    tokens, flops, between, outside = 32 * 512, 100e12, 250e9, 25e9
+    # The word embedding computes in the masked-LM head only, at 15 % of the positions.
+    working = counted.layers + 0.15 * 50_265 * 1024
+    computing = 1000 * 6 * working * tokens / flops
+    gradients = 4 * counted.total
+    sums = [0.0, 1000 * 2 * 7 / 8 * gradients / between]
+    sums.append(sums[1] + 1000 * 2 * gradients / outside)
+    head = ["", "1 GPU", "8 GPUs", "64 nodes of 8"]
+    rows: Sequence[Sequence[str]] = [
+        ["computing, ms a step", *[f"{computing:.0f}"] * 3],
+        ["gradients to sum, MB (fp32)", "0", *[f"{gradients / 1e6:.0f}"] * 2],
+        ["summing them, ms, were nothing else done meanwhile", *(f"{value:.1f}" for value in sums)],
+        ["rows a step, all GPUs", "32", "256", "16,384"],
+    ]
+    teacher = 1000 * 2 * 303e6 * tokens / flops / computing
+    return _wrapped(
+        f"""
+        The published Bort has {counted.total / 1e6:.1f} M parameters (the paper says 56 M), of which
+        {counted.layers / 1e6:.1f} M are in the layers. A token costs about 6 operations for each parameter that
+        computes, forward and backward, and 2 for each of a teacher beside it. A step of 32 rows of 512 tokens a GPU is
+        {tokens:,} tokens:
+        """,
+        table(head, rows),
+        f"""
+        A teacher of RoBERTa-large's size that is asked at each step costs {teacher:.1f} times what the student does.
+        With cached targets it costs nothing.
+        """,
+    )

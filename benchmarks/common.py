@@ -107,7 +107,7 @@ class Benchmark:
     """
 
     name: str
-    page: Literal["speed", "nano", "agora", "ose", "tasks"]
+    page: Literal["speed", "nano", "agora", "ose", "tasks", "house"]
     title: str
     question: str
     sources: tuple[str, ...]
@@ -193,12 +193,16 @@ def targets_table(targets: Sequence[Target]) -> str:
     return table(["target", "bound", "measured", "result"], [[t.what, t.wanted, t.measured, t.result] for t in targets])
 
 
-def commit() -> str:
-    """The commit that is checked out, with a + where tracked files differ from it; empty outside of a repository."""
-    known = _git("rev-parse", "--short=10", "HEAD")
+def commit(tree: Path | None = None) -> str:
+    """The commit that is checked out, with a + where the package differs from it; empty outside of a repository.
+
+    Args:
+        tree: The checkout; this one by default.
+    """
+    known = _git("rev-parse", "--short=10", "HEAD", tree=tree)
     if known.returncode:
         return ""
-    return known.stdout.strip() + ("+" if _git("diff", "--quiet", "HEAD", "--", "src").returncode else "")
+    return known.stdout.strip() + ("+" if _git("diff", "--quiet", "HEAD", "--", "src", tree=tree).returncode else "")
 
 
 def changed_since(commit: str, sources: Sequence[str]) -> bool:
@@ -217,8 +221,8 @@ def changed_since(commit: str, sources: Sequence[str]) -> bool:
     return found.returncode == 1
 
 
-def _git(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+def _git(*words: str, tree: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(tree or ROOT), *words], capture_output=True, text=True, check=False)
 
 
 def _command() -> str:

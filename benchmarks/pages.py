@@ -28,6 +28,7 @@ PAGES = {
     "agora": "Agora",
     "ose": "The search for an architecture",
     "tasks": "GLUE and SuperGLUE",
+    "house": "The house",
 }
 """Pages in the order of the index, and their headings."""
 NOTE = "<!-- Made by `python -m benchmarks.pages` from benchmarks/results/*.json. Do not edit. -->"
@@ -69,6 +70,12 @@ class Result:
         return changed_since(self.record["commit"], self.benchmark.sources)
 
     @property
+    def commit(self) -> str:
+        """Short, for the index."""
+        commit: str = self.record["commit"]
+        return commit[:7]
+
+    @property
     def when(self) -> str:
         """Date, and whether it is out of date."""
         return self.record["date"] + (", stale" if self.stale else "")
@@ -108,7 +115,7 @@ def index(found: Iterable[Result]) -> str:
 def _rows(result: Result, page: str) -> list[list[str]]:
     """A result's lines of the index: one a target, or one with the answer."""
     link = f"[{result.benchmark.question}](results/{page}.md#{result.anchor})"
-    end = [result.when, f"`{result.record['commit']}`"]
+    end = [result.when, f"`{result.commit}`"]
     targets = [target for target in result.shown.targets if target.leads]
     if not targets:
         what = result.title if result.title != result.benchmark.title else ""
@@ -146,7 +153,9 @@ def _joined(parts: Iterable[str]) -> str:
     for part in parts:
         text = textwrap.dedent(part).strip("\n")
         if text:
-            made.append(text if _is_laid_out(text) else textwrap.fill(" ".join(text.split()), 120))
+            made.append(
+                text if _is_laid_out(text) else textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False)
+            )
     return "\n\n".join(made) + "\n"
 
 
