@@ -18,7 +18,7 @@ import torch
 from bort.errors import BortError
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.pretrain import pretrain
-from bort.pretraining.trainer import Clock
+from bort.pretraining.trainer import StepClock
 from bort.training import distributed
 
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
@@ -252,10 +252,10 @@ def test_one_process_has_nobody_to_talk_to():
 def test_the_first_clock_counts_and_is_read_once_a_step(monkeypatch):
     asked = []
     monkeypatch.setattr(distributed, "from_first", lambda value: asked.append(value) or 25.0)
-    clock = Clock(max_steps=None, max_seconds=100.0)
+    clock = StepClock(max_steps=None, max_seconds=100.0)
     assert [clock.progress(step) for step in (0, 0, 1, 1, 1)] == [0.25] * 5
     assert len(asked) == 2
-    assert Clock(max_steps=10, max_seconds=None).progress(5) == 0.5
+    assert StepClock(max_steps=10, max_seconds=None).progress(5) == 0.5
     assert len(asked) == 2
 
 
