@@ -152,6 +152,7 @@ def search(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Wor
         maximum=MAXIMUM,
         space=str(scratch / "space.yaml"),
         steps=arguments.steps,
+        learning_rates=[1e-3],
         precision="fp32",
         out=str(out),
     )

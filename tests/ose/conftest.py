@@ -22,8 +22,7 @@ def extraction(world, tmp_path):
             out=str(tmp_path / "run"),
             space=str(tmp_path / "space.yaml"),
             teacher=world.encoder,
-            precision="fp32",
-            **settings,
+            **{"precision": "fp32", "learning_rates": [1e-3]} | settings,
         )
 
     return make

@@ -13,7 +13,7 @@ import bort.ose
 from bort.errors import BortError
 from bort.ose import Bound, Cost, coefficient
 from bort.ose.algorithm import Evaluation, order
-from bort.ose.criteria import front, savings
+from bort.ose.criteria import could_win, decision, front, savings
 from bort.workers import InProcess
 
 whole = st.integers(1, 50)
@@ -198,6 +198,33 @@ def test_a_maximum_point_must_be_one():
 def test_equal_costs_are_ordered_by_the_members():
     costs = dict.fromkeys([(2, 1), (1, 9), (1, 2)], Cost(1, 1)) | {(0, 0): Cost(2, 2)}
     assert [r.member for r in order(costs, costs.__getitem__).members] == [(1, 2), (1, 9), (2, 1), (0, 0)]
+
+
+def test_the_answer_keeps_a_bound_on_its_error():
+    """W takes the smallest; a bound on error keeps it out, which none on size does."""
+    costs = {n: Cost(1 + n, 1 + n) for n in range(6)}
+    errors = {n: 1 - n / 10 for n in costs}
+    assert found(costs, errors).best.member == 0
+    bounded = found(costs, errors, max_error=0.75)
+    assert bounded.best.member == 3
+    assert [c.member for c in bounded.ranking] == [3, 4, 0, 1, 2]
+    with pytest.raises(BortError, match=r"max-error.*no candidate keeps the bound; the nearest, 4, has 0.6"):
+        found(costs, errors, max_error=0.5)
+
+
+def test_a_search_that_errors_did_not_decide_is_seen():
+    savings_decide = decision([0.9, 0.5, 0.1], [1.0, 1.01, 0.99])
+    assert savings_decide.rank_correlation == pytest.approx(1)
+    assert savings_decide.spread_ln_error < 0.02 < 0.5 < savings_decide.spread_ln_savings
+    assert decision([0.9, 0.8, 0.7], [9.0, 2.0, 1.0]).rank_correlation == pytest.approx(-1)
+    assert decision([0.9, 0.0, 0.7], [1.0, 2.0, 1.0]).rank_correlation is None, "of two, nothing is said"
+
+
+def test_who_could_win_as_a_perfect_student():
+    saved = [0.8, 0.6, 0.5, 0.1]
+    assert could_win(saved, perfect=4.0, untrained=6.0) == 2  # 0.6 / 4 > 0.8 / 6 > 0.5 / 4
+    assert could_win(saved, perfect=1e-6, untrained=6.0) == 4
+    assert could_win(saved, perfect=6.0, untrained=6.0) == 1
 
 
 # Journal, workers

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.stats import spearmanr
 from transformers import AutoModelForMaskedLM
 
 from bort.errors import BortError
@@ -76,6 +77,8 @@ def test_leaves_a_whole_run(arguments):
     page = (run / "report.html").read_text("utf-8")
     for said in (
         "Pareto front",
+        "W alone would take",
+        "could have won at all",
         "W by candidate",
         "its blocks",
         "What the search cost",
@@ -321,6 +324,30 @@ def test_budgets(arguments):
     assert metrics["in_blocks"] == len(metrics["candidates"]) < 15
     assert max(row["parameters"] for row in metrics["candidates"]) <= 5_000
     assert metrics["maximum"]["hidden"] == 16
+
+
+def test_a_bound_on_the_error_is_kept_and_what_w_alone_takes_is_told(arguments, tmp_path):
+    free = extract(arguments)
+    assert free["by_w_alone"] == free["architecture"]
+    assert free["front"] == [row for row in free["candidates"] if row["pareto"]]
+    assert free["decision"]["rank_correlation"] == pytest.approx(
+        spearmanr(*zip(*((r["coefficient"], r["savings"]) for r in free["candidates"]), strict=True)).statistic
+    )
+    assert 1 <= free["could_win_as_perfect_students"] <= free["in_blocks"]
+    errors = sorted(row["error"] for row in free["candidates"])
+    bound = (errors[0] + errors[1]) / 2
+    bounded = extract(replace(arguments, max_error=bound, out=str(tmp_path / "bounded")))
+    assert bounded["error"] == errors[0]
+    assert bounded["by_w_alone"] == free["by_w_alone"]
+    assert bounded["architecture"] == {axis: bounded["candidates"][0][axis] for axis in Shape._fields}
+    assert bounded["top"][0].endswith("-".join(map(str, bounded["architecture"].values())))
+
+
+def test_a_teacher_of_another_shape_than_t_is_told(arguments, capsys):
+    extract(arguments)
+    assert "the teacher is" not in capsys.readouterr().err
+    extract(replace(arguments, maximum="3,2,32,64", out=f"{arguments.out}-other"))
+    assert "the teacher is ⟨2,2,16,24⟩, the maximum point ⟨3,2,32,64⟩" in " ".join(capsys.readouterr().err.split())
 
 
 def test_latency_budgets_are_measured(arguments, tmp_path):

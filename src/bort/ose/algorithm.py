@@ -74,6 +74,8 @@ class Candidate(Generic[M]):
     ranked: Ranked[M]
     evaluation: Evaluation
     coefficient: float
+    within: bool = True
+    """Whether its error keeps the bound on errors, if there is one."""
 
     @property
     def member(self) -> M:
@@ -94,6 +96,11 @@ class Candidate(Generic[M]):
     def diverged(self) -> bool:
         """Whether its training ended in numbers that are not finite."""
         return not self.failed and not self.sound
+
+    @property
+    def standing(self) -> tuple[bool, bool, float, int]:
+        """Sorts the best first."""
+        return not self.within, not self.sound, -self.coefficient, self.ranked.place
 
     @property
     def sound(self) -> bool:
@@ -161,8 +168,8 @@ class SearchResult(Generic[M]):
 
     @property
     def ranking(self) -> list[Candidate[M]]:
-        """The candidates by W, the best first; of equals the first in order."""
-        return sorted(self.candidates, key=lambda candidate: (not candidate.sound, -candidate.coefficient))
+        """The candidates by W, those that keep the bound on errors first; of equals the first in order."""
+        return sorted(self.candidates, key=lambda candidate: candidate.standing)
 
     @property
     def roughness(self) -> float:
@@ -279,6 +286,7 @@ def search(
     epsilon: int = 1,
     maximum: Cost | None = None,
     budgets: Sequence[Bound[M]] = (),
+    max_error: float = math.inf,
     workers: Workers | None = None,
     journal: SearchJournal[M] | None = None,
     on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
@@ -296,12 +304,13 @@ def search(
         epsilon: Members of a block.
         maximum: The cost of a T outside of the space.
         budgets: What members must keep.
+        max_error: The greatest ê that the answer may have. Bounds on size alone never keep the smallest member out.
         workers: Where candidates are trained; by default here, one after another.
         journal: Knows what is done.
         on_candidate: Told of each candidate when it is done; first of those that the journal knew, in their order.
 
     Raises:
-        BortError: The space cannot be ordered, or no member keeps the budgets.
+        BortError: The space cannot be ordered, no member keeps the budgets, or no candidate keeps `max_error`.
         ValueError: An error is 0 or less.
         Exception: What the first candidate raised, if all of them did.
     """
@@ -312,7 +321,8 @@ def search(
     def keep(place: int, evaluation: Evaluation) -> None:
         ranked = taken[place]
         weight = coefficient(ranked.cost, ordering.maximum, evaluation.error)
-        candidates[place] = candidate = Candidate(ranked, evaluation, weight)
+        within = evaluation.error <= max_error or not math.isfinite(max_error)
+        candidates[place] = candidate = Candidate(ranked, evaluation, weight, within)
         if known[ranked.member] is None and journal is not None:
             journal.keep_evaluation(ranked.member, evaluation)
         on_candidate(candidate)
@@ -329,5 +339,9 @@ def search(
     in_order = [candidates[place] for place in sorted(candidates)]
     if all(candidate.failed for candidate in in_order) and (failure := in_order[0].evaluation.failure):
         raise failure
-    best = max(in_order, key=lambda candidate: (candidate.sound, candidate.coefficient))
+    best = min(in_order, key=lambda candidate: candidate.standing)
+    if not best.within and (sound := [candidate for candidate in in_order if candidate.sound]):
+        nearest = min(sound, key=lambda candidate: candidate.error)
+        rule = f"no candidate keeps the bound; the nearest, {nearest.member}, has {nearest.error:.4g}; train longer"
+        raise BortError(rule, setting="max_error", value=max_error)
     return SearchResult(best, in_order, ordering)

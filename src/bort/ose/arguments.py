@@ -55,7 +55,7 @@ class ExtractArguments:
     """held-out rows on whose masked positions the error is measured"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
     """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
-    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [1e-3])
+    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
     """peak learning rates; each candidate is trained once with each, and the least error counts"""
     warmup: Share = 0.1
     """part of the steps in which the learning rate rises; it falls to 0 by the last"""
@@ -80,6 +80,9 @@ class ExtractArguments:
     """only members that take at most so many milliseconds an inference; they are timed for it, whatever --time says"""
     max_parameters: PositiveInt | None = None
     """only members with at most so many parameters, embeddings and layers"""
+    max_error: PositiveFloat | None = None
+    """only candidates whose error (in nats, as --error counts it) is at most this may win; bounds on size alone never
+    keep the smallest out"""
     positions: Annotated[int, AtLeast(8)] = 512
     """rows of the position embedding"""
     top_k: PositiveInt = 3

@@ -20,7 +20,7 @@ from bort.ose.plan import Costs
 from bort.ose.short_training import Surrogate
 from bort.ose.space import Shape
 
-_LEAST_ERROR = 1e-6
+LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Training:
     def _error(self, cross_entropy: float) -> float:
         if self.arguments.error == "kl":
             # Half-precision outputs and draws may put a perfect student a trifle below its teacher's entropy.
-            return max(cross_entropy - self.entropy, _LEAST_ERROR) if math.isfinite(cross_entropy) else math.nan
+            return max(cross_entropy - self.entropy, LEAST_ERROR) if math.isfinite(cross_entropy) else math.nan
         return cross_entropy
 
     def _step(self, shape: Shape, step: int, loss: float) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from bort.ose.cost import Split
@@ -45,6 +47,54 @@ def coefficient(cost: Cost, maximum: Cost, error: float) -> float:
     if error <= 0:
         raise ValueError(f"an error must be above 0, not {error}")
     return savings(cost, maximum) / error
+
+
+def could_win(saved: Sequence[float], perfect: float, untrained: float) -> int:
+    """How many members could have the greatest W at all.
+
+    A perfect student of T has the least error there is. It wins only if its W exceeds that of the member that saves
+    most, even where that one has learned nothing.
+
+    Args:
+        saved: The savings of each member.
+        perfect: ê of a perfect student, above 0.
+        untrained: ê of a member before its training.
+    """
+    return sum(own / perfect >= max(saved) / untrained for own in saved)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether errors or savings decided a search.
+
+    Args:
+        spread_ln_error: Standard deviation of ln ê over the candidates.
+        spread_ln_savings: Of ln savings.
+        rank_correlation: Spearman's, of W with the savings alone; at 1 the errors decided nothing. None of fewer than
+            three candidates, or where all are equal.
+    """
+
+    spread_ln_error: float
+    spread_ln_savings: float
+    rank_correlation: float | None
+
+
+def decision(saved: Sequence[float], errors: Sequence[float]) -> Decision:
+    """Compare what the candidates save with what they get wrong; those that save nothing are left out.
+
+    Args:
+        saved: Savings of each.
+        errors: ê of each, finite and above 0.
+    """
+    from scipy.stats import spearmanr
+
+    pairs = [(own, error) for own, error in zip(saved, errors, strict=True) if own > 0]
+    ln_saved, ln_errors = ([math.log(pair[part]) for pair in pairs] for part in (0, 1))
+    rank = math.nan
+    if len(pairs) > 2 and len(set(ln_saved)) > 1:
+        rank = float(spearmanr([s - e for s, e in zip(ln_saved, ln_errors, strict=True)], ln_saved).statistic)
+    of_errors, of_savings = (statistics.pstdev(values) if values else 0.0 for values in (ln_errors, ln_saved))
+    return Decision(of_errors, of_savings, rank if math.isfinite(rank) else None)
 
 
 _ROUNDING = 1 + 1e-9

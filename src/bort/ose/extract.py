@@ -16,16 +16,17 @@ from transformers import PreTrainedTokenizerFast
 from bort.bounds import validate
 from bort.errors import BortError
 from bort.files import write_aside
-from bort.model.checkpoints import locate
+from bort.model.checkpoints import load_config, locate
 from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
 from bort.ose.algorithm import Candidate, Evaluation, SearchResult, search
 from bort.ose.arguments import ExtractArguments
-from bort.ose.candidate import Training, told_error
-from bort.ose.criteria import front
+from bort.ose.candidate import LEAST_ERROR, Training, told_error
+from bort.ose.criteria import could_win, decision, front, savings
 from bort.ose.display import SearchDisplay, display
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan, timings
 from bort.ose.report import extract_report
+from bort.ose.short_training import Surrogate
 from bort.ose.space import Shape
 from bort.ose.targets import Targets
 from bort.pretraining.run_corpus import tokenised
@@ -34,6 +35,8 @@ from bort.runs import Run
 from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers, raised
 
 CANDIDATES, TOP = "candidates", "top"
+_FEW = 0.25
+"""Of the members: where fewer could win, savings decide the search."""
 _MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
 
 
@@ -110,6 +113,7 @@ class _Extraction:
         self.candidates: list[Candidate[Shape]] = []
         self.display: SearchDisplay | None = None
         self.entropy = 0.0
+        self.could_win = 0
 
     def run_search(self, workers: Workers) -> dict[str, Any]:
         """Tokenise, ask the teacher, train the candidates, and write what was found."""
@@ -126,6 +130,7 @@ class _Extraction:
         folder = Path(arguments.teacher_cache or self.run.path / "teacher")
         surrogate = Targets(arguments, plan, corpus, self.tokenizer, folder).surrogate()
         self.entropy = surrogate.entropy()
+        self._check_who_could_win(surrogate)
         training = Training(
             arguments,
             plan.costs,
@@ -144,6 +149,7 @@ class _Extraction:
                 epsilon=arguments.epsilon,
                 maximum=plan.ordering.maximum,
                 budgets=plan.budgets,
+                max_error=math.inf if arguments.max_error is None else arguments.max_error,
                 workers=Received(workers, training.receive),
                 journal=_Journal(self.run),
                 on_candidate=self._candidate_is_done,
@@ -157,6 +163,7 @@ class _Extraction:
         return self._finish(outcome)
 
     def _announce(self) -> None:
+        arguments = self.arguments
         plan, taken = self.plan, len(self.plan.ordering.taken)
         inside = sum(ranked.block is not None for ranked in plan.ordering.members)
         console().print(
@@ -174,6 +181,36 @@ class _Extraction:
         if plan.warning:
             console().print(f"the space lacks the weak AB^nC property: {plan.warning}", soft_wrap=True)
 
+        if arguments.teacher is not None:
+            theirs = load_config(arguments.teacher)
+            names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
+            own = tuple(getattr(theirs, name, None) for name in names)
+            if own != plan.top:
+                shown = ",".join(map(str, own))
+                console().print(
+                    f"the teacher is ⟨{shown}⟩, the maximum point {plan.top}: savings are counted beside one model and "
+                    f"errors beside another; --maximum {shown} makes them agree",
+                    soft_wrap=True,
+                )
+
+    def _check_who_could_win(self, surrogate: Surrogate) -> None:
+        """Count the members that could win as perfect students, and warn of a search that savings alone will decide."""
+        members = [ranked for ranked in self.plan.ordering.members if ranked.block is not None]
+        saved = [savings(ranked.cost, self.plan.ordering.maximum) for ranked in members]
+        most = members[saved.index(max(saved))].member
+        config = self.plan.costs.config(most, self.tokenizer.pad_token_id)
+        untrained = surrogate.untrained(config)
+        perfect = self.entropy if self.arguments.error == "cross_entropy" else LEAST_ERROR
+        if self.arguments.error == "kl":
+            untrained = max(untrained - self.entropy, LEAST_ERROR)
+        self.could_win = could_win(saved, perfect, untrained)
+        if self.could_win < _FEW * len(members):
+            console().print(
+                f"only {self.could_win} of {len(members)} members could win even as perfect students: the savings will "
+                "decide; --error kl lets errors count for more",
+                soft_wrap=True,
+            )
+
     def _step(self, shape: Shape, step: int, loss: float) -> None:
         if self.display is not None:
             self.display.training(shape, f"step {step} of {self.arguments.steps}, distance {loss:.3f}")
@@ -187,7 +224,7 @@ class _Extraction:
             shutil.rmtree(self.run.path / CANDIDATES / other.member.name, ignore_errors=True)
 
     def _ranking(self, candidates: list[Candidate[Shape]]) -> list[Candidate[Shape]]:
-        return sorted(candidates, key=lambda candidate: (-candidate.coefficient, candidate.ranked.place))
+        return sorted(candidates, key=lambda candidate: candidate.standing)
 
     def _finish(self, outcome: SearchResult[Shape]) -> dict[str, Any]:
         folders = self._keep_top([candidate.member for candidate in outcome.ranking if candidate.sound])
@@ -227,6 +264,7 @@ class _Extraction:
                 "parameters": int(candidate.ranked.cost.parameters),
                 "time": candidate.ranked.cost.time,
                 "error": told_error(candidate.error),
+                "savings": savings(candidate.ranked.cost, plan.ordering.maximum),
                 "coefficient": candidate.coefficient,
                 "diverged": candidate.diverged,
                 "failed": None if (failure := candidate.evaluation.failure) is None else raised(failure),
@@ -238,7 +276,14 @@ class _Extraction:
             }
             for place, candidate in enumerate(outcome.candidates)
         }
-        ranked = sorted(rows.values(), key=lambda row: -row["coefficient"])
+        numbers = {candidate.member: place for place, candidate in enumerate(outcome.candidates)}
+        ranked = [rows[numbers[candidate.member]] for candidate in outcome.ranking]
+        sound = [candidate for candidate in outcome.candidates if candidate.sound]
+        by_w = max(sound, key=lambda candidate: candidate.coefficient).member
+        decided = decision(
+            [savings(candidate.ranked.cost, plan.ordering.maximum) for candidate in sound],
+            [candidate.error for candidate in sound],
+        )
         seconds = sum(row["seconds"] for row in ranked)
         latency = plan.costs.latency
         return {
@@ -257,6 +302,11 @@ class _Extraction:
             "kept_savings": plan.ordering.kept_savings,
             "roughness": outcome.roughness,
             "guarantee_by_roughness": plan.ordering.guarantee(outcome.roughness),
+            "front": [row for row in ranked if row["pareto"]],
+            "by_w_alone": by_w._asdict(),
+            "max_error": arguments.max_error,
+            "decision": vars(decided),
+            "could_win_as_perfect_students": self.could_win,
             "weak_abnc": plan.warning or "holds",
             "optimizer": arguments.optimizer,
             "clip_weights": arguments.clip_weights,

@@ -44,6 +44,18 @@ def extract_report(
             (f"{best.coefficient:.4f}", "W-coefficient"),
         ]
     )
+    report.heading("The Pareto front")
+    report.table(
+        ["D,A,H,I", "error", "parameters", metrics["time_unit"], "W"],
+        [
+            [_name(row), row["error"], row["parameters"], float(row["time"]), row["coefficient"]]
+            for row in sorted(metrics["front"], key=lambda row: row["error"])
+        ],
+    )
+    report.paragraph(
+        "No other candidate is smaller, faster and more accurate at once: choose here by what the model is for. "
+        + _decided(metrics),
+    )
     if plan.warning:
         report.paragraph(f"The space lacks the weak AB^nC property: {plan.warning}.", warning=True)
     if metrics["diverged"]:
@@ -100,6 +112,24 @@ def extract_report(
 
 def _name(row: dict[str, Any]) -> str:
     return ",".join(str(row[axis]) for axis in Shape._fields)
+
+
+def _decided(metrics: dict[str, Any]) -> str:
+    """What W alone takes, and whether errors had a say in it."""
+    decision, bound = metrics["decision"], metrics["max_error"]
+    text = f"W alone would take {_name(metrics['by_w_alone'])}"
+    text += "." if bound is None else f"; the answer is bound to an error of at most {bound:g}."
+    text += (
+        f" ln(error) spreads by {decision['spread_ln_error']:.3f} over the candidates, ln(savings) by "
+        f"{decision['spread_ln_savings']:.3f} (standard deviations)."
+    )
+    if decision["rank_correlation"] is not None:
+        text += (
+            f" The rank correlation of W with the savings alone is {decision['rank_correlation']:.2f}: near 1, the "
+            "errors decided nothing."
+        )
+    members = f"{metrics['could_win_as_perfect_students']} of {metrics['in_blocks']} members"
+    return f"{text} {members} could have won at all, as perfect students."
 
 
 def _time(value: float, metrics: dict[str, Any]) -> str:

@@ -197,6 +197,10 @@ class Surrogate:
             ).loss
         return loss
 
+    def untrained(self, config: BertConfig) -> float:
+        """The cross-entropy of a shape before its training."""
+        return self.cross_entropy(new_model(config, self.log_frequencies, self.arguments.seed).to(self.device))
+
     @torch.no_grad()
     def cross_entropy(self, model: BortForMaskedLM) -> float:
         """Of a model with the teacher's outputs on the held-out rows, in nats a masked position."""
