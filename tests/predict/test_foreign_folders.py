@@ -12,8 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.exporter import Exporter
-from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
+from bort.finetuning.hyper_parameters import TrainingLimits
 from bort.predict.classifiers import new_classifier
 from bort.predict.predictor import Predictor
 from bort.tasks.task import Task
@@ -120,10 +120,11 @@ def test_tokens_without_a_row_in_the_model_are_refused(teacher_folder, tmp_path)
         Predictor(folder)
 
 
-def test_finetuning_checks_the_tokenizer_too(one_kind, teacher_folder, world, tmp_path):
+def test_finetuning_checks_the_tokenizer_too(one_kind, teacher_folder, tmp_path):
     task = Task("classification", ("a", "b"), "f1")
     examples = [Example("a text", "its pair", label="a")]
-    fitter = Fitter(FinetuneArguments(train="x", out="y", model=one_kind), task, examples)
+    limits = TrainingLimits(max_epochs=1, max_steps=None, patience=1, eval_steps=None, checkpoint_seconds=60)
+    fitter = Fitter(one_kind, task, examples, max_length=32, limits=limits)
     assert fitter.labelled(examples).encoded.columns.keys() == {"input_ids"}
     fitter.save(new_classifier(one_kind, task), tmp_path / "out")
     predictor = Predictor(str(tmp_path / "out"))
@@ -133,4 +134,4 @@ def test_finetuning_checks_the_tokenizer_too(one_kind, teacher_folder, world, tm
     tokenizer.pad_token = None
     folder = saved(tmp_path / "no-padding", config, tokenizer)
     with pytest.raises(BortError, match="no padding token"):
-        Fitter(FinetuneArguments(train="x", out="y", model=folder), task, examples)
+        Fitter(folder, task, examples, max_length=32, limits=limits)
