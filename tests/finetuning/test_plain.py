@@ -190,6 +190,15 @@ def test_what_is_asked_for_is_not_what_was_given(arguments, tmp_path):
     assert len(read_splits(given).train) == 3
 
 
+def test_labels_of_another_program_are_no_other_classes(arguments, tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\na,0\nb,1\n")
+    (tmp_path / "d.csv").write_text("text,label\na,0.0\nc,1.0\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "d.csv"), test=None)
+    found = read_splits(given)
+    assert [example.label for example in found.dev] == ["0", "1"]
+    assert found.check.conflicts == found.check.look_alikes == ()
+
+
 def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys):
     (tmp_path / "t.csv").write_text("text;label\na;1.1\nb;1.2\nc;2.10\n")
     given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None, delimiter=";")

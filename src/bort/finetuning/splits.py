@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bort.data.tables.checks import DataCheck, check_examples
-from bort.data.tables.examples import Columns, Example, read_examples
+from bort.data.tables.examples import Columns, Example, named_labels, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
@@ -46,6 +46,8 @@ class Splits:
         held_out: bool = False,
         suite: SuiteRun | None = None,
     ) -> None:
+        if task.names:
+            dev, test = named_labels(dev, task.names), None if test is None else named_labels(test, task.names)
         self.train, self.dev, self.test, self.task = train, dev, test, task
         self.held_out = held_out
         """Whether the test examples were split off the training data."""

@@ -207,6 +207,20 @@ def _whole_numbers(examples: Sequence[Example]) -> list[Example]:
     ]
 
 
+def named_labels(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
+    """Give a label that is none of `names`, but writes the number of just one of them, that name."""
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault(plain_number(name), []).append(name)
+    known = {*names}
+
+    def named(example: Example) -> Example:
+        alike = plain.get(plain_number(str(example.label)), [])
+        return example if str(example.label) in known or len(alike) != 1 else replace(example, label=alike[0])
+
+    return [named(example) for example in examples]
+
+
 def plain_number(name: str) -> str:
     """Write a whole number without the `.0` that some programs append; anything else stays as it is."""
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
@@ -273,15 +287,9 @@ def encode_labels(examples: Sequence[Example], names: Sequence[str]) -> list[int
         BortError: A label is missing, or not among `names`.
     """
     index = {name: position for position, name in enumerate(names)}
-    plain: dict[str, list[int]] = {}
-    for position, name in enumerate(names):
-        plain.setdefault(plain_number(name), []).append(position)
     codes = []
-    for example in examples:
+    for example in named_labels(examples, names):
         name = str(_known(example))
-        alike = plain.get(plain_number(name), [])
-        if name not in index and len(alike) == 1:
-            index[name] = alike[0]
         if name not in index:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
