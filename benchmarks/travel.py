@@ -97,7 +97,7 @@ def jobs(examples: Path, out: Path) -> dict[str, list[str]]:
 
 def prepare(examples: Path, out: Path) -> None:
     """Files that the jobs read: a corpus, a classifier and a text for it."""
-    import torch.optim.optimizer
+    import torch
 
     from bort import BortForSequenceClassification, load_tokenizer
     from bort.model.checkpoints import locate, save
@@ -113,7 +113,7 @@ def prepare(examples: Path, out: Path) -> None:
 
 def travel(trip: str, tree: Path) -> dict[str, Any]:
     """Make one trip in this process."""
-    import torch.optim.optimizer
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     import bort
     from bort.__main__ import main as bort_main
@@ -129,7 +129,7 @@ def travel(trip: str, tree: Path) -> dict[str, Any]:
         prepare(tree / "examples" / "support", out)
         words = jobs(tree / "examples" / "support", out)[trip]
         if trip in UPDATES:
-            torch.optim.optimizer.register_optimizer_step_pre_hook(arrived)
+            register_optimizer_step_pre_hook(arrived)
         with contextlib.redirect_stdout(io.StringIO()) as said:
             sys.setprofile(recorder)
             try:
