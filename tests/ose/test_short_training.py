@@ -164,5 +164,5 @@ def test_few_rows_come_again(arguments, targets):
 
 def test_a_corpus_without_a_held_out_row_is_refused(arguments, targets, tmp_path, sentences):
     (tmp_path / "short.txt").write_text("\n".join(sentences[:6]), "utf-8")
-    with pytest.raises(BortError, match=r"valid_share.*has no row of 24"):
+    with pytest.raises(BortError, match=r"valid-share.*has no row of 24"):
         targets(replace(arguments, corpus=[str(tmp_path / "short.txt")]))
