@@ -69,7 +69,7 @@ def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrain
 
     file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
     if file is None:
-        return _with_backend(tokenizer, tokenizer.backend_tokenizer)
+        return with_backend(tokenizer, tokenizer.backend_tokenizer)
     backend, settings = Tokenizer.from_file(file), _settings(name)
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     for _, token in sorted(tokenizer.added_tokens_decoder.items()):
@@ -81,7 +81,7 @@ def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrain
         backend.normalizer = theirs
     if backend.truncation is not None and "truncation_side" not in settings:
         tokenizer.truncation_side = backend.truncation["direction"].lower()
-    return _with_backend(tokenizer, backend)
+    return with_backend(tokenizer, backend)
 
 
 def _settings(name: str) -> dict[str, object]:
@@ -90,7 +90,7 @@ def _settings(name: str) -> dict[str, object]:
     return dict(get_tokenizer_config(name))
 
 
-def _with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
+def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
     """A tokenizer of the general class, which is saved and opened again without loss."""
     from transformers import PreTrainedTokenizerFast
 
@@ -120,7 +120,7 @@ def with_bort_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFa
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.post_processor = _bort_template(backend)
-    return _with_backend(tokenizer, backend)
+    return with_backend(tokenizer, backend)
 
 
 def _bort_template(backend: Tokenizer) -> PostProcessor:
