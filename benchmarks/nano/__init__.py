@@ -1,0 +1,1 @@
+"""How bort-nano is made: texts, teacher, student, training, and its measurements on development data."""

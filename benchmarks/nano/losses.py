@@ -1,0 +1,143 @@
+"""What the student is asked: that its mean, first token and tokens say what the teacher's mean and tokens say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.nano.pairs import NOT_ASKED, Laid
+
+# Mean and deviation of the five scores of a pair: cosine, token agreement both ways, shared words both ways.
+_MIDDLE = (0.36, 0.40, 0.40, 0.30, 0.30)
+_SPREAD = (0.25, 0.22, 0.22, 0.30, 0.30)
+_SIMILARITY = 5.0
+
+
+def mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens. *Shape:* (texts, seq, H), (texts, seq) -> (texts, H)."""
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def apart(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine, and the squared difference of the batch's cosines. *Shape:* (texts, H) twice -> ()."""
+    s, t = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+    return (1 - (s * t).sum(-1)).mean() + _SIMILARITY * F.mse_loss(s @ s.T, t @ t.T)
+
+
+def tokens_apart(student: Tensor, teacher: Tensor, asked: Tensor) -> Tensor:
+    """1 - cosine over the asked positions. *Shape:* (texts, seq, H) twice, (texts, seq) -> ()."""
+    cosine = F.cosine_similarity(student, teacher, dim=-1)
+    return ((1 - cosine) * asked).sum() / asked.sum()
+
+
+class Heads(nn.Module):
+    """What reads the pooled first token (and the tokens) in training, and is thrown away after it.
+
+    A classifier that is fine-tuned later is a linear layer on the pooled first token; so are these.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.vector = nn.Linear(hidden, hidden)
+        self.together = nn.Linear(hidden, hidden)
+        self.features = nn.Linear(hidden, 2 * hidden)
+        self.scores = nn.Linear(hidden, len(_MIDDLE))
+        self.related = nn.Linear(hidden, 1)
+        self.edit = nn.Linear(hidden, 3)
+        self.token = nn.Linear(hidden, 2)
+
+
+def single_losses(states: Tensor, pooled: Tensor, teacher: Tensor, mask: Tensor, heads: Heads) -> dict[str, Tensor]:
+    """Losses of texts read alone. *Shapes:* states, teacher (texts, seq, H); pooled (texts, H); mask (texts, seq)."""
+    target = mean(teacher, mask)
+    inner = mask.clone()
+    inner[:, 0] = 0
+    return {
+        "mean": apart(mean(states, mask), target),
+        "first": apart(states[:, 0], target),
+        "states": tokens_apart(states, teacher, inner),
+        "pooled": 0.5 * (1 - F.cosine_similarity(heads.vector(pooled), target, dim=-1)).mean(),
+    }
+
+
+@dataclass(frozen=True)
+class PairTargets:
+    """What the teacher finds in pairs.
+
+    Args:
+        tokens: Its states of each token, read alone. *Shape:* (pairs, seq, H).
+        matches: For each word the greatest cosine to a word of the other text, and whether it stands there itself.
+            *Shape:* (pairs, seq, 2).
+        scores: Cosine; mean match of the first's words and of the second's; shared words both ways.
+            *Shape:* (pairs, 5).
+        together: Sum of both vectors. *Shape:* (pairs, H).
+        features: a · b and |a - b|, scaled to about 1. *Shape:* (pairs, 2 H).
+        related, edit: *Shape:* (pairs,).
+    """
+
+    tokens: Tensor
+    matches: Tensor
+    scores: Tensor
+    together: Tensor
+    features: Tensor
+    related: Tensor
+    edit: Tensor
+
+
+def pair_targets(
+    states: Tensor, a: Tensor, b: Tensor, laid: Laid, lexical: Tensor, related: Tensor, edit: Tensor
+) -> PairTargets:
+    """Targets from the teacher's states of the texts read alone.
+
+    Args:
+        states: *Shape:* (texts x length, H).
+        a, b: Vectors of both texts, of length 1. *Shape:* (pairs, H).
+        laid: The joined pairs.
+        lexical: Shared words both ways. *Shape:* (pairs, 2).
+        related, edit: *Shape:* (pairs,).
+    """
+    tokens = states[laid.source]  # (pairs, seq, H)
+    unit = F.normalize(tokens, dim=-1)
+    cosine = unit @ unit.transpose(1, 2)
+    across = (laid.side.unsqueeze(2) * laid.side.unsqueeze(1)) == 2  # a word of one and a word of the other
+    best = cosine.masked_fill(~across, -1).amax(2).clamp(min=0)
+    same = ((laid.ids.unsqueeze(2) == laid.ids.unsqueeze(1)) & across).any(2)
+    shares = [(best * (laid.side == side)).sum(1) / (laid.side == side).sum(1).clamp(min=1) for side in (1, 2)]
+    width = a.shape[1]
+    return PairTargets(
+        tokens=tokens,
+        matches=torch.stack([best, same.float()], dim=2),
+        scores=torch.cat([(a * b).sum(1, keepdim=True), torch.stack(shares, 1), lexical], dim=1),
+        together=a + b,
+        features=torch.cat([a * b * width, (a - b).abs() * width**0.5 - 0.8], dim=1),
+        related=related,
+        edit=edit,
+    )
+
+
+def pair_losses(states: Tensor, pooled: Tensor, laid: Laid, targets: PairTargets, heads: Heads) -> dict[str, Tensor]:
+    """Losses of joined pairs. *Shapes:* states (pairs, seq, H), pooled (pairs, H)."""
+    words = (laid.side > 0).float()
+    middle, spread = torch.tensor(_MIDDLE), torch.tensor(_SPREAD)
+    off = (heads.scores(pooled) - (targets.scores - middle) / spread).pow(2).mean(0)
+    match = heads.token(states)
+    nearness = ((match[..., 0] - (targets.matches[..., 0] - 0.35) / 0.25).pow(2) * words).sum() / words.sum()
+    found = F.binary_cross_entropy_with_logits(match[..., 1], targets.matches[..., 1], weight=words, reduction="sum")
+    asked = targets.related != NOT_ASKED
+    real = laid.mask.clone()
+    real[:, 0] = 0
+    return {
+        "cosine": 2 * off[0],
+        "scores": 0.3 * off[1:].sum(),
+        "features": 0.1 * F.mse_loss(heads.features(pooled), targets.features),
+        "together": 0.3 * (1 - F.cosine_similarity(heads.together(pooled), targets.together, dim=-1)).mean(),
+        "related": 0.7
+        * F.binary_cross_entropy_with_logits(heads.related(pooled).squeeze(1)[asked], targets.related[asked].float()),
+        "edit": 0.7 * F.cross_entropy(heads.edit(pooled), targets.edit, ignore_index=NOT_ASKED),
+        "match": 0.3 * nearness + 0.5 * found / words.sum(),
+        "pair states": 0.5 * tokens_apart(states, targets.tokens, real),
+    }

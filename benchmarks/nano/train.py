@@ -1,0 +1,312 @@
+"""Train bort-nano: a shrunk sentence encoder that follows its teacher, alone and in pairs.
+
+    python -m benchmarks.nano.train --texts build/nano/texts --teacher MINILM --out build/nano/run --tokens 25000000
+
+The same command goes on from the last checkpoint (kill it at any time). Every draw is a function of the seed and of
+the step's number, and there is no dropout, so a checkpoint needs no generator's state: weights, optimizer and step are
+all.
+`--start_from FOLDER` begins a new decay from a saved model's weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertModel
+
+from benchmarks.nano import losses
+from benchmarks.nano.pairs import Edit, Words, join, lay, lexical
+from benchmarks.nano.rows import Rows, batches, padded
+from bort.files import write_aside
+from bort.model.checkpoints import save
+from bort.model.shrink import SubShape, shrink
+from bort.model.tokenization import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it trains.
+
+    Args:
+        texts: Folder that `prepare` wrote.
+        teacher: A BERT sentence encoder whose mean is its vector.
+        out: Where checkpoints, models and the log go.
+        tokens: Tokens that the student reads until the learning rate has fallen to a fiftieth.
+        start_from: Weights to start from; by default the teacher's.
+        skip_batches: Batches of single texts and of pairs that an earlier run has read.
+        layers: The teacher's layers that are inherited.
+        rows: Texts of a batch.
+        pairs: True pairs of a batch of pairs; as many again are made of them.
+        edits: Texts of a batch of pairs that stand beside an edit of themselves.
+        pair_every: One step in so many reads pairs.
+        held_out: Texts at the end that are never trained on.
+    """
+
+    texts: Path
+    teacher: Path
+    out: Path
+    tokens: int = 25_000_000
+    start_from: Path | None = None
+    skip_batches: int = 0
+    layers: tuple[int, ...] = (0, 2, 5)
+    learning_rate: float = 6e-4
+    warm_up: float = 0.02
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    rows: int = 128
+    most_tokens: int = 6144
+    pairs: int = 32
+    edits: int = 12
+    pair_every: int = 5
+    held_out: int = 1024
+    snapshots: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+    save_every: int = 300
+    log_every: int = 50
+    seed: int = 0
+
+
+class Run:
+    """Student, teacher, texts and the place reached."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.kept = torch.from_numpy(np.load(settings.texts / "kept.npy"))
+        self.tokenizer = load_tokenizer(settings.texts)
+        teacher = BertModel.from_pretrained(settings.teacher, dtype=torch.float32, attn_implementation="eager").eval()
+        torch.manual_seed(settings.seed)
+        self.student = self._student(teacher)
+        self.teacher = teacher.to(torch.bfloat16)
+        self.heads = losses.Heads(self.student.config.hidden_size)
+        self.trained: list[nn.Parameter] = [*self.student.parameters(), *self.heads.parameters()]
+        decayed = [p for p in self.trained if p.ndim > 1]
+        plain = [p for p in self.trained if p.ndim == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.singles, self.a, self.b = (Rows.open(settings.texts / name) for name in ("singles", "pairs.a", "pairs.b"))
+        self.words = Words.of(
+            self.tokenizer.convert_ids_to_tokens(list(range(len(self.kept)))), self.singles.ids[:8_000_000]
+        )
+        self.cls, self.sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+
+    def _student(self, teacher: BertModel) -> BertModel:
+        if self.settings.start_from is not None:
+            student = BertModel.from_pretrained(
+                self.settings.start_from, dtype=torch.float32, attn_implementation="eager"
+            )
+        else:
+            student = shrink(teacher, SubShape(self.settings.layers), kept=self.kept.numpy())
+            student.set_attn_implementation("eager")
+            nn.init.eye_(student.pooler.dense.weight)
+            nn.init.zeros_(student.pooler.dense.bias)
+        for module in student.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return student.train()
+
+    # What both read.
+
+    def teach(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The teacher's states. *Shape:* (texts, seq) -> (texts, seq, H)."""
+        with torch.no_grad():
+            return self.teacher(input_ids=self.kept[ids], attention_mask=mask).last_hidden_state.float()
+
+    def teach_sorted(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """The same in parts of similar length. *Shapes:* (texts, seq, H) and the vectors (texts, H)."""
+        longest = max(map(len, texts)) + 2
+        states = torch.zeros(len(texts), longest, self.student.config.hidden_size)
+        vectors = torch.zeros(len(texts), self.student.config.hidden_size)
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        for start in range(0, len(order), 32):
+            part = order[start : start + 32]
+            ids, mask = padded([texts[number] for number in part], self.cls, self.sep)
+            made = self.teach(ids, mask)
+            states[part, : made.shape[1]] = made
+            vectors[part] = F.normalize(losses.mean(made, mask), dim=-1)
+        return states, vectors
+
+    def read(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The student's states and pooled first token. *Shapes:* (texts, seq, H), (texts, H)."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            read = self.student(input_ids=ids, attention_mask=mask, token_type_ids=types)
+        return read.last_hidden_state.float(), read.pooler_output.float()
+
+    # One step of each kind.
+
+    def single_step(self, rows: np.ndarray) -> tuple[dict[str, Tensor], int]:
+        ids, mask = padded([self.singles[int(row)] for row in rows], self.cls, self.sep)
+        return losses.single_losses(*self.read(ids, mask), self.teach(ids, mask), mask, self.heads), int(mask.sum())
+
+    def pair_step(self, rows: np.ndarray, rng: random.Random) -> tuple[dict[str, Tensor], int]:
+        texts = [self.a[int(row)] for row in rows] + [self.b[int(row)] for row in rows]
+        true, edits = len(rows), []
+        donors = rng.sample(range(len(self.singles) - self.settings.held_out), 2 * self.settings.edits)
+        for number, donor in zip(donors[::2], donors[1::2], strict=True):
+            text = self.singles[number][:70]
+            if len(text) < 3:
+                continue
+            edited, done = self.words.edit(text, self.singles[donor], rng.choice(list(Edit)), rng)
+            texts += [text, edited]
+            edits.append(done)
+        states, vectors = self.teach_sorted(texts)
+        joined = join(vectors, true, edits, rng)
+        laid = lay(texts, joined, states.shape[1], self.cls, self.sep)
+        targets = losses.pair_targets(
+            states.flatten(0, 1),
+            vectors[joined.first],
+            vectors[joined.second],
+            laid,
+            lexical(texts, joined, self.words.idf),
+            torch.from_numpy(joined.related),
+            torch.from_numpy(joined.edit),
+        )
+        read, pooled = self.read(laid.ids, laid.mask, laid.types)
+        return losses.pair_losses(read, pooled, laid, targets, self.heads), int(laid.mask.sum())
+
+    @torch.no_grad()
+    def held_out(self) -> dict[str, float]:
+        """1 - cosine of mean and of first token on texts never trained on."""
+        settings, found = self.settings, []
+        rows = sorted(
+            range(len(self.singles) - settings.held_out, len(self.singles)), key=lambda r: len(self.singles[r])
+        )
+        for start in range(0, len(rows), 64):
+            ids, mask = padded([self.singles[row] for row in rows[start : start + 64]], self.cls, self.sep)
+            target = losses.mean(self.teach(ids, mask), mask)
+            states, _ = self.read(ids, mask)
+            for vectors in (losses.mean(states, mask), states[:, 0]):
+                found.append((1 - F.cosine_similarity(vectors, target, dim=-1)).sum().item())
+        return {"held mean": sum(found[::2]) / len(rows), "held first": sum(found[1::2]) / len(rows)}
+
+    # The whole.
+
+    def rate(self) -> float:
+        done = self.tokens / self.settings.tokens
+        return self.settings.learning_rate * min(1.0, done / self.settings.warm_up + 0.01, max(0.02, 1 - done))
+
+    def train(self) -> None:
+        settings = self.settings
+        self.resume()
+        usual = {"window": 5120, "seed": settings.seed}
+        pair_steps = self.step // settings.pair_every
+        single = batches(
+            self.singles.lengths[: -settings.held_out],
+            rows=settings.rows,
+            tokens=settings.most_tokens,
+            skip=settings.skip_batches + self.step - pair_steps,
+            **usual,
+        )
+        pair = batches(
+            self.a.lengths + self.b.lengths,
+            rows=settings.pairs,
+            tokens=settings.most_tokens,
+            skip=settings.skip_batches // (settings.pair_every - 1) + pair_steps,
+            **usual,
+        )
+        sums: Counter[str] = Counter()
+        seen: Counter[str] = Counter()
+        mark, mark_tokens = time.monotonic(), self.tokens
+        while self.tokens < settings.tokens:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate()
+            if self.step % settings.pair_every == settings.pair_every - 1:
+                made, tokens = self.pair_step(next(pair), random.Random(f"{settings.seed} {self.step}"))
+            else:
+                made, tokens = self.single_step(next(single))
+            torch.stack(list(made.values())).sum().backward()
+            nn.utils.clip_grad_norm_(self.trained, settings.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            before, self.tokens = self.tokens, self.tokens + tokens
+            self.step += 1
+            for name, value in made.items():
+                sums[name] += value.item()
+                seen[name] += 1
+            if self.step % settings.log_every == 0:
+                now = time.monotonic()
+                self.seconds += now - mark
+                line: dict[str, Any] = {
+                    "time": time.strftime("%H:%M:%S"),
+                    "step": self.step,
+                    "tokens": self.tokens,
+                    "tokens_per_s": round((self.tokens - mark_tokens) / (now - mark)),
+                    "rate": round(self.rate(), 7),
+                    **{name: round(sums[name] / seen[name], 4) for name in sums},
+                }
+                if self.step % (20 * settings.log_every) == 0:
+                    line |= {name: round(value, 4) for name, value in self.held_out().items()}
+                print(json.dumps(line), flush=True)
+                sums.clear()
+                seen.clear()
+                mark, mark_tokens = now, self.tokens
+            for share in settings.snapshots:
+                if before < share * settings.tokens <= self.tokens:
+                    self.save_model(settings.out / f"at-{share:.4f}")
+            if self.step % settings.save_every == 0:
+                self.save()
+        self.save()
+        self.save_model(settings.out / "model")
+        print(json.dumps({"done": self.tokens, "seconds": round(self.seconds), **self.held_out()}), flush=True)
+
+    def save_model(self, folder: Path) -> None:
+        """A plain Hugging Face folder in fp16."""
+        student = copy.deepcopy(self.student).to(torch.float16)
+        save(student, self.tokenizer, folder)
+
+    def save(self) -> None:
+        state = {
+            "student": self.student.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "place": {"step": self.step, "tokens": self.tokens, "seconds": self.seconds},
+        }
+        self.settings.out.mkdir(parents=True, exist_ok=True)
+        with write_aside(self.settings.out / "checkpoint.pt", "wb") as file:
+            torch.save(state, file)
+
+    def resume(self) -> None:
+        file = self.settings.out / "checkpoint.pt"
+        if file.is_file():
+            state = torch.load(file, weights_only=True)
+            self.student.load_state_dict(state["student"])
+            self.heads.load_state_dict(state["heads"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.tokens = state["place"]["step"], state["place"]["tokens"]
+            self.seconds = state["place"]["seconds"]
+            print(json.dumps({"resumed": self.step, "tokens": self.tokens}), flush=True)
+        else:
+            described = {name: str(value) for name, value in asdict(self.settings).items()}
+            print(json.dumps({"settings": described, "parameters": sum(p.numel() for p in self.student.parameters())}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field in fields(Settings):
+        kind: Any = Path if field.name in ("texts", "teacher", "out", "start_from") else type(field.default)
+        if not isinstance(field.default, tuple):
+            needed = field.name in ("texts", "teacher", "out")
+            parser.add_argument(
+                f"--{field.name}", type=kind, required=needed, default=None if needed else field.default
+            )
+    Run(Settings(**vars(parser.parse_args()))).train()
+
+
+if __name__ == "__main__":
+    main()
