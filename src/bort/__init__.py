@@ -31,6 +31,7 @@ _PUBLIC = {
             "predict",
             "pretrain",
             "serve",
+            "shrink",
             "submit",
             "tokenizer",
         )
@@ -46,6 +47,7 @@ _PUBLIC = {
     "PredictArguments": ("bort.cli.predict", "PredictArguments"),
     "PretrainArguments": ("bort.cli.pretrain", "PretrainArguments"),
     "ServeArguments": ("bort.cli.serve", "ServeArguments"),
+    "ShrinkArguments": ("bort.cli.shrink", "ShrinkArguments"),
     "SubmitArguments": ("bort.cli.submit", "SubmitArguments"),
     "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
     "BortError": ("bort.errors", "BortError"),

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "extract": "search for an architecture: small, fast and right at once",
     "pretrain": "pre-train or distil an architecture on text",
     "tokenizer": "train a byte-level BPE vocabulary on text",
+    "shrink": "make a smaller encoder that inherits its weights from a trained one",
     "convert": "read the original .params checkpoint, or a Hugging Face BERT one",
     "info": "print a model's shape and counted size",
 }

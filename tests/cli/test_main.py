@@ -34,6 +34,7 @@ REQUIRED = {
     "tokenizer": ["a.txt", "b.txt", "--out", "o"],
     "convert": ["x.params", "--out", "o"],
     "info": ["bort"],
+    "shrink": ["m", "--out", "o"],
     "serve": ["runs/mine", "other=fast"],
 }
 

@@ -1,0 +1,133 @@
+"""`bort shrink`: a smaller encoder that inherits its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from bort.bounds import NonNegativeInt, PositiveInt, validate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from bort.model.shrink_scores import Scores
+
+POSITIONAL = ("model",)
+_BATCH = 32
+_LONGEST = 128
+
+
+@dataclass
+class ShrinkArguments:
+    """Arguments of `bort shrink`."""
+
+    model: str
+    """an encoder of BERT's, RoBERTa's or XLM-RoBERTa's family: a folder, an embedded name or a hub name"""
+    out: str
+    """folder to write; absent or empty"""
+    layers: list[NonNegativeInt] = field(default_factory=list)
+    """numbers of the layers that stay, counted from 0 (0 2 5)"""
+    depth: PositiveInt | None = None
+    """how many layers stay, evenly spread; in place of --layers"""
+    heads: PositiveInt | None = None
+    """attention heads of a layer; hidden / heads is the width of one"""
+    intermediate: PositiveInt | None = None
+    """neurons of a layer's feed-forward part"""
+    hidden: PositiveInt | None = None
+    """dimensions of a token's state"""
+    corpus: list[str] = field(default_factory=list)
+    """text files that the vocabulary is cut to; .gz, .xz, .bz2 and .zst are unpacked; without them it stays whole"""
+    vocabulary: PositiveInt | None = None
+    """entries that remain, the corpus's most frequent ones; by default all that occur in it"""
+    importance: Literal["weights", "batch", "even"] = "weights"
+    """which heads, neurons and dimensions stay: those with the largest weights, those that matter most to what the
+    model makes of the corpus's first lines, or every so many"""
+    lines: PositiveInt = 256
+    """lines of the corpus that --importance batch reads"""
+    dtype: Literal["float32", "float16"] = "float32"
+    """type of the stored weights"""
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            BortError: Two ways to say the same, or a corpus that is needed and not given.
+        """
+        from bort.errors import BortError
+
+        if self.layers and self.depth is not None:
+            raise BortError("cannot stand beside --layers", setting="depth", value=self.depth)
+        if self.vocabulary is not None and not self.corpus:
+            raise BortError("needs a --corpus", setting="vocabulary", value=self.vocabulary)
+        if self.importance == "batch" and not self.corpus:
+            raise BortError("needs a --corpus", setting="importance", value=self.importance)
+
+
+def shrink(arguments: ShrinkArguments) -> dict[str, Any]:
+    """Cut layers, heads, neurons, dimensions and vocabulary out of a trained encoder, and save what remains.
+
+    What is written is a plain Hugging Face BERT folder. It knows part of what the encoder knew, and is where training
+    goes on from.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    from bort.files import new_folder
+    from bort.model.checkpoints import load, load_config, save
+    from bort.model.shrink import SubShape
+    from bort.model.shrink import shrink as shrunk
+    from bort.model.tokenization import load_tokenizer
+    from bort.progress import out
+
+    validate(arguments)
+    new_folder(arguments.out)
+    headed = any(name.endswith("ForMaskedLM") for name in load_config(arguments.model).architectures or [])
+    model = load(AutoModelForMaskedLM if headed else AutoModel, arguments.model).eval()
+    full = load_tokenizer(arguments.model)
+    tokenizer, kept, covered = full, None, None
+    if arguments.corpus:
+        tokenizer, kept, covered = _cut(full, arguments)
+    layers = arguments.layers or arguments.depth
+    shape = SubShape(layers, arguments.heads, arguments.intermediate, arguments.hidden)
+    small = shrunk(model, shape, kept=kept, scores=_scores(model, full, arguments))
+    before, after = (sum(weights.numel() for weights in one.parameters()) for one in (model, small))
+    save(small.to(getattr(torch, arguments.dtype)), tokenizer, arguments.out)
+    config = small.config
+    out().print(
+        f"{arguments.out}: {config.num_hidden_layers} layers, {config.num_attention_heads} heads, hidden "
+        f"{config.hidden_size}, intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}"
+        + ("" if covered is None else f" ({100 * covered:.2f} % of the corpus's tokens)")
+        + f"; {after:,} of {before:,} parameters",
+        soft_wrap=True,
+    )
+    return {"out": arguments.out, "parameters": after, "of_parameters": before, "covered": covered}
+
+
+def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:
+    from bort.data.tables.lines import read_lines
+    from bort.errors import BortError
+    from bort.model.vocabulary_cut import count_tokens, cut_vocabulary
+
+    counts = count_tokens(full, (line for path in arguments.corpus for line in read_lines(path)))
+    if not counts:
+        raise BortError("must hold text", setting="corpus", value=arguments.corpus)
+    cut = cut_vocabulary(full, counts, arguments.vocabulary)
+    return cut.tokenizer, cut.kept, cut.covered
+
+
+def _scores(model: PreTrainedModel, full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> Scores | None:
+    from itertools import chain, islice
+
+    from bort.data.tables.lines import read_lines
+    from bort.model.shrink_scores import even_scores, first_order_scores
+
+    if arguments.importance == "even":
+        return even_scores(model.config)
+    if arguments.importance == "weights":
+        return None
+    lines = chain.from_iterable(map(read_lines, arguments.corpus))
+    texts = list(islice((line for line in lines if line.strip()), arguments.lines))
+    parts = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+    longest = min(_LONGEST, full.model_max_length)
+    read = (full(part, truncation=True, max_length=longest, padding=True, return_tensors="pt") for part in parts)
+    return first_order_scores(model, map(dict, read))
