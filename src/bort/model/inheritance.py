@@ -41,7 +41,7 @@ _CONFIG = (
 
 
 @dataclass(frozen=True)
-class Source:
+class ReadEncoder:
     """A trained encoder as a BERT.
 
     Args:
@@ -62,7 +62,7 @@ class Source:
         return "pooler.dense.weight" in self.weights
 
 
-def read_source(model: PreTrainedModel) -> Source:
+def read_source(model: PreTrainedModel) -> ReadEncoder:
     """Read an encoder as a BERT.
 
     RoBERTa and XLM-RoBERTa are BERTs whose positions are counted from `pad_token_id + 1`; those rows before it go.
@@ -88,7 +88,7 @@ def read_source(model: PreTrainedModel) -> Source:
         weights["embeddings.position_embeddings.weight"] = positions
         config.max_position_embeddings = len(positions)
     head_class = type(model) if isinstance(model, BertForMaskedLM) else BertForMaskedLM
-    return Source(config, weights, _head(model), head_class)
+    return ReadEncoder(config, weights, _head(model), head_class)
 
 
 def _head(model: PreTrainedModel) -> dict[str, Tensor] | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedModel
 
 from bort.errors import BortError
-from bort.model.inheritance import Source, read_source
+from bort.model.inheritance import ReadEncoder, read_source
 from bort.model.shrink_scores import Scores, weight_scores
 
 Weights = dict[str, Tensor]
@@ -164,7 +164,7 @@ def _rows(kept: NDArray[np.int64] | None, vocab_size: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(kept, dtype=np.int64))
 
 
-def _embeddings(source: Source, dims: Tensor, rows: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _embeddings(source: ReadEncoder, dims: Tensor, rows: Tensor) -> Iterator[tuple[str, Tensor]]:
     for part in ("word", "position", "token_type"):
         name = f"embeddings.{part}_embeddings.weight"
         whole = source.weights[name]
@@ -174,7 +174,7 @@ def _embeddings(source: Source, dims: Tensor, rows: Tensor) -> Iterator[tuple[st
 
 
 def _layer(
-    source: Source, old: int, cut: _Cut, heads: Tensor, neurons: Tensor, dims: Tensor
+    source: ReadEncoder, old: int, cut: _Cut, heads: Tensor, neurons: Tensor, dims: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """The weights of one layer, named as within it."""
     own = {
@@ -227,7 +227,7 @@ def _narrowed(left: Tensor, right: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return new_left.to(dtype), new_right.to(dtype)
 
 
-def _built(source: Source, cut: _Cut, weights: Weights, dims: Tensor, rows: Tensor) -> BertModel | BertForMaskedLM:
+def _built(source: ReadEncoder, cut: _Cut, weights: Weights, dims: Tensor, rows: Tensor) -> BertModel | BertForMaskedLM:
     config = BertConfig(**source.config.to_dict())
     config.num_hidden_layers, config.num_attention_heads = len(cut.layers), cut.heads
     config.hidden_size, config.intermediate_size = cut.hidden, cut.intermediate

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, PreTrainedModel
 
 from bort.errors import BortError
-from bort.model.inheritance import Source, read_source
+from bort.model.inheritance import ReadEncoder, read_source
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """From the last states (batch, seq, H) and the batch to one number an example (batch,)."""
@@ -73,7 +73,7 @@ def even_scores(config: BertConfig) -> Scores:
     return Scores(heads.expand(depth, -1), neurons.expand(depth, -1), spaced(config.hidden_size))
 
 
-def weight_scores(model: PreTrainedModel | Source) -> Scores:
+def weight_scores(model: PreTrainedModel | ReadEncoder) -> Scores:
     """Scores by weight norm: what leads into a part times what leads out of it.
 
     A head by its value and output weights, a neuron by those before and after it, a dimension by all that writes to it
@@ -82,7 +82,7 @@ def weight_scores(model: PreTrainedModel | Source) -> Scores:
     Raises:
         BortError: The model is no encoder of BERT's family.
     """
-    source = model if isinstance(model, Source) else read_source(model)
+    source = model if isinstance(model, ReadEncoder) else read_source(model)
     weights, count = source.weights, source.config.num_attention_heads
 
     def norm(name: str, dim: int) -> Tensor:
