@@ -41,6 +41,10 @@ class PretrainArguments:
     `bort extract`"""
     init: str | None = None
     """go on from this model's weights instead of random ones; sets the architecture"""
+    init_from: str | None = None
+    """cut the student of this architecture out of a trained encoder, with its weights: evenly spread layers, the heads,
+    neurons and dimensions of the largest weights, and the vocabulary of --tokenizer, which must be a part of its own
+    (the encoder itself, or what `bort shrink` cut)"""
     position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"
     """positions of random weights begin as sinusoids, so that neighbours begin alike and attention to them is learned
     sooner, or as noise, as in the released code; fixed: sinusoids that this run does not train, so that inputs longer
@@ -160,6 +164,8 @@ class PretrainArguments:
             raise BortError("give --max-steps or --max-minutes, or the run would not end")
         if self.plan and self.max_steps is None:
             raise BortError("--plan needs --max-steps, or there is no run to plan")
+        if self.init is not None and self.init_from is not None:
+            raise BortError("cannot stand beside --init", setting="init_from", value=self.init_from)
         self._check_teachers()
 
     def _check_teachers(self) -> None:
@@ -168,8 +174,8 @@ class PretrainArguments:
             raise BortError("needs a --teacher or an --embedding-teacher", setting="teacher_cache")
         if self.words_from_teacher and not embeds:
             raise BortError("needs an --embedding-teacher", setting="words_from_teacher")
-        if self.words_from_teacher and self.init is not None:
-            raise BortError("is for random weights; leave --init out", setting="words_from_teacher")
+        if self.words_from_teacher and (self.init or self.init_from):
+            raise BortError("is for random weights; leave --init and --init-from out", setting="words_from_teacher")
         if (embeds or (kept and self.teacher)) and self.max_steps is None and self.distinct_rows is None:
             rule = "say with --distinct-rows how many rows the teacher shall read, or give --max-steps"
             raise BortError(rule, setting="max_steps")

@@ -1,20 +1,24 @@
-"""The model that a run starts from: random weights with better beginnings than noise, or a model to go on from."""
+"""The model that a run starts from: random weights with better beginnings than noise, a part of a larger encoder, or a
+model to continue."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import BertConfig
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus, Tokens, unigram_frequencies
 from bort.errors import BortError
-from bort.model.checkpoints import load, locate
+from bort.model.checkpoints import load, load_config, locate
 from bort.model.config import architecture
 from bort.model.modelling import BortForMaskedLM, set_dropout
+from bort.model.shrink import SubShape, shrink
+from bort.model.tokenization import load_tokenizer
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.projected_student import Student
 from bort.pretraining.distill.run_teachers import Teachers
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary
 
 
 def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_token_id: int = 1) -> BertConfig:
@@ -43,13 +47,16 @@ def initial_model(
         teachers: Of the run.
     """
     torch.manual_seed(arguments.seed)
-    if arguments.init is None:
+    model: BortForMaskedLM
+    if arguments.init is not None:
+        model = load(BortForMaskedLM, arguments.init)
+    elif arguments.init_from is not None:
+        model = _inherited(arguments, config, corpus, teachers.tokenizer)
+    else:
         model = BortForMaskedLM(config)
         start_from_word_counts(model, corpus.tokens("train"))
         if arguments.position_init != "normal":
             start_from_sinusoids(model)
-    else:
-        model = load(BortForMaskedLM, arguments.init)
     model = teachers.projected(model)
     if arguments.words_from_teacher and isinstance(model, Student):
         start_from_teacher_words(model, teachers.words(), teachers.tokenizer.all_special_ids)
@@ -60,6 +67,31 @@ def initial_model(
         model.cls.predictions.transform.requires_grad_(False)
         model.cls.predictions.bias.requires_grad_(False)
     set_dropout(model, arguments.dropout)
+    return model
+
+
+def _inherited(
+    arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
+) -> BortForMaskedLM:
+    """The shape with the weights that it has in a larger encoder; what that lacks, a masked-LM head say, is new."""
+    assert arguments.init_from is not None
+    vocabulary = SharedVocabulary.of(tokenizer, load_tokenizer(arguments.init_from))
+    if vocabulary is None:
+        rule = "its vocabulary must hold all of --tokenizer's, whose kind must be the same; `bort shrink` cuts one"
+        raise BortError(rule, setting="init_from", value=arguments.init_from)
+    headed = any(name.endswith("ForMaskedLM") for name in load_config(arguments.init_from).architectures or [])
+    whole = load(AutoModelForMaskedLM if headed else AutoModel, arguments.init_from)
+    shape = SubShape(config.num_hidden_layers, config.num_attention_heads, config.intermediate_size, config.hidden_size)
+    part = shrink(whole, shape, kept=vocabulary.teacher_ids.numpy())
+    if arguments.sequence_length > part.config.max_position_embeddings:
+        rule = f"must be at most the {part.config.max_position_embeddings} positions of {arguments.init_from}"
+        raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
+    model = BortForMaskedLM(part.config)
+    model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a pooler is no part of a masked LM
+    if headed:
+        model.cls.load_state_dict(part.get_submodule("cls").state_dict())
+    else:
+        start_from_word_counts(model, corpus.tokens("train"))
     return model
 
 

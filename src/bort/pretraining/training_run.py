@@ -131,7 +131,7 @@ class TrainingRun:
     def _save(self, model: BortForMaskedLM) -> None:
         if self.arguments.position_init == "fixed":
             self.tokenizer.model_max_length = self.model.config.max_position_embeddings
-        elif self.arguments.init is None:
+        elif self.arguments.init is None and self.arguments.init_from is None:
             self.tokenizer.model_max_length = self.arguments.sequence_length  # positions beyond were never trained
         save(model, self.tokenizer, self.run.path)
 

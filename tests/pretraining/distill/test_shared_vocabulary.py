@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoModel, BertModel, BertTokenizerFast
 
-from bort.model.checkpoints import load, save
-from bort.model.modelling import BortForMaskedLM
+from bort.errors import BortError
 from bort.model.tokenization import load_tokenizer
 from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.pretraining.distill.shared_vocabulary import SharedVocabulary, TeacherBeside
@@ -67,19 +66,12 @@ def test_beside_and_kept_are_the_same(teacher, cut):
 @pytest.mark.parametrize("kept", [False, True], ids=["beside", "kept"])
 def test_an_inherited_student_comes_near(world, teacher, cut, tmp_path, sentences, kept):
     """One of the teacher's two layers, and its words: the saved model's own mean and first token are drawn to it."""
-    shared = SharedVocabulary.of(cut, teacher.tokenizer)
-    config = BertConfig(**teacher.model.config.to_dict() | {"num_hidden_layers": 1, "vocab_size": len(cut)})
-    student = BortForMaskedLM(config)
-    weights = teacher.model.state_dict()
-    with torch.no_grad():
-        for name, tensor in student.bert.state_dict().items():
-            source = weights[name]
-            tensor.copy_(source[shared.teacher_ids] if "word_embeddings" in name else source)
-    save(student, cut, tmp_path / "start")
+    cut.save_pretrained(tmp_path / "cut")
     settings = world.pretraining(
         tmp_path,
-        tokenizer=str(tmp_path / "start"),
-        init=str(tmp_path / "start"),
+        tokenizer=str(tmp_path / "cut"),
+        architecture=shape(tmp_path, depth=1),
+        init_from=teacher.source,
         embedding_teacher=teacher.source,
         teacher_cache=str(tmp_path / "cache") if kept else None,
         rows="sentences",
@@ -108,13 +100,18 @@ def test_an_inherited_student_comes_near(world, teacher, cut, tmp_path, sentence
         assert apart < 0.6 * metrics["initial_distance"]
 
 
+def shape(folder: Path, **changes: int) -> str:
+    described = {"depth": 2, "heads": 2, "hidden": 12, "intermediate": 24, "positions": 64}
+    (folder / "shape.json").write_text(json.dumps(described | changes), "utf-8")
+    return str(folder / "shape.json")
+
+
 def test_the_start_is_the_teacher_where_nothing_is_cut(world, teacher, tmp_path):
-    student = load(BortForMaskedLM, teacher.source)
-    save(student, teacher.tokenizer, tmp_path / "start")
     settings = world.pretraining(
         tmp_path,
-        tokenizer=str(tmp_path / "start"),
-        init=str(tmp_path / "start"),
+        tokenizer=teacher.source,
+        architecture=shape(tmp_path),
+        init_from=teacher.source,
         embedding_teacher=teacher.source,
         rows="sentences",
         max_steps=1,
@@ -122,3 +119,23 @@ def test_the_start_is_the_teacher_where_nothing_is_cut(world, teacher, tmp_path)
     )
     assert pretrain(settings)["initial_distance"] == pytest.approx(0.0, abs=1e-5)
     assert pretrain(replace(settings, out=str(tmp_path / "first"), pooling="first"))["initial_distance"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer": None}, "its vocabulary must hold all of --tokenizer's"),
+        ({"architecture": {"depth": 3}}, "layers"),
+        ({"init": "bort-nano"}, "--init-from: value .*: cannot stand beside --init"),
+        ({"words_from_teacher": True}, "is for random weights"),
+    ],
+    ids=["vocabulary", "depth", "init", "words"],
+)
+def test_what_cannot_be_inherited(world, teacher_folder, tmp_path, change, message):
+    given = {"tokenizer": teacher_folder, "architecture": {}, "embedding_teacher": teacher_folder} | change
+    given |= {
+        "tokenizer": given["tokenizer"] or world.tokenizer,
+        "architecture": shape(tmp_path, **given["architecture"]),
+    }
+    with pytest.raises(BortError, match=message):
+        pretrain(world.pretraining(tmp_path, init_from=teacher_folder, max_steps=1, **given))
