@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
@@ -36,6 +37,9 @@ Begin with `bort demo`, then try your own file:
 
 `bort COMMAND --help` explains a command. Exit status: 0 done, 2 bad input, 1 a failure of ours, 130 interrupted.
 """
+
+
+_COURTESY_SECONDS = 10.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -128,9 +132,14 @@ def _run(argv: list[str]) -> int:
 
     function, arguments, positional = command(name)
     settings = parse(name, function, arguments, positional, argv[1:])
-    # Before the command loads what it needs, which takes seconds.
-    validate(settings)
-    check_inputs(name, settings)
+    try:
+        # Before the command loads what it needs, which takes seconds.
+        validate(settings)
+        check_inputs(name, settings)
+    except BortError:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(_COURTESY_SECONDS)  # the first of several processes tells it, and the launcher ends the others
+        raise
     function(settings)
     return 0
 

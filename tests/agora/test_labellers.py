@@ -67,7 +67,7 @@ def test_a_command_reads_json_lines_and_writes_answers():
     ],
 )
 def test_a_command_that_fails_is_told(line, rule):
-    with pytest.raises(BortError, match=f"teacher_command.*{rule}"):
+    with pytest.raises(BortError, match=f"teacher-command.*{rule}"):
         command_teacher(line, TASK)(TEXTS)
 
 

@@ -138,7 +138,7 @@ def test_a_killed_run_resumes_to_the_same_answer(arguments, world, tmp_path, kil
 def line(arguments, world, out) -> list[str]:
     words = ["extract", "--corpus", world.corpus, "--corpus_cache", arguments.corpus_cache, "--out", str(out)]
     words += ["--space", arguments.space, "--teacher", world.encoder, "--epsilon", "3", "--precision", "fp32"]
-    words += ["--steps", str(arguments.steps)]
+    words += ["--steps", str(arguments.steps), "--learning-rates", *map(str, arguments.learning_rates)]
     return [*words, *(str(word) for name, value in LINE.items() for word in (f"--{name}", value))]
 
 

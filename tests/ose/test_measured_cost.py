@@ -65,7 +65,7 @@ def test_a_sample_is_of_the_space_and_has_corners(count, seed):
     assert len(chosen) == len(set(chosen)) == min(count, 300)
     assert set(chosen) <= set(MEMBERS)
     assert chosen == sample(MEMBERS, count, seed)
-    corners = [s for s in chosen if s.depth in (1, 6) and s.heads in (2, 8) and s.hidden in (128, 512)]
+    corners = [s for s in chosen if s.depth in (1, 6) and s.heads in (4, 12) and s.hidden in (192, 576)]
     assert corners
 
 

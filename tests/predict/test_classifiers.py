@@ -24,6 +24,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.checkpoints import save
 from bort.model.modelling import BortForSequenceClassification
+from bort.predict import classifiers
 from bort.predict.classifiers import (
     load_classifier,
     new_classifier,
@@ -200,8 +201,8 @@ def test_logits_do_not_depend_on_the_batch(saved, tiny_tokenizer, sentences, mon
     assert whole.shape == (33, 5)
     assert whole.dtype == np.float32
     for tokens, rows in ((1, 128), (40, 3), (4096, 1)):
-        monkeypatch.setattr("bort.predict.classifiers.INFERENCE_TOKENS", {"cpu": tokens})
-        monkeypatch.setattr("bort.predict.classifiers._ROWS_PER_BATCH", rows)
+        monkeypatch.setattr(classifiers, "INFERENCE_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr(classifiers, "_ROWS_PER_BATCH", rows)
         np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts), whole, atol=1e-5)
     np.testing.assert_allclose(logits_of(model, tiny_tokenizer, texts[::-1]), whole[::-1], atol=1e-5)
 

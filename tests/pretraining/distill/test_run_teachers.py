@@ -132,9 +132,7 @@ def test_a_cache_serves_other_runs_and_other_shapes(embedding, tmp_path, monkeyp
     pretrain(settings)
     before = {file: file.stat().st_mtime_ns for file in cache.rglob("*.bin")}
     assert before
-    monkeypatch.setattr(
-        "bort.predict.sentence_encoder.EmbeddingTeacher.encode", lambda *_: pytest.fail("the teacher was asked")
-    )
+    monkeypatch.setattr(EmbeddingTeacher, "encode", lambda *_: pytest.fail("the teacher was asked"))
     shape = tmp_path / "shape.json"
     shape.write_text(json.dumps({"depth": 1, "heads": 2, "hidden": 8, "intermediate": 8, "positions": 64}))
     other = replace(settings, out=str(tmp_path / "other"), architecture=str(shape), token_weight=0.0, mlm_weight=1.0)
@@ -202,7 +200,7 @@ def test_cached_distributions_need_the_same_masks_and_temperature(arguments, fla
     [
         ({"teacher_cache": "x"}, "teacher-cache.*needs a --teacher"),
         ({"words_from_teacher": True}, "words-from-teacher.*needs an --embedding-teacher"),
-        ({"embedding_teacher": "t", "words_from_teacher": True, "init": "bort-nano"}, "leave --init out"),
+        ({"embedding_teacher": "t", "words_from_teacher": True, "init": "bort-nano"}, "leave --init and --init-from out"),
         ({"embedding_teacher": "t", "max_steps": None, "max_minutes": 1.0}, "--distinct-rows"),
         ({"teacher": "t", "teacher_cache": "x", "kd_loss": "as-released"}, "kd-loss"),
         ({"embedding_teacher": "t", "token_layers": [1]}, "token-layers.*needs a --token-weight"),
