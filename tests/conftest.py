@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,14 +267,29 @@ def cluster():
         nodes.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_they_were():
-    """Undo what a test sets for the whole process: sums in another order are not the same to the last bit."""
+@cache
+def _threads_at_start() -> int:
     import torch
 
-    threads = torch.get_num_threads()
+    return torch.get_num_threads()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _threads_at_start()  # before the first fixture that could change them
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_were():
+    """Undo what a test, or a fixture that lives longer, sets for the whole process.
+
+    Sums in another order are not the same to the last bit.
+    """
+    import torch
+
+    torch.set_num_threads(_threads_at_start())
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(_threads_at_start())
 
 
 @pytest.fixture

@@ -200,7 +200,10 @@ def test_cached_distributions_need_the_same_masks_and_temperature(arguments, fla
     [
         ({"teacher_cache": "x"}, "teacher-cache.*needs a --teacher"),
         ({"words_from_teacher": True}, "words-from-teacher.*needs an --embedding-teacher"),
-        ({"embedding_teacher": "t", "words_from_teacher": True, "init": "bort-nano"}, "leave --init and --init-from out"),
+        (
+            {"embedding_teacher": "t", "words_from_teacher": True, "init": "bort-nano"},
+            "leave --init and --init-from out",
+        ),
         ({"embedding_teacher": "t", "max_steps": None, "max_minutes": 1.0}, "--distinct-rows"),
         ({"teacher": "t", "teacher_cache": "x", "kd_loss": "as-released"}, "kd-loss"),
         ({"embedding_teacher": "t", "token_layers": [1]}, "token-layers.*needs a --token-weight"),
