@@ -57,7 +57,7 @@ def test_help_names_every_command(bort):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_explains_every_flag(bort, name):
-    done = bort(name, "--help")
+    done = bort(name, "--help-all")
     assert (done.status, done.err) == (0, "")
     shown = " ".join(done.out.split())
     function, arguments, positional = command(name)
@@ -68,6 +68,27 @@ def test_help_of_a_command_explains_every_flag(bort, name):
         assert "".join(texts[field.name].split()) in "".join(done.out.split())  # lines break after hyphens, too
     assert "--config CONFIG" in shown
     assert " ".join(function.__doc__.split())[:60] in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_topics_of_help_hold_each_setting_once(name):
+    _, arguments, _ = command(name)
+    topics = getattr(arguments, "TOPICS", {})
+    listed = sorted(setting for settings in topics.values() for setting in settings)
+    names = {field.name for field in dataclasses.fields(arguments)}
+    assert not topics or listed == sorted(names)
+    assert getattr(arguments, "RARE", set()) <= names
+
+
+def test_help_shows_what_is_used_most_and_help_all_the_rest(bort):
+    short, whole = bort("finetune", "--help").out, bort("finetune", "--help-all").out
+    assert "--help-all explains" in short
+    for text in (short, whole):
+        assert text.index("\ndata:") < text.index("\nmodel:") < text.index("\nteacher (agora):")
+        assert text.index("  --train ") < text.index("  --out ") < text.index("  --learning-rates ")
+    assert "--min-cosine" not in short
+    assert "--min-cosine" in whole
+    assert parsed("finetune", "--train", "a", "--out", "b", "--min-cosine", "0.1").min_cosine == 0.1
 
 
 def test_help_loads_nothing_heavy():

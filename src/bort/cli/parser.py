@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import inspect
@@ -59,18 +60,36 @@ def _worded(hint: Any) -> str:
     return names.get(items[0] if items else hint, str(hint))
 
 
-def build(name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...]) -> _Parser:
+def _usage(name: str, positional: tuple[str, ...]) -> str:
+    """One line, for the settings are explained below it."""
+    words = [*(word.upper() for word in positional), *([f"[{_BARE[name].upper()}]"] if name in _BARE else [])]
+    return " ".join(["bort", name, *words, "[settings]"])
+
+
+def build(
+    name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...], *, rare: bool = True
+) -> _Parser:
     """The parser of one command: its docstring is the description, the fields' docstrings are the help.
 
+    Settings stand in the groups of the dataclass's `TOPICS`, in their order; those in `RARE` are shown if `rare`.
     A list takes its items one after another (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no-resume`).
     """
-    parser = _Parser(prog=f"bort {name}", description=inspect.getdoc(function))
+    topics: dict[str, tuple[str, ...]] = getattr(arguments, "TOPICS", {})
+    hidden: frozenset[str] = frozenset() if rare else getattr(arguments, "RARE", frozenset())
+    parser = _Parser(prog=f"bort {name}", description=inspect.getdoc(function), usage=_usage(name, positional))
     parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
-    hints = parser.hints = get_type_hints(arguments)
+    if hidden:
+        parser.epilog = f"bort {name} --help-all explains {len(hidden)} more settings, which are rarely needed."
+    hinted = get_type_hints(arguments)
+    hints = parser.hints = {field.name: hinted[field.name] for field in dataclasses.fields(arguments)}
     bounded = get_type_hints(arguments, include_extras=True)
     parser.positional = positional
     texts = {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(arguments).params}
-    for field in dataclasses.fields(arguments):
+    groups: dict[str, Any] = {}
+    for topic, settings in topics.items():
+        groups |= dict.fromkeys(settings, parser.add_argument_group(topic))
+    order = [*groups, *(setting for setting in hints if setting not in groups)]
+    for field in sorted(dataclasses.fields(arguments), key=lambda field: order.index(field.name)):
         limits = bounds(bounded[field.name])
         keywords: dict[str, Any] = {
             "help": " ".join(texts.get(field.name, "").split()) + (f" ({limits})" if limits else "")
@@ -88,7 +107,11 @@ def build(name: str, function: Callable[[Any], Any], arguments: type, positional
             keywords["default"] = field.default_factory()
         elif field.name not in positional:
             keywords["required"] = True
-        parser.add_argument(field.name if field.name in positional else flag(field.name), **keywords)
+        if field.name in hidden:
+            keywords["help"] = argparse.SUPPRESS
+        groups.get(field.name, parser).add_argument(
+            field.name if field.name in positional else flag(field.name), **keywords
+        )
     return parser
 
 
@@ -100,7 +123,11 @@ def parse(
     Raises:
         BortError: A `--config` file cannot be read, or is no mapping of the settings' names.
     """
-    parser = build(name, function, arguments, positional)
+    if "--help-all" in argv:
+        build(name, function, arguments, positional).print_help()
+        raise SystemExit(0)
+    # A suppressed help text would keep the setting out of --print_config, too.
+    parser = build(name, function, arguments, positional, rare=bool(argv) and not {"-h", "--help"} & set(argv))
     fields = dataclasses.fields(arguments)
     needed = [f for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     if not argv and (needed or any("needed" in field.metadata for field in fields)):

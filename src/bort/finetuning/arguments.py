@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from bort.bounds import (
     AtLeast,
@@ -28,29 +28,29 @@ class FinetuneArguments:
     train: str = ""
     """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split) to train on"""
     task: list[str] = field(default_factory=list)
-    """instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or glue, superglue, race for
-    all of one; several are fitted one after another, each in its own folder within OUT, and a table compares them"""
+    """instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or glue, superglue or race
+    for a whole suite; each task gets its own folder in OUT, and a table compares them"""
     data: str = ""
-    """of --task: folder with the suite's official files, or hub"""
+    """with --task: folder with the suite's official files, or hub"""
     cast: Literal["improved", "released"] = "improved"
-    """of --task: improved: score the choices of COPA and RACE one by one, mark what WSC and WiC ask about; released:
-    one text or one pair each, as in the released code"""
+    """with --task: improved scores the choices of COPA and RACE one by one and marks what WSC and WiC ask about;
+    released makes one text or pair of each row, as the released code does"""
     max_train_rows: Annotated[int, AtLeast(2)] | None = None
-    """train on so many rows, drawn by chance but always the same"""
+    """train on this many rows, a fixed random sample"""
     dev: str | None = None
-    """labelled data that choose the settings and the stopping point; a fifth of the training data by default"""
+    """labelled data that choose the settings and the stopping point; by default a fifth of the training data"""
     test: str | None = None
-    """labelled data that are scored once, at the end, and choose nothing; agora holds a fifth of the training data out
-    by default, because the development data steer what it trains on"""
+    """labelled data that are scored once, at the end, and choose nothing; by default agora holds out a fifth of the
+    training data, because the development data steer what it trains on"""
     model: str = "bort-nano"
     """the student: a folder, a hub name, or the embedded bort-nano"""
     method: Literal["agora", "plain"] = "agora"
-    """agora: round after round, make new texts near the best model's mistakes, let a teacher label them, and train on;
-    plain: fine-tune one model for each combination of the grid, keep the best on the development data"""
+    """agora: in rounds, make new texts near the best model's mistakes, let a teacher label them, and train on them;
+    plain: fine-tune one model per combination of the grid and keep the best on the development data"""
     kind: Literal["auto", "classification", "regression"] = "auto"
     """auto: regression where every label is a number and one of them is not whole"""
     classes: list[str] = field(default_factory=list)
-    """all classes, where the training data do not hold each of them; by default those of the training data"""
+    """all classes, if the training data lack some; by default the labels in the training data"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"
@@ -61,101 +61,184 @@ class FinetuneArguments:
     """what stands between the cells of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
     teacher: str | None = None
-    """agora: who labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is fitted
-    to the training data first; by default the student's own encoder, fitted so"""
+    """model that labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is
+    first fitted to the training data; by default the student's own encoder"""
     teacher_command: str | None = None
-    """agora: a command that labels instead: reads JSON lines with text (and text_b), writes one line for each: a label,
-    or a JSON object of the labels' probabilities"""
+    """command that labels instead: it reads JSON lines with text (and text_b) and writes one line for each, a label
+    or a JSON object of label probabilities"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
-    """agora: how an encoder becomes a teacher: head: logistic regression on its embeddings; full: trained over
-    --teacher-learning-rates; best: both, and the better one on the development data; auto: head where its folder has a
+    """how an encoder becomes a teacher: head fits a logistic regression on its embeddings; full fine-tunes it over
+    --teacher-learning-rates; best does both and keeps the better on the development data; auto is head for folders with a
     modules.json, full otherwise"""
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
-    """agora: peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
+    """peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
     labels: Literal["soft", "hard"] = "soft"
-    """agora: soft: learn the teacher's probabilities; hard: its likeliest label, as published"""
+    """soft: learn the teacher's probabilities; hard: learn its most likely label, as published"""
     temperature: PositiveFloat = 1.0
-    """agora: temperature of soft labels"""
+    """temperature of soft labels"""
     labelled_by: Literal["both", "teacher"] = "both"
-    """agora: both: the teacher together with the best model of the round, each heard as far as the development data
-    bear it out; teacher: it alone, as published"""
+    """both: the teacher and the best model of the round together, each weighted by how well it does on the
+    development data; teacher: the teacher alone, as published"""
     weak_teacher: Literal["stop", "use"] = "stop"
-    """agora: a teacher that is right in less than two thirds of the development data and not clearly better there than
-    plain fine-tuning: stop: end after the first round, which is plain; use: learn from it all the same, as published"""
+    """what to do with a teacher that is right on less than two thirds of the development data and not clearly
+    better than plain fine-tuning: stop ends after the first, plain round; use learns from it anyway, as published"""
     transforms: Annotated[list[str], NotEmpty()] = field(
         default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"]
     )
-    """agora: how new texts are made of old ones, each time one of these; joined by + one after another"""
+    """how new texts are made, one of these each time; join several with + to apply them in turn"""
     transform_model: str = "bort-nano"
-    """agora: masked LM whose words infill and synonym take"""
+    """masked LM that proposes words for infill and synonym"""
     points_per_mistake: NonNegativeInt = 4
-    """agora: new texts made of each mistake and round"""
+    """new texts made per mistake and round"""
     unlabelled: str | None = None
-    """agora: texts without labels, such as the model will meet; the teacher labels those nearest to mistakes"""
+    """file of unlabelled texts like those the model will meet; the teacher labels those closest to the mistakes"""
     unlabelled_per_mistake: NonNegativeInt = 16
-    """agora: how many of them for each mistake and round"""
+    """unlabelled texts taken per mistake and round"""
     min_cosine: float = 0.5
-    """agora: a new text must be at least so near to the mistake that it is made of, in the teacher's embedding"""
+    """drop new texts less similar to their mistake than this, in the teacher's embedding"""
     max_cosine: float = 0.999
-    """agora: and at most so near"""
+    """drop new texts more similar than this"""
     prune: Literal["lcs", "halving"] = "lcs"
-    """agora: which combinations go after a round: lcs: the worst and what shares most with it, as published; halving:
-    the worse half"""
+    """combinations dropped after a round: lcs drops the worst and those that share most with it, as published;
+    halving drops the worse half"""
     replay: NonNegativeInt = 0
-    """agora: fit so many of the last rounds once more at the end, on all data"""
+    """train on all data once more for this many of the last rounds, at the end"""
     workers: str = "local"
     """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
     new one; HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: PositiveFloat = 1.0
-    """on ray: cores a trial"""
+    """on Ray: CPU cores per trial"""
     trial_gpus: NonNegativeFloat = 0.0
-    """on ray: GPUs a trial; 0.5 lets two share one"""
+    """on Ray: GPUs per trial; 0.5 lets two trials share one"""
     trial_memory_gb: PositiveFloat | None = None
-    """on ray: memory a trial, for the cluster to count"""
+    """on Ray: memory reserved per trial"""
     trial_retries: NonNegativeInt = 2
-    """on ray: how often a trial whose worker died is run again"""
+    """on Ray: how often a trial is retried after its worker died"""
     trial_files: TrialFiles = "shared"
-    """on ray: shared: all nodes see OUT and the model under the same paths; sent: only the model; weights come
-    back as bytes"""
+    """on Ray: shared if all nodes see OUT and the model under the same paths; sent if not: the model is sent to
+    them, and weights come back as bytes"""
     budget_minutes: PositiveFloat | None = None
-    """begin no trial after so many minutes of wall time, a teacher's training included, and take the best so far"""
+    """start no trial after this many minutes of wall time, a teacher's training included, and keep the best model so far"""
     seed: NonNegativeInt = 0
-    """agora: seed of the new texts"""
+    """seed of the new texts"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
-    """grid: peak learning rates"""
+    """peak learning rates"""
     seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
-    """grid: seeds of the head's weights, the dropout and the order of the data"""
+    """seeds of the head's weights, dropout and data order"""
     weight_decays: Annotated[list[NonNegativeFloat], NotEmpty()] = field(default_factory=lambda: [0.01])
-    """grid: decoupled weight decays"""
+    """decoupled weight decays"""
     warmups: Annotated[list[Share], NotEmpty()] = field(default_factory=lambda: [0.1])
-    """grid: part of a run in which the learning rate rises"""
+    """share of the steps in which the learning rate rises"""
     batch_sizes: Annotated[list[PositiveInt], NotEmpty()] = field(default_factory=lambda: [8, 32])
-    """grid: texts a step"""
+    """texts per step"""
     max_epochs: PositiveInt | None = None
     """longest run of one combination, in passes over the training data that are given; by default as many as show it
     200,000 rows, but 3 to 30"""
     max_steps: PositiveInt | None = None
-    """and in optimiser steps"""
+    """longest training of one combination, in optimiser steps"""
     grown_epochs: PositiveInt = 2
-    """agora: passes over the training data as they have grown, where that is longer than max_epochs over those given"""
+    """passes over the grown training data, where that is longer than --max-epochs over the given data"""
     patience: PositiveInt = 8
-    """evaluations without a better development score after which a combination stops"""
+    """evaluations without a better development score before a combination stops"""
     eval_steps: PositiveInt | None = None
     """optimiser steps between evaluations; by default an epoch, or 1000 steps of a longer one, but so many that scoring
     the development data takes no longer, and an eighth of the longest run at most"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
     balance: bool = False
-    """let rare labels count as much as frequent ones in the loss"""
+    """weight the loss so that rare labels count as much as frequent ones"""
     max_length: Annotated[int, AtLeast(4)] | None = None
-    """longest input in tokens; longer ones are cut, the longer text of a pair first; by default 128, and 256 or 512 for
-    tasks of long texts"""
+    """longest input in tokens; longer inputs are cut, the longer text of a pair first; by default 128, and 256 or
+    512 for tasks with long texts"""
     precision: Precision = "auto"
-    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    """bf16 autocast where the hardware supports it (auto), or as named"""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """time between two checkpoints inside a combination"""
+    """time between checkpoints within a trial"""
     resume: bool = False
-    """go on with the run in OUT"""
+    """continue the run in OUT"""
+
+    TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (
+            "train",
+            "dev",
+            "test",
+            "unlabelled",
+            "text",
+            "text_b",
+            "label",
+            "task",
+            "data",
+            "classes",
+            "kind",
+            "delimiter",
+            "max_train_rows",
+            "cast",
+        ),
+        "model": ("model", "max_length", "precision"),
+        "run": ("out", "resume", "method", "metric", "balance", "seed", "budget_minutes", "checkpoint_minutes"),
+        "grid (one trial per combination)": (
+            "learning_rates",
+            "batch_sizes",
+            "seeds",
+            "weight_decays",
+            "warmups",
+            "max_epochs",
+            "max_steps",
+            "patience",
+            "eval_steps",
+        ),
+        "teacher (agora)": (
+            "teacher",
+            "teacher_command",
+            "teacher_fit",
+            "teacher_learning_rates",
+            "labels",
+            "temperature",
+            "labelled_by",
+            "weak_teacher",
+        ),
+        "new texts (agora)": (
+            "points_per_mistake",
+            "unlabelled_per_mistake",
+            "transforms",
+            "transform_model",
+            "min_cosine",
+            "max_cosine",
+            "prune",
+            "replay",
+            "grown_epochs",
+        ),
+        "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
+    }
+    RARE: ClassVar[frozenset[str]] = frozenset(
+        {
+            "kind",
+            "delimiter",
+            "max_train_rows",
+            "cast",
+            "checkpoint_minutes",
+            "weight_decays",
+            "warmups",
+            "patience",
+            "eval_steps",
+            "teacher_learning_rates",
+            "labels",
+            "temperature",
+            "labelled_by",
+            "weak_teacher",
+            "transform_model",
+            "min_cosine",
+            "max_cosine",
+            "prune",
+            "replay",
+            "grown_epochs",
+            "trial_cpus",
+            "trial_gpus",
+            "trial_memory_gb",
+            "trial_retries",
+            "trial_files",
+        }
+    )
 
     def check(self) -> None:
         """Refuse settings that do not go together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from bort.bounds import (
     Above,
@@ -44,77 +44,132 @@ class ExtractArguments:
     tokenizer: str | None = None
     """folder or hub name of the tokenizer; by default the teacher's, and without one bort-nano's"""
     epsilon: PositiveInt = 1
-    """train every so many-th member, in the order of size and time; 1 trains all"""
+    """train every ε-th candidate in the order of size and time; 1 trains all"""
     steps: PositiveInt = 200
-    """training steps of a candidate (s)"""
+    """training steps per candidate"""
     rows_per_step: PositiveInt = 32
-    """rows of text a training step"""
+    """rows of text per training step"""
     row_length: Annotated[int, AtLeast(8)] = 128
-    """tokens of a row, <s> and </s> among them"""
+    """tokens per row, <s> and </s> included"""
     held_out_rows: PositiveInt = 64
     """held-out rows on whose masked positions the error is measured"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
-    """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
+    """share of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
-    """peak learning rates; each candidate is trained once with each, and the least error counts"""
+    """peak learning rates; each candidate is trained with each, and its least error counts"""
     warmup: Share = 0.1
-    """part of the steps in which the learning rate rises; it falls to 0 by the last"""
+    """share of the steps in which the learning rate rises; it falls to 0 by the last"""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw, or sgd, which the theorem assumes and which hardly moves a transformer in so few steps"""
     clip_weights: PositiveFloat | None = None
     """keep every weight between -X and X, as the theorem assumes of a compact set of weights"""
     dropout: Share = 0.0
-    """dropout of candidates while they are trained"""
+    """dropout while candidates train"""
     error: ErrorKind = "cross_entropy"
     """the error: cross-entropy with the teacher's outputs, as published; kl: less the teacher's own entropy, so that a
     perfect student has 0 and differences count for more"""
     time: Literal["ops", "measured"] = "ops"
-    """inference time: counted operations, or a polynomial fitted to members that are timed on this device"""
+    """inference time: counted operations, or a polynomial fitted to the times of some members on this device"""
     timed_members: Annotated[int, AtLeast(10)] = 24
-    """measured: how many members are timed, in fp32"""
+    """with --time measured: number of members timed, in fp32"""
     batch_size: PositiveInt = 1
-    """texts at a time at inference"""
+    """texts per inference"""
     sequence_length: PositiveInt = 128
-    """tokens of a text at inference"""
+    """tokens per text at inference"""
     max_latency_ms: PositiveFloat | None = None
-    """only members that take at most so many milliseconds an inference; they are timed for it, whatever --time says"""
+    """consider only members that take at most this many milliseconds per inference; they are timed for it, whatever
+    --time says"""
     max_parameters: PositiveInt | None = None
-    """only members with at most so many parameters, embeddings and layers"""
+    """consider only members with at most this many parameters, embeddings included"""
     max_error: PositiveFloat | None = None
     """only candidates whose error (in nats, as --error counts it) is at most this may win; bounds on size alone never
     keep the smallest out"""
     positions: Annotated[int, AtLeast(8)] = 512
     """rows of the position embedding"""
     top_k: PositiveInt = 3
-    """checkpoints to keep, best first"""
+    """number of checkpoints to keep, best first"""
     corpus_cache: str | None = None
-    """where the tokenised corpus is kept; OUT/corpus by default"""
+    """folder for the tokenised corpus; by default OUT/corpus"""
     corpus_processes: PositiveInt | None = None
-    """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
+    """processes that tokenise; by default one per core if there is enough text. The corpus does not depend on it"""
     teacher_cache: str | None = None
-    """where the teacher's outputs are kept; OUT/teacher by default"""
+    """folder for the teacher's outputs; by default OUT/teacher"""
     valid_share: Annotated[float, Above(0), AtMost(0.5)] = 0.005
-    """part of the documents held out for the error"""
+    """share of the documents held out to measure the error"""
     precision: Precision = "auto"
-    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    """bf16 autocast where the hardware supports it (auto), or as named"""
     workers: str = "local"
     """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
     HOST:PORT, on the cluster whose head listens there."""
     trial_cpus: PositiveFloat = 1.0
-    """ray: cores a trial"""
+    """on Ray: CPU cores per trial"""
     trial_gpus: NonNegativeFloat = 0.0
-    """ray: GPUs a trial; 0.5 lets two share one"""
+    """on Ray: GPUs per trial; 0.5 lets two trials share one"""
     trial_memory_gb: PositiveFloat | None = None
-    """ray: memory a trial, for the cluster to count"""
+    """on Ray: memory reserved per trial"""
     trial_retries: NonNegativeInt = 2
-    """ray: how often a trial whose worker died is run again"""
+    """on Ray: how often a trial is retried after its worker died"""
     trial_files: TrialFiles = "shared"
     """ray: shared: all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent: they see none of
     it, it is sent, and checkpoints come back as bytes"""
     seed: NonNegativeInt = 0
     """seed of the weights, the rows and the masks"""
     resume: bool = False
-    """go on with the run in OUT"""
+    """continue the run in OUT"""
+
+    TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": ("corpus", "tokenizer", "valid_share", "corpus_cache", "corpus_processes"),
+        "search": (
+            "space",
+            "epsilon",
+            "teacher",
+            "maximum",
+            "error",
+            "time",
+            "timed_members",
+            "max_latency_ms",
+            "max_parameters",
+            "max_error",
+            "positions",
+        ),
+        "training of candidates": (
+            "steps",
+            "rows_per_step",
+            "row_length",
+            "held_out_rows",
+            "learning_rates",
+            "warmup",
+            "optimizer",
+            "clip_weights",
+            "dropout",
+            "mask_probability",
+            "precision",
+        ),
+        "inference that is counted or timed": ("batch_size", "sequence_length"),
+        "run": ("out", "resume", "top_k", "seed", "teacher_cache"),
+        "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
+    }
+    RARE: ClassVar[frozenset[str]] = frozenset(
+        {
+            "valid_share",
+            "corpus_cache",
+            "corpus_processes",
+            "timed_members",
+            "positions",
+            "held_out_rows",
+            "optimizer",
+            "clip_weights",
+            "dropout",
+            "mask_probability",
+            "warmup",
+            "teacher_cache",
+            "trial_cpus",
+            "trial_gpus",
+            "trial_memory_gb",
+            "trial_retries",
+            "trial_files",
+        }
+    )
 
     def check(self) -> None:
         """Refuse settings that do not go together.

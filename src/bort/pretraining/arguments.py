@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from bort.bounds import (
     Above,
@@ -40,60 +40,60 @@ class PretrainArguments:
     """a preset (bort, bort-2-16-1024-512, bort-768, nano), a JSON file or folder with a shape, or a folder of
     `bort extract`"""
     init: str | None = None
-    """go on from this model's weights instead of random ones; sets the architecture"""
+    """start from this model's weights instead of random ones; sets the architecture"""
     init_from: str | None = None
     """cut the student of this architecture out of a trained encoder, with its weights: evenly spread layers, the heads,
-    neurons and dimensions of the largest weights, and the vocabulary of --tokenizer, which must be a part of its own
+    neurons and dimensions with the largest weights, and the vocabulary of --tokenizer, which must be part of its own
     (the encoder itself, or what `bort shrink` cut)"""
     position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"
     """positions of random weights begin as sinusoids, so that neighbours begin alike and attention to them is learned
     sooner, or as noise, as in the released code; fixed: sinusoids that this run does not train, so that inputs longer
     than its rows meet no position that is less trained than others"""
     corpus_cache: str | None = None
-    """where the tokenised corpus is kept; OUT/corpus by default"""
+    """folder for the tokenised corpus; by default OUT/corpus"""
     corpus_processes: PositiveInt | None = None
-    """processes that tokenise; by default one a core, where there is so much text. Any number gives the same corpus"""
+    """processes that tokenise; by default one per core if there is enough text. The corpus does not depend on it"""
     valid_share: Annotated[float, Above(0), AtMost(0.5)] = 0.005
-    """part of the documents held out for validation"""
+    """share of the documents held out for validation"""
     max_steps: PositiveInt | None = None
-    """stop after so many optimiser steps"""
+    """stop after this many optimiser steps"""
     max_minutes: PositiveFloat | None = None
-    """stop after so much training time; the learning rate falls to 0 by then"""
+    """stop after this much training time; the learning rate reaches 0 by then"""
     batch_size: PositiveInt = 32
-    """rows a step and device"""
+    """rows per step and device"""
     accumulate: PositiveInt = 1
-    """steps whose gradients are summed before the optimiser's"""
+    """steps whose gradients are summed before each optimiser step"""
     sequence_length: Annotated[int, AtLeast(8)] = 128
-    """tokens a row, <s> and </s> among them; of sentences the most"""
+    """tokens per row, <s> and </s> included; with --rows sentences the maximum"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
-    """part of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % left"""
+    """share of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept"""
     learning_rate: PositiveFloat = 1e-4
     """peak learning rate"""
     warmup: Share = 0.01
-    """part of the run in which the learning rate rises"""
+    """share of the run in which the learning rate rises"""
     weight_decay: NonNegativeFloat = 0.01
-    """decoupled weight decay, not on biases and layer norms"""
+    """decoupled weight decay, not applied to biases and layer norms"""
     rows: Literal["packed", "sentences"] = "packed"
     """packed: full rows cut from the running text; sentences: one each, padded, in batches of like length"""
     distinct_rows: PositiveInt | None = None
     """train on so many rows of the corpus, chosen by chance, again and again in another order; what a teacher said of
     each is then kept. By default all of the corpus, or as many as max_steps take where a teacher's answers are kept"""
     dropout: Share = 0.1
-    """dropout while pre-training; 0 is faster and no worse where no text is seen twice. The saved model keeps 0.1"""
+    """dropout during pre-training; 0 is faster and no worse if no text is seen twice. The saved model keeps 0.1"""
     teacher: str | None = None
     """distil from this masked LM, which must share the student's vocabulary"""
     temperature: PositiveFloat = 2.0
     """distillation temperature T"""
     mlm_weight: NonNegativeFloat | None = None
-    """weight of the masked-LM loss; by default 1, beside a teacher 0.1, beside an embedding teacher 0"""
+    """weight of the masked-LM loss; by default 1, 0.1 with a teacher, 0 with an embedding teacher"""
     kd_weight: NonNegativeFloat = 0.5
     """weight of the distillation loss"""
     kd_loss: KdLoss = "kl"
     """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
     vocabulary), which all but switches distillation off"""
     embedding_teacher: str | None = None
-    """draw the student's embeddings to those of this encoder, whatever its vocabulary. It is asked once before the run;
-    one whose vocabulary holds all of the student's reads beside the student instead, unless --teacher-cache is given"""
+    """the student learns the sentence and token embeddings of this encoder, whatever its vocabulary; its answers
+    are computed once, before the run"""
     embedding_weight: NonNegativeFloat = 1.0
     """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
     similarity_weight: NonNegativeFloat = 5.0
@@ -102,10 +102,11 @@ class PretrainArguments:
     """weight of 1 - cosine between the vectors of tokens, aligned by their characters; above 0 the cache holds a vector
     of the teacher for each token"""
     token_layers: list[PositiveInt] = field(default_factory=list)
-    """layers of the student, counted from 1, that token_weight is about; the last by default. Each is compared with
-    the teacher's layer at the same share of its depth"""
+    """layers of the student, counted from 1, that --token-weight applies to; by default the last. Each is compared
+    with the teacher's layer at the same relative depth"""
     pooling: Pooling = "mean"
-    """what of the student is compared: the mean over the tokens, the first token (which a classifier reads), or both"""
+    """student vector that is compared: the mean over the tokens, the first token (which a classifier reads), or
+    both"""
     words_from_teacher: bool = False
     """random weights only: word embeddings begin as the embedding teacher's vector of each entry of the vocabulary,
     reduced to the student's width by principal components"""
@@ -113,25 +114,25 @@ class PretrainArguments:
     """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
     teacher is asked at each step, and the answers of an embedding teacher of another vocabulary lie in OUT"""
     teacher_top_k: PositiveInt = 64
-    """cached distributions: most probable tokens kept of each masked position"""
+    """cached distributions: most probable tokens kept per masked position"""
     teacher_tail: NonNegativeInt = 16
-    """cached distributions: draws that stand for the other tokens"""
+    """cached distributions: samples that represent the other tokens"""
     teacher_dtype: Literal["fp16", "fp32"] = "fp16"
     """type of the numbers in the cache"""
     precision: Precision = "auto"
-    """bf16 autocast where the processor or GPU computes in it (auto), or as named"""
+    """bf16 autocast where the hardware supports it (auto), or as named"""
     seed: NonNegativeInt = 0
     """seed of the weights, the order of the data and the masks"""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """time between two checkpoints; 0 writes one at each step"""
+    """time between checkpoints"""
     fsdp: bool = False
     """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
     compile: bool = False
     """torch.compile the student: minutes at the start, faster steps on a GPU"""
     plan: bool = False
-    """train nothing: measure 20 steps on this device and say what the run would take; needs no corpus and no OUT"""
+    """train nothing: measure 20 steps on this device and report what the run would take; needs no corpus and no OUT"""
     resume: bool = False
-    """go on with the run in OUT"""
+    """continue the run in OUT"""
 
     @property
     def weight_of_mlm(self) -> float:
@@ -151,6 +152,54 @@ class PretrainArguments:
     def keeps_logits(self) -> bool:
         """Whether a teacher's distributions are asked for once and kept, rather than at each step."""
         return self.teacher is not None and self.teacher_cache is not None
+
+    TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (
+            "corpus",
+            "tokenizer",
+            "rows",
+            "sequence_length",
+            "mask_probability",
+            "valid_share",
+            "distinct_rows",
+            "corpus_cache",
+            "corpus_processes",
+        ),
+        "model": ("architecture", "init", "init_from", "position_init", "dropout", "precision"),
+        "run": ("out", "max_steps", "max_minutes", "resume", "plan", "seed", "checkpoint_minutes"),
+        "optimisation": ("batch_size", "accumulate", "learning_rate", "warmup", "weight_decay"),
+        "teacher with the same vocabulary": ("teacher", "temperature", "mlm_weight", "kd_weight", "kd_loss"),
+        "embedding teacher": (
+            "embedding_teacher",
+            "embedding_weight",
+            "similarity_weight",
+            "token_weight",
+            "token_layers",
+            "pooling",
+            "words_from_teacher",
+        ),
+        "cached answers of a teacher": ("teacher_cache", "teacher_top_k", "teacher_tail", "teacher_dtype"),
+        "several GPUs and compilation": ("fsdp", "compile"),
+    }
+    RARE: ClassVar[frozenset[str]] = frozenset(
+        {
+            "distinct_rows",
+            "corpus_cache",
+            "corpus_processes",
+            "valid_share",
+            "mask_probability",
+            "position_init",
+            "checkpoint_minutes",
+            "kd_loss",
+            "similarity_weight",
+            "token_layers",
+            "pooling",
+            "words_from_teacher",
+            "teacher_top_k",
+            "teacher_tail",
+            "teacher_dtype",
+        }
+    )
 
     def check(self) -> None:
         """Refuse settings that do not go together.
