@@ -68,8 +68,8 @@ class FinetuneArguments:
     or a JSON object of label probabilities"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
     """how an encoder becomes a teacher: head fits a logistic regression on its embeddings; full fine-tunes it over
-    --teacher-learning-rates; best does both and keeps the better on the development data; auto is head for folders with a
-    modules.json, full otherwise"""
+    --teacher-learning-rates; best does both and keeps the better on the development data; auto is head for folders
+    with a modules.json, full otherwise"""
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
     """peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
     labels: Literal["soft", "hard"] = "soft"
@@ -118,7 +118,8 @@ class FinetuneArguments:
     """on Ray: shared if all nodes see OUT and the model under the same paths; sent if not: the model is sent to
     them, and weights come back as bytes"""
     budget_minutes: PositiveFloat | None = None
-    """start no trial after this many minutes of wall time, a teacher's training included, and keep the best model so far"""
+    """start no trial after this many minutes of wall time, a teacher's training included, and keep the best model so
+    far"""
     seed: NonNegativeInt = 0
     """seed of the new texts"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
