@@ -12,7 +12,7 @@ def extract(arguments: ExtractArguments) -> dict[str, Any]:
 
     The space is ordered by counted parameters and inference time. Every epsilon-th member is trained for a few steps
     on the same text, to match the outputs of the maximum point, and scored by what it saves of size and time, divided
-    by its error. Nothing is trained fully. A killed run goes on with --resume.
+    by its error. Nothing is trained fully. To continue an interrupted run, repeat the command with --resume.
     """
     from bort.ose.extract import extract as implementation
     from bort.progress import out

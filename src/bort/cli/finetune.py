@@ -15,11 +15,11 @@ def finetune(
 ) -> dict[str, Any]:
     """Fit a classifier or regressor on labelled texts or pairs of texts.
 
-    The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). By default it goes
-    round after round (Agora): fine-tune a model for each combination of the grid, make new texts near the best one's
-    mistakes on the development data, let a teacher label them, train on them too. --method plain fine-tunes once for
-    each combination. --task names tasks of GLUE, SuperGLUE and RACE, whose official files --data holds, instead of a
-    table. A killed run goes on with --resume.
+    The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). The default is
+    Agora: round after round, fine-tune a model for each combination of the grid, make new texts near the best model's
+    mistakes on the development data, let a teacher label them, and train on them too. --method plain fine-tunes each
+    combination once. --task names tasks of GLUE, SuperGLUE and RACE, whose official files --data holds, instead of a
+    table. To continue an interrupted run, repeat the command with --resume.
     """
     if arguments.task and arguments.data:
         from bort.finetuning.suites import finetune_each, tasks_to_fit

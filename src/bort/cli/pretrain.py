@@ -12,8 +12,8 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 
     Without a teacher the loss is the masked LM's. With a masked LM of the same vocabulary (--teacher) it is 0.1 MLM +
     0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary (--embedding-teacher) the
-    student's embeddings are drawn to the teacher's. A killed run goes on with --resume. --plan measures what a run
-    would take. Several GPUs: `accelerate launch -m bort pretrain ...`.
+    student learns the teacher's sentence and token embeddings. --plan measures what a run would take. To continue an
+    interrupted run, repeat the command with --resume. Several GPUs: `accelerate launch -m bort pretrain ...`.
     """
     if arguments.plan:
         return _plan(arguments)
