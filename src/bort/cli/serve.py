@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from bort.bounds import NonNegativeInt, PositiveFloat, PositiveInt
 
 POSITIONAL = ("models",)
 
@@ -15,21 +17,21 @@ class ServeArguments:
     """fine-tuned or exported folders, as FOLDER or NAME=FOLDER; the first answers requests that name none"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for every interface"""
-    port: int = 8080
+    port: NonNegativeInt = 8080
     """port to listen on; 0 takes a free one and says which"""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """threads that compute; by default one a core"""
-    max_concurrent_requests: int = 512
+    max_concurrent_requests: PositiveInt = 512
     """requests accepted and not yet answered; one more gets 429"""
-    max_client_batch_size: int = 32
+    max_client_batch_size: PositiveInt = 32
     """texts or pairs in one request; more get 413"""
-    max_batch_tokens: int = 16384
+    max_batch_tokens: PositiveInt = 16384
     """tokens that the model computes in one go"""
-    payload_limit: int = 2_000_000
+    payload_limit: PositiveInt = 2_000_000
     """bytes of a request's body; more get 413"""
-    max_wait_seconds: float = 30.0
+    max_wait_seconds: PositiveFloat = 30.0
     """time that a request may wait for the model before it gets 429"""
-    body_seconds: float = 10.0
+    body_seconds: PositiveFloat = 10.0
     """time that a client may take to send its body"""
     auto_truncate: bool = True
     """cut texts that are longer than the model's limit, unless a request says otherwise"""
@@ -37,7 +39,7 @@ class ServeArguments:
     """file with the key that clients must send as Authorization: Bearer KEY"""
     cors_origin: list[str] = field(default_factory=list)
     """origins whose pages may ask, such as https://example.org"""
-    drain_seconds: float = 30.0
+    drain_seconds: PositiveFloat = 30.0
     """time for accepted requests after SIGTERM"""
     watch: bool = False
     """load a model anew when its folder is replaced; SIGHUP does so at once"""
@@ -70,15 +72,7 @@ def serve(arguments: ServeArguments) -> None:
             raise
         raise BortError(f"needs {error.name}; install bort[serve]", value="serve") from None
 
-    limits = Limits(
-        max_concurrent_requests=arguments.max_concurrent_requests,
-        max_client_batch_size=arguments.max_client_batch_size,
-        max_batch_tokens=arguments.max_batch_tokens,
-        payload_limit=arguments.payload_limit,
-        max_wait_seconds=arguments.max_wait_seconds,
-        body_seconds=arguments.body_seconds,
-        auto_truncate=arguments.auto_truncate,
-    )
+    limits = Limits(**{one.name: getattr(arguments, one.name) for one in fields(Limits)})
     metrics = Metrics()
 
     def load(name: str, folder: str) -> ServedModel:
