@@ -1,0 +1,69 @@
+"""Folds of labelled examples: the same for the same seed, classes spread evenly, equal texts never apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+USUAL_FOLDS = 5
+_BINS = 5
+
+
+def assign_folds(
+    targets: NDArray[Any], groups: Sequence[Hashable] | None = None, *, count: int = USUAL_FOLDS, seed: int = 0
+) -> NDArray[np.int64]:
+    """Give each example its fold.
+
+    Folds are stratified by class, values by fifths of their order. There are fewer than `count` where the largest class
+    has fewer examples. A class with one example is held out by one fold, whose training part then lacks it.
+
+    Args:
+        targets: Classes (integers) or values. *Shape:* (examples,).
+        groups: What must stay together: the same text, say. By default each example is on its own.
+        count: Folds at most.
+        seed: Of the order.
+
+    Returns:
+        From 0. *Shape:* (examples,). At least two folds are not empty.
+
+    Raises:
+        ValueError: Fewer than two examples.
+
+    Example:
+        >>> sorted(assign_folds(np.array([0, 0, 1, 1]), count=2).tolist())
+        [0, 0, 1, 1]
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if len(targets) < 2:
+        raise ValueError("folds need at least two examples")
+    places: dict[Hashable, int] = {}
+    group = np.array([places.setdefault(name, len(places)) for name in groups or range(len(targets))])
+    if len(places) < 2:
+        group = np.arange(len(targets))
+    _, first = np.unique(group, return_index=True)
+    strata = _strata(targets[first])
+    largest = int(np.bincount(strata).max())
+    splitter: Any = (
+        KFold(min(count, len(first)), shuffle=True, random_state=seed)
+        if largest < 2
+        else StratifiedKFold(min(count, largest), shuffle=True, random_state=seed)
+    )
+    folds = np.zeros(len(first), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for number, (_, held_out) in enumerate(splitter.split(first, strata)):
+            folds[held_out] = number
+    of_each: NDArray[np.int64] = folds[group]
+    return of_each
+
+
+def _strata(targets: NDArray[Any]) -> NDArray[np.int64]:
+    if np.issubdtype(targets.dtype, np.integer):
+        return np.unique(targets, return_inverse=True)[1].astype(np.int64)
+    ranks = np.argsort(np.argsort(targets, kind="stable"), kind="stable")
+    return np.asarray(ranks * min(_BINS, max(1, len(targets) // 2)) // len(targets), dtype=np.int64)

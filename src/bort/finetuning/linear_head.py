@@ -1,0 +1,177 @@
+"""A linear head on frozen features: the simple baseline of every run, and what an encoder teaches with.
+
+scikit-learn fits it (logistic regression; ridge for numbers) in one thread, so that the same data always give the same
+head. It is loaded inside the functions, as everywhere in the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.finetuning.folds import assign_folds
+from bort.tasks.task import Task
+
+Floats = NDArray[np.float64]
+Features = Mapping[str, NDArray[Any]]
+"""By name of the pooling, *shape* (examples, D), with D the pooling's own."""
+INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+LEAST_PROBABILITY = 1e-6
+"""What counts in the log-loss where a label was held to be impossible."""
+_MOST_TO_CHOOSE_BY = 5000
+"""The pooling and C are chosen by so many examples at most: more would take minutes and change nothing."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Weights on the features of one pooling.
+
+    Attributes:
+        pooling: Its name.
+        inverse_regularisation: C of the logistic regression, 1 / alpha of the ridge regression.
+        weight: *Shape:* (outputs, D).
+        bias: -inf for a class without an example. *Shape:* (outputs,).
+        out_of_fold: Of each example it was fitted to, what heads say that were fitted to the other folds. As `says`.
+        score: The task's metric of `out_of_fold`.
+        loss: The log-loss of `out_of_fold`, or the squared error.
+    """
+
+    pooling: str
+    inverse_regularisation: float
+    weight: Floats
+    bias: Floats
+    out_of_fold: Floats
+    score: float
+    loss: float
+
+    def says(self, features: Features) -> Floats:
+        """Log-probabilities of the classes, *shape* (examples, classes), or values, *shape* (examples, 1)."""
+        logits: Floats = features[self.pooling].astype(np.float64) @ self.weight.T + self.bias
+        return logits if len(self.bias) == 1 else log_softmax(logits)
+
+
+def fit_linear_head(
+    features: Features,
+    targets: NDArray[Any],
+    task: Task,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> LinearHead:
+    """Choose the pooling and the regularisation by cross-validation, then fit the head to all examples.
+
+    The best score out of fold wins; of equals the least loss, then the first pooling that is named, then the stronger
+    regularisation. Features are centred and scaled by one number, which the weights then hold.
+
+    Args:
+        features: Of the same examples for each pooling.
+        targets: Classes or values. *Shape:* (examples,).
+        task: What is asked, and which score decides.
+        groups: As of `assign_folds`.
+        seed: Of the folds.
+
+    Raises:
+        ValueError: Fewer than two examples.
+    """
+    from threadpoolctl import threadpool_limits
+
+    folds = assign_folds(targets, groups, seed=seed)
+    few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
+    with threadpool_limits(1, user_api="blas"):
+        scaled = {name: _Scaled.of(values) for name, values in features.items()}
+        tried = []
+        for name, x in scaled.items():
+            for c, says in _out_of_fold(x.values[few], targets[few], folds[few], task, INVERSE_REGULARISATIONS).items():
+                tried.append((-score_of(task, says, targets[few]), loss_of(task, says, targets[few]), name, c, says))
+        _, _, pooling, c, out_of_fold = min(tried, key=lambda found: found[:2])
+        x = scaled[pooling]
+        if len(few) < len(targets):
+            out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,))[c]
+        weight, bias = x.unscaled(*_fitted(x.values, targets, task, c))
+    score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
+    return LinearHead(pooling, c, weight, bias, out_of_fold, score, loss)
+
+
+def pair_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """a, b, |a - b|, a * b side by side. *Shape:* (pairs, D) twice -> (pairs, 4 D)."""
+    return np.hstack([a, b, np.abs(a - b), a * b])
+
+
+def score_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
+    """The task's metric. *Shapes:* (examples, outputs), (examples,)."""
+    return task.score(says.astype(np.float32), targets, resamples=0)[task.metric].value
+
+
+def loss_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Mean negative log-probability of the right class, or mean squared error. *Shapes:* as of `score_of`."""
+    if task.kind == "regression":
+        return float(((says[:, 0] - targets) ** 2).mean())
+    right = says[np.arange(len(targets)), targets]
+    return float(-np.maximum(right, np.log(LEAST_PROBABILITY)).mean())
+
+
+def log_softmax(logits: NDArray[Any]) -> Floats:
+    """Log-probabilities that sum to 1 in each row."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    log_p: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return log_p
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Features around 0 with a mean squared length of 1, so that one grid of regularisations suits all encoders."""
+
+    values: Floats
+    centre: Floats
+    length: float
+
+    @classmethod
+    def of(cls, features: NDArray[Any]) -> _Scaled:
+        centre: Floats = features.mean(0, dtype=np.float64)
+        values = features - centre
+        length = float(np.sqrt((values**2).sum(1).mean())) or 1.0
+        return cls(values / length, centre, length)
+
+    def unscaled(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """The same head for the features as they were."""
+        weight = weight / self.length
+        return weight, bias - weight @ self.centre
+
+
+def _out_of_fold(
+    x: Floats, targets: NDArray[Any], folds: NDArray[np.int64], task: Task, grid: Sequence[float]
+) -> dict[float, Floats]:
+    """What heads of the other folds say of each example, by regularisation."""
+    found = {c: np.zeros((len(x), task.outputs)) for c in grid}
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        for c in grid:
+            weight, bias = _fitted(x[~held_out], targets[~held_out], task, c)
+            logits = x[held_out] @ weight.T + bias
+            found[c][held_out] = log_softmax(logits) if task.names else logits
+    return found
+
+
+def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
+    """Weights, *shape* (outputs, D), and biases, *shape* (outputs,)."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if task.kind == "regression":
+        ridge = Ridge(alpha=1 / c).fit(x, targets.astype(np.float64))
+        return ridge.coef_.reshape(1, -1), np.array([float(ridge.intercept_)])
+    weight, bias = np.zeros((task.outputs, x.shape[1])), np.full(task.outputs, -np.inf)
+    known = np.unique(targets)
+    bias[known] = 0.0
+    if len(known) < 2:
+        return weight, bias
+    head = LogisticRegression(C=c, max_iter=5000).fit(x, targets)
+    if len(known) == 2:  # scikit-learn has one row for both
+        weight[known] = np.vstack([-head.coef_, head.coef_]) / 2
+        bias[known] = np.concatenate([-head.intercept_, head.intercept_]) / 2
+    else:
+        weight[known], bias[known] = head.coef_, head.intercept_
+    return weight, bias
