@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from bort.finetuning.folds import assign_folds
 from bort.tasks.task import Task
@@ -77,8 +78,6 @@ def fit_linear_head(
     Raises:
         ValueError: Fewer than two examples.
     """
-    from threadpoolctl import threadpool_limits
-
     folds = assign_folds(targets, groups, seed=seed)
     few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
     with threadpool_limits(1, user_api="blas"):
