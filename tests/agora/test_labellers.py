@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-
 import numpy as np
 import pytest
 
-from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, command_teacher, decided, judged
+from bort.agora.label_map import LabelMap
+from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, decided, judged
 from bort.agora.nearby import Embedding
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -35,40 +33,36 @@ def test_a_function_may_answer_labels_probabilities_or_nothing():
 
 
 @pytest.mark.parametrize(
-    "answer", ["dog", {"dog": 1.0}, {"cat": -1, "other": 2}, {"cat": 0}, 3, ["cat"], {"cat": "much"}]
+    "answer",
+    [
+        "dog",
+        {"dog": 1.0},
+        {"cat": -1, "other": 2},
+        {"cat": 0},
+        {"cat": float("inf")},
+        {"cat": float("nan"), "other": 1},
+        {"cat": 10**400},
+        {"cat": True},
+        {},
+        3,
+        ["cat"],
+        {"cat": "much"},
+    ],
 )
 def test_a_wrong_answer_is_told(answer):
     with pytest.raises(BortError, match="the teacher given must answer with cat, other or probabilities"):
         function("cat", answer)(TEXTS)
 
 
+@pytest.mark.parametrize("answer", ["much", float("nan"), "inf", 10**400, True, ["1"], {"cat": 1}])
+def test_a_wrong_value_is_told(answer):
+    with pytest.raises(BortError, match="the teacher given must answer with a finite number"):
+        function(1.0, answer, task=VALUES)(TEXTS)
+
+
 def test_a_function_must_answer_each():
     with pytest.raises(BortError, match="must answer each of 2 texts"):
         function("cat")(TEXTS)
-
-
-def command(code):
-    return shlex.join([sys.executable, "-c", code])
-
-
-def test_a_command_reads_json_lines_and_writes_answers():
-    code = "import sys, json\nfor l in sys.stdin: print('cat' if 'cat' in json.loads(l)['text'] else '{\"other\": 1}')"
-    says = command_teacher(command(code), TASK)(TEXTS)
-    assert decided(TASK, says).tolist() == [0, 1]
-    pairs = command_teacher(command("import sys, json\nfor l in sys.stdin: print(json.loads(l)['text_b'])"), TASK)
-    assert decided(TASK, pairs([Example("x", "other"), Example("y", "cat")])).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("line", "rule"),
-    [
-        ("no-such-program --now", "cannot be run"),
-        (command("raise SystemExit('out of order')"), "status 1: out of order"),
-    ],
-)
-def test_a_command_that_fails_is_told(line, rule):
-    with pytest.raises(BortError, match=f"teacher-command.*{rule}"):
-        command_teacher(line, TASK)(TEXTS)
 
 
 def test_a_classifier_answers_in_the_order_of_the_task(classifier):
@@ -86,6 +80,32 @@ def test_a_classifier_of_other_labels_is_refused(classifier):
         ClassifierTeacher(classifier, task)
     with pytest.raises(BortError, match="must be made for regression"):
         ClassifierTeacher(classifier, VALUES)
+
+
+def test_labels_of_another_classifier_are_mapped(classifier):
+    plain = ClassifierTeacher(classifier, Task("classification", LABELS, "accuracy"))(TEXTS)
+    yes_or_no = Task("classification", ("no", "yes"), "accuracy")
+    two = LabelMap.of(["cat=yes", "other=no", f"{LABELS[2]}=no"])
+    says = np.exp(ClassifierTeacher(classifier, yes_or_no, two)(TEXTS))
+    np.testing.assert_allclose(says[:, 1], np.exp(plain)[:, 0])
+    without = np.exp(ClassifierTeacher(classifier, yes_or_no, LabelMap.of(["cat=yes", "other=no"]))(TEXTS))
+    np.testing.assert_allclose(without[:, 1], np.exp(plain)[:, 0] / np.exp(plain)[:, :2].sum(-1))
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (["cat"], "value 'cat': must be THEIRS=OURS"),
+        (["=yes"], "must be THEIRS=OURS"),
+        (["cat=yes", "cat=no"], "value 'cat': names a label of the teacher twice"),
+        (["cats=yes"], "value 'cats': is no label of the teacher; did you mean 'cat'"),
+        (["cat=yess"], "value 'yess': is no label of the data; did you mean 'yes'"),
+        (["cat=yes"], "value 'no': the teacher must know each label of the data.*--teacher-labels"),
+    ],
+)
+def test_a_wrong_map_of_labels_is_told(classifier, given, rule):
+    with pytest.raises(BortError, match=rule):
+        ClassifierTeacher(classifier, Task("classification", ("no", "yes"), "accuracy"), LabelMap.of(given))
 
 
 @pytest.fixture(scope="module")

@@ -337,6 +337,12 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         ({"replay": -1}, "replay.*at least 0"),
         ({"budget_minutes": 0.0}, "budget-minutes.*above 0"),
         ({"teacher": "a/b", "teacher_command": "cat"}, "give one teacher"),
+        ({"teacher_labels": ["a=b"]}, "teacher-labels.*is for a classifier"),
+        ({"teacher": "openai: "}, "must name a model"),
+        ({"teacher_url": "http://localhost:8000/v1"}, "teacher-url: is for an LLM"),
+        ({"teacher": "openai:m", "teacher_url": "localhost:8000"}, "teacher-url: must begin with http"),
+        ({"teacher": "openai:m", "teacher_url": "http://me:secret@host/v1"}, "teacher-url: must hold no password"),
+        ({"teacher": "openai:m", "budget_usd": 1.0}, "budget-usd.*needs the prices"),
         ({"unlabelled": "no-such-file.txt"}, "no-such-file.txt"),
     ],
 )

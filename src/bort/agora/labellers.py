@@ -1,18 +1,18 @@
-"""Who labels new points: a classifier, an encoder with a head, a command, a function of the user's."""
+"""Who labels new points: a classifier, an encoder with a head, a function of the user's, and any of them kept."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import shlex
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from bort.agora.answers import Answer, WrongAnswerError, answer_row
+from bort.agora.label_map import LabelMap
 from bort.agora.nearby import Embedding
 from bort.agora.pooled_labels import Says, normalised
 from bort.data.tables.examples import Example
@@ -25,7 +25,6 @@ from bort.tasks.baselines import INVERSE_REGULARISATIONS
 from bort.tasks.metrics import Score
 from bort.tasks.task import Task
 
-Answer = str | float | Mapping[str, float] | None
 Function = Callable[[Sequence[str | tuple[str, str]]], Sequence[Answer]]
 """Labels texts, or pairs of texts: each with a label, a value, probabilities of labels, or None if it does not know."""
 
@@ -50,21 +49,19 @@ class ClassifierTeacher:
     Args:
         model: Its name.
         task: What is asked.
+        labels: Which of the task's classes each of its own stands for; by default the one of the same name.
 
     Raises:
         BortError: It cannot be loaded, or it answers another question.
     """
 
-    def __init__(self, model: str, task: Task) -> None:
+    def __init__(self, model: str, task: Task, labels: LabelMap | None = None) -> None:
         self.name, self._task, self._predictor = model, task, Predictor(model)
         theirs = self._predictor.task
         if theirs.kind != task.kind:
             raise BortError(f"the teacher must be made for {task.kind}", file=model, value=theirs.kind)
-        missing = [name for name in task.names if name not in theirs.names]
-        if missing:
-            rule = f"the teacher must know each label of the data; it knows {', '.join(theirs.names[:12])}"
-            raise BortError(rule, file=model, value=missing[0])
-        self._columns = [theirs.names.index(name) for name in task.names]
+        labels = labels or LabelMap({name: name for name in task.names if name in theirs.names})
+        self._columns = labels.columns(theirs.names, task.names, model)
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """As of `Teacher`."""
@@ -72,7 +69,11 @@ class ClassifierTeacher:
         if not parts:
             return np.zeros((0, self._task.outputs))
         logits = np.vstack(parts).astype(np.float64)
-        return logits if self._task.kind == "regression" else normalised(logits[:, self._columns])
+        if self._task.kind == "regression":
+            return logits
+        # A class of ours is as likely as all of theirs together that stand for it.
+        ours = [np.logaddexp.reduce(logits[:, columns], axis=-1) for columns in self._columns]
+        return normalised(np.stack(ours, axis=-1))
 
 
 class HeadTeacher:
@@ -139,60 +140,10 @@ class FunctionTeacher:
             answers = list(self._function(asked))
         if len(answers) != len(examples):
             raise BortError(f"the teacher {self.name} must answer each of {len(examples)} texts", value=len(answers))
-        return np.array([self._row(answer) for answer in answers])
-
-    def _row(self, answer: Answer) -> list[float]:
-        names = self._task.names
-        if answer is None or answer == "":
-            return [math.nan] * self._task.outputs
         try:
-            if self._task.kind == "regression":
-                return [float(answer)]  # type: ignore[arg-type]
-            if isinstance(answer, Mapping):
-                shares = {str(name): float(share) for name, share in answer.items()}
-                total = sum(shares.values())
-                if {*shares} <= {*names} and total > 0 and min(shares.values()) >= 0:
-                    return [math.log(share / total) if (share := shares.get(n, 0.0)) else -math.inf for n in names]
-            elif str(answer) in names:
-                return [0.0 if name == str(answer) else -math.inf for name in names]
-        except (TypeError, ValueError):
-            pass
-        rule = (
-            "must answer with a number" if not names else f"must answer with {', '.join(names[:12])} or probabilities"
-        )
-        raise BortError(f"the teacher {self.name} {rule}", value=answer)
-
-
-def command_teacher(command: str, task: Task) -> FunctionTeacher:
-    """A command that reads a JSON object with `text` (and `text_b`) a line, and writes a label or JSON for each."""
-
-    def ask(texts: Sequence[str | tuple[str, str]]) -> list[Answer]:
-        rows = [{"text": t} if isinstance(t, str) else {"text": t[0], "text_b": t[1]} for t in texts]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        try:
-            words = shlex.split(command)
-            done = subprocess.run(words, input=lines, capture_output=True, encoding="utf-8", check=False)
-        except OSError as error:
-            raise BortError(f"cannot be run: {error.strerror}", setting="teacher_command", value=command) from None
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it wrote nothing to standard error"])[-1]
-            rule = f"failed with status {done.returncode}: {last}"
-            raise BortError(rule, setting="teacher_command", value=command)
-        return [_parsed(line) for line in done.stdout.splitlines()]
-
-    return FunctionTeacher(ask, task, command)
-
-
-def _parsed(line: str) -> Answer:
-    """A JSON object as it is, anything else as the label that it spells."""
-    line = line.strip()
-    if line.startswith(("{", '"')):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            return line
-        return value if isinstance(value, dict | str) else line
-    return line
+            return np.array([answer_row(answer := given, self._task) for given in answers])
+        except WrongAnswerError as error:
+            raise BortError(f"the teacher {self.name} {error}", value=answer) from None
 
 
 class RememberedTeacher:

@@ -34,7 +34,17 @@ from bort.progress import console
 from bort.runs import Run
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
-_MAY_CHANGE = ("checkpoint_minutes", *WHERE_TRIALS_RUN)
+_HOW_A_TEACHER_IS_ASKED = (
+    "teacher_key_file",
+    "teacher_concurrency",
+    "teacher_requests_per_minute",
+    "teacher_timeout",
+    "teacher_batch",
+    "teacher_input_price",
+    "teacher_output_price",
+    "budget_usd",
+)
+_MAY_CHANGE = ("checkpoint_minutes", *_HOW_A_TEACHER_IS_ASKED, *WHERE_TRIALS_RUN)
 
 
 def finetune(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bort.agora.asked_teachers import asked_teacher, is_language_model
+from bort.agora.label_map import LabelMap
 from bort.agora.labellers import (
     ClassifierTeacher,
     Function,
     FunctionTeacher,
     HeadTeacher,
     Teacher,
-    command_teacher,
     judged,
 )
 from bort.agora.nearby import Embedding
+from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import seen
 from bort.finetuning.splits import Splits
@@ -45,12 +47,14 @@ def choose_teacher(
     task, model = data.task, arguments.teacher
     if function is not None:
         return FunctionTeacher(function, task, getattr(function, "__name__", "given"))
-    if arguments.teacher_command is not None:
-        return command_teacher(arguments.teacher_command, task)
+    if (asked := asked_teacher(arguments, data)) is not None:
+        return asked
     if model is None:
         return HeadTeacher(embedding(arguments.model), data)
     if _is_classifier(model):
-        return ClassifierTeacher(model, task)
+        return ClassifierTeacher(model, task, LabelMap.of(arguments.teacher_labels))
+    if arguments.teacher_labels:
+        raise BortError("is for a fine-tuned classifier; the teacher is an encoder", setting="teacher_labels")
     how = fitted_how(arguments)
     if how == "head":
         return HeadTeacher(embedding(model), data)
@@ -81,13 +85,15 @@ def fitted_how(arguments: FinetuneArguments) -> str:
 
 def leaks(arguments: FinetuneArguments, data: Splits) -> dict[str, int]:
     """How many development and test texts the named teacher was fitted to, by part; only parts with any."""
-    if arguments.teacher is None:
+    if arguments.teacher is None or is_language_model(arguments.teacher):
         return {}
     found = {part: seen(arguments.teacher, examples) for part, examples in data.parts.items()}
     return {part: count for part, count in found.items() if count}
 
 
 def _is_classifier(model: str) -> bool:
+    if is_language_model(model):
+        return True
     if is_exported(model):
         return True
     return any("SequenceClassification" in name for name in load_config(model).architectures or [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from bort.bounds import (
     AtLeast,
@@ -17,6 +18,9 @@ from bort.bounds import (
 )
 from bort.errors import BortError
 from bort.workers import TrialFiles
+
+LLM_PREFIX = "openai:"
+"""What stands before the name of a model that is asked over an API."""
 
 
 @dataclass
@@ -62,10 +66,43 @@ class FinetuneArguments:
     found by the header"""
     teacher: str | None = None
     """model that labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is
-    first fitted to the training data; by default the student's own encoder"""
+    first fitted to the training data; or openai:MODEL for an LLM behind an API that speaks OpenAI's protocol, such as
+    that of vLLM, Ollama or llama.cpp; by default the student's own encoder"""
     teacher_command: str | None = None
     """command that labels instead: it reads JSON lines with text (and text_b) and writes one line for each, a label
     or a JSON object of label probabilities"""
+    teacher_labels: list[str] = field(default_factory=list)
+    """which label of the data each label of a classifier stands for, as in entailment=1 neutral=0 contradiction=0;
+    probabilities of those that stand for one label add up, and labels that are not named are not heard"""
+    teacher_url: str | None = None
+    """address of the API of openai:MODEL, such as http://localhost:8000/v1; by default OPENAI_BASE_URL of the
+    environment, or OpenAI's own"""
+    teacher_key_file: str | None = None
+    """file with the API key, in place of OPENAI_API_KEY of the environment"""
+    instructions: str | None = None
+    """file that tells an LLM what the labels mean: plain text, or YAML or JSON that maps labels to descriptions, or
+    has both under the keys instructions and labels"""
+    teacher_examples: NonNegativeInt = 16
+    """training examples shown to an LLM with each text, balanced over the labels"""
+    teacher_max_tokens: PositiveInt = 512
+    """longest answer of an LLM in tokens; one that reasons first needs thousands"""
+    teacher_concurrency: PositiveInt = 8
+    """requests to an LLM at a time"""
+    teacher_requests_per_minute: PositiveFloat | None = None
+    """most requests to an LLM in a minute; by default as many as the server takes"""
+    teacher_timeout: PositiveFloat | None = None
+    """seconds that an answer may take: 120 by default for one of an LLM, 3600 for a batch of a command"""
+    teacher_batch: PositiveInt = 1000
+    """most texts that a command reads at a time; answers are kept after each batch"""
+    answer_cache: str | None = None
+    """folder where answers are kept, so that none is paid for twice; by default bort/answers in the user's cache
+    folder for an LLM, and within the run for a command"""
+    teacher_input_price: NonNegativeFloat | None = None
+    """US dollars for a million tokens that an LLM reads"""
+    teacher_output_price: NonNegativeFloat | None = None
+    """US dollars for a million tokens that an LLM writes"""
+    budget_usd: PositiveFloat | None = None
+    """ask an LLM nothing more before it would cost this run more US dollars, and go on with the answers so far"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
     """how an encoder becomes a teacher: head fits a logistic regression on its embeddings; full fine-tunes it over
     --teacher-learning-rates; best does both and keeps the better on the development data; auto is head for folders
@@ -191,12 +228,28 @@ class FinetuneArguments:
         "teacher (agora)": (
             "teacher",
             "teacher_command",
+            "teacher_labels",
             "teacher_fit",
             "teacher_learning_rates",
             "labels",
             "temperature",
             "labelled_by",
             "weak_teacher",
+        ),
+        "asking an LLM or a command (agora)": (
+            "teacher_url",
+            "instructions",
+            "budget_usd",
+            "teacher_input_price",
+            "teacher_output_price",
+            "teacher_key_file",
+            "teacher_examples",
+            "teacher_max_tokens",
+            "teacher_concurrency",
+            "teacher_requests_per_minute",
+            "teacher_timeout",
+            "teacher_batch",
+            "answer_cache",
         ),
         "new texts (agora)": (
             "points_per_mistake",
@@ -223,6 +276,14 @@ class FinetuneArguments:
             "patience",
             "eval_steps",
             "teacher_learning_rates",
+            "teacher_key_file",
+            "teacher_examples",
+            "teacher_max_tokens",
+            "teacher_concurrency",
+            "teacher_requests_per_minute",
+            "teacher_timeout",
+            "teacher_batch",
+            "answer_cache",
             "labels",
             "temperature",
             "labelled_by",
@@ -266,3 +327,25 @@ class FinetuneArguments:
             )
         if self.teacher is not None and self.teacher_command is not None:
             raise BortError("give one teacher: --teacher or --teacher-command", setting="teacher_command")
+        self._check_asked()
+
+    def _check_asked(self) -> None:
+        """Refuse settings of an LLM where none is asked, a budget without prices, and an address with a password."""
+        asks = (self.teacher or "").startswith(LLM_PREFIX)
+        if asks and not (self.teacher or "").removeprefix(LLM_PREFIX).strip():
+            raise BortError("must name a model: openai:MODEL", setting="teacher", value=self.teacher)
+        for name in ("teacher_url", "teacher_key_file", "instructions", "budget_usd"):
+            if not asks and getattr(self, name) is not None:
+                raise BortError("is for an LLM: give --teacher openai:MODEL", setting=name)
+        if self.budget_usd is not None and None in (self.teacher_input_price, self.teacher_output_price):
+            rule = "needs the prices of tokens: --teacher-input-price and --teacher-output-price"
+            raise BortError(rule, setting="budget_usd", value=self.budget_usd)
+        if self.teacher_labels and (self.teacher is None or asks):
+            raise BortError("is for a classifier: give --teacher FOLDER", setting="teacher_labels")
+        if self.teacher_url is not None:
+            address = urlsplit(self.teacher_url)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise BortError("must begin with http:// or https:// and a host", setting="teacher_url")
+            if address.username is not None or address.password is not None:
+                rule = "must hold no password, as settings are written down; give --teacher-key-file or OPENAI_API_KEY"
+                raise BortError(rule, setting="teacher_url")

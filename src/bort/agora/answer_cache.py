@@ -1,0 +1,130 @@
+"""Answers that were paid for, kept on disk: by what was asked, for all runs and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bort.errors import BortError
+from bort.progress import console
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (asked TEXT PRIMARY KEY, answer TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS charges (
+    owner TEXT NOT NULL, time REAL NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL NOT NULL
+);
+"""
+_BUSY_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+class Charge(NamedTuple):
+    """What a request took."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+
+
+def default_folder() -> Path:
+    """Where answers are kept that every run may use: `bort/answers` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "bort" / "answers"
+
+
+class AnswerCache:
+    """The answers of one that is asked, under one set of instructions: a SQLite file in a folder of such files.
+
+    An answer and its charge are written in one transaction that is synced to the disk, so a killed process loses
+    neither, and several processes may write at once. Only hashes of what was asked are kept.
+
+    Args:
+        folder: Of the files; it is made.
+        asked_of: All that answers depend on besides the text: model, instructions, examples, labels. It is hashed into
+            the name of the file.
+        owner: The run that pays, as far as charges go.
+
+    Raises:
+        BortError: The folder cannot be made, or the file is no SQLite file.
+    """
+
+    def __init__(self, folder: Path, asked_of: Mapping[str, Any], owner: str = "") -> None:
+        self._file = folder / f"{digest(asked_of)[:32]}.sqlite"
+        self._owner = owner
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BortError(f"cannot be made: {error.strerror or error}", file=folder) from None
+        with self._open() as file:
+            file.executescript(_SCHEMA)
+
+    def known(self, asked: Iterable[str]) -> dict[str, Any]:
+        """The answers that there are, by `digest` of what was asked."""
+        found = {}
+        with self._open() as file:
+            for name in asked:
+                row = file.execute("SELECT answer FROM answers WHERE asked = ?", (name,)).fetchone()
+                if row is not None:
+                    found[name] = json.loads(row[0])
+        return found
+
+    def keep(self, answers: Mapping[str, Any], charge: Charge | None = None) -> None:
+        """Write answers, by `digest` of what was asked, and what they took. The first answer to a question stays."""
+        with self._open() as file:
+            rows = [(name, json.dumps(answer)) for name, answer in answers.items()]
+            file.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+            if charge is not None:
+                file.execute("INSERT INTO charges VALUES (?, ?, ?, ?, ?)", (self._owner, time.time(), *charge))
+
+    def charged(self) -> tuple[int, Charge]:
+        """How many requests the owner has paid for, and what they took together."""
+        what = "COUNT(*), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(usd)"
+        with self._open() as file:
+            row = file.execute(f"SELECT {what} FROM charges WHERE owner = ?", (self._owner,)).fetchone()
+        return row[0], Charge(int(row[1]), int(row[2]), row[3])
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from asking the same meanwhile: they wait, and find the answers here."""
+        try:
+            import fcntl
+        except ImportError:
+            yield  # a system without such locks
+            return
+        told = False
+        with open(self._file.with_suffix(".lock"), "ab") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if not told:
+                        console().print("another process asks the same; waiting for its answers", soft_wrap=True)
+                    told = True
+                    time.sleep(_LOOK_AGAIN_SECONDS)
+                    continue
+                except OSError:
+                    pass  # a disk without such locks
+                break
+            yield
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with contextlib.closing(sqlite3.connect(self._file, timeout=_BUSY_SECONDS)) as file, file:
+                file.execute("PRAGMA synchronous = FULL")
+                yield file
+        except sqlite3.Error as error:
+            raise BortError(f"the cache of answers cannot be used: {error}", file=self._file) from None
+
+
+def digest(asked: Any) -> str:
+    """A hash of what was asked, the same in every process."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""A command as the teacher: asked in batches, each text once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bort.agora.answer_cache import AnswerCache, digest
+from bort.agora.answers import WrongAnswerError, answer_row, parsed_line
+from bort.agora.command_lines import LineCommand
+from bort.agora.pooled_labels import Says
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.progress import bar
+from bort.tasks.task import Task
+
+TIMEOUT_SECONDS = 3600.0
+"""Longest run of a command over one batch, by default."""
+
+
+class CommandTeacher:
+    """A command that reads a JSON object with `text` (and `text_b`) a line, and writes an answer a line.
+
+    An answer is a label or a number as it is, a JSON string, a JSON object of label probabilities, or a blank line from
+    a command that does not know.
+
+    Args:
+        command: How it is run.
+        task: What is asked.
+        batch: Most texts of one run.
+        folder: Where answers are kept, batch after batch.
+
+    Raises:
+        BortError: The command line names no program, or the folder cannot be used.
+    """
+
+    def __init__(self, command: LineCommand, task: Task, batch: int, folder: Path) -> None:
+        command.words()
+        self.name, self._command, self._task, self._batch = command.line, command, task, batch
+        asked_of = {"command": command.line, "kind": task.kind, "labels": task.names}
+        self._cache = AnswerCache(folder, asked_of)
+
+    def __call__(self, examples: Sequence[Example]) -> Says:
+        """As of `Teacher`.
+
+        Raises:
+            BortError: The command fails, or answers with what is no label.
+        """
+        rows = {digest(row): row for row in map(asked_row, examples)}
+        with self._cache.alone():
+            known = self._cache.known(rows)
+            new = [name for name in rows if name not in known]
+            with bar(f"{self.name} answers", len(new)) as shown:
+                for start in range(0, len(new), self._batch):
+                    names = new[start : start + self._batch]
+                    answers = self._ask([rows[name] for name in names])
+                    known |= dict(zip(names, answers, strict=True))
+                    self._cache.keep({name: known[name] for name in names})
+                    shown.update(start + len(names))
+        says = [answer_row(known[digest(asked_row(example))], self._task) for example in examples]
+        return np.array(says, dtype=np.float64).reshape(len(examples), self._task.outputs)
+
+    def _ask(self, rows: Sequence[dict[str, str]]) -> list[Any]:
+        answers = []
+        for place, line in enumerate(self._command(rows), 1):
+            try:
+                answers.append(parsed_line(line, self._task))
+                answer_row(answers[-1], self._task)
+            except WrongAnswerError as error:
+                rule = f"line {place} of its output: {error}"
+                raise BortError(rule, setting=self._command.setting, value=line) from None
+        return answers
+
+
+def asked_row(example: Example) -> dict[str, str]:
+    """What a command reads of an example."""
+    return {"text": example.text} | ({} if example.text_b is None else {"text_b": example.text_b})
