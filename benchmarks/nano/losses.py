@@ -14,6 +14,7 @@ from benchmarks.nano.pairs import NOT_ASKED, Laid
 _MIDDLE = (0.36, 0.40, 0.40, 0.30, 0.30)
 _SPREAD = (0.25, 0.22, 0.22, 0.30, 0.30)
 _SIMILARITY = 5.0
+SECOND_COSINE = 1.0
 
 
 def mean(states: Tensor, mask: Tensor) -> Tensor:
@@ -24,8 +25,14 @@ def mean(states: Tensor, mask: Tensor) -> Tensor:
 
 def apart(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine, and the squared difference of the batch's cosines. *Shape:* (texts, H) twice -> ()."""
+    cosines = F.cosine_similarity(student, teacher, dim=-1)
+    return (1 - cosines).mean() + _SIMILARITY * similarities_apart(student, teacher)
+
+
+def similarities_apart(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of the batch's cosines. *Shape:* (texts, H), (texts, D) -> ()."""
     s, t = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
-    return (1 - (s * t).sum(-1)).mean() + _SIMILARITY * F.mse_loss(s @ s.T, t @ t.T)
+    return F.mse_loss(s @ s.T, t @ t.T)
 
 
 def tokens_apart(student: Tensor, teacher: Tensor, asked: Tensor) -> Tensor:
@@ -61,6 +68,19 @@ def single_losses(states: Tensor, pooled: Tensor, teacher: Tensor, mask: Tensor,
         "first": apart(states[:, 0], target),
         "states": tokens_apart(states, teacher, inner),
         "pooled": 0.5 * (1 - F.cosine_similarity(heads.vector(pooled), target, dim=-1)).mean(),
+    }
+
+
+def second_losses(states: Tensor, target: Tensor, mask: Tensor, wider: nn.Linear) -> dict[str, Tensor]:
+    """Losses against a second teacher's vectors, of another width.
+
+    *Shapes:* states (texts, seq, H); target (texts, D); mask (texts, seq); `wider` maps H to D.
+    """
+    made = {"mean": mean(states, mask), "first": states[:, 0]}
+    return {
+        f"second {name}": SECOND_COSINE * (1 - F.cosine_similarity(wider(vectors), target, dim=-1)).mean()
+        + _SIMILARITY * similarities_apart(vectors, target)
+        for name, vectors in made.items()
     }
 
 

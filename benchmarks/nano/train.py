@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertModel
@@ -29,6 +30,7 @@ from transformers import BertModel
 from benchmarks.nano import losses
 from benchmarks.nano.pairs import Edit, Words, join, lay, lexical
 from benchmarks.nano.rows import Rows, batches, padded
+from benchmarks.nano.second_teacher import Vectors
 from bort.files import write_aside
 from bort.model.checkpoints import save
 from bort.model.shrink import SubShape, shrink
@@ -51,6 +53,9 @@ class Settings:
         pairs: True pairs of a batch of pairs; as many again are made of them.
         edits: Texts of a batch of pairs that stand beside an edit of themselves.
         pair_every: One step in so many reads pairs.
+        second: Folder of a second teacher's vectors, as `second_teacher` writes it.
+        second_share: Share of the single texts' steps that follow the second teacher instead.
+        alone: Weight of the first teacher's vectors of texts read alone, beside a second teacher.
         held_out: Texts at the end that are never trained on.
     """
 
@@ -70,6 +75,9 @@ class Settings:
     pairs: int = 32
     edits: int = 12
     pair_every: int = 5
+    second: Path | None = None
+    second_share: float = 0.6
+    alone: float = 1.0
     held_out: int = 1024
     snapshots: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
     save_every: int = 300
@@ -88,7 +96,19 @@ class Run:
         torch.manual_seed(settings.seed)
         self.student = self._student(teacher)
         self.teacher = teacher.to(torch.bfloat16)
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.singles, self.a, self.b = (Rows.open(settings.texts / name) for name in ("singles", "pairs.a", "pairs.b"))
+        self.words = Words.of(
+            self.tokenizer.convert_ids_to_tokens(list(range(len(self.kept)))), self.singles.ids[:8_000_000]
+        )
+        self.cls, self.sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         self.heads = losses.Heads(self.student.config.hidden_size)
+        if settings.start_from is not None and (file := settings.start_from / "heads.safetensors").is_file():
+            self.heads.load_state_dict(load_file(file), strict=False)
+        self.second = Vectors.open(settings.second) if settings.second else None
+        if self.second is not None:
+            self.heads.wider = self._wider(self.second)
         self.trained: list[nn.Parameter] = [*self.student.parameters(), *self.heads.parameters()]
         decayed = [p for p in self.trained if p.ndim > 1]
         plain = [p for p in self.trained if p.ndim == 1]
@@ -98,13 +118,6 @@ class Run:
             betas=(0.9, 0.98),
             fused=True,
         )
-        self.step = self.tokens = 0
-        self.seconds = 0.0
-        self.singles, self.a, self.b = (Rows.open(settings.texts / name) for name in ("singles", "pairs.a", "pairs.b"))
-        self.words = Words.of(
-            self.tokenizer.convert_ids_to_tokens(list(range(len(self.kept)))), self.singles.ids[:8_000_000]
-        )
-        self.cls, self.sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
 
     def _student(self, teacher: BertModel) -> BertModel:
         if self.settings.start_from is not None:
@@ -120,6 +133,20 @@ class Run:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         return student.train()
+
+    def _wider(self, second: Vectors) -> nn.Linear:
+        """The map from the student's means to the second teacher's vectors that fits best before training."""
+        rows, target = second[np.arange(0, len(second.rows), max(1, len(second.rows) // 8192))]
+        with torch.no_grad():
+            means = torch.cat([self._means(rows[start : start + 64]) for start in range(0, len(rows), 64)])
+        penalty = 1e-3 * len(means) * torch.eye(means.shape[1])
+        wider = nn.Linear(means.shape[1], second.size, bias=False)
+        wider.weight.data = torch.linalg.solve(means.T @ means + penalty, means.T @ target).T.contiguous()
+        return wider
+
+    def _means(self, rows: np.ndarray) -> Tensor:
+        ids, mask = padded([self.singles[int(row)] for row in rows], self.cls, self.sep)
+        return F.normalize(losses.mean(self.read(ids, mask)[0], mask), dim=-1)
 
     # What both read.
 
@@ -152,7 +179,17 @@ class Run:
 
     def single_step(self, rows: np.ndarray) -> tuple[dict[str, Tensor], int]:
         ids, mask = padded([self.singles[int(row)] for row in rows], self.cls, self.sep)
-        return losses.single_losses(*self.read(ids, mask), self.teach(ids, mask), mask, self.heads), int(mask.sum())
+        made = losses.single_losses(*self.read(ids, mask), self.teach(ids, mask), mask, self.heads)
+        if self.second is not None:
+            made |= {name: self.settings.alone * made[name] for name in ("mean", "first")}
+        return made, int(mask.sum())
+
+    def second_step(self, places: np.ndarray) -> tuple[dict[str, Tensor], int]:
+        assert self.second is not None
+        rows, target = self.second[places]
+        ids, mask = padded([self.singles[int(row)] for row in rows], self.cls, self.sep)
+        states, _ = self.read(ids, mask)
+        return losses.second_losses(states, target, mask, self.heads.wider), int(mask.sum())
 
     def pair_step(self, rows: np.ndarray, rng: random.Random) -> tuple[dict[str, Tensor], int]:
         texts = [self.a[int(row)] for row in rows] + [self.b[int(row)] for row in rows]
@@ -201,35 +238,47 @@ class Run:
         done = self.tokens / self.settings.tokens
         return self.settings.learning_rate * min(1.0, done / self.settings.warm_up + 0.01, max(0.02, 1 - done))
 
+    def kind(self, step: int) -> str:
+        """What a step reads: `single`, `second` or `pair`."""
+        every, share = self.settings.pair_every, self.settings.second_share
+        if step % every == every - 1:
+            return "pair"
+        return "second" if self.second is not None and (step * share) % 1 < share else "single"
+
     def train(self) -> None:
         settings = self.settings
         self.resume()
-        usual = {"window": 5120, "seed": settings.seed}
-        pair_steps = self.step // settings.pair_every
-        single = batches(
-            self.singles.lengths[: -settings.held_out],
-            rows=settings.rows,
-            tokens=settings.most_tokens,
-            skip=settings.skip_batches + self.step - pair_steps,
-            **usual,
-        )
-        pair = batches(
-            self.a.lengths + self.b.lengths,
-            rows=settings.pairs,
-            tokens=settings.most_tokens,
-            skip=settings.skip_batches // (settings.pair_every - 1) + pair_steps,
-            **usual,
-        )
+        done = Counter(map(self.kind, range(self.step)))
+        lengths = {
+            "single": self.singles.lengths[: -settings.held_out],
+            "pair": self.a.lengths + self.b.lengths,
+        }
+        if self.second is not None:
+            lengths["second"] = self.singles.lengths[self.second.rows]
+        read = {"single": settings.skip_batches, "pair": settings.skip_batches // (settings.pair_every - 1)}
+        taken = {
+            kind: batches(
+                found,
+                rows=settings.pairs if kind == "pair" else settings.rows,
+                tokens=settings.most_tokens,
+                window=5120,
+                seed=settings.seed,
+                skip=read.get(kind, 0) + done[kind],
+            )
+            for kind, found in lengths.items()
+        }
         sums: Counter[str] = Counter()
         seen: Counter[str] = Counter()
         mark, mark_tokens = time.monotonic(), self.tokens
         while self.tokens < settings.tokens:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
-            if self.step % settings.pair_every == settings.pair_every - 1:
-                made, tokens = self.pair_step(next(pair), random.Random(f"{settings.seed} {self.step}"))
+            kind = self.kind(self.step)
+            batch = next(taken[kind])
+            if kind == "pair":
+                made, tokens = self.pair_step(batch, random.Random(f"{settings.seed} {self.step}"))
             else:
-                made, tokens = self.single_step(next(single))
+                made, tokens = self.single_step(batch) if kind == "single" else self.second_step(batch)
             torch.stack(list(made.values())).sum().backward()
             nn.utils.clip_grad_norm_(self.trained, settings.clip)
             self.optimizer.step()
@@ -269,6 +318,7 @@ class Run:
         """A plain Hugging Face folder in fp16."""
         student = copy.deepcopy(self.student).to(torch.float16)
         save(student, self.tokenizer, folder)
+        save_file(self.heads.state_dict(), folder / "heads.safetensors")
 
     def save(self) -> None:
         state = {
@@ -299,7 +349,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Settings):
-        kind: Any = Path if field.name in ("texts", "teacher", "out", "start_from") else type(field.default)
+        kind: Any = Path if field.name in ("texts", "teacher", "out", "start_from", "second") else type(field.default)
         if not isinstance(field.default, tuple):
             needed = field.name in ("texts", "teacher", "out")
             parser.add_argument(
