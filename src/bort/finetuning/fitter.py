@@ -143,10 +143,9 @@ class Fitter:
             max_epochs: Passes over `train`, instead of those of the limits.
             on_progress: Told the share of the longest possible run, and a few words.
         """
-        torch.manual_seed(theta.seed)
-        model = new_classifier(self.model, self.task)
+        model = self.fresh(theta.seed)
         result = train_once(
-            model.to(best_device()),
+            model,
             self.task,
             theta,
             self._scaled(train),
@@ -159,6 +158,11 @@ class Fitter:
             on_progress=on_progress,
         )
         return model, result
+
+    def fresh(self, seed: int = 0) -> PreTrainedModel:
+        """The encoder with a new head, whose weights and all later chance come from the seed."""
+        torch.manual_seed(seed)
+        return new_classifier(self.model, self.task).to(best_device())
 
     def _scaled(self, data: Labelled) -> Labelled:
         if self.task.kind == "classification":

@@ -105,12 +105,17 @@ def score_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
     return task.score(says.astype(np.float32), targets, resamples=0)[task.metric].value
 
 
-def loss_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Mean negative log-probability of the right class, or mean squared error. *Shapes:* as of `score_of`."""
+def losses_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    """Negative log-probability of each right class, or squared errors. *Shape:* (examples,)."""
     if task.kind == "regression":
-        return float(((says[:, 0] - targets) ** 2).mean())
+        return np.asarray((says[:, 0] - targets) ** 2, dtype=np.float64)
     right = says[np.arange(len(targets)), targets]
-    return float(-np.maximum(right, np.log(LEAST_PROBABILITY)).mean())
+    return np.asarray(-np.maximum(right, np.log(LEAST_PROBABILITY)), dtype=np.float64)
+
+
+def loss_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
+    """The mean of `losses_of`: the log-loss, or the mean squared error."""
+    return float(losses_of(task, says, targets).mean())
 
 
 def log_softmax(logits: NDArray[Any]) -> Floats:

@@ -102,6 +102,7 @@ def train_once(
         learning_rate=theta.learning_rate,
         weight_decay=theta.weight_decay,
         bf16=bf16,
+        optim="adamw_torch_fused",
         logging_strategy="no",
         seed=theta.seed,
     )

@@ -1,0 +1,135 @@
+"""A linear head inside a plain classifier of `transformers`, whose own layers read the first token.
+
+BERT's head is Dense, tanh, Dense. Near 0 the tanh is the identity: scaled down before it and up after it, any linear
+map goes through. And where the mean over all tokens carries the sentence, one more layer puts it into the first token:
+with queries of 0 attention is even over all tokens, and the residual beside it is made small.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from bort.data.batches import token_budget_batches
+from bort.finetuning.linear_head import Floats
+from bort.model.devices import INFERENCE_TOKENS
+from bort.predict.classifiers import tensors
+from bort.predict.encoding import TokenizedExamples
+
+FIRST, MEAN = "first", "mean"
+"""What carries the sentence: the first token's vector, or the mean of all tokens'."""
+_MEAN_WEIGHT = 1000.0
+"""Of the mean, against the residual of the first token; more would overflow in half precision."""
+_IMPOSSIBLE = -30.0
+"""The logit of a class without an example."""
+_LINEAR = 1e-3
+"""So far from 0 the tanh departs from the identity by a millionth part of a third."""
+
+
+def holds_heads(model: PreTrainedModel) -> bool:
+    """Whether a classifier's head is Dense, tanh, Dense on the first token."""
+    return _dense_layers(model) is not None
+
+
+def holds_means(model: PreTrainedModel) -> bool:
+    """Whether a layer can be added that puts the mean of all tokens into the first: BERT's and RoBERTa's kind."""
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    parts = ("attention.self.query", "attention.output.LayerNorm", "intermediate.dense", "output.LayerNorm")
+    names = {name for name, _ in layers[-1].named_modules()} if layers else set()
+    return holds_heads(model) and {*parts} <= names and model.config.model_type in ("bert", "roberta", "xlm-roberta")
+
+
+@torch.no_grad()
+def read_features(
+    model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int
+) -> dict[str, NDArray[np.float32]]:
+    """What a frozen encoder says of examples, as its first token holds it, without and with the layer of `with_mean`.
+
+    Args:
+        model: A classifier; its head is not asked.
+        encoded: Texts, or pairs read as one.
+        pad_token_id: Id of padding.
+
+    Returns:
+        By `FIRST` and `MEAN`. *Shape:* (examples, hidden size) each.
+    """
+    training = model.training
+    model.eval()
+    size = int(model.config.hidden_size)
+    found = {name: np.zeros((len(encoded), size), np.float32) for name in (FIRST, MEAN)}
+    tokens = INFERENCE_TOKENS[model.device.type]
+    for batch in token_budget_batches(encoded.lengths, max_tokens=tokens, max_rows=512):
+        inputs = tensors(encoded.batch(batch, pad_token_id), model.device)
+        hidden = model.base_model(**inputs).last_hidden_state.float()  # (batch, seq, H)
+        mask = inputs["attention_mask"][..., None].float()
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        found[FIRST][batch] = hidden[:, 0].cpu().numpy()
+        mixed = nn.functional.layer_norm(_MEAN_WEIGHT * mean + hidden[:, 0], (size,), eps=0.0)
+        found[MEAN][batch] = mixed.cpu().numpy()
+    model.train(training)
+    return found
+
+
+def with_mean(model: PreTrainedModel) -> PreTrainedModel:
+    """The same classifier with one more layer, after which the first token is the layer norm of the mean of all.
+
+    Args:
+        model: One that `holds_means`; it shares its weights with the result.
+    """
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers += 1
+    if getattr(config, "layer_types", None):
+        config.layer_types = [*config.layer_types, config.layer_types[-1]]
+    longer: Any = type(model)(config)
+    longer.load_state_dict(model.state_dict(), strict=False)
+    layer = longer.base_model.encoder.layer[-1]
+    own = torch.eye(config.hidden_size)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.attention.self.value.weight.copy_(own)
+        layer.attention.output.dense.weight.copy_(_MEAN_WEIGHT * own)
+        layer.attention.output.LayerNorm.weight.fill_(1.0)
+        layer.output.LayerNorm.weight.fill_(1.0)
+    moved: PreTrainedModel = longer.to(model.device).train(model.training)
+    return moved
+
+
+def put_head(model: PreTrainedModel, weight: Floats, bias: Floats, features: Floats, *, reach: float = _LINEAR) -> None:
+    """Let a classifier answer with a linear map of its first token's vector.
+
+    Args:
+        model: One that `holds_heads`.
+        weight: *Shape:* (outputs, hidden size).
+        bias: *Shape:* (outputs,).
+        features: Examples of the first token's vectors: how far from their mean they go says how much they are scaled.
+            *Shape:* (examples, hidden size).
+        reach: What the largest of them becomes before the tanh. The larger, the less linear, and the easier to train.
+    """
+    layers = _dense_layers(model)
+    assert layers is not None, "the model holds no heads"
+    before, after = layers
+    centre = features.mean(0, dtype=np.float64)
+    scale = reach / (float(np.abs(features - centre).max()) or 1.0)
+    constant = np.maximum(bias + weight @ centre, _IMPOSSIBLE)
+    with torch.no_grad():
+        before.weight.copy_(scale * torch.eye(len(centre)))
+        before.bias.copy_(torch.from_numpy(-scale * centre))
+        after.weight.copy_(torch.from_numpy(weight / scale))
+        after.bias.copy_(torch.from_numpy(constant))
+
+
+def _dense_layers(model: Any) -> tuple[nn.Linear, nn.Linear] | None:
+    """The layers before and after the tanh."""
+    if model.config.model_type == "bert" and isinstance(getattr(model, "classifier", None), nn.Linear):
+        return model.base_model.pooler.dense, model.classifier
+    head: Any = getattr(model, "classifier", None)
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") and hasattr(head, "out_proj"):
+        return head.dense, head.out_proj
+    return None

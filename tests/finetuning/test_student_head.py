@@ -1,0 +1,83 @@
+"""The linear head that every run fits first, on a tiny student."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from bort.data.tables.examples import read_examples
+from bort.finetuning import student_head as module
+from bort.finetuning.first_token import FIRST, MEAN
+from bort.finetuning.linear_head import fit_linear_head
+from bort.finetuning.splits import read_splits
+from bort.finetuning.student_head import fit_student_head
+from bort.predict.predictor import Predictor
+
+
+@pytest.fixture
+def data(world, tmp_path):
+    return read_splits(world.finetuning(tmp_path, method="plain"))
+
+
+@pytest.fixture
+def fitter(world, tmp_path, data):
+    return data.fitter(world.finetuning(tmp_path, method="plain"))
+
+
+def test_every_label_is_used_and_answered_for(fitter, data):
+    head = fit_student_head(fitter, data.train, data.dev)
+    assert len(head.whole.out_of_fold) == len(data.train) + len(data.dev)
+    assert len(head.alone.out_of_fold) == len(data.train)
+    assert head.says.shape == head.dev_out_of_fold.shape == (len(data.dev), 2)
+    assert head.whole.score > 0.5
+
+
+@pytest.mark.parametrize("pooling", [FIRST, MEAN])
+def test_the_folder_is_a_plain_classifier_that_answers_as_the_head(fitter, data, tmp_path, pooling, monkeypatch):
+    monkeypatch.setattr(
+        module, "_chosen", lambda fitter, x, y, groups: fit_linear_head({pooling: x[pooling]}, y, fitter.task)
+    )
+    head = fit_student_head(fitter, data.train, data.dev)
+    assert head.whole.pooling == pooling
+    # In this random encoder texts hardly differ, so the head's weights and with them the rounding are large.
+    near = {"atol": 2e-3}
+    fitter.save(head.classifier(), tmp_path / "folder")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "folder").eval()
+    expected = head.logits(data.test)
+    found = fitter.logits(plain, fitter.tokens(data.test))
+    np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), **near)
+    with Predictor(str(tmp_path / "folder")) as predictor:
+        np.testing.assert_allclose(predictor.predict_proba([e.text for e in data.test]), np.exp(expected), **near)
+
+
+def test_the_mean_is_taken_only_where_it_is_clearly_better(fitter, data):
+    targets = fitter.task.targets(data.train)
+    rng = np.random.default_rng(0)
+    noise, good = rng.normal(size=(2, len(targets), 8))
+    good[:, 0] += 3 * targets
+    choose = lambda first, mean: module._chosen(fitter, {FIRST: first, MEAN: mean}, targets, None).pooling  # noqa: E731
+    assert choose(noise, good) == MEAN
+    assert choose(good, noise) == FIRST
+    assert choose(good, good + 1e-3 * noise) == FIRST
+
+
+def test_of_very_many_examples_a_sample_is_enough(fitter, data, monkeypatch):
+    monkeypatch.setattr(module, "_MOST", 40)
+    head = fit_student_head(fitter, data.train, data.dev)
+    assert len(head.whole.out_of_fold) == 40
+    assert len(head.truth) == 10
+
+
+def test_values(world, tmp_path):
+    rows = read_examples(world.train)
+    file = tmp_path / "numbers.csv"
+    file.write_text("text,label\n" + "".join(f'"{e.text}",{910.5 if e.label == "cat" else 802.25}\n' for e in rows))
+    arguments = world.finetuning(tmp_path, method="plain", train=str(file), dev=None, test=None)
+    data = read_splits(arguments)
+    fitter = data.fitter(arguments)
+    head = fit_student_head(fitter, data.train, data.dev)
+    fitter.save(head.classifier(), tmp_path / "folder")
+    answers = [answer.label for answer in Predictor(str(tmp_path / "folder")).stream(data.dev)]
+    np.testing.assert_allclose(answers, head.logits(data.dev)[:, 0], atol=0.05)
+    assert 780 < np.mean(answers) < 930
