@@ -31,6 +31,8 @@ _LONGEST_MESSAGE = 300
 TrialFiles = Literal["shared", "sent"]
 WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files")
 """Settings of commands that run trials; they say where that happens, not what it comes to."""
+RARE_WHERE_TRIALS_RUN = frozenset(WHERE_TRIALS_RUN) - {"workers"}
+"""Those that few users need, for `--help`."""
 
 
 @dataclass(frozen=True)

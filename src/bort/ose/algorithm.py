@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from bort.errors import BortError
-from bort.ose.criteria import Cost, coefficient, savings
+from bort.ose.criteria import Cost, coefficient
+from bort.ose.ordering import Bound, Ordering, Ranked, order
 from bort.workers import InProcess, Workers
 
 M = TypeVar("M")
@@ -31,40 +32,6 @@ class Evaluation:
     error: float
     about: dict[str, Any] = field(default_factory=dict)
     failure: Exception | None = None
-
-
-@dataclass(frozen=True)
-class Bound(Generic[M]):
-    """A bound that members must keep.
-
-    Args:
-        name: For messages.
-        of: The figure of a member.
-        most: What it may be at most.
-    """
-
-    name: str
-    of: Callable[[M], float]
-    most: float
-
-
-@dataclass(frozen=True)
-class Ranked(Generic[M]):
-    """A member in the order of the space.
-
-    Args:
-        member: Which.
-        cost: Its p̂ and î.
-        place: In the order of all members, from 0.
-        block: Its ε-block, from 0; None for the maximum point and where a budget is not kept.
-        taken: Whether its block is judged by it.
-    """
-
-    member: M
-    cost: Cost
-    place: int
-    block: int | None
-    taken: bool
 
 
 @dataclass(frozen=True)
@@ -109,50 +76,6 @@ class Candidate(Generic[M]):
 
 
 @dataclass(frozen=True)
-class Ordering(Generic[M]):
-    """The space by cost, in blocks.
-
-    Args:
-        members: In their order, all of them.
-        maximum: The cost of the maximum point T.
-        epsilon: Members of a block.
-    """
-
-    members: list[Ranked[M]]
-    maximum: Cost
-    epsilon: int
-
-    @property
-    def taken(self) -> list[Ranked[M]]:
-        """The first of each block."""
-        return [ranked for ranked in self.members if ranked.taken]
-
-    @property
-    def kept_savings(self) -> float:
-        """1 - γ: what the first of a block saves, at the worst, beside any other of it."""
-        least = 1.0
-        for _, block in itertools.groupby((r for r in self.members if r.block is not None), key=lambda r: r.block):
-            saved = [savings(ranked.cost, self.maximum) for ranked in block]
-            if (best := max(saved)) > 0:
-                least = min(least, saved[0] / best)
-        return least
-
-    def guarantee(self, roughness: float) -> float:
-        """The least ratio of the found W to the best one, for errors of a certain roughness.
-
-        Let (1 - γ) be `kept_savings`, and let ln ê change by at most L from one member to the next, in the order of
-        those that are in blocks. The best member lies in some block, fewer than ε places behind its first one, which
-        is a candidate with at least (1 - γ) times its savings and at most e^(L (ε - 1)) times its error. So
-
-            W(found) ≥ (1 - γ) · e^(-L (ε - 1)) · W(best).
-
-        Args:
-            roughness: L, at least 0.
-        """
-        return self.kept_savings * math.exp(-roughness * (self.epsilon - 1))
-
-
-@dataclass(frozen=True)
 class SearchResult(Generic[M]):
     """What was found.
 
@@ -170,6 +93,17 @@ class SearchResult(Generic[M]):
     def ranking(self) -> list[Candidate[M]]:
         """The candidates by W, those that keep the bound on errors first; of equals the first in order."""
         return sorted(self.candidates, key=lambda candidate: candidate.standing)
+
+    def require(self, max_error: float) -> None:
+        """Refuse an answer that exceeds a bound.
+
+        Raises:
+            BortError: No candidate keeps it; the nearest is named.
+        """
+        if not self.best.within and (sound := [candidate for candidate in self.candidates if candidate.sound]):
+            nearest = min(sound, key=lambda candidate: candidate.error)
+            rule = f"no candidate keeps the bound; the nearest, {nearest.member}, has {nearest.error:.4g}; train longer"
+            raise BortError(rule, setting="max_error", value=max_error)
 
     @property
     def roughness(self) -> float:
@@ -198,84 +132,6 @@ class SearchJournal(Protocol[K]):
 
     def keep_evaluation(self, member: K, evaluation: Evaluation) -> None:
         """Note an evaluation; one that failed is not known to the journal of a resumed search, which tries again."""
-
-
-def order(
-    space: Iterable[M],
-    cost: Callable[[M], Cost],
-    *,
-    epsilon: int = 1,
-    maximum: Cost | None = None,
-    budgets: Sequence[Bound[M]] = (),
-) -> Ordering[M]:
-    """Order a space by (p̂, î) and cut it into blocks of ε; equal costs are ordered by the members themselves.
-
-    The maximum point T, which W is about, is in no block. Members that break a budget are in none either.
-
-    Args:
-        space: The members, each different from the others, which can be compared.
-        cost: p̂ and î of a member.
-        epsilon: Members of a block, at least 1; the last block may have fewer.
-        maximum: The cost of T; by default T is the member that costs most.
-        budgets: What members must keep.
-
-    Raises:
-        BortError: No member costs most in parameters and in time; `maximum` is less than a member's cost; ε is below 1
-            or above the size of the space; no member keeps the budgets (the nearest is named).
-    """
-    costs = {member: cost(member) for member in space}
-    ranked = sorted(costs, key=lambda member: (costs[member], member))
-    if not 1 <= epsilon <= max(1, len(ranked)):
-        raise BortError(f"must be from 1 to the {len(ranked)} members", setting="epsilon", value=epsilon)
-    most = _maximum(ranked, costs) if maximum is None else maximum
-    for member, its in costs.items():
-        if its.parameters > most.parameters or its.time > most.time:
-            rule = f"must have at least the parameters and the time of every member; {member} has more"
-            raise BortError(rule, setting="maximum")
-    allowed = [member for member in ranked if costs[member] != most]
-    if not allowed:
-        raise BortError("the space must hold more than its maximum point")
-    kept = [member for member in allowed if all(budget.of(member) <= budget.most for budget in budgets)]
-    if not kept:
-        raise _unreachable(allowed, budgets)
-    places = {member: place for place, member in enumerate(kept)}
-    return Ordering(
-        [
-            Ranked(
-                member,
-                costs[member],
-                place,
-                places[member] // epsilon if member in places else None,
-                member in places and places[member] % epsilon == 0,
-            )
-            for place, member in enumerate(ranked)
-        ],
-        most,
-        epsilon,
-    )
-
-
-def _maximum(ranked: Sequence[M], costs: dict[M, Cost]) -> Cost:
-    if not ranked:
-        raise BortError("the space must have members")
-    largest, slowest = ranked[-1], max(ranked, key=lambda member: costs[member].time)
-    if costs[largest].time < costs[slowest].time:
-        rule = (
-            f"the space has no maximum point, which would cost most in both: {largest} has the most parameters, and "
-            f"{slowest} takes the longest"
-        )
-        raise BortError(rule, setting="space")
-    return costs[largest]
-
-
-def _unreachable(members: Sequence[M], budgets: Sequence[Bound[M]]) -> BortError:
-    nearest = min(members, key=lambda member: max(budget.of(member) / budget.most for budget in budgets))
-    misses = ", ".join(
-        f"{budget.name} {budget.of(nearest):,.6g} where at most {budget.most:,.6g} may be"
-        for budget in budgets
-        if budget.of(nearest) > budget.most
-    )
-    return BortError(f"no member of the space keeps within the budget; the nearest, {nearest}, has {misses}")
 
 
 def search(
@@ -315,6 +171,21 @@ def search(
         Exception: What the first candidate raised, if all of them did.
     """
     ordering = order(space, cost, epsilon=epsilon, maximum=maximum, budgets=budgets)
+    result = judge(ordering, error, max_error=max_error, workers=workers, journal=journal, on_candidate=on_candidate)
+    result.require(max_error)
+    return result
+
+
+def judge(
+    ordering: Ordering[M],
+    error: Callable[[M], Evaluation | float],
+    *,
+    max_error: float = math.inf,
+    workers: Workers | None = None,
+    journal: SearchJournal[M] | None = None,
+    on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
+) -> SearchResult[M]:
+    """Steps 5 and 6 of `search`, on a space in order; an answer that exceeds `max_error` is given all the same."""
     taken = ordering.taken
     candidates: dict[int, Candidate[M]] = {}
 
@@ -339,9 +210,4 @@ def search(
     in_order = [candidates[place] for place in sorted(candidates)]
     if all(candidate.failed for candidate in in_order) and (failure := in_order[0].evaluation.failure):
         raise failure
-    best = min(in_order, key=lambda candidate: candidate.standing)
-    if not best.within and (sound := [candidate for candidate in in_order if candidate.sound]):
-        nearest = min(sound, key=lambda candidate: candidate.error)
-        rule = f"no candidate keeps the bound; the nearest, {nearest.member}, has {nearest.error:.4g}; train longer"
-        raise BortError(rule, setting="max_error", value=max_error)
-    return SearchResult(best, in_order, ordering)
+    return SearchResult(min(in_order, key=lambda candidate: candidate.standing), in_order, ordering)

@@ -19,7 +19,7 @@ from bort.bounds import (
     Share,
 )
 from bort.errors import BortError
-from bort.workers import TrialFiles
+from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]
 
@@ -34,8 +34,11 @@ class ExtractArguments:
     out: str
     """folder of the run: architecture.json, candidates.csv, report.html, the best checkpoints, and what it resumes
     from"""
-    space: str = "nano"
-    """what is searched: paper, nano, or a YAML file with lists for depth, heads, hidden and intermediate"""
+    inherit: str | None = None
+    """trained encoder whose parts the candidates are, weights and all; it is the maximum point T, and the teacher"""
+    space: str | None = None
+    """what is searched: paper, nano, or a YAML file with lists for depth, heads, hidden and intermediate, and with
+    --inherit for vocabulary too; by default nano, with --inherit depths and fractions of the encoder's own sizes"""
     teacher: str | None = None
     """masked LM of the candidates' vocabulary whose outputs they are to match: the maximum point, trained"""
     maximum: str | None = None
@@ -45,14 +48,24 @@ class ExtractArguments:
     """folder or hub name of the tokenizer; by default the teacher's, and without one bort-nano's"""
     epsilon: PositiveInt = 1
     """train every ε-th candidate in the order of size and time; 1 trains all"""
+    outputs: Literal["auto", "logits", "embeddings"] = "auto"
+    """what candidates learn of the teacher: its masked-LM predictions, or with --inherit its embeddings; auto: logits
+    where it has a masked-LM head and the space no vocabularies"""
     steps: PositiveInt = 200
     """training steps per candidate"""
+    max_steps: PositiveInt | None = None
+    """double --steps, up to this many, until the candidates rank as after half the steps"""
+    rank_agreement: Annotated[float, Above(0), AtMost(1)] = 0.9
+    """rank correlation of the errors after s / 2 and s steps from which --max-steps is content"""
+    repeats: NonNegativeInt = 3
+    """number of the best candidates that are trained again from another seed; what differs by no more than they do is
+    level with the best"""
     rows_per_step: PositiveInt = 32
     """rows of text per training step"""
     row_length: Annotated[int, AtLeast(8)] = 128
     """tokens per row, <s> and </s> included"""
     held_out_rows: PositiveInt = 64
-    """held-out rows on whose masked positions the error is measured"""
+    """held-out rows on which the error is measured: at their masked positions, or by their embeddings"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
     """share of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
@@ -82,10 +95,10 @@ class ExtractArguments:
     max_parameters: PositiveInt | None = None
     """consider only members with at most this many parameters, embeddings included"""
     max_error: PositiveFloat | None = None
-    """only candidates whose error (in nats, as --error counts it) is at most this may win; bounds on size alone never
-    keep the smallest out"""
+    """only candidates whose error (in nats, as --error counts it, or 1 - cosine to the teacher) is at most this may
+    win; bounds on size alone never keep the smallest out"""
     positions: Annotated[int, AtLeast(8)] = 512
-    """rows of the position embedding"""
+    """rows of the position embedding; with --inherit the encoder's own"""
     top_k: PositiveInt = 3
     """number of checkpoints to keep, best first"""
     corpus_cache: str | None = None
@@ -120,10 +133,12 @@ class ExtractArguments:
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": ("corpus", "tokenizer", "valid_share", "corpus_cache", "corpus_processes"),
         "search": (
+            "inherit",
             "space",
             "epsilon",
             "teacher",
             "maximum",
+            "outputs",
             "error",
             "time",
             "timed_members",
@@ -134,6 +149,9 @@ class ExtractArguments:
         ),
         "training of candidates": (
             "steps",
+            "max_steps",
+            "rank_agreement",
+            "repeats",
             "rows_per_step",
             "row_length",
             "held_out_rows",
@@ -149,8 +167,10 @@ class ExtractArguments:
         "run": ("out", "resume", "top_k", "seed", "teacher_cache"),
         "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
     }
-    RARE: ClassVar[frozenset[str]] = frozenset(
+    RARE: ClassVar[frozenset[str]] = RARE_WHERE_TRIALS_RUN | frozenset(
         {
+            "rank_agreement",
+            "repeats",
             "valid_share",
             "corpus_cache",
             "corpus_processes",
@@ -163,11 +183,6 @@ class ExtractArguments:
             "mask_probability",
             "warmup",
             "teacher_cache",
-            "trial_cpus",
-            "trial_gpus",
-            "trial_memory_gb",
-            "trial_retries",
-            "trial_files",
         }
     )
 
@@ -177,8 +192,14 @@ class ExtractArguments:
         Raises:
             BortError: The first of them.
         """
-        if self.teacher is None and self.maximum is None:
+        if self.inherit is not None:
+            for name in ("maximum", "tokenizer"):
+                if (value := getattr(self, name)) is not None:
+                    raise BortError("cannot stand beside --inherit, which gives it", setting=name, value=value)
+        elif self.teacher is None and self.maximum is None:
             raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
+        if self.max_steps is not None and self.max_steps < 2 * self.steps:
+            raise BortError(f"must be at least twice the {self.steps} steps", setting="max_steps", value=self.max_steps)
         for name in ("row_length", "sequence_length"):
             if (length := getattr(self, name)) > self.positions:
                 raise BortError(f"must be at most the {self.positions} positions", setting=name, value=length)

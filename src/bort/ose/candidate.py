@@ -5,22 +5,16 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedTokenizerFast
 
 from bort.files import read_folder, write_folder
 from bort.model.checkpoints import save
 from bort.ose.algorithm import Evaluation
-from bort.ose.arguments import ExtractArguments
-from bort.ose.plan import Costs
-from bort.ose.short_training import Surrogate
+from bort.ose.short_training import Lesson, Training, train, untrained_error
 from bort.ose.space import Shape
-
-LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +25,25 @@ class TrainedCandidate(Evaluation):
     files: dict[str, bytes]
 
 
-@dataclass
-class Training:
+@dataclass(frozen=True)
+class CandidateTrial:
     """Trains a candidate once with each learning rate, keeps the better weights, and tells its error.
 
     Args:
-        arguments: Of the run.
-        costs: Make configurations of shapes.
-        tokenizer: Is saved with the weights.
-        surrogate: Trains.
-        entropy: Of the teacher's outputs, in nats.
-        folder: For checkpoints, one folder a shape.
+        lesson: What candidates learn.
+        training: How.
+        learning_rates: Peaks to try; the least error counts.
+        tokens_per_step: At most, to tell what a search cost.
+        folder: For checkpoints, one folder a shape; None keeps none.
         sees_folder: Whether trials can write there.
         on_step: Told of the shape, the step and the loss, in this process.
     """
 
-    arguments: ExtractArguments
-    costs: Costs
-    tokenizer: PreTrainedTokenizerFast
-    surrogate: Surrogate
-    entropy: float
-    folder: Path
+    lesson: Lesson
+    training: Training
+    learning_rates: Sequence[float]
+    tokens_per_step: int
+    folder: Path | None
     sees_folder: bool = True
     on_step: Callable[[Shape, int, float], None] | None = None
 
@@ -59,48 +51,54 @@ class Training:
         """For another process, which has no terminal of ours."""
         return self.__dict__ | {"on_step": None}
 
+    def again(self) -> CandidateTrial:
+        """The same by other chance, for the noise of an error; it keeps no weights."""
+        return replace(self, training=self.training.again(), folder=None)
+
     def __call__(self, shape: Shape) -> TrainedCandidate:
         """The trial of a shape."""
         began = time.monotonic()
-        config = self.costs.config(shape, self.tokenizer.pad_token_id)
         told: list[dict[str, Any]] = []
         best, error = None, math.nan
-        for rate in self.arguments.learning_rates:
-            trained = self.surrogate.train(config, rate, lambda step, loss: self._step(shape, step, loss))
-            found = self._error(trained.cross_entropy)
+        for rate in self.learning_rates:
+            trained = train(self.lesson, shape, self.training, rate, lambda step, loss: self._step(shape, step, loss))
             told.append(
-                {"learning_rate": rate, "error": told_error(found), "steps": trained.steps, "seconds": trained.seconds}
+                {
+                    "learning_rate": rate,
+                    "error": told_error(trained.error),
+                    "steps": trained.steps,
+                    "seconds": trained.seconds,
+                }
             )
-            if math.isfinite(found) and not found >= error:
-                best, error = trained.model, found
-        files = {} if best is None else self._keep(best, shape)
-        tokens = self.arguments.rows_per_step * self.arguments.row_length * sum(one["steps"] for one in told)
-        about = {"trials": told, "seconds": round(time.monotonic() - began, 2), "tokens": tokens}
-        return TrainedCandidate(error, about, shape=shape, files=files)
+            if math.isfinite(trained.error) and not trained.error >= error:
+                best, error = trained.model, trained.error
+        about: dict[str, Any] = {"trials": told}
+        if self.lesson.starts_trained and self.folder is not None:
+            about["untrained_error"] = told_error(untrained_error(self.lesson, shape, self.training.seed))
+        about["seconds"] = round(time.monotonic() - began, 2)
+        about["tokens"] = self.tokens_per_step * sum(one["steps"] for one in told)
+        return TrainedCandidate(error, about, shape=shape, files={} if best is None else self._keep(best, shape))
 
     def receive(self, trained: TrainedCandidate) -> Evaluation:
         """Write what a trial elsewhere could not."""
         if trained.files:
-            write_folder(self.weights(trained.shape), trained.files)
+            write_folder(self._checkpoint(trained.shape), trained.files)
         return Evaluation(trained.error, trained.about)
 
-    def weights(self, shape: Shape) -> Path:
-        """The checkpoint of a shape."""
+    def _checkpoint(self, shape: Shape) -> Path:
+        assert self.folder is not None
         return self.folder / shape.name
 
     def _keep(self, model: Any, shape: Shape) -> dict[str, bytes]:
+        tokenizer = self.lesson.tokenizer(shape)
+        if self.folder is None:
+            return {}
         if self.sees_folder:
-            save(model, self.tokenizer, self.weights(shape))
+            save(model, tokenizer, self._checkpoint(shape))
             return {}
         with tempfile.TemporaryDirectory() as scratch:
-            save(model, self.tokenizer, Path(scratch) / shape.name)
+            save(model, tokenizer, Path(scratch) / shape.name)
             return read_folder(Path(scratch) / shape.name)
-
-    def _error(self, cross_entropy: float) -> float:
-        if self.arguments.error == "kl":
-            # Half-precision outputs and draws may put a perfect student a trifle below its teacher's entropy.
-            return max(cross_entropy - self.entropy, LEAST_ERROR) if math.isfinite(cross_entropy) else math.nan
-        return cross_entropy
 
     def _step(self, shape: Shape, step: int, loss: float) -> None:
         if self.on_step is not None:

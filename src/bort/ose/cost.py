@@ -46,16 +46,17 @@ class Split(NamedTuple):
         return self.outer + self.layers
 
 
-def parameters(shape: Shape, *, vocab_size: int, positions: int = 512) -> Split:
+def parameters(shape: Shape, *, vocab_size: int, positions: int = 512, token_types: int = 1) -> Split:
     """Parameters of the encoder, exactly those that the built model has.
 
     Args:
         shape: Which.
-        vocab_size: V, rows of the word embedding.
+        vocab_size: V, rows of the word embedding, where the shape names none.
         positions: Rows of the position embedding.
+        token_types: Rows of the token-type embedding.
     """
     h, i = shape.hidden, shape.intermediate
-    embeddings = (vocab_size + positions + 1) * h + 2 * h  # one token type; layer norm
+    embeddings = ((shape.vocabulary or vocab_size) + positions + token_types) * h + 2 * h  # layer norm
     attention = 4 * (h * h + h) + 2 * h
     feed_forward = (h * i + i) + (i * h + h) + 2 * h
     return Split(embeddings, shape.depth * (attention + feed_forward))
@@ -63,14 +64,14 @@ def parameters(shape: Shape, *, vocab_size: int, positions: int = 512) -> Split:
 
 def matrix_operations(shape: Shape, *, sequence_length: int) -> int:
     """Additions and multiplications of the matrix products of one text, half of them each."""
-    d, _, h, i = shape
+    d, _, h, i = shape[:4]
     s = sequence_length
     return d * (8 * s * h * h + 4 * s * s * h + 4 * s * h * i)
 
 
 def other_operations(shape: Shape, *, sequence_length: int) -> Split:
     """Operations that are in no matrix product: biases, softmax, GELU, residuals, layer norms; one an element."""
-    d, a, h, i = shape
+    d, a, h, i = shape[:4]
     s = sequence_length
     layer = a * s * s * _SOFTMAX + s * h * (5 + 2 + 2 * _LAYER_NORM) + s * i * (1 + _GELU)
     return Split(s * h * (2 + _LAYER_NORM), d * layer)
@@ -181,7 +182,7 @@ def sample(members: Sequence[Shape], count: int, seed: int = 0) -> list[Shape]:
 
 
 def _terms(shape: Shape) -> list[float]:
-    d, a, h, i = map(float, shape)
+    d, a, h, i = map(float, shape[:4])
     return [1.0, h, d, d * a, d * h, d * i, d * h * h, d * h * i]
 
 

@@ -97,10 +97,56 @@ def decision(saved: Sequence[float], errors: Sequence[float]) -> Decision:
     return Decision(of_errors, of_savings, rank if math.isfinite(rank) else None)
 
 
+def doublings(steps: int, most: int | None) -> list[int]:
+    """Training steps to try one after another: s, 2 s, 4 s, … up to the most; s alone without one."""
+    tried = [steps]
+    while most is not None and 2 * tried[-1] <= most:
+        tried.append(2 * tried[-1])
+    return tried
+
+
+def rank_agreement(shorter: Sequence[float], longer: Sequence[float]) -> float | None:
+    """Spearman's rank correlation of the candidates' errors after s / 2 and after s steps.
+
+    Candidates without a finite error in both are left out; None where fewer than three remain, or all are equal.
+
+    Args:
+        shorter: ê of each candidate after s / 2 steps.
+        longer: After s, in the same order.
+    """
+    from scipy.stats import spearmanr
+
+    pairs = [pair for pair in zip(shorter, longer, strict=True) if all(map(math.isfinite, pair))]
+    before, after = ([pair[part] for pair in pairs] for part in (0, 1))
+    if len(pairs) < 3 or len(set(before)) == 1 or len(set(after)) == 1:
+        return None
+    return float(spearmanr(before, after).statistic)
+
+
+def noise_band(repeated: Sequence[tuple[float, float]]) -> float | None:
+    """By how much ln ê may differ between equal candidates: twice the deviation between two seeds.
+
+    The root mean square of the differences estimates the standard deviation of a difference of two trainings.
+
+    Args:
+        repeated: ê of some candidates from two seeds each. Pairs that are not finite are left out.
+
+    Returns:
+        None where nothing is left.
+    """
+    differences = [math.log(one / other) for one, other in repeated if math.isfinite(one) and math.isfinite(other)]
+    return 2 * math.sqrt(statistics.fmean(d * d for d in differences)) if differences else None
+
+
+def is_level(weight: float, best: float, band: float) -> bool:
+    """Whether a W cannot be told from the best one: ln W differs by no more than the noise band of ln ê."""
+    return weight > 0 and best > 0 and math.log(best / weight) <= band
+
+
 _ROUNDING = 1 + 1e-9
 
 
-_AXES = ("depth", "heads", "hidden size", "intermediate size")
+_AXES = ("depth", "heads", "hidden size", "intermediate size", "vocabulary")
 
 
 def lacking(members: Sequence[Shape], costs: dict[str, Callable[[Shape], Split]]) -> str | None:
@@ -114,10 +160,10 @@ def lacking(members: Sequence[Shape], costs: dict[str, Callable[[Shape], Split]]
         members: Of the space.
         costs: By name (parameters, time) what a member costs, split into A and C, and B.
     """
-    for axis, title in enumerate(_AXES):
+    for axis, title in enumerate(_AXES[: len(members[0])]):
         lines: dict[tuple[int, ...], list[Shape]] = defaultdict(list)
         for shape in members:
-            lines[shape[:axis] + shape[axis + 1 :]].append(shape)
+            lines[(*shape[:axis], *shape[axis + 1 :])].append(shape)
         for line in lines.values():
             for less, more in itertools.pairwise(sorted(line, key=lambda shape: shape[axis])):
                 for name, cost in costs.items():

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
 from bort.model.config import Preset, configure
 from bort.model.devices import best_device
-from bort.ose.algorithm import Bound, Ordering, order
 from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import LEAST_TIMED, Split, TimePolynomial, fit_polynomial, operations, parameters, sample, time_ms
 from bort.ose.criteria import Cost, lacking
-from bort.ose.space import SearchSpace, Shape, read_space
+from bort.ose.ordering import Bound, Ordering, order
+from bort.ose.space import SearchSpace, Shape, around, check_within, read_space
 from bort.progress import bar
 
 if TYPE_CHECKING:
     from transformers import BertConfig
+
+    from bort.ose.inherited import InheritedEncoder
 
 TIMINGS = "timings.json"
 _ROUNDS = 3
@@ -31,20 +33,26 @@ class Costs:
     """What shapes cost.
 
     Args:
-        vocab_size: V.
+        vocab_size: V, where shapes name none.
         positions: Rows of the position embedding.
         sequence_length: Tokens of a text at inference.
+        batch_size: Texts of an inference that is timed.
+        token_types: Rows of the token-type embedding.
+        pad_token_id: Padding.
+        measured: Whether milliseconds are î; else it is counted operations.
         latency: Milliseconds, where members were timed.
-        measured: Whether those are î; else it is counted operations.
         timed: What `latency` was fitted to, in ms.
     """
 
     vocab_size: int
     positions: int
     sequence_length: int
-    latency: TimePolynomial | None
-    measured: bool
-    timed: Mapping[Shape, float]
+    batch_size: int = 1
+    token_types: int = 1
+    pad_token_id: int = 1
+    measured: bool = False
+    latency: TimePolynomial | None = None
+    timed: Mapping[Shape, float] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -53,7 +61,7 @@ class Costs:
 
     def parameters(self, shape: Shape) -> Split:
         """p̂ of a shape."""
-        return parameters(shape, vocab_size=self.vocab_size, positions=self.positions)
+        return parameters(shape, vocab_size=self.vocab_size, positions=self.positions, token_types=self.token_types)
 
     def time(self, shape: Shape) -> Split:
         """î of a shape."""
@@ -74,9 +82,24 @@ class Costs:
         """Both."""
         return Cost(self.parameters(shape).total, self.time(shape).total)
 
-    def config(self, shape: Shape, pad_token_id: int = 1) -> BertConfig:
+    def config(self, shape: Shape) -> BertConfig:
         """The shape as a configuration."""
-        return configure(Preset(*shape, positions=self.positions), self.vocab_size, pad_token_id)
+        vocab_size = shape.vocabulary or self.vocab_size
+        preset = Preset(shape.depth, shape.heads, shape.hidden, shape.intermediate, positions=self.positions)
+        return configure(preset, vocab_size, self.pad_token_id)
+
+    def with_times(self, timed: Mapping[Shape, float]) -> Costs:
+        """The same with a polynomial fitted to some members' milliseconds."""
+        return replace(self, latency=fit_polynomial(timed), timed=timed)
+
+    def timings(self) -> dict[str, Any]:
+        """What `timings.json` holds."""
+        return {
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "timed": [[list(shape), ms] for shape, ms in self.timed.items()],
+            "polynomial": None if self.latency is None else self.latency.described(),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,6 @@ class SearchPlan:
         space: What is searched.
         costs: Of its members.
         top: The shape of the maximum point T.
-        budgets: What members must keep.
         ordering: The space by cost, in blocks.
         warning: Where the space lacks the weak AB^nC property.
     """
@@ -95,29 +117,46 @@ class SearchPlan:
     space: SearchSpace
     costs: Costs
     top: Shape
-    budgets: tuple[Bound[Shape], ...]
     ordering: Ordering[Shape]
     warning: str | None
 
 
-def make_plan(arguments: ExtractArguments, vocab_size: int) -> SearchPlan:
+def make_plan(
+    arguments: ExtractArguments, vocab_size: int, inherited: InheritedEncoder | None = None, pad_token_id: int = 1
+) -> SearchPlan:
     """Read the space, time some members where that is asked for, order it, and see that the budgets can be kept.
 
     Args:
         arguments: Of the run. On resuming, its timings are read from OUT.
         vocab_size: V.
+        inherited: The encoder that members are parts of, which then is T.
+        pad_token_id: Padding of the tokenizer.
 
     Raises:
         BortError: A bad space, no maximum point, a budget that no member keeps.
     """
-    space = read_space(arguments.space)
+    costs = Costs(
+        vocab_size,
+        arguments.positions,
+        arguments.sequence_length,
+        arguments.batch_size,
+        pad_token_id=pad_token_id,
+        measured=arguments.time == "measured",
+    )
     top = None if arguments.maximum is None else read_shape(arguments.maximum)
-    measured = arguments.time == "measured"
-    latency, timed = None, {}
-    if measured or arguments.max_latency_ms is not None:
-        timed = _timed(arguments, space, vocab_size)
-        latency = fit_polynomial(timed)
-    costs = Costs(vocab_size, arguments.positions, arguments.sequence_length, latency, measured, timed)
+    if inherited is None:
+        space = read_space(arguments.space or "nano")
+        if space.vocabulary:
+            raise BortError("can be searched with --inherit only", setting="space", column="vocabulary")
+    else:
+        config = inherited.config
+        space = around(config) if arguments.space is None else read_space(arguments.space)
+        check_within(space, inherited.numbers, inherited.source)
+        space = replace(space, head_width=config.hidden_size // config.num_attention_heads)
+        costs = replace(costs, positions=config.max_position_embeddings, token_types=config.type_vocab_size)
+        top = inherited.top(space)
+    if costs.measured or arguments.max_latency_ms is not None:
+        costs = costs.with_times(_timed(arguments, space, costs))
     budgets: list[Bound[Shape]] = []
     if arguments.max_parameters is not None:
         budgets.append(Bound("parameters", costs.count, arguments.max_parameters))
@@ -134,7 +173,6 @@ def make_plan(arguments: ExtractArguments, vocab_size: int) -> SearchPlan:
         space=space,
         costs=costs,
         top=ordering.members[-1].member if top is None else top,
-        budgets=tuple(budgets),
         ordering=ordering,
         warning=lacking(space.members, {"parameters": costs.parameters, "time": costs.time}),
     )
@@ -157,46 +195,36 @@ def read_shape(text: str) -> Shape:
     return shape
 
 
-def _timed(arguments: ExtractArguments, space: SearchSpace, vocab_size: int) -> dict[Shape, float]:
+def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dict[Shape, float]:
     """Milliseconds of a sample of the space: those of the run to resume, or new ones."""
     file = Path(arguments.out) / TIMINGS
     if arguments.resume and file.is_file():
         return {Shape(*shape): ms for shape, ms in json.loads(file.read_text("utf-8"))["timed"]}
-    chosen = sample(space.members, arguments.timed_members)
+    # A vocabulary takes no time, and the polynomial knows none.
+    members = [shape for shape in space.members if shape.vocabulary in (None, max(space.vocabulary, default=0))]
+    chosen = sample(members, arguments.timed_members)
     if len(chosen) < LEAST_TIMED:
         rule = f"measured times need a space of at least {LEAST_TIMED} members, not {len(chosen)}"
         raise BortError(rule, setting="space", value=arguments.space)
-    return measure(chosen, arguments, vocab_size)
+    return measure(chosen, costs)
 
 
-def measure(shapes: list[Shape], arguments: ExtractArguments, vocab_size: int) -> dict[Shape, float]:
+def measure(shapes: list[Shape], costs: Costs) -> dict[Shape, float]:
     """Milliseconds of each shape on this device: the median of three rounds, so that a slow moment falls on few.
 
     Args:
         shapes: Which.
-        arguments: Batch and length.
-        vocab_size: V.
+        costs: Batch, length and vocabulary.
     """
-    counted = Costs(vocab_size, arguments.positions, arguments.sequence_length, None, False, {})
     found: dict[Shape, list[float]] = {shape: [] for shape in shapes}
     with bar("timing members", _ROUNDS * len(shapes)) as shown:
         for done, shape in enumerate(_ROUNDS * shapes):
             shown.update(done, str(shape))
             ms = time_ms(
-                counted.config(shape),
-                batch_size=arguments.batch_size,
-                sequence_length=arguments.sequence_length,
+                costs.config(shape),
+                batch_size=costs.batch_size,
+                sequence_length=costs.sequence_length,
                 device=best_device(),
             )
             found[shape].append(ms)
     return {shape: statistics.median(times) for shape, times in found.items()}
-
-
-def timings(plan: SearchPlan, arguments: ExtractArguments) -> dict[str, object]:
-    """What `timings.json` holds."""
-    return {
-        "batch_size": arguments.batch_size,
-        "sequence_length": arguments.sequence_length,
-        "timed": [[list(shape), ms] for shape, ms in plan.costs.timed.items()],
-        "polynomial": None if plan.costs.latency is None else plan.costs.latency.described(),
-    }

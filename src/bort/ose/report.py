@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 from typing import Any
 
-from bort.ose.algorithm import SearchResult
-from bort.ose.arguments import ExtractArguments
-from bort.ose.plan import SearchPlan
-from bort.ose.space import Shape
+from bort.ose.journal import ORDER
+from bort.ose.metrics import row_name
 from bort.report import Report, made_with
-from bort.runs import Run
 
 _MOST_BLOCKS_SHADED = 200
 _ACCENT, _GREY = "#2563eb", "#9ca3af"
 
 
-def extract_report(
-    run: Run, arguments: ExtractArguments, plan: SearchPlan, outcome: SearchResult[Shape], metrics: dict[str, Any]
-) -> None:
-    """Write `report.html`.
+def extract_report(run: Path) -> None:
+    """Write `report.html` from the figures and the journal of a run.
 
     Args:
         run: Its folder.
-        arguments: Its settings.
-        plan: The space and its costs.
-        outcome: Of the search.
-        metrics: What `metrics.json` says.
     """
-    rows, best = metrics["candidates"], outcome.best
-    top = metrics["maximum"]
+    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text("utf-8"))
+    events = map(json.loads, (run / "journal.jsonl").read_text("utf-8").splitlines())
+    order: dict[str, Any] = next(event for event in events if event["event"] == ORDER)
+    rows, top = metrics["candidates"], metrics["maximum"]
+    best = rows[0]
     report = Report(
-        f"Architecture search: {run.path.name}",
+        f"Architecture search: {run.name}",
         "Which encoder saves most of the maximum point's size and time, for the error that it makes (OSE, arXiv "
         "2010.08512).",
     )
     report.tiles(
         [
-            (str(best.member), "found: depth, heads, hidden, intermediate"),
-            (f"{best.ranked.cost.parameters / 1e6:.2f} M", f"parameters, of {top['parameters'] / 1e6:.2f} M of T"),
-            (_time(best.ranked.cost.time, metrics), f"an inference, of {_time(top['time'], metrics)} of T"),
-            (f"{best.error:.3f}", _error_in_words(metrics)),
-            (f"{best.coefficient:.4f}", "W-coefficient"),
+            (f"⟨{row_name(best)}⟩", "found: depth, heads, hidden, intermediate" + _vocabulary(best)),
+            (f"{best['parameters'] / 1e6:.2f} M", f"parameters, of {top['parameters'] / 1e6:.2f} M of T"),
+            (_time(best["time"], metrics), f"an inference, of {_time(top['time'], metrics)} of T"),
+            (f"{best['error']:.3f}", _error_in_words(metrics)),
+            (f"{best['coefficient']:.4f}", "W-coefficient"),
         ]
     )
     report.heading("The Pareto front")
     report.table(
-        ["D,A,H,I", "error", "parameters", metrics["time_unit"], "W"],
+        [_axes(best), "error", "parameters", metrics["time_unit"], "W", "level with the best W"],
         [
-            [_name(row), row["error"], row["parameters"], float(row["time"]), row["coefficient"]]
+            [
+                row_name(row),
+                row["error"],
+                row["parameters"],
+                float(row["time"]),
+                row["coefficient"],
+                _yes(row["level"]),
+            ]
             for row in sorted(metrics["front"], key=lambda row: row["error"])
         ],
     )
@@ -56,8 +59,9 @@ def extract_report(
         "No other candidate is smaller, faster and more accurate at once: choose here by what the model is for. "
         + _decided(metrics),
     )
-    if plan.warning:
-        report.paragraph(f"The space lacks the weak AB^nC property: {plan.warning}.", warning=True)
+    report.paragraph(_trust(metrics))
+    if metrics["weak_abnc"] != "holds":
+        report.paragraph(f"The space lacks the weak AB^nC property: {metrics['weak_abnc']}.", warning=True)
     if metrics["diverged"]:
         text = f"{metrics['diverged']} of {len(rows)} candidates diverged. They score 0, and are in the table below."
         report.paragraph(text, warning=True)
@@ -67,7 +71,7 @@ def extract_report(
             "its class, journal.jsonl has its traceback, and --resume tries them again."
         )
         report.paragraph(text, warning=True)
-    report.paragraph(_how(arguments, metrics))
+    report.paragraph(_how(metrics))
     report.heading("Size, time and error")
     report.chart(_front_chart(rows, metrics))
     report.paragraph(
@@ -77,47 +81,75 @@ def extract_report(
     report.heading("W by candidate")
     report.chart(_weights_chart(rows))
     report.table(
-        ["D,A,H,I", "W", "error", "parameters", metrics["time_unit"], "learning rate", "front", "seconds"],
+        [_axes(best), "W", "error", "parameters", metrics["time_unit"], "learning rate", "front", "seconds"],
         [
             [
-                _name(row),
+                row_name(row),
                 row["coefficient"],
                 row["failed"] or ("diverged" if row["diverged"] else f"{row['error']:.4f}"),
                 row["parameters"],
                 float(row["time"]),
                 "" if row["learning_rate"] is None else f"{row['learning_rate']:g}",
-                "yes" if row["pareto"] else "",
+                _yes(row["pareto"]),
                 row["seconds"],
             ]
             for row in rows
         ],
     )
     report.heading("The order of the space, and its blocks")
-    report.chart(_order_chart(outcome, metrics))
+    report.chart(_order_chart(order, metrics))
     report.paragraph(_guarantee(metrics))
     if metrics["latency"] is not None:
-        _latency(report, plan, metrics)
-    _cost(report, arguments, metrics)
+        _latency(report, metrics)
+    _cost(report, metrics)
     report.heading("Going on")
-    report.code(
-        f"bort pretrain --architecture {run.path} --corpus … --tokenizer … --max-steps … --out …\n"
-        f"bort pretrain --init {run.path / metrics['top'][0]} --corpus … --tokenizer … --max-steps … --out …"
-    )
+    checkpoint = f"bort pretrain --init {run / metrics['top'][0]} --corpus … --tokenizer … --max-steps … --out …"
+    anew = f"bort pretrain --architecture {run} --corpus … --tokenizer … --max-steps … --out …"
+    report.code(checkpoint if metrics["inherited"] else f"{anew}\n{checkpoint}")
     report.heading("The same again")
-    again = shlex.quote(str(run.path / "config.yaml"))
-    report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run.path) + '-again')}")
+    again = shlex.quote(str(run / "config.yaml"))
+    report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run) + '-again')}")
     made_with(report)
-    report.write(run.path / "report.html")
+    report.write(run / "report.html")
 
 
-def _name(row: dict[str, Any]) -> str:
-    return ",".join(str(row[axis]) for axis in Shape._fields)
+def _axes(row: dict[str, Any]) -> str:
+    return "D,A,H,I,V" if "vocabulary" in row else "D,A,H,I"
+
+
+def _vocabulary(row: dict[str, Any]) -> str:
+    return ", vocabulary" if "vocabulary" in row else ""
+
+
+def _yes(told: bool) -> str:
+    return "yes" if told else ""
+
+
+def _trust(metrics: dict[str, Any]) -> str:
+    """Whether more steps or another seed would change the answer."""
+    said = [
+        f"The rank correlation of the errors after {int(steps) // 2} and {steps} steps is {rank:.2f}."
+        for steps, rank in metrics["agreement_with_half_the_steps"].items()
+        if rank is not None
+    ]
+    if (before := metrics["untrained_rank_correlation"]) is not None:
+        said.append(f"That of the errors before and after these trainings is {before:.2f}.")
+    noise = metrics["noise"]
+    if noise["band"] is None:
+        return " ".join([*said, "No candidate was trained from a second seed, so the noise of the errors is unknown."])
+    others = max(len(metrics["level"]) - 1, 0)
+    said.append(
+        f"The best {len(noise['repeated'])} were trained again from another seed: ln(error) of equal candidates "
+        f"differs by up to {noise['band']:.3f}, twice the deviation. {others} candidates are level with the best W by "
+        "that."
+    )
+    return " ".join(said)
 
 
 def _decided(metrics: dict[str, Any]) -> str:
     """What W alone takes, and whether errors had a say in it."""
     decision, bound = metrics["decision"], metrics["max_error"]
-    text = f"W alone would take {_name(metrics['by_w_alone'])}"
+    text = f"W alone would take {row_name(metrics['by_w_alone'])}"
     text += "." if bound is None else f"; the answer is bound to an error of at most {bound:g}."
     text += (
         f" ln(error) spreads by {decision['spread_ln_error']:.3f} over the candidates, ln(savings) by "
@@ -137,6 +169,8 @@ def _time(value: float, metrics: dict[str, Any]) -> str:
 
 
 def _error_in_words(metrics: dict[str, Any]) -> str:
+    if metrics["outputs"] == "embeddings":
+        return "error: 1 - cosine to the teacher's vectors"
     if metrics["error_kind"] == "kl":
         return "error: KL to the teacher's outputs (nats)"
     return (
@@ -144,15 +178,18 @@ def _error_in_words(metrics: dict[str, Any]) -> str:
     )
 
 
-def _how(arguments: ExtractArguments, metrics: dict[str, Any]) -> str:
-    rates = ", ".join(f"{rate:g}" for rate in arguments.learning_rates)
-    clipped = "" if arguments.clip_weights is None else f", weights kept within ±{arguments.clip_weights:g}"
+def _how(metrics: dict[str, Any]) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in metrics["learning_rates"])
+    bound, sgd = metrics["clip_weights"], metrics["optimizer"] == "sgd"
+    clipped = "" if bound is None else f", weights kept within ±{bound:g}"
+    kind = "texts of up to" if metrics["outputs"] == "embeddings" else "rows of"
+    start = "with the weights that it has in T" if metrics["inherited"] else "from the same seed"
     text = (
-        f"T is {'⟨' + _name(metrics['maximum']) + '⟩'}. Its outputs come from {metrics['teacher']}. Each candidate saw "
-        f"the same {arguments.steps} batches of {arguments.rows_per_step} rows of {arguments.row_length} tokens in the "
-        f"same order, with {arguments.optimizer} (learning rates {rates}{clipped}), from the same seed. "
+        f"T is ⟨{row_name(metrics['maximum'])}⟩. Its outputs come from {metrics['teacher']}. Each candidate saw the "
+        f"same {metrics['steps']} batches of {metrics['rows_per_step']} {kind} {metrics['row_length']} tokens in the "
+        f"same order, with {metrics['optimizer']} (learning rates {rates}{clipped}), {start}. "
     )
-    if arguments.optimizer == "sgd" and arguments.clip_weights is not None:
+    if sgd and bound is not None:
         return text + (
             "SGD and bounded weights are two assumptions of the paper's theorem. That the loss is smooth enough, and "
             "the steps are enough, is not shown; its bound is not claimed for this run."
@@ -173,7 +210,7 @@ def _guarantee(metrics: dict[str, Any]) -> str:
     )
 
 
-def _latency(report: Report, plan: SearchPlan, metrics: dict[str, Any]) -> None:
+def _latency(report: Report, metrics: dict[str, Any]) -> None:
     latency = metrics["latency"]
     report.heading("Measured inference times")
     report.paragraph(
@@ -181,23 +218,23 @@ def _latency(report: Report, plan: SearchPlan, metrics: dict[str, Any]) -> None:
         f"of the fit it is off by {100 * latency['mean_error']:.1f} % on average, {100 * latency['worst_error']:.1f} % "
         f"at most; the rank correlation is {latency['spearman']:.3f}."
     )
-    polynomial = plan.costs.latency
-    assert polynomial is not None
-    timed = sorted(plan.costs.timed.items(), key=lambda item: item[1])
     report.table(
         ["D,A,H,I", "timed, ms", "polynomial, ms"],
-        [[",".join(map(str, shape)), ms, polynomial(shape).total] for shape, ms in timed],
+        [
+            [",".join(map(str, shape)), ms, told]
+            for shape, ms, told in sorted(latency["timed"], key=lambda timed: float(timed[1]))
+        ],
     )
 
 
-def _cost(report: Report, arguments: ExtractArguments, metrics: dict[str, Any]) -> None:
+def _cost(report: Report, metrics: dict[str, Any]) -> None:
     report.heading("What the search cost")
     report.table(
         ["what", "how much"],
         [
             ["candidates trained", f"{len(metrics['candidates'])} of {metrics['members']} members"],
-            ["training steps of each", f"{arguments.steps} x {len(arguments.learning_rates)} learning rates"],
-            ["tokens", f"{metrics['training_tokens'] / 1e6:.2f} M"],
+            ["training steps of each", f"{metrics['steps']} x {len(metrics['learning_rates'])} learning rates"],
+            ["tokens, at most", f"{metrics['training_tokens'] / 1e6:.2f} M"],
             ["training", f"{metrics['training_seconds'] / 60:.1f} min on {metrics['device']}, {metrics['precision']}"],
             ["training all members as long (reckoned)", f"{metrics['all_members_seconds'] / 60:.1f} min"],
         ],
@@ -229,7 +266,7 @@ def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
                     "showscale": on_front,
                     "colorbar": {"title": "error"},
                 },
-                text=[f"{_name(row)}<br>error {row['error']:.4f}<br>W {row['coefficient']:.4f}" for row in shown],
+                text=[f"{row_name(row)}<br>error {row['error']:.4f}<br>W {row['coefficient']:.4f}" for row in shown],
                 hoverinfo="text",
             )
         )
@@ -238,7 +275,7 @@ def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
             x=[rows[0]["parameters"]],
             y=[rows[0]["time"]],
             mode="markers",
-            name=f"found: {_name(rows[0])}",
+            name=f"found: {row_name(rows[0])}",
             marker={"symbol": "star", "size": 20, "color": "#dc2626"},
             hoverinfo="name",
         )
@@ -255,7 +292,7 @@ def _weights_chart(rows: list[dict[str, Any]]) -> Any:
     figure = plotly.Figure(layout={"height": 360, "template": "plotly_white", "margin": {"t": 40}})
     figure.add_trace(
         plotly.Bar(
-            x=[_name(row) for row in rows],
+            x=[row_name(row) for row in rows],
             y=[row["coefficient"] for row in rows],
             marker={"color": [_ACCENT if row["pareto"] else _GREY for row in rows]},
         )
@@ -265,49 +302,30 @@ def _weights_chart(rows: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def _order_chart(outcome: SearchResult[Shape], metrics: dict[str, Any]) -> Any:
+def _order_chart(order: dict[str, Any], metrics: dict[str, Any]) -> Any:
     import plotly.graph_objects as plotly
 
-    members, maximum = outcome.ordering.members, outcome.ordering.maximum
+    shapes, parameters, times, blocks, taken = zip(*order["members"], strict=True)
+    names = [",".join(map(str, shape)) for shape in shapes]
+    most_parameters, longest = order["maximum"]
+    shares = [own / most_parameters for own in parameters]
     figure = plotly.Figure(layout={"height": 400, "template": "plotly_white", "margin": {"t": 40}})
-    for name, shares in (
-        ("parameters", [ranked.cost.parameters / maximum.parameters for ranked in members]),
-        ("time", [ranked.cost.time / maximum.time for ranked in members]),
+    for name, values in (("parameters", shares), ("time", [own / longest for own in times])):
+        line = plotly.Scatter(y=values, mode="lines", name=f"{name}, share of T's", text=names)
+        figure.add_trace(line)
+    candidates = [place for place, is_taken in enumerate(taken) if is_taken]
+    found = metrics["candidates"][0]["place"]
+    for name, places, marker in (
+        ("candidates, the first of each block", candidates, {"color": "#111827", "size": 7}),
+        ("found", [found], {"symbol": "star", "size": 16, "color": "#dc2626"}),
     ):
-        figure.add_trace(
-            plotly.Scatter(
-                x=[ranked.place for ranked in members],
-                y=shares,
-                mode="lines",
-                name=f"{name}, share of T's",
-                text=[str(ranked.member) for ranked in members],
-            )
-        )
-    taken = [ranked for ranked in members if ranked.taken]
-    figure.add_trace(
-        plotly.Scatter(
-            x=[ranked.place for ranked in taken],
-            y=[ranked.cost.parameters / maximum.parameters for ranked in taken],
-            mode="markers",
-            name="candidates, the first of each block",
-            marker={"color": "#111827", "size": 7},
-            text=[str(ranked.member) for ranked in taken],
-        )
-    )
-    found = outcome.best.ranked
-    figure.add_trace(
-        plotly.Scatter(
-            x=[found.place],
-            y=[found.cost.parameters / maximum.parameters],
-            mode="markers",
-            name="found",
-            marker={"symbol": "star", "size": 16, "color": "#dc2626"},
-        )
-    )
-    if metrics["epsilon"] > 1 and len(taken) <= _MOST_BLOCKS_SHADED:
-        for block in range(0, len(taken), 2):
-            places = [ranked.place for ranked in members if ranked.block == block]
-            figure.add_vrect(x0=places[0] - 0.5, x1=places[-1] + 0.5, fillcolor="#64748b", opacity=0.12, line_width=0)
+        own = [shares[place] for place in places]
+        texts = [names[place] for place in places]
+        figure.add_trace(plotly.Scatter(x=places, y=own, mode="markers", name=name, marker=marker, text=texts))
+    if metrics["epsilon"] > 1 and len(candidates) <= _MOST_BLOCKS_SHADED:
+        for block in range(0, len(candidates), 2):
+            within = [place for place, own in enumerate(blocks) if own == block]
+            figure.add_vrect(x0=within[0] - 0.5, x1=within[-1] + 0.5, fillcolor="#64748b", opacity=0.12, line_width=0)
     figure.update_xaxes(
         title=f"place in the order by (parameters, time); shaded: every other block of {metrics['epsilon']}"
     )

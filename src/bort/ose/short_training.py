@@ -1,67 +1,61 @@
 """The error of an architecture without training it fully: what s steps make of it (arXiv 2010.10499).
 
-Every candidate sees the same batches in the same order, and is drawn to the same outputs of the maximum point, which
-are asked for once. Its error is the cross-entropy with these outputs over the masked positions of held-out rows.
+Every candidate sees the same batches in the same order, and learns the same outputs of the maximum point, which are
+asked for once. What is learned and how its error is counted is a `Lesson`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BertConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from bort.bounds import Precision
 from bort.model.devices import best_device, use_bf16
-from bort.model.mlm_loss import SoftTargets
-from bort.model.modelling import BortForMaskedLM, set_dropout
-from bort.ose.arguments import ExtractArguments
-from bort.pretraining.distill.targets import weights_of
-from bort.pretraining.init_weights import start_from_sinusoids
+from bort.model.modelling import set_dropout
+from bort.ose.space import Shape
 from bort.pretraining.taught_rows import Batch, Collator, TaughtRows
 from bort.training.schedule import warmup_then_linear
 
-TRAINING_TOP, TRAINING_TAIL = 64, 16
-HELD_OUT_TOP, HELD_OUT_TAIL = 4096, 64
 _LARGEST_GRADIENT = 1.0
+LEAST_ERROR = 1e-6
+"""ê of a perfect student where nothing is left to tell it from its teacher; W divides by it."""
 
 
-@dataclass(frozen=True)
-class TrainedEncoder:
-    """What a short training came to.
+class Lesson(Protocol):
+    """What candidates learn, and how wrong they are."""
 
-    Args:
-        model: The candidate.
-        cross_entropy: With the teacher's outputs on held-out rows, in nats; NaN where the training diverged.
-        steps: How many were done.
-        seconds: That they took.
-    """
+    @property
+    def starts_trained(self) -> bool:
+        """Whether members know something before their training."""
 
-    model: BortForMaskedLM
-    cross_entropy: float
-    steps: int
-    seconds: float
+    @property
+    def perfect(self) -> float:
+        """ê of a student that has nothing more to learn, above 0."""
 
+    def start(self, shape: Shape, seed: int) -> PreTrainedModel:
+        """A member before its training."""
 
-def new_model(config: BertConfig, log_frequencies: NDArray[np.float64], seed: int) -> BortForMaskedLM:
-    """Random weights, but for sinusoids as positions and word counts as the head's bias, as `bort pretrain` starts.
+    def batches(self, shape: Shape) -> Sequence[Batch]:
+        """One for each training step, with the teacher's outputs."""
 
-    Args:
-        config: The shape.
-        log_frequencies: Of each token. *Shape:* (vocab,).
-        seed: Of the weights.
-    """
-    torch.manual_seed(seed)
-    model = BortForMaskedLM(config)
-    start_from_sinusoids(model)
-    with torch.no_grad():
-        model.cls.predictions.bias.copy_(torch.from_numpy(log_frequencies))
-    return model
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        """Of a batch. *Shape:* ()."""
+
+    def error(self, model: Any, shape: Shape) -> float:
+        """ê of a model on what is held out."""
+
+    def tokenizer(self, shape: Shape) -> PreTrainedTokenizerFast:
+        """What a member is saved with."""
+
+    def in_memory(self) -> Lesson:
+        """The same without files: all batches are read now."""
 
 
 class Batches(Sequence[Batch]):
@@ -93,145 +87,126 @@ class Batches(Sequence[Batch]):
         return self.collator([self.rows[number] for number in range(start, min(start + self.size, len(self.rows)))])
 
 
-class Surrogate:
-    """Trains a shape for a moment, on the best device of the machine where it is called.
+@dataclass(frozen=True)
+class Training:
+    """How candidates are trained.
 
     Args:
-        arguments: Of the run.
-        training: A batch for each step, with the teacher's outputs.
-        held_out: Batches to measure the error on, with the teacher's outputs.
-        log_frequencies: Of each token. *Shape:* (vocab,).
+        steps: How many.
+        warmup: Share of them in which the learning rate rises.
+        optimizer: AdamW, or plain SGD.
+        clip_weights: Bound of every weight, if there is one.
+        dropout: While candidates train.
+        seed: Of random weights. Another than `order_seed` also changes the order of the batches.
+        order_seed: Whose order of the batches is the one that they come in.
     """
 
-    def __init__(
-        self,
-        arguments: ExtractArguments,
-        training: Sequence[Batch],
-        held_out: Sequence[Batch],
-        log_frequencies: NDArray[np.float64],
-    ) -> None:
-        self.arguments, self.training, self.held_out = arguments, training, held_out
-        self.log_frequencies = log_frequencies
+    steps: int
+    warmup: float = 0.1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    clip_weights: float | None = None
+    dropout: float = 0.0
+    seed: int = 0
+    order_seed: int = 0
 
-    def in_memory(self) -> Surrogate:
-        """The same without files: all batches are read now."""
-        return Surrogate(self.arguments, list(self.training), list(self.held_out), self.log_frequencies)
+    def again(self) -> Training:
+        """The same by other chance, for the noise of an error."""
+        return replace(self, seed=self.seed + 1)
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return best_device()
-
-    @property
-    def bf16(self) -> bool:
-        """Whether in bf16."""
-        return use_bf16(self.arguments.precision)
-
-    def train(
-        self,
-        config: BertConfig,
-        learning_rate: float,
-        on_step: Callable[[int, float], None] = lambda step, loss: None,
-    ) -> TrainedEncoder:
-        """Train a shape from the same seed as any other, and measure it.
-
-        Args:
-            config: The shape.
-            learning_rate: Peak.
-            on_step: Told of each step and its loss, KL(teacher || student) in nats.
-        """
-        arguments, started = self.arguments, time.monotonic()
-        model = new_model(config, self.log_frequencies, arguments.seed).to(self.device).train()
-        set_dropout(model, arguments.dropout)
-        bound = arguments.clip_weights
-        _clip(model, bound)
-        optimizer = self._optimizer(model, learning_rate)
-        steps = arguments.steps
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_then_linear((step + 1) / (steps + 1), arguments.warmup)
-        )
-        for step in range(steps):
-            loss = self._loss(model, self._moved(self.training[step]))
-            value = float(loss.detach())
-            if not np.isfinite(value):
-                return TrainedEncoder(model, float("nan"), step, time.monotonic() - started)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            _clip(model, bound)
-            on_step(step + 1, value)
-        set_dropout(model, 0.1)  # as a saved model has it
-        return TrainedEncoder(model, self.cross_entropy(model), steps, time.monotonic() - started)
-
-    def _optimizer(self, model: BortForMaskedLM, learning_rate: float) -> torch.optim.Optimizer:
-        if self.arguments.optimizer == "sgd":
-            return torch.optim.SGD(model.parameters(), lr=learning_rate)
-        matrices = [weights for weights in model.parameters() if weights.ndim > 1]
-        others = [weights for weights in model.parameters() if weights.ndim == 1]
-        groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=learning_rate, eps=1e-6, fused=True)
-
-    def _moved(self, batch: Batch) -> Batch:
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-    def _loss(self, model: BortForMaskedLM, batch: Batch) -> Tensor:
-        """KL(teacher || student) at the masked positions: its gradient is that of the cross-entropy."""
-        log_p = batch["log_p"].float()
-        soft = SoftTargets(
-            ids=batch["ids"],
-            log_p=log_p,
-            weights=weights_of(log_p, TRAINING_TAIL),
-            temperature=1.0,
-            mlm_weight=0.0,
-            kd_weight=1.0,
-        )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss: Tensor = model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch.get("attention_mask"),
-                labels=batch["labels"],
-                soft_targets=soft,
-                loss_only=True,
-            ).loss
-        return loss
-
-    def untrained(self, config: BertConfig) -> float:
-        """The cross-entropy of a shape before its training."""
-        return self.cross_entropy(new_model(config, self.log_frequencies, self.arguments.seed).to(self.device))
-
-    @torch.no_grad()
-    def cross_entropy(self, model: BortForMaskedLM) -> float:
-        """Of a model with the teacher's outputs on the held-out rows, in nats a masked position."""
-        model.eval()
-
-        def of_model(batch: Batch) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                logits = model(input_ids=batch["input_ids"], labels=batch["labels"]).logits
-            surprise: Tensor = -logits.float().log_softmax(-1).gather(-1, batch["ids"])
-            return surprise
-
-        return self._mean(of_model)
-
-    @torch.no_grad()
-    def entropy(self) -> float:
-        """Of the teacher's outputs: the cross-entropy of a perfect student."""
-        return self._mean(lambda batch: -batch["log_p"].float())
-
-    def _mean(self, surprise: Callable[[Batch], Tensor]) -> float:
-        """The teacher's mean of a figure of each of its tokens, over all held-out masked positions."""
-        total, positions = 0.0, 0
-        for batch in map(self._moved, self.held_out):
-            weights = weights_of(batch["log_p"].float(), held_out_tail(self.log_frequencies.size))
-            total += float((weights * surprise(batch)).double().sum())
-            positions += len(weights)
-        return total / positions
+    def order(self) -> Sequence[int]:
+        """Places of the batches, step by step."""
+        if self.seed == self.order_seed:
+            return range(self.steps)
+        return [int(place) for place in np.random.default_rng(self.seed).permutation(self.steps)]
 
 
-def held_out_tail(vocab_size: int) -> int:
-    """Draws that stand for the tokens beyond the most probable ones; none where those are all."""
-    return HELD_OUT_TAIL if vocab_size > HELD_OUT_TOP else 0
+@dataclass(frozen=True)
+class TrainedEncoder:
+    """What a short training came to.
+
+    Args:
+        model: The candidate.
+        error: ê; NaN where the training diverged.
+        steps: How many were done.
+        seconds: That they took.
+    """
+
+    model: PreTrainedModel
+    error: float
+    steps: int
+    seconds: float
+
+
+def train(
+    lesson: Lesson,
+    shape: Shape,
+    training: Training,
+    learning_rate: float,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> TrainedEncoder:
+    """Train a shape for a moment on the best device of the machine where this is called, and measure it.
+
+    Args:
+        lesson: What it learns.
+        shape: The candidate.
+        training: How.
+        learning_rate: Peak.
+        on_step: Told of each step and its loss.
+    """
+    started, device = time.monotonic(), best_device()
+    model = _ready(lesson.start(shape, training.seed), device).train()
+    set_dropout(model, training.dropout)
+    _clip(model, training.clip_weights)
+    optimizer = _optimizer(model, training, learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_then_linear((step + 1) / (training.steps + 1), training.warmup)
+    )
+    batches = lesson.batches(shape)
+    for step, place in enumerate(training.order()):
+        loss = lesson.loss(model, moved(batches[place], device))
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            return TrainedEncoder(model, float("nan"), step, time.monotonic() - started)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        _clip(model, training.clip_weights)
+        on_step(step + 1, value)
+    set_dropout(model, 0.1)  # as a saved model has it
+    return TrainedEncoder(model, lesson.error(model, shape), training.steps, time.monotonic() - started)
+
+
+def untrained_error(lesson: Lesson, shape: Shape, seed: int) -> float:
+    """ê of a shape before its training."""
+    return lesson.error(_ready(lesson.start(shape, seed), best_device()), shape)
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """A batch on a device."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def autocast(precision: Precision) -> torch.autocast:
+    """Compute as a run's settings say, on the best device."""
+    return torch.autocast(best_device().type, torch.bfloat16, enabled=use_bf16(precision))
+
+
+def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    if device.type == "cpu":
+        model.set_attn_implementation("eager")  # at a hundred tokens SDPA's backward pass takes several times as long
+    model.to(device)
+    return model
+
+
+def _optimizer(model: PreTrainedModel, training: Training, learning_rate: float) -> torch.optim.Optimizer:
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=learning_rate)
+    matrices = [weights for weights in model.parameters() if weights.ndim > 1]
+    others = [weights for weights in model.parameters() if weights.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, eps=1e-6, fused=True)
 
 
 @torch.no_grad()

@@ -1,35 +1,86 @@
-"""What is searched: shapes of a BERT encoder, as a grid of depths, heads, hidden and intermediate sizes."""
+"""What is searched: shapes of a BERT encoder, as a grid of depths, heads, hidden, intermediate and vocabulary sizes."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bort.errors import BortError
 from bort.files import read_yaml
 
+if TYPE_CHECKING:
+    from transformers import BertConfig
+
 _LARGEST = 100_000
 _AXES = ("depth", "heads", "hidden", "intermediate")
+_ALL_AXES = (*_AXES, "vocabulary")
 
 
-class Shape(NamedTuple):
-    """An architecture: depth D, heads A, hidden size H, intermediate size I."""
+class Shape(tuple[int, ...]):
+    """An architecture: depth D, heads A, hidden size H, intermediate size I; and V where vocabularies are searched too.
 
-    depth: int
-    heads: int
-    hidden: int
-    intermediate: int
+    Args:
+        depth: Layers.
+        heads: Attention heads of a layer.
+        hidden: Width of the token states.
+        intermediate: Neurons of a layer's feed-forward part.
+        vocabulary: Entries; None where all members have the tokenizer's own, and then no part of the tuple.
+    """
+
+    __slots__ = ()
+    _fields: ClassVar = _AXES
+
+    def __new__(cls, depth: int, heads: int, hidden: int, intermediate: int, vocabulary: int | None = None) -> Shape:
+        """As of the class."""
+        numbers = (depth, heads, hidden, intermediate)
+        return super().__new__(cls, numbers if vocabulary is None else (*numbers, vocabulary))
+
+    def __getnewargs__(self) -> tuple[int, ...]:
+        return tuple(self)
 
     def __str__(self) -> str:
         return f"⟨{','.join(map(str, self))}⟩"
 
+    @classmethod
+    def of(cls, numbers: dict[str, Any]) -> Shape:
+        """From numbers by name, among others."""
+        return cls(*(int(numbers[axis]) for axis in _ALL_AXES if axis in numbers))
+
+    def _asdict(self) -> dict[str, int]:
+        return dict(zip(_ALL_AXES, self, strict=False))
+
+    @property
+    def depth(self) -> int:
+        """D."""
+        return self[0]
+
+    @property
+    def heads(self) -> int:
+        """A."""
+        return self[1]
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+        return self[2]
+
+    @property
+    def intermediate(self) -> int:
+        """I."""
+        return self[3]
+
+    @property
+    def vocabulary(self) -> int | None:
+        """V, where it is searched."""
+        return self[4] if len(self) > 4 else None
+
     @property
     def name(self) -> str:
-        """For files: the four numbers."""
+        """For files: the numbers."""
         return "-".join(map(str, self))
 
 
@@ -43,6 +94,8 @@ class SearchSpace:
         hidden: Hidden sizes.
         intermediate: Sizes of the feed-forward layers.
         about: Where it comes from.
+        vocabulary: Sizes of the vocabulary; none where it is not searched.
+        head_width: Of the encoder whose weights members inherit: their heads are narrower, or made of several.
 
     Raises:
         BortError: An axis is empty, holds a number twice or one below 1; no combination has heads that divide the
@@ -54,10 +107,12 @@ class SearchSpace:
     hidden: tuple[int, ...]
     intermediate: tuple[int, ...]
     about: str = ""
+    vocabulary: tuple[int, ...] = ()
+    head_width: int | None = None
 
     def __post_init__(self) -> None:
         size = 1
-        for name in _AXES:
+        for name in self.axes:
             axis = getattr(self, name)
             if not axis:
                 raise BortError("must hold at least one number", column=name, value=list(axis))
@@ -70,13 +125,27 @@ class SearchSpace:
         if size > _LARGEST:
             raise BortError(f"must have at most {_LARGEST:,} combinations", value=size)
         if not self.members:
-            raise BortError("no number of heads divides any of the hidden sizes", column="heads", value=[*self.heads])
+            rule = "no number of heads divides any of the hidden sizes"
+            if self.head_width is not None:
+                rule += f" into widths that the encoder's of {self.head_width} can be made into"
+            raise BortError(rule, column="heads", value=[*self.heads])
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of what is searched."""
+        return _ALL_AXES if self.vocabulary else _AXES
 
     @cached_property
     def members(self) -> tuple[Shape, ...]:
-        """Every shape, by depth, heads, hidden and intermediate size."""
-        grid = itertools.product(*(sorted(getattr(self, name)) for name in _AXES))
-        return tuple(shape for shape in itertools.starmap(Shape, grid) if shape.hidden % shape.heads == 0)
+        """Every shape, by depth, heads, hidden, intermediate and vocabulary size."""
+        grid = itertools.product(*(sorted(getattr(self, name)) for name in self.axes))
+        return tuple(shape for shape in itertools.starmap(Shape, grid) if self._can_be_built(shape))
+
+    def _can_be_built(self, shape: Shape) -> bool:
+        if shape.hidden % shape.heads:
+            return False
+        width, old = shape.hidden // shape.heads, self.head_width
+        return old is None or width <= old or width % old == 0
 
     def __iter__(self) -> Iterator[Shape]:
         return iter(self.members)
@@ -105,7 +174,7 @@ SPACES: dict[str, SearchSpace] = {
 
 
 def read_space(source: str | Path) -> SearchSpace:
-    """A named space, or one from a YAML file that gives a list of numbers for each of the four axes.
+    """A named space, or one from a YAML file that gives a list of numbers for each axis; only `vocabulary` may lack.
 
     Raises:
         BortError: Neither, or the file breaks a rule; with its line.
@@ -119,15 +188,15 @@ def read_space(source: str | Path) -> SearchSpace:
     lines: dict[str, int] = {}
     for key, value in _entries(path):
         name, line = key.value, key.start_mark.line + 1
-        if name not in _AXES:
-            raise BortError(f"is none of {', '.join(_AXES)}", file=path, line=line, column=str(name))
+        if name not in _ALL_AXES:
+            raise BortError(f"is none of {', '.join(_ALL_AXES)}", file=path, line=line, column=str(name))
         if name in axes:
             raise BortError("must be given once", file=path, line=line, column=name)
         axes[name], lines[name] = _numbers(path, name, value), line
     if lacking := [name for name in _AXES if name not in axes]:
         raise BortError(f"needs a list for {', '.join(lacking)}", file=path)
     try:
-        return SearchSpace(**axes, about=f"of {path.name}")
+        return SearchSpace(about=f"of {path.name}", **axes)  # type: ignore[arg-type]  # no axis is a width
     except BortError as error:
         line = lines.get(error.column or "")
         raise BortError(error.rule, file=path, line=line, column=error.column) from None
@@ -165,3 +234,42 @@ def _numbers(path: Path, name: str, node: Any) -> tuple[int, ...]:
             raise BortError("must be there once", file=path, line=line, column=name, value=int(digits))
         numbers.append(int(digits))
     return tuple(numbers)
+
+
+def around(config: BertConfig) -> SearchSpace:
+    """The space to look for a part of an encoder in, if none is given: most depths, and fractions of the other sizes.
+
+    The hidden size stays: what is compared with the encoder's vectors must be as wide.
+
+    Args:
+        config: Of the encoder.
+    """
+    whole, heads, vocabulary = config.num_hidden_layers, config.num_attention_heads, config.vocab_size
+
+    def parts(number: int, *divisors: int) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(number // divisor for divisor in divisors if number >= divisor))
+
+    return SearchSpace(
+        depth=tuple(sorted({max(1, round(whole * sixth / 6)) for sixth in range(1, 7)})),
+        heads=tuple(part for part in parts(heads, 1, 2) if heads % part == 0),
+        hidden=(config.hidden_size,),
+        intermediate=parts(config.intermediate_size, 1, 2, 4),
+        about="around the encoder",
+        vocabulary=parts(vocabulary, 1, 2, 4),
+    )
+
+
+def check_within(space: SearchSpace, most: Sequence[int], source: str) -> None:
+    """Refuse a space whose members are no parts of an encoder.
+
+    Args:
+        space: Its members are to inherit weights.
+        most: The encoder's own numbers, in the order of the axes.
+        source: The encoder, for messages.
+
+    Raises:
+        BortError: The first number that is too large.
+    """
+    for axis, own in zip(_ALL_AXES, most, strict=True):
+        if (largest := max(getattr(space, axis), default=0)) > own:
+            raise BortError(f"must be at most the {own} of {source}", column=axis, value=largest)

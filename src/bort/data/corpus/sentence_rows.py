@@ -111,11 +111,26 @@ class SentenceRows(TrainingRows):
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Numbers of the rows of an epoch: those of one step are of like length. *Shape:* (rows_per_epoch,)."""
-        shuffled = permutation(self.seed, epoch, self.rows_per_epoch)
-        full = len(shuffled) - len(shuffled) % self.rows_per_step
-        pool = _POOL * self.rows_per_step
-        pools = [shuffled[start : min(start + pool, full)] for start in range(0, full, pool)]
-        by_length = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
-        steps = np.concatenate([*by_length, shuffled[:0]]).reshape(-1, self.rows_per_step)
-        steps = steps[np.random.default_rng([self.seed, 2, epoch]).permutation(len(steps))]
-        return np.concatenate([steps.reshape(-1), shuffled[full:]])
+        return order_of_like_lengths(self.lengths, self.seed, epoch, self.rows_per_step)
+
+
+def order_of_like_lengths(lengths: NDArray[np.int64], seed: int, epoch: int, rows_per_step: int) -> NDArray[np.int64]:
+    """A random order in which the rows of a step are of like length, and steps of different lengths mixed.
+
+    Args:
+        lengths: Of each row. *Shape:* (rows,).
+        seed: Source of chance.
+        epoch: Another one gives another order.
+        rows_per_step: Rows that are trained on together.
+
+    Returns:
+        Numbers of the rows. *Shape:* (rows,).
+    """
+    shuffled = permutation(seed, epoch, len(lengths))
+    full = len(shuffled) - len(shuffled) % rows_per_step
+    pool = _POOL * rows_per_step
+    pools = [shuffled[start : min(start + pool, full)] for start in range(0, full, pool)]
+    by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    steps = np.concatenate([*by_length, shuffled[:0]]).reshape(-1, rows_per_step)
+    steps = steps[np.random.default_rng([seed, 2, epoch]).permutation(len(steps))]
+    return np.concatenate([steps.reshape(-1), shuffled[full:]])

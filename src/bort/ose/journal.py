@@ -1,0 +1,68 @@
+"""The journal of a search in a run's folder: what is done is not done again."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+
+from bort.ose.algorithm import Evaluation
+from bort.ose.candidate import told_error
+from bort.ose.ordering import Ordering
+from bort.ose.space import Shape
+from bort.runs import Run
+from bort.workers import Workers, raised
+
+ORDER, CANDIDATE, REPEAT, FAILED = "order", "candidate", "repeat", "failed"
+
+
+class StepsJournal:
+    """What candidates came to after a number of steps, as of `bort.ose.algorithm.SearchJournal`.
+
+    Args:
+        run: Whose journal it is.
+        steps: Of each candidate's training.
+        event: Name of the events: of the search itself, or of its repetition by other chance.
+    """
+
+    def __init__(self, run: Run, steps: int, event: str = CANDIDATE) -> None:
+        self.run, self.steps, self.event = run, steps, event
+        self._known = {
+            Shape(*known["shape"]): Evaluation(_number(known["error"]), known["about"])
+            for known in run.events(event)
+            if known["steps"] == steps
+        }
+
+    def evaluation(self, member: Shape) -> Evaluation | None:
+        """As of the search's."""
+        return self._known.get(member)
+
+    def keep_evaluation(self, member: Shape, evaluation: Evaluation) -> None:
+        """As of the search's."""
+        about = {"shape": list(member), "steps": self.steps}
+        if (failure := evaluation.failure) is None:
+            self.run.log(self.event, **about, error=told_error(evaluation.error), about=evaluation.about)
+        else:
+            told = "".join(traceback.format_exception(failure))
+            self.run.log(FAILED, **about, error=raised(failure), message=str(failure), traceback=told)
+
+    def errors(self, members: list[Shape], trial: Callable[[Shape], Evaluation], workers: Workers) -> list[float]:
+        """ê of members, from the journal or trained now; NaN where a training raised."""
+        known = {member: self.evaluation(member) for member in members}
+        left = [member for member in members if known[member] is None]
+        for result in workers.map(trial, left):
+            found = Evaluation(math.nan, failure=result.error) if result.error else result.value
+            self.keep_evaluation(left[result.place], found)
+            known[left[result.place]] = found
+        return [math.nan if (found := known[member]) is None else found.error for member in members]
+
+
+def keep_order(run: Run, ordering: Ordering[Shape]) -> None:
+    """Note the order of the space, which a report draws, once."""
+    if next(run.events(ORDER), None) is None:
+        members = [[list(r.member), *r.cost, r.block, r.taken] for r in ordering.members]
+        run.log(ORDER, members=members, maximum=list(ordering.maximum))
+
+
+def _number(error: float | None) -> float:
+    return math.nan if error is None else error

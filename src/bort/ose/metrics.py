@@ -1,0 +1,140 @@
+"""The figures of a search, for `metrics.json`, the table of candidates and the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bort.ose.algorithm import Candidate, SearchResult
+from bort.ose.candidate import told_error
+from bort.ose.criteria import decision, front, is_level, noise_band, rank_agreement, savings
+from bort.ose.plan import SearchPlan
+from bort.ose.space import Shape
+from bort.workers import raised
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Args:
+        result: After the last number of steps.
+        steps: That number.
+        agreements: Rank correlation of the errors with those after half as many steps, by steps.
+        repeated: ê of some candidates from two seeds.
+        could_win: Members that could have won as perfect students.
+    """
+
+    result: SearchResult[Shape]
+    steps: int
+    agreements: dict[int, float | None]
+    repeated: dict[Shape, tuple[float, float]]
+    could_win: int
+
+    @property
+    def band(self) -> float | None:
+        """Of ln ê."""
+        return noise_band(list(self.repeated.values()))
+
+
+def figures(plan: SearchPlan, found: Found, max_error: float | None) -> dict[str, Any]:
+    """What a search found, and what decided it.
+
+    Args:
+        plan: Of the search.
+        found: What came of it.
+        max_error: The bound that the answer keeps.
+    """
+    outcome, top = found.result, plan.ordering.maximum
+    sound = [candidate for candidate in outcome.candidates if candidate.sound]
+    decided = decision([savings(c.ranked.cost, top) for c in sound], [c.error for c in sound])
+    rows = candidate_rows(plan, found)
+    seconds = sum(row["seconds"] for row in rows)
+    latency = plan.costs.latency
+    timed = [[list(shape), ms, plan.costs.latency_ms(shape)] for shape, ms in plan.costs.timed.items()]
+    return {
+        "architecture": outcome.best.member._asdict(),
+        "coefficient": outcome.best.coefficient,
+        "error": outcome.best.error,
+        "maximum": {**plan.top._asdict(), **top._asdict()},
+        "time_unit": plan.costs.unit,
+        "latency": None if latency is None else {**latency.described(), "timed": timed},
+        "members": len(plan.space),
+        "in_blocks": sum(ranked.block is not None for ranked in plan.ordering.members),
+        "epsilon": plan.ordering.epsilon,
+        "kept_savings": plan.ordering.kept_savings,
+        "roughness": outcome.roughness,
+        "guarantee_by_roughness": plan.ordering.guarantee(outcome.roughness),
+        "front": [row for row in rows if row["pareto"]],
+        "by_w_alone": max(sound, key=lambda candidate: candidate.coefficient).member._asdict(),
+        "max_error": max_error,
+        "decision": vars(decided),
+        "untrained_rank_correlation": _untrained_agreement(sound),
+        "could_win_as_perfect_students": found.could_win,
+        "steps": found.steps,
+        "agreement_with_half_the_steps": {str(steps): rank for steps, rank in found.agreements.items()},
+        "noise": {
+            "band": found.band,
+            "repeated": [
+                {"shape": list(shape), "errors": list(map(told_error, errors))}
+                for shape, errors in found.repeated.items()
+            ],
+        },
+        "level": [row_name(row) for row in rows if row["level"]],
+        "weak_abnc": plan.warning or "holds",
+        "diverged": sum(candidate.diverged for candidate in outcome.candidates),
+        "failed": sum(candidate.failed for candidate in outcome.candidates),
+        "training_seconds": round(seconds, 1),
+        "training_tokens": sum(candidate.evaluation.about.get("tokens", 0) for candidate in outcome.candidates),
+        "all_members_seconds": round(seconds / len(rows) * (len(plan.space) - 1), 1),
+        "candidates": rows,
+    }
+
+
+def candidate_rows(plan: SearchPlan, found: Found) -> list[dict[str, Any]]:
+    """The candidates, best first."""
+    outcome, top, band = found.result, plan.ordering.maximum, found.band
+    on_front = set(front([(*c.ranked.cost, c.error) for c in outcome.candidates]))
+    places = {candidate.member: place for place, candidate in enumerate(outcome.candidates)}
+    return [
+        {
+            **candidate.member._asdict(),
+            "parameters": int(candidate.ranked.cost.parameters),
+            "time": candidate.ranked.cost.time,
+            "error": told_error(candidate.error),
+            "untrained_error": candidate.evaluation.about.get("untrained_error"),
+            "savings": savings(candidate.ranked.cost, top),
+            "coefficient": candidate.coefficient,
+            "level": band is not None
+            and candidate.within
+            and is_level(candidate.coefficient, outcome.best.coefficient, band),
+            "diverged": candidate.diverged,
+            "failed": None if (failure := candidate.evaluation.failure) is None else raised(failure),
+            "pareto": places[candidate.member] in on_front,
+            "block": candidate.ranked.block,
+            "place": candidate.ranked.place,
+            "learning_rate": _rate(candidate),
+            "seconds": candidate.evaluation.about.get("seconds", 0.0),
+        }
+        for candidate in outcome.ranking
+    ]
+
+
+def row_name(row: dict[str, Any]) -> str:
+    """The numbers of a candidate or of T, as a person writes them."""
+    return ",".join(map(str, Shape.of(row)))
+
+
+def _rate(candidate: Candidate[Shape]) -> float | None:
+    """The learning rate that gave the error."""
+    sound = [trial for trial in candidate.evaluation.about.get("trials", ()) if trial["error"] is not None]
+    return min(sound, key=lambda trial: trial["error"])["learning_rate"] if sound else None
+
+
+def _untrained_agreement(candidates: Sequence[Candidate[Shape]]) -> float | None:
+    """Rank correlation of the errors before training with those after it; None where members know nothing before."""
+    before = [candidate.evaluation.about.get("untrained_error") for candidate in candidates]
+    told = [math.nan if error is None else float(error) for error in before]
+    return rank_agreement(told, [candidate.error for candidate in candidates])

@@ -1,0 +1,158 @@
+"""From the settings of a run to the lesson that its candidates learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from bort.errors import BortError
+from bort.model.checkpoints import load_config
+from bort.model.devices import best_device
+from bort.model.vocabulary_cut import count_tokens
+from bort.ose.arguments import ExtractArguments
+from bort.ose.embedding_lesson import EmbeddingLesson, LessonTexts, embedding_lesson
+from bort.ose.inherited import InheritedEncoder
+from bort.ose.logit_lesson import FreshTeacher, InheritedStart, LogitLesson, MaskedRows, RandomStart, logit_lesson
+from bort.ose.plan import SearchPlan
+from bort.ose.space import Shape
+from bort.ose.texts import draw_texts
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.run_corpus import tokenised
+from bort.progress import console
+from bort.runs import Run
+
+_COUNTED_TEXTS = 100_000
+"""Texts of the corpus whose tokens are counted for a vocabulary."""
+
+
+def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: InheritedEncoder | None) -> str:
+    """Which outputs of the teacher are learned: `logits` or `embeddings`.
+
+    Raises:
+        BortError: What is asked for cannot be learned in this space, or from this encoder.
+    """
+    if inherited is None:
+        if arguments.outputs == "embeddings":
+            raise BortError("need --inherit", setting="outputs", value=arguments.outputs)
+        return "logits"
+    has_logits = inherited.has_mlm_head and not plan.space.vocabulary
+    if arguments.outputs == "logits" and not has_logits:
+        lack = "a space without vocabularies" if inherited.has_mlm_head else "an encoder with a masked-LM head"
+        raise BortError(f"need {lack}", setting="outputs", value=arguments.outputs)
+    outputs = "logits" if arguments.outputs != "embeddings" and has_logits else "embeddings"
+    narrow = min(plan.space.hidden)
+    if outputs == "embeddings" and narrow != inherited.config.hidden_size:
+        rule = f"must be {inherited.config.hidden_size}, for vectors are compared with those of {inherited.source}"
+        raise BortError(rule, setting="space", column="hidden", value=narrow)
+    if arguments.row_length > inherited.config.max_position_embeddings:
+        rule = f"must be at most the {inherited.config.max_position_embeddings} positions of {inherited.source}"
+        raise BortError(rule, setting="row_length", value=arguments.row_length)
+    return outputs
+
+
+def lesson_of(
+    arguments: ExtractArguments,
+    plan: SearchPlan,
+    outputs: str,
+    inherited: InheritedEncoder | None,
+    tokenizer: PreTrainedTokenizerFast,
+    run: Run,
+) -> LogitLesson | EmbeddingLesson:
+    """Read the text, ask the teacher about it, and make of both what candidates are trained on.
+
+    Args:
+        arguments: Settings.
+        plan: Of the search.
+        outputs: `logits` or `embeddings`.
+        inherited: The encoder whose parts the candidates are.
+        tokenizer: Its own, or that of all candidates.
+        run: Whose folder the teacher's outputs go to.
+
+    Raises:
+        BortError: Unreadable or too little text, a teacher of another vocabulary.
+    """
+    folder = Path(arguments.teacher_cache or run.path / "teacher")
+    steps = arguments.max_steps or arguments.steps
+    if outputs == "embeddings":
+        assert inherited is not None
+        return embeddings_of(arguments, plan, inherited, steps, folder)
+    corpus = tokenised(
+        arguments.corpus,
+        tokenizer,
+        arguments.corpus_cache,
+        valid_share=arguments.valid_share,
+        run=run,
+        encoders=arguments.corpus_processes,
+    )
+    masked = MaskedRows(
+        corpus,
+        tokenizer,
+        steps,
+        arguments.rows_per_step,
+        arguments.row_length,
+        arguments.held_out_rows,
+        arguments.mask_probability,
+        arguments.seed,
+    )
+    random = RandomStart(plan.costs.config, masked.log_frequencies)
+    teacher: MaskedLMTeacher
+    if (source := arguments.teacher or arguments.inherit) is not None:
+        teacher = MaskedLMTeacher(source, tokenizer.get_vocab(), best_device())
+    else:
+        teacher = FreshTeacher(plan.top, random, arguments.seed)
+    starts = random if inherited is None else InheritedStart(inherited)
+    return logit_lesson(masked, teacher, starts, folder, arguments.error, arguments.precision)
+
+
+def embeddings_of(
+    arguments: ExtractArguments, plan: SearchPlan, inherited: InheritedEncoder, steps: int, folder: Path
+) -> EmbeddingLesson:
+    """The lesson of a sentence encoder.
+
+    Args:
+        arguments: Settings.
+        plan: Of the search.
+        inherited: The encoder whose parts the candidates are.
+        steps: Batches that are needed.
+        folder: For the teacher's outputs.
+
+    Raises:
+        BortError: Unreadable or too little text, a teacher of another vocabulary or width.
+    """
+    if len(arguments.corpus) == 1 and (Path(arguments.corpus[0]) / "corpus.json").is_file():
+        rule = "must be text where embeddings are learned, not a tokenised corpus"
+        raise BortError(rule, setting="corpus", value=arguments.corpus[0])
+    trained_on, held_out = steps * arguments.rows_per_step, arguments.held_out_rows
+    wanted = trained_on + held_out
+    sizes = plan.space.vocabulary or (inherited.config.vocab_size,)
+    is_cut = min(sizes) < inherited.config.vocab_size
+    drawn = draw_texts(arguments.corpus, max(wanted, _COUNTED_TEXTS if is_cut else 0), arguments.seed)
+    texts = list(dict.fromkeys(drawn))
+    if len(texts) < 2 * held_out:
+        rule = f"must be at most half of the corpus's {len(texts)} different texts"
+        raise BortError(rule, setting="held_out_rows", value=held_out)
+    if is_cut:
+        inherited = inherited.with_vocabularies(sizes, count_tokens(inherited.tokenizer, texts[held_out:]))
+    chosen = LessonTexts(
+        texts[held_out:wanted], texts[:held_out], steps, arguments.rows_per_step, arguments.row_length, arguments.seed
+    )
+    teacher = arguments.teacher or inherited.source
+    return embedding_lesson(inherited, sizes, chosen, folder, arguments.precision, teacher)
+
+
+def warn_of_another_teacher(arguments: ExtractArguments, top: Shape) -> None:
+    """Say where W's savings are counted beside one model, and errors beside another."""
+    if arguments.teacher is None:
+        return
+    theirs = load_config(arguments.teacher)
+    names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size")
+    own = tuple(getattr(theirs, name, None) for name in names)[: len(top)]
+    if own != top:
+        shown = ",".join(map(str, own))
+        cure = f"--maximum {shown} makes them agree" if arguments.inherit is None else "leave --teacher out"
+        console().print(
+            f"the teacher is ⟨{shown}⟩, the maximum point {top}: savings are counted beside one model and "
+            f"errors beside another; {cure}",
+            soft_wrap=True,
+        )
