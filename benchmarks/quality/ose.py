@@ -73,7 +73,7 @@ class Bench:
         self.tokenizer = load_tokenizer(locate(settings.teacher))
         self.corpus = open_corpus(settings.corpus_cache, self.tokenizer)
         self.plan = make_plan(replace(settings, resume=True), len(self.tokenizer))
-        self.surrogates: dict[int, Any] = {}
+        self.lessons: dict[int, Any] = {}
 
     def record(self, shape: Shape, steps: int) -> dict[str, Any]:
         """What became of a shape, from the file or now."""
@@ -101,35 +101,48 @@ class Bench:
         return made
 
     def _train(self, shape: Shape, steps: int) -> dict[str, Any]:
-        from bort.ose.targets import Targets
+        from bort.model.devices import best_device
+        from bort.ose.logit_lesson import MaskedRows, RandomStart, logit_lesson
+        from bort.ose.short_training import Training, train
+        from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
         from bort.pretraining.validation import evaluate_mlm
         from bort.progress import bar
 
-        if steps not in self.surrogates:
-            targets = Targets(
-                replace(self.settings, steps=steps),
-                self.plan,
+        s = self.settings
+        if steps not in self.lessons:
+            masked = MaskedRows(
                 self.corpus,
                 self.tokenizer,
-                Path(self.settings.out).parent / f"teacher-{steps}",
+                steps,
+                s.rows_per_step,
+                s.row_length,
+                s.held_out_rows,
+                s.mask_probability,
+                s.seed,
             )
-            self.surrogates[steps] = targets.surrogate(), targets.held_out_rows
-        surrogate, held_out = self.surrogates[steps]
+            start = RandomStart(self.plan.costs.config, masked.log_frequencies)
+            assert s.teacher is not None
+            teacher = MaskedLMTeacher(s.teacher, self.tokenizer.get_vocab(), best_device())
+            folder = Path(s.out).parent / f"teacher-{steps}"
+            lesson = logit_lesson(masked, teacher, start, folder, "cross_entropy", s.precision)
+            self.lessons[steps] = lesson, masked.rows("valid")
+        lesson, held_out = self.lessons[steps]
         best: dict[str, Any] = {}
         began = time.monotonic()
-        with bar(f"training {shape}", steps * len(self.settings.learning_rates)) as shown:
-            for number, rate in enumerate(self.settings.learning_rates):
-                trained = surrogate.train(
-                    self.plan.costs.config(shape),
+        with bar(f"training {shape}", steps * len(s.learning_rates)) as shown:
+            for number, rate in enumerate(s.learning_rates):
+                trained = train(
+                    lesson,
+                    shape,
+                    Training(steps, s.warmup, s.optimizer, s.clip_weights, s.dropout),
                     rate,
                     lambda step, loss, done=number * steps: shown.update(done + step, f"distance {loss:.3f}"),
                 )
-                if not best or trained.cross_entropy < best["cross_entropy"]:
+                if not best or trained.error < best["cross_entropy"]:
                     score = evaluate_mlm(trained.model, held_out)
-                    best = {"cross_entropy": trained.cross_entropy, "learning_rate": rate}
+                    best = {"cross_entropy": trained.error, "learning_rate": rate}
                     best |= {"masked_lm_loss": score.loss, "masked_lm_accuracy": score.accuracy}
-        entropy = surrogate.entropy()
-        return best | {"teacher_entropy": entropy, "seconds": round(time.monotonic() - began, 1)}
+        return best | {"teacher_entropy": lesson.entropy, "seconds": round(time.monotonic() - began, 1)}
 
 
 def by_kl(metrics: dict[str, Any], top: Cost) -> str:

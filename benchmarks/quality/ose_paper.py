@@ -16,9 +16,9 @@ import numpy as np
 from scipy.optimize import linprog
 
 from benchmarks.common import Benchmark, Shown, parser, publish, table
-from bort.ose.algorithm import Ordering, Ranked, order
 from bort.ose.cost import operations, parameters
 from bort.ose.criteria import Cost, savings
+from bort.ose.ordering import Ordering, Ranked, order
 from bort.ose.space import SPACES, Shape
 
 SPACE = SPACES["paper"]
@@ -177,7 +177,7 @@ BENCHMARK = Benchmark(
     page="ose",
     title="The paper's space",
     question="Where does the published answer stand in the paper's space, and which ε find it?",
-    sources=("src/bort/ose/algorithm.py", "src/bort/ose/cost.py", "src/bort/ose/criteria.py", "src/bort/ose/space.py"),
+    sources=("src/bort/ose/ordering.py", "src/bort/ose/cost.py", "src/bort/ose/criteria.py", "src/bort/ose/space.py"),
     show=show,
 )
 

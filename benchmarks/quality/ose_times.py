@@ -16,9 +16,8 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
-from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import fit_polynomial, operations, sample
-from bort.ose.plan import measure
+from bort.ose.plan import Costs, measure
 from bort.ose.space import SPACES, Shape
 
 OTHERS = 20
@@ -56,13 +55,13 @@ def main() -> None:
     made.add_argument("--sequence-length", type=int, default=128)
     made.add_argument("--vocab-size", type=int, default=16_384)
     given = made.parse_args()
-    settings = ExtractArguments(corpus=[], out="", batch_size=given.batch_size, sequence_length=given.sequence_length)
+    costs = Costs(given.vocab_size, 512, given.sequence_length, given.batch_size)
     members = SPACES[given.space].members
     fitted = sample(members, given.timed)
     others = random.Random(1).sample([member for member in members if member not in fitted], OTHERS)
     # One pass over both, in random order, so that a slow minute of the machine falls on both.
     mixed = random.Random(2).sample([*fitted, *others], len(fitted) + OTHERS)
-    timed = measure(mixed, settings, given.vocab_size)
+    timed = measure(mixed, costs)
     polynomial = fit_polynomial({shape: timed[shape] for shape in fitted})
     own, said = [timed[shape] for shape in others], [polynomial(shape).total for shape in others]
     counted = [operations(shape, sequence_length=given.sequence_length).total for shape in others]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import bort.ose
 from bort.errors import BortError
 from bort.ose import Bound, Cost, coefficient
-from bort.ose.algorithm import Evaluation, order
+from bort.ose.algorithm import Evaluation
 from bort.ose.criteria import could_win, decision, front, savings
+from bort.ose.ordering import order
 from bort.workers import InProcess
 
 whole = st.integers(1, 50)

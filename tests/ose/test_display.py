@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from bort.ose.algorithm import Candidate, Evaluation, Ranked
+from bort.ose.algorithm import Candidate, Evaluation
 from bort.ose.criteria import Cost
 from bort.ose.display import display
+from bort.ose.ordering import Ranked
 from bort.ose.space import Shape
 
 

@@ -24,6 +24,7 @@ from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import fit_polynomial
 from bort.ose.criteria import Cost
 from bort.ose.extract import extract
+from bort.ose.short_training import train
 from bort.ose.space import Shape, read_space
 from bort.pretraining.pretrain import pretrain
 from bort.workers import InProcess
@@ -152,7 +153,7 @@ def test_finished_candidates_are_not_trained_again(arguments, monkeypatch):
     run = Path(arguments.out)
     expected = found(json.loads((run / "metrics.json").read_text("utf-8")))
     (run / "metrics.json").unlink()
-    monkeypatch.setattr("bort.ose.short_training.Surrogate.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("bort.ose.candidate.train", lambda *_: pytest.fail("trained again"))
     assert found(extract(replace(arguments, resume=True))) == expected
 
 
@@ -244,15 +245,11 @@ def test_a_search_in_which_all_diverge_is_told(arguments):
 
 
 def test_some_diverge(arguments, monkeypatch):
-    from bort.ose.short_training import Surrogate
+    def sometimes(lesson, shape, *rest):
+        trained = train(lesson, shape, *rest)
+        return replace(trained, error=math.nan) if shape.hidden == 8 else trained
 
-    train = Surrogate.train
-
-    def sometimes(self, config, *rest):
-        trained = train(self, config, *rest)
-        return replace(trained, cross_entropy=math.nan) if config.hidden_size == 8 else trained
-
-    monkeypatch.setattr(Surrogate, "train", sometimes)
+    monkeypatch.setattr("bort.ose.candidate.train", sometimes)
     metrics = extract(replace(arguments, epsilon=1, top_k=99))
     lost = [row for row in metrics["candidates"] if row["hidden"] == 8]
     assert lost
@@ -264,18 +261,15 @@ def test_some_diverge(arguments, monkeypatch):
 
 
 def test_a_candidate_that_raises_is_told_with_its_error_and_tried_again(arguments, monkeypatch):
-    from bort.ose.short_training import Surrogate
-
     expected = extract(replace(arguments, out=f"{arguments.out}-whole"))
-    train = Surrogate.train
 
-    def sometimes(self, config, *rest):
-        if config.hidden_size == 8:
+    def sometimes(lesson, shape, *rest):
+        if shape.hidden == 8:
             raise ZeroDivisionError("no such luck")
-        return train(self, config, *rest)
+        return train(lesson, shape, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Surrogate, "train", sometimes)
+        patch.setattr("bort.ose.candidate.train", sometimes)
         metrics = extract(arguments)
     lost = [row for row in metrics["candidates"] if row["hidden"] == 8]
     assert lost

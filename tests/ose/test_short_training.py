@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from bort.data.corpus.build import build_corpus
+from bort.data.corpus.rows import PackedRows
 from bort.errors import BortError
 from bort.model.checkpoints import load
 from bort.model.config import IGNORED
 from bort.model.modelling import BortForMaskedLM
 from bort.ose.arguments import ExtractArguments
+from bort.ose.logit_lesson import FreshTeacher, LogitLesson, MaskedRows
 from bort.ose.plan import make_plan
-from bort.ose.short_training import new_model
+from bort.ose.resolve import lesson_of, training_of
+from bort.ose.short_training import Training, moved, train
 from bort.ose.space import Shape
-from bort.ose.targets import Targets
+from bort.runs import Run
 
 
 @pytest.fixture
@@ -28,28 +31,45 @@ def arguments(extraction) -> ExtractArguments:
     return extraction(steps=6, rows_per_step=4, row_length=24, held_out_rows=6, positions=64, valid_share=0.1)
 
 
+@dataclass
+class Made:
+    """A lesson, and how candidates take it."""
+
+    lesson: LogitLesson
+    training: Training
+
+    @property
+    def held_out(self) -> PackedRows:
+        return self.lesson.held_out.rows.rows
+
+    def start(self, shape, seed=0):
+        return self.lesson.start(Shape(*shape), seed)
+
+    def train(self, shape, rate):
+        return train(self.lesson, Shape(*shape), self.training, rate)
+
+
 @pytest.fixture
-def targets(tiny_tokenizer, tmp_path):
-    def make(arguments, folder="teacher"):
-        corpus = build_corpus(arguments.corpus, tiny_tokenizer, tmp_path / "corpus", valid_share=0.1)
-        plan = make_plan(arguments, len(tiny_tokenizer))
-        return Targets(arguments, plan, corpus, tiny_tokenizer, tmp_path / folder)
+def make(tiny_tokenizer, tmp_path):
+    def make(arguments):
+        settings = replace(
+            arguments, corpus_cache=str(tmp_path / "corpus"), teacher_cache=str(tmp_path / "teacher"), resume=True
+        )
+        run = Run(tmp_path / "run", "extract", settings, resume=True, may_change=tuple(vars(settings)))
+        plan = make_plan(settings, len(tiny_tokenizer))
+        return Made(lesson_of(settings, plan, "logits", None, tiny_tokenizer, run), training_of(settings))
 
     return make
 
 
-def config(targets, shape):
-    return targets.plan.costs.config(Shape(*shape))
-
-
-def test_the_error_is_the_cross_entropy_with_the_whole_distribution(arguments, targets, world):
-    made = targets(arguments)
-    surrogate = made.surrogate()
+def test_the_error_is_the_cross_entropy_with_the_whole_distribution(arguments, make, world):
+    made = make(arguments)
+    lesson = made.lesson
     teacher = load(BortForMaskedLM, world.encoder).eval()
-    model = new_model(config(made, (1, 2, 16, 8)), made.log_frequencies, 0).eval()
+    model = made.start((1, 2, 16, 8)).eval()
     total, own, positions = 0.0, 0.0, 0
     for number in range(6):
-        row = made.held_out_rows[number]
+        row = made.held_out[number]
         ids, labels = torch.from_numpy(row["input_ids"])[None], torch.from_numpy(row["labels"])
         with torch.no_grad():
             p, q = (m(input_ids=ids).logits[0, labels != IGNORED].log_softmax(-1).double() for m in (teacher, model))
@@ -57,39 +77,37 @@ def test_the_error_is_the_cross_entropy_with_the_whole_distribution(arguments, t
         own -= float((p.exp() * p).sum())
         positions += len(p)
     # The teacher's outputs are kept in half precision.
-    assert surrogate.cross_entropy(model) == pytest.approx(total / positions, rel=1e-3)
-    assert surrogate.entropy() == pytest.approx(own / positions, rel=1e-3)
-    assert surrogate.cross_entropy(teacher) == pytest.approx(surrogate.entropy(), rel=1e-3)
+    assert lesson.cross_entropy(model) == pytest.approx(total / positions, rel=1e-3)
+    assert lesson.entropy == pytest.approx(own / positions, rel=1e-3)
+    assert lesson.cross_entropy(teacher) == pytest.approx(lesson.entropy, rel=1e-3)
 
 
-def test_training_draws_a_candidate_to_its_teacher(arguments, targets, world, tmp_path, tiny_tokenizer):
+def test_training_draws_a_candidate_to_its_teacher(arguments, make, world, tmp_path, tiny_tokenizer):
     from bort.model.checkpoints import save
 
     teacher = load(BortForMaskedLM, world.encoder)
     with torch.no_grad():
         teacher.cls.predictions.bias.copy_(2 * torch.randn(len(tiny_tokenizer)))
     save(teacher, tiny_tokenizer, tmp_path / "taught")
-    settings = replace(arguments, teacher=str(tmp_path / "taught"), steps=60, learning_rates=[2e-2])
-    made = targets(settings)
-    surrogate = made.surrogate()
-    shape = config(made, (1, 2, 16, 8))
-    before = surrogate.cross_entropy(new_model(shape, made.log_frequencies, 0))
-    trained = surrogate.train(shape, 2e-2)
-    entropy = surrogate.entropy()
-    assert entropy < trained.cross_entropy < entropy + 0.6 * (before - entropy)
+    made = make(replace(arguments, teacher=str(tmp_path / "taught"), steps=60, learning_rates=[2e-2]))
+    before = made.lesson.cross_entropy(made.start((1, 2, 16, 8)))
+    trained = made.train((1, 2, 16, 8), 2e-2)
+    entropy = made.lesson.entropy
+    assert entropy < trained.error < entropy + 0.6 * (before - entropy)
     assert trained.steps == 60
 
 
-def test_every_candidate_sees_the_same_batches_in_the_same_order(arguments, targets, monkeypatch):
-    surrogate = targets(arguments).surrogate()
+def test_every_candidate_sees_the_same_batches_in_the_same_order(arguments, make, monkeypatch):
+    made = make(arguments)
     seen = []
-    moved = surrogate._moved
-    monkeypatch.setattr(surrogate, "_moved", lambda batch: seen.append(moved(batch)) or seen[-1])
-    made = targets(arguments)
+    for place in ("short_training", "logit_lesson"):
+        monkeypatch.setattr(
+            f"bort.ose.{place}.moved", lambda batch, device: seen.append(moved(batch, device)) or seen[-1]
+        )
     runs = []
     for shape in ((1, 1, 8, 8), (2, 2, 16, 24)):
         seen.clear()
-        surrogate.train(config(made, shape), 1e-3)
+        made.train(shape, 1e-3)
         runs.append(list(seen))
     assert len(runs[0]) == len(runs[1]) == 6 + 2  # the last two are held out
     for one, other in zip(*runs, strict=True):
@@ -99,70 +117,71 @@ def test_every_candidate_sees_the_same_batches_in_the_same_order(arguments, targ
     assert len({tuple(row.tolist()) for row in first}) == 24  # no row comes twice where there are enough
 
 
-def test_the_same_again(arguments, targets):
-    made = targets(arguments)
-    surrogate = made.surrogate()
-    shape = config(made, (2, 2, 16, 24))
+def test_another_seed_has_other_weights_and_another_order_of_the_same_batches(arguments, make):
+    made = make(arguments)
+    assert sorted(made.training.again().order()) == list(made.training.order()) == list(range(6))
+    assert list(made.training.again().order()) != list(range(6))
+    one, other = (made.start((1, 1, 8, 8), seed).state_dict() for seed in (0, made.training.again().seed))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_same_again(arguments, make):
+    made = make(arguments)
     torch.manual_seed(1)
-    one = surrogate.train(shape, 1e-3)
+    one = made.train((2, 2, 16, 24), 1e-3)
     torch.manual_seed(2)
-    other = surrogate.train(shape, 1e-3)
-    assert one.cross_entropy == other.cross_entropy
-    assert surrogate.train(shape, 1e-2).cross_entropy != one.cross_entropy
+    other = made.train((2, 2, 16, 24), 1e-3)
+    assert one.error == other.error
+    assert made.train((2, 2, 16, 24), 1e-2).error != one.error
     assert all(module.p == 0.1 for module in one.model.modules() if isinstance(module, torch.nn.Dropout))
 
 
-def test_the_teacher_is_asked_once(arguments, targets, monkeypatch):
-    first = targets(arguments).surrogate()
-    shape = (1, 1, 8, 8)
-    expected = first.train(config(targets(arguments), shape), 1e-3).cross_entropy
-    monkeypatch.setattr("bort.ose.targets.LogitTargets.answers", lambda *_: pytest.fail("asked again"))
-    made = targets(arguments)
-    assert made.surrogate().train(config(made, shape), 1e-3).cross_entropy == expected
+def test_the_teacher_is_asked_once(arguments, make, monkeypatch):
+    expected = make(arguments).train((1, 1, 8, 8), 1e-3).error
+    monkeypatch.setattr("bort.ose.logit_lesson.LogitTargets.answers", lambda *_: pytest.fail("asked again"))
+    assert make(arguments).train((1, 1, 8, 8), 1e-3).error == expected
 
 
-def test_without_its_files_it_trains_the_same(arguments, targets, tmp_path):
-    made = targets(arguments)
-    surrogate, shape = made.surrogate(), config(made, (1, 1, 8, 8))
-    expected = surrogate.train(shape, 1e-3).cross_entropy
-    sent = pickle.dumps(surrogate.in_memory())
+def test_without_its_files_it_trains_the_same(arguments, make, tmp_path):
+    made = make(arguments)
+    expected = made.train((1, 1, 8, 8), 1e-3).error
+    sent = pickle.dumps(made.lesson.in_memory())
     shutil.rmtree(tmp_path / "teacher")
     shutil.rmtree(tmp_path / "corpus")
-    assert pickle.loads(sent).train(shape, 1e-3).cross_entropy == expected
+    assert train(pickle.loads(sent), Shape(1, 1, 8, 8), made.training, 1e-3).error == expected
 
 
-def test_a_training_that_diverges_is_told_as_such(arguments, targets):
-    made = targets(replace(arguments, optimizer="sgd"))
-    trained = made.surrogate().train(config(made, (1, 1, 8, 8)), 1e38)
-    assert math.isnan(trained.cross_entropy)
+def test_a_training_that_diverges_is_told_as_such(arguments, make):
+    trained = make(replace(arguments, optimizer="sgd")).train((1, 1, 8, 8), 1e38)
+    assert math.isnan(trained.error)
     assert trained.steps < 6
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_weights_are_kept_within_bounds(arguments, targets, optimizer):
-    made = targets(replace(arguments, optimizer=optimizer, clip_weights=0.03))
-    trained = made.surrogate().train(config(made, (1, 1, 8, 8)), 1.0)
+def test_weights_are_kept_within_bounds(arguments, make, optimizer):
+    trained = make(replace(arguments, optimizer=optimizer, clip_weights=0.03)).train((1, 1, 8, 8), 1.0)
     assert max(float(weights.detach().abs().max()) for weights in trained.model.parameters()) <= 0.03 + 1e-9
-    assert np.isfinite(trained.cross_entropy)
+    assert np.isfinite(trained.error)
 
 
-def test_a_maximum_point_with_random_weights_teaches(arguments, targets):
-    made = targets(replace(arguments, teacher=None, maximum="2,2,16,24"))
-    teacher = made.teacher
+def test_a_maximum_point_with_random_weights_teaches(arguments, make):
+    lesson = make(replace(arguments, teacher=None, maximum="2,2,16,24")).lesson
+    teacher = FreshTeacher(Shape(2, 2, 16, 24), lesson.starts, 0)
     assert (teacher.model.config.num_hidden_layers, teacher.model.config.hidden_size) == (2, 16)
-    surrogate = made.surrogate()
-    assert 0 < surrogate.entropy() <= math.log(400)
-    student = new_model(config(made, (2, 2, 16, 24)), made.log_frequencies, 0)
-    assert surrogate.cross_entropy(student) > surrogate.entropy()  # other random weights
+    assert lesson.cross_entropy(teacher.model) == pytest.approx(lesson.entropy, rel=1e-3)
+    assert 0 < lesson.entropy <= math.log(400)
+    student = lesson.start(Shape(2, 2, 16, 24), 0)
+    assert lesson.cross_entropy(student) > lesson.entropy  # other random weights
 
 
-def test_few_rows_come_again(arguments, targets):
-    made = targets(replace(arguments, steps=4000, rows_per_step=2))
-    assert len(made.training_rows) == 8000
-    assert made.training_rows.rows_per_epoch == made.training_rows.available < 8000
+def test_few_rows_come_again(arguments, tiny_tokenizer, tmp_path):
+    corpus = build_corpus(arguments.corpus, tiny_tokenizer, tmp_path / "corpus", valid_share=0.1)
+    rows = MaskedRows(corpus, tiny_tokenizer, 4000, 2, 24, 6, 0.15, 0).rows("train")
+    assert len(rows) == 8000
+    assert rows.rows_per_epoch == rows.available < 8000
 
 
-def test_a_corpus_without_a_held_out_row_is_refused(arguments, targets, tmp_path, sentences):
+def test_a_corpus_without_a_held_out_row_is_refused(arguments, make, tmp_path, sentences):
     (tmp_path / "short.txt").write_text("\n".join(sentences[:6]), "utf-8")
     with pytest.raises(BortError, match=r"valid-share.*has no row of 24"):
-        targets(replace(arguments, corpus=[str(tmp_path / "short.txt")]))
+        make(replace(arguments, corpus=[str(tmp_path / "short.txt")]))

@@ -29,8 +29,8 @@ from bort.ose.journal import REPEAT, StepsJournal, keep_order
 from bort.ose.metrics import Found, figures
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan
 from bort.ose.report import extract_report
-from bort.ose.resolve import lesson_of, outputs_of, warn_of_another_teacher
-from bort.ose.short_training import Lesson, Training, untrained_error
+from bort.ose.resolve import lesson_of, outputs_of, training_of, warn_of_another_teacher
+from bort.ose.short_training import Lesson, untrained_error
 from bort.ose.space import Shape
 from bort.progress import console
 from bort.runs import Run
@@ -79,18 +79,9 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     with nullcontext(workers) if workers else open_workers(arguments.workers, Needs.of(arguments)) as opened:
         assert opened is not None
         lesson = lesson_of(arguments, plan, outputs, inherited, tokenizer, run)
-        training = Training(
-            arguments.steps,
-            arguments.warmup,
-            arguments.optimizer,
-            arguments.clip_weights,
-            arguments.dropout,
-            seed=arguments.seed,
-            order_seed=arguments.seed,
-        )
         trial = CandidateTrial(
             lesson if opened.sees_files else lesson.in_memory(),
-            training,
+            training_of(arguments),
             arguments.learning_rates,
             arguments.rows_per_step * arguments.row_length,
             run.path / CANDIDATES,

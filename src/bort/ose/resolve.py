@@ -15,6 +15,7 @@ from bort.ose.embedding_lesson import EmbeddingLesson, LessonTexts, embedding_le
 from bort.ose.inherited import InheritedEncoder
 from bort.ose.logit_lesson import FreshTeacher, InheritedStart, LogitLesson, MaskedRows, RandomStart, logit_lesson
 from bort.ose.plan import SearchPlan
+from bort.ose.short_training import Training
 from bort.ose.space import Shape
 from bort.ose.texts import draw_texts
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
@@ -139,6 +140,12 @@ def embeddings_of(
     )
     teacher = arguments.teacher or inherited.source
     return embedding_lesson(inherited, sizes, chosen, folder, arguments.precision, teacher)
+
+
+def training_of(arguments: ExtractArguments) -> Training:
+    """How candidates are trained, the first time."""
+    a = arguments
+    return Training(a.steps, a.warmup, a.optimizer, a.clip_weights, a.dropout, seed=a.seed, order_seed=a.seed)
 
 
 def warn_of_another_teacher(arguments: ExtractArguments, top: Shape) -> None:
