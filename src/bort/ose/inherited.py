@@ -63,6 +63,11 @@ class InheritedEncoder:
         return self.model.get_output_embeddings() is not None
 
     @property
+    def least_vocabulary(self) -> int:
+        """Entries that no cut may take: special tokens and characters."""
+        return len(cut_vocabulary(self.tokenizer, {}).kept)
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """D, A, H, I, V."""
         c = self.config

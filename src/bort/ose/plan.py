@@ -150,8 +150,9 @@ def make_plan(
             raise BortError("can be searched with --inherit only", setting="space", column="vocabulary")
     else:
         config = inherited.config
-        space = around(config) if arguments.space is None else read_space(arguments.space)
-        check_within(space, inherited.numbers, inherited.source)
+        least = inherited.least_vocabulary
+        space = around(config, least) if arguments.space is None else read_space(arguments.space)
+        check_within(space, inherited.numbers, least, inherited.source)
         space = replace(space, head_width=config.hidden_size // config.num_attention_heads)
         costs = replace(costs, positions=config.max_position_embeddings, token_types=config.type_vocab_size)
         top = inherited.top(space)

@@ -236,13 +236,14 @@ def _numbers(path: Path, name: str, node: Any) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def around(config: BertConfig) -> SearchSpace:
+def around(config: BertConfig, least_vocabulary: int = 1) -> SearchSpace:
     """The space to look for a part of an encoder in, if none is given: most depths, and fractions of the other sizes.
 
     The hidden size stays: what is compared with the encoder's vectors must be as wide.
 
     Args:
         config: Of the encoder.
+        least_vocabulary: Entries that a vocabulary cannot do without.
     """
     whole, heads, vocabulary = config.num_hidden_layers, config.num_attention_heads, config.vocab_size
 
@@ -255,21 +256,25 @@ def around(config: BertConfig) -> SearchSpace:
         hidden=(config.hidden_size,),
         intermediate=parts(config.intermediate_size, 1, 2, 4),
         about="around the encoder",
-        vocabulary=parts(vocabulary, 1, 2, 4),
+        vocabulary=tuple(size for size in parts(vocabulary, 1, 2, 4) if size >= least_vocabulary) or (vocabulary,),
     )
 
 
-def check_within(space: SearchSpace, most: Sequence[int], source: str) -> None:
+def check_within(space: SearchSpace, most: Sequence[int], least_vocabulary: int, source: str) -> None:
     """Refuse a space whose members are no parts of an encoder.
 
     Args:
         space: Its members are to inherit weights.
         most: The encoder's own numbers, in the order of the axes.
+        least_vocabulary: Entries that a vocabulary cannot do without.
         source: The encoder, for messages.
 
     Raises:
-        BortError: The first number that is too large.
+        BortError: The first number that is too large, or a vocabulary that is too small.
     """
+    if (smallest := min(space.vocabulary, default=least_vocabulary)) < least_vocabulary:
+        rule = f"must be at least {least_vocabulary}: the special tokens and the characters of {source}"
+        raise BortError(rule, column="vocabulary", value=smallest)
     for axis, own in zip(_ALL_AXES, most, strict=True):
         if (largest := max(getattr(space, axis), default=0)) > own:
             raise BortError(f"must be at most the {own} of {source}", column=axis, value=largest)
