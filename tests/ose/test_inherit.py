@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,14 @@ def found(metrics):
 # The whole way
 
 
-def test_the_parts_of_a_sentence_encoder_are_searched(arguments, teacher_folder):
-    metrics = extract(arguments)
+def test_the_parts_of_a_sentence_encoder_are_searched(arguments, teacher_folder, tmp_path):
+    pooled_first = Path(shutil.copytree(teacher_folder, tmp_path / "sentence-encoder"))
+    (pooled_first / "1_Pooling").mkdir()
+    (pooled_first / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (pooled_first / "modules.json").write_text(json.dumps(modules))
+    metrics = extract(replace(arguments, inherit=str(pooled_first)))
     run = Path(arguments.out)
     theirs = load(AutoModel, teacher_folder)
     whole = theirs.config.vocab_size
@@ -99,6 +106,7 @@ def test_the_parts_of_a_sentence_encoder_are_searched(arguments, teacher_folder)
         assert model.config.num_hidden_layers == row["depth"]
         assert model.config.vocab_size == len(tokenizer) == row["vocabulary"]
         assert sum(p.numel() for n, p in model.named_parameters() if "pooler" not in n) == row["parameters"]
+    assert json.loads((run / metrics["top"][0] / "1_Pooling" / "config.json").read_text())["pooling_mode_cls_token"]
     page = (run / "report.html").read_text("utf-8")
     for said in ("Pareto front", "D,A,H,I,V", "1 - cosine to the teacher", "level with the best W", "another seed"):
         assert said in page

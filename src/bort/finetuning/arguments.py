@@ -17,7 +17,7 @@ from bort.bounds import (
     Share,
 )
 from bort.errors import BortError
-from bort.workers import TrialFiles
+from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
 LLM_PREFIX = "openai:"
 """What stands before the name of a model that is asked over an API."""
@@ -264,7 +264,7 @@ class FinetuneArguments:
         ),
         "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
     }
-    RARE: ClassVar[frozenset[str]] = frozenset(
+    RARE: ClassVar[frozenset[str]] = RARE_WHERE_TRIALS_RUN | frozenset(
         {
             "kind",
             "delimiter",
@@ -294,11 +294,6 @@ class FinetuneArguments:
             "prune",
             "replay",
             "grown_epochs",
-            "trial_cpus",
-            "trial_gpus",
-            "trial_memory_gb",
-            "trial_retries",
-            "trial_files",
         }
     )
 

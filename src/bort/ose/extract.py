@@ -109,6 +109,9 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     }
     metrics: dict[str, Any] = described | figures(plan, found, arguments.max_error)
     metrics["top"] = search.keep_top(found)
+    if inherited is not None and outputs == "embeddings":
+        for name in metrics["top"]:
+            inherited.copy_modules(run.path / name)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     best = found.result.best.member
     size = best.vocabulary or vocab_size

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +21,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bort.model.checkpoints import load, load_config
+from bort.model.checkpoints import load, load_config, locate
 from bort.model.inheritance import read_source
 from bort.model.modelling import BortForMaskedLM
 from bort.model.shrink import SubShape, shrink
 from bort.model.tokenization import load_tokenizer
 from bort.model.vocabulary_cut import CutVocabulary, cut_vocabulary
 from bort.ose.space import SearchSpace, Shape
+
+_SENTENCE_FILES = ("sentence_bert_config.json", "config_sentence_transformers.json", "modules.json")
+"""Files of sentence-transformers beside the modules' folders."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,18 @@ class InheritedEncoder:
         """The encoder's id of each id of a vocabulary. *Shape:* (entries,)."""
         cut = self.cuts.get(vocabulary or 0)
         return np.arange(self.config.vocab_size) if cut is None else cut.kept
+
+    def copy_modules(self, folder: Path) -> None:
+        """Give a saved member what turns its states into vectors of texts, where the encoder's folder has it."""
+        source = Path(locate(self.source))
+        if not (source / "modules.json").is_file():
+            return
+        for module in json.loads((source / "modules.json").read_text("utf-8")):
+            if module["path"] and (source / module["path"]).is_dir():
+                shutil.copytree(source / module["path"], folder / module["path"], dirs_exist_ok=True)
+        for name in _SENTENCE_FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
 
     def part(self, shape: Shape) -> BertModel | BertForMaskedLM:
         """A member with the weights that it has in the encoder, for whoever asks to change."""

@@ -7,12 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from bort.ose.charts import front_chart, order_chart, weights_chart
 from bort.ose.journal import ORDER
 from bort.ose.metrics import row_name
 from bort.report import Report, made_with
-
-_MOST_BLOCKS_SHADED = 200
-_ACCENT, _GREY = "#2563eb", "#9ca3af"
 
 
 def extract_report(run: Path) -> None:
@@ -73,13 +71,13 @@ def extract_report(run: Path) -> None:
         report.paragraph(text, warning=True)
     report.paragraph(_how(metrics))
     report.heading("Size, time and error")
-    report.chart(_front_chart(rows, metrics))
+    report.chart(front_chart(rows, metrics))
     report.paragraph(
         "Full circles are the Pareto front: no other candidate is smaller, faster and more accurate at once. The star "
         "is what was found."
     )
     report.heading("W by candidate")
-    report.chart(_weights_chart(rows))
+    report.chart(weights_chart(rows))
     report.table(
         [_axes(best), "W", "error", "parameters", metrics["time_unit"], "learning rate", "front", "seconds"],
         [
@@ -97,7 +95,7 @@ def extract_report(run: Path) -> None:
         ],
     )
     report.heading("The order of the space, and its blocks")
-    report.chart(_order_chart(order, metrics))
+    report.chart(order_chart(order, metrics))
     report.paragraph(_guarantee(metrics))
     if metrics["latency"] is not None:
         _latency(report, metrics)
@@ -239,96 +237,3 @@ def _cost(report: Report, metrics: dict[str, Any]) -> None:
             ["training all members as long (reckoned)", f"{metrics['all_members_seconds'] / 60:.1f} min"],
         ],
     )
-
-
-def _front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
-    import plotly.graph_objects as plotly
-
-    sound = [row for row in rows if row["error"] is not None]
-    figure = plotly.Figure(layout={"height": 440, "template": "plotly_white", "margin": {"t": 40}})
-    errors = [row["error"] for row in sound]
-    for name, on_front in (("on the front", True), ("not on it", False)):
-        shown = [row for row in sound if row["pareto"] == on_front]
-        figure.add_trace(
-            plotly.Scatter(
-                x=[row["parameters"] for row in shown],
-                y=[row["time"] for row in shown],
-                mode="markers",
-                name=name,
-                marker={
-                    "symbol": "circle" if on_front else "circle-open",
-                    "size": 12,
-                    "line": {"width": 1 if on_front else 3, "color": None if not on_front else "#111827"},
-                    "color": [row["error"] for row in shown],
-                    "cmin": min(errors),
-                    "cmax": max(errors),
-                    "colorscale": "Viridis",
-                    "showscale": on_front,
-                    "colorbar": {"title": "error"},
-                },
-                text=[f"{row_name(row)}<br>error {row['error']:.4f}<br>W {row['coefficient']:.4f}" for row in shown],
-                hoverinfo="text",
-            )
-        )
-    figure.add_trace(
-        plotly.Scatter(
-            x=[rows[0]["parameters"]],
-            y=[rows[0]["time"]],
-            mode="markers",
-            name=f"found: {row_name(rows[0])}",
-            marker={"symbol": "star", "size": 20, "color": "#dc2626"},
-            hoverinfo="name",
-        )
-    )
-    figure.update_xaxes(title="parameters")
-    figure.update_yaxes(title=f"inference, {metrics['time_unit']}")
-    figure.update_layout(legend={"orientation": "h", "y": 1.12})
-    return figure
-
-
-def _weights_chart(rows: list[dict[str, Any]]) -> Any:
-    import plotly.graph_objects as plotly
-
-    figure = plotly.Figure(layout={"height": 360, "template": "plotly_white", "margin": {"t": 40}})
-    figure.add_trace(
-        plotly.Bar(
-            x=[row_name(row) for row in rows],
-            y=[row["coefficient"] for row in rows],
-            marker={"color": [_ACCENT if row["pareto"] else _GREY for row in rows]},
-        )
-    )
-    figure.update_xaxes(title="D,A,H,I (blue: on the Pareto front)", type="category")
-    figure.update_yaxes(title="W")
-    return figure
-
-
-def _order_chart(order: dict[str, Any], metrics: dict[str, Any]) -> Any:
-    import plotly.graph_objects as plotly
-
-    shapes, parameters, times, blocks, taken = zip(*order["members"], strict=True)
-    names = [",".join(map(str, shape)) for shape in shapes]
-    most_parameters, longest = order["maximum"]
-    shares = [own / most_parameters for own in parameters]
-    figure = plotly.Figure(layout={"height": 400, "template": "plotly_white", "margin": {"t": 40}})
-    for name, values in (("parameters", shares), ("time", [own / longest for own in times])):
-        line = plotly.Scatter(y=values, mode="lines", name=f"{name}, share of T's", text=names)
-        figure.add_trace(line)
-    candidates = [place for place, is_taken in enumerate(taken) if is_taken]
-    found = metrics["candidates"][0]["place"]
-    for name, places, marker in (
-        ("candidates, the first of each block", candidates, {"color": "#111827", "size": 7}),
-        ("found", [found], {"symbol": "star", "size": 16, "color": "#dc2626"}),
-    ):
-        own = [shares[place] for place in places]
-        texts = [names[place] for place in places]
-        figure.add_trace(plotly.Scatter(x=places, y=own, mode="markers", name=name, marker=marker, text=texts))
-    if metrics["epsilon"] > 1 and len(candidates) <= _MOST_BLOCKS_SHADED:
-        for block in range(0, len(candidates), 2):
-            within = [place for place, own in enumerate(blocks) if own == block]
-            figure.add_vrect(x0=within[0] - 0.5, x1=within[-1] + 0.5, fillcolor="#64748b", opacity=0.12, line_width=0)
-    figure.update_xaxes(
-        title=f"place in the order by (parameters, time); shaded: every other block of {metrics['epsilon']}"
-    )
-    figure.update_yaxes(title="share of the maximum point's", type="log")
-    figure.update_layout(legend={"orientation": "h", "y": 1.12})
-    return figure
