@@ -20,6 +20,7 @@ HEAVY = {
     "nncf",
     "onnx",
     "onnxruntime",
+    "openai",
     "openvino",
     "plotly",
     "psutil",

@@ -31,6 +31,7 @@ from bort.finetuning.splits import read_splits
 from bort.predict.predictor import Predictor
 from bort.runs import Run
 from bort.workers import InProcess
+from fake_llm import FakeLLM
 
 
 @pytest.fixture
@@ -153,6 +154,63 @@ def test_a_command_may_teach(arguments):
     code = "import sys, json\nfor line in sys.stdin: print('cat' if 'cat' in json.loads(line)['text'] else 'other')"
     metrics = finetune(replace(arguments, teacher_command=shlex.join([sys.executable, "-c", code])))
     assert metrics["teacher"]["test"]["accuracy"] == 1.0
+
+
+@pytest.fixture
+def llm(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    server = FakeLLM()
+    yield server
+    server.close()
+
+
+@pytest.mark.slow
+def test_an_llm_may_teach(arguments, llm, tmp_path):
+    (tmp_path / "labels.yaml").write_text("cat: it purrs", "utf-8")
+    settings = replace(
+        arguments,
+        teacher="openai:m",
+        teacher_url=llm.url,
+        instructions=str(tmp_path / "labels.yaml"),
+        teacher_examples=4,
+        teacher_input_price=1.0,
+        teacher_output_price=1.0,
+    )
+    metrics = finetune(settings)
+    assert metrics["teacher"]["test"]["accuracy"] == 1.0
+    usage = metrics["teacher"]["usage"]
+    assert usage["requests"] == usage["texts"] == len(llm.requests) == len({*llm.texts})
+    assert usage["usd"] == pytest.approx(110e-6 * len(llm.requests))
+    prompt = llm.requests[0]["messages"]
+    assert "- cat: it purrs" in prompt[0]["content"]
+    assert [turn["content"] for turn in prompt[2:-1:2]].count('{"label": "cat"}') == 2
+    given = {example.text for example in read_examples(arguments.train)}
+    assert {turn["content"] for turn in prompt[1:-1:2]} <= given, "development texts are no examples"
+    files = [file for file in Path(settings.out).rglob("*") if file.is_file()]
+    assert not any(b"sk-very-secret" in file.read_bytes() for file in files)
+    asked = len(llm.requests)
+    finetune(replace(settings, out=str(tmp_path / "again")))
+    assert len(llm.requests) == asked, "another run pays for nothing that is known"
+
+
+def test_a_budget_that_is_used_up_ends_the_asking_and_not_the_run(arguments, llm):
+    prices = {"teacher_input_price": 1.0, "teacher_output_price": 1.0}
+    settings = replace(arguments, teacher="openai:m", teacher_url=llm.url, budget_usd=0.004, **prices)
+    metrics = finetune(settings)
+    assert metrics["teacher"]["usage"]["out_of_budget"]
+    assert metrics["teacher"]["usage"]["usd"] <= 0.004
+    assert any("the budget of 0.004 USD was used up" in finding for finding in metrics["findings"])
+
+
+def test_an_llm_that_cannot_be_asked_is_told_before_anything_is_made(arguments, llm, monkeypatch):
+    with pytest.raises(BortError, match=r"none\.txt: no such file"):
+        finetune(replace(arguments, teacher="openai:m", teacher_url=llm.url, instructions="none.txt"))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(BortError, match="needs an API key"):
+        finetune(replace(arguments, teacher="openai:m"))
+    assert not Path(arguments.out).exists()
+    assert not llm.requests
 
 
 @pytest.mark.parametrize("exported", [False, True])

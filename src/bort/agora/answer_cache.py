@@ -77,10 +77,10 @@ class AnswerCache:
         return found
 
     def keep(self, answers: Mapping[str, Any], charge: Charge | None = None) -> None:
-        """Write answers, by `digest` of what was asked, and what they took. The first answer to a question stays."""
+        """Write answers, by `digest` of what was asked, and what they took."""
         with self._open() as file:
             rows = [(name, json.dumps(answer)) for name, answer in answers.items()]
-            file.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+            file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
             if charge is not None:
                 file.execute("INSERT INTO charges VALUES (?, ?, ?, ?, ?)", (self._owner, time.time(), *charge))
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
+from typing import Any
 
+from bort.agora.answer_cache import AnswerCache, default_folder, digest
 from bort.agora.command_lines import LineCommand
 from bort.agora.command_teacher import TIMEOUT_SECONDS, CommandTeacher
 from bort.agora.journal import FOLDER
 from bort.agora.labellers import Teacher
+from bort.agora.llm.asking import Asker
+from bort.agora.llm.budget import Budget
+from bort.agora.llm.client import OPENAI_URL, Endpoint, api_key, openai_package
+from bort.agora.llm.options import Options
+from bort.agora.llm.prompt import LabelPrompt, check_labels, chosen_examples, read_instructions
+from bort.agora.llm.teacher import ChatTeacher
 from bort.finetuning.arguments import LLM_PREFIX, FinetuneArguments
 from bort.finetuning.splits import Splits
+
+REQUEST_SECONDS = 120.0
+"""Longest time of one request to an LLM, by default."""
 
 
 def is_language_model(teacher: str | None) -> bool:
     """Whether `--teacher` names an LLM: `openai:MODEL`."""
     return teacher is not None and teacher.startswith(LLM_PREFIX)
+
+
+def check_asked(arguments: FinetuneArguments) -> None:
+    """Refuse, before anything is made, a command without a program, and an LLM without key, package or instructions.
+
+    Raises:
+        BortError: The first of them.
+    """
+    if arguments.teacher_command is not None:
+        LineCommand(arguments.teacher_command, "teacher_command", TIMEOUT_SECONDS).words()
+    if is_language_model(arguments.teacher):
+        read_instructions(arguments.instructions)
+        endpoint(arguments, arguments.teacher or "")
+        openai_package()
 
 
 def asked_teacher(arguments: FinetuneArguments, data: Splits) -> Teacher | None:
@@ -27,10 +54,62 @@ def asked_teacher(arguments: FinetuneArguments, data: Splits) -> Teacher | None:
     Raises:
         BortError: It cannot be asked.
     """
-    if arguments.teacher_command is None:
-        return None
-    timeout = arguments.teacher_timeout or TIMEOUT_SECONDS
-    command = LineCommand(arguments.teacher_command, "teacher_command", timeout)
-    # What a command says may change when its program does, so its answers serve this run alone.
-    folder = Path(arguments.answer_cache or Path(arguments.out) / FOLDER / "answers")
-    return CommandTeacher(command, data.task, arguments.teacher_batch, folder)
+    if arguments.teacher_command is not None:
+        timeout = arguments.teacher_timeout or TIMEOUT_SECONDS
+        command = LineCommand(arguments.teacher_command, "teacher_command", timeout)
+        # What a command says may change when its program does, so its answers serve this run alone.
+        folder = Path(arguments.answer_cache or Path(arguments.out) / FOLDER / "answers")
+        return CommandTeacher(command, data.task, arguments.teacher_batch, folder)
+    if is_language_model(arguments.teacher):
+        return _language_model(arguments, data, arguments.teacher or "")
+    return None
+
+
+def _language_model(arguments: FinetuneArguments, data: Splits, name: str) -> ChatTeacher:
+    task = data.task
+    instructions = read_instructions(arguments.instructions)
+    check_labels(instructions, task, arguments.instructions)
+    prompt = LabelPrompt(task, instructions, chosen_examples(data.train, task, arguments.teacher_examples))
+    where = endpoint(arguments, name)
+    asked_of = {"url": where.url, "model": where.model, "head": prompt.head, "schema": prompt.schema}
+    folder = Path(arguments.answer_cache or default_folder())
+    cache = AnswerCache(folder, asked_of, run_identity(arguments.out))
+    budget = Budget(arguments.teacher_input_price or 0.0, arguments.teacher_output_price or 0.0, arguments.budget_usd)
+    budget.count(*cache.charged())
+    options = Options(prompt.schema, arguments.teacher_max_tokens, logprobs=bool(task.names))
+    asker = Asker(where, options, budget, arguments.teacher_concurrency, arguments.teacher_requests_per_minute)
+    return ChatTeacher(name, prompt, asker, cache, budget, arguments.teacher_max_tokens)
+
+
+def endpoint(arguments: FinetuneArguments, name: str) -> Endpoint:
+    """Where `openai:MODEL` is asked.
+
+    Raises:
+        BortError: There is no API key where one is needed.
+    """
+    url = (arguments.teacher_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+    key = api_key(arguments.teacher_key_file, url)
+    return Endpoint(name.removeprefix(LLM_PREFIX), url, key, arguments.teacher_timeout or REQUEST_SECONDS)
+
+
+def run_identity(out: str) -> str:
+    """What tells a run from all others, also after it was interrupted or its folder has moved."""
+    try:
+        with open(Path(out) / "journal.jsonl", encoding="utf-8") as journal:
+            return digest(journal.readline())
+    except OSError:
+        return secrets.token_hex(16)
+
+
+def usage(teacher: Teacher) -> dict[str, Any]:
+    """What asking a teacher has taken, for `metrics.json`; nothing where it is not asked."""
+    return {"usage": teacher.usage} if isinstance(teacher, ChatTeacher) else {}
+
+
+def unasked(teacher: Teacher) -> list[str]:
+    """A sentence about texts that the budget left without a label."""
+    if not isinstance(teacher, ChatTeacher) or not teacher.usage["out_of_budget"]:
+        return []
+    used = teacher.usage
+    left = sum(count for reason, count in used["abstained"].items() if reason.startswith("not asked"))
+    return [f"the budget of {used['budget_usd']:g} USD was used up: the teacher was not asked of {left:,} texts"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bort.agora.asked_teachers import check_asked
 from bort.agora.labellers import Function
 from bort.agora.word_model import Language, transforms
 from bort.data.tables.examples import Columns, Example, read_examples
@@ -43,6 +44,7 @@ def check_agora(arguments: FinetuneArguments, function: Function | None = None) 
     Raises:
         BortError: The first of them.
     """
+    check_asked(arguments)
     transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
     if function is not None and (arguments.teacher is not None or arguments.teacher_command is not None):
         raise BortError("give one teacher: a function, --teacher or --teacher-command", setting="teacher")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bort.agora.asked_teachers import unasked, usage
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, RememberedTeacher, teacher_scores
@@ -151,6 +152,8 @@ def fit_growing(
         # Only now: what is asked of a teacher costs, and nothing before may depend on the test.
         **scored("test", teacher_scores(task, teacher(test), task.targets(test))),
     }
+    metrics["teacher"] |= usage(chosen)
+    metrics["findings"] += unasked(chosen)
     weights = labelling.weights(result.rounds[0]) if result.taught else NOBODY
     metrics["label_weights"] = weights._asdict()
     metrics["train_labels"] = _label_counts(session, result.train)

@@ -1,0 +1,97 @@
+"""What is asked for beside the text: servers that speak OpenAI's protocol take different parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Messages = Sequence[Mapping[str, str]]
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "top_logprobs": (20, 5, None),
+    "response_format": ("json_schema", "json_object", None),
+    "max_completion_tokens": ("max_completion_tokens", "max_tokens", None),
+    "temperature": (True, None),
+    "system": (True, None),
+}
+"""Each option from what is wished for to what any server takes, in the order in which they are given up."""
+_NAMED = {
+    "top_logprobs": ("logprob",),
+    "response_format": ("response_format", "json_schema", "json_object", "guided", "grammar", "structured output"),
+    "max_completion_tokens": ("max_completion_tokens", "max_tokens"),
+    "temperature": ("temperature",),
+    "system": ("system role", "system message", "role 'system'", "roles must alternate", '"system"'),
+}
+"""Words by which a server's refusal names an option."""
+_TOLD = {
+    "top_logprobs": "log-probabilities",
+    "response_format": "structured output",
+    "max_completion_tokens": "a limit of the answer's length",
+    "temperature": "a temperature",
+    "system": "a system message",
+}
+
+
+@dataclass
+class Options:
+    """What a server is asked for, and what it has refused so far.
+
+    Args:
+        schema: What an answer must look like, as a JSON schema.
+        max_tokens: Longest answer.
+        temperature: Of sampling.
+        logprobs: Whether the alternatives to each token are wished for.
+    """
+
+    schema: Mapping[str, Any]
+    max_tokens: int
+    temperature: float = 0.0
+    logprobs: bool = True
+    _given_up: dict[str, int] = field(default_factory=dict)
+
+    def body(self, model: str, messages: Messages) -> dict[str, Any]:
+        """A request."""
+        body: dict[str, Any] = {"model": model, "messages": list(messages)}
+        if self._choice("system") is None and messages[0]["role"] == "system":
+            first, second, *others = messages
+            joined = {"role": second["role"], "content": f"{first['content']}\n\n{second['content']}"}
+            body["messages"] = [joined, *others]
+        if (name := self._choice("max_completion_tokens")) is not None:
+            body[name] = self.max_tokens
+        if self._choice("temperature") is not None:
+            body["temperature"] = self.temperature
+        if (count := self._choice("top_logprobs")) is not None:
+            body |= {"logprobs": True, "top_logprobs": count}
+        kind = self._choice("response_format")
+        if kind == "json_schema":
+            schema = {"name": "answer", "strict": True, "schema": dict(self.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif kind == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def give_up(self, message: str) -> bool:
+        """Ask for less after a refusal: of what its message names, or else of the first that is left.
+
+        Returns:
+            Whether there was anything left to give up.
+        """
+        left = [name for name in _CHOICES if self._choice(name) is not None]
+        named = [name for name in left if any(word in message.lower() for word in _NAMED[name])]
+        for name in (named or left)[:1]:
+            self._given_up[name] = self._given_up.get(name, 0) + 1
+        return bool(left)
+
+    def start_over(self) -> None:
+        """Wish for everything again: what was refused was the text."""
+        self._given_up.clear()
+
+    def lacking(self) -> list[str]:
+        """What the server does without, in words."""
+        return [_TOLD[name] for name in self._given_up if self._choice(name) is None]
+
+    def _choice(self, name: str) -> Any:
+        if name == "top_logprobs" and not self.logprobs:
+            return None
+        return _CHOICES[name][self._given_up.get(name, 0)]

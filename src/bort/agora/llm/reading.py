@@ -1,0 +1,80 @@
+"""What an LLM's answer says: a label, a value, or nothing that can be used."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from bort.agora.llm.client import Reply
+from bort.agora.llm.label_shares import label_shares
+from bort.agora.llm.prompt import answer_key
+from bort.tasks.task import Task
+
+_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
+CUT_OFF = "cut off"
+
+
+def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
+    """What to keep of an answer: `answer`, as of `answer_row`, or `abstained` with the reason.
+
+    Args:
+        reply: Of the LLM.
+        task: What was asked.
+    """
+    if reply.refusal or reply.finish == "content_filter":
+        return {"abstained": "refused"}
+    text = _THOUGHTS.sub("", reply.text).strip()
+    if (fenced := _FENCE.match(text)) is not None:
+        text = fenced[1].strip()
+    found = _value(text, task) if task.kind == "regression" else _label(text, task)
+    if found is None:
+        return {"abstained": CUT_OFF if reply.finish == "length" else "blank" if not text else _no_answer(task)}
+    if isinstance(found, str) and reply.tokens:
+        return {"answer": label_shares(reply.tokens, task.names, found) or found}
+    return {"answer": found}
+
+
+def _no_answer(task: Task) -> str:
+    return "no label" if task.names else "no number"
+
+
+def _label(text: str, task: Task) -> str | None:
+    if text in task.names:
+        return text
+    given = _given(text, task)
+    if isinstance(given, bool):
+        given = str(given).lower()
+    if not isinstance(given, str | int | float):
+        return None
+    name = str(given).strip()
+    if name in task.names:
+        return name
+    alike = [other for other in task.names if _folded(other) == _folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _value(text: str, task: Task) -> float | None:
+    given = _given(text, task)
+    try:
+        value = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _given(text: str, task: Task) -> Any:
+    """What stands under the asked name in the JSON of an answer, or the answer as it is."""
+    try:
+        found = json.loads(text[text.find("{") : text.rfind("}") + 1] or text)
+    except (ValueError, RecursionError):
+        return text.strip("\"'`*. \n")
+    if not isinstance(found, dict):
+        return found
+    return found.get(answer_key(task))
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
