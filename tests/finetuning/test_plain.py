@@ -23,7 +23,7 @@ from bort.tasks.task import Task
 
 @pytest.fixture
 def arguments(world, tmp_path) -> FinetuneArguments:
-    return world.finetuning(tmp_path, method="plain", learning_rates=[1e-2], max_epochs=4)
+    return world.finetuning(tmp_path, method="plain", keep_better=False, learning_rates=[1e-2], max_epochs=4)
 
 
 def test_learns_and_leaves_a_whole_run(arguments, finetuned_files):
@@ -89,6 +89,8 @@ def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, kill
         "finetune",
         "--method",
         "plain",
+        "--keep_better",
+        "false",
         "--train",
         world.train,
         "--dev",

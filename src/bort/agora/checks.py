@@ -28,13 +28,14 @@ def check_choices(arguments: FinetuneArguments) -> None:
     """Refuse a task whose examples are no texts or pairs.
 
     Raises:
-        BortError: It has choices, and Agora was asked for.
+        BortError: It has choices, and Agora or a linear head was asked for.
     """
-    if arguments.method != "agora":
+    if arguments.method == "plain":
         return
     for task in find(arguments.task):
         if task.chooses(arguments.cast):
-            rule = f"Agora makes new texts and pairs; {task.title} has choices: give --method plain or --cast released"
+            does = "Agora makes new texts and pairs" if arguments.method == "agora" else "a linear head reads texts"
+            rule = f"{does}; {task.title} has choices: give --method plain or --cast released"
             raise BortError(rule, setting="task", value=task.name)
 
 

@@ -18,7 +18,12 @@ from bort.runs import Run
 
 _EXAMPLES_PER_ROUND = 6
 _LONGEST_TEXT = 160
-_COMPARED = (("by Agora", None), ("plain fine-tuning, best of the same combinations", "plain"), ("teacher", "teacher"))
+_COMPARED = (
+    ("by Agora", None),
+    ("plain fine-tuning, best of the same combinations", "plain"),
+    ("linear head on the frozen encoder", "linear_head"),
+    ("teacher", "teacher"),
+)
 
 
 def agora_report(

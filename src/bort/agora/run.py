@@ -17,6 +17,7 @@ from bort.agora.labellers import Function, RememberedTeacher, teacher_scores
 from bort.agora.labelling import Labelling
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near, identity
+from bort.agora.plain_run import fit_head, fit_plainly
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.rounds import AgoraResult, Point, Round
 from bort.agora.session import Session, scored
@@ -27,8 +28,6 @@ from bort.bounds import validate
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.hyper_parameters import HyperParameters
-from bort.finetuning.report import finetune_report
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.progress import console
@@ -87,21 +86,7 @@ def finetune(
         session = Session(arguments, run, data, opened, RunClock(run, arguments.budget_minutes))
         if agora:
             return fit_growing(session, pool, teacher, embedding)
-        return fit_plainly(session)
-
-
-def fit_plainly(session: Session) -> dict[str, Any]:
-    """Fit each combination once to the data as they are, keep the best, and describe it."""
-    result = session.fit()
-    model = session.open(result.best)
-    metrics = session.metrics(result, model)
-    trials = [
-        {"theta": str(HyperParameters(**trial.theta)), "score": trial.score, **trial.model.about}
-        for trial in result.rounds[0].trials
-    ]
-    finetune_report(session.run, metrics, trials, metrics["confusion"])
-    session.finish(metrics, model)
-    return metrics
+        return fit_head(session) if arguments.method == "head" else fit_plainly(session)
 
 
 def fit_growing(

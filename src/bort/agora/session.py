@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from bort.agora.display import RunDisplay
@@ -18,6 +22,7 @@ from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import KEY, fingerprint
 from bort.finetuning.hyper_parameters import HyperParameters, grid
 from bort.finetuning.splits import Splits
+from bort.finetuning.student_head import StudentHead, fit_student_head
 from bort.model.devices import describe
 from bort.progress import console
 from bort.runs import Run
@@ -45,7 +50,8 @@ class Session:
         self.thetas = grid(arguments)
         count = f"{len(self.thetas)} combination{'s' if len(self.thetas) > 1 else ''}"
         agora = arguments.method == "agora"
-        data.announce(f"{count}, as many rounds at most" if agora else f"{count} to try")
+        plan = f"{count}, as many rounds at most" if agora else f"{count} to try"
+        data.announce("a linear head alone" if arguments.method == "head" else plan)
         self.fitter = data.fitter(arguments)
         tokens = self.fitter.tokens
         tokens(data.train)
@@ -65,6 +71,15 @@ class Session:
             self.display.progress,
         )
 
+    @cached_property
+    def head(self) -> StudentHead | None:
+        """Linear heads on the frozen student, fitted when first asked for; None where examples have choices."""
+        if self.task.choices:
+            return None
+        head = fit_student_head(self.fitter, self.data.train, self.data.dev)
+        head.announce()
+        return head
+
     def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:
         """Go through the loop; without a source it is plain fine-tuning.
 
@@ -72,6 +87,7 @@ class Session:
             BortError: All trials of the first round diverged.
             Exception: What all trials of a round raised.
         """
+        _ = self.head  # first, in seconds: what all that follows has to beat
         with self.display.shown():
             return fit(
                 [asdict(theta) for theta in self.thetas],
@@ -95,17 +111,45 @@ class Session:
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """What a model scores on each part, for `metrics.json`."""
         found: dict[str, Any] = {}
-        for part, examples in self.data.parts.items():
-            logits = self.fitter.logits(model, self.fitter.tokens(examples))
-            found |= scored(part, self.task.score(logits, self.task.targets(examples)))
+        for part, logits in self.outputs(model).items():
+            found |= scored(part, self.task.score(logits, self.task.targets(self.data.parts[part])))
         return found
 
     def metrics(self, result: AgoraResult[TrainedWeights], model: PreTrainedModel) -> dict[str, Any]:
         """All that is to be told of a run and its best model, for `metrics.json`."""
+        described = self.described(model, self.outputs(model), self.data.train)
+        return described | self.told(result) | {"result": "fine-tuned"}
+
+    def told(self, result: AgoraResult[TrainedWeights]) -> dict[str, Any]:
+        """What is to be told of a loop, for `metrics.json`."""
+        failed = [
+            {"round": done.number, "combination": theta, "error": told}
+            for done in result.rounds
+            for theta, told in done.failed.items()
+        ]
+        return {
+            "best_theta": str(HyperParameters(**result.best.theta)),
+            "best_round": result.best_round,
+            "stopped_early": result.stopped,
+            "failed": failed,
+        }
+
+    def outputs(self, model: PreTrainedModel) -> dict[str, NDArray[np.float32]]:
+        """What a model says of each part of the data. *Shape:* (examples, outputs) each."""
+        return {part: self.fitter.logits(model, self.fitter.tokens(found)) for part, found in self.data.parts.items()}
+
+    def described(
+        self, model: PreTrainedModel, outputs: Mapping[str, NDArray[np.float32]], fitted: Sequence[Example]
+    ) -> dict[str, Any]:
+        """What is to be told of any result, for `metrics.json`.
+
+        Args:
+            model: The result.
+            outputs: What was said of each part of the data. *Shape:* (examples, outputs) each.
+            fitted: What the result was fitted to.
+        """
         data, task = self.data, self.task
-        parts = {part: self.fitter.labelled(examples) for part, examples in data.parts.items()}
-        outputs = {part: self.fitter.logits(model, labelled.encoded) for part, labelled in parts.items()}
-        metrics = {
+        metrics: dict[str, Any] = {
             "method": self.arguments.method,
             "task": task.kind,
             "metric": task.metric,
@@ -113,28 +157,38 @@ class Session:
             "rows": {part: len(found) for part, found in (("train", data.train), ("dev", data.dev))}
             | {"test": len(data.test or [])},
             "held_out": data.held_out,
-            "best_theta": str(HyperParameters(**result.best.theta)),
-            "best_round": result.best_round,
-            "stopped_early": result.stopped,
+            "stopped_early": False,
+            "failed": [],
             "seconds": self.clock.elapsed,
             "device": describe(),
             "precision": "bf16" if self.fitter.bf16 else "fp32",
         }
-        for part, labelled in parts.items():
-            metrics |= scored(part, task.score(outputs[part], labelled.targets))
+        targets = {part: task.targets(found) for part, found in data.parts.items()}
+        for part, truth in targets.items():
+            metrics |= scored(part, task.score(outputs[part], truth))
+        if self.head is not None:
+            metrics["linear_head"] = self.head_metrics(self.head)
         if data.suite:
             metrics |= data.suite.judge(self.fitter, model, outputs)
-        judged = "test" if "test" in parts else "dev"
-        metrics["confusion"] = self.fitter.confusion(outputs[judged], parts[judged].targets)
-        metrics["failed"] = [
-            {"round": done.number, "combination": theta, "error": told}
-            for done in result.rounds
-            for theta, told in done.failed.items()
-        ]
+        judged = "test" if "test" in targets else "dev"
+        metrics["confusion"] = self.fitter.confusion(outputs[judged], targets[judged])
         metrics["findings"] = data.check.sentences()
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
-        metrics[KEY] = fingerprint(data.train)
+        metrics[KEY] = fingerprint(fitted)
         return metrics
+
+    def head_metrics(self, head: StudentHead) -> dict[str, Any]:
+        """What a linear head scores: of development data one that was fitted to the training data, else one to both."""
+        task, labels = self.task, len(head.whole.out_of_fold)
+        found: dict[str, Any] = {
+            "described": head.described,
+            "labels_used": {"dev": len(head.alone.out_of_fold), "out_of_fold": labels, "test": labels},
+            **scored("dev", task.score(head.says.astype(np.float32), head.truth)),
+            **scored("out_of_fold", task.score(head.whole.out_of_fold.astype(np.float32), head.targets)),
+        }
+        if self.data.test:
+            found |= scored("test", task.score(head.logits(self.data.test), task.targets(self.data.test)))
+        return found
 
     def finish(self, metrics: dict[str, Any], model: PreTrainedModel) -> None:
         """Write the model and the figures, and remove what only an unfinished run needs."""

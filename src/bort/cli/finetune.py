@@ -18,8 +18,9 @@ def finetune(
     The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). The default is
     Agora: round after round, fine-tune a model for each combination of the grid, make new texts near the best model's
     mistakes on the development data, let a teacher label them, and train on them too. --method plain fine-tunes each
-    combination once. --task names tasks of GLUE, SuperGLUE and RACE, whose official files --data holds, instead of a
-    table. To continue an interrupted run, repeat the command with --resume.
+    combination once; --method head leaves the encoder as it is and fits a linear head, in seconds. Every run fits that
+    head first, and shows it beside the result. --task names tasks of GLUE, SuperGLUE and RACE, whose official files
+    --data holds, instead of a table. To continue an interrupted run, repeat the command with --resume.
     """
     if arguments.task and arguments.data:
         from bort.finetuning.suites import finetune_each, tasks_to_fit
@@ -58,9 +59,14 @@ def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequen
     for part, name in (("dev", "development"), ("test", held_out)):
         if part in metrics:
             out().print(f"{name} {metric} {_interval(metrics, part, metric)}")
-    for other, name in (("plain", "plain fine-tuning"), ("teacher", "the teacher")):
+    others = {"plain": "plain fine-tuning", "teacher": "the teacher", "fine_tuned": "fine-tuned, not kept"}
+    for other, name in others.items():
         if other in metrics:
-            out().print(f"  {name}: {_interval(metrics[other], 'test', metric)}")
+            part = "test" if "test" in metrics[other] else "dev"
+            out().print(f"  {name}: {_interval(metrics[other], part, metric)}")
+    if "linear_head" in metrics and metrics["result"] != "head":
+        part = "test" if "test" in metrics["linear_head"] else "dev"
+        out().print(f"  linear head: {_interval(metrics['linear_head'], part, metric)}")
     _print_official(metrics)
     out().print(f"{arguments.out}: model, metrics.json and report.html", soft_wrap=True)
     return metrics

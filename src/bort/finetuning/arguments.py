@@ -48,9 +48,12 @@ class FinetuneArguments:
     training data, because the development data steer what it trains on"""
     model: str = "bort-nano"
     """the student: a folder, a hub name, or the embedded bort-nano"""
-    method: Literal["agora", "plain"] = "agora"
+    method: Literal["agora", "plain", "head"] = "agora"
     """agora: in rounds, make new texts near the best model's mistakes, let a teacher label them, and train on them;
-    plain: fine-tune one model per combination of the grid and keep the best on the development data"""
+    plain: fine-tune one model per combination of the grid and keep the best on the development data; head: leave the
+    encoder as it is and fit a linear head to all labels, in seconds"""
+    keep_better: bool = True
+    """plain: where no fine-tuned model beats the linear head on the development data, the result is the head"""
     kind: Literal["auto", "classification", "regression"] = "auto"
     """auto: regression where every label is a number and one of them is not whole"""
     classes: list[str] = field(default_factory=list)
@@ -181,6 +184,9 @@ class FinetuneArguments:
     eval_steps: PositiveInt | None = None
     """optimiser steps between evaluations; by default an epoch, or 1000 steps of a longer one, but so many that scoring
     the development data takes no longer, and an eighth of the longest run at most"""
+    start: Literal["head", "fresh"] = "fresh"
+    """what a classifier is trained from: head, a linear head fitted to its training data with the encoder frozen;
+    fresh, random weights, as published"""
     metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
     """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
     balance: bool = False
@@ -213,7 +219,17 @@ class FinetuneArguments:
             "cast",
         ),
         "model": ("model", "max_length", "precision"),
-        "run": ("out", "resume", "method", "metric", "balance", "seed", "budget_minutes", "checkpoint_minutes"),
+        "run": (
+            "out",
+            "resume",
+            "method",
+            "keep_better",
+            "metric",
+            "balance",
+            "seed",
+            "budget_minutes",
+            "checkpoint_minutes",
+        ),
         "grid (one trial per combination)": (
             "learning_rates",
             "batch_sizes",
@@ -224,6 +240,7 @@ class FinetuneArguments:
             "max_steps",
             "patience",
             "eval_steps",
+            "start",
         ),
         "teacher (agora)": (
             "teacher",
@@ -275,6 +292,7 @@ class FinetuneArguments:
             "warmups",
             "patience",
             "eval_steps",
+            "start",
             "teacher_learning_rates",
             "teacher_key_file",
             "teacher_examples",

@@ -101,7 +101,9 @@ def with_mean(model: PreTrainedModel) -> PreTrainedModel:
     return moved
 
 
-def put_head(model: PreTrainedModel, weight: Floats, bias: Floats, features: Floats, *, reach: float = _LINEAR) -> None:
+def put_head(
+    model: PreTrainedModel, weight: Floats, bias: Floats, features: NDArray[Any], *, reach: float = _LINEAR
+) -> None:
     """Let a classifier answer with a linear map of its first token's vector.
 
     Args:

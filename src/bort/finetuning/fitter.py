@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bort.bounds import Precision
 from bort.data.tables.examples import Example
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits
+from bort.finetuning.start import start_from_head
 from bort.finetuning.train_once import Labelled, Targets, TrainingResult, train_once
 from bort.model.devices import best_device, use_bf16
 from bort.model.tokenization import with_bort_pairs
@@ -73,6 +74,7 @@ class Fitter:
         max_length: Most tokens of an input, where the encoder has positions for so many.
         limits: How long a training may take.
         balance: Whether rare classes count as much as frequent ones in the loss.
+        from_head: Whether each training begins with a linear head on the frozen encoder.
         precision: Of the computation.
         about: What else the saved model's config.json says.
 
@@ -89,11 +91,12 @@ class Fitter:
         max_length: int,
         limits: TrainingLimits,
         balance: bool = False,
+        from_head: bool = False,
         precision: Precision = "auto",
         about: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.task, self.limits = model, task, limits
-        self.balance, self.precision = balance, precision
+        self.balance, self.from_head, self.precision = balance, from_head, precision
         torch.manual_seed(0)
         classifier = new_classifier(model, task)
         tokenizer: PreTrainedTokenizerFast = with_bort_pairs(fitting_tokenizer(model, classifier))
@@ -143,12 +146,14 @@ class Fitter:
             max_epochs: Passes over `train`, instead of those of the limits.
             on_progress: Told the share of the longest possible run, and a few words.
         """
-        model = self.fresh(theta.seed)
+        model, scaled = self.fresh(theta.seed), self._scaled(train)
+        if self.from_head:
+            start_from_head(model, self.task, scaled, self.pad_token_id)
         result = train_once(
             model,
             self.task,
             theta,
-            self._scaled(train),
+            scaled,
             self._scaled(dev),
             pad_token_id=self.pad_token_id,
             limits=replace(self.limits, max_epochs=max_epochs or self.limits.max_epochs),

@@ -95,6 +95,20 @@ def fit_linear_head(
     return LinearHead(pooling, c, weight, bias, out_of_fold, score, loss)
 
 
+def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
+    """Fit a head whose regularisation is given: weights, *shape* (outputs, D), and biases, *shape* (outputs,).
+
+    Args:
+        features: *Shape:* (examples, D).
+        targets: Classes or values. *Shape:* (examples,).
+        task: What is asked.
+        c: C of the logistic regression, 1 / alpha of the ridge regression.
+    """
+    x = _Scaled.of(features)
+    with threadpool_limits(1, user_api="blas"):
+        return x.unscaled(*_fitted(x.values, targets, task, c))
+
+
 def pair_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """a, b, |a - b|, a * b side by side. *Shape:* (pairs, D) twice -> (pairs, 4 D)."""
     return np.hstack([a, b, np.abs(a - b), a * b])

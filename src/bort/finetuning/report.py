@@ -27,7 +27,10 @@ def finetune_report(
     """
     part = "test" if "test" in metrics else "dev"
     metric = metrics["metric"]
-    report = Report(f"Fine-tuning: {run.path.name}", f"Best of {len(trials)} by development {metric}.")
+    lead = f"Best of {len(trials)} by development {metric}."
+    if metrics["result"] == "head":
+        lead = f"A linear head on the frozen encoder: {metrics['linear_head']['described']}."
+    report = Report(f"Fine-tuning: {run.path.name}", lead)
     tiles = []
     for name in ("test", "dev"):
         if name in metrics:
@@ -39,7 +42,9 @@ def finetune_report(
     findings_section(report, metrics)
     if "test" not in metrics:
         text = "No test data were given. The development data chose the model, so their score is optimistic."
-        report.paragraph(text, warning=True)
+        if not trials:
+            text = "No test data were given. The figures are out of fold: each text's answer comes of other texts."
+        report.paragraph(text, warning=bool(trials))
     report.heading(f"All scores ({'test' if part == 'test' else 'development'} data)")
     intervals = metrics[f"{part}_confidence"]
     report.table(
@@ -49,6 +54,15 @@ def finetune_report(
     official_section(report, metrics)
     if matrix is not None:
         which_for_which(report, matrix, metrics["labels"])
+    head_section(report, metrics)
+    if trials:
+        _grid(report, metric, trials)
+    failures_section(report, metrics)
+    made_with(report)
+    report.write(run.path / "report.html")
+
+
+def _grid(report: Report, metric: str, trials: list[dict[str, Any]]) -> None:
     report.heading("The grid")
     best = max(trials, key=lambda event: event["score"])
     curve = best["evaluations"]
@@ -64,9 +78,39 @@ def finetune_report(
         ["combination", f"development {metric}", "best step", "steps"],
         [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
     )
-    failures_section(report, metrics)
-    made_with(report)
-    report.write(run.path / "report.html")
+
+
+def head_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section that puts the result beside a linear head on the same encoder, frozen, and says who saw which labels.
+
+    Args:
+        report: The page.
+        metrics: What `metrics.json` says.
+    """
+    if "linear_head" not in metrics:
+        return
+    head, metric = metrics["linear_head"], metrics["metric"]
+    used = metrics.get("labels_used", {"selection": metrics["rows"]["train"], "result": metrics["rows"]["train"]})
+    parts = [(f"development {metric}", "dev"), (f"{metric} out of fold", "out_of_fold"), (f"test {metric}", "test")]
+    if "fine_tuned" in metrics:
+        low, high = metrics["fine_tuned"]["dev_confidence"][metric]
+        text = (
+            f"Fine-tuning did not beat it on the development data: {metrics['fine_tuned']['dev'][metric]:.3f} "
+            f"(95 %: {low:.3f} to {high:.3f}). So the linear head is the result; --keep-better false keeps the other."
+        )
+        report.paragraph(text, warning=True)
+    rows = []
+    for title, part in parts:
+        own = metrics[part][metric] if part in metrics else ""
+        labels = "" if own == "" else used["result" if part == "test" else "selection"]
+        if part in head:
+            low, high = head[f"{part}_confidence"][metric]
+            rows.append([title, own, labels, head[part][metric], f"{low:.3f} to {high:.3f}", head["labels_used"][part]])
+    report.heading("Beside a linear head")
+    report.paragraph(
+        f"On the same encoder, frozen: {head['described']}. The labels are those that a figure's model saw."
+    )
+    report.table(["figure", "the result", "its labels", "linear head", "95 %", "its labels"], rows)
 
 
 def official_section(report: Report, metrics: dict[str, Any]) -> None:

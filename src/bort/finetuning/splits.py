@@ -73,6 +73,7 @@ class Splits:
             max_length=arguments.max_length or usual,
             limits=TrainingLimits.of(arguments, len(self.train)),
             balance=arguments.balance,
+            from_head=arguments.start == "head",
             precision=arguments.precision,
             about=self.suite.about if self.suite else {},
         )

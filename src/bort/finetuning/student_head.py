@@ -14,11 +14,11 @@ from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
 from bort.finetuning.first_token import FIRST, MEAN, holds_heads, holds_means, put_head, read_features, with_mean
 from bort.finetuning.fitter import Fitter
-from bort.finetuning.linear_head import Floats, LinearHead, fit_linear_head, loss_of, losses_of, score_of
+from bort.finetuning.linear_head import Floats, LinearHead, fit_linear_head, log_softmax, loss_of, losses_of, score_of
 from bort.progress import console
 
-_MOST = 20_000
-"""A head is fitted to so many examples at most: it has learned all it can by then."""
+_MOST = 15_000
+"""A head is fitted to so many training examples at most: it has learned all it can by then."""
 _NAMES = {FIRST: "the first token", MEAN: "the mean of all tokens"}
 
 
@@ -31,7 +31,7 @@ class StudentHead:
         whole: Fitted to training and development data; its `out_of_fold` has the rows of both, in this order.
         alone: Fitted to the training data.
         says: What `alone` says of the development data. *Shape:* (examples, outputs).
-        truth: Of the development data.
+        targets: Of training and development data.
         features: Of both, of the pooling of `whole`. *Shape:* (examples, hidden size).
         held: Whether a plain classifier can hold the head.
     """
@@ -40,24 +40,32 @@ class StudentHead:
     whole: LinearHead
     alone: LinearHead
     says: Floats
-    truth: NDArray[Any]
+    targets: NDArray[Any]
     features: NDArray[np.float32]
     held: bool
 
     @property
-    def score(self) -> float:
-        """The task's metric of `says`, to be compared with models that were fitted to the training data."""
-        return score_of(self.fitter.task, self.says, self.truth)
+    def truth(self) -> NDArray[Any]:
+        """Targets of the development data."""
+        return self.targets[-len(self.says) :]
 
-    @property
-    def loss(self) -> float:
-        """The log-loss, or the squared error, of `says`."""
-        return loss_of(self.fitter.task, self.says, self.truth)
+    def beats(self, logits: NDArray[np.float32]) -> bool:
+        """Whether a head that has learned from the training data alone is better than a model that has.
+
+        Args:
+            logits: What the model says of the development data. *Shape:* (examples, outputs).
+        """
+        task = self.fitter.task
+        theirs = log_softmax(logits) if task.names else logits.astype(np.float64)
+        own, other = (
+            (score_of(task, says, self.truth), -loss_of(task, says, self.truth)) for says in (self.says, theirs)
+        )
+        return own > other
 
     @property
     def dev_out_of_fold(self) -> Floats:
         """What is said of the development data by heads that were fitted to all other folds."""
-        return self.whole.out_of_fold[-len(self.truth) :]
+        return self.whole.out_of_fold[-len(self.says) :]
 
     @property
     def described(self) -> str:
@@ -70,7 +78,7 @@ class StudentHead:
         model = self.fitter.fresh()
         if self.whole.pooling == MEAN:
             model = with_mean(model)
-        put_head(model, self.whole.weight, self.whole.bias, self.features.astype(np.float64))
+        put_head(model, self.whole.weight, self.whole.bias, self.features)
         return model
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
@@ -96,9 +104,9 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     Args:
         fitter: Of the student, and of a task without choices.
         train: Training data; a sample where they are very many.
-        dev: Development data, likewise.
+        dev: Development data.
     """
-    train, dev = _sample(train, _MOST * 3 // 4), _sample(dev, _MOST // 4)
+    train = _sample(train, _MOST)
     examples = [*train, *dev]
     model = fitter.fresh()
     features = read_features(model, fitter.tokens(examples), fitter.pad_token_id)
@@ -110,7 +118,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     whole = _chosen(fitter, features, targets, groups)
     alone = _chosen(fitter, {name: x[:count] for name, x in features.items()}, targets[:count], groups[:count])
     says = alone.says({name: x[count:] for name, x in features.items()})
-    return StudentHead(fitter, whole, alone, says, targets[count:], features[whole.pooling], holds_heads(model))
+    return StudentHead(fitter, whole, alone, says, targets, features[whole.pooling], holds_heads(model))
 
 
 def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], groups: Sequence[Any]) -> LinearHead:
