@@ -96,7 +96,7 @@ def head_section(report: Report, metrics: dict[str, Any]) -> None:
         low, high = metrics["fine_tuned"]["dev_confidence"][metric]
         text = (
             f"Fine-tuning did not beat it on the development data: {metrics['fine_tuned']['dev'][metric]:.3f} "
-            f"(95 %: {low:.3f} to {high:.3f}). So the linear head is the result; --keep-better false keeps the other."
+            f"(95 %: {low:.3f} to {high:.3f}). So the linear head is the result; --no-keep-better keeps the other."
         )
         report.paragraph(text, warning=True)
     rows = []
