@@ -10,7 +10,6 @@ from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher
 from bort.agora.nearby import Embedding
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.finetuning.splits import Splits
 from bort.tasks.task import Task
 
 TASK = Task("classification", ("cat", "other"), "accuracy")
@@ -119,19 +118,30 @@ LABELLED = [Example(text, None, label) for label, texts in TOPICS.items() for te
 
 def test_a_head_learns_from_few(embedding):
     task = Task.of(LABELLED)
-    teacher = HeadTeacher(embedding, Splits(LABELLED[:3] + LABELLED[4:7], LABELLED, None, task))
+    teacher = HeadTeacher(embedding, task, LABELLED[:3] + LABELLED[4:7])
     assert judged(task, teacher(LABELLED), task.targets(LABELLED)) == 1.0
 
 
 def test_a_head_does_not_know_a_class_without_an_example(embedding):
     task = Task("classification", ("film", "food", "war"), "accuracy")
-    says = HeadTeacher(embedding, Splits(LABELLED, LABELLED, None, task))(LABELLED)
+    says = HeadTeacher(embedding, task, LABELLED)(LABELLED)
     assert np.isneginf(says[:, 2]).all()
+
+
+def test_a_head_says_out_of_fold_what_it_was_fitted_to(embedding):
+    """Labels by chance are learned by heart, and out of fold they are not known."""
+    texts = [Example(f"{e.text} {n}", None, str(n % 2)) for n in range(6) for e in LABELLED]
+    task = Task.of(texts)
+    teacher, truth = HeadTeacher(embedding, task, texts), task.targets(texts)
+    unseen = [Example("a new film")]
+    np.testing.assert_array_equal(teacher.out_of_fold(unseen), teacher(unseen))
+    assert not np.allclose(teacher.out_of_fold(texts), teacher(texts))
+    assert judged(task, teacher.out_of_fold(texts), truth) <= judged(task, teacher(texts), truth)
 
 
 def test_a_head_for_values(embedding):
     rows = [Example(e.text, None, 4.5 if e.label == "food" else 0.5) for e in LABELLED]
     task = Task.of(rows)
-    teacher = HeadTeacher(embedding, Splits(rows, rows, None, task))
+    teacher = HeadTeacher(embedding, task, rows)
     assert teacher(rows).shape == (8, 1)
     assert judged(task, teacher(rows), task.targets(rows)) > 0.9

@@ -27,12 +27,17 @@ def cautious(texts):
     return [known.get(text.split()[0]) for text in texts]
 
 
-def labelling(student=lambda model, examples: np.zeros((len(examples), 2)), task=TASK, teach=cautious, **settings):
+def unsure(model, examples):
+    return np.full((len(examples), 2), np.log(0.5))
+
+
+def labelling(student=unsure, task=TASK, teach=cautious, **settings):
     arguments = FinetuneArguments(out="", **settings)
-    return Labelling(arguments, task, FunctionTeacher(teach, task, "given"), DEV, student)
+    return Labelling(arguments, task, FunctionTeacher(teach, task, "given"), DEV, DEV, student)
 
 
-def first_round(answers=()):
+def first_round(answers=None, examples=DEV):
+    answers = unsure(None, examples).tolist() if answers is None else answers
     return Round(1, [Trial({}, 0.0, answers, SimpleNamespace())], 0, 1, [])
 
 
@@ -54,7 +59,7 @@ def test_a_teacher_is_calibrated_also_where_the_student_is_not_heard():
 
     def student(model, examples):
         asked.append(len(examples))
-        return np.zeros((len(examples), 2))
+        return unsure(model, examples)
 
     sharpened, rounds = labelling(student), [first_round()]
     made = sharpened(NEW, rounds)
@@ -62,7 +67,7 @@ def test_a_teacher_is_calibrated_also_where_the_student_is_not_heard():
     assert weights.teacher > 2
     assert made[0][0] == pytest.approx(1 / (1 + ((1 - P) / P) ** weights.teacher), abs=1e-5)
     assert weights.student == 0
-    assert asked == [len(DEV)]
+    assert not asked
 
 
 def test_what_a_teacher_does_not_know_counts_as_wrong():
@@ -80,9 +85,28 @@ def test_a_silent_teacher_is_weak_on_skewed_data():
     """Nine of ten rows are of the first class, which a silence was once taken for."""
     skewed = [Example(str(n), None, "other" if n % 10 == 0 else "cat") for n in range(50)]
     silent = FunctionTeacher(lambda texts: [None] * len(texts), TASK, "silent")
-    made = Labelling(FinetuneArguments(out=""), TASK, silent, skewed, lambda model, examples: None)
+    made = Labelling(FinetuneArguments(out=""), TASK, silent, skewed, skewed, lambda model, examples: None)
     assert made.weak
-    assert not made.worth_learning(first_round(answers=[0] * 50))
+    assert not made.worth_learning(first_round(answers=[[-0.1, -2.4]] * 50))
+
+
+@pytest.mark.parametrize(("knows", "worth"), [(False, False), (True, True)])
+def test_a_teacher_that_is_right_as_often_as_the_most_frequent_class_teaches_nothing(knows, worth):
+    """Nine of ten are of the first class: so often a teacher is right that knows nothing, above any fixed bound."""
+    skewed = [Example(str(n), None, "other" if n % 10 == 0 else "cat") for n in range(50)]
+    label = {e.text: e.label if knows else "cat" for e in skewed}
+    teacher = FunctionTeacher(lambda texts: [label[text] for text in texts], TASK, "given")
+    made = Labelling(FinetuneArguments(out=""), TASK, teacher, skewed, skewed, unsure)
+    assert not made.weak
+    assert made.worth_learning(first_round(examples=skewed)) == worth
+
+
+@pytest.mark.parametrize(("shift", "worth"), [(5.0, False), (0.1, True)])
+def test_a_teacher_of_numbers_must_beat_their_mean(shift, worth):
+    rows = [Example(str(n), None, n / 10 + 0.05) for n in range(30)]
+    teacher = FunctionTeacher(lambda texts: [int(text) / 10 + shift for text in texts], VALUES, "given")
+    made = Labelling(FinetuneArguments(out="", labelled_by="teacher"), VALUES, teacher, rows, rows, unsure)
+    assert made.worth_learning(first_round(answers=[[0.0]] * 30)) == worth
 
 
 def test_a_teacher_is_asked_of_a_text_once_also_after_an_interruption(tmp_path):

@@ -149,6 +149,41 @@ def test_it_beats_the_best_plain_fit_on_data_that_it_has_not_seen(shape):
     assert 1 - statistics.mean(last) < 0.8 * (1 - statistics.mean(first)), "a fifth of the errors goes at least"
 
 
+@given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 50), rounds=st.integers(1, 6))
+@settings(max_examples=8, deadline=None)
+def test_rounds_may_be_fewer_or_more_than_sets(shape, seed, rounds):
+    outcome = Problem(shape, seed).run(THETAS[: 1 + seed % 3], seed=seed, rounds=rounds)
+    assert len(outcome.rounds) <= rounds
+    *before, last = outcome.rounds
+    assert len(outcome.rounds) == rounds or not last.growth.points
+    assert all(done.growth.points and done.best not in done.pruned for done in before)
+    assert outcome.taught
+
+
+def test_the_loss_decides_between_equal_scores(problem):
+    losses = iter(range(10))
+    outcome = problem.run(rounds=1, score=lambda answers, truth: 0.5, loss=lambda answers, truth: float(next(losses)))
+    assert outcome.best is outcome.rounds[0].trials[0]
+    assert outcome.rounds[0].best == 0
+
+
+def test_training_data_that_were_missed_are_mistakes_too(problem):
+    """Points are made near them as well, and they are told from development data by their place behind these."""
+    asked = []
+
+    def near(mistakes, rng, known):
+        asked.append(list(mistakes))
+        return jitter(mistakes, rng, known)
+
+    outcome = problem.run(near=near, missed=[3, 5], rounds=2)
+    first = outcome.rounds[0]
+    wrong = [problem.dev[place].x for place in first.mistakes]
+    assert asked[0] == [*wrong, problem.train[3].x, problem.train[5].x]
+    assert {*first.growth.parents} == {*first.mistakes, len(problem.dev) + 3, len(problem.dev) + 5}
+    perfect = problem.run(right=lambda answer, truth: True, missed=[3], rounds=2)
+    assert len(perfect.rounds[0].growth.points) == 4
+
+
 def test_replay_fits_the_last_rounds_once_more_on_all_data(problem):
     plain, replayed = problem.run(seed=1), problem.run(seed=1, replay=2)
     count = len(plain.rounds)
@@ -366,6 +401,7 @@ def test_rounds_are_told_of_as_they_end(problem):
     [
         ([], {}, "hyper-parameter sets"),
         ([THETAS[0], THETAS[0]], {}, "different"),
+        (THETAS, {"rounds": 0}, "needs a round"),
         (THETAS, {"label": lambda xs, rounds: []}, "label answered with 0 items where it was given"),
         (THETAS, {"predict": lambda model, xs: [0]}, "predict answered with 1 items where it was given 60"),
         (THETAS, {"near": lambda mistakes, rng, known: Made([])}, "near answered with 0 items"),

@@ -60,6 +60,21 @@ def test_a_small_pool_is_found_whole():
     assert [len(points) for points in made.near] == [1, 0]
 
 
+def test_a_pool_is_taken_whole_up_to_a_size_each_text_for_the_nearest_mistake():
+    pool = [Example(text) for text in ("aab", "ab", "b", "bc")]
+    mistakes = [Example("aa"), Example("bb")]
+    made = near(pool=pool, whole=4, transforms={})(mistakes, random.Random(0), {identity(Example("b"))})
+    assert [[e.text for e in points] for points in made.near] == [["aab", "ab"], ["bc"]]
+    assert near(pool=pool, whole=3, transforms={})(mistakes, random.Random(0), NONE).near == [[], []]
+
+
+def test_points_are_made_of_some_mistakes_only():
+    chosen = {identity(Example("bc"))}
+    made = near(made=30, made_from=chosen)([Example("aaa"), Example("bc")], random.Random(0), NONE)
+    assert made.near[0] == []
+    assert made.near[1]
+
+
 def test_identity_ignores_case_and_space_and_knows_pairs():
     assert identity(Example("A  b\n")) == identity(Example("a b"))
     assert identity(Example("a", "b")) != identity(Example("a b"))

@@ -76,4 +76,5 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
         if slot.round != self._round:
             self._round, self._ended = slot.round, 0
         if self._bar is not None:
-            self._bar.update(self._ended + share, f"round {slot.round}, {note}" if self._rounds else note)
+            where = f"round {slot.round}" if slot.round else "last training"
+            self._bar.update(self._ended + share, f"{where}, {note}" if self._rounds else note)

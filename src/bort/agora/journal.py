@@ -18,6 +18,7 @@ from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.runs import Run
 
+_ABOUT = ("evaluations", "best_step", "steps", "seconds")
 FOLDER = "rounds"
 """Within a run's folder, while it lasts."""
 
@@ -48,7 +49,7 @@ class RunClock:
 class RunJournal(AgoraJournal[TrainedWeights]):
     """The loop's journal in a run's folder. It keeps only the weights that are still needed.
 
-    These are those of the best trial of the first round, of the round that goes on, and of all.
+    These are those of all trials of the round that goes on, and of the best of the first round and of all.
 
     Args:
         run: The run.
@@ -61,10 +62,10 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         self.folder.mkdir(exist_ok=True)
         self._trials: dict[Slot, Trial[TrainedWeights]] = {}
         for event in run.events("trial"):
-            about = {name: event[name] for name in ("evaluations", "best_step", "steps", "seconds")}
+            about = {name: event[name] for name in _ABOUT}
             slot = Slot(event["round"], event["place"])
             model = TrainedWeights(file=self._weights(slot), about=about)
-            self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model)
+            self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model, event["loss"])
         self._diverged = {
             Slot(event["round"], event["place"]): DivergedError(event["message"])
             for event in run.events("failed")
@@ -81,10 +82,11 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         with write_aside(model.file, "wb") as out:
             out.write(trial.model.weights)
         event = {"round": slot.round, "place": slot.place, "theta": dict(trial.theta), "score": trial.score}
-        event |= {"answers": list(trial.answers), **model.about, "elapsed": self._clock.elapsed}
+        event |= {"loss": trial.loss, "answers": list(trial.answers), **model.about, "elapsed": self._clock.elapsed}
         self._run.log("trial", **event)
         self._trials[slot] = kept = replace(trial, model=model)
-        needed = {self._weights(self._best(number)) for number in {1, slot.round, 0}}
+        needed = {self._weights(its) for its in self._trials if its.round == slot.round}
+        needed |= {self._weights(self._best(number)) for number in (1, 0)}
         for file in self.folder.glob("*.safetensors"):
             if file not in needed:
                 file.unlink()
@@ -127,6 +129,23 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         with write_aside(self.folder / f"grown-{number:02d}.json") as file:
             json.dump(known, file, ensure_ascii=False, default=float)
 
+    def final(self) -> TrainedWeights | None:
+        """The result of the last training, if it is done."""
+        for event in self._run.events("refit"):
+            return TrainedWeights(file=self._final, about={name: event[name] for name in _ABOUT})
+        return None
+
+    def keep_final(self, model: TrainedWeights) -> TrainedWeights:
+        """Write the weights, then the event."""
+        with write_aside(self._final, "wb") as out:
+            out.write(model.weights)
+        self._run.log("refit", **model.about, elapsed=self._clock.elapsed)
+        return TrainedWeights(file=self._final, about=model.about)
+
+    @property
+    def _final(self) -> Path:
+        return self.folder / "final.safetensors"
+
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -137,7 +156,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
     def _best(self, number: int) -> Slot:
         """The best slot of a round, or of all rounds for 0; of equals the latest."""
         slots = [slot for slot in self._trials if number in (slot.round, 0)]
-        return max(slots, key=lambda slot: (self._trials[slot].score, slot))
+        return max(slots, key=lambda slot: (self._trials[slot].rank, slot))
 
 
 def _spent(journal: Path) -> float:

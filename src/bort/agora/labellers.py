@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +17,9 @@ from bort.agora.pooled_labels import Says, normalised
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
-from bort.finetuning.splits import Splits
+from bort.finetuning.linear_head import Features, fit_linear_head
 from bort.predict.predictor import Predictor
 from bort.progress import bar, in_parts
-from bort.tasks.baselines import INVERSE_REGULARISATIONS
 from bort.tasks.metrics import Score
 from bort.tasks.task import Task
 
@@ -79,40 +77,34 @@ class ClassifierTeacher:
 class HeadTeacher:
     """A frozen encoder with logistic regression, or ridge regression, on its embeddings.
 
-    Its regularisation is chosen on the development data.
+    Its regularisation is chosen by cross-validation.
 
     Args:
         embedding: The encoder.
-        data: What the head is fitted to.
+        task: What is asked.
+        examples: What the head is fitted to.
     """
 
-    def __init__(self, embedding: Embedding, data: Splits) -> None:
-        from sklearn.linear_model import LogisticRegression, Ridge
-
+    def __init__(self, embedding: Embedding, task: Task, examples: Sequence[Example]) -> None:
         self.name = f"{embedding.model} with a linear head"
-        self._embedding, self._task = embedding, data.task
-        x, y = embedding.features(data.train), data.task.targets(data.train)
-        self._classes = np.unique(y)
-        dev = data.task.targets(data.dev)
-        best = -math.inf
-        for c in INVERSE_REGULARISATIONS:
-            regression = data.task.kind == "regression"
-            head: Any = (Ridge(alpha=1 / c) if regression else LogisticRegression(C=c, max_iter=5000)).fit(x, y)
-            score = judged(data.task, self._say(head, data.dev), dev)
-            if score > best:
-                best, self._head = score, head
-
-    def _say(self, head: Any, examples: Sequence[Example]) -> Says:
-        x = self._embedding.features(examples)
-        if self._task.kind == "regression":
-            return np.asarray(head.predict(x), dtype=np.float64).reshape(-1, 1)
-        says = np.full((len(examples), self._task.outputs), -np.inf)
-        says[:, self._classes] = head.predict_log_proba(x)
-        return says
+        self.embedding, self._task = embedding, task
+        names = [(e.text, e.text_b) for e in examples]
+        self._head = fit_linear_head(self._features(examples), task.targets(examples), task, groups=names)
+        self._own = dict(zip(names, self._head.out_of_fold, strict=True))
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """As of `Teacher`."""
-        return self._say(self._head, examples)
+        return self._head.says(self._features(examples))
+
+    def _features(self, examples: Sequence[Example]) -> Features:
+        return {"mean": self.embedding.features(examples)}
+
+    def out_of_fold(self, examples: Sequence[Example]) -> Says:
+        """As `__call__`, but of an example that the head was fitted to what a head says that was fitted without it."""
+        says = self(examples)
+        for row, example in zip(says, examples, strict=True):
+            row[:] = self._own.get((example.text, example.text_b), row)
+        return says
 
 
 class FunctionTeacher:

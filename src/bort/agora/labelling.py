@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bort.agora.labellers import Teacher, decided, teacher_scores
-from bort.agora.pooled_labels import TEACHER_ALONE, Says, Weights, clearly_better, normalised, pooled, weigh
+from bort.agora.pooled_labels import TEACHER_ALONE, Says, Weights, clearly_better, loss, normalised, pooled, weigh
 from bort.agora.rounds import Round
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
@@ -20,6 +20,10 @@ from bort.tasks.task import Task
 OK_ISH = 2 / 3
 """A teacher below this accuracy is warned of, and may teach nothing (arXiv 2010.07990 asks for an ok-ish one)."""
 
+_LEAST_GAIN = 0.03
+"""So much of the loss of the same answer to each text must be gone, or the labels are not worth learning: the powers of
+the opinions, which are fitted to the same data, bring a little of it with a teacher that knows nothing."""
+
 
 class Labelling:
     """Labels new texts, as the settings say.
@@ -28,8 +32,9 @@ class Labelling:
         arguments: `labels`, `temperature`, `labelled_by` and `weak_teacher` of a run.
         task: What is asked.
         teacher: Who labels.
-        dev: The development data, by which teacher and student are heard.
-        student: What a model says of examples, as raw outputs. *Shape:* (examples, outputs).
+        train: The training data, whose most frequent class or mean value a teacher must beat.
+        dev: The development data, by which teacher and student are heard. None of them is fitted to these.
+        student: What a model says of examples, as a teacher would. *Shape:* (examples, outputs).
     """
 
     def __init__(
@@ -37,12 +42,13 @@ class Labelling:
         arguments: FinetuneArguments,
         task: Task,
         teacher: Teacher,
+        train: Sequence[Example],
         dev: Sequence[Example],
-        student: Callable[[TrainedWeights, Sequence[Example]], Any],
+        student: Callable[[TrainedWeights, Sequence[Example]], Says],
     ) -> None:
         self._settings, self._task, self._student = arguments, task, student
         self.teacher = teacher
-        self._dev, self._truth = dev, task.targets(dev)
+        self._train, self._dev, self._truth = train, dev, task.targets(dev)
         self._says = teacher(dev)
         self.dev_scores: dict[str, Score] = teacher_scores(task, self._says, self._truth)
         """What the teacher scores on the development data."""
@@ -65,19 +71,34 @@ class Labelling:
             )
 
     def worth_learning(self, first: Round[TrainedWeights]) -> bool:
-        """Whether the teacher is good enough, or at least clearly better than what plain fine-tuning gave."""
-        if self._settings.weak_teacher == "use" or not self.weak:
+        """Whether the labels are better than answering always the same, and the teacher is good enough, or at least
+        clearly better than what plain fine-tuning gave."""
+        if self._settings.weak_teacher == "use":
             return True
-        worth = clearly_better(
-            decided(self._task, self._says) == self._truth, np.array(first.winner.answers) == self._truth
+        said = pooled(self.weights(first), self._says, np.array(first.winner.answers))
+        if loss(said, self._truth) >= (1 - _LEAST_GAIN) * loss(self._always_the_same(), self._truth):
+            rule = "the labels are no better there than the same answer to each text"
+        elif not self.weak or clearly_better(
+            decided(self._task, self._says) == self._truth,
+            decided(self._task, np.array(first.winner.answers)) == self._truth,
+        ):
+            return True
+        else:
+            rule = "nor is the teacher clearly better there than plain fine-tuning"
+        console().print(
+            f"{rule}: nothing is learned from it, and the first round was the last; --weak-teacher use learns from it"
+            " all the same",
+            soft_wrap=True,
         )
-        if not worth:
-            console().print(
-                "nor is the teacher clearly better there than plain fine-tuning: nothing is learned from it, and the"
-                " first round was the last; --weak-teacher use learns from it all the same",
-                soft_wrap=True,
-            )
-        return worth
+        return False
+
+    def _always_the_same(self) -> Says:
+        """How often each class is among the training data, or the mean value, for each of the development data."""
+        targets = self._task.targets(self._train)
+        if self._task.kind == "regression":
+            return np.full((len(self._dev), 1), float(targets.mean()))
+        counts = np.bincount(targets.astype(np.int64), minlength=self._task.outputs) + 1
+        return np.tile(np.log(counts / counts.sum()), (len(self._dev), 1))
 
     def weights(self, first: Round[TrainedWeights]) -> Weights:
         """What the teacher and the student count for: by the best model of the first round, whose training data owe
@@ -85,24 +106,29 @@ class Labelling:
         if self._weights is None:
             self._weights = TEACHER_ALONE
             if self._settings.labelled_by == "both":
-                self._weights = weigh(self._says, self._said_by(first, self._dev), self._truth)
+                self._weights = weigh(self._says, np.array(first.winner.answers), self._truth)
         return self._weights
 
     def __call__(self, examples: Sequence[Example], rounds: Sequence[Round[TrainedWeights]]) -> list[Any]:
         """Labels for the loop: classes, distributions over them (tuples), or values; None where nobody knows."""
         weights, says = self.weights(rounds[0]), self.teacher(examples)
         # A student that is not heard need not be asked.
-        student = self._said_by(rounds[-1], examples) if weights.student else np.zeros_like(says)
-        says = pooled(weights, says, student)
-        known = [not np.isnan(row).any() for row in says]
-        if self._task.kind == "regression":
-            return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
-        if self._settings.labels == "hard":
-            return [int(row.argmax()) if fine else None for row, fine in zip(says, known, strict=True)]
-        p = np.exp(normalised(says / self._settings.temperature)).round(6)
-        return [tuple(row.tolist()) if fine else None for row, fine in zip(p, known, strict=True)]
+        student = self._student(rounds[-1].winner.model, examples) if weights.student else np.zeros_like(says)
+        return as_labels(self._settings, self._task, pooled(weights, says, student))
 
-    def _said_by(self, done: Round[TrainedWeights], examples: Sequence[Example]) -> Says:
-        """What the best model of a round says, as a teacher would."""
-        outputs: Says = self._student(done.winner.model, examples).astype(np.float64)
-        return outputs if self._task.kind == "regression" else normalised(outputs)
+
+def as_labels(settings: FinetuneArguments, task: Task, says: Says) -> list[Any]:
+    """Labels for the loop: classes, distributions over them (tuples), or values; None for rows of NaN.
+
+    Args:
+        settings: `labels` and `temperature`.
+        task: What is asked.
+        says: As of `Teacher`.
+    """
+    known = [not np.isnan(row).any() for row in says]
+    if task.kind == "regression":
+        return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
+    if settings.labels == "hard":
+        return [int(row.argmax()) if fine else None for row, fine in zip(says, known, strict=True)]
+    p = np.exp(normalised(says / settings.temperature)).round(6)
+    return [tuple(row.tolist()) if fine else None for row, fine in zip(p, known, strict=True)]

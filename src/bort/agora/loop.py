@@ -36,12 +36,14 @@ class Learner(Generic[M]):
         predict: What a model answers, one answer for each point.
         right: Whether an answer to a point is no mistake, from the answer and the truth.
         score: How good answers are, from them and the truth, higher is better; None: the share that is right.
+        loss: How far answers are from the truth, lower is better; it decides between equal scores. None: nothing does.
     """
 
     fit: Callable[[Theta, Sequence[Point], Slot], M]
     predict: Callable[[M, Sequence[Any]], Sequence[Any]]
     right: Callable[[Any, Any], bool] = _equal
     score: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
+    loss: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Source(Generic[M]):
         forbidden: Identities that no new point may have, besides those of the training and development data: a test's.
         worth_learning: Asked once, of the first round, which no teacher has taught: whether the labels are worth
             learning from. If not, the first round is the last.
+        missed: Training data that a model gets wrong which was fitted without them, by place. They are mistakes of each
+            round, beside those on the development data.
     """
 
     near: Callable[[Sequence[Any], random.Random, AbstractSet[Hashable]], Made[Any]]
@@ -64,6 +68,7 @@ class Source(Generic[M]):
     identity: Callable[[Any], Hashable] = _itself
     forbidden: Iterable[Hashable] = ()
     worth_learning: Callable[[Round[M]], bool] = lambda first: True
+    missed: Sequence[int] = ()
 
 
 class AgoraJournal(Generic[M]):
@@ -113,6 +118,7 @@ def fit(
     source: Source[M] | None = None,
     *,
     prune: Pruning = "lcs",
+    rounds: int | None = None,
     replay: int = 0,
     seed: int = 0,
     workers: Workers | None = None,
@@ -128,7 +134,8 @@ def fit(
     (`pruning.pruned`). (7) The best model of all rounds is the result.
 
     The development data steer what is trained on, so a score on them is optimistic: judge the result on other data. As
-    a round drops at least one set, there are at most as many rounds as sets, and `replay` more.
+    a round drops at least one set, there are at most as many rounds as sets, and `replay` more. With `rounds`, the best
+    set stays until the last of so many rounds instead, and a round that has nothing new to learn from is left out.
 
     Args:
         thetas: Hyper-parameter sets, each different from the others.
@@ -137,6 +144,8 @@ def fit(
         learner: Fits and judges.
         source: Gives new points; without one, the first round is the only one.
         prune: Which sets go after a round.
+        rounds: How many there are, whatever the number of sets; None: as many as it takes until no set is left, as
+            published.
         replay: So many of the last rounds are fitted once more at the end, each on the data as they have grown by then.
         seed: Source of chance.
         workers: Where the trials of a round run; by default here, one after another.
@@ -145,14 +154,16 @@ def fit(
         out_of_time: Asked before each trial but the very first; what is there by then is the result.
 
     Raises:
-        ValueError: No set, a set that is there twice, no training or no development data, or a function that answers
-            with fewer or more items than it was given.
+        ValueError: No set, no round, a set that is there twice, no training or no development data, or a function that
+            answers with fewer or more items than it was given.
         Exception: What the first set of a round raised, if all of them did; but where all of a later round diverge, the
             best of the rounds before is the result.
     """
     sets = list(thetas)
     if not sets or any(theta in sets[:place] for place, theta in enumerate(sets)):
         raise ValueError("needs hyper-parameter sets, each different from the others")
+    if rounds is not None and rounds < 1:
+        raise ValueError("needs a round")
     if not train or not dev:
         raise ValueError("needs training and development data")
     run = _Run(
@@ -165,6 +176,7 @@ def fit(
         journal or AgoraJournal(),
         display or LoopDisplay(),
         out_of_time,
+        rounds_at_most=rounds,
     )
     past = run.grow_and_prune(sets, prune, grows_after_the_last=replay > 0)
     if run.taught:
@@ -185,12 +197,14 @@ class _Run(Generic[M]):
     journal: AgoraJournal[M]
     display: LoopDisplay[M]
     out_of_time: Callable[[], bool]
+    rounds_at_most: int | None = None
     rounds: list[Round[M]] = field(default_factory=list)
     best: Trial[M] = field(init=False)
     stopped: bool = False
 
     def __post_init__(self) -> None:
         self.taught, self.known = self.source is not None, set[Hashable]()
+        self.given = len(self.train)
         if self.source is not None:
             self.known = {self.source.identity(point.x) for point in (*self.train, *self.dev)} | {
                 *self.source.forbidden
@@ -206,16 +220,19 @@ class _Run(Generic[M]):
             done = self.round(sets)
             if done is None:
                 break
-            if self.source is not None and len(done.trials) + len(done.failed) == len(sets):
+            if done.number == self.rounds_at_most:
+                done.pruned = [*range(len(done.trials))]
+            elif self.source is not None and len(done.trials) + len(done.failed) == len(sets):
                 # Otherwise time ran out, and the ranking is not known.
-                done.pruned = sorted(pruned([t.theta for t in done.trials], [t.score for t in done.trials], prune))
+                gone = pruned([t.theta for t in done.trials], _ranks(done.trials), prune)
+                done.pruned = sorted(gone if self.rounds_at_most is None else gone - {done.best})
             sets = [trial.theta for place, trial in enumerate(done.trials) if place not in done.pruned]
             if done.number == 1 and not self.stopped and self.source is not None:
                 self.taught = self.source.worth_learning(done)
             if (sets or grows_after_the_last) and self.taught and not self.stopped:
                 self.grow(done)
             self.display.round(done, self.best)
-            if not self.taught:
+            if not self.taught or (self.rounds_at_most is not None and not done.growth.points):
                 break
         return past
 
@@ -260,8 +277,8 @@ class _Run(Generic[M]):
                 raise failures[min(failures)]
             return None
         trials = [done[place] for place in sorted(done)]
-        best = max(range(len(trials)), key=lambda place: (trials[place].score, place))
-        if not self.rounds or trials[best].score >= self.best.score:
+        best = max(range(len(trials)), key=lambda place: (trials[place].rank, place))
+        if not self.rounds or trials[best].rank >= self.best.rank:
             self.best = trials[best]
         mistakes = [
             place
@@ -292,18 +309,20 @@ class _Run(Generic[M]):
         assert self.source is not None
         growth = self.journal.growth(done.number)
         if growth is None:
-            growth = self._new_points(self.source, done) if done.mistakes else Growth()
+            wrong = done.mistakes or self.source.missed
+            growth = self._new_points(self.source, done) if wrong else Growth()
             self.journal.keep_growth(done.number, growth)
         done.growth = growth
         self.train.extend(growth.points)
         self.known.update(self.source.identity(point.x) for point in growth.points)
 
     def _new_points(self, source: Source[M], done: Round[M]) -> Growth:
-        mistakes = [self.dev[place].x for place in done.mistakes]
+        parents = [*done.mistakes, *(len(self.dev) + place for place in source.missed)]
+        mistakes = [(*self.dev, *self.train[: self.given])[place].x for place in parents]
         made = source.near(mistakes, random.Random(f"{self.seed} {done.number}"), self.known)
         new: dict[Hashable, tuple[int, Any]] = {}
         dropped = Counter(made.dropped)
-        for parent, near in zip(done.mistakes, _as_many(made.near, mistakes, "near"), strict=True):
+        for parent, near in zip(parents, _as_many(made.near, mistakes, "near"), strict=True):
             for x in near:
                 name = source.identity(x)
                 if name in self.known:
@@ -316,10 +335,10 @@ class _Run(Generic[M]):
         labels = _as_many(source.label(points, self.rounds), points, "label") if points else []
         answered = [n for n, y in enumerate(labels) if y is not None]
         dropped["not labelled"] += len(points) - len(answered)
-        parents = [parent for parent, _ in new.values()]
+        origins = [parent for parent, _ in new.values()]
         return Growth(
             points=[Point(points[n], labels[n]) for n in answered],
-            parents=[parents[n] for n in answered],
+            parents=[origins[n] for n in answered],
             made=sum(map(len, made.near)) + sum(made.dropped.values()),
             dropped={reason: count for reason, count in dropped.items() if count},
         )
@@ -344,9 +363,18 @@ class _Work(Generic[M]):
         model = learner.fit(item.theta, self.train, item.slot)
         answers = _as_many(learner.predict(model, [point.x for point in self.dev]), self.dev, "predict")
         truth = [point.y for point in self.dev]
-        if learner.score is None:
-            return Trial(item.theta, sum(map(learner.right, answers, truth)) / len(truth), answers, model)
-        return Trial(item.theta, learner.score(answers, truth), answers, model)
+        score, loss = sum(map(learner.right, answers, truth)) / len(truth), 0.0
+        if learner.score is not None:
+            score = learner.score(answers, truth)
+        if learner.loss is not None:
+            loss = learner.loss(answers, truth)
+        return Trial(item.theta, score, answers, model, loss)
+
+
+def _ranks(trials: Sequence[Trial[Any]]) -> list[int]:
+    """Place of each among the different ranks, from the worst."""
+    ranks = sorted({trial.rank for trial in trials})
+    return [ranks.index(trial.rank) for trial in trials]
 
 
 def _as_many(answers: Sequence[Any], asked: Sequence[Any], what: str) -> Sequence[Any]:

@@ -79,6 +79,9 @@ class Near:
         bounds: Least and greatest cosine between a mistake and a point made of it.
         pool: Texts without labels.
         found: Texts to take from the pool for each mistake, the nearest first; none is taken for two.
+        whole: A pool of up to so many texts is taken whole, each text for the mistake that it is nearest to.
+        made_from: Identities of the mistakes that points are made from; by default all. One that is made from a text is
+            hardly another one: what chooses between models must not be made from the data that choose.
     """
 
     def __init__(
@@ -90,9 +93,12 @@ class Near:
         bounds: tuple[float, float],
         pool: Sequence[Example] = (),
         found: int = 0,
+        whole: int = 0,
+        made_from: AbstractSet[Hashable] | None = None,
     ) -> None:
         self.transforms, self.made, self.embedding, self.bounds = transforms, made, embedding, bounds
-        self.found, self.pool = found, dict[Hashable, Example]()
+        self.found, self.whole, self.made_from = found, whole, made_from
+        self.pool = dict[Hashable, Example]()
         for example in pool:
             self.pool.setdefault(identity(example), example)
 
@@ -114,7 +120,8 @@ class Near:
         tried: list[tuple[int, Example]] = []
         with bar("making new texts", len(mistakes)) as shown:
             for parent, mistake in enumerate(mistakes):
-                for _ in range(self.made if names else 0):
+                from_it = self.made_from is None or identity(mistake) in self.made_from
+                for _ in range(self.made if names and from_it else 0):
                     point = self.transforms[rng.choice(names)](mistake, rng)
                     if identity(point) == identity(mistake):
                         dropped["nothing to change"] += 1
@@ -138,9 +145,14 @@ class Near:
         """The mistakes choose in turn, so that no first one takes all."""
         near: list[list[Example]] = [[] for _ in mistakes]
         left = [example for name, example in self.pool.items() if name not in known]
-        if not (left and self.found and mistakes):
+        whole = len(self.pool) <= self.whole
+        if not (left and mistakes and (self.found or whole)):
             return near
         cosines = self.embedding.points(mistakes) @ self.embedding.points(left).T  # (mistakes, left)
+        if whole:
+            for example, parent in zip(left, cosines.argmax(0).tolist(), strict=True):
+                near[parent].append(example)
+            return near
         order = np.argsort(-cosines, axis=1, kind="stable")
         place, gone = [0] * len(mistakes), np.zeros(len(left), dtype=bool)
         for _ in range(self.found):

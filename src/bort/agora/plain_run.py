@@ -30,11 +30,11 @@ def fit_plainly(session: Session) -> dict[str, Any]:
             "no fine-tuned model beats the linear head on the development data: the head is the result", soft_wrap=True
         )
         fine_tuned = session.scores(model)
-        model, metrics = _head_result(session, head, head.says)
+        model, metrics = head_result(session, head, head.says)
         metrics |= session.told(result) | {"fine_tuned": fine_tuned}
         metrics["labels_used"] = {"selection": len(data.train), "result": len(head.targets)}
     else:
-        metrics = session.metrics(result, model)
+        metrics = session.metrics(result, model, data.train)
         metrics["labels_used"] = {"selection": len(data.train), "result": len(data.train)}
     trials = [
         {"theta": str(HyperParameters(**trial.theta)), "score": trial.score, **trial.model.about}
@@ -62,7 +62,7 @@ def fit_head(session: Session) -> dict[str, Any]:
         kind = session.fitter.fresh().config.model_type
         rule = f"needs a classifier of BERT's or RoBERTa's kind, and {kind} has another: give --method plain"
         raise BortError(rule, setting="method", value="head")
-    model, metrics = _head_result(session, head, head.dev_out_of_fold)
+    model, metrics = head_result(session, head, head.dev_out_of_fold)
     metrics["best_theta"] = head.described
     metrics["labels_used"] = {"selection": len(head.targets), "result": len(head.targets)}
     finetune_report(session.run, metrics, [], metrics["confusion"])
@@ -70,7 +70,7 @@ def fit_head(session: Session) -> dict[str, Any]:
     return metrics
 
 
-def _head_result(session: Session, head: StudentHead, dev: Floats) -> tuple[PreTrainedModel, dict[str, Any]]:
+def head_result(session: Session, head: StudentHead, dev: Floats) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A plain classifier with the head that has learned all labels, and what is to be told of it.
 
     Args:

@@ -83,6 +83,22 @@ def pooled(weights: Weights, teacher: Says, student: Says) -> Says:
     return says
 
 
+def loss(says: Says, truth: NDArray[Any]) -> float:
+    """Mean log-loss, or mean squared error; rows of NaN, where nobody knows, are left out.
+
+    Args:
+        says: As of `weigh`. *Shape:* (examples, classes), or (examples, 1) for values.
+        truth: Classes or values. *Shape:* (examples,).
+    """
+    known = ~np.isnan(says).any(-1)
+    says, truth = says[known], truth[known]
+    if not len(truth):
+        return float("inf")
+    if says.shape[1] == 1:
+        return float(((says[:, 0] - truth) ** 2).mean())
+    return float(-_floored(says)[np.arange(len(truth)), truth].mean())
+
+
 def clearly_better(one: Bools, other: Bools) -> bool:
     """Whether one is right more often, beyond chance: by the exact sign test on what only one of the two gets right.
 

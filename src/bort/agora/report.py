@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bort.agora.rounds import AgoraResult
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
@@ -18,6 +20,12 @@ from bort.runs import Run
 
 _EXAMPLES_PER_ROUND = 6
 _LONGEST_TEXT = 160
+AS_PUBLISHED = (
+    "As published (arXiv 2010.07990), but for what is not published: how texts are changed, how many are made of a"
+    " mistake, and which of them are dropped, are ours. So are two guards in the choice of combinations, without which"
+    " all of them may go at once: the best one stays until the last round, and none goes that scored better than the"
+    " median."
+)
 _COMPARED = (
     ("by Agora", None),
     ("plain fine-tuning, best of the same combinations", "plain"),
@@ -62,6 +70,9 @@ def agora_report(
             (f"{len(outcome.train):,}", f"training texts, of {metrics['rows']['train']:,} that were given"),
         ]
     )
+    report.paragraph(_of_labels(metrics))
+    if arguments.as_published:
+        report.paragraph(AS_PUBLISHED)
     if metrics["teacher"]["weak"]:
         report.paragraph(_of_weak_teacher(metrics["teacher"]["taught"]), warning=True)
     if metrics["stopped_early"]:
@@ -109,6 +120,19 @@ def agora_report(
     _examples(report, outcome, data)
     made_with(report)
     report.write(run.path / "report.html")
+
+
+def _of_labels(metrics: dict[str, Any]) -> str:
+    used, last = metrics["labels_used"], metrics["last_training"]
+    text = (
+        f"The settings were chosen by models that had learned from {used['selection']} labels; the development score is"
+        f" theirs. The result has learned from {used['result']} labels"
+    )
+    if last:
+        text += f": {last['texts']:,} texts in all, in {last['epochs']} passes, with nothing held back"
+    if used["teacher"]:
+        text += f". The teacher's head has learned from {used['teacher']} labels"
+    return f"{text}. Plain fine-tuning, its rival here, is the best of the first round, with {used['plain']} labels."
 
 
 def _of_weak_teacher(taught: bool) -> str:
@@ -173,12 +197,15 @@ def _examples(report: Report, outcome: AgoraResult[TrainedWeights], data: Splits
         step = max(1, len(growth.points) // _EXAMPLES_PER_ROUND)
         rows = []
         for parent, point in list(zip(growth.parents, growth.points, strict=True))[::step][:_EXAMPLES_PER_ROUND]:
-            mistake = data.dev[parent]
-            answer = done.trials[done.best].answers[parent]
+            mistake = [*data.dev, *data.train][parent]
+            taken = ""
+            if parent < len(data.dev):
+                answer = done.winner.answers[parent]
+                taken = f" (taken for {names[int(np.argmax(answer))] if names else f'{answer[0]:.3g}'})"
             rows.append(
                 [
                     _shown(mistake),
-                    f"{mistake.label} (taken for {names[answer] if names else f'{answer:.3g}'})",
+                    f"{mistake.label}{taken}",
                     _shown(point.x),
                     _label_shown(point.y, names),
                 ]

@@ -49,7 +49,8 @@ class Growth:
 
     Attributes:
         points: The labelled points.
-        parents: For each the place in `dev` of the mistake that it was made from.
+        parents: For each the place of the mistake that it was made from, in `dev` and behind it the training data that
+            were given.
         made: How many points were made, before any was dropped.
         dropped: How many were dropped, by reason.
     """
@@ -62,12 +63,19 @@ class Growth:
 
 @dataclass(frozen=True)
 class Trial(Generic[M]):
-    """One training of one set of hyper-parameters: its score and its answers on the development data, and the model."""
+    """One training of one set of hyper-parameters: its score, its answers and their loss on the development data, and
+    the model."""
 
     theta: Theta
     score: float
     answers: Sequence[Any]
     model: M
+    loss: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Greater is better: the score, and among equal ones the loss."""
+        return self.score, -self.loss
 
 
 @dataclass
@@ -98,7 +106,7 @@ class Round(Generic[M]):
 
     @property
     def winner(self) -> Trial[M]:
-        """The trial with the highest development score; of equals the last."""
+        """The trial with the highest development score; of equals the one of least loss, then the last."""
         return self.trials[self.best]
 
 

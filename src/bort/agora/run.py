@@ -9,25 +9,27 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import unasked, usage
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.journal import RunClock
-from bort.agora.labellers import Function, RememberedTeacher, teacher_scores
+from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
 from bort.agora.labelling import Labelling
+from bort.agora.last_training import SLOT, Taught, everything, plain_epochs
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near, identity
-from bort.agora.plain_run import fit_head, fit_plainly
+from bort.agora.plain_run import fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.rounds import AgoraResult, Point, Round
 from bort.agora.session import Session, scored
-from bort.agora.teachers import choose_teacher, leaks, nearness_model
+from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
 from bort.data.tables.examples import Example
 from bort.files import write_aside
-from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.progress import console
@@ -62,13 +64,16 @@ def finetune(
     Args:
         arguments: Settings.
         teacher: A function that labels, instead of the teacher that the settings name.
-        embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
+        embedding: Says how near texts are, instead of the teacher's encoder or the student's own; and is used where its
+            model teaches.
         workers: Where trials run; by default where the settings say.
 
     Raises:
         BortError: Bad settings, data, model or teacher.
     """
     validate(arguments)
+    if arguments.as_published:
+        arguments = replace(arguments, **AS_PUBLISHED)
     check_one_task(arguments)
     agora = arguments.method == "agora"
     check_choices(arguments)
@@ -101,33 +106,68 @@ def fit_growing(
         embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
     """
     arguments, data, task = session.arguments, session.data, session.task
-    opened = cache(Embedding)  # an encoder that teaches and says what is near is opened once
-    chosen = choose_teacher(arguments, data, function, opened, lambda model: _fine_tuned_teacher(session, model))
-    session.run.log("teacher", name=chosen.name, elapsed=session.clock.elapsed)
-    teacher = RememberedTeacher(chosen, task, session.journal.folder / "teacher.jsonl")
-    labelling = Labelling(arguments, task, teacher, data.dev, session.learner.logits)
+
+    @cache  # an encoder that teaches and says what is near is opened once
+    def opened(model: str) -> Embedding:
+        return embedding if embedding is not None and embedding.model == model else Embedding(model)
+
+    teachers = choose_teacher(arguments, data, function, opened, lambda model: _fine_tuned_teacher(session, model))
+    session.run.log("teacher", name=teachers.final.name, elapsed=session.clock.elapsed)
+    teacher = RememberedTeacher(teachers.rounds, task, session.journal.folder / "teacher.jsonl")
+    final = teacher
+    if teachers.final is not teachers.rounds:
+        final = RememberedTeacher(teachers.final, task, session.journal.folder / "final-teacher.jsonl")
+    labelling = Labelling(arguments, task, teacher, data.train, data.dev, session.learner.says)
     labelling.announce()
     leaked = leaks(arguments, data)
     findings = [f"the teacher was fitted to {count} of the {part} texts, at least" for part, count in leaked.items()]
     for finding in findings:
         console().print(finding, soft_wrap=True)
+    made = arguments.made_per_mistake
+    train = data.train
     near = Near(
-        transforms(arguments.transforms, lambda: Language(arguments.transform_model))
-        if arguments.points_per_mistake
-        else {},
-        made=arguments.points_per_mistake,
+        transforms(arguments.transforms, lambda: Language(arguments.transform_model)) if made else {},
+        made=made,
         embedding=embedding or opened(nearness_model(arguments, function)),
         bounds=(arguments.min_cosine, arguments.max_cosine),
         pool=pool,
         found=arguments.unlabelled_per_mistake,
+        whole=arguments.whole_pool,
+        made_from=None if arguments.as_published else {*map(identity, train)},
     )
-    test = data.test or []
-    forbidden = {*map(identity, test)}
-    result = session.fit(Source(near, labelling, identity, forbidden, labelling.worth_learning))
-    plain, model = session.open(result.rounds[0].winner), session.open(result.best)
-    metrics = session.metrics(result, model)
+    test, forbidden = data.test or [], {*map(identity, data.test or [])}
+    session.learner.vectors = _vectors(session, teachers, pool)
+    missed = () if arguments.as_published else _missed(session)
+    source = Source(near, labelling, identity, forbidden, labelling.worth_learning, missed)
+    result = session.fit(source)
+    taught: Taught | None = None
+    weights, kept = result.best.model, session.journal.final()
+    if arguments.refit and not result.stopped:
+        labelled = session.points([*train, *data.dev])
+        if grown := result.best_round > 1:
+            heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
+            truth = task.targets(data.dev)
+            taught = everything(arguments, labelled, result, session.learner, final, heard, truth, pool, forbidden)
+        else:
+            taught = Taught(labelled, plain_epochs(result.best, len(train)), NOBODY, len(labelled))
+        if kept is None:
+            with session.display.shown():
+                kept = session.journal.keep_final(
+                    session.learner.refit(
+                        result.best.theta, taught.points, SLOT, epochs=taught.epochs, with_vectors=grown
+                    )
+                )
+        weights = kept
+    model, fitted = session.fitter.open(weights.read()), [*train, *data.dev] if taught else train
+    metrics = session.metrics(result, model, fitted)
+    head = session.head
+    if arguments.keep_better and head and head.held and head.beats(np.array(result.best.answers, np.float32)):
+        console().print("no round beats the linear head on the development data: the head is the result")
+        taught = None
+        model, of_head = head_result(session, head, head.says)
+        metrics |= of_head | {"labels_used": {}, "fine_tuned": {part: metrics[part] for part in data.parts}}
     metrics["findings"] = [*findings, *metrics["findings"]]
-    metrics["plain"] = session.scores(plain)
+    metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
     metrics["teacher"] = {
         "name": teacher.name,
         "weak": labelling.weak,
@@ -135,18 +175,56 @@ def fit_growing(
         "fitted_to": leaked,
         **scored("dev", labelling.dev_scores),
         # Only now: what is asked of a teacher costs, and nothing before may depend on the test.
-        **scored("test", teacher_scores(task, teacher(test), task.targets(test))),
+        **scored("test", teacher_scores(task, final(test), task.targets(test))),
     }
-    metrics["teacher"] |= usage(chosen)
-    metrics["findings"] += unasked(chosen)
-    weights = labelling.weights(result.rounds[0]) if result.taught else NOBODY
-    metrics["label_weights"] = weights._asdict()
-    metrics["train_labels"] = _label_counts(session, result.train)
+    metrics["teacher"] |= usage(teachers.final)
+    metrics["findings"] += unasked(teachers.final)
+    counted = taught.weights if taught else labelling.weights(result.rounds[0]) if result.taught else NOBODY
+    metrics["label_weights"] = counted._asdict()
+    given, everyone = len(train), len(train) + len(data.dev)
+    metrics["labels_used"] = {
+        "result": everyone if taught or metrics["result"] == "head" else given,
+        "selection": given,
+        "plain": given,
+        "teacher": everyone if teachers.final is not teachers.rounds else None,
+    }
+    metrics["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
+    metrics["train_labels"] = _label_counts(session, taught.points if taught else result.train)
     metrics["rounds"] = [_described(session, done) for done in result.rounds]
     metrics["seconds"] = session.clock.elapsed
     _write_pages(session, metrics, result)
     session.finish(metrics, model)
     return metrics
+
+
+def _vectors(
+    session: Session, teachers: TeacherPair, pool: Sequence[Example]
+) -> dict[tuple[str, str | None], NDArray[np.float32]]:
+    """The vectors that a head's encoder gives single texts, which the student learns beside the labels.
+
+    They are kept in the run's folder: an encoder may give a text another last digit among other texts.
+    """
+    data, teacher = session.data, teachers.final
+    if not (session.arguments.teacher_vectors and pool and isinstance(teacher, HeadTeacher)):
+        return {}
+    if session.arguments.teacher is None or data.train[0].text_b is not None:
+        return {}
+    texts = list(dict.fromkeys(example.text for example in (*data.train, *data.dev, *pool)))
+    file = session.journal.folder / "vectors.npy"
+    if not file.is_file():
+        vectors = teacher.embedding.texts(texts)
+        with write_aside(file, "wb") as out:
+            np.save(out, vectors)
+    return {(text, None): row for text, row in zip(texts, np.load(file, allow_pickle=False), strict=True)}
+
+
+def _missed(session: Session) -> list[int]:
+    """The training data that a linear head on the frozen student gets wrong which was fitted without them."""
+    train, head = session.data.train, session.head
+    if head is None or len(head.targets) < len(train) + len(session.data.dev):  # of very many it has read a sample
+        return []
+    said, truth = head.whole.out_of_fold[: len(train)].tolist(), head.targets[: len(train)].tolist()
+    return [place for place, (row, y) in enumerate(zip(said, truth, strict=True)) if not session.learner.right(row, y)]
 
 
 def _fine_tuned_teacher(session: Session, model: str) -> str:
@@ -160,6 +238,7 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     settings = replace(
         arguments,
         method="plain",
+        refit=False,  # its development score must be honest, for it labels by it
         model=model,
         out=str(folder),
         learning_rates=arguments.teacher_learning_rates,

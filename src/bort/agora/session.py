@@ -50,7 +50,8 @@ class Session:
         self.thetas = grid(arguments)
         count = f"{len(self.thetas)} combination{'s' if len(self.thetas) > 1 else ''}"
         agora = arguments.method == "agora"
-        plan = f"{count}, as many rounds at most" if agora else f"{count} to try"
+        most = f"{arguments.rounds} rounds" if arguments.rounds else "as many rounds"
+        plan = f"{count}, {most} at most" if agora else f"{count} to try"
         data.announce("a linear head alone" if arguments.method == "head" else plan)
         self.fitter = data.fitter(arguments)
         tokens = self.fitter.tokens
@@ -91,11 +92,12 @@ class Session:
         with self.display.shown():
             return fit(
                 [asdict(theta) for theta in self.thetas],
-                self._points(self.data.train),
-                self._points(self.data.dev),
+                self.points(self.data.train),
+                self.points(self.data.dev),
                 self.learner.learner,
                 source,
                 prune=self.arguments.prune,
+                rounds=self.arguments.rounds or None,
                 replay=self.arguments.replay,
                 seed=self.arguments.seed,
                 workers=self.workers,
@@ -115,10 +117,18 @@ class Session:
             found |= scored(part, self.task.score(logits, self.task.targets(self.data.parts[part])))
         return found
 
-    def metrics(self, result: AgoraResult[TrainedWeights], model: PreTrainedModel) -> dict[str, Any]:
-        """All that is to be told of a run and its best model, for `metrics.json`."""
-        described = self.described(model, self.outputs(model), self.data.train)
-        return described | self.told(result) | {"result": "fine-tuned"}
+    def metrics(
+        self, result: AgoraResult[TrainedWeights], model: PreTrainedModel, fitted: Sequence[Example]
+    ) -> dict[str, Any]:
+        """All that is to be told of a run, for `metrics.json`.
+
+        Args:
+            result: Of the loop. The development score is that of its best trial, which has not learned from these data.
+            model: What the run leaves behind; it may have learned from them.
+            fitted: What it was fitted to.
+        """
+        outputs = self.outputs(model) | {"dev": np.array(result.best.answers, np.float32)}
+        return self.described(model, outputs, fitted) | self.told(result) | {"result": "fine-tuned"}
 
     def told(self, result: AgoraResult[TrainedWeights]) -> dict[str, Any]:
         """What is to be told of a loop, for `metrics.json`."""
@@ -197,7 +207,8 @@ class Session:
         self.run.log("finished", **{part: metrics[part] for part in self.data.parts})
         self.journal.close()
 
-    def _points(self, examples: list[Example]) -> list[Point]:
+    def points(self, examples: list[Example]) -> list[Point]:
+        """Examples with their targets."""
         return [Point(x, y) for x, y in zip(examples, self.task.targets(examples).tolist(), strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bort.agora.asked_teachers import asked_teacher, is_language_model
@@ -25,13 +26,26 @@ from bort.predict.manifest import is_exported
 from bort.progress import console
 
 
+@dataclass(frozen=True)
+class TeacherPair:
+    """Who labels.
+
+    Attributes:
+        rounds: The teacher of the rounds, which owes nothing to the development data; so a score on these is honest.
+        final: The teacher of the last training, fitted to all labels; the same where no head is fitted here.
+    """
+
+    rounds: Teacher
+    final: Teacher
+
+
 def choose_teacher(
     arguments: FinetuneArguments,
     data: Splits,
     function: Function | None,
     embedding: Callable[[str], Embedding],
     fine_tuned: Callable[[str], str],
-) -> Teacher:
+) -> TeacherPair:
     """Load or fit the teacher.
 
     Args:
@@ -45,27 +59,35 @@ def choose_teacher(
         BortError: It cannot be loaded, or it answers another question.
     """
     task, model = data.task, arguments.teacher
+
+    def head(model: str) -> TeacherPair:
+        encoder, everything = embedding(model), [*data.train, *data.dev]
+        return TeacherPair(HeadTeacher(encoder, task, data.train), HeadTeacher(encoder, task, everything))
+
+    def same(teacher: Teacher) -> TeacherPair:
+        return TeacherPair(teacher, teacher)
+
     if function is not None:
-        return FunctionTeacher(function, task, getattr(function, "__name__", "given"))
+        return same(FunctionTeacher(function, task, getattr(function, "__name__", "given")))
     if (asked := asked_teacher(arguments, data)) is not None:
-        return asked
+        return same(asked)
     if model is None:
-        return HeadTeacher(embedding(arguments.model), data)
+        return head(arguments.model)
     if _is_classifier(model):
-        return ClassifierTeacher(model, task, LabelMap.of(arguments.teacher_labels))
+        return same(ClassifierTeacher(model, task, LabelMap.of(arguments.teacher_labels)))
     if arguments.teacher_labels:
         raise BortError("is for a fine-tuned classifier; the teacher is an encoder", setting="teacher_labels")
     how = fitted_how(arguments)
     if how == "head":
-        return HeadTeacher(embedding(model), data)
+        return head(model)
     full = ClassifierTeacher(fine_tuned(model), task)
     if how == "full":
-        return full
-    head = HeadTeacher(embedding(model), data)
+        return same(full)
+    linear = head(model)
     targets = task.targets(data.dev)
-    by_head, by_full = (judged(task, teacher(data.dev), targets) for teacher in (head, full))
+    by_head, by_full = (judged(task, teacher(data.dev), targets) for teacher in (linear.rounds, full))
     console().print(f"development {task.metric}: a linear head {by_head:.3f}, fine-tuned {by_full:.3f}")
-    return head if by_head >= by_full else full
+    return linear if by_head >= by_full else same(full)
 
 
 def nearness_model(arguments: FinetuneArguments, function: Function | None) -> str:

@@ -7,14 +7,16 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.agora.loop import Learner
+from bort.agora.pooled_labels import Says, loss, normalised
 from bort.agora.pruning import Theta
 from bort.agora.rounds import DivergedError, Point, Slot
 from bort.data.tables.examples import Example
@@ -23,6 +25,7 @@ from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.train_once import Labelled
 
 _NOT_FINITE = "the model's outputs must be finite numbers, and they are not; a lower learning rate may help"
+_GROWN_ROWS = 16_000
 _NEAR_ENOUGH = 0.5
 """A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
 
@@ -54,20 +57,23 @@ class TextLearner:
         fitter: Fits.
         dev: The development data, which choose the step to keep.
         given: The targets of the training data that were given. *Shape:* (examples,).
-        grown_epochs: Least passes over training data that have grown.
+        grown_epochs: Least passes over training data that have grown; None: by their number.
         folder: For checkpoints.
         sees_folder: Whether trials can read and write there.
         on_progress: Told of the slot, the combination, the share of its longest possible run, and a few words, in this
             process.
+        vectors: A teacher's vectors of texts, which are learned beside the labels, by text and second text. *Shape:*
+            (D,) each.
     """
 
     fitter: Fitter
     dev: Labelled
     given: Any
-    grown_epochs: int
+    grown_epochs: int | None
     folder: Path
     sees_folder: bool = True
     on_progress: Callable[[Slot, Theta, float, str], None] | None = None
+    vectors: Mapping[tuple[str, str | None], NDArray[np.float32]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which has no terminal of ours."""
@@ -76,7 +82,7 @@ class TextLearner:
     @property
     def learner(self) -> Learner[TrainedWeights]:
         """For the loop."""
-        return Learner(self.fit, self.predict, self.right, self.score)
+        return Learner(self.fit, self.predict, self.right, self.score, self.loss)
 
     def fit(self, theta: Theta, train: Sequence[Point], slot: Slot) -> TrainedWeights:
         """Fine-tune the encoder with one combination.
@@ -84,11 +90,11 @@ class TextLearner:
         Raises:
             DivergedError: No evaluation on the way gave finite numbers.
         """
-        began = time.monotonic()
+        began, grown = time.monotonic(), len(train) > len(self.given)
         with self._checkpoints(slot) as folder:
             model, result = self.fitter.fit(
                 HyperParameters(**theta),
-                self.fitter.labelled([point.x for point in train], self._targets([point.y for point in train])),
+                self._labelled(train, with_vectors=grown),
                 self.dev,
                 folder=folder,
                 max_epochs=self._epochs(len(train)),
@@ -98,6 +104,36 @@ class TextLearner:
             raise DivergedError(_NOT_FINITE, setting="learning_rates", value=theta["learning_rate"])
         about = {"evaluations": result.evaluations, "best_step": result.step, "steps": result.steps}
         return TrainedWeights(self.fitter.weights(model), about=about | {"seconds": round(time.monotonic() - began, 2)})
+
+    def refit(
+        self, theta: Theta, train: Sequence[Point], slot: Slot, *, epochs: int, with_vectors: bool
+    ) -> TrainedWeights:
+        """Fine-tune for a number of passes, with nothing held back that would stop it or choose a step.
+
+        Raises:
+            DivergedError: The model's outputs are not finite numbers.
+        """
+        began = time.monotonic()
+        with self._checkpoints(slot) as folder:
+            model, result = self.fitter.fit(
+                HyperParameters(**theta),
+                self._labelled(train, with_vectors=with_vectors),
+                None,
+                folder=folder,
+                max_epochs=epochs,
+                on_progress=lambda share, note: self._progress(slot, theta, share, note),
+            )
+        about = {"evaluations": [], "best_step": result.steps, "steps": result.steps}
+        return TrainedWeights(self.fitter.weights(model), about=about | {"seconds": round(time.monotonic() - began, 2)})
+
+    def _labelled(self, points: Sequence[Point], *, with_vectors: bool) -> Labelled:
+        examples = [point.x for point in points]
+        labelled = self.fitter.labelled(examples, self._targets([point.y for point in points]))
+        if self.vectors and with_vectors:
+            nothing = np.zeros_like(next(iter(self.vectors.values())))  # teaches nothing
+            vectors = np.stack([self.vectors.get((e.text, e.text_b), nothing) for e in examples])
+            labelled = replace(labelled, vectors=vectors)
+        return labelled
 
     def logits(self, model: TrainedWeights, examples: Sequence[Example]) -> Any:
         """What a model says of examples, in the labels' unit. *Shape:* (examples, outputs).
@@ -110,22 +146,31 @@ class TextLearner:
             raise DivergedError(_NOT_FINITE)
         return logits
 
+    def says(self, model: TrainedWeights, examples: Sequence[Example]) -> Says:
+        """What a model says of examples, as a teacher would. *Shape:* (examples, outputs)."""
+        outputs: Says = self.logits(model, examples).astype(np.float64)
+        return outputs if self.fitter.task.kind == "regression" else normalised(outputs)
+
     def predict(self, model: TrainedWeights, examples: Sequence[Example]) -> list[Any]:
-        """Classes, or values."""
-        decided: list[Any] = self.fitter.task.decide(self.logits(model, examples)).tolist()
-        return decided
+        """Of each example the log-probabilities of the classes, or the value, as a list."""
+        rows: list[Any] = self.says(model, examples).round(5).tolist()
+        return rows
 
     def right(self, answer: Any, truth: Any) -> bool:
-        """Whether an answer is the class, or near enough to the value."""
+        """Whether the likeliest class is the right one, or the value is near enough."""
         if self.fitter.task.names:
-            return bool(answer == truth)
-        return bool(abs(answer - truth) <= _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0))
+            return bool(np.argmax(answer) == truth)
+        return bool(abs(answer[0] - truth) <= _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0))
 
     def score(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
         """The task's metric."""
         task = self.fitter.task
         dtype: Any = np.int64 if task.names else np.float32
-        return task.judge(np.array(answers, dtype), np.array(truth, dtype), resamples=0)[task.metric].value
+        return task.score(np.array(answers, np.float32), np.array(truth, dtype), resamples=0)[task.metric].value
+
+    def loss(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
+        """The log-loss, or the mean squared error, in full precision, so that equals are seldom."""
+        return loss(np.array(answers, np.float64), np.array(truth))
 
     @contextlib.contextmanager
     def _checkpoints(self, slot: Slot) -> Iterator[Path]:
@@ -141,7 +186,8 @@ class TextLearner:
     def _epochs(self, size: int) -> int:
         """Passes over so many training data: as many steps as over those given, but at least `grown_epochs` passes."""
         most, given = self.fitter.limits.max_epochs, len(self.given)
-        return most if size <= given else min(most, max(self.grown_epochs, round(most * given / size)))
+        least = self.grown_epochs or usual_passes(size, rows=_GROWN_ROWS, least=2, most=8)
+        return most if size <= given else min(most, max(least, round(most * given / size)))
 
     def _targets(self, labels: Sequence[Any]) -> Any:
         """Classes, or distributions where there are any, or values."""
@@ -156,6 +202,11 @@ class TextLearner:
     def _progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
         if self.on_progress is not None:
             self.on_progress(slot, theta, share, note)
+
+
+def usual_passes(size: int, *, rows: int, least: int, most: int) -> int:
+    """So many passes that a training sees about `rows` examples of `size`, within bounds."""
+    return min(most, max(least, round(rows / max(size, 1))))
 
 
 def slot_name(slot: Slot) -> str:

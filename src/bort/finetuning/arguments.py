@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from bort.bounds import (
@@ -21,6 +21,19 @@ from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
 LLM_PREFIX = "openai:"
 """What stands before the name of a model that is asked over an API."""
+
+AS_PUBLISHED: dict[str, Any] = {
+    "labels": "hard",
+    "labelled_by": "teacher",
+    "weak_teacher": "use",
+    "prune": "lcs",
+    "rounds": 0,
+    "refit": False,
+    "teacher_vectors": False,
+    "points_per_mistake": 4,
+    "keep_better": False,
+}
+"""What `as_published` sets (arXiv 2010.07990); the number of points is ours, for the paper names none."""
 
 
 @dataclass
@@ -53,7 +66,7 @@ class FinetuneArguments:
     plain: fine-tune one model per combination of the grid and keep the best on the development data; head: leave the
     encoder as it is and fit a linear head to all labels, in seconds"""
     keep_better: bool = True
-    """plain: where no fine-tuned model beats the linear head on the development data, the result is the head"""
+    """plain, agora: where no fine-tuned model beats the linear head on the development data, the result is the head"""
     kind: Literal["auto", "classification", "regression"] = "auto"
     """auto: regression where every label is a number and one of them is not whole"""
     classes: list[str] = field(default_factory=list)
@@ -128,12 +141,14 @@ class FinetuneArguments:
     """how new texts are made, one of these each time; join several with + to apply them in turn"""
     transform_model: str = "bort-nano"
     """masked LM that proposes words for infill and synonym"""
-    points_per_mistake: NonNegativeInt = 4
-    """new texts made per mistake and round"""
+    points_per_mistake: NonNegativeInt | None = None
+    """new texts made per mistake and round; by default 4, and none where unlabelled texts are given"""
     unlabelled: str | None = None
-    """file of unlabelled texts like those the model will meet; the teacher labels those closest to the mistakes"""
+    """file of unlabelled texts like those the model will meet; the teacher labels them, and the student learns that"""
+    whole_pool: NonNegativeInt = 5000
+    """up to so many unlabelled texts all join the training data after the first round; of more, those near mistakes"""
     unlabelled_per_mistake: NonNegativeInt = 16
-    """unlabelled texts taken per mistake and round"""
+    """unlabelled texts taken per mistake and round where there are more than --whole-pool"""
     min_cosine: float = 0.5
     """drop new texts less similar to their mistake than this, in the teacher's embedding"""
     max_cosine: float = 0.999
@@ -141,6 +156,19 @@ class FinetuneArguments:
     prune: Literal["lcs", "halving"] = "lcs"
     """combinations dropped after a round: lcs drops the worst and those that share most with it, as published;
     halving drops the worse half"""
+    rounds: NonNegativeInt = 2
+    """rounds at most: the first is plain fine-tuning, the others learn from new texts too; 0: until no combination is
+    left, as published"""
+    teacher_vectors: bool = True
+    """where a sentence encoder with a linear head teaches single texts: learn its vectors too, beside the labels"""
+    refit: bool = True
+    """train the result once more, with the chosen settings, on all labels and on all unlabelled texts; without it, the
+    result is the best model of the rounds, which has not learned from the development data"""
+    final_epochs: PositiveInt | None = None
+    """passes over the data of that last training; by default as many as show it 40,000 texts, but 3 to 15"""
+    as_published: bool = False
+    """the paper's own rules: hard labels by the teacher alone, whatever it is worth, no unlabelled texts, texts made
+    of the mistakes on the development data, --prune lcs until no combination is left, no last training"""
     replay: NonNegativeInt = 0
     """train on all data once more for this many of the last rounds, at the end"""
     workers: str = "local"
@@ -162,7 +190,7 @@ class FinetuneArguments:
     far"""
     seed: NonNegativeInt = 0
     """seed of the new texts"""
-    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2.5e-4, 1e-4])
+    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2e-4])
     """peak learning rates"""
     seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
     """seeds of the head's weights, dropout and data order"""
@@ -170,15 +198,16 @@ class FinetuneArguments:
     """decoupled weight decays"""
     warmups: Annotated[list[Share], NotEmpty()] = field(default_factory=lambda: [0.1])
     """share of the steps in which the learning rate rises"""
-    batch_sizes: Annotated[list[PositiveInt], NotEmpty()] = field(default_factory=lambda: [8, 32])
+    batch_sizes: Annotated[list[PositiveInt], NotEmpty()] = field(default_factory=lambda: [16])
     """texts per step"""
     max_epochs: PositiveInt | None = None
     """longest run of one combination, in passes over the training data that are given; by default as many as show it
     200,000 rows, but 3 to 30"""
     max_steps: PositiveInt | None = None
     """longest training of one combination, in optimiser steps"""
-    grown_epochs: PositiveInt = 2
-    """passes over the grown training data, where that is longer than --max-epochs over the given data"""
+    grown_epochs: PositiveInt | None = None
+    """passes over the grown training data, where that is longer than --max-epochs over the given data; by default as
+    many as show it 16,000 texts, but 2 to 8"""
     patience: PositiveInt = 8
     """evaluations without a better development score before a combination stops"""
     eval_steps: PositiveInt | None = None
@@ -269,7 +298,13 @@ class FinetuneArguments:
             "answer_cache",
         ),
         "new texts (agora)": (
+            "as_published",
+            "rounds",
+            "refit",
+            "final_epochs",
+            "teacher_vectors",
             "points_per_mistake",
+            "whole_pool",
             "unlabelled_per_mistake",
             "transforms",
             "transform_model",
@@ -306,6 +341,9 @@ class FinetuneArguments:
             "temperature",
             "labelled_by",
             "weak_teacher",
+            "teacher_vectors",
+            "final_epochs",
+            "whole_pool",
             "transform_model",
             "min_cosine",
             "max_cosine",
@@ -331,13 +369,25 @@ class FinetuneArguments:
         if self.method == "agora":
             self._check_agora()
 
+    @property
+    def made_per_mistake(self) -> int:
+        """New texts to make per mistake and round."""
+        if self.points_per_mistake is not None:
+            return self.points_per_mistake
+        return 4 if self.unlabelled is None else 0
+
     def _check_agora(self) -> None:
         if self.min_cosine >= self.max_cosine:
             raise BortError("must be below --max-cosine", setting="min_cosine", value=self.min_cosine)
-        if not self.points_per_mistake and (self.unlabelled is None or not self.unlabelled_per_mistake):
+        if self.points_per_mistake == 0 and self.unlabelled is None:
             raise BortError(
                 "must be above 0 where no unlabelled texts are given", setting="points_per_mistake", value=0
             )
+        if self.as_published:
+            for name in ("unlabelled", *AS_PUBLISHED):
+                if getattr(self, name) not in (type(self).__dataclass_fields__[name].default, AS_PUBLISHED.get(name)):
+                    rule = "leave it out: --as-published has the paper's own rules"
+                    raise BortError(rule, setting=name, value=getattr(self, name))
         if self.teacher is not None and self.teacher_command is not None:
             raise BortError("give one teacher: --teacher or --teacher-command", setting="teacher_command")
         self._check_asked()

@@ -130,7 +130,7 @@ class Fitter:
         self,
         theta: HyperParameters,
         train: Labelled,
-        dev: Labelled,
+        dev: Labelled | None,
         *,
         folder: Path,
         max_epochs: int | None = None,
@@ -141,7 +141,7 @@ class Fitter:
         Args:
             theta: Hyper-parameters.
             train: Data to fit.
-            dev: Data that choose the step to keep.
+            dev: Data that choose the step to keep; None: the last step is kept.
             folder: For checkpoints, from which an interrupted fit goes on.
             max_epochs: Passes over `train`, instead of those of the limits.
             on_progress: Told the share of the longest possible run, and a few words.
@@ -154,7 +154,7 @@ class Fitter:
             self.task,
             theta,
             scaled,
-            self._scaled(dev),
+            None if dev is None else self._scaled(dev),
             pad_token_id=self.pad_token_id,
             limits=replace(self.limits, max_epochs=max_epochs or self.limits.max_epochs),
             folder=folder,
@@ -172,7 +172,7 @@ class Fitter:
     def _scaled(self, data: Labelled) -> Labelled:
         if self.task.kind == "classification":
             return data
-        return Labelled(data.encoded, ((data.targets - self._mean) / self._spread).astype(np.float32))
+        return replace(data, targets=((data.targets - self._mean) / self._spread).astype(np.float32))
 
     def _class_weights(self, train: Labelled) -> Tensor | None:
         if not self.balance or self.task.kind == "regression":

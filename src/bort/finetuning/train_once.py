@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from bort.data.batches import shuffled_length_batches
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits, usual_interval
+from bort.finetuning.taught_vectors import HEAD_OF_VECTORS, VECTOR_WEIGHT, taught_vectors
 from bort.finetuning.used_vocabulary import only_used_rows
 from bort.model.checkpoints import quiet
 from bort.predict.classifiers import predict_logits, tensors
@@ -32,11 +33,17 @@ Targets = NDArray[np.int64] | NDArray[np.float32]
 
 @dataclass
 class Labelled:
-    """Tokenised examples and their targets: classes or values, *shape* (examples,), or distributions over the classes,
-    *shape* (examples, classes)."""
+    """Tokenised examples and their targets.
+
+    Attributes:
+        encoded: The examples.
+        targets: Classes or values, *shape* (examples,), or distributions over the classes, *shape* (examples, classes).
+        vectors: A teacher's vectors of the examples, which the first token learns besides. *Shape:* (examples, D).
+    """
 
     encoded: TokenizedExamples
     targets: Targets
+    vectors: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -65,7 +72,7 @@ def train_once(
     task: Task,
     theta: HyperParameters,
     train: Labelled,
-    dev: Labelled,
+    dev: Labelled | None,
     *,
     pad_token_id: int,
     limits: TrainingLimits,
@@ -83,7 +90,7 @@ def train_once(
         task: Says how to score.
         theta: The hyper-parameters.
         train: Data to fit.
-        dev: Data that choose the step to keep.
+        dev: Data that choose the step to keep; None: the last step is kept.
         pad_token_id: Id of padding.
         limits: When to stop.
         folder: For checkpoints.
@@ -106,9 +113,11 @@ def train_once(
         logging_strategy="no",
         seed=theta.seed,
     )
-    interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
-    seen = (*train.encoded.columns["input_ids"], *dev.encoded.columns["input_ids"])
-    with only_used_rows(model, seen, pad_token_id):
+    seen, interval = [*train.encoded.columns["input_ids"]], steps
+    if dev is not None:
+        interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
+        seen += dev.encoded.columns["input_ids"]
+    with only_used_rows(model, seen, pad_token_id), taught_vectors(model, train.vectors):
         watch = _Watch(model, task, dev, pad_token_id, limits, steps, interval, bf16, on_progress)
         checkpoint = checkpoints.latest_checkpoint(folder)
         if checkpoint is not None:
@@ -126,7 +135,8 @@ def train_once(
             )
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        model.load_state_dict(watch.best)
+        if watch.best:
+            model.load_state_dict(watch.best, strict=train.vectors is None)
     return TrainingResult(watch.score, watch.step, int(trainer.state.global_step), watch.evaluations)
 
 
@@ -137,7 +147,7 @@ class _Watch(TrainerCallback):
         self,
         model: PreTrainedModel,
         task: Task,
-        dev: Labelled,
+        dev: Labelled | None,
         pad_token_id: int,
         limits: TrainingLimits,
         steps: int,
@@ -159,8 +169,8 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Score at every `eval_steps` and at the end."""
         step = state.global_step
-        if step % self.eval_steps == 0 or step == self.steps:
-            self._evaluate(step)
+        if self.dev is not None and (step % self.eval_steps == 0 or step == self.steps):
+            self._evaluate(step, self.dev)
             since = sum(1 for known in self.evaluations if known["step"] > self.step)
             if since >= self.limits.patience:
                 control.should_training_stop = True
@@ -168,15 +178,19 @@ class _Watch(TrainerCallback):
         if self._now() - self._saved >= self.limits.checkpoint_seconds and not control.should_training_stop:
             control.should_save = True
 
-    def _evaluate(self, step: int) -> None:
-        logits = predict_logits(self.model, self.dev.encoded, self.pad_token_id, bf16=self.bf16)
+    def _evaluate(self, step: int, dev: Labelled) -> None:
+        logits = predict_logits(self.model, dev.encoded, self.pad_token_id, bf16=self.bf16)
         score = -math.inf  # diverged: below any metric
         if np.isfinite(logits).all():
-            score = self.task.score(logits, self.dev.targets, resamples=0)[self.task.metric].value
+            score = self.task.score(logits, dev.targets, resamples=0)[self.task.metric].value
         self.evaluations.append({"step": step, self.task.metric: score if math.isfinite(score) else None})
         if score > self.score or not self.best:
             self.score, self.step = score, step
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.model.state_dict().items()
+                if not name.startswith(HEAD_OF_VECTORS)
+            }
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Put the best weights so far beside the library's checkpoint, then mark it as whole."""
@@ -223,6 +237,7 @@ class _TrialTrainer(Trainer):
         super().__init__(**trainer)
         self.data, self.theta, self.pad_token_id, self.class_weights = data, theta, pad_token_id, class_weights
         self.targets = torch.from_numpy(data.targets)
+        self.vectors = None if data.vectors is None else torch.from_numpy(data.vectors)
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> Any:
@@ -232,7 +247,8 @@ class _TrialTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def _collate(self, indices: list[int]) -> dict[str, Tensor]:
-        return {**tensors(self.data.encoded.batch(indices, self.pad_token_id)), "labels": self.targets[indices]}
+        batch = {**tensors(self.data.encoded.batch(indices, self.pad_token_id)), "labels": self.targets[indices]}
+        return batch if self.vectors is None else batch | {"vectors": self.vectors[indices]}
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Linear up over the warm-up's share of the steps, then linear to 0."""
@@ -249,9 +265,11 @@ class _TrialTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """`training_loss` of a batch."""
-        labels = inputs.pop("labels")
+        labels, vectors = inputs.pop("labels"), inputs.pop("vectors", None)
         output = model(**inputs)
         loss = training_loss(output.logits.float(), labels, self.class_weights)
+        if vectors is not None:
+            loss = loss + VECTOR_WEIGHT * getattr(model, HEAD_OF_VECTORS).distance(vectors)
         return (loss, output) if return_outputs else loss
 
 

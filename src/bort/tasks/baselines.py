@@ -29,7 +29,13 @@ def majority(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Ex
     return {part: float((labels_of(rows) == answer).mean()) for part, rows in (("dev", dev), ("test", test))}
 
 
-def tfidf(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
+def tfidf(
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    test: Sequence[Example],
+    *,
+    inverse_regularisations: Sequence[float] = INVERSE_REGULARISATIONS,
+) -> dict[str, float]:
     """Accuracy of logistic regression on TF-IDF of words and word pairs; C is chosen on `dev`, the least on a tie.
 
     Where the training texts hold no word of two letters or more, nothing tells them apart: the majority's accuracy.
@@ -44,7 +50,7 @@ def tfidf(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Examp
         return majority(train, dev, test)
     features = {name: _features(vectorizer, rows) for name, rows in (("train", train), ("dev", dev), ("test", test))}
     best: dict[str, float] = {}
-    for c in INVERSE_REGULARISATIONS:
+    for c in inverse_regularisations:
         model = LogisticRegression(C=c, max_iter=5000).fit(features["train"], labels_of(train))
         on_dev = float(model.score(features["dev"], labels_of(dev)))
         if not best or on_dev > best["dev"]:

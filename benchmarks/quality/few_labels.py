@@ -1,0 +1,274 @@
+"""Few labels: Agora and its rivals, all with the same labels.
+
+    python -m benchmarks.quality.few_labels --students bort-nano runs/all-MiniLM-L6-v2 --teacher runs/all-mpnet-base-v2
+
+Each task is a folder with train, dev, test and unlabelled.jsonl. Every method trains on train and dev together in the
+end; test is scored once. Finished runs are kept in results/few_labels.jsonl by code, data, weights, seed and method,
+and an interrupted benchmark goes on from there. The teacher's vectors are kept in --vectors. SetFit is left out where
+it is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import itertools
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
+from benchmarks.quality.agora_runs import difference, kept_embedding, overall, percent
+from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
+
+SOURCES = ("src/bort/agora", "src/bort/finetuning", "src/bort/predict", "src/bort/data")
+TFIDF, TEACHER, HEAD, SETFIT = "TF-IDF + logistic regression", "the teacher", "linear head", "SetFit"
+PLAIN, DISTILLED, ALONE, AGORA = "plain fine-tuning", "plain distillation", "Agora without a pool", "Agora"
+TRAINED: dict[str, dict[str, Any]] = {
+    PLAIN: {"rounds": 1},  # and the last training on all labels
+    DISTILLED: {"unlabelled": True, "labelled_by": "teacher", "teacher_vectors": False},
+    ALONE: {},
+    AGORA: {"unlabelled": True},
+}
+"""What differs from the defaults of `bort finetune`."""
+BY_STUDENT = (HEAD, *TRAINED)
+METHODS = (TFIDF, TEACHER, HEAD, PLAIN, DISTILLED, ALONE, AGORA, SETFIT)
+SETFIT_PAIRS = 4000
+LEAST = {"bort-nano": 80.0, "all-MiniLM-L6-v2": 82.0}
+"""Means to reach with a pool, in %."""
+
+
+class Bench:
+    """Tasks, students and a teacher, and what has been measured."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.cache = Cache(arguments.out / "results" / "few_labels.jsonl", fresh=arguments.fresh)
+
+    @cached_property
+    def code(self) -> str:
+        """The last commit that changed what the figures depend on."""
+        line = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", *SOURCES]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    @cached_property
+    def embedding(self) -> Any:
+        """The teacher's encoder, shared by all runs, so that it reads each text once."""
+        return kept_embedding(self.arguments.teacher, self.arguments.vectors)
+
+    def record(self, method: str, student: str, task: str, seed: int) -> Record:
+        """A run, from the cache or made now."""
+        from bort.model.checkpoints import locate
+
+        folder = self.arguments.data / task
+        weights = sha256(Path(locate(student)) / "model.safetensors") if method not in (TFIDF, TEACHER) else ""
+        key = {
+            "method": method,
+            "student": Path(student).name if weights else "",
+            "weights": weights,
+            "teacher": Path(self.arguments.teacher).name,
+            "task": task,
+            "data": sha256(*parts_of(folder).values(), folder / "unlabelled.jsonl"),
+            "seed": seed,
+            "code": self.code,
+        }
+        found = self.cache.get(key)
+        if found is None:
+            began = time.perf_counter()
+            found = {"key": key, **self._measured(method, student, task, seed)}
+            found["seconds"] = round(time.perf_counter() - began, 1)
+            self.cache.add(found)
+            if "embedding" in self.__dict__:
+                self.embedding.keep()
+        return found
+
+    def _measured(self, method: str, student: str, task: str, seed: int) -> Record:
+        if method in TRAINED:
+            return self._trained(method, student, task, seed)
+        if method == SETFIT:
+            return {"test": self._setfit(student, task, seed)}
+        if method == TFIDF:
+            from bort.tasks.baselines import tfidf
+
+            train, dev, test = self._read(task)
+            chosen = tfidf(train, dev, test)
+            return {"test": tfidf([*train, *dev], dev, test, inverse_regularisations=(chosen["C"],))["test"]}
+        return {"test": self._head(self.arguments.teacher if method == TEACHER else student, task)}
+
+    def _read(self, task: str) -> list[list[Any]]:
+        from bort.data.tables.examples import read_examples
+
+        return [read_examples(file) for file in parts_of(self.arguments.data / task).values()]
+
+    def _settings(self, student: str, task: str, seed: int, out: str, **settings: Any) -> Any:
+        import bort
+        from bort.data.tables.examples import label_names
+
+        files = parts_of(self.arguments.data / task)
+        if settings.get("unlabelled"):
+            settings["unlabelled"] = str(self.arguments.data / task / "unlabelled.jsonl")
+        return bort.FinetuneArguments(
+            **{part: str(file) for part, file in files.items()},
+            model=student,
+            out=out,
+            classes=label_names([example for part in self._read(task) for example in part]),
+            teacher=self.arguments.teacher,
+            seeds=[seed],
+            seed=seed,
+            **settings,
+        )
+
+    def _trained(self, method: str, student: str, task: str, seed: int) -> Record:
+        from bort.agora.run import finetune
+
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+            settings = self._settings(student, task, seed, str(Path(scratch) / "run"), **TRAINED[method])
+            metrics = finetune(settings, embedding=self.embedding)
+        metric = metrics["metric"]
+        kept = ("best_theta", "best_round", "label_weights", "labels_used", "last_training", "seconds")
+        about = {name: metrics.get(name) for name in kept}
+        return {"test": metrics["test"][metric], "dev": metrics["dev"][metric], "about": about}
+
+    def _head(self, encoder: str, task: str) -> float:
+        """Test score of a linear head on frozen vectors, fitted to all labels."""
+        from bort.agora.labellers import HeadTeacher, judged
+        from bort.agora.nearby import Embedding
+        from bort.finetuning.splits import read_splits
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            data = read_splits(self._settings("bort-nano", task, 0, ""))
+        embedding = self.embedding if encoder == self.arguments.teacher else Embedding(encoder)
+        head = HeadTeacher(embedding, data.task, [*data.train, *data.dev])
+        test = data.test or []
+        return judged(data.task, head(test), data.task.targets(test))
+
+    def _setfit(self, student: str, task: str, seed: int) -> float:
+        """SetFit on an encoder, with its own defaults but for the number of pairs; pairs of texts are joined."""
+        import datasets
+        from setfit import SetFitModel, Trainer, TrainingArguments
+
+        train, dev, test = self._read(task)
+        labelled = [*train, *dev]
+
+        def joined(examples: Sequence[Any]) -> list[str]:
+            return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
+
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+            model = SetFitModel.from_pretrained(student, local_files_only=True)
+            settings = TrainingArguments(
+                output_dir=scratch,
+                batch_size=16,
+                num_iterations=20,
+                max_steps=SETFIT_PAIRS // 16,
+                seed=seed,
+                report_to="none",
+                save_strategy="no",
+                logging_strategy="no",
+                show_progress_bar=False,
+            )
+            rows = datasets.Dataset.from_dict({"text": joined(labelled), "label": [e.label for e in labelled]})
+            Trainer(model=model, args=settings, train_dataset=rows).train()
+            answers = [str(answer) for answer in model.predict(joined(test))]
+        return statistics.mean(answer == str(e.label) for answer, e in zip(answers, test, strict=True))
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = f"""
+        Test scores in %, means over {len(settings.seeds)} seeds. All methods get the same labels, train and dev. The
+        teacher is {Path(settings.teacher).name} with a linear head. Plain distillation is Agora without the student's
+        opinion and without the teacher's vectors. Minutes: wall time of a run, median. SetFit: at most {SETFIT_PAIRS}
+        pairs of texts.
+    """
+    rows = [
+        [
+            " ".join(filter(None, (row["student"] and f"{row['student']},", row["method"]))),
+            *(percent(row["test"][task]) for task in settings.tasks),
+            f"{overall(row['test']):.1f}",
+            f"{statistics.median(row['seconds']) / 60:.1f}",
+        ]
+        for row in figures["rows"]
+    ]
+    shown = table(["method", *settings.tasks, "mean", "minutes"], rows)
+    return Shown(about, shown, tuple(_targets(figures["rows"])))
+
+
+def _targets(rows: Sequence[dict[str, Any]]) -> list[Target]:
+    by_name = {(row["student"], row["method"]): row["test"] for row in rows}
+    targets: list[Target] = []
+    for student in dict.fromkeys(row["student"] for row in rows if row["student"]):
+        ours = by_name.get((student, AGORA))
+        if ours is None:
+            continue
+        if student in LEAST:
+            targets.append(Target(f"{student}: mean with a pool", overall(ours), ">=", LEAST[student], " %"))
+        for rival, least in ((DISTILLED, 1.0), (HEAD, 2.0), (PLAIN, 0.0)):
+            if (student, rival) in by_name:
+                points, error = difference(ours, by_name[student, rival])
+                what = f"{student}, Agora with a pool: points above {rival}"
+                targets.append(Target(what, points, ">=", least, error=error))
+    return targets
+
+
+BENCHMARK = Benchmark(
+    name="few_labels",
+    page="agora",
+    title="Agora and its rivals with the same labels",
+    question="What does Agora reach where every method gets the same labels?",
+    sources=SOURCES,
+    show=show,
+)
+
+
+def arguments_of() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument("--teacher", required=True, help="folder of the sentence encoder that teaches")
+    made.add_argument("--students", nargs="+", default=["bort-nano"])
+    made.add_argument("--tasks", nargs="+", default=list(TASKS))
+    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
+    made.add_argument("--vectors", type=Path, default=Path("runs/few-labels-vectors.npz"))
+    made.add_argument("--fresh", action="store_true", help="forget the finished runs")
+    made.add_argument("--measure-only", action="store_true", help="fill results/few_labels.jsonl, publish nothing")
+    return made.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of()
+    bench = Bench(arguments)
+    methods = [m for m in arguments.methods if m != SETFIT or importlib.util.find_spec("setfit")]
+    found: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    # Seeds outermost: what an interrupted benchmark has is whole.
+    for seed, task in itertools.product(arguments.seeds, arguments.tasks):
+        for method in methods:
+            for student in arguments.students if method in (*BY_STUDENT, SETFIT) else arguments.students[:1]:
+                if method == SETFIT and not (Path(student) / "modules.json").is_file():
+                    continue
+                record = bench.record(method, student, task, 0 if method in (TFIDF, TEACHER, HEAD) else seed)
+                name = record["key"]["student"]
+                found.setdefault((name, method), {}).setdefault(task, []).append(record)
+                print(f"{name} {task} seed {seed} {method}: {record['test']:.4f}, {record['seconds']} s", flush=True)
+    if arguments.measure_only:
+        return
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], METHODS.index(item[0][1])))
+    rows = [
+        {
+            "student": student,
+            "method": method,
+            "test": {task: [record["test"] for record in records] for task, records in by_task.items()},
+            "seconds": [record["seconds"] for records in by_task.values() for record in records],
+        }
+        for (student, method), by_task in ordered
+    ]
+    publish(BENCHMARK, {"rows": rows}, arguments)
+
+
+if __name__ == "__main__":
+    main()
