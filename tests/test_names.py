@@ -47,9 +47,9 @@ LATE = {
     "export/exporter.py": {"bort.export.architectures", "bort.export.openvino_model"},  # one of two engines
     "model/convert/convert.py": {"bort.model.checkpoints", "bort.model.tokenization"},  # only what is written
     "predict/engine.py": {  # an exported folder is served without torch
-        "bort.predict.manifest",
         "bort.predict.onnx_engine",
         "bort.predict.openvino_engine",
+        "bort.predict.torch_encoder",
         "bort.predict.torch_engine",
     },
 }

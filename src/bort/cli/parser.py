@@ -21,7 +21,7 @@ from bort.files import read_yaml
 
 _MOST_LISTED = 20
 _PRINT_CONFIG = "--print_config"
-_BARE = {"finetune": "train", "predict": "input", "evaluate": "data"}
+_BARE = {"finetune": "train", "predict": "input", "embed": "input", "evaluate": "data"}
 """The setting of a command that a first word without a flag gives."""
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 

@@ -73,10 +73,13 @@ def shrink(arguments: ShrinkArguments) -> dict[str, Any]:
     from transformers import AutoModel, AutoModelForMaskedLM
 
     from bort.files import new_folder
-    from bort.model.checkpoints import load, load_config, save
+    from bort.model.checkpoints import load, load_config, locate, save
     from bort.model.shrink import SubShape
     from bort.model.shrink import shrink as shrunk
     from bort.model.tokenization import load_tokenizer
+    from bort.predict.classifiers import positions
+    from bort.predict.sentence_folder import write_sentence_files
+    from bort.predict.sentence_modules import read_modules
     from bort.progress import out
 
     validate(arguments)
@@ -93,6 +96,11 @@ def shrink(arguments: ShrinkArguments) -> dict[str, Any]:
     before, after = (sum(weights.numel() for weights in one.parameters()) for one in (model, small))
     save(small.to(getattr(torch, arguments.dtype)), tokenizer, arguments.out)
     config = small.config
+    before_it = read_modules(locate(arguments.model))
+    pooling: Literal["mean", "cls"] = "cls" if before_it.poolings == ("cls",) else "mean"
+    longest = min(tokenizer.model_max_length, before_it.max_length or config.max_position_embeddings)
+    longest = min(longest, positions(small))
+    write_sentence_files(arguments.out, config.hidden_size, longest, pooling, normalizes=before_it.normalizes)
     out().print(
         f"{arguments.out}: {config.num_hidden_layers} layers, {config.num_attention_heads} heads, hidden "
         f"{config.hidden_size}, intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}"

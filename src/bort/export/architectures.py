@@ -13,6 +13,7 @@ from bort.errors import BortError
 from bort.export.bert_graph import ACTIVATIONS, BertGraph, BertShape, Weights
 from bort.export.quantization import Quantization, Range
 from bort.predict.encoding import Feed
+from bort.predict.manifest import Pooling
 from bort.predict.onnx_engine import open_session
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
 """What can be written as a graph: each model type, its names and BERT's."""
 
 
-def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[BertShape, Weights]:
-    """Read a classifier of `transformers` as BERT's shape and weights.
+def as_bert(
+    model: PreTrainedModel, name: str, *, takes_types: bool, pooling: Pooling | None = None
+) -> tuple[BertShape, Weights]:
+    """Read a classifier or an encoder of `transformers` as BERT's shape and weights.
 
     Args:
-        model: The classifier.
+        model: The model.
         name: Where it came from, for messages.
         takes_types: Whether kinds of tokens are told apart.
+        pooling: How an encoder makes one vector of its tokens'; None of a classifier.
 
     Raises:
         BortError: An architecture, an activation, positions or a head that the graph does not know.
@@ -75,7 +79,7 @@ def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[Be
         for theirs, berts in NAMES[kind]:
             renamed = renamed.replace(theirs, berts)
         weights[renamed] = tensor.numpy()
-    if "pooler.dense.weight" not in weights:
+    if pooling is None and "pooler.dense.weight" not in weights:
         raise BortError("must have BERT's pooler to be exported", file=name)
     places = weights["embeddings.position_embeddings.weight"]
     padding = config.pad_token_id if NAMES[kind] is _ROBERTA else None
@@ -90,6 +94,7 @@ def as_bert(model: PreTrainedModel, name: str, *, takes_types: bool) -> tuple[Be
         takes_types=takes_types,
         pooled_by="Relu" if kind == "distilbert" else "Tanh",
         uncounted_id=padding,
+        pooling=pooling,
     )
     return shape, weights
 
@@ -103,8 +108,8 @@ class OnnxModel:
 
     engine, file_name = "onnxruntime", "model.onnx"
 
-    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool) -> None:
-        self.shape, self.weights = as_bert(model, name, takes_types=takes_types)
+    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool, pooling: Pooling | None = None) -> None:
+        self.shape, self.weights = as_bert(model, name, takes_types=takes_types, pooling=pooling)
         self.blocks = self.shape.blocks
         self._ranges: dict[str, Range] = {}
 

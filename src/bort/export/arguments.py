@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from bort.bounds import Above, AtMost, NonNegativeFloat
+from bort.bounds import Above, AtLeast, AtMost, NonNegativeFloat
 
 
 @dataclass
@@ -13,14 +13,15 @@ class ExportArguments:
     """Arguments of `bort export`."""
 
     model: str
-    """a fine-tuned classifier or regressor: a folder or a hub name"""
+    """a fine-tuned classifier or regressor, or an encoder (bort-nano, what pretrain writes, one of
+    sentence-transformers): a folder or a hub name"""
     out: str
     """folder to write"""
     engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
     """what shall run the model; OpenVINO is an extra: pip install bort[openvino]"""
     precision: Literal["auto", "fp32", "int8"] = "auto"
     """auto: int8 where it passes the gate and is not slower on this machine; else, or without a gate, fp32. int8:
-    refused where it does not pass the gate"""
+    refused where it does not pass the gate. The gate of an encoder is --min-cosine on the texts of --calibrate"""
     calibrate: str | None = None
     """texts (a file as of predict) from which int8 learns the ranges of its activations; by default a quarter of the
     rows of --gate, which then do not judge"""
@@ -31,6 +32,9 @@ class ExportArguments:
     """labelled file on which both precisions are scored by the metric that the model was fine-tuned for"""
     max_drop: NonNegativeFloat = 0.5
     """most points of the score that int8 may lose; the rows of --gate must show it with 95 % confidence"""
+    min_cosine: Annotated[float, AtLeast(0), AtMost(1)] = 0.98
+    """of an encoder: least mean cosine between its vectors in fp32 and in int8, on a third of the texts of --calibrate,
+    which then do not calibrate"""
     min_precision: Annotated[float, Above(0), AtMost(1)] | None = None
     """share of each label's answers on --gate that must be right: below the probability at which they are, prediction
     gives no label"""

@@ -1,8 +1,9 @@
-"""A BERT classifier as a graph of fused operators: attention, layer norm and GELU are one node each.
+"""A BERT classifier or encoder as a graph of fused operators: attention, layer norm and GELU are one node each.
 
 The graph is written, not traced: `torch.onnx.export` gives attention as a dozen small operators in a form that ONNX
-Runtime's optimizer does not know again. Writing it also allows what no optimizer finds. Only the first token's output
-goes on to the classifier, so the last layer asks, and computes everything behind its attention, for that token alone.
+Runtime's optimizer does not know again. Writing it also allows what no optimizer finds. Where only the first token's
+output goes on, as to a classifier, the last layer asks, and computes everything behind its attention, for that token
+alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from bort.export.onnx_graph import Graph
 from bort.export.quantization import Quantization, Range, input_scale, per_channel
+from bort.predict.manifest import Pooling
 
 ACTIVATIONS = {
     "gelu": "BiasGelu",
@@ -32,7 +34,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class BertShape:
-    """What the weights do not tell of a BERT classifier.
+    """What the weights do not tell of a BERT classifier or encoder.
 
     Args:
         layers: Of the encoder.
@@ -43,6 +45,7 @@ class BertShape:
         pooled_by: Operator between the two layers of the head.
         uncounted_id: The token that RoBERTa does not count where it numbers positions, which is the padding token: it
             has position 0, and the first of the others 1. None where positions count from 0, whatever the tokens.
+        pooling: How an encoder makes one vector of its tokens'; None of a classifier, which has a head instead.
     """
 
     layers: int
@@ -52,6 +55,7 @@ class BertShape:
     takes_types: bool
     pooled_by: Literal["Tanh", "Relu"] = "Tanh"
     uncounted_id: int | None = None
+    pooling: Pooling | None = None
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ class BertShape:
 
 
 class BertGraph:
-    """Writes a classifier in one precision.
+    """Writes a model in one precision.
 
     Args:
         shape: Of the model.
@@ -88,7 +92,8 @@ class BertGraph:
         """Write the model; returns the names of its files.
 
         Its inputs are `input_ids`, `attention_mask` (padding to the right only) and, where the model knows kinds of
-        tokens, `token_type_ids`, *shape* (batch, length) each; its output is `logits`, *shape* (batch, outputs).
+        tokens, `token_type_ids`, *shape* (batch, length) each; its first output is `logits`, or an encoder's `vectors`,
+        *shape* (batch, outputs).
 
         Args:
             file: Where to.
@@ -96,10 +101,16 @@ class BertGraph:
         """
         hidden, lengths = self._embedded()
         for number in range(self.shape.layers):
-            hidden = self._layer(number, hidden, lengths, last=number == self.shape.layers - 1)
-        self._head(hidden)
+            first_only = number == self.shape.layers - 1 and self.shape.pooling != "mean"
+            hidden = self._layer(number, hidden, lengths, first_only=first_only)
         inputs: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.input_names, ("batch", "length"))
-        outputs: dict[str, tuple[str | int, ...]] = {"logits": ("batch", len(self._source["classifier.bias"]))}
+        outputs: dict[str, tuple[str | int, ...]]
+        if self.shape.pooling is None:
+            self._head(hidden)
+            outputs = {"logits": ("batch", len(self._source["classifier.bias"]))}
+        else:
+            self._pooled(hidden, self.shape.pooling)
+            outputs = {"vectors": ("batch", self._source["embeddings.word_embeddings.weight"].shape[1])}
         if with_inputs:
             # Dimensions of one name are taken to be equal, and these are not.
             seen = dict.fromkeys(self.matrix_inputs.values())
@@ -159,7 +170,7 @@ class BertGraph:
         place = self._add("Mul", [number, counted], "numbers")
         return self._add("Gather", [self.graph.weight("places.table", table), place], "places")
 
-    def _layer(self, number: int, hidden: str, lengths: str, *, last: bool) -> str:
+    def _layer(self, number: int, hidden: str, lengths: str, *, first_only: bool) -> str:
         name, long = f"layer.{number}", f"encoder.layer.{number}"
         wide = {"q": "query", "k": "key", "v": "value"}
         matrices = [self._source[f"{long}.attention.self.{part}.weight"].T for part in wide.values()]
@@ -167,7 +178,7 @@ class BertGraph:
         bias = self.graph.weight(f"{name}.qkv.bias", biases)
         heads = {"num_heads": self.shape.heads}
         residual = hidden
-        if last:
+        if first_only:
             residual = self._add("Slice", [hidden, self._ints(0), self._ints(1), self._ints(1)], "first")
             parts = [
                 self._product(residual if part == "q" else hidden, f"{name}.{part}", matrix)
@@ -193,6 +204,22 @@ class BertGraph:
         whole, scales = self._int8_weights(f"{name}.qkv", matrix)
         asked, scale, zero = self._int8_input(hidden, f"{name}.qkv")
         return self._add("QAttention", [asked, whole, bias, scale, scales, lengths, zero], f"{name}.attention", **heads)
+
+    def _pooled(self, hidden: str, pooling: Pooling) -> None:
+        """One vector a row. *Shape:* (batch, length or 1, H) -> (batch, H)."""
+        if pooling == "cls":
+            self._add("Squeeze", [hidden, self._ints(1)], "vectors")
+            return
+        mask = self._add("Cast", ["attention_mask"], "mask", to=1)  # 1 is float
+        own = self._add("Mul", [hidden, self._add("Unsqueeze", [mask, self._ints(2)], "mask.column")], "own")
+        if self._ranges:
+            # ONNX Runtime adds the tokens of a lone row in another order than of several, and so to another last bit.
+            own = self._add("Pad", [own, self._ints(0, 0, 0, 1, 0, 0)], "own.and_a_row")
+        total = self._add("ReduceSum", [own, self._ints(1)], "total.and_a_row" if self._ranges else "total", keepdims=0)
+        if self._ranges:
+            total = self._add("Slice", [total, self._ints(0), self._ints(-1), self._ints(0)], "total")
+        count = self._add("ReduceSum", [mask, self._ints(1)], "count", keepdims=1)
+        self._add("Div", [total, count], "vectors")
 
     def _head(self, hidden: str) -> None:
         first = self._add("Squeeze", [hidden, self._ints(1)], "first.output")

@@ -21,18 +21,20 @@ from bort.predict.classifiers import tensors
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
 from bort.predict.manifest import Manifest
+from bort.predict.torch_encoder import TorchEncoder, is_encoder
 from bort.predict.torch_engine import TorchEngine
+from bort.tasks.task import Task
 
 TOLERANCE = 1e-4
-"""Most that fp32 logits may be off PyTorch's, by which a wrong graph is told from rounding."""
+"""Most that fp32 outputs may be off PyTorch's, by which a wrong graph is told from rounding."""
 MOST_CALIBRATION_ROWS = 300
 _TOKENIZER = "tokenizer.json"
 EngineName = Literal["onnxruntime", "openvino"]
 
 
 class Exportable(Protocol):
-    """A classifier in the form of one engine. Its inputs are `input_ids`, `attention_mask` and, where the model knows
-    kinds of tokens, `token_type_ids`, *shape* (batch, length) each; its output is `logits`, *shape* (batch, outputs).
+    """A model in the form of one engine. Its inputs are `input_ids`, `attention_mask` and, where the model knows
+    kinds of tokens, `token_type_ids`, *shape* (batch, length) each; its one output has the *shape* (batch, outputs).
     """
 
     engine: str
@@ -48,34 +50,42 @@ class Exportable(Protocol):
 
 
 class Exporter:
-    """A fine-tuned model in the forms that it can be exported in.
+    """A fine-tuned model, or an encoder, in the forms that it can be exported in.
 
     Args:
         model: A folder or a hub name.
         engine: What shall run it.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, not of a kind that can be exported, or the engine
-            is not installed.
+        BortError: The model cannot be loaded, it is neither a classifier nor an encoder, not of a kind that can be
+            exported, or the engine is not installed.
     """
 
     def __init__(self, model: str, engine: EngineName = "onnxruntime") -> None:
         self.name = model
-        self.source = TorchEngine(model)
+        self.source: TorchEngine | TorchEncoder
+        self.source = TorchEncoder(model, torch.device("cpu")) if is_encoder(model) else TorchEngine(model)
         self.source.model.cpu()
+        self.encoder = self.source.spec if isinstance(self.source, TorchEncoder) else None
+        """How an encoder makes a vector; None of a classifier or regressor."""
         self.inputs = tuple(self.source.tokenizer.model_input_names)
         takes_types = "token_type_ids" in self.inputs
         self.form: Exportable
         if engine == "onnxruntime":
             from bort.export.architectures import OnnxModel
 
-            self.form = OnnxModel(self.source.model, model, takes_types=takes_types)
+            pooling = self.encoder.pooling if self.encoder else None
+            self.form = OnnxModel(self.source.model, model, takes_types=takes_types, pooling=pooling)
         else:
             from bort.export.openvino_model import OpenVinoModel
 
-            choices = self.source.task.choices
-            self.form = OpenVinoModel(self.source.model, model, takes_types=takes_types, choices=choices)
+            self.form = OpenVinoModel(self.source, model, takes_types=takes_types)
         self.calibrated = False
+
+    @property
+    def task(self) -> Task | None:
+        """What the model answers; None of an encoder."""
+        return self.source.task if isinstance(self.source, TorchEngine) else None
 
     def write(
         self,
@@ -106,14 +116,15 @@ class Exporter:
             model=self.form.file_name,
             tokenizer=_TOKENIZER,
             inputs=self.inputs,
-            task=source.task,
+            task=self.task,
+            encoder=self.encoder,
             max_length=source.max_length,
             truncation_side=tokenizer.truncation_side,
             special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
             split_special_tokens=bool(tokenizer.split_special_tokens),
             pad_token_id=int(tokenizer.pad_token_id),
-            pairs=source.pairs,
-            cast=source.cast,
+            pairs=getattr(source, "pairs", None),
+            cast=getattr(source, "cast", None),
             thresholds=dict(thresholds),
             about=dict(about),
         ).write(folder)
@@ -132,7 +143,7 @@ class Exporter:
         """Compare an exported fp32 model with PyTorch: token ids of many lengths, and texts of which some are too long.
 
         Returns:
-            The largest difference of their logits, in parts of the largest logit where that is above 1.
+            The largest difference of their outputs, in parts of the largest output where that is above 1.
 
         Raises:
             BortError: They differ by more than rounding does, as with an architecture that does what is not known here.
@@ -146,7 +157,8 @@ class Exporter:
         apart.append(_apart(engine.run(engine.encode(texts)), self.source.run(self.source.encode(texts))))
         worst = float(np.max(apart))
         if not worst <= TOLERANCE:  # a NaN is no agreement
-            rule = f"the exported logits must be within {TOLERANCE} of PyTorch's; with {self.form.engine} they are not"
+            runtime = self.form.engine
+            rule = f"the exported model's outputs must be within {TOLERANCE} of PyTorch's; with {runtime} they are not"
             raise BortError(rule, file=self.name, value=worst)
         return worst
 
@@ -173,16 +185,16 @@ class Exporter:
 
         longest = self.source.max_length
         pairs = [(text(5), text(3)), (text(longest + 20), text(longest)), (text(2), text(longest + 9)), ("", text(4))]
-        if self.source.task.choices:
+        if self.task is None:
+            return [Example(one) for pair in pairs for one in pair]
+        if self.task.choices:
             return [Example(first, choices=(second, first)) for first, second in pairs]
         return [Example(first, second) for first, second in pairs] + [Example(first) for first, _ in pairs]
 
     @torch.no_grad()
     def _asked(self, feed: Feed) -> NDArray[np.float32]:
-        if self.source.task.choices:
-            feed = {name: values[:, None] for name, values in feed.items()}
-        logits: NDArray[np.float32] = self.source.model(**tensors(feed)).logits.numpy()
-        return logits
+        outputs: NDArray[np.float32] = self.source.forward(tensors(feed)).numpy()
+        return outputs
 
     def calibrate(self, folder: Path, examples: Sequence[Example]) -> None:
         """Learn the ranges of activations for every later `write` in int8.

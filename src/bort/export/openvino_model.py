@@ -1,4 +1,4 @@
-"""A classifier as OpenVINO takes it: traced from PyTorch, in fp32, or in int8 by NNCF."""
+"""A model as OpenVINO takes it: traced from PyTorch, in fp32, or in int8 by NNCF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,8 @@ from bort.export.quantization import Quantization
 from bort.model.checkpoints import quiet
 from bort.predict.encoding import Feed
 from bort.predict.openvino_engine import load_openvino
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from bort.predict.torch_encoder import TorchEncoder
+from bort.predict.torch_engine import TorchEngine
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
@@ -35,7 +34,8 @@ class OpenVinoModel:
 
     engine, file_name = "openvino", "model.xml"
 
-    def __init__(self, model: PreTrainedModel, name: str, *, takes_types: bool, choices: bool) -> None:
+    def __init__(self, source: TorchEngine | TorchEncoder, name: str, *, takes_types: bool) -> None:
+        model = source.model
         self._openvino, self._name = load_openvino(name), name
         layers = {int(found[1]) for part, _ in model.named_modules() if (found := _LAYER.search(f"{part}."))}
         self.blocks = tuple(f"layer.{number}" for number in sorted(layers))
@@ -43,9 +43,9 @@ class OpenVinoModel:
         # A row that is shorter than the other, so that the mask is no constant to the tracer.
         mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         example = {"input_ids": mask, "attention_mask": mask}
-        asked: torch.nn.Module = _Logits(model, choices=choices)
+        asked: torch.nn.Module = _Outputs(source)
         if takes_types:
-            asked, example["token_type_ids"] = _LogitsOfKinds(model, choices=choices), torch.zeros_like(mask)
+            asked, example["token_type_ids"] = _OutputsOfKinds(source), torch.zeros_like(mask)
         try:
             with _silent():
                 self._model = self._openvino.convert_model(asked, example_input=example)
@@ -54,7 +54,7 @@ class OpenVinoModel:
             raise BortError(
                 f"OpenVINO cannot convert this model: {first}", file=name, value=model.config.model_type
             ) from None
-        self._model.outputs[0].get_tensor().set_names({"logits"})
+        self._model.outputs[0].get_tensor().set_names({"outputs"})
 
     def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
         """Keep the rows for each later `write`; NNCF learns the ranges anew, as it also moves scales about."""
@@ -98,30 +98,25 @@ class OpenVinoModel:
         return [r"(?!.*\.layers?\.\d+).*", *(rf".*\.layers?\.{number}(\D.*)?" for number in kept)]
 
 
-class _Logits(torch.nn.Module):
-    """A classifier as a function of tensors, which is what can be traced."""
+class _Outputs(torch.nn.Module):
+    """A model as a function of tensors, which is what can be traced."""
 
-    def __init__(self, model: PreTrainedModel, *, choices: bool) -> None:
+    def __init__(self, source: TorchEngine | TorchEncoder) -> None:
         super().__init__()
-        self.model, self._choices = model, choices
+        self.model, self._source = source.model, source
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """*Shape:* (batch, length) each -> (batch, outputs)."""
-        return self._asked(input_ids=input_ids, attention_mask=attention_mask)
-
-    def _asked(self, **inputs: Tensor) -> Tensor:
-        if self._choices:  # one choice a row
-            inputs = {name: values[:, None] for name, values in inputs.items()}
-        logits: Tensor = self.model(**inputs).logits
-        return logits
+        return self._source.forward({"input_ids": input_ids, "attention_mask": attention_mask})
 
 
-class _LogitsOfKinds(_Logits):
+class _OutputsOfKinds(_Outputs):
     """The same of a model that knows kinds of tokens."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:  # type: ignore[override]
         """*Shape:* (batch, length) each -> (batch, outputs)."""
-        return self._asked(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        return self._source.forward(inputs)
 
 
 @contextlib.contextmanager

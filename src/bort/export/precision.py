@@ -105,6 +105,24 @@ class Choice:
         return self.verdict.figures() | mixed | moved | times
 
 
+def ms_per_row(folders: Mapping[str, Path], rows: Sequence[Example]) -> dict[str, float]:
+    """Milliseconds a row of exported folders, by the same names: the least of some runs, by turns."""
+    engines = {name: open_exported(folder) for name, folder in folders.items()}
+    least = dict.fromkeys(engines, float("inf"))
+    for _ in range(_TIMED_RUNS):
+        for name, engine in engines.items():
+            encoded = engine.encode(rows[:_TIMED_ROWS])
+            started = time.perf_counter()
+            engine.run(encoded)
+            least[name] = min(least[name], 1000 * (time.perf_counter() - started) / len(encoded))
+    return least
+
+
+def is_slower(times: Mapping[str, float]) -> bool:
+    """Whether int8 takes so much longer than fp32 that the memory it saves is no reason to take it."""
+    return times["fp32"] < _FASTER * times["int8"]
+
+
 @dataclass
 class Trials:
     """Precisions of one model, tried on labelled rows.
@@ -143,7 +161,7 @@ class Trials:
         if choice.quantization is None or wanted == "int8":
             return choice
         times = self._times()
-        if times["fp32"] < _FASTER * times["int8"]:
+        if is_slower(times):
             choice = dataclasses.replace(choice, quantization=None)
         return dataclasses.replace(choice, ms_per_row=times)
 
@@ -163,17 +181,8 @@ class Trials:
         return Choice(quantization.keeping(kept), whole, verdicts[kept], movement)
 
     def _times(self) -> dict[str, float]:
-        """Milliseconds a row of fp32 and of the int8 model tried last: the least of some runs, by turns."""
         self.say("timing fp32 and int8")
-        engines = {"fp32": open_exported(self.fp32), "int8": open_exported(self.work)}
-        encoded = engines["fp32"].encode(self.rows[:_TIMED_ROWS])
-        least = dict.fromkeys(engines, float("inf"))
-        for _ in range(_TIMED_RUNS):
-            for name, engine in engines.items():
-                started = time.perf_counter()
-                engine.run(encoded)
-                least[name] = min(least[name], 1000 * (time.perf_counter() - started) / len(encoded))
-        return least
+        return ms_per_row({"fp32": self.fp32, "int8": self.work}, self.rows)
 
     def _movement(self, quantization: Quantization, exact: NDArray[np.float32]) -> dict[str, float]:
         blocks = self.exporter.form.blocks
@@ -185,7 +194,8 @@ class Trials:
         return movement
 
     def _judged(self, exact: NDArray[np.float32], tried: NDArray[np.float32]) -> Verdict:
-        return judge(self.exporter.source.task, exact, tried, self.rows, self.max_drop)
+        assert self.exporter.task is not None
+        return judge(self.exporter.task, exact, tried, self.rows, self.max_drop)
 
     def _int8(self, quantization: Quantization, rows: Sequence[Example], what: str) -> NDArray[np.float32]:
         self.say(f"writing {what}")

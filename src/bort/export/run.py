@@ -14,6 +14,7 @@ import numpy as np
 from bort.data.tables.examples import Columns, Example, read_examples, stream_rows
 from bort.errors import BortError
 from bort.export.arguments import ExportArguments
+from bort.export.encoder_export import EncoderExport
 from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter, write_json
 from bort.export.gate import movement
 from bort.export.precision import Choice, Trials
@@ -48,11 +49,15 @@ def export_model(arguments: ExportArguments) -> dict[str, Any]:
         say(f"loading {arguments.model}")
         exporter = Exporter(arguments.model, arguments.engine)
         data.check(exporter)
-        done = _Export(arguments, exporter, data, Path(work), say)
+        done: _Export | EncoderExport
+        if exporter.encoder is None:
+            done = _Export(arguments, exporter, data, Path(work), say)
+        else:
+            done = EncoderExport(arguments, exporter, data.texts, Path(work), say)
         metrics = done.write(aside)
     for line in done.told():
         console().print(line, soft_wrap=True)
-    if done.choice:
+    if isinstance(done, _Export) and done.choice:
         console().print(f"see {target / 'report.html'}", soft_wrap=True)
     return metrics | {"bytes": sum(file.stat().st_size for file in target.iterdir())}
 
@@ -66,12 +71,14 @@ class _Data:
         gate: All labelled rows.
         judging: Those that judge int8.
         calibrating: Texts to calibrate on, none of which is among those that judge.
+        texts: Those of `--calibrate`, whatever they are good for.
     """
 
     arguments: ExportArguments
     gate: Sequence[Example]
     judging: Sequence[Example]
     calibrating: Sequence[Example]
+    texts: Sequence[Example]
 
     @classmethod
     def read(cls, arguments: ExportArguments) -> _Data:
@@ -87,11 +94,11 @@ class _Data:
         columns = Columns(arguments.text, arguments.text_b, arguments.label)
         gate = read_examples(arguments.gate, columns) if arguments.gate else []
         texts: list[Example] = []
-        if arguments.activations != "dynamic" and arguments.calibrate:
+        if arguments.calibrate:
             texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), MOST_CALIBRATION_ROWS)]
         if arguments.activations != "dynamic":
-            return cls(arguments, gate, *set_apart(gate, texts))
-        return cls(arguments, gate, gate, ())
+            return cls(arguments, gate, *set_apart(gate, texts), texts)
+        return cls(arguments, gate, gate, (), texts)
 
     def check(self, exporter: Exporter) -> None:
         """Find at the start what would be found after minutes.
@@ -99,12 +106,23 @@ class _Data:
         Raises:
             BortError: The data or settings do not fit the model.
         """
-        arguments, task = self.arguments, exporter.source.task
+        arguments, task = self.arguments, exporter.task
+        if task is None:
+            for setting in ("gate", "min_precision"):
+                if getattr(arguments, setting) is not None:
+                    rule = "is for classifiers, and this is an encoder: its int8 is judged on the texts of --calibrate"
+                    raise BortError(rule, setting=setting, value=getattr(arguments, setting))
+            self._check_calibration()
+            return
         if task.choices and (self.gate or self.calibrating):
             raise BortError("is not there yet for models that choose between texts", setting="gate")
         task.targets(self.gate)
         if arguments.min_precision is not None and task.kind == "regression":
             raise BortError("is for classifiers, and this is a regression", setting="min_precision")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        arguments = self.arguments
         needed = arguments.activations == "calibrated" or arguments.engine == "openvino"
         if arguments.precision == "int8" and needed and not self.calibrating:
             raise BortError("int8 needs texts to calibrate on: give --calibrate or --gate", file=arguments.model)
@@ -203,14 +221,16 @@ class _Export:
         folder = self._folder("chosen")
         self.exporter.write(folder, chosen)
         logits = Predictor(str(folder)).logits(self.data.gate)
-        return Thresholds.learned(logits, self.data.gate, self.exporter.source.task.names, least_precision)
+        assert self.exporter.task is not None
+        return Thresholds.learned(logits, self.data.gate, self.exporter.task.names, least_precision)
 
     def _moved(self, fp32: Path, chosen: Quantization) -> float:
         """How far int8 moves the answers to the calibration texts, where there are no labels."""
         folder = self._folder("chosen")
         self.exporter.write(folder, chosen)
         answers = [Predictor(str(one)).logits(self.data.calibrating) for one in (fp32, folder)]
-        return movement(self.exporter.source.task, answers[0], answers[1])
+        assert self.exporter.task is not None
+        return movement(self.exporter.task, answers[0], answers[1])
 
     def _folder(self, name: str) -> Path:
         folder = self.work / name

@@ -103,6 +103,22 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> Token
     return TokenizedExamples(columns, sum(bool(encoding.overflowing) for encoding in encodings), choices)
 
 
+def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:
+    """Texts as an encoder of sentence-transformers takes them: behind its prompt, without blanks at the ends.
+
+    Raises:
+        BortError: One is a pair, or has choices: a vector stands for one text.
+    """
+    texts = []
+    for example in examples:
+        if example.text_b is not None or example.choices:
+            rule = "must be a single text: an encoder has no vector of a pair"
+            raise BortError(rule, file=example.source or None, line=example.line)
+        text = (prompt + example.text).strip()
+        texts.append(Example(text.lower() if lowercase else text))
+    return texts
+
+
 def prepare(backend: Any, max_length: int, side: str = "right", *, split_special_tokens: bool = False) -> None:
     """Let a `tokenizers.Tokenizer` cut texts, of a pair the longer one first, and pad none.
 

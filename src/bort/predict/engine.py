@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
+from bort.predict.manifest import is_exported, read_manifest
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """A loaded model. Any number of threads may call `encode` and `run` at once."""
 
-    task: Task
     max_length: int
     """Most tokens of an input."""
     cast: Cast | None
@@ -31,6 +31,14 @@ class Engine(Protocol):
     """Whether the model was fine-tuned on pairs of texts; None where nobody knows."""
     thresholds: Mapping[str, float]
     """Probabilities of labels that an answer must lie above; a label without one has none."""
+
+    @property
+    def task(self) -> Task:
+        """What it answers.
+
+        Raises:
+            BortError: It is an encoder.
+        """
 
     def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Tokenise.
@@ -43,6 +51,53 @@ class Engine(Protocol):
         """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
 
 
+class VectorEngine(Protocol):
+    """A loaded encoder. Any number of threads may call `encode` and `run` at once."""
+
+    max_length: int
+    """Most tokens of a text."""
+
+    @property
+    def size(self) -> int:
+        """Width of a vector.
+
+        Raises:
+            BortError: It is no encoder.
+        """
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors are scaled to length 1 unless something else is asked for."""
+
+    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+        """Tokenise.
+
+        Raises:
+            BortError: One of the examples is a pair.
+        """
+
+    def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
+        """Vectors, not scaled at the end. *Shape:* (texts, width)."""
+
+
+def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
+    """Load an encoder: an exported folder, or anything that PyTorch can run.
+
+    Args:
+        model: A folder, an embedded name, or a hub name.
+        threads: Of the computation and the tokenizer; by default one a core.
+
+    Raises:
+        BortError: The model cannot be loaded, or `threads` is below 1.
+    """
+    _check_threads(threads)
+    if is_exported(model):
+        return open_exported(model, threads)
+    from bort.predict.torch_encoder import TorchEncoder
+
+    return TorchEncoder(model, threads=threads)
+
+
 def open_engine(model: str, threads: int | None = None) -> Engine:
     """Load a model: an exported folder, or anything that PyTorch can run.
 
@@ -53,10 +108,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     Raises:
         BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
     """
-    from bort.predict.manifest import is_exported
-
-    if threads is not None and threads < 1:
-        raise BortError("must be at least 1", setting="threads", value=threads)
+    _check_threads(threads)
     if is_exported(model):
         return open_exported(model, threads)
     from bort.predict.torch_engine import TorchEngine
@@ -74,8 +126,6 @@ def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEng
     Raises:
         BortError: A file is not what was exported, or its engine is not installed.
     """
-    from bort.predict.manifest import read_manifest
-
     folder, manifest = Path(folder), read_manifest(folder)
     if manifest.engine == "onnxruntime":
         from bort.predict.onnx_engine import OnnxEngine
@@ -86,3 +136,8 @@ def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEng
 
         return OpenVinoEngine(folder, manifest, threads)
     raise BortError("is an engine that this version lacks", file=folder, value=manifest.engine)
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise BortError("must be at least 1", setting="threads", value=threads)

@@ -15,8 +15,9 @@ from bort.cores import limit_threads
 from bort.data.batches import token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.predict.encoding import Feed, TokenizedExamples, prepare, tokenize
-from bort.predict.manifest import Manifest
+from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize
+from bort.predict.manifest import EncoderSpec, Manifest
+from bort.tasks.task import Task
 
 TOKENS_PER_BATCH = 512
 """Small batches of like length stay in the processor's caches."""
@@ -58,7 +59,8 @@ class ExportedEngine(ABC):
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
         self.manifest, self.folder, self.threads = manifest, folder, threads
-        self.task, self.max_length, self.cast = manifest.task, manifest.max_length, manifest.cast
+        self.max_length, self.cast = manifest.max_length, manifest.cast
+        self.outputs = manifest.outputs
         self.pairs, self.thresholds = manifest.pairs, manifest.thresholds
         if threads is not None:
             limit_threads(threads)
@@ -72,6 +74,39 @@ class ExportedEngine(ABC):
         split = manifest.split_special_tokens
         prepare(self._tokenizer, self.max_length, manifest.truncation_side, split_special_tokens=split)
         self._takes_types = "token_type_ids" in manifest.inputs
+
+    @property
+    def task(self) -> Task:
+        """What the model answers.
+
+        Raises:
+            BortError: It is an encoder.
+        """
+        if self.manifest.task is None:
+            rule = "is an encoder: it gives vectors (bort embed) and no answers; fine-tune what it was exported from"
+            raise BortError(rule, file=self.folder)
+        return self.manifest.task
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """How the model makes a vector.
+
+        Raises:
+            BortError: It is no encoder.
+        """
+        if self.manifest.encoder is None:
+            raise BortError("is an exported classifier or regressor, and gives no vectors", file=self.folder)
+        return self.manifest.encoder
+
+    @property
+    def size(self) -> int:
+        """Width of an encoder's vector."""
+        return self.spec.size
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether an encoder's vectors are scaled to length 1 unless something else is asked for."""
+        return self.spec.normalizes
 
     def _open_tokenizer(self) -> Any:
         from tokenizers import Tokenizer
@@ -108,8 +143,10 @@ class ExportedEngine(ABC):
         """Tokenise; many at once in the library's threads, which leave Python free.
 
         Raises:
-            BortError: The examples have different numbers of choices.
+            BortError: The examples have different numbers of choices, or an encoder is given a pair.
         """
+        if (spec := self.manifest.encoder) is not None:
+            examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
         return tokenize(examples, self._tokenizer, types=self._takes_types)
 
     def batch(self, encoded: TokenizedExamples, indices: Sequence[int]) -> Feed:
@@ -120,7 +157,7 @@ class ExportedEngine(ABC):
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs, computed in batches of like length. *Shape:* (examples, outputs), or (examples, choices)."""
         rows = TokenizedExamples(encoded.columns, encoded.cut)  # a model that chooses scores one choice a row
-        logits = np.empty((len(rows), 1 if self.task.choices else self.task.outputs), np.float32)
+        outputs = np.empty((len(rows), self.outputs), np.float32)
         batches = token_budget_batches(
             rows.lengths,
             max_tokens=TOKENS_PER_BATCH,
@@ -129,5 +166,5 @@ class ExportedEngine(ABC):
         )
         fed = [self.batch(rows, indices) for indices in batches]
         for indices, found in zip(batches, self.compute_all(fed), strict=True):
-            logits[indices] = found
-        return logits.reshape(-1, encoded.choices) if encoded.choices else logits
+            outputs[indices] = found
+        return outputs.reshape(-1, encoded.choices) if encoded.choices else outputs

@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from bort.errors import BortError
 from bort.files import write_aside
@@ -23,9 +23,32 @@ _MOST_BYTES = 64 * 2**20
 _SHORTEST_INPUT = 4
 
 
+Pooling = Literal["mean", "cls"]
+"""How the vectors of tokens become one: their mean, or the first one's, by the names of sentence-transformers."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """How an exported encoder makes a text's vector.
+
+    Args:
+        size: Width of a vector.
+        pooling: How it is made of the tokens' vectors.
+        normalizes: Whether it is scaled to length 1 unless something else is asked for.
+        prompt: Stands before every text.
+        lowercase: Whether texts are lowercased first.
+    """
+
+    size: int
+    pooling: Pooling
+    normalizes: bool
+    prompt: str = ""
+    lowercase: bool = False
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """An exported model.
+    """An exported model: a classifier or regressor, which has a task, or an encoder.
 
     Args:
         engine: What runs it.
@@ -35,7 +58,8 @@ class Manifest:
         model: File of the graph.
         tokenizer: File of the tokenizer.
         inputs: What the graph takes.
-        task: What the model answers.
+        task: What the model answers; None of an encoder.
+        encoder: How an encoder makes a vector; None of what answers.
         max_length: Most tokens of an input.
         truncation_side: Where a longer one is cut: "right" keeps its beginning, "left" its end.
         special_tokens: The tokenizer's special tokens by their parts, as `transformers` names those.
@@ -54,7 +78,8 @@ class Manifest:
     model: str
     tokenizer: str
     inputs: tuple[str, ...]
-    task: Task
+    task: Task | None
+    encoder: EncoderSpec | None
     max_length: int
     truncation_side: str
     special_tokens: Mapping[str, str]
@@ -65,6 +90,13 @@ class Manifest:
     thresholds: Mapping[str, float]
     about: Mapping[str, Any]
     files: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """Width of what the graph gives for a row."""
+        if self.task is None:
+            return self.encoder.size if self.encoder else 0
+        return 1 if self.task.choices else self.task.outputs
 
     def write(self, folder: Path) -> Manifest:
         """Write it into a folder that holds all other files already; returns it with their sums."""
@@ -152,12 +184,34 @@ def _bytes(file: Path) -> bytes:
         raise BortError(f"cannot be read: {error.strerror or error}", file=file) from None
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _task(task: Any) -> Task | None:
+    """The task that a manifest describes; None where it describes none that there is."""
+    if not isinstance(task, dict) or task.get("kind") not in METRICS or not _is_texts(task.get("names")):
+        return None
+    names = task["names"]
+    if task.get("metric") not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
+        return None
+    if bool(names) != (task["kind"] == "classification") or len({*names}) < len(names):
+        return None
+    return Task(task["kind"], tuple(names), task["metric"], choices=task["choices"])
+
+
+def _encoder(described: Any) -> EncoderSpec | None:
+    """The encoder that a manifest describes; None where it describes none."""
+    kinds = {"size": int, "pooling": str, "normalizes": bool, "prompt": str, "lowercase": bool}
+    if not isinstance(described, dict) or {name: type(value) for name, value in described.items()} != kinds:
+        return None
+    fits = described["size"] > 0 and described["pooling"] in get_args(Pooling)
+    return EncoderSpec(**described) if fits else None
+
+
 def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     def refuse(column: str, rule: str = "is not what bort export writes") -> BortError:
         return BortError(rule, file=file, column=column, value=described.get(column))
-
-    def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
     for column, kind in (("engine", str), ("precision", str), ("model", str), ("tokenizer", str), ("about", dict)):
         if not isinstance(described.get(column), kind):
@@ -166,7 +220,7 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         value = described.get(column)
         if type(value) is not int or value < least:
             raise refuse(column, f"must be a whole number from {least}")
-    if not texts(described.get("inputs")):
+    if not _is_texts(described.get("inputs")):
         raise refuse("inputs")
     among = {
         "precision": ("fp32", "int8"),
@@ -180,17 +234,13 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         if described.get(column) not in allowed:
             raise refuse(column)
     special = described.get("special_tokens")
-    if not isinstance(special, dict) or not texts([*special.values()]):
+    if not isinstance(special, dict) or not _is_texts([*special.values()]):
         raise refuse("special_tokens")
-    thresholds = described.get("thresholds")
-    task = described.get("task")
-    if not isinstance(task, dict) or task.get("kind") not in METRICS or not texts(task.get("names")):
-        raise refuse("task")
-    if task.get("metric") not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
-        raise refuse("task")
-    if bool(task["names"]) != (task["kind"] == "classification") or len({*task["names"]}) < len(task["names"]):
-        raise refuse("task")
-    if not isinstance(thresholds, dict) or not {*thresholds} <= {*task["names"]}:
+    thresholds, task = described.get("thresholds"), _task(described.get("task"))
+    encoder = _encoder(described.get("encoder"))
+    if (task is None) == (encoder is None):
+        raise refuse("task" if encoder is None else "encoder")
+    if not isinstance(thresholds, dict) or not {*thresholds} <= {*(task.names if task else ())}:
         raise refuse("thresholds", "must map labels to probabilities")
     if not all(type(value) in (int, float) and 0 <= value <= 1 for value in thresholds.values()):
         raise refuse("thresholds", "must be probabilities")
@@ -214,7 +264,8 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         model=described["model"],
         tokenizer=described["tokenizer"],
         inputs=tuple(described["inputs"]),
-        task=Task(task["kind"], tuple(task["names"]), task["metric"], choices=task["choices"]),
+        task=task,
+        encoder=encoder,
         max_length=described["max_length"],
         truncation_side=described["truncation_side"],
         special_tokens=special,

@@ -32,7 +32,7 @@ class OnnxEngine(ExportedEngine):
 
     def compute(self, batch: Feed) -> NDArray[np.float32]:
         """The outputs of one batch, all threads at work on it. *Shape:* (rows, outputs)."""
-        return _logits(self._session, batch)
+        return _outputs(self._session, batch)
 
     def compute_all(self, batches: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
         """The outputs of many batches, each thread at work on one of its own: then none waits for another."""
@@ -45,11 +45,11 @@ class OnnxEngine(ExportedEngine):
             if self._stream is None:
                 self._stream = self._open(1)
         with ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda batch: _logits(self._stream, batch), batches)
+            yield from pool.map(lambda batch: _outputs(self._stream, batch), batches)
 
 
-def _logits(session: Any, batch: Feed) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = session.run(["logits"], batch)[0]
+def _outputs(session: Any, batch: Feed) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = session.run(None, batch)[0]
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bort.data.batches import attention_mask, stacked, token_budget_batches
+from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.model.checkpoints import load, locate
 from bort.model.devices import INFERENCE_TOKENS
-from bort.predict.classifiers import fitting_tokenizer, positions
-from bort.predict.sentence_modules import read_modules
+from bort.predict.encoding import prompted
+from bort.predict.torch_encoder import TorchEncoder
 
 
 class EmbeddingTeacher:
-    """A frozen encoder of `transformers`, or of sentence-transformers, with its own tokenizer.
+    """A frozen encoder that also gives the vectors of its tokens, with the characters that they stand for.
 
-    Pooled vectors are those that sentence-transformers gives for the folder: its poolings, Dense and Normalize modules,
-    default prompt, length and case. Without a `modules.json` they are means over the tokens.
+    Its vectors end as the folder says: of length 1 where it has a Normalize module. On a GPU it computes in bf16.
 
     Args:
         model: A folder or hub name.
@@ -34,27 +32,11 @@ class EmbeddingTeacher:
     """
 
     def __init__(self, model: str, device: torch.device) -> None:
-        from transformers import AutoModel
-
-        self.source = source = locate(model)
-        self.modules = read_modules(source)
-        self.model: Any = load(AutoModel, model).to(device).eval()
-        self.tokenizer = fitting_tokenizer(model, self.model)
-        if not self.tokenizer.is_fast:
-            raise BortError("the teacher's tokenizer must give offsets (tokenizer.json)", file=source)
-        self.device = device
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of its tokens' vectors."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def size(self) -> int:
-        """Width of its pooled vectors."""
-        return self.modules.size(self.hidden_size)
+        encoder = TorchEncoder(model, device)
+        self.source, self.modules, self.device = encoder.source, encoder.modules, device
+        self.model, self.tokenizer = encoder.model, encoder.tokenizer
+        self.hidden_size, self.size = encoder.hidden_size, encoder.size
+        self._longest, self._prompt_tokens = encoder.max_length, encoder.prompt_tokens
 
     @property
     def depth(self) -> int:
@@ -78,7 +60,7 @@ class EmbeddingTeacher:
         if layers and self.size != self.hidden_size:
             rule = "has pooled vectors of another width than its tokens', so its layers cannot be asked for"
             raise BortError(rule, file=self.source, value=self.size)
-        tokenized = self._tokenize([self.modules.prompt + text for text in texts]) if texts else None
+        tokenized = self._tokenize(texts) if texts else None
         rows: list[list[int]] = tokenized["input_ids"] if tokenized else []
         places = (
             [self._places(pairs, text) for pairs, text in zip(tokenized["offset_mapping"], texts, strict=True)]
@@ -115,21 +97,10 @@ class EmbeddingTeacher:
         vectors = {layer: output.hidden_states[layer].float() for layer in layers}
         return self.modules(output.last_hidden_state, mask), vectors
 
-    @cached_property
-    def _longest(self) -> int:
-        stated = self.modules.max_length or self.tokenizer.model_max_length
-        return int(min(stated, self.tokenizer.model_max_length, positions(self.model)))
-
-    @cached_property
-    def _prompt_tokens(self) -> int:
-        """Tokens of the prompt, the first special one among them, as sentence-transformers counts them."""
-        return len(self._tokenize([self.modules.prompt])["input_ids"][0]) - 1 if self.modules.prompt else 0
-
-    def _tokenize(self, texts: list[str]) -> Any:
-        texts = [text.strip() for text in texts]
-        if self.modules.lowercase:
-            texts = [text.lower() for text in texts]
-        return self.tokenizer(texts, truncation=True, max_length=self._longest, return_offsets_mapping=True)
+    def _tokenize(self, texts: Sequence[str]) -> Any:
+        asked = prompted([*map(Example, texts)], self.modules.prompt, lowercase=self.modules.lowercase)
+        given = [example.text for example in asked]
+        return self.tokenizer(given, truncation=True, max_length=self._longest, return_offsets_mapping=True)
 
     def _places(self, pairs: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
         """Places in the text itself, of tokens of the prompted and stripped one. *Shape:* (tokens, 2)."""

@@ -50,6 +50,7 @@ class SentenceModules:
         lowercase: Whether texts are lowercased first.
         prompt: Stands before every text.
         pools_prompt: Whether its tokens are pooled too.
+        normalizes: Whether the vectors are scaled to length 1 at the end, behind all steps.
     """
 
     poolings: tuple[str, ...] = ("mean",)
@@ -60,13 +61,22 @@ class SentenceModules:
     lowercase: bool = False
     prompt: str = ""
     pools_prompt: bool = True
+    normalizes: bool = False
 
     def size(self, hidden: int) -> int:
         """Width of the vectors of an encoder whose own have the width `hidden`."""
         return self.widths[-1] if self.widths else hidden * len(self.poolings)
 
     def __call__(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
-        """Pool, and take the steps.
+        """Pool, take the steps, and scale to length 1 where that is the end of them.
+
+        As `pooled`, whose arguments it takes.
+        """
+        vectors = self.pooled(hidden, mask, prompt_tokens)
+        return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
+
+    def pooled(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
+        """Pool, and take the steps; the vectors have the length that comes out.
 
         Args:
             hidden: *Shape:* (texts, length, H), padded on the right.
@@ -132,6 +142,7 @@ class _Reader:
         self.pools_prompt = True
         self.steps: list[Step] = []
         self.widths: list[int] = []
+        self.normalizes = False
         self.described: list[Any] = []
 
     def modules(self, kinds: Sequence[tuple[str, str]]) -> SentenceModules:
@@ -141,6 +152,9 @@ class _Reader:
             if kind not in readers or (kind == "Pooling") != (place == 0):
                 rule = "must be a Pooling, and then any of Dense and Normalize"
                 raise BortError(rule, file=f"{self.source}/modules.json", value=kind)
+            if self.normalizes:  # what follows takes vectors of length 1
+                self.steps.append(lambda vectors: torch.nn.functional.normalize(vectors, dim=-1))
+            self.normalizes = False
             readers[kind](path)
         before = _json(self.source, "sentence_bert_config.json") or {}
         asked = _json(self.source, "config_sentence_transformers.json") or {}
@@ -159,6 +173,7 @@ class _Reader:
             lowercase,
             prompt,
             self.pools_prompt,
+            self.normalizes,
         )
 
     def _pooling(self, path: str) -> None:
@@ -209,7 +224,7 @@ class _Reader:
         self.described.append({"dense": hashlib.sha256(content).hexdigest(), "activation": named})
 
     def _normalize(self, path: str) -> None:
-        self.steps.append(lambda vectors: torch.nn.functional.normalize(vectors, dim=-1))
+        self.normalizes = True
         self.described.append("normalize")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bort.cores import limit_threads
 from bort.data.tables.examples import Example
@@ -48,6 +49,16 @@ class TorchEngine:
         """Tokenise."""
         types = "token_type_ids" in self.tokenizer.model_input_names
         return tokenize(examples, self.tokenizer.backend_tokenizer, types=types)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Raw outputs of one batch, for tracing and comparing. *Shape:* (batch, length) each -> (batch, outputs).
+
+        Of a model that chooses between texts each row is one choice, *shape* -> (batch, 1).
+        """
+        if self.task.choices:
+            inputs = {name: values[:, None] for name, values in inputs.items()}
+        logits: Tensor = self.model(**inputs).logits
+        return logits
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerFast
 
@@ -13,6 +13,7 @@ from bort.model.checkpoints import quiet, save
 from bort.model.config import count_parameters
 from bort.model.devices import describe, use_bf16
 from bort.model.modelling import BortForMaskedLM
+from bort.predict.sentence_folder import write_sentence_files
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.run_teachers import Teachers
 from bort.pretraining.fsdp import whole
@@ -134,6 +135,9 @@ class TrainingRun:
         elif self.arguments.init is None and self.arguments.init_from is None:
             self.tokenizer.model_max_length = self.arguments.sequence_length  # positions beyond were never trained
         save(model, self.tokenizer, self.run.path)
+        pooling: Literal["mean", "cls"] = "cls" if self.arguments.pooling == "first" else "mean"
+        longest = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)
+        write_sentence_files(self.run.path, model.config.hidden_size, longest, pooling)
 
     def _finish(self, steps: int, seconds: float, final: dict[str, float]) -> dict[str, Any]:
         metrics: dict[str, Any] = {}

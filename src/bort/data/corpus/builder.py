@@ -24,7 +24,7 @@ from bort.data.corpus.corpus import (
     part_starts,
     part_tokens,
 )
-from bort.data.corpus.parallel_encoding import EncodedBlock, Encoder, encode_all
+from bort.data.corpus.parallel_encoding import BlockEncoder, EncodedBlock, encode_all
 from bort.data.corpus.shard_writer import PartWriter
 from bort.data.corpus.sources import SourceState, described
 from bort.data.corpus.text_blocks import Place, read_blocks
@@ -55,7 +55,7 @@ class CorpusBuilder:
         self.dtype = "uint16" if len(tokenizer) <= 1 << 16 else "uint32"
         self.vocab_size = len(tokenizer)
         self.end = np.array([tokenizer.sep_token_id], self.dtype)
-        self.encoder = Encoder(tokenizer.backend_tokenizer.to_str(), int(tokenizer.sep_token_id), self.dtype)
+        self.encoder = BlockEncoder(tokenizer.backend_tokenizer.to_str(), int(tokenizer.sep_token_id), self.dtype)
         self.place, self.documents, self.in_document, self.held_out = Place(), 0, False, False
         self.described: list[dict[str, Any]] = []
         self.before = 0

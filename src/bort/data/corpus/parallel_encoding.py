@@ -49,7 +49,7 @@ class EncodedBlock:
     open: bool
 
 
-class Encoder:
+class BlockEncoder:
     """Turns blocks into ids, paragraph by paragraph.
 
     Args:
@@ -116,7 +116,7 @@ class Encoder:
 
 
 def encode_all(
-    blocks: Iterable[Block], source: str, encoder: Encoder, *, processes: int = 1
+    blocks: Iterable[Block], source: str, encoder: BlockEncoder, *, processes: int = 1
 ) -> Iterator[tuple[Block, EncodedBlock]]:
     """Encode blocks, and give them in their order, whatever the number of processes.
 
@@ -180,11 +180,11 @@ def _no_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-_encoder: Encoder | None = None
+_encoder: BlockEncoder | None = None
 """Of this process, where it is one of a pool."""
 
 
-def _begin(encoder: Encoder) -> None:
+def _begin(encoder: BlockEncoder) -> None:
     """Make a process of the pool ready: it takes one core, leaves Ctrl-C to its parent, and ends when that ends."""
     global _encoder
     _encoder = encoder

@@ -1,0 +1,143 @@
+"""Vectors out, beside their rows or alone: Parquet, JSON lines, or one array in numpy's file format."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.writer import Row, row_writer
+from bort.errors import BortError
+from bort.files import write_aside
+
+VectorFormat = Literal["parquet", "npy", "jsonl"]
+_BY_SUFFIX: dict[str, VectorFormat] = {".parquet": "parquet", ".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_DIGITS = 7
+"""Of a number in JSON: as many as a float32 has."""
+WriteVectors = Callable[[Sequence[Row], NDArray[np.float32]], None]
+
+
+def vector_format(path: str) -> VectorFormat:
+    """The format to write by the extension; JSON lines on standard output (`-`).
+
+    Raises:
+        BortError: An extension that stands for none.
+    """
+    if path == "-":
+        return "jsonl"
+    suffix = Path(path).suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        raise BortError(f"the extension must be one of {', '.join(_BY_SUFFIX)}", file=path, value=suffix)
+    return _BY_SUFFIX[suffix]
+
+
+@contextlib.contextmanager
+def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterator[WriteVectors]:
+    """Give a function that writes some rows with their vectors; a file appears, whole, when the block has ended.
+
+    Args:
+        path: A file, or - for standard output.
+        size: Width of a vector.
+        column: Name of the vector's column; one of the rows' own of this name is replaced. An array has no columns.
+
+    Raises:
+        BortError: The file cannot be written, or a column of Parquet changes its type.
+    """
+    path = str(Path(path).expanduser()) if path != "-" else path
+    kind = vector_format(path)
+    if kind == "jsonl":
+        with row_writer(path, "jsonl") as write:
+            yield lambda rows, vectors: _as_json(write, rows, vectors, column)
+        return
+    if Path(path).is_dir():
+        raise BortError("is a folder; name a file", file=path)
+    try:
+        with write_aside(os.path.realpath(path), "wb") as out:  # what a link leads to is replaced, not the link
+            writer: _Array | _Parquet = _Array(out, size) if kind == "npy" else _Parquet(out, path, size, column)
+            try:
+                yield writer.write
+            finally:
+                writer.close()  # also where the file will go: the library would try when it is collected
+    except OSError as error:
+        raise BortError(f"cannot be written: {error.strerror or error}", file=path) from None
+
+
+def _as_json(write: Callable[[Row], None], rows: Sequence[Row], vectors: NDArray[np.float32], column: str) -> None:
+    for row, vector in zip(rows, vectors, strict=True):
+        write({**row, column: [float(f"{value:.{_DIGITS}g}") for value in vector.tolist()]})
+
+
+class _Array:
+    """A file of `numpy.load`, whose number of rows is known when all are written."""
+
+    def __init__(self, out: IO[bytes], size: int) -> None:
+        self._out, self._size, self._count = out, size, 0
+        self._header()
+
+    def write(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+        """Append rows."""
+        self._out.write(np.ascontiguousarray(vectors, np.float32).tobytes())
+        self._count += len(vectors)
+
+    def close(self) -> None:
+        """Write the header again, which numpy keeps as long whatever the number of rows."""
+        self._out.seek(0)
+        self._header()
+
+    def _header(self) -> None:
+        described = {"descr": "<f4", "fortran_order": False, "shape": (self._count, self._size)}
+        np.lib.format.write_array_header_1_0(self._out, described)
+
+
+class _Parquet:
+    """A table of the rows' columns and the vectors; the first rows decide the columns and their types."""
+
+    def __init__(self, out: IO[bytes], path: str, size: int, column: str) -> None:
+        import pyarrow
+
+        self._arrow, self._out, self._path, self._column = pyarrow, out, path, column
+        self._vectors = pyarrow.list_(pyarrow.float32(), size)
+        self._schema: Any = None
+        self._writer: Any = None
+
+    def write(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
+        """Append rows as a group of their own."""
+        if self._writer is None:
+            self._open(rows)
+        flat = self._arrow.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+        columns = [
+            self._values(field, [row.get(field.name) for row in rows])
+            for field in self._schema
+            if field.name != self._column
+        ]
+        columns.append(self._arrow.FixedSizeListArray.from_arrays(flat, type=self._vectors))
+        self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
+
+    def close(self) -> None:
+        """Write what the file ends with; without any rows it holds the vectors' column alone."""
+        if self._writer is None:
+            self._open([])
+        self._writer.close()
+
+    def _open(self, rows: Sequence[Row]) -> None:
+        import pyarrow.parquet
+
+        fields = []
+        for name in dict.fromkeys(name for row in rows for name in row if name != self._column):
+            kind = self._values(None, [row.get(name) for row in rows], name).type
+            # What is empty so far is a text for all that a table says.
+            fields.append((name, self._arrow.string() if self._arrow.types.is_null(kind) else kind))
+        self._schema = self._arrow.schema([*fields, (self._column, self._vectors)])
+        self._writer = pyarrow.parquet.ParquetWriter(self._out, self._schema)
+
+    def _values(self, field: Any, values: list[Any], name: str = "") -> Any:
+        try:
+            return self._arrow.array(values, None if field is None else field.type)
+        except self._arrow.ArrowException as error:
+            rule = f"must hold values of one type ({str(error).splitlines()[0]}); JSON lines (.jsonl) take any"
+            raise BortError(rule, file=self._path, column=name or field.name) from None

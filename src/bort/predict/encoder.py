@@ -1,0 +1,154 @@
+"""From texts to vectors: one text, a list, or an endless stream, in order and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.predict.engine import VectorEngine, open_vector_engine
+
+Vectors = NDArray[np.float32]
+_BATCH_TEXTS = 256
+
+
+class Encoder:
+    """A sentence encoder: texts in, one vector each out.
+
+    One encoder may be shared by any number of threads. A text's vector does not depend on what is encoded beside it:
+    where all is int8 to the last bit, in fp32 within 1e-5. The vectors of a folder are those that
+    sentence-transformers gives for it. Of an exported folder neither torch nor transformers is loaded.
+
+        >>> with Encoder("bort-nano") as encoder:
+        ...     vectors = encoder.encode(["Where is my parcel?", "My package is late.", "Thank you!"], normalize=True)
+        >>> vectors.shape
+        (3, 384)
+        >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])
+        True
+
+    Args:
+        model: A folder of `bort export`, of `bort pretrain`, of Hugging Face or sentence-transformers, an embedded
+            name (bort-nano), or a hub name.
+        threads: Of the computation and of the tokenizer, which makes its threads once a process; by default one a core.
+
+    Raises:
+        BortError: The model cannot be loaded, or it was exported as a classifier.
+    """
+
+    def __init__(self, model: str, *, threads: int | None = None) -> None:
+        self._name = str(model)
+        self._engine: VectorEngine | None = open_vector_engine(self._name, threads)
+        self.size = self.engine.size
+        """Width of a vector."""
+        self.max_length = self.engine.max_length
+        """Most tokens of a text; what is longer is cut."""
+        self.normalizes = self.engine.normalizes
+        """Whether vectors have length 1 unless `encode` is asked for something else."""
+        self.cut = 0
+        """How many texts so far were longer."""
+        self._counting = Lock()
+
+    @property
+    def engine(self) -> VectorEngine:
+        """What runs the model.
+
+        Raises:
+            ValueError: The encoder is closed.
+        """
+        if self._engine is None:
+            raise ValueError(f"the encoder of {self._name} is closed")
+        return self._engine
+
+    def __enter__(self) -> Encoder:
+        """The encoder itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the model go."""
+        self.close()
+
+    def close(self) -> None:
+        """Let the model go, and its memory with it. Nothing can be encoded after that."""
+        self._engine = None
+
+    def encode(
+        self, texts: str | Iterable[str], *, batch_size: int = _BATCH_TEXTS, normalize: bool | None = None
+    ) -> Vectors:
+        """Encode one text, or many.
+
+        Args:
+            texts: A text, or any iterable of texts: a list, an array, a column of a data frame.
+            batch_size: Texts that are tokenised and computed together, those of like length side by side.
+            normalize: True: each vector has length 1, so that products are cosines. False: it has the length that the
+                pooling gives. None: as the model's folder says.
+
+        Returns:
+            *Shape:* (texts, `size`), or (`size`,) for one text given as a string.
+
+        Raises:
+            BortError: The model gives no finite numbers.
+            TypeError: One is no text.
+            ValueError: `batch_size` is below 1, or the encoder is closed.
+        """
+        if isinstance(texts, str):
+            return self._vectors([Example(texts)], normalize).reshape(-1)
+        parts = list(self.stream(texts, batch_size=batch_size, normalize=normalize))
+        return np.concatenate(parts) if parts else np.zeros((0, self.size), np.float32)
+
+    def stream(
+        self, texts: Iterable[str], *, batch_size: int = _BATCH_TEXTS, normalize: bool | None = None
+    ) -> Iterator[Vectors]:
+        """Encode one batch after another, in order, holding no more than one of them.
+
+        Args:
+            texts: Read as they are needed.
+            batch_size: Texts of each batch but the last.
+            normalize: As of `encode`.
+
+        Yields:
+            The vectors of the next batch. *Shape:* (`batch_size`, `size`).
+
+        Raises:
+            BortError: The model gives no finite numbers.
+            TypeError: One is no text.
+            ValueError: `batch_size` is below 1, or the encoder is closed.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        iterator = iter(texts)
+        while block := [_example(text) for text in islice(iterator, batch_size)]:
+            yield self._vectors(block, normalize)
+
+    def told(self) -> Iterator[str]:
+        """Lines for a person: how many texts so far were cut."""
+        if self.cut:
+            yield f"texts longer than {self.max_length} tokens, which were cut: {self.cut:,}"
+
+    def _vectors(self, examples: Sequence[Example], normalize: bool | None) -> Vectors:
+        engine = self.engine
+        encoded = engine.encode(examples)
+        with self._counting:
+            self.cut += encoded.cut
+        vectors = engine.run(encoded)
+        if not np.isfinite(vectors).all():
+            rule = "the model's vectors must be finite numbers, and they are not; did its training diverge?"
+            raise BortError(rule, file=self._name)
+        return of_length_1(vectors) if (self.normalizes if normalize is None else normalize) else vectors
+
+
+def of_length_1(vectors: Vectors) -> Vectors:
+    """Vectors scaled to length 1, so that products are cosines; zeros stay zeros. *Shape:* (texts, width)."""
+    scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
+
+
+def _example(text: object) -> Example:
+    if not isinstance(text, str):
+        shown = repr(text) if len(repr(text)) <= 80 else f"{repr(text)[:79]}…"
+        raise TypeError(f"a text must be a string, not {shown}")
+    return Example(text)

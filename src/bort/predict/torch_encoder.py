@@ -1,0 +1,129 @@
+"""An encoder's folder, run by PyTorch: tokens in, one vector a text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.cores import limit_threads
+from bort.data.batches import token_budget_batches
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.model.checkpoints import load, load_config, locate
+from bort.model.devices import INFERENCE_TOKENS, best_device
+from bort.predict.classifiers import fitting_tokenizer, positions, tensors
+from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize
+from bort.predict.manifest import EncoderSpec, Pooling
+from bort.predict.sentence_modules import read_modules
+
+_SHORTEST_INPUT = 4
+_PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
+
+
+def is_encoder(model: str) -> bool:
+    """Whether a folder or hub model is an encoder, and no classifier nor anything else with a head of its own.
+
+    Raises:
+        BortError: It cannot be found or read.
+    """
+    return all(name.endswith(_PLAIN_HEADS) for name in load_config(model).architectures or [])
+
+
+class TorchEncoder:
+    """An encoder of `transformers` or sentence-transformers; several threads may share it.
+
+    Pooled vectors are those that sentence-transformers gives for the folder: its poolings, Dense and Normalize modules,
+    default prompt, length and case. Without a `modules.json` they are means over the tokens.
+
+    Args:
+        model: A folder, an embedded name, or a hub name; of a fine-tuned classifier the head is left out.
+        device: Where it runs; by default on the first GPU, or the CPU.
+        threads: Of PyTorch and the tokenizers in this process; by default one a core.
+
+    Raises:
+        BortError: It cannot be loaded, or its modules are not known here.
+    """
+
+    def __init__(self, model: str, device: torch.device | None = None, threads: int | None = None) -> None:
+        from transformers import AutoModel
+
+        self.source = source = locate(model)
+        self.modules = read_modules(source)
+        self.device = best_device() if device is None else device
+        self.model: Any = load(AutoModel, model).to(self.device).eval()
+        if threads is not None:
+            limit_threads(threads)
+        self.tokenizer = fitting_tokenizer(model, self.model)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        stated = self.modules.max_length or self.tokenizer.model_max_length
+        self.max_length = int(min(stated, self.tokenizer.model_max_length, positions(self.model)))
+        if self.max_length < _SHORTEST_INPUT:
+            rule = f"must take at least {_SHORTEST_INPUT} tokens"
+            raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
+        self.normalizes = self.modules.normalizes
+        encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
+        self.prompt_tokens = self._tokens([Example(self.modules.prompt.strip())]).lengths[0] - 1 if self._asks else 0
+        """Tokens of the prompt, the first special one among them, as sentence-transformers counts them."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of its tokens' vectors."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def size(self) -> int:
+        """Width of its pooled vectors."""
+        return self.modules.size(self.hidden_size)
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What an exported folder says of it.
+
+        Raises:
+            BortError: Its vectors come from more than the mean over the tokens, or the first one's.
+        """
+        modules = self.modules
+        known: dict[tuple[str, ...], Pooling] = {("mean",): "mean", ("cls",): "cls"}
+        pooling = known.get(modules.poolings)
+        if pooling is None or modules.steps or (self._asks and not modules.pools_prompt):
+            rule = "only encoders whose vectors are the mean over all tokens, or the first one's, can be exported"
+            raise BortError(rule, file=self.source, value=modules.described.get("modules"))
+        return EncoderSpec(self.size, pooling, modules.normalizes, modules.prompt, modules.lowercase)
+
+    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+        """Tokenise.
+
+        Raises:
+            BortError: One is a pair.
+        """
+        prompt, lowercase = self.modules.prompt, self.modules.lowercase
+        return self._tokens(prompted(examples, prompt, lowercase=lowercase))
+
+    def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
+        """Pooled vectors, not scaled at the end. *Shape:* (texts, `size`)."""
+        vectors = np.empty((len(encoded), self.size), np.float32)
+        most = INFERENCE_TOKENS[self.device.type]
+        for indices in token_budget_batches(encoded.lengths, max_tokens=most, max_rows=most):
+            batch = tensors(encoded.batch(indices, int(self.tokenizer.pad_token_id)), self.device)
+            vectors[indices] = self.forward(batch).cpu().numpy()
+        return vectors
+
+    @torch.no_grad()
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Pooled vectors of one batch, not scaled at the end. *Shape:* (batch, length) each -> (batch, `size`)."""
+        hidden = self.model(**inputs).last_hidden_state
+        return self.modules.pooled(hidden, inputs["attention_mask"], self.prompt_tokens)
+
+    @property
+    def _asks(self) -> bool:
+        return bool(self.modules.prompt)
+
+    def _tokens(self, examples: Sequence[Example]) -> TokenizedExamples:
+        types = "token_type_ids" in self.tokenizer.model_input_names
+        return tokenize(examples, self.tokenizer.backend_tokenizer, types=types)

@@ -1,0 +1,124 @@
+"""`bort embed`: order, columns, formats, and nothing half-written; and `bort export` of an encoder."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from bort.cli.embed import EmbedArguments, embed
+from bort.data.tables.vector_writer import vector_writer
+from bort.errors import BortError
+from bort.predict.encoder import Encoder
+from bort.predict.manifest import read_manifest
+
+
+def lines(texts) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+@pytest.fixture(scope="module")
+def expected(teacher_folder, sentences):
+    return Encoder(teacher_folder).encode(sentences[:40])
+
+
+def test_standard_input_to_json_lines(bort, teacher_folder, sentences, expected):
+    done = bort("embed", "--model", teacher_folder, "--output", "-", stdin=lines(sentences[:40]))
+    assert (done.status, done.err) == (0, "")
+    assert [row["text"] for row in done.rows()] == sentences[:40]
+    np.testing.assert_allclose([row["embedding"] for row in done.rows()], expected, atol=1e-5)
+
+
+def test_a_table_to_parquet_keeps_its_columns(bort, teacher_folder, sentences, expected, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    rows = [{"id": n, "note": None if n < 20 else "x", "text": t} for n, t in enumerate(sentences[:40])]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    out = tmp_path / "out.parquet"
+    done = bort("embed", tmp_path / "in.jsonl", "--model", teacher_folder, "--output", out,
+                "--batch-size", 7, "--normalize", "yes", "--column", "vector")  # fmt: skip
+    assert done.status == 0, done.err
+    table = pyarrow.read_table(out)
+    assert table.column_names == ["id", "note", "text", "vector"]
+    assert table.drop_columns(["vector"]).to_pylist() == rows
+    found = np.array(table["vector"].to_pylist(), np.float32)
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_an_array(bort, teacher_folder, sentences, expected, tmp_path, count):
+    out = tmp_path / "out.npy"
+    done = bort("embed", "--model", teacher_folder, "--output", out, "--batch-size", 9, stdin=lines(sentences[:count]))
+    assert done.status == 0, done.err
+    found = np.load(out)
+    assert (found.shape, found.dtype) == ((count, 12), np.float32)
+    np.testing.assert_allclose(found, expected[:count], atol=1e-5)
+
+
+def test_a_bad_row_leaves_what_was_there(bort, teacher_folder, tmp_path):
+    for name in ("out.npy", "out.parquet"):
+        (tmp_path / name).write_text("earlier")
+        (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": 3}\n')
+        done = bort("embed", tmp_path / "in.jsonl", "--model", teacher_folder, "--output", tmp_path / name)
+        done.refused("in.jsonl:2", "must be a string")
+        assert (tmp_path / name).read_text() == "earlier"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "out.npy", "out.parquet"]
+
+
+def test_mistakes(bort, teacher_folder, classifier, tmp_path):
+    bort("embed", "--model", teacher_folder, "--output", "x.csv").refused("x.csv", ".parquet, .npy")
+    bort("embed", "--model", "./none", "--output", "x.npy").refused("./none", "no such folder")
+    bort("predict", "--model", "bort-nano", stdin=b"a\n").refused("bort-nano", "is no classifier")
+    done = bort(
+        "export", "--model", teacher_folder, "--out", tmp_path / "o", "--min-precision", 0.9, "--gate", __file__
+    )
+    assert done.status == 2
+
+
+def test_a_column_of_two_types_is_told_of(tmp_path):
+    pytest.importorskip("pyarrow")
+
+    def written() -> None:
+        with vector_writer(str(tmp_path / "x.parquet"), 2) as write:
+            write([{"id": 1}], np.zeros((1, 2), np.float32))
+            write([{"id": "b"}], np.zeros((1, 2), np.float32))
+
+    with pytest.raises(BortError, match=r"'id': must hold values of one type"):
+        written()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_memory_does_not_grow_with_the_input(teacher_folder, sentences, tmp_path):
+    def peak(times: int) -> int:
+        (tmp_path / "in.txt").write_bytes(lines(sentences[:50] * times))
+        tracemalloc.start()
+        arguments = EmbedArguments(teacher_folder, str(tmp_path / "out.npy"), str(tmp_path / "in.txt"), batch_size=50)
+        assert embed(arguments) == 50 * times
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(1)
+    assert peak(20) < 1.5 * peak(4)
+
+
+def test_an_encoder_is_exported_in_int8_where_its_vectors_stay(bort, teacher_folder, sentences, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_bytes(lines(sentences[:60]))
+    asked = ("export", "--model", teacher_folder, "--calibrate", texts, "--precision", "int8")
+    done = bort(*asked, "--out", tmp_path / "good", "--min-cosine", 0.5)
+    assert done.status == 0, done.err
+    metrics = json.loads((tmp_path / "good" / "metrics.json").read_text())
+    assert (metrics["precision"], metrics["cosine"]["texts"]) == ("int8", 20)
+    assert metrics["cosine"]["mean"] > 0.5
+    assert metrics["off_pytorch"] < 1e-5
+    assert read_manifest(tmp_path / "good").encoder.size == 12
+    assert "a mean cosine of" in done.err
+    refused = bort(*asked, "--out", tmp_path / "bad", "--min-cosine", 1)
+    assert (refused.status, refused.out) == (2, "")
+    assert "Nothing is written; lower --min-cosine" in refused.err
+    assert not (tmp_path / "bad").exists()
+    (tmp_path / "gate.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
+    gated = bort(*asked, "--out", tmp_path / "bad", "--gate", tmp_path / "gate.jsonl")
+    assert (gated.status, "--gate" in gated.err, "this is an encoder" in gated.err) == (2, True, True)
