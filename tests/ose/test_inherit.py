@@ -158,7 +158,7 @@ def test_a_killed_run_resumes_to_the_same_answer(arguments, tmp_path, killed, mo
 
 
 def test_steps_are_doubled_until_ranks_agree(arguments, monkeypatch, tmp_path):
-    monkeypatch.setattr("bort.ose.extract.rank_agreement", lambda *errors: next(told))
+    monkeypatch.setattr("bort.ose.search_run.rank_agreement", lambda *errors: next(told))
     told = iter([0.2, None, 0.95])
     metrics = extract(replace(arguments, steps=1, max_steps=100, repeats=0))
     assert metrics["agreement_with_half_the_steps"] == {"2": 0.2, "4": None, "8": 0.95}

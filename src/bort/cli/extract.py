@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bort.ose.arguments import ExtractArguments
+from bort.ose.space import Shape
 
 
 def extract(arguments: ExtractArguments) -> dict[str, Any]:
@@ -12,20 +13,24 @@ def extract(arguments: ExtractArguments) -> dict[str, Any]:
 
     The space is ordered by counted parameters and inference time. Every epsilon-th member is trained for a few steps
     on the same text, to match the outputs of the maximum point, and scored by what it saves of size and time, divided
-    by its error. Nothing is trained fully. To continue an interrupted run, repeat the command with --resume.
+    by its error. Nothing is trained fully. With --inherit the members are parts of a trained encoder, with its weights.
+    To continue an interrupted run, repeat the command with --resume.
     """
     from bort.ose.extract import extract as implementation
     from bort.progress import out
 
     metrics = implementation(arguments)
     best, maximum = metrics["candidates"][0], metrics["maximum"]
-    shape = ",".join(str(best[name]) for name in ("depth", "heads", "hidden", "intermediate"))
+    shape = Shape.of(best)
+    level = len(metrics["level"]) - 1
+    axes = "D,A,H,I,V" if shape.vocabulary else "D,A,H,I"
     lines = [
-        f"found D,A,H,I = {shape}: W {best['coefficient']:.4f}, error {best['error']:.3f}, "
+        f"found {axes} = {','.join(map(str, shape))}: W {best['coefficient']:.4f}, error {best['error']:.3f}, "
         f"{best['parameters'] / 1e6:.2f} M parameters",
         f"  {100 * best['parameters'] / maximum['parameters']:.1f} % of the maximum point's parameters, "
         f"{100 * best['time'] / maximum['time']:.1f} % of its inference time",
         f"  {len(metrics['candidates'])} of {metrics['members']} members trained"
+        + (f", {level} level with the found one" if level > 0 else "")
         + "".join(f", {metrics[word]} {word}" for word in ("diverged", "failed") if metrics[word])
         + f", {metrics['training_seconds'] / 60:.1f} min",
         f"{arguments.out}: architecture.json, candidates.csv, report.html, {metrics['top'][0]}",

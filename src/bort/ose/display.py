@@ -85,8 +85,8 @@ class SearchDisplay:
             left = (self.total - len(found)) * sum(seconds) / len(seconds)
             title += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         table = Table()
-        for name in ("D,A,H,I", "parameters", self.unit, "error", "W"):
-            table.add_column(name, justify="left" if name == "D,A,H,I" else "right")
+        for name in ("shape", "parameters", self.unit, "error", "W"):
+            table.add_column(name, justify="left" if name == "shape" else "right")
         for candidate in found[:_SHOWN]:
             cost = candidate.ranked.cost
             failure = candidate.evaluation.failure

@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,25 @@ from bort.bounds import validate
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.model.checkpoints import locate
-from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
-from bort.ose.algorithm import Candidate, SearchResult, judge
+from bort.ose.algorithm import SearchResult
 from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import CandidateTrial
-from bort.ose.criteria import could_win, doublings, rank_agreement, savings
-from bort.ose.display import SearchDisplay, display
+from bort.ose.criteria import could_win, doublings, savings
 from bort.ose.inherited import InheritedEncoder
-from bort.ose.journal import REPEAT, StepsJournal, keep_order
-from bort.ose.metrics import Found, figures
+from bort.ose.journal import keep_order
+from bort.ose.logit_lesson import LogitLesson
+from bort.ose.metrics import described, figures
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan
-from bort.ose.report import extract_report
+from bort.ose.report import REPORT, extract_report
 from bort.ose.resolve import lesson_of, outputs_of, training_of, warn_of_another_teacher
+from bort.ose.search_run import CANDIDATES, SearchRun
 from bort.ose.short_training import Lesson, untrained_error
 from bort.ose.space import Shape
 from bort.progress import console
 from bort.runs import Run
-from bort.workers import WHERE_TRIALS_RUN, Needs, Received, Workers, check_workers, open_workers
+from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
-CANDIDATES, TOP = "candidates", "top"
 _FEW = 0.25
 """Of the members: where fewer could win, savings decide the search."""
 _MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
@@ -62,8 +59,11 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     before = Path(arguments.out) / "metrics.json"
     # Candidates that failed are tried again.
     if arguments.resume and before.is_file() and not json.loads(before.read_text("utf-8"))["failed"]:
-        finished = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE).finished()
+        run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
+        finished = run.finished()
         assert finished is not None
+        if not (run.path / REPORT).is_file():
+            extract_report(run.path)
         return finished
     started = time.monotonic()
     inherited = None if arguments.inherit is None else InheritedEncoder.load(arguments.inherit)
@@ -89,25 +89,12 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         )
         could = _count_possible_winners(plan, lesson, arguments.seed)
         bound = math.inf if arguments.max_error is None else arguments.max_error
-        search = _Search(run, plan, trial, opened, bound, arguments.top_k)
+        search = SearchRun(run, plan, trial, opened, bound, arguments.top_k)
         found = search.until_ranks_agree(doublings(arguments.steps, arguments.max_steps), arguments.rank_agreement)
         _require_answer(found.result, arguments)
         found = replace(found, could_win=could, repeated=search.repeat(found, arguments.repeats))
-    described = {
-        "error_kind": "1 - cosine" if outputs == "embeddings" else arguments.error,
-        "teacher_entropy": getattr(lesson, "entropy", None),
-        "teacher": arguments.teacher or arguments.inherit or f"{plan.top} with random weights, seed {arguments.seed}",
-        "inherited": arguments.inherit,
-        "outputs": outputs,
-        "rows_per_step": arguments.rows_per_step,
-        "row_length": arguments.row_length,
-        "learning_rates": arguments.learning_rates,
-        "optimizer": arguments.optimizer,
-        "clip_weights": arguments.clip_weights,
-        "device": describe(),
-        "precision": "bf16" if use_bf16(arguments.precision) else "fp32",
-    }
-    metrics: dict[str, Any] = described | figures(plan, found, arguments.max_error)
+    metrics = described(arguments, plan, outputs, lesson.entropy if isinstance(lesson, LogitLesson) else None)
+    metrics |= figures(plan, found, arguments.max_error)
     metrics["top"] = search.keep_top(found)
     if inherited is not None and outputs == "embeddings":
         for name in metrics["top"]:
@@ -167,101 +154,6 @@ def _require_answer(result: SearchResult[Shape], arguments: ExtractArguments) ->
         raise BortError(rule, setting="learning_rates", value=arguments.learning_rates)
     if arguments.max_error is not None:
         result.require(arguments.max_error)
-
-
-@dataclass
-class _Search:
-    """The trainings of a run, and the checkpoints that they leave.
-
-    Args:
-        run: Its folder.
-        plan: The space in order.
-        trial: Of a candidate.
-        workers: Where trials run.
-        max_error: The bound on errors.
-        top_k: Checkpoints to keep.
-    """
-
-    run: Run
-    plan: SearchPlan
-    trial: CandidateTrial
-    workers: Workers
-    max_error: float
-    top_k: int
-    done: list[Candidate[Shape]] = field(default_factory=list)
-
-    def until_ranks_agree(self, steps: Sequence[int], enough: float) -> Found:
-        """Search with one number of steps after another, until the errors rank as they did with half as many."""
-        result, agreements = self._after(steps[0]), dict[int, float | None]()
-        last = steps[0]
-        for last in steps[1:]:
-            shorter, result = result, self._after(last)
-            errors = [[candidate.error for candidate in one.candidates] for one in (shorter, result)]
-            agreements[last] = rank = rank_agreement(*errors)
-            told = "cannot be told" if rank is None else f"is {rank:.3f}"
-            console().print(f"rank correlation of the errors after {last // 2} and {last} steps {told}", soft_wrap=True)
-            if rank is not None and rank >= enough:
-                break
-        return Found(result, last, agreements, {}, 0)
-
-    def _after(self, steps: int) -> SearchResult[Shape]:
-        self.done = []
-        folder = self._folder(steps)
-        if steps > self.trial.training.steps:
-            shutil.rmtree(self._folder(steps // 2), ignore_errors=True)
-        with display(len(self.plan.ordering.taken), self.plan.costs.unit) as shown:
-            trial = replace(
-                self.trial,
-                training=replace(self.trial.training, steps=steps),
-                folder=folder,
-                on_step=lambda shape, step, loss: shown.training(shape, f"step {step} of {steps}, distance {loss:.3f}"),
-            )
-            return judge(
-                self.plan.ordering,
-                trial,
-                max_error=self.max_error,
-                workers=Received(self.workers, trial.receive),
-                journal=StepsJournal(self.run, steps),
-                on_candidate=lambda candidate: self._is_done(candidate, shown, folder),
-            )
-
-    def _is_done(self, candidate: Candidate[Shape], shown: SearchDisplay, folder: Path) -> None:
-        """Show it, and keep no more checkpoints than will be wanted."""
-        self.done.append(candidate)
-        shown.done(candidate)
-        for other in sorted(self.done, key=lambda candidate: candidate.standing)[self.top_k :]:
-            shutil.rmtree(folder / other.member.name, ignore_errors=True)
-
-    def repeat(self, found: Found, count: int) -> dict[Shape, tuple[float, float]]:
-        """Train the best candidates again by other chance; both errors of each."""
-        best = [candidate for candidate in found.result.ranking if candidate.sound][:count]
-        if not best:
-            return {}
-        console().print(f"training the best {len(best)} again from another seed", soft_wrap=True)
-        trial = replace(self.trial, training=replace(self.trial.training, steps=found.steps)).again()
-        journal = StepsJournal(self.run, found.steps, REPEAT)
-        again = journal.errors([c.member for c in best], trial, Received(self.workers, trial.receive))
-        return {c.member: (c.error, other) for c, other in zip(best, again, strict=True)}
-
-    def keep_top(self, found: Found) -> list[str]:
-        """Move the best checkpoints to folders that tell their ranks, which may be others than in an earlier finish."""
-        ranking = [candidate.member for candidate in found.result.ranking if candidate.sound]
-        top, left = self.run.path / TOP, self._folder(found.steps)
-        left.mkdir(exist_ok=True)
-        for folder in top.glob("*"):
-            folder.rename(left / folder.name.partition("-")[2])
-        top.mkdir(exist_ok=True)
-        folders = []
-        for rank, shape in enumerate(ranking[: self.top_k], start=1):
-            folders.append(f"{TOP}/{rank}-{shape.name}")
-            (left / shape.name).rename(self.run.path / folders[-1])
-        shutil.rmtree(left)
-        return folders
-
-    def _folder(self, steps: int) -> Path:
-        """For the checkpoints of candidates after a number of steps."""
-        first = self.trial.training.steps
-        return self.run.path / (CANDIDATES if steps == first else f"{CANDIDATES}-{steps}")
 
 
 def _write_table(run: Run, rows: list[dict[str, Any]]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bort.model.devices import describe, use_bf16
 from bort.ose.algorithm import Candidate, SearchResult
+from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import told_error
 from bort.ose.criteria import decision, front, is_level, noise_band, rank_agreement, savings
 from bort.ose.plan import SearchPlan
@@ -37,6 +39,33 @@ class Found:
     def band(self) -> float | None:
         """Of ln ê."""
         return noise_band(list(self.repeated.values()))
+
+
+def described(
+    arguments: ExtractArguments, plan: SearchPlan, outputs: str, teacher_entropy: float | None
+) -> dict[str, Any]:
+    """How candidates were trained, as far as a report tells it.
+
+    Args:
+        arguments: Settings.
+        plan: Of the search.
+        outputs: `logits` or `embeddings`.
+        teacher_entropy: Of its predictions, in nats.
+    """
+    return {
+        "error_kind": "1 - cosine" if outputs == "embeddings" else arguments.error,
+        "teacher_entropy": teacher_entropy,
+        "teacher": arguments.teacher or arguments.inherit or f"{plan.top} with random weights, seed {arguments.seed}",
+        "inherited": arguments.inherit,
+        "outputs": outputs,
+        "rows_per_step": arguments.rows_per_step,
+        "row_length": arguments.row_length,
+        "learning_rates": arguments.learning_rates,
+        "optimizer": arguments.optimizer,
+        "clip_weights": arguments.clip_weights,
+        "device": describe(),
+        "precision": "bf16" if use_bf16(arguments.precision) else "fp32",
+    }
 
 
 def figures(plan: SearchPlan, found: Found, max_error: float | None) -> dict[str, Any]:

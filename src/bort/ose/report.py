@@ -12,6 +12,8 @@ from bort.ose.journal import ORDER
 from bort.ose.metrics import row_name
 from bort.report import Report, made_with
 
+REPORT = "report.html"
+
 
 def extract_report(run: Path) -> None:
     """Write `report.html` from the figures and the journal of a run.
@@ -108,7 +110,7 @@ def extract_report(run: Path) -> None:
     again = shlex.quote(str(run / "config.yaml"))
     report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run) + '-again')}")
     made_with(report)
-    report.write(run / "report.html")
+    report.write(run / REPORT)
 
 
 def _axes(row: dict[str, Any]) -> str:
