@@ -2,7 +2,8 @@
 
     python -m benchmarks.quality.nano --minilm all-MiniLM-L6-v2
 
-`--minilm` is a folder with all-MiniLM-L6-v2. Finished parts are kept in results/nano.jsonl, known by the weights
+`--minilm` is a folder with all-MiniLM-L6-v2; `--static` are folders that `model2vec.distill.distill(NAME,
+pca_dims=256)` made, each named after its teacher. Finished parts are kept in results/nano.jsonl, known by the weights
 of the model and their settings, but not by the code of this package: after a change use --fresh.
 """
 
@@ -39,6 +40,7 @@ PUBLISHED = {
 TFIDF, TUNED = "TF-IDF + logistic regression", "fine-tuned"
 FEATURES, FIRST = "frozen mean + logistic regression", "frozen first token + logistic regression"
 MINILM = "all-MiniLM-L6-v2 (22.7 M)"
+STATIC = "model2vec, 256 dimensions, from"
 Tests = dict[str, list[float]]
 """Accuracies of each task, one a seed."""
 
@@ -96,6 +98,10 @@ def few_labels(
             )
             label = FEATURES if pooling == "mean" else FIRST
             found[f"{name}, {label}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
+    for folder in arguments.static:
+        key = {"part": "features", "weights": weights_of(str(folder)), "pooling": "static"}
+        probed = once(cache, key, lambda folder=folder: {"tasks": probe_all(str(folder), arguments.data, "static")})
+        found[f"{STATIC} {folder.name}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
     fits_cache = Cache(arguments.out / "results" / "scarce.jsonl", fresh=False)
     settings = argparse.Namespace(
         data=arguments.data, tasks=TASKS, seeds=arguments.seeds, learning_rates=[5e-4, 2e-4], max_epochs=15, patience=5
@@ -155,6 +161,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     if (rival := f"{MINILM}, {FEATURES}") in few:
         ahead, error = over_tasks(few[features], few[rival])
         targets.append(Target("points above MiniLM's frozen features", ahead, ">=", 0.0, error=error))
+    for name in few:
+        if name.startswith(STATIC):
+            ahead, error = over_tasks(few[features], few[name])
+            teacher = name.removeprefix(STATIC).strip()
+            targets.append(Target(f"points above the static model of {teacher}", ahead, ">=", 4.0, error=error))
     targets.append(Target("fine-tuned, few labels, mean", means[f"bort-nano, {TUNED}"], ">=", 72.0, " %"))
     if found:
         scores = {name: found[name]["dev"][GLUE[name]["metric"]] for name in found}
@@ -189,6 +200,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--model", default="bort-nano")
     made.add_argument("--minilm", help="folder of all-MiniLM-L6-v2")
+    made.add_argument("--static", type=Path, nargs="*", default=[], help="folders that model2vec distilled, by teacher")
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--glue", type=Path, default=Path("../shared/data/glue"))
     made.add_argument("--glue-tasks", nargs="*", default=list(GLUE))

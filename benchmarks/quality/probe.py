@@ -59,7 +59,21 @@ class Encoder:
         return vectors
 
 
-def features(encoder: Encoder, examples: Sequence[Example]) -> Features:
+class Static:
+    """Averaged word vectors of a model2vec folder, of length 1, by its own library."""
+
+    def __init__(self, folder: str) -> None:
+        from model2vec import StaticModel
+
+        self.model = StaticModel.from_pretrained(folder)
+
+    def __call__(self, texts: Sequence[str]) -> Features:
+        """*Shape:* (texts, D)."""
+        made: Features = self.model.encode(list(texts), max_length=None).astype(np.float32)
+        return made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
+
+
+def features(encoder: Encoder | Static, examples: Sequence[Example]) -> Features:
     """a, and for pairs a, b, |a - b|, a * b side by side. *Shape:* (examples, features)."""
     a = encoder([example.text for example in examples])
     if examples[0].text_b is None:
@@ -68,7 +82,9 @@ def features(encoder: Encoder, examples: Sequence[Example]) -> Features:
     return np.hstack([a, b, np.abs(a - b), a * b])
 
 
-def probe(encoder: Encoder, task: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")) -> dict[str, float]:
+def probe(
+    encoder: Encoder | Static, task: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")
+) -> dict[str, float]:
     """Accuracy of logistic regression on a task's training part; C is chosen on `dev`, the least on a tie."""
     from sklearn.linear_model import LogisticRegression
 
@@ -84,7 +100,7 @@ def probe(encoder: Encoder, task: Path, parts: Sequence[Literal["dev", "test"]] 
     return best
 
 
-def probe_all(folder: str, data: Path, pooling: Literal["mean", "first"] = "mean") -> dict[str, Any]:
+def probe_all(folder: str, data: Path, pooling: Literal["mean", "first", "static"] = "mean") -> dict[str, Any]:
     """`probe` for each task."""
-    encoder = Encoder(folder, pooling)
+    encoder = Static(folder) if pooling == "static" else Encoder(folder, pooling)
     return {task: probe(encoder, data / task) for task in TASKS}
