@@ -6,6 +6,7 @@ import difflib
 import importlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -67,8 +68,19 @@ def main(argv: list[str] | None = None) -> int:
         # A full disk, a missing right, a name too long: a person can mend them.
         place = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{name}: {place}{error.strerror}", 2)
+    except Exception as error:
+        if not (told := _unwritten(error)):
+            raise
+        return _fail(f"{name}: {told}", 2)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else _fail(f"{name}: {done.code}", 1)
+
+
+def _unwritten(error: Exception) -> str:
+    """What a library says in an exception of its own of a file that the system did not let it write, else nothing."""
+    if found := re.search(r"I/O error: (.+) \(os error \d+\)$", str(error)):  # safetensors
+        return found[1]
+    return "a checkpoint cannot be written" if "PytorchStreamWriter failed writing" in str(error) else ""
 
 
 def _fail(message: str, status: int) -> int:

@@ -83,6 +83,26 @@ class Run:
         self._mend_journal()
         self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid(), host=platform.node())
 
+    def same_data(self, digests: dict[str, str]) -> None:
+        """Note what the run reads when it begins, and refuse to go on with anything else.
+
+        Args:
+            digests: For each part of the data a text that changes when its content does.
+
+        Raises:
+            BortError: A part has changed since the run began.
+        """
+        begun = next(self.events("data"), None)
+        if begun is None:
+            self.log("data", digests=digests)
+            return
+        for part, digest in digests.items():
+            if begun["digests"].get(part) != digest:
+                rule = (
+                    f"the {part} data have changed since the run to resume began; restore them, or name another --out"
+                )
+                raise BortError(rule, file=self.path)
+
     def finished(self) -> dict[str, Any] | None:
         """The figures of a run that has ended before, which is said; None of one that has not."""
         file = self.path / "metrics.json"

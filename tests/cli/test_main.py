@@ -12,6 +12,7 @@ import sys
 import docstring_parser
 import pytest
 import yaml
+from safetensors import SafetensorError
 
 import bort as package
 from bort.__main__ import COMMANDS, command, main
@@ -36,6 +37,7 @@ REQUIRED = {
     "info": ["bort"],
     "shrink": ["m", "--out", "o"],
     "serve": ["runs/mine", "other=fast"],
+    "embed": ["--output", "v.npy"],
 }
 
 
@@ -169,6 +171,16 @@ def raising(monkeypatch, error: BaseException) -> None:
         (KeyboardInterrupt(), 130, "bort info: interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "bort info: No space left on device\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "bort info: /x: Permission denied\n"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            2,
+            "bort info: No space left on device\n",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:668] . PytorchStreamWriter failed writing file data/3"),
+            2,
+            "bort info: a checkpoint cannot be written\n",
+        ),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
         (SystemExit(), 0, ""),
         (SystemExit(7), 7, ""),
@@ -181,7 +193,9 @@ def test_what_a_command_raises_becomes_a_status(bort, monkeypatch, error, status
     assert (done.status, done.err) == (status, said)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("the library's own")])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), OSError("the library's own"), SafetensorError("header too large")]
+)
 def test_a_failure_of_ours_keeps_its_traceback(monkeypatch, error):
     raising(monkeypatch, error)
     with pytest.raises(type(error)):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
 from bort.agora.run import finetune
+from bort.agora.session import Session
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning import fitter as module
@@ -106,6 +108,27 @@ def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, kill
     metrics = finetune(replace(settings, out=str(out), resume=True))
     assert metrics["dev"] == expected["dev"]
     assert_same_weights(arguments.out, out)
+
+
+def test_a_run_does_not_go_on_with_other_data(arguments, tmp_path, monkeypatch):
+    train = tmp_path / Path(arguments.train).name
+    shutil.copy(arguments.train, train)
+    settings = replace(arguments, train=str(train), out=str(tmp_path / "out"))
+    monkeypatch.setattr(Session, "fit", raising)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings)
+    monkeypatch.undo()
+    changed = train.read_text("utf-8").replace("a", "e", 1)
+    whole = train.read_text("utf-8")
+    train.write_text(changed, "utf-8")
+    with pytest.raises(BortError, match="the training data have changed since the run to resume began"):
+        finetune(replace(settings, resume=True))
+    train.write_text(whole, "utf-8")
+    assert finetune(replace(settings, resume=True))["dev"]
+
+
+def raising(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_early_stopping(arguments):

@@ -95,6 +95,12 @@ def test_a_kept_corpus_is_not_taken_for_that_of_an_edited_text(arguments, tmp_pa
         pretrain(replace(settings, out=str(tmp_path / "edited")))
 
 
+def test_too_little_held_out_text_is_told_of_as_such(arguments):
+    rule = "the held-out part of the corpus has too little text for one row of 64 tokens; raise --valid-share"
+    with pytest.raises(BortError, match=rule):
+        pretrain(replace(arguments, sequence_length=64, valid_share=0.001))
+
+
 def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
     metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
     assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)

@@ -30,6 +30,7 @@ from bort.bounds import validate
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
+from bort.finetuning.fingerprint import digest
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.progress import console
@@ -87,6 +88,8 @@ def finetune(
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if (metrics := run.finished()) is not None:
         return metrics
+    read = {"training": data.train, "development": data.dev, "test": data.test or [], "unlabelled": pool}
+    run.same_data({part: digest(examples) for part, examples in read.items()})
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
         session = Session(arguments, run, data, opened, RunClock(run, arguments.budget_minutes))
         if agora:

@@ -36,6 +36,14 @@ def seen(folder: str | Path, examples: Sequence[Example]) -> int:
     return sum(_hash(example) in known for example in examples)
 
 
+def digest(examples: Iterable[Example]) -> str:
+    """SHA-256 of texts and labels in their order."""
+    found = hashlib.sha256()
+    for example in examples:
+        found.update(json.dumps([example.text, example.text_b, *example.choices, example.label]).encode())
+    return found.hexdigest()
+
+
 def _hash(example: Example) -> str:
     texts = json.dumps([fold_text(example.text), fold_text(example.text_b or ""), *example.choices])
     return hashlib.sha256(texts.encode()).hexdigest()[:10]

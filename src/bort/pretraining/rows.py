@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus, Part, Tokens
 from bort.data.corpus.masking import Masker
 from bort.data.corpus.rows import PackedRows, TrainingRows
 from bort.data.corpus.sentence_rows import Punctuation, SentenceRows
+from bort.errors import BortError
 from bort.pretraining.arguments import PretrainArguments
 
 _HELD_OUT_SEED = 20_101_0
@@ -65,10 +69,12 @@ class RowSource:
             return self._packed(part, masker, length, seed)
         punctuation = Punctuation.of(self.tokenizer)
         settings = self._settings(part, masker, length, seed)
-        return SentenceRows(*settings, punctuation=punctuation, rows_per_step=rows_per_step)
+        with _told_of(part):
+            return SentenceRows(*settings, punctuation=punctuation, rows_per_step=rows_per_step)
 
     def _packed(self, part: Part, masker: Masker | None, length: int, seed: int) -> PackedRows:
-        return PackedRows(*self._settings(part, masker, length, seed))
+        with _told_of(part):
+            return PackedRows(*self._settings(part, masker, length, seed))
 
     def _settings(
         self, part: Part, masker: Masker | None, length: int, seed: int
@@ -76,3 +82,15 @@ class RowSource:
         """What rows of either kind are cut by."""
         bos_id, eos_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         return self.corpus.tokens(part), masker, self.arguments.sequence_length, bos_id, eos_id, length, seed
+
+
+@contextlib.contextmanager
+def _told_of(part: Part) -> Iterator[None]:
+    """Say of too little text that it is the held-out part that lacks it, and what helps."""
+    try:
+        yield
+    except BortError as error:
+        if part == "train":
+            raise
+        told = str(error).replace("the corpus", "the held-out part of the corpus")
+        raise BortError(f"{told}; raise --valid-share, or shorten --sequence-length") from None
