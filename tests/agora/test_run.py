@@ -392,18 +392,7 @@ def test_a_killed_run_resumes_to_the_same_model(arguments, world, tmp_path, kill
     line = ["finetune", "--train", world.train, "--dev", world.dev, "--test", world.test, "--model", world.encoder]
     line += ["--out", str(out), "--learning_rates", "1e-3", "1e-2", "--batch_sizes", "8", "--max_epochs", "2"]
     line += ["--max_length", "32", "--precision", "fp32", "--checkpoint_minutes", "0", "--points_per_mistake", "3"]
-    line += [
-        "--transforms",
-        "swap",
-        "typo",
-        "delete",
-        "--min_cosine",
-        "-1",
-        "--max_cosine",
-        "2",
-        "--keep_better",
-        "false",
-    ]
+    line += ["--transforms", "swap", "typo", "delete", "--min_cosine", "-1", "--max_cosine", "2", "--no-keep-better"]
     killed(line, out, moment)
     assert not (out / "metrics.json").exists()
     metrics = finetune(replace(arguments, out=str(out), resume=True))

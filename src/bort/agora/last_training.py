@@ -19,7 +19,7 @@ from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 
 SLOT = Slot(0, 0)
-_ROWS = 40_000
+_TOKENS = 1_000_000
 _MOST_TEXTS = 30_000
 
 
@@ -78,7 +78,8 @@ def everything(
     student = _asked(last, lambda model: learner.says(model, texts)) if weights.student else np.zeros_like(said)
     labels = as_labels(arguments, task, pooled(weights, said, student))
     points = [*labelled, *(Point(x, y) for x, y in zip(texts, labels, strict=True) if y is not None)]
-    epochs = arguments.final_epochs or usual_passes(len(points), rows=_ROWS, least=3, most=15)
+    tokens = sum(learner.fitter.tokens([point.x for point in points]).lengths)
+    epochs = arguments.final_epochs or usual_passes(tokens, tokens=_TOKENS, least=3, most=15)
     return Taught(points, epochs, weights, len(labelled))
 
 

@@ -25,7 +25,7 @@ from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.train_once import Labelled
 
 _NOT_FINITE = "the model's outputs must be finite numbers, and they are not; a lower learning rate may help"
-_GROWN_ROWS = 16_000
+_GROWN_TOKENS = 400_000
 _NEAR_ENOUGH = 0.5
 """A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
 
@@ -90,14 +90,14 @@ class TextLearner:
         Raises:
             DivergedError: No evaluation on the way gave finite numbers.
         """
-        began, grown = time.monotonic(), len(train) > len(self.given)
+        began, labelled = time.monotonic(), self._labelled(train, with_vectors=len(train) > len(self.given))
         with self._checkpoints(slot) as folder:
             model, result = self.fitter.fit(
                 HyperParameters(**theta),
-                self._labelled(train, with_vectors=grown),
+                labelled,
                 self.dev,
                 folder=folder,
-                max_epochs=self._epochs(len(train)),
+                max_epochs=self._epochs(labelled),
                 on_progress=lambda share, note: self._progress(slot, theta, share, note),
             )
         if not math.isfinite(result.score):
@@ -183,10 +183,10 @@ class TextLearner:
         yield folder
         shutil.rmtree(folder, ignore_errors=True)  # not after an error: the trial goes on from there when it runs again
 
-    def _epochs(self, size: int) -> int:
-        """Passes over so many training data: as many steps as over those given, but at least `grown_epochs` passes."""
-        most, given = self.fitter.limits.max_epochs, len(self.given)
-        least = self.grown_epochs or usual_passes(size, rows=_GROWN_ROWS, least=2, most=8)
+    def _epochs(self, train: Labelled) -> int:
+        """Passes over training data: as many steps as over those given, but at least `grown_epochs` passes."""
+        size, most, given = len(train), self.fitter.limits.max_epochs, len(self.given)
+        least = self.grown_epochs or usual_passes(sum(train.encoded.lengths), tokens=_GROWN_TOKENS, least=2, most=8)
         return most if size <= given else min(most, max(least, round(most * given / size)))
 
     def _targets(self, labels: Sequence[Any]) -> Any:
@@ -204,9 +204,9 @@ class TextLearner:
             self.on_progress(slot, theta, share, note)
 
 
-def usual_passes(size: int, *, rows: int, least: int, most: int) -> int:
-    """So many passes that a training sees about `rows` examples of `size`, within bounds."""
-    return min(most, max(least, round(rows / max(size, 1))))
+def usual_passes(size: int, *, tokens: int, least: int, most: int) -> int:
+    """So many passes over data of `size` tokens that a training sees about `tokens`, within bounds."""
+    return min(most, max(least, round(tokens / max(size, 1))))
 
 
 def slot_name(slot: Slot) -> str:

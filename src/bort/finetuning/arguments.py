@@ -165,7 +165,7 @@ class FinetuneArguments:
     """train the result once more, with the chosen settings, on all labels and on all unlabelled texts; without it, the
     result is the best model of the rounds, which has not learned from the development data"""
     final_epochs: PositiveInt | None = None
-    """passes over the data of that last training; by default as many as show it 40,000 texts, but 3 to 15"""
+    """passes over the data of that last training; by default as many as show it a million tokens, but 3 to 15"""
     as_published: bool = False
     """the paper's own rules: hard labels by the teacher alone, whatever it is worth, no unlabelled texts, texts made
     of the mistakes on the development data, --prune lcs until no combination is left, no last training"""
@@ -207,7 +207,7 @@ class FinetuneArguments:
     """longest training of one combination, in optimiser steps"""
     grown_epochs: PositiveInt | None = None
     """passes over the grown training data, where that is longer than --max-epochs over the given data; by default as
-    many as show it 16,000 texts, but 2 to 8"""
+    many as show it 400,000 tokens, but 2 to 8"""
     patience: PositiveInt = 8
     """evaluations without a better development score before a combination stops"""
     eval_steps: PositiveInt | None = None
