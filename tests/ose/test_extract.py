@@ -164,6 +164,18 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         extract(arguments)
 
 
+def test_a_report_is_made_of_what_a_run_has_written(arguments):
+    """One that was killed before it is made has it later."""
+    metrics = extract(arguments)
+    report = Path(arguments.out) / "report.html"
+    before = report.read_text("utf-8")
+    report.unlink()
+    assert extract(replace(arguments, resume=True)) == metrics
+    # Charts have random names.
+    assert report.read_text("utf-8").partition("plotly")[0] == before.partition("plotly")[0]
+    assert report.read_text("utf-8").count("Plotly.newPlot(") == before.count("Plotly.newPlot(") > 2
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_candidates_may_be_trained_by_workers_elsewhere(arguments, tmp_path, shared, assert_same_weights):
     """What is sent to another process does the same there."""
