@@ -31,7 +31,7 @@ from bort.finetuning.splits import read_splits
 from bort.predict.predictor import Predictor
 from bort.runs import Run
 from bort.workers import InProcess
-from fake_llm import FakeLLM
+from fake_llm import FakeLLM, labels_cats
 
 
 @pytest.fixture
@@ -271,6 +271,43 @@ def test_a_budget_that_is_used_up_ends_the_asking_and_not_the_run(arguments, llm
     assert metrics["teacher"]["usage"]["out_of_budget"]
     assert metrics["teacher"]["usage"]["usd"] <= 0.004
     assert any("the budget of 0.004 USD was used up" in finding for finding in metrics["findings"])
+
+
+def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown):
+    def behave(request, number):
+        if "texts" in request["response_format"]["json_schema"]["schema"]["properties"]:
+            return json.dumps({"texts": [f"cat {number}", "a known text", "a known text"]})
+        return labels_cats(request, number)
+
+    llm.behave = behave
+    prices = {"teacher_input_price": 1.0, "teacher_output_price": 1.0}
+    settings = replace(arguments, teacher="openai:m", teacher_url=llm.url, generator="openai:w", **prices)
+    metrics = finetune(replace(settings, points_per_mistake=0, generated_per_mistake=2))
+    written = [request for request in llm.requests if request["model"] == "w"]
+    known = {example.text: example.label for file in (arguments.train, arguments.dev) for example in read_examples(file)}
+    first = metrics["rounds"][0]
+    assert written
+    for request in written:
+        text, truth, wrong = request["messages"][-1]["content"].split("\n\n")
+        assert truth == f"Right label: {known[text]}"
+        assert wrong == f"The classifier's wrong answer: {'other' if known[text] == 'cat' else 'cat'}"
+    assert (first["made"], first["kept"]) == (2 * len(written), len(written) + 1)
+    assert first["dropped"] == {"made twice": len(written) - 1}
+    assert {point["text"] for point in grown(arguments.out)} >= {"a known text"}
+    assert metrics["generator"]["name"] == "openai:w"
+    assert metrics["generator"]["usage"]["texts"] == len(written)
+    assert metrics["teacher"]["usage"]["requests"] == len(llm.requests), "one bill"
+
+
+def test_a_command_may_write(arguments, grown):
+    code = "import sys, json\nfor line in sys.stdin: print(json.dumps([json.loads(line)['text'] + ' again']))"
+    line = shlex.join([sys.executable, "-c", code])
+    metrics = finetune(replace(arguments, generator=line, points_per_mistake=0), teacher=answers)
+    assert metrics["generator"] == {"name": line}
+    assert {point["text"] for point in grown(arguments.out)} == {
+        f"{text} again" for text in (point["text"].removesuffix(" again") for point in grown(arguments.out))
+    }
+    assert metrics["rounds"][0]["kept"] == metrics["rounds"][0]["made"] > 0
 
 
 def test_an_llm_that_cannot_be_asked_is_told_before_anything_is_made(arguments, llm, monkeypatch):

@@ -92,6 +92,11 @@ class RunJournal(AgoraJournal[TrainedWeights]):
                 file.unlink()
         return kept
 
+    def latest(self) -> Trial[TrainedWeights] | None:
+        """The best trial of the last round that has any."""
+        last = max((slot.round for slot in self._trials), default=0)
+        return self._trials[self._best(last)] if last else None
+
     def failure(self, slot: Slot) -> Exception | None:
         """What a trial that diverged raised: it would diverge again."""
         return self._diverged.get(slot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -82,6 +82,7 @@ class Near:
         whole: A pool of up to so many texts is taken whole, each text for the mistake that it is nearest to.
         made_from: Identities of the mistakes that points are made from; by default all. One that is made from a text is
             hardly another one: what chooses between models must not be made from the data that choose.
+        written: Writes more points for each mistake, which are held to the same bounds; a list for each.
     """
 
     def __init__(
@@ -95,9 +96,11 @@ class Near:
         found: int = 0,
         whole: int = 0,
         made_from: AbstractSet[Hashable] | None = None,
+        written: Callable[[Sequence[Example], random.Random], Sequence[Sequence[Example]]] | None = None,
     ) -> None:
         self.transforms, self.made, self.embedding, self.bounds = transforms, made, embedding, bounds
         self.found, self.whole, self.made_from = found, whole, made_from
+        self.written = written
         self.pool = dict[Hashable, Example]()
         for example in pool:
             self.pool.setdefault(identity(example), example)
@@ -120,14 +123,18 @@ class Near:
         tried: list[tuple[int, Example]] = []
         with bar("making new texts", len(mistakes)) as shown:
             for parent, mistake in enumerate(mistakes):
-                from_it = self.made_from is None or identity(mistake) in self.made_from
-                for _ in range(self.made if names and from_it else 0):
+                for _ in range(self.made if names and self._makes_from(mistake) else 0):
                     point = self.transforms[rng.choice(names)](mistake, rng)
                     if identity(point) == identity(mistake):
                         dropped["nothing to change"] += 1
                     else:
                         tried.append((parent, point))
                 shown.update(parent + 1)
+        if self.written is not None:
+            parents = [parent for parent, mistake in enumerate(mistakes) if self._makes_from(mistake)]
+            written = self.written([mistakes[parent] for parent in parents], rng)
+            for parent, points in zip(parents, written, strict=True):
+                tried.extend((parent, point) for point in points)
         near: list[list[Example]] = [[] for _ in mistakes]
         if tried:
             theirs = self.embedding.points(mistakes)[[parent for parent, _ in tried]]
@@ -140,6 +147,9 @@ class Near:
                 else:
                     near[parent].append(point)
         return near, dropped
+
+    def _makes_from(self, mistake: Example) -> bool:
+        return self.made_from is None or identity(mistake) in self.made_from
 
     def _find(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
         """The mistakes choose in turn, so that no first one takes all."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.asked_teachers import unasked, usage
+from bort.agora.asked_teachers import chosen_generator, unasked, usage
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
+from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
 from bort.agora.labelling import Labelling
@@ -116,6 +118,7 @@ def fit_growing(
 
     teachers = choose_teacher(arguments, data, function, opened, lambda model: _fine_tuned_teacher(session, model))
     session.run.log("teacher", name=teachers.final.name, elapsed=session.clock.elapsed)
+    generator = chosen_generator(arguments, data, teachers.rounds)
     teacher = RememberedTeacher(teachers.rounds, task, session.journal.folder / "teacher.jsonl")
     final = teacher
     if teachers.final is not teachers.rounds:
@@ -137,6 +140,7 @@ def fit_growing(
         found=arguments.unlabelled_per_mistake,
         whole=arguments.whole_pool,
         made_from=None if arguments.as_published else {*map(identity, train)},
+        written=None if generator is None else partial(_written, session, generator),
     )
     test, forbidden = data.test or [], {*map(identity, data.test or [])}
     session.learner.vectors = _vectors(session, teachers, pool)
@@ -181,6 +185,8 @@ def fit_growing(
         **scored("test", teacher_scores(task, final(test), task.targets(test))),
     }
     metrics["teacher"] |= usage(teachers.final)
+    if generator is not None:
+        metrics["generator"] = {"name": arguments.generator, **usage(generator)}
     metrics["findings"] += unasked(teachers.final)
     counted = taught.weights if taught else labelling.weights(result.rounds[0]) if result.taught else NOBODY
     metrics["label_weights"] = counted._asdict()
@@ -228,6 +234,29 @@ def _missed(session: Session) -> list[int]:
         return []
     said, truth = head.whole.out_of_fold[: len(train)].tolist(), head.targets[: len(train)].tolist()
     return [place for place, (row, y) in enumerate(zip(said, truth, strict=True)) if not session.learner.right(row, y)]
+
+
+def _written(
+    session: Session, generator: Generator, mistakes: Sequence[Example], rng: random.Random
+) -> list[list[Example]]:
+    """What a generator writes near mistakes, told what the model took them for."""
+    return generator(mistakes, _taken_for(session, mistakes), rng)
+
+
+def _taken_for(session: Session, mistakes: Sequence[Example]) -> list[str | None]:
+    """What a model took texts for that had not learned them; None where that is not known.
+
+    Of the development texts this is the best of the round that has just ended, of the training texts the linear head.
+    """
+    data, task, head, trial = session.data, session.task, session.head, session.journal.latest()
+    said: dict[Any, Any] = {}
+    if head is not None and len(head.targets) >= len(data.train) + len(data.dev):
+        said |= dict(zip(map(identity, data.train), head.whole.out_of_fold, strict=False))
+    if trial is not None:
+        said |= dict(zip(map(identity, data.dev), trial.answers, strict=True))
+    rows = [said.get(identity(mistake)) for mistake in mistakes]
+    named = [None if row is None else task.names[int(np.argmax(row))] if task.names else f"{row[0]:g}" for row in rows]
+    return [None if name == str(mistake.label) else name for name, mistake in zip(named, mistakes, strict=True)]
 
 
 def _fine_tuned_teacher(session: Session, model: str) -> str:

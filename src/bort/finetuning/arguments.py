@@ -143,6 +143,12 @@ class FinetuneArguments:
     """masked LM that proposes words for infill and synonym"""
     points_per_mistake: NonNegativeInt | None = None
     """new texts made per mistake and round; by default 4, and none where unlabelled texts are given"""
+    generator: str | None = None
+    """who writes new texts near mistakes besides: openai:MODEL at --teacher-url, or a command that reads JSON lines
+    with text (and text_b), label, answer (what a model took it for) and count, and writes a JSON list of texts for
+    each"""
+    generated_per_mistake: NonNegativeInt = 4
+    """texts that the generator writes per mistake and round"""
     unlabelled: str | None = None
     """file of unlabelled texts like those the model will meet; the teacher labels them, and the student learns that"""
     whole_pool: NonNegativeInt = 5000
@@ -306,6 +312,8 @@ class FinetuneArguments:
             "points_per_mistake",
             "whole_pool",
             "unlabelled_per_mistake",
+            "generator",
+            "generated_per_mistake",
             "transforms",
             "transform_model",
             "min_cosine",
@@ -379,9 +387,12 @@ class FinetuneArguments:
     def _check_agora(self) -> None:
         if self.min_cosine >= self.max_cosine:
             raise BortError("must be below --max-cosine", setting="min_cosine", value=self.min_cosine)
-        if self.points_per_mistake == 0 and self.unlabelled is None:
+        written = self.generator is not None and self.generated_per_mistake
+        if self.points_per_mistake == 0 and self.unlabelled is None and not written:
             raise BortError(
-                "must be above 0 where no unlabelled texts are given", setting="points_per_mistake", value=0
+                "must be above 0 where no unlabelled texts are given, and no generator",
+                setting="points_per_mistake",
+                value=0,
             )
         if self.as_published:
             for name in ("unlabelled", *AS_PUBLISHED):
@@ -394,16 +405,18 @@ class FinetuneArguments:
 
     def _check_asked(self) -> None:
         """Refuse settings of an LLM where none is asked, a budget without prices, and an address with a password."""
-        asks = (self.teacher or "").startswith(LLM_PREFIX)
-        if asks and not (self.teacher or "").removeprefix(LLM_PREFIX).strip():
-            raise BortError("must name a model: openai:MODEL", setting="teacher", value=self.teacher)
+        asked = {name: getattr(self, name) or "" for name in ("teacher", "generator")}
+        asks = [name for name, value in asked.items() if value.startswith(LLM_PREFIX)]
+        for name in asks:
+            if not asked[name].removeprefix(LLM_PREFIX).strip():
+                raise BortError("must name a model: openai:MODEL", setting=name, value=asked[name])
         for name in ("teacher_url", "teacher_key_file", "instructions", "budget_usd"):
             if not asks and getattr(self, name) is not None:
-                raise BortError("is for an LLM: give --teacher openai:MODEL", setting=name)
+                raise BortError("is for an LLM: give --teacher or --generator openai:MODEL", setting=name)
         if self.budget_usd is not None and None in (self.teacher_input_price, self.teacher_output_price):
             rule = "needs the prices of tokens: --teacher-input-price and --teacher-output-price"
             raise BortError(rule, setting="budget_usd", value=self.budget_usd)
-        if self.teacher_labels and (self.teacher is None or asks):
+        if self.teacher_labels and (self.teacher is None or "teacher" in asks):
             raise BortError("is for a classifier: give --teacher FOLDER", setting="teacher_labels")
         if self.teacher_url is not None:
             address = urlsplit(self.teacher_url)

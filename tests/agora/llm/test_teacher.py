@@ -19,6 +19,7 @@ from bort.agora.llm.asking import Asker
 from bort.agora.llm.budget import Budget
 from bort.agora.llm.client import Endpoint
 from bort.agora.llm.options import Options
+from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
@@ -51,10 +52,9 @@ def teacher(server, tmp_path):
         prompt = LabelPrompt(task, Instructions("Which animal?", {"cat": "purrs"} if task.names else {}))
         budget = budget or Budget()
         cache = AnswerCache(tmp_path / "cache", {"url": url or server.url, "head": prompt.head}, owner)
-        budget.count(*cache.charged())
         options = Options(prompt.schema, max_tokens, logprobs=bool(task.names))
         asker = Asker(Endpoint("m", url or server.url, KEY, timeout), options, budget, at_once, per_minute)
-        return ChatTeacher("openai:m", prompt, asker, cache, budget, max_tokens)
+        return ChatTeacher(prompt, PaidAnswers("openai:m", asker, cache, budget, max_tokens))
 
     return make
 
@@ -135,7 +135,7 @@ def test_a_text_that_the_server_refuses_is_not_known_and_spoils_nothing(server, 
     asked = teacher(at_once=1)
     says = asked([Example("a dog"), *TEXTS[:1], Example("dog 2"), Example("cat 2")])
     assert np.isnan(says[:, 0]).tolist() == [True, False, True, False]
-    assert asked.usage["abstained"] == {"refused by the server": 2}
+    assert asked.answers.usage["abstained"] == {"refused by the server": 2}
     assert "logprobs" in server.requests[-1], "a bad text costs the others nothing"
 
 
@@ -158,7 +158,7 @@ def test_an_answer_without_a_label_is_no_answer(server, teacher, body, reason):
     server.behave = lambda request, number: body
     asked = teacher()
     assert np.isnan(asked(TEXTS)).all()
-    assert asked.usage["abstained"] == {reason: 2}
+    assert asked.answers.usage["abstained"] == {reason: 2}
     teacher()(TEXTS)
     assert len(server.requests) == 2, "it was paid for all the same"
 
@@ -270,7 +270,7 @@ def test_one_text_that_kills_the_server_each_time_is_left_out(server, teacher):
     )
     asked = teacher()
     assert np.isnan(asked(MANY)[:, 0]).nonzero()[0].tolist() == [4]
-    assert asked.usage["abstained"] == {"no answer": 1}
+    assert asked.answers.usage["abstained"] == {"no answer": 1}
     server.behave = labels_cats
     assert not np.isnan(teacher()(MANY)).any(), "another time it may be answered"
 
@@ -301,8 +301,8 @@ def test_each_text_is_asked_of_once(server, teacher, tmp_path):
     asked = teacher(owner="another run")
     asked([*TEXTS, Example("a third")])
     assert server.texts == ["a cat", "a dog", "a third"]
-    assert asked.usage["from_cache"] == 2
-    assert asked.usage["requests"] == 1, "what another run has paid is not on this one's bill"
+    assert asked.answers.usage["from_cache"] == 2
+    assert asked.answers.usage["requests"] == 1, "what another run has paid is not on this one's bill"
     content = b"".join(file.read_bytes() for file in (tmp_path / "cache").iterdir())
     assert KEY.encode() not in content
     assert b"a dog" not in content
@@ -317,6 +317,7 @@ from bort.agora.llm.asking import Asker
 from bort.agora.llm.budget import Budget
 from bort.agora.llm.client import Endpoint
 from bort.agora.llm.options import Options
+from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
@@ -326,11 +327,10 @@ task = Task("classification", ("cat", "other"), "accuracy")
 prompt = LabelPrompt(task, Instructions("Which animal?", {{"cat": "purrs"}}))
 budget = Budget()
 cache = AnswerCache(Path({folder!r}), {{"url": {url!r}, "head": prompt.head}}, "run")
-budget.count(*cache.charged())
 asker = Asker(Endpoint("m", {url!r}, "key", 10.0), Options(prompt.schema, 64), budget, {at_once})
-teacher = ChatTeacher("openai:m", prompt, asker, cache, budget, 64)
+teacher = ChatTeacher(prompt, PaidAnswers("openai:m", asker, cache, budget, 64))
 teacher([Example("cat %d" % place) for place in range({texts})])
-print(teacher.usage["requests"])
+print(teacher.answers.usage["requests"])
 """
 
 
@@ -383,10 +383,10 @@ def test_tokens_and_dollars_are_counted(server, teacher):
     budget = Budget(input_price=2.0, output_price=30.0)
     asked = teacher(budget=budget)
     asked(TEXTS)
-    assert asked.usage["prompt_tokens"] == 200
-    assert asked.usage["completion_tokens"] == 20
-    assert asked.usage["usd"] == pytest.approx(200 * 2e-6 + 20 * 30e-6)
-    assert "200 + 20 tokens; 0.0010 USD" in asked.summary()
+    assert asked.answers.usage["prompt_tokens"] == 200
+    assert asked.answers.usage["completion_tokens"] == 20
+    assert asked.answers.usage["usd"] == pytest.approx(200 * 2e-6 + 20 * 30e-6)
+    assert "200 + 20 tokens; 0.0010 USD" in asked.answers.summary()
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
@@ -403,10 +403,10 @@ def test_the_budget_is_never_passed(server, teacher, at_once, usage):
     server.behave = behave
     asked = teacher(budget=Budget(*prices, limit), at_once=at_once)
     says = asked([Example(f"cat {place}") for place in range(200)])
-    assert sum(bill) <= asked.usage["usd"] + 1e-9 <= limit + 2e-9
+    assert sum(bill) <= asked.answers.usage["usd"] + 1e-9 <= limit + 2e-9
     assert 0 < np.isnan(says[:, 0]).sum() == 200 - len(server.requests)
-    assert asked.usage["out_of_budget"]
-    assert asked.usage["abstained"] == {"not asked: the budget is used up": 200 - len(server.requests)}
+    assert asked.answers.usage["out_of_budget"]
+    assert asked.answers.usage["abstained"] == {"not asked: the budget is used up": 200 - len(server.requests)}
     if usage:
         assert sum(bill) > 0.8 * limit, "nearly all of it is used"
     before = len(server.requests)
@@ -423,8 +423,8 @@ def test_an_answer_that_was_lost_may_be_on_the_bill(server, teacher):
     asked = teacher(budget=Budget(1.0, 1.0), at_once=1)
     asked(TEXTS)
     assert len(server.requests) == 3
-    assert asked.usage["requests"] == 3
-    assert asked.usage["completion_tokens"] == 10 + 64 + 10
+    assert asked.answers.usage["requests"] == 3
+    assert asked.answers.usage["completion_tokens"] == 10 + 64 + 10
 
 
 def test_an_interrupted_run_does_not_wait_for_the_server(server, teacher):

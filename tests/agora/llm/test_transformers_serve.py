@@ -19,6 +19,7 @@ from bort.agora.llm.asking import Asker
 from bort.agora.llm.budget import Budget
 from bort.agora.llm.client import Endpoint
 from bort.agora.llm.options import Options
+from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
@@ -86,10 +87,10 @@ def test_a_real_server_is_asked_and_its_babble_is_no_label(url, model, tmp_path)
     budget = Budget(1.0, 1.0)
     cache = AnswerCache(tmp_path, {"head": prompt.head}, "run")
     asker = Asker(Endpoint(model, url, "none", 60.0), Options(prompt.schema, 8), budget, 2)
-    teacher = ChatTeacher("openai:tiny", prompt, asker, cache, budget, 8)
+    teacher = ChatTeacher(prompt, PaidAnswers("openai:tiny", asker, cache, budget, 8))
     texts = [Example(f"text {place}") for place in range(5)]
     assert teacher(texts).shape == (5, 2)
-    usage = teacher.usage
+    usage = teacher.answers.usage
     assert usage["requests"] == 5
     assert usage["prompt_tokens"] > 5 * 20
     assert 0 < usage["completion_tokens"] <= 5 * 8

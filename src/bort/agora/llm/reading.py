@@ -26,15 +26,25 @@ def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
     """
     if reply.refusal or reply.finish == "content_filter":
         return {"abstained": "refused"}
-    text = _THOUGHTS.sub("", reply.text).strip()
-    if (fenced := _FENCE.match(text)) is not None:
-        text = fenced[1].strip()
+    text = plain_text(reply.text)
     found = _value(text, task) if task.kind == "regression" else _label(text, task)
     if found is None:
         return {"abstained": CUT_OFF if reply.finish == "length" else "blank" if not text else _no_answer(task)}
     if isinstance(found, str) and reply.tokens:
         return {"answer": label_shares(reply.tokens, task.names, found) or found}
     return {"answer": found}
+
+
+def plain_text(text: str) -> str:
+    """An answer without the thoughts before it and the fence around it."""
+    text = _THOUGHTS.sub("", text).strip()
+    fenced = _FENCE.match(text)
+    return text if fenced is None else fenced[1].strip()
+
+
+def json_part(text: str) -> str:
+    """From the first brace to the last; the whole text where there is none."""
+    return text[text.find("{") : text.rfind("}") + 1] or text
 
 
 def _no_answer(task: Task) -> str:
@@ -68,7 +78,7 @@ def _value(text: str, task: Task) -> float | None:
 def _given(text: str, task: Task) -> Any:
     """What stands under the asked name in the JSON of an answer, or the answer as it is."""
     try:
-        found = json.loads(text[text.find("{") : text.rfind("}") + 1] or text)
+        found = json.loads(json_part(text))
     except (ValueError, RecursionError):
         return text.strip("\"'`*. \n")
     if not isinstance(found, dict):
