@@ -273,7 +273,8 @@ def test_a_budget_that_is_used_up_ends_the_asking_and_not_the_run(arguments, llm
     assert any("the budget of 0.004 USD was used up" in finding for finding in metrics["findings"])
 
 
-def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown):
+@pytest.mark.parametrize("as_published", [False, True])
+def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown, as_published):
     def behave(request, number):
         if "texts" in request["response_format"]["json_schema"]["schema"]["properties"]:
             return json.dumps({"texts": [f"cat {number}", "a known text", "a known text"]})
@@ -282,9 +283,12 @@ def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown
     llm.behave = behave
     prices = {"teacher_input_price": 1.0, "teacher_output_price": 1.0}
     settings = replace(arguments, teacher="openai:m", teacher_url=llm.url, generator="openai:w", **prices)
-    metrics = finetune(replace(settings, points_per_mistake=0, generated_per_mistake=2))
+    settings = replace(settings, points_per_mistake=0, generated_per_mistake=2, as_published=as_published)
+    metrics = finetune(settings)
     written = [request for request in llm.requests if request["model"] == "w"]
-    known = {example.text: example.label for file in (arguments.train, arguments.dev) for example in read_examples(file)}
+    known = {
+        example.text: example.label for file in (arguments.train, arguments.dev) for example in read_examples(file)
+    }
     first = metrics["rounds"][0]
     assert written
     for request in written:
@@ -292,7 +296,7 @@ def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown
         assert truth == f"Right label: {known[text]}"
         assert wrong == f"The classifier's wrong answer: {'other' if known[text] == 'cat' else 'cat'}"
     assert (first["made"], first["kept"]) == (2 * len(written), len(written) + 1)
-    assert first["dropped"] == {"made twice": len(written) - 1}
+    assert sum(first["dropped"].values()) == len(written) - 1, "made twice"
     assert {point["text"] for point in grown(arguments.out)} >= {"a known text"}
     assert metrics["generator"]["name"] == "openai:w"
     assert metrics["generator"]["usage"]["texts"] == len(written)
