@@ -157,6 +157,19 @@ def test_where_the_plain_model_is_better_it_learns_from_all_labels_alone(argumen
     assert metrics["dev"] == metrics["plain"]["dev"]
 
 
+def test_the_linear_head_is_the_result_where_no_round_beats_it(arguments, world):
+    metrics = finetune(replace(arguments, keep_better=True, learning_rates=[1e-3]), teacher=answers)
+    assert metrics["result"] == "head"
+    assert metrics["test"] == metrics["linear_head"]["test"]
+    assert metrics["dev"] == metrics["linear_head"]["dev"]
+    assert metrics["dev"]["accuracy"] > metrics["fine_tuned"]["dev"]["accuracy"]
+    assert metrics["labels_used"]["result"] == 60
+    test = read_examples(world.test)
+    said = [answer.label for answer in Predictor(arguments.out).predict([e.text for e in test])]
+    right = sum(label == e.label for label, e in zip(said, test, strict=True))
+    assert right / len(test) == metrics["test"]["accuracy"]
+
+
 def test_a_small_pool_is_taken_whole_and_no_text_is_made_beside_it(arguments, tmp_path, sentences, monkeypatch):
     pool = tmp_path / "pool.txt"
     pool.write_text("\n".join(f"{text} Again." for text in sentences[:60]), "utf-8")
