@@ -98,6 +98,7 @@ def fit(name: str, arguments: argparse.Namespace) -> Record:
                 out=str(scratch / "run"),
                 model=arguments.model,
                 method="plain",
+                keep_better=False,
                 patience=100,
                 **settings_of(name, arguments),
             )

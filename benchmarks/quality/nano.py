@@ -57,6 +57,7 @@ def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
             out=str(Path(made) / "run"),
             model=folder,
             method="plain",
+            keep_better=False,
             metric=task["metric"],
             learning_rates=[rate],
             batch_sizes=[32],

@@ -86,6 +86,7 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             model=str(model),
             out=str(Path(scratch) / "run"),
             method="plain",
+            keep_better=False,
             classes=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
             learning_rates=arguments.learning_rates,
             batch_sizes=[16],

@@ -566,7 +566,9 @@ def test_findings_stand_in_the_terminal_in_the_figures_and_in_the_report(argumen
 
 def test_a_teacher_that_has_seen_the_test_is_warned_of(arguments, world, tmp_path, capsys):
     """As one does that was fitted to the whole file of which this run holds a part out."""
-    plain = replace(arguments, method="plain", train=world.test, max_steps=1, out=str(tmp_path / "teacher"))
+    plain = replace(
+        arguments, method="plain", refit=False, train=world.test, max_steps=1, out=str(tmp_path / "teacher")
+    )
     finetune(plain)
     metrics = finetune(replace(arguments, teacher=plain.out, max_steps=1))
     assert metrics["teacher"]["fitted_to"] == {"test": 24}

@@ -25,7 +25,9 @@ from bort.tasks.task import Task
 
 @pytest.fixture
 def arguments(world, tmp_path) -> FinetuneArguments:
-    return world.finetuning(tmp_path, method="plain", keep_better=False, learning_rates=[1e-2], max_epochs=4)
+    return world.finetuning(
+        tmp_path, method="plain", keep_better=False, refit=False, learning_rates=[1e-2], max_epochs=4
+    )
 
 
 def test_learns_and_leaves_a_whole_run(arguments, finetuned_files):
@@ -80,11 +82,16 @@ def test_same_seed_same_weights(arguments, tmp_path, weights, assert_same_weight
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", ["rounds/01-001/checkpoint-*/complete.json", "rounds/01-000/checkpoint-7/complete.json"]
+    "moment",
+    [
+        "rounds/01-001/checkpoint-*/complete.json",
+        "rounds/01-000/checkpoint-7/complete.json",
+        "rounds/00-000/checkpoint-*/complete.json",
+    ],
 )
 def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment, assert_same_weights):
-    """kill -9 inside the first or the second combination, then --resume: bit for bit the uninterrupted run."""
-    settings = replace(arguments, learning_rates=[1e-2, 2e-2])
+    """kill -9 inside a combination or the last training, then --resume: bit for bit the uninterrupted run."""
+    settings = replace(arguments, learning_rates=[1e-2, 2e-2], refit=True)
     expected = finetune(settings)
     out = tmp_path / "killed"
     line = [
@@ -129,6 +136,33 @@ def test_a_run_does_not_go_on_with_other_data(arguments, tmp_path, monkeypatch):
 
 def raising(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_chosen_combination_learns_all_labels_at_the_end(arguments, tmp_path, world, weights):
+    alone = finetune(arguments)
+    metrics = finetune(replace(arguments, refit=True, out=str(tmp_path / "all")))
+    rows = metrics["rows"]
+    assert alone["labels_used"] == {"selection": rows["train"], "result": rows["train"]}
+    assert metrics["labels_used"] == {"selection": rows["train"], "result": rows["train"] + rows["dev"]}
+    # The figure is that of the choice, by a model that has not learned the development data.
+    assert metrics["dev"] == alone["dev"]
+    assert not torch.equal(weights(tmp_path / "all")["classifier.weight"], weights(arguments.out)["classifier.weight"])
+    assert len(metrics["train_texts"].split()) > len(alone["train_texts"].split())
+    right = [
+        a.label == e.label
+        for a, e in zip(
+            Predictor(str(tmp_path / "all")).stream(read_examples(world.test)), read_examples(world.test), strict=True
+        )
+    ]
+    assert np.mean(right) == pytest.approx(metrics["test"]["accuracy"])
+    assert "The result has learned 60" in Path(tmp_path / "all" / "report.html").read_text("utf-8")
+
+
+def test_few_development_data_are_not_worth_another_training(arguments, tmp_path, world):
+    lines = Path(world.dev).read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "few.jsonl").write_text("".join(lines[:3]))
+    metrics = finetune(replace(arguments, refit=True, dev=str(tmp_path / "few.jsonl"), max_epochs=1))
+    assert metrics["labels_used"]["result"] == metrics["rows"]["train"]
 
 
 def test_early_stopping(arguments):

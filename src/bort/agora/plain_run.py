@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from bort.agora.last_training import SLOT, plain_epochs
+from bort.agora.rounds import AgoraResult, DivergedError
 from bort.agora.session import Session
+from bort.agora.trial import TrainedWeights
+from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.hyper_parameters import HyperParameters
-from bort.finetuning.linear_head import Floats
+from bort.finetuning.linear_head import Floats, LinearHead
 from bort.finetuning.report import finetune_report
 from bort.finetuning.student_head import StudentHead
 from bort.progress import console
 
+_WORTH_ADDING = 0.1
+"""A last training with the development data is worth its time where they are so many, as a share of the others."""
+
 
 def fit_plainly(session: Session) -> dict[str, Any]:
-    """Fit each combination once to the data as they are, keep the best, and describe it.
+    """Fit each combination once, choose by the development data, and fit the chosen one to all labels.
 
     Where the linear head is better on the development data, it is the result: both have learned from the training data
-    alone when they are compared.
+    alone when they are compared. The development figure is always that of the comparison.
     """
     result = session.fit()
     model = session.open(result.best)
-    head, data = session.head, session.data
-    if session.arguments.keep_better and head is not None and head.held and head.beats(session.outputs(model)["dev"]):
+    arguments, head, train = session.arguments, session.head, session.data.train
+    everything = [*train, *session.data.dev]
+    if arguments.keep_better and head is not None and head.held and head.beats(session.outputs(model)["dev"]):
         console().print(
             "no fine-tuned model beats the linear head on the development data: the head is the result", soft_wrap=True
         )
         fine_tuned = session.scores(model)
-        model, metrics = head_result(session, head, head.says)
+        chosen, fitted = (head.whole, everything) if arguments.refit else (head.alone, train)
+        model, metrics = head_result(session, head, chosen, head.says, fitted)
         metrics |= session.told(result) | {"fine_tuned": fine_tuned}
-        metrics["labels_used"] = {"selection": len(data.train), "result": len(head.targets)}
     else:
-        metrics = session.metrics(result, model, data.train)
-        metrics["labels_used"] = {"selection": len(data.train), "result": len(data.train)}
+        fitted, again = train, None
+        if arguments.refit and not result.stopped and len(everything) >= (1 + _WORTH_ADDING) * len(train):
+            again = refitted(session, result)
+        if again is not None:
+            model, fitted = again, everything
+        metrics = session.metrics(result, model, fitted)
+    metrics["labels_used"] = {"selection": len(train), "result": len(fitted)}
     trials = [
         {"theta": str(HyperParameters(**trial.theta)), "score": trial.score, **trial.model.about}
         for trial in result.rounds[0].trials
@@ -43,6 +57,31 @@ def fit_plainly(session: Session) -> dict[str, Any]:
     finetune_report(session.run, metrics, trials, metrics["confusion"])
     session.finish(metrics, model)
     return metrics
+
+
+def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel | None:
+    """Fit the best combination to training and development data, for as many passes as it took to its best step.
+
+    Args:
+        session: The run; a last training that was done before it was interrupted is read from its journal.
+        result: Of one round.
+
+    Returns:
+        The model; None if its outputs are not finite numbers, which is said.
+    """
+    data, learner, best = session.data, session.learner, result.best
+    kept = session.journal.final()
+    if kept is None:
+        points, epochs = session.points([*data.train, *data.dev]), plain_epochs(best, len(data.train))
+        with session.display.shown():
+            again = learner.refit(best.theta, points, SLOT, epochs=epochs, with_vectors=False)
+        kept = session.journal.keep_final(again)
+    try:
+        learner.logits(kept, data.dev)
+    except DivergedError as error:
+        console().print(f"the last training on all labels came to nothing: {error}", soft_wrap=True)
+        return None
+    return session.fitter.open(kept.read())
 
 
 def fit_head(session: Session) -> dict[str, Any]:
@@ -62,7 +101,8 @@ def fit_head(session: Session) -> dict[str, Any]:
         kind = session.fitter.fresh().config.model_type
         rule = f"needs a classifier of BERT's or RoBERTa's kind, and {kind} has another: give --method plain"
         raise BortError(rule, setting="method", value="head")
-    model, metrics = head_result(session, head, head.dev_out_of_fold)
+    everything = [*session.data.train, *session.data.dev]
+    model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold, everything)
     metrics["best_theta"] = head.described
     metrics["labels_used"] = {"selection": len(head.targets), "result": len(head.targets)}
     finetune_report(session.run, metrics, [], metrics["confusion"])
@@ -70,15 +110,18 @@ def fit_head(session: Session) -> dict[str, Any]:
     return metrics
 
 
-def head_result(session: Session, head: StudentHead, dev: Floats) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A plain classifier with the head that has learned all labels, and what is to be told of it.
+def head_result(
+    session: Session, head: StudentHead, chosen: LinearHead, dev: Floats, fitted: Sequence[Example]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A plain classifier with a linear head, and what is to be told of it.
 
     Args:
         session: The run.
         head: What was fitted.
+        chosen: Of it, the head that is the result.
         dev: What is said of the development data, by a head that has not learned from them.
+        fitted: What the chosen head has learned from.
     """
-    model = head.classifier()
+    model = head.classifier(chosen)
     outputs = session.outputs(model) | {"dev": dev.astype(np.float32)}
-    metrics = session.described(model, outputs, [*session.data.train, *session.data.dev])
-    return model, metrics | {"result": "head"}
+    return model, session.described(model, outputs, fitted) | {"result": "head"}

@@ -171,7 +171,7 @@ def fit_growing(
     if arguments.keep_better and head and head.held and head.beats(np.array(result.best.answers, np.float32)):
         console().print("no round beats the linear head on the development data: the head is the result")
         taught = None
-        model, of_head = head_result(session, head, head.says)
+        model, of_head = head_result(session, head, head.whole, head.says, [*train, *data.dev])
         metrics |= of_head | {"labels_used": {}, "fine_tuned": {part: metrics[part] for part in data.parts}}
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))

@@ -169,7 +169,8 @@ class FinetuneArguments:
     """where a sentence encoder with a linear head teaches single texts: learn its vectors too, beside the labels"""
     refit: bool = True
     """train the result once more, with the chosen settings, on all labels and on all unlabelled texts; without it, the
-    result is the best model of the rounds, which has not learned from the development data"""
+    result is the best model on the way, which has not learned from the development data. Plain fine-tuning does so
+    where the development data are a tenth of the training data or more"""
     final_epochs: PositiveInt | None = None
     """passes over the data of that last training; by default as many as show it a million tokens, but 3 to 15"""
     as_published: bool = False

@@ -39,6 +39,11 @@ def finetune_report(
             tiles.append((f"{metrics[name][metric]:.3f}", caption))
     rows = metrics["rows"]
     report.tiles([*tiles, (f"{rows['train']:,}", "training examples")])
+    used = metrics["labels_used"]
+    report.paragraph(
+        f"Models that had learned {used['selection']:,} labels were compared; the development score is theirs. The "
+        f"result has learned {used['result']:,}."
+    )
     findings_section(report, metrics)
     if "test" not in metrics:
         text = "No test data were given. The development data chose the model, so their score is optimistic."
@@ -90,7 +95,7 @@ def head_section(report: Report, metrics: dict[str, Any]) -> None:
     if "linear_head" not in metrics:
         return
     head, metric = metrics["linear_head"], metrics["metric"]
-    used = metrics.get("labels_used", {"selection": metrics["rows"]["train"], "result": metrics["rows"]["train"]})
+    used = metrics["labels_used"]
     parts = [(f"development {metric}", "dev"), (f"{metric} out of fold", "out_of_fold"), (f"test {metric}", "test")]
     if "fine_tuned" in metrics:
         low, high = metrics["fine_tuned"]["dev_confidence"][metric]

@@ -14,7 +14,16 @@ from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
 from bort.finetuning.first_token import FIRST, MEAN, holds_heads, holds_means, put_head, read_features, with_mean
 from bort.finetuning.fitter import Fitter
-from bort.finetuning.linear_head import Floats, LinearHead, fit_linear_head, log_softmax, loss_of, losses_of, score_of
+from bort.finetuning.linear_head import (
+    Features,
+    Floats,
+    LinearHead,
+    fit_linear_head,
+    log_softmax,
+    loss_of,
+    losses_of,
+    score_of,
+)
 from bort.progress import console
 
 _MOST = 15_000
@@ -32,7 +41,7 @@ class StudentHead:
         alone: Fitted to the training data.
         says: What `alone` says of the development data. *Shape:* (examples, outputs).
         targets: Of training and development data.
-        features: Of both, of the pooling of `whole`. *Shape:* (examples, hidden size).
+        features: Of both, by pooling. *Shape:* (examples, hidden size) each.
         held: Whether a plain classifier can hold the head.
     """
 
@@ -41,7 +50,7 @@ class StudentHead:
     alone: LinearHead
     says: Floats
     targets: NDArray[Any]
-    features: NDArray[np.float32]
+    features: Features
     held: bool
 
     @property
@@ -73,12 +82,12 @@ class StudentHead:
         name = "ridge regression" if self.fitter.task.kind == "regression" else "logistic regression"
         return f"{name} on {_NAMES[self.whole.pooling]}, C {self.whole.inverse_regularisation:g}"
 
-    def classifier(self) -> PreTrainedModel:
-        """A plain classifier that answers as `whole`."""
-        model = self.fitter.fresh()
-        if self.whole.pooling == MEAN:
+    def classifier(self, head: LinearHead | None = None) -> PreTrainedModel:
+        """A plain classifier that answers as `whole`, or as another head on the same features."""
+        head, model = head or self.whole, self.fitter.fresh()
+        if head.pooling == MEAN:
             model = with_mean(model)
-        put_head(model, self.whole.weight, self.whole.bias, self.features)
+        put_head(model, head.weight, head.bias, self.features[head.pooling])
         return model
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
@@ -118,7 +127,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     whole = _chosen(fitter, features, targets, groups)
     alone = _chosen(fitter, {name: x[:count] for name, x in features.items()}, targets[:count], groups[:count])
     says = alone.says({name: x[count:] for name, x in features.items()})
-    return StudentHead(fitter, whole, alone, says, targets, features[whole.pooling], holds_heads(model))
+    return StudentHead(fitter, whole, alone, says, targets, features, holds_heads(model))
 
 
 def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], groups: Sequence[Any]) -> LinearHead:
