@@ -81,6 +81,17 @@ def exported(classifier, tmp_path_factory) -> str:
     return str(out)
 
 
+@pytest.fixture(scope="session")
+def exported_encoder(teacher_folder, tmp_path_factory) -> str:
+    """A tiny exported encoder."""
+    from bort.cli.export import export
+    from bort.export.arguments import ExportArguments
+
+    out = tmp_path_factory.mktemp("serve") / "encoder"
+    export(ExportArguments(model=teacher_folder, out=str(out), precision="fp32"))
+    return str(out)
+
+
 @pytest.fixture(scope="module")
 def server(exported, classifier):
     """Serves an exported and a fine-tuned folder."""

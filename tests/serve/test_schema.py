@@ -14,10 +14,11 @@ from bort.serve.registry import Registry
 from bort.serve.settings import Limits
 
 
-@pytest.fixture(scope="module")
-def schema(exported):
+@pytest.fixture(scope="module", params=["exported", "exported_encoder"])
+def schema(request):
     limits, metrics = Limits(), Metrics()
-    registry = Registry({"m": exported}, lambda name, folder: ServedModel(name, folder, limits))
+    folder = request.getfixturevalue(request.param)
+    registry = Registry({"m": folder}, lambda name, folder: ServedModel(name, folder, limits))
     routes = build(registry, metrics, "0")
     yield schemathesis.openapi.from_asgi("/openapi.json", Guard(routes, limits, metrics, log=None))
     registry.close()
@@ -33,11 +34,15 @@ def test_no_request_breaks_the_server(schema):
             response = case.call()
             assert response.status_code < 500
             if response.status_code >= 400:
-                assert set(response.json()) == {"error", "error_type"}
+                if case.path.startswith("/v1/"):
+                    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+                else:
+                    assert set(response.json()) == {"error", "error_type"}
 
         check()
 
 
 def test_its_pages_hold_all_routes(schema):
     paths = {found.ok().path for found in schema.get_all_operations()}
+    assert {"/embed", "/v1/embeddings", "/models/{name}/embed"} <= paths
     assert {"/", "/predict", "/explain", "/health", "/info", "/metrics", "/models/{name}/predict"} <= paths

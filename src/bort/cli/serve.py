@@ -14,7 +14,8 @@ class ServeArguments:
     """Arguments of `bort serve`."""
 
     models: list[str]
-    """fine-tuned or exported folders, as FOLDER or NAME=FOLDER; the first answers requests that name none"""
+    """fine-tuned or exported folders, or encoders, as FOLDER or NAME=FOLDER; the first answers requests that name
+    none"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for every interface"""
     port: NonNegativeInt = 8080
@@ -50,8 +51,9 @@ class ServeArguments:
 def serve(arguments: ServeArguments) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C.
 
-    POST /predict takes what text-embeddings-inference takes, POST / what the Hugging Face inference API takes. GET /
-    is a page to try the model on, GET /docs describes all routes. Needs bort[serve].
+    POST /predict takes what text-embeddings-inference takes, POST / what the Hugging Face inference API takes. An
+    encoder answers POST /embed, and POST /v1/embeddings as OpenAI's API does. GET / is a page to try the model on, GET
+    /docs describes all routes. Needs bort[serve].
     """
     from bort import __version__
     from bort.errors import BortError

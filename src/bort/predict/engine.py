@@ -66,6 +66,10 @@ class VectorEngine(Protocol):
         """
 
     @property
+    def pooling(self) -> str:
+        """How the vectors of tokens become one, by the names of sentence-transformers."""
+
+    @property
     def normalizes(self) -> bool:
         """Whether vectors are scaled to length 1 unless something else is asked for."""
 
@@ -78,6 +82,19 @@ class VectorEngine(Protocol):
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Vectors, not scaled at the end. *Shape:* (texts, width)."""
+
+
+def gives_vectors(model: str) -> bool:
+    """Whether a model is an encoder, exported or not, and answers nothing.
+
+    Raises:
+        BortError: It cannot be found or read.
+    """
+    if is_exported(model):
+        return read_manifest(model).task is None
+    from bort.predict.torch_encoder import is_encoder
+
+    return is_encoder(model)
 
 
 def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:

@@ -104,6 +104,11 @@ class ExportedEngine(ABC):
         return self.spec.size
 
     @property
+    def pooling(self) -> str:
+        """How an encoder makes one vector of its tokens'."""
+        return self.spec.pooling
+
+    @property
     def normalizes(self) -> bool:
         """Whether an encoder's vectors are scaled to length 1 unless something else is asked for."""
         return self.spec.normalizes

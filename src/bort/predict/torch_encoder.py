@@ -66,7 +66,7 @@ class TorchEncoder:
         if self.max_length < _SHORTEST_INPUT:
             rule = f"must take at least {_SHORTEST_INPUT} tokens"
             raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
-        self.normalizes = self.modules.normalizes
+        self.normalizes, self.pooling = self.modules.normalizes, "+".join(self.modules.poolings)
         encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
         self.prompt_tokens = self._tokens([Example(self.modules.prompt.strip())]).lengths[0] - 1 if self._asks else 0
         """Tokens of the prompt, the first special one among them, as sentence-transformers counts them."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -20,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from bort.data.tables.examples import Example
 from bort.predict.thresholds import probabilities
+from bort.serve.asking import Outputs, check_count, outputs_of, unless_gone
 from bort.serve.bodies import (
     ErrorBody,
     ExplainRequest,
@@ -30,16 +29,12 @@ from bort.serve.bodies import (
     PredictRequest,
     ScoredLabel,
 )
-from bort.serve.errors import Kind, Refused
+from bort.serve.embedding_routes import embedding_routes
+from bort.serve.errors import Kind, Refused, described
 from bort.serve.explain import explain
 from bort.serve.metrics import Metrics
-from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
 
-Answered = TypeVar("Answered")
-
-_INLINE_CHARACTERS = 4000
-"""Texts up to this length are tokenised on the spot: handing them to a thread takes longer."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": what}
     for status, what in (
@@ -80,35 +75,11 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
     _handle_errors(app, metrics)
     page = files("bort.serve").joinpath("page.html").read_text("utf-8")
 
-    def check(examples: Sequence[Example], model: ServedModel) -> None:
-        most = model.limits.max_client_batch_size
-        if len(examples) > most:
-            raise Refused(Kind.TOO_LARGE, f"batch size {len(examples)} > maximum allowed batch size {most}")
-
-    async def logits_of(
-        name: str | None, examples: Sequence[Example], truncate: bool | None = None
-    ) -> tuple[ServedModel, NDArray[np.float32]]:
-        while True:
-            model = registry.get(name)
-            if not registry.healthy:
-                raise Refused(Kind.UNHEALTHY, "the server is shutting down")
-            try:
-                model.batcher.admit()
-                if sum(len(one.text) + len(one.text_b or "") for one in examples) <= _INLINE_CHARACTERS:
-                    tokens = model.encode(examples, truncate)
-                else:
-                    tokens = await asyncio.to_thread(model.encode, examples, truncate)
-                return model, await model.logits(tokens)
-            except Refused as refused:
-                # Another model has taken this one's place meanwhile.
-                if refused.kind is not Kind.UNHEALTHY or registry.get(name) is model:
-                    raise
-
     async def predict_with(name: str | None, body: PredictRequest, request: Request) -> Response:
         examples = body.examples()
-        check(examples, registry.get(name))
-        model, logits = await unless_gone(request, logits_of(name, examples, body.truncate))
-        answers = model.predictions(logits, body.raw_scores)
+        check_count(examples, registry.get(name))
+        found = await unless_gone(request, outputs_of(registry, name, examples, body.truncate))
+        answers = found.model.predictions(found.values, body.raw_scores)
         content = _BATCH.dump_json(answers) if body.batched else _LIST.dump_json(answers[0])
         return Response(content, media_type="application/json")
 
@@ -127,22 +98,22 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
         """Labels as `transformers.pipeline` gives them; a flat list is a batch."""
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         examples = [Example(text) for text in texts]
-        check(examples, registry.get())
-        model, logits = await unless_gone(request, logits_of(None, examples))
-        answers = [ranked[: body.parameters.top_k] for ranked in _applied(model, logits, body.parameters)]
+        check_count(examples, registry.get())
+        found = await unless_gone(request, outputs_of(registry, None, examples))
+        answers = [ranked[: body.parameters.top_k] for ranked in _applied(found, body.parameters)]
         content = _LIST.dump_json(answers[0]) if isinstance(body.inputs, str) else _BATCH.dump_json(answers)
         return Response(content, media_type="application/json")
 
     async def explain_with(name: str | None, body: ExplainRequest, request: Request) -> Explanation:
         model = registry.get(name)
-        names = model.task.names
-        if model.task.kind != "classification":
+        if model.kind != "classification":
             raise Refused(Kind.VALIDATION, "only a classifier's answers can be explained")
+        names = model.task.names
         if body.label is not None and body.label not in names:
             raise Refused(Kind.VALIDATION, f"label: is none of the model's: {', '.join(names)}")
 
         async def probabilities_of(examples: Sequence[Example]) -> NDArray[np.float32]:
-            return probabilities((await logits_of(name, examples, True))[1])
+            return probabilities((await outputs_of(registry, name, examples, True)).values)
 
         label = None if body.label is None else names.index(body.label)
         chosen, score, words = await unless_gone(request, explain(body.example(), label, probabilities_of))
@@ -157,6 +128,8 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
     async def explain_named(name: str, body: ExplainRequest, request: Request) -> Explanation:
         """The same, of one of several models."""
         return await explain_with(name, body, request)
+
+    app.include_router(embedding_routes(registry))
 
     @app.get("/health", response_class=Response, tags=["text-embeddings-inference"])
     async def health() -> Response:
@@ -190,8 +163,9 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
     return app
 
 
-def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parameters) -> list[list[ScoredLabel]]:
+def _applied(found: Outputs, parameters: Parameters) -> list[list[ScoredLabel]]:
     """Labels as a pipeline scores them."""
+    model, logits = found.model, found.values
     if parameters.function_to_apply in (None, "softmax") or model.task.kind == "regression":
         return model.predictions(logits)
     if parameters.function_to_apply == "none":
@@ -206,47 +180,32 @@ def _applied(model: ServedModel, logits: NDArray[np.float32], parameters: Parame
     ]
 
 
-async def unless_gone(request: Request, answer: Awaitable[Answered]) -> Answered:
-    """Wait for an answer, and drop it when the client leaves: what waits in the queue is then not computed."""
-    task = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            raise HTTPException(499, "the client has left")
-        return task.result()
-    finally:
-        leaving.cancel()
-        task.cancel()
-
-
 def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
-    def body(status: int, message: str, title: str, headers: dict[str, str] | None = None) -> Response:
+    def body(
+        request: Request, status: int, message: str, title: str, headers: dict[str, str] | None = None
+    ) -> Response:
         metrics.errors.labels(title).inc()
-        return JSONResponse({"error": message, "error_type": title}, status, headers)
+        return JSONResponse(described(request.url.path, status, message, title), status, headers)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         headers = {"Retry-After": "1"} if error.kind is Kind.OVERLOADED else None
-        return body(error.kind.status, error.message, error.kind.title, headers)
+        return body(request, error.kind.status, error.message, error.kind.title, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return body(422, _worded(error), Kind.VALIDATION.title)
+        return body(request, 422, _worded(error), Kind.VALIDATION.title)
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:  # the framework's word for a body that it cannot decode
-            return body(422, "the body must be JSON in UTF-8", Kind.VALIDATION.title)
+            return body(request, 422, "the body must be JSON in UTF-8", Kind.VALIDATION.title)
         title = {404: Kind.NOT_FOUND.title}.get(error.status_code, Kind.VALIDATION.title)
-        return body(error.status_code, str(error.detail), title, dict(error.headers or {}))
+        return body(request, error.status_code, str(error.detail), title, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        return body(500, "internal error", Kind.BACKEND.title)
+        return body(request, 500, "internal error", Kind.BACKEND.title)
 
 
 def _worded(error: RequestValidationError) -> str:

@@ -108,20 +108,38 @@ class PipelineRequest(_Body):
     parameters: Parameters = Parameters()
 
 
+def _texts(given: Any) -> Any:
+    """Refuse what is neither a text nor a list of texts, with one message for both forms."""
+    if isinstance(given, list) and given and all(isinstance(one, int | list) for one in given):
+        raise ValueError("must be texts; token ids would be those of another model's tokenizer")
+    if not isinstance(given, str | list) or given == []:
+        raise ValueError('must be "text", or a list of texts ["text", …] that is not empty')
+    return given
+
+
+TextOrTexts = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Annotated[list[Text], Field(min_length=1)], Tag("batch")],
+    Discriminator(lambda given: "text" if isinstance(given, str) else "batch"),
+    BeforeValidator(_texts),
+]
+"""One text, or several."""
+
+
 class EmbedRequest(_Body):
     """A text or a list of texts."""
 
-    inputs: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
+    inputs: TextOrTexts = Field(examples=["Where is my parcel?", ["Where is my parcel?", "The zip broke."]])
     normalize: bool = Field(True, description="Scale each vector to length 1.")
-    truncate: bool | None = None
+    truncate: bool | None = Field(None, description="Cut texts that are too long; by default as the server was told.")
 
 
 class EmbeddingsRequest(_Body):
     """As the OpenAI API takes it."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
-    model: str | None = None
-    encoding_format: Literal["float", "base64"] = "float"
+    input: TextOrTexts = Field(examples=["Where is my parcel?", ["Where is my parcel?", "The zip broke."]])
+    model: str | None = Field(None, description="One of the served models; the first one for any other name.")
+    encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32.")
+    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="Must be the model's own if given.")
     user: str | None = None
 
 
@@ -190,6 +208,10 @@ class Info(BaseModel):
     precision: str
     sha256: str
     pairs: bool | None = None
+    model_type: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """In the form of text-embeddings-inference: `classifier` with its labels, or `embedding` with its pooling."""
+    size: int | None = None
+    """Width of an encoder's vectors."""
     examples: list[dict[str, Any]] = Field(default_factory=list)
     max_concurrent_requests: int
     max_client_batch_size: int

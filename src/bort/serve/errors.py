@@ -29,6 +29,13 @@ class Kind(Enum):
         return self.value[1]
 
 
+def described(path: str, status: int, message: str, title: str) -> dict[str, object]:
+    """The body of an error, in the form that the clients of a route know."""
+    if path.startswith("/v1/"):  # as OpenAI's API has it
+        return {"error": {"message": message, "type": title, "param": None, "code": status}}
+    return {"error": message, "error_type": title}
+
+
 class Refused(Exception):
     """A request that is not answered; its text is meant for the client.
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from bort.serve.errors import Kind, Refused
+from bort.serve.errors import Kind, Refused, described
 from bort.serve.metrics import Metrics
 from bort.serve.settings import Limits
 
@@ -78,7 +78,7 @@ class Guard:
             await self._app(scope, _Replay(body, receive), answer)
         except Refused as refused:
             self._metrics.errors.labels(refused.kind.title).inc()
-            await refuse(answer, refused)
+            await refuse(answer, refused, scope["path"])
         except _Gone:
             status = 499  # nobody is there to be answered
         finally:
@@ -163,9 +163,9 @@ class _Replay:
         return await self._receive()
 
 
-async def refuse(send: Send, refused: Refused) -> None:
+async def refuse(send: Send, refused: Refused, path: str) -> None:
     """Answer with an error."""
-    body = json.dumps({"error": refused.message, "error_type": refused.kind.title}).encode()
+    body = json.dumps(described(path, refused.kind.status, refused.message, refused.kind.title)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.kind is Kind.OVERLOADED:
         headers.append((b"retry-after", b"1"))

@@ -7,13 +7,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.predict.encoder import Encoder
+from bort.predict.engine import Engine, VectorEngine, gives_vectors
 from bort.predict.predictor import Predictor
 from bort.predict.thresholds import answered, probabilities
 from bort.serve.batcher import Batcher
@@ -38,11 +40,11 @@ class Tokens:
 
 
 class ServedModel:
-    """A fine-tuned or exported model that answers.
+    """A classifier or regressor that answers, or an encoder that gives vectors.
 
     Args:
         name: By which clients ask for it.
-        folder: A fine-tuned or exported folder, an embedded name, or a hub name.
+        folder: A fine-tuned or exported folder, an encoder's, an embedded name, or a hub name.
         limits: Of the server.
         threads: Of the computation; by default one a core.
         observe: Told of every batch: its texts, its tokens and its seconds.
@@ -61,11 +63,24 @@ class ServedModel:
     ) -> None:
         self.name, self.folder, self.limits = name, folder, limits
         self.stamp = stamp(folder)
-        self.predictor = Predictor(folder, threads=threads)
-        self.task = self.predictor.task
-        if self.task.choices:
-            raise BortError("chooses between texts, and cannot be served; evaluate it on its task", file=folder)
-        self.predictor.logits([Example("Is anybody there?")])  # ready only when the model has answered once
+        self.encodes = gives_vectors(folder)
+        """Whether it is an encoder."""
+        self.kind: Literal["classification", "regression", "embedding"] = "embedding"
+        self.size: int | None = None
+        """Width of an encoder's vectors."""
+        # Ready only when the model has answered once.
+        self.engine: Engine | VectorEngine
+        if self.encodes:
+            encoder = Encoder(folder, threads=threads)
+            encoder.encode("Is anybody there?")
+            self.engine, self.size = encoder.engine, encoder.size
+        else:
+            predictor = Predictor(folder, threads=threads)
+            self.task = predictor.task
+            if self.task.choices:
+                raise BortError("chooses between texts, and cannot be served; evaluate it on its task", file=folder)
+            predictor.logits([Example("Is anybody there?")])
+            self.engine, self.kind, self.thresholds = predictor.engine, self.task.kind, predictor.engine.thresholds
         self.sha256 = weights_digest(folder)
         self.batcher = Batcher(
             self._run,
@@ -83,14 +98,14 @@ class ServedModel:
             Refused: A text is too long and must not be cut.
         """
         cut = self.limits.auto_truncate if truncate is None else truncate
-        encoded = self.predictor.engine.encode(examples)
+        encoded = self.engine.encode(examples)
         if encoded.cut and not cut:
-            rule = f"inputs must have at most {self.predictor.max_length} tokens; set truncate to cut longer ones"
+            rule = f"inputs must have at most {self.engine.max_length} tokens; set truncate to cut longer ones"
             raise Refused(Kind.TOO_LARGE, rule)
         return Tokens(encoded, sum(encoded.lengths))
 
-    async def logits(self, tokens: Tokens) -> NDArray[np.float32]:
-        """Raw outputs. *Shape:* (texts, outputs).
+    async def outputs(self, tokens: Tokens) -> NDArray[np.float32]:
+        """Raw outputs, or vectors that are not scaled. *Shape:* (texts, outputs).
 
         Raises:
             Refused: The server is overloaded, or the model fails.
@@ -110,7 +125,7 @@ class ServedModel:
             return [[ScoredLabel(score=float(value), label="value")] for value in logits[:, 0]]
         names = self.task.names
         found = probabilities(logits)
-        sure = answered(found, names, self.predictor.engine.thresholds)
+        sure = answered(found, names, self.thresholds)
         scores = logits if raw else found
         answers = []
         for row, is_sure in zip(scores, sure, strict=True):
@@ -121,14 +136,26 @@ class ServedModel:
 
     def info(self, version: str) -> Info:
         """What it is, for `/info`."""
-        engine = self.predictor.engine
-        manifest = getattr(engine, "manifest", None)
+        manifest = getattr(self.engine, "manifest", None)
+        labels = [] if self.encodes else list(self.task.names)
+        kind = (
+            {"embedding": {"pooling": getattr(self.engine, "pooling", "")}}
+            if self.encodes
+            else {
+                "classifier": {
+                    "id2label": dict(enumerate(labels)),
+                    "label2id": {name: n for n, name in enumerate(labels)},
+                }
+            }
+        )
         return Info(
             name=self.name,
-            kind=self.task.kind,
-            labels=list(self.task.names),
-            thresholds=dict(engine.thresholds),
-            max_input_length=self.predictor.max_length,
+            kind=self.kind,
+            labels=labels,
+            model_type=kind,
+            size=self.size,
+            thresholds={} if self.encodes else dict(self.thresholds),
+            max_input_length=self.engine.max_length,
             engine=manifest.engine if manifest else "pytorch",
             precision=manifest.precision if manifest else "fp32",
             sha256=self.sha256,
@@ -149,10 +176,10 @@ class ServedModel:
         self.batcher.close()
 
     def _run(self, tokens: Tokens) -> NDArray[np.float32]:
-        logits = self.predictor.engine.run(tokens.encoded)
-        if not np.isfinite(logits).all():
+        outputs = self.engine.run(tokens.encoded)
+        if not np.isfinite(outputs).all():
             raise Refused(Kind.BACKEND, "the model's outputs are not finite")
-        return logits
+        return outputs
 
     @staticmethod
     def _join(parts: Sequence[Tokens]) -> Tokens:
