@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",
     "predict": "label a file or standard input",
     "embed": "one vector a text, for a file or standard input",
+    "index": "a large pool of texts with their vectors, to be searched",
     "export": "write a model that answers fast on a CPU, in fp32 or int8",
     "serve": "answer over HTTP, with a page to try the model on",
     "benchmark": "speed of models on this machine, side by side, in all engines",

@@ -1,0 +1,89 @@
+"""The files of an index, and what its description says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bort.errors import BortError
+from bort.files import write_aside
+
+FORMAT = 1
+NAME = "index.json"
+"""Without it an index is not finished."""
+VECTORS, SCALES, TEXTS, ENDS = "vectors.bin", "scales.bin", "texts.bin", "ends.bin"
+"""Rows of numbers; for int8 what each row is multiplied by; UTF-8 texts one after another; the byte after each."""
+FILES = (VECTORS, SCALES, TEXTS, ENDS)
+Stored = Literal["int8", "float16"]
+BYTES: Mapping[Stored, int] = {"int8": 1, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an index holds.
+
+    Args:
+        model: The encoder, as it was named.
+        size: Width of a vector.
+        stored: Type of the stored numbers.
+        count: How many texts.
+        sources: The files that were read: name, bytes and time of each.
+        files: SHA-256 and bytes of each file.
+    """
+
+    model: str
+    size: int
+    stored: Stored
+    count: int = 0
+    sources: tuple[Mapping[str, Any], ...] = ()
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write it, which finishes an index."""
+        with write_aside(folder / NAME) as out:
+            json.dump({"format": FORMAT, **asdict(self)}, out, indent=2, ensure_ascii=False)
+            out.write("\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """Read it.
+
+        Raises:
+            BortError: There is none, it is damaged, or of another version.
+        """
+        file = folder / NAME
+        try:
+            described = json.loads(file.read_text("utf-8"))
+            if not isinstance(described, dict):
+                raise ValueError
+        except FileNotFoundError:
+            raise BortError(
+                "holds no index.json, so no finished index; make one with bort index", file=folder
+            ) from None
+        except OSError as error:
+            raise BortError(f"cannot be read: {error.strerror or error}", file=file) from None
+        except (ValueError, RecursionError):
+            raise BortError("must hold one JSON object", file=file) from None
+        if (version := described.pop("format", None)) != FORMAT:
+            rule = f"was written in another form than {FORMAT}; make the index again"
+            raise BortError(rule, file=file, column="format", value=version)
+        kinds = {"model": str, "size": int, "stored": str, "count": int, "sources": list, "files": dict}
+        for name, kind in kinds.items():
+            if type(described.get(name)) is not kind:
+                raise BortError("is not what bort index writes", file=file, column=name, value=described.get(name))
+        if (
+            {*described} != {*kinds}
+            or described["stored"] not in BYTES
+            or min(described["size"], described["count"]) < 0
+        ):
+            raise BortError("is not what bort index writes", file=file)
+        return cls(**described | {"sources": tuple(described["sources"])})
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Bytes that each file must have, but for the texts."""
+        rows = {VECTORS: self.size * BYTES[self.stored], SCALES: 4 if self.stored == "int8" else 0, ENDS: 8}
+        return {name: self.count * width for name, width in rows.items()}

@@ -1,0 +1,152 @@
+"""An index opened: texts by their place, and the nearest to a vector, exactly, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.index.layout import ENDS, SCALES, TEXTS, VECTORS, Description
+from bort.errors import BortError
+
+Floats = NDArray[np.float32]
+_BLOCK_BYTES = 32 * 2**20
+"""Of a block's vectors in fp32."""
+
+
+class Index:
+    """Texts and their vectors, mapped into memory: only what is looked at is read.
+
+    Several threads may share it.
+
+        >>> index = Index("runs/messages")  # doctest: +SKIP
+        >>> cosines, places = index.search(vectors, k=10)  # doctest: +SKIP
+        >>> index.texts(places[0])  # doctest: +SKIP
+
+    Args:
+        folder: What `bort index` wrote.
+
+    Raises:
+        BortError: It holds no finished index, or a file is not as long as it was.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.description = Description.read(self.folder)
+        stored, count = self.description, self.description.count
+        for name, known in stored.files.items():
+            path = self.folder / Path(name).name
+            if not path.is_file() or path.stat().st_size != known.get("bytes"):
+                raise BortError("is not as long as index.json says; make the index again", file=path)
+        for name, length in stored.lengths.items():
+            if stored.files.get(name, {}).get("bytes") != length:
+                raise BortError("does not fit the number of texts; make the index again", file=self.folder / name)
+        kind = np.dtype("i1" if stored.stored == "int8" else "<f2")
+        self._vectors = self._mapped(VECTORS, kind).reshape(count, stored.size)
+        self._scales = self._mapped(SCALES, np.dtype("<f4")) if stored.stored == "int8" else None
+        self._texts, self._ends = self._mapped(TEXTS, np.dtype("u1")), self._mapped(ENDS, np.dtype("<i8"))
+
+    def __len__(self) -> int:
+        return self.description.count
+
+    @property
+    def size(self) -> int:
+        """Width of a vector."""
+        return self.description.size
+
+    def check(self) -> None:
+        """Compare every file with its sum, which reads all of them.
+
+        Raises:
+            BortError: One is not what was written.
+        """
+        import hashlib
+
+        for name, known in self.description.files.items():
+            with open(self.folder / name, "rb") as handle:
+                if hashlib.file_digest(handle, "sha256").hexdigest() != known.get("sha256"):
+                    raise BortError("is not what was written; make the index again", file=self.folder / name)
+
+    def texts(self, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
+        """The texts at some places."""
+        found = []
+        for place in np.asarray(places, np.int64).tolist():
+            start = int(self._ends[place - 1]) if place else 0
+            found.append(self._texts[start : int(self._ends[place])].tobytes().decode())
+        return found
+
+    def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:
+        """The vectors at some places. *Shape:* (places, `size`)."""
+        rows: Floats = self._vectors[places].astype(np.float32)
+        return rows if self._scales is None else rows * self._scales[places][:, None]
+
+    def search(self, vectors: Floats, k: int, *, distinct: float | None = None) -> tuple[Floats, NDArray[np.int64]]:
+        """Find the texts whose vectors have the greatest products with others; of equals the first.
+
+        Args:
+            vectors: Of length 1, so that products are cosines. *Shape:* (queries, `size`).
+            k: Texts for each.
+            distinct: Leave out what has this cosine or a greater one with a text found before for the same query.
+
+        Returns:
+            Cosines and places, the greatest first. *Shape:* (queries, k) each; fewer columns where the index holds
+            fewer texts. With `distinct` a row may end in places of -1, whose cosines are -inf.
+
+        Raises:
+            ValueError: `k` is below 1, or the vectors have another width.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        if vectors.ndim != 2 or vectors.shape[1] != self.size:
+            raise ValueError(f"vectors must have the shape (queries, {self.size}), not {vectors.shape}")
+        if distinct is None:
+            return self._nearest(vectors.astype(np.float32), min(k, len(self)))
+        k, asked = min(k, len(self)), 2 * k
+        while True:
+            cosines, places = self._nearest(vectors.astype(np.float32), min(asked, len(self)))
+            rows = [self._apart(row, k, distinct) for row in places]
+            if asked >= len(self) or all(len(row) == k for row in rows):
+                break
+            asked *= 4
+        found = np.full((len(vectors), k), -1, np.int64)
+        scores = np.full((len(vectors), k), -np.inf, np.float32)
+        for query, row in enumerate(rows):
+            found[query, : len(row)] = places[query, row]
+            scores[query, : len(row)] = cosines[query, row]
+        return scores, found
+
+    def _nearest(self, vectors: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
+        best = np.zeros((len(vectors), 0), np.float32)
+        places = np.zeros((len(vectors), 0), np.int64)
+        rows = max(1, _BLOCK_BYTES // (4 * max(1, self.size)))
+        for start in range(0, len(self), rows):
+            stop = min(start + rows, len(self))
+            cosines = vectors @ self.vectors(slice(start, stop)).T  # (queries, block)
+            best = np.concatenate([best, cosines], axis=1)
+            places = np.concatenate([places, np.broadcast_to(np.arange(start, stop), cosines.shape)], axis=1)
+            if best.shape[1] > k:  # a first cut keeps all that equal the last, for of equals the first is wanted
+                least = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k]
+                kept = (best >= least[:, None]).any(0)
+                best, places = best[:, kept], places[:, kept]
+            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+            best, places = np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)
+        return best, places
+
+    def _apart(self, places: NDArray[np.int64], k: int, distinct: float) -> list[int]:
+        """Columns of the places to keep: none is too near to one before it."""
+        vectors = self.vectors(places)
+        kept: list[int] = []
+        for column in range(len(places)):
+            if not kept or float((vectors[kept] @ vectors[column]).max()) < distinct:
+                kept.append(column)
+                if len(kept) == k:
+                    break
+        return kept
+
+    def _mapped(self, name: str, dtype: np.dtype) -> NDArray:  # type: ignore[type-arg]
+        path = self.folder / name
+        if not path.stat().st_size:  # nothing cannot be mapped
+            return np.zeros(0, dtype)
+        return np.memmap(path, dtype, "r")

@@ -1,0 +1,144 @@
+"""An index as it grows: appended in pieces, each of which is safe once it is committed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.index.layout import BYTES, ENDS, FILES, SCALES, TEXTS, VECTORS, Description
+from bort.errors import BortError
+from bort.files import FolderLock, sync_folder, write_aside
+
+_STATE = "unfinished.json"
+Floats = NDArray[np.float32]
+
+
+def quantized(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Whole numbers from -127 to 127, and what each row is multiplied by to come back, off by at most half of it.
+
+    Args:
+        vectors: *Shape:* (rows, width).
+
+    Returns:
+        *Shapes:* (rows, width) and (rows,).
+    """
+    scales = (np.abs(vectors).max(axis=1, initial=0.0) / 127).astype(np.float32)
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
+
+
+class IndexWriter:
+    """Writes an index into a folder; a killed one goes on where it last committed.
+
+    Args:
+        folder: Where to.
+        description: Encoder, width, type and sources; what is there already must have been begun with the same.
+        resume: Go on with what is there.
+
+    Raises:
+        BortError: The folder holds something else, or an unfinished index and `resume` is off; or another process
+            writes it now.
+    """
+
+    def __init__(self, folder: Path, description: Description, *, resume: bool = False) -> None:
+        self.folder, self.description = folder, description
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = FolderLock(folder)
+        except BlockingIOError:
+            raise BortError("is written by another process now", file=folder) from None
+        self._begun = json.loads(json.dumps(asdict(description)))
+        state = self._state(resume)
+        self.read: int = state["read"]
+        """How many texts of the sources were looked at, those that were left out counted."""
+        self.count: int = state["count"]
+        """How many texts the index holds."""
+        self._files: dict[str, IO[bytes]] = {}
+        width = {VECTORS: description.size * BYTES[description.stored], SCALES: 4, ENDS: 8}
+        if description.stored != "int8":
+            width[SCALES] = 0
+        lengths = {name: self.count * each for name, each in width.items()} | {TEXTS: state["bytes"]}
+        for name in FILES:
+            path = folder / name
+            path.touch()
+            if path.stat().st_size < lengths[name]:
+                raise BortError("is shorter than what was committed; remove the folder, and begin anew", file=path)
+            os.truncate(path, lengths[name])
+            self._files[name] = open(path, "ab")  # noqa: SIM115
+        self._bytes = lengths[TEXTS]
+
+    def append(self, texts: Sequence[str], vectors: Floats) -> None:
+        """Add texts.
+
+        Args:
+            texts: In the order of the sources.
+            vectors: Of length 1. *Shape:* (texts, width).
+        """
+        encoded = [text.encode() for text in texts]
+        ends = self._bytes + np.cumsum([len(one) for one in encoded], dtype=np.int64)
+        if self.description.stored == "int8":
+            whole, scales = quantized(vectors)
+            self._files[VECTORS].write(whole.tobytes())
+            self._files[SCALES].write(scales.astype("<f4").tobytes())
+        else:
+            self._files[VECTORS].write(vectors.astype("<f2").tobytes())
+        self._files[TEXTS].write(b"".join(encoded))
+        self._files[ENDS].write(ends.astype("<i8").tobytes())
+        if len(texts):
+            self._bytes = int(ends[-1])
+        self.count += len(texts)
+
+    def commit(self, read: int) -> None:
+        """Make all that was added safe.
+
+        Args:
+            read: How many texts of the sources were looked at so far.
+        """
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        self.read = read
+        with write_aside(self.folder / _STATE) as out:
+            json.dump({"begun": self._begun, "read": read, "count": self.count, "bytes": self._bytes}, out)
+
+    def finish(self) -> Description:
+        """Add the sums of the files, and with them the description that makes the index whole."""
+        sums = {}
+        for name, file in self._files.items():
+            file.close()
+            with open(self.folder / name, "rb") as handle:
+                sums[name] = {"sha256": hashlib.file_digest(handle, "sha256").hexdigest(), "bytes": handle.tell()}
+        whole = replace(self.description, count=self.count, files=sums)
+        whole.write(self.folder)
+        (self.folder / _STATE).unlink(missing_ok=True)
+        sync_folder(self.folder)
+        return whole
+
+    def _state(self, resume: bool) -> Mapping[str, Any]:
+        nothing = {"read": 0, "count": 0, "bytes": 0}
+        file = self.folder / _STATE
+        if not file.is_file():
+            # Files without a state are of a start that was killed before it committed anything.
+            if any(path.name not in FILES and not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise BortError("already exists; name another --out, or remove it first", file=self.folder)
+            return nothing
+        if not resume:
+            raise BortError("holds an unfinished index; go on with --resume, or name another --out", file=self.folder)
+        try:
+            state: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            begun = state["begun"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
+        for name, value in self._begun.items():
+            if begun.get(name) != value:
+                rule = "differs from what the unfinished index was begun with; remove it, or name another --out"
+                raise BortError(rule, file=self.folder, column=name, value=value)
+        return state

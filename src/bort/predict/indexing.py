@@ -1,0 +1,103 @@
+"""From text files of any size to an index: read, embedded and written piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from bort.data.index.layout import Description, Stored
+from bort.data.index.search import Index
+from bort.data.index.writer import IndexWriter
+from bort.data.tables.lines import read_lines, total_bytes
+from bort.errors import BortError
+from bort.predict.encoder import Encoder
+from bort.progress import bar
+
+_BATCH_TEXTS = 256
+_BATCHES_A_COMMIT = 16
+_LONGEST_CHARACTERS = 10_000
+"""Of a stored text; an encoder reads less of it."""
+
+
+def text_files(source: str | Path) -> list[Path]:
+    """The file, or the files of a folder and its folders, in the order of their names.
+
+    Raises:
+        BortError: There is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        if not files:
+            raise BortError("holds no files", file=path)
+        return files
+    if not path.is_file():
+        raise BortError("no such file or folder", file=path)
+    return [path]
+
+
+def build_index(
+    source: str | Path,
+    out: str | Path,
+    model: str,
+    *,
+    stored: Stored = "int8",
+    threads: int | None = None,
+    resume: bool = False,
+) -> Index:
+    """Embed each line of text files, and write an index.
+
+    Blank lines are left out. What is killed goes on, with `resume`, from the last few thousand texts, to the same
+    files. Memory does not grow with the text.
+
+    Args:
+        source: A file of one text a line (gzip, xz, bzip2, zstd), or a folder of such.
+        out: Folder to write.
+        model: The encoder; one exported in int8 is the fastest.
+        stored: Type of the stored numbers.
+        threads: Of the encoder; by default one a core.
+        resume: Go on with an unfinished index.
+
+    Raises:
+        BortError: A file cannot be read, the model cannot be loaded, or `out` holds something else.
+    """
+    files = text_files(source)
+    states = [file.stat() for file in files]
+    sources = tuple(
+        {"name": str(file), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+        for file, state in zip(files, states, strict=True)
+    )
+    with Encoder(model, threads=threads) as encoder:
+        description = Description(model, encoder.size, stored, sources=sources)
+        writer = IndexWriter(Path(out), description, resume=resume)
+        with bar("indexing", total_bytes([str(file) for file in files])) as shown:
+
+            def on_bytes(done: int) -> None:
+                shown.update(done, f"{writer.count:,} texts")
+
+            lines = _lines(files, on_bytes)
+            read = sum(1 for _ in islice(lines, writer.read))
+            while block := list(islice(lines, _BATCH_TEXTS * _BATCHES_A_COMMIT)):
+                read += len(block)
+                texts = [line for line in block if line.strip()]
+                start = 0
+                for vectors in encoder.stream(texts, batch_size=_BATCH_TEXTS, normalize=True):
+                    writer.append(texts[start : start + len(vectors)], vectors)
+                    start += len(vectors)
+                writer.commit(read)
+        writer.finish()
+    return Index(out)
+
+
+def _lines(files: list[Path], on_bytes: Callable[[int], None]) -> Iterator[str]:
+    """The lines of all files, cut where one is as long as a book."""
+    before = 0
+    for file in files:
+
+        def told(done: int, before: int = before) -> None:
+            on_bytes(before + done)
+
+        for line in read_lines(file, on_bytes=told):
+            yield line[:_LONGEST_CHARACTERS].replace("\0", " ")
+        before += file.stat().st_size

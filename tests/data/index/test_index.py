@@ -1,0 +1,137 @@
+"""The index: exact search whatever the blocks, texts as they were, and refusals of what is damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bort.data.index import search
+from bort.data.index.layout import NAME, TEXTS, VECTORS, Description
+from bort.data.index.search import Index
+from bort.data.index.writer import IndexWriter, quantized
+from bort.errors import BortError
+
+
+def unit(count: int, size: int = 5, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, size)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def written(folder: Path, vectors: np.ndarray, stored="int8", texts=None) -> Index:
+    writer = IndexWriter(folder, Description("m", vectors.shape[1], stored))
+    texts = texts or [f"text {n} ☃" for n in range(len(vectors))]
+    for start in range(0, len(vectors), 7):
+        writer.append(texts[start : start + 7], vectors[start : start + 7])
+    writer.commit(len(texts))
+    writer.finish()
+    return Index(folder)
+
+
+@pytest.mark.parametrize("stored", ["int8", "float16"])
+def test_search_is_exact_in_blocks(tmp_path, monkeypatch, stored):
+    vectors = np.concatenate([unit(60), unit(60)[:20]])  # some are there twice
+    index = written(tmp_path / "i", vectors, stored)
+    kept = index.vectors(slice(0, 80))
+    np.testing.assert_allclose(kept, vectors, atol=1 / 127 if stored == "int8" else 1e-3)
+    queries = unit(4, seed=1)
+    expected = np.argsort(-(queries @ kept.T), axis=1, kind="stable")
+    for block_bytes in (20, 140, 10**6):
+        monkeypatch.setattr(search, "_BLOCK_BYTES", block_bytes)
+        cosines, places = index.search(queries, 9)
+        np.testing.assert_allclose(cosines, np.sort(queries @ kept.T, axis=1)[:, ::-1][:, :9], atol=1e-6)
+        np.testing.assert_allclose(np.take_along_axis(queries @ kept.T, places, 1), cosines, atol=1e-6)
+        assert all(len({*row}) == 9 for row in places.tolist())
+    assert index.search(queries, 500)[1].shape == (4, 80)
+    assert index.texts(expected[0][:2]) == [f"text {n} ☃" for n in expected[0][:2]]
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 5), st.floats(-0.5, 1.1))
+def test_near_duplicates_are_dropped_as_one_by_one(tmp_path_factory, count, k, seed, distinct):
+    index = written(tmp_path_factory.mktemp("i") / "i", np.concatenate([unit(count, 3, seed)] * 2))
+    query = unit(1, 3, seed + 50)
+    _, [found] = index.search(query, k, distinct=distinct)
+    _, [everything] = index.search(query, len(index))
+    vectors, expected = index.vectors(slice(0, len(index))), []
+    for place in everything.tolist():
+        if all(float(vectors[place] @ vectors[one]) < distinct for one in expected):
+            expected.append(place)
+    expected = (expected + [-1] * k)[: min(k, len(index))]
+    assert found.tolist() == expected
+
+
+@given(st.integers(0, 20), st.integers(0, 9))
+def test_int8_is_off_by_half_a_step(rows, seed):
+    vectors = unit(rows, 4, seed)
+    whole, scales = quantized(vectors)
+    assert (np.abs(whole * scales[:, None] - vectors) <= scales[:, None] / 2 + 1e-7).all()
+
+
+def test_an_unfinished_index_goes_on_from_its_last_commit(tmp_path):
+    vectors, texts = unit(20), [f"text {n}" for n in range(20)]
+    whole = written(tmp_path / "whole", vectors, texts=texts)
+    described = Description("m", 5, "int8")
+    writer = IndexWriter(tmp_path / "killed", described)
+    writer.append(texts[:8], vectors[:8])
+    writer.commit(8)
+    writer.append(texts[8:15], vectors[8:15])  # never committed
+    for file in writer._files.values():
+        file.flush()
+    del writer
+    with pytest.raises(BortError, match="--resume"):
+        IndexWriter(tmp_path / "killed", described)
+    with pytest.raises(BortError, match=r"column 'model'.*begun with"):
+        IndexWriter(tmp_path / "killed", Description("other", 5, "int8"), resume=True)
+    writer = IndexWriter(tmp_path / "killed", described, resume=True)
+    assert (writer.read, writer.count) == (8, 8)
+    with pytest.raises(BortError, match="another process"):
+        IndexWriter(tmp_path / "killed", described, resume=True)
+    writer.append(texts[8:], vectors[8:])
+    writer.commit(20)
+    writer.finish()
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert whole.texts([0, 19]) == ["text 0", "text 19"]
+    del writer
+    with pytest.raises(BortError, match="already exists"):
+        IndexWriter(tmp_path / "killed", described, resume=True)
+
+
+def test_damage_is_told(tmp_path):
+    index = written(tmp_path / "i", unit(9))
+    index.check()
+    content = (tmp_path / "i" / TEXTS).read_bytes()
+    (tmp_path / "i" / TEXTS).write_bytes(b"x" + content[1:])
+    with pytest.raises(BortError, match=r"texts.bin.*is not what was written"):
+        Index(tmp_path / "i").check()
+    (tmp_path / "i" / VECTORS).write_bytes(b"")
+    with pytest.raises(BortError, match=r"vectors.bin.*is not as long"):
+        Index(tmp_path / "i")
+    with pytest.raises(BortError, match="no finished index"):
+        Index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"format": 2}, "another form than 1"), ({"stored": "int4"}, "is not what"), ({"count": "9"}, "'count'"),
+     ({"count": 10}, "does not fit the number"), ({"files": {}}, "does not fit"), ({"more": 1}, "is not what")],
+)  # fmt: skip
+def test_a_changed_description_is_refused(tmp_path, change, message):
+    written(tmp_path / "i", unit(9))
+    file = tmp_path / "i" / NAME
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(BortError, match=message):
+        Index(tmp_path / "i")
+
+
+def test_what_is_asked_wrongly(tmp_path):
+    index = written(tmp_path / "i", unit(3))
+    with pytest.raises(ValueError, match="k must"):
+        index.search(unit(1), 0)
+    with pytest.raises(ValueError, match="queries, 5"):
+        index.search(unit(1, 4), 1)
+    assert len(written(tmp_path / "empty", unit(0))) == 0
