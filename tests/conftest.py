@@ -267,6 +267,15 @@ def cluster():
         nodes.shutdown()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _told():
+    """Let functions tell what the command line tells; what they do otherwise has a test of its own."""
+    from bort.progress import verbose
+
+    with verbose():
+        yield
+
+
 @cache
 def _threads_at_start() -> int:
     import torch

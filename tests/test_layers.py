@@ -17,7 +17,7 @@ FOUNDATION = {"bounds", "cores", "errors", "files", "progress", "report", "runs"
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"ose", "serve", "speed"},
+    {"estimators", "ose", "serve", "speed"},
     {"pretraining", "agora", "export"},
     {"finetuning"},
     {"predict", "training"},

@@ -16,6 +16,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {
     "accelerate",
     "datasets",
+    "huggingface_hub",
     "jsonargparse",
     "nncf",
     "onnx",

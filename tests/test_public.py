@@ -27,5 +27,7 @@ print(*(type(getattr(bort, name)).__name__ for name in ("export", "predict", "fi
 def test_every_public_name_resolves():
     for name in bort.__all__:
         found = getattr(bort, name)
-        assert inspect.isfunction(found) == (name in COMMANDS or name in ("architecture", "load_tokenizer")), name
+        assert inspect.isfunction(found) == (
+            name in COMMANDS or name in ("architecture", "load_tokenizer", "verbose")
+        ), name
         assert dataclasses.is_dataclass(found) == name.endswith("Arguments"), name

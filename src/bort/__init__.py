@@ -54,15 +54,18 @@ _PUBLIC = {
     "ShrinkArguments": ("bort.cli.shrink", "ShrinkArguments"),
     "SubmitArguments": ("bort.cli.submit", "SubmitArguments"),
     "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
+    "BortClassifier": ("bort.estimators.classifier", "BortClassifier"),
     "BortError": ("bort.errors", "BortError"),
     "BortForMaskedLM": ("bort.model.modelling", "BortForMaskedLM"),
     "BortForMultipleChoice": ("bort.model.modelling", "BortForMultipleChoice"),
     "BortForSequenceClassification": ("bort.model.modelling", "BortForSequenceClassification"),
     "Encoder": ("bort.predict.encoder", "Encoder"),
     "Index": ("bort.data.index.search", "Index"),
+    "BortRegressor": ("bort.estimators.regressor", "BortRegressor"),
     "Predictor": ("bort.predict.predictor", "Predictor"),
     "architecture": ("bort.model.config", "architecture"),
     "load_tokenizer": ("bort.model.tokenization", "load_tokenizer"),
+    "verbose": ("bort.progress", "verbose"),
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

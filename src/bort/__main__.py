@@ -154,7 +154,10 @@ def _run(argv: list[str]) -> int:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(_COURTESY_SECONDS)  # the first of several processes tells it, and the launcher ends the others
         raise
-    function(settings)
+    from bort.progress import verbose
+
+    with verbose():
+        function(settings)
     return 0
 
 

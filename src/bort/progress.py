@@ -13,19 +13,40 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 T = TypeVar("T")
+_shown = False
 _SECONDS_BETWEEN_LINES = 15.0
 _A_PART = 256
 
 
+@contextlib.contextmanager
+def verbose(on: bool = True) -> Iterator[None]:
+    """Let commands called from Python tell what they do and find, as they do on the command line.
+
+    Without it they print nothing: neither progress nor results. It holds for the whole process.
+
+        with bort.verbose():
+            bort.finetune(bort.FinetuneArguments(train="train.csv", out="runs/mine"))
+
+    Args:
+        on: False silences what a caller wanted to hear.
+    """
+    global _shown
+    before, _shown = _shown, on
+    try:
+        yield
+    finally:
+        _shown = before
+
+
 def console() -> Console:
-    """A console on standard error; standard output is for results."""
+    """A console on standard error; standard output is for results. It is mute outside of `verbose`."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not _shown)
 
 
 def out() -> Console:
-    """A console on standard output, for a command's result."""
+    """A console on standard output, for a command's result. It is mute outside of `verbose`."""
     from rich.console import Console
 
     class Output(Console):
@@ -34,7 +55,7 @@ def out() -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return Output(highlight=False, markup=False, emoji=False)
+    return Output(highlight=False, markup=False, emoji=False, quiet=not _shown)
 
 
 class Bar:
@@ -48,6 +69,7 @@ class Bar:
 
         self.what, self.total, self.done = what, total, 0.0
         self._console = console()
+        silent = silent or not _shown
         self._console.quiet = silent
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None

@@ -75,6 +75,21 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
         BortError: Something is wrong with the input; names the file, the line, the column, the value and the rule.
     """
     examples = [example for _, example in stream_rows(source, columns, labelled=labelled)]
+    return whole_table(examples, str(source), columns, labelled)
+
+
+def whole_table(examples: list[Example], source: str, columns: Columns, labelled: bool) -> list[Example]:
+    """Check and mend what is no matter of single rows: that there are any, and that their numbers go together.
+
+    Args:
+        examples: All that a table holds.
+        source: Its name.
+        columns: Names of the columns.
+        labelled: Whether the rows have labels.
+
+    Raises:
+        BortError: There are none, or "nan" stands among numbers.
+    """
     if not examples:
         raise BortError("is empty; there must be at least one row", file=source)
     if labelled:
@@ -134,7 +149,7 @@ def stream_rows(
         if labelled and kind in ("csv", "tsv") and not any(map(str.strip, row.values())):
             continue
         try:
-            example = _example(row, columns, labelled, file, line)
+            example = read_row(row, columns, labelled, file, line)
             first = first or example
             if labelled and (example.text_b is None) != (first.text_b is None):
                 has, lacks = (first.line, line) if example.text_b is None else (line, first.line)
@@ -151,7 +166,20 @@ def stream_rows(
         quotes.tell(file)
 
 
-def _example(row: dict[str, Any], columns: Columns, labelled: bool, file: str, line: int) -> Example:
+def read_row(row: dict[str, Any], columns: Columns, labelled: bool, file: str, line: int) -> Example:
+    """Make an example of one row.
+
+    Args:
+        row: Cells by column.
+        columns: Names of the columns.
+        labelled: Whether there must be a label and a text.
+        file: Where it came from.
+        line: Its place there.
+
+    Raises:
+        BortError: It breaks a rule.
+    """
+
     def refuse(rule: str, column: str) -> BortError:
         return BortError(rule, file=file, line=line, column=column, value=row[column])
 

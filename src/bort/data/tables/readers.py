@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 from bort.data.tables.compressed import COMPRESSED, decompressed, open_binary
 from bort.data.tables.delimited import NumberedRow, OnBad, Row, check_header, delimited_rows, missing_column
@@ -195,6 +195,17 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
         )
         raise BortError(f"{rule} ({_first_line(error)})", file=source) from None
     check_header(table.column_names, required, source)
+    yield from dataset_rows(table)
+
+
+def dataset_rows(table: Any) -> Iterator[NumberedRow]:
+    """The rows of a `datasets.Dataset` with their numbers from 1; class labels become their names.
+
+    Args:
+        table: The data set.
+    """
+    import datasets
+
     named = {name: feature for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)}
     for number, row in enumerate(table, start=1):
         for name, feature in named.items():

@@ -1,0 +1,186 @@
+"""What commands return to Python: figures by name, and where the files are.
+
+Each is frozen, and `to_dict` gives it as JSON has it. `metrics` is the whole of what the run's `metrics.json` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bort.tasks.metrics import Score
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What every command returns.
+
+    Attributes:
+        metrics: All figures, by name.
+    """
+
+    metrics: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as what JSON knows; paths as strings."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=_plain))
+        return plain
+
+
+@dataclass(frozen=True)
+class FinetuneResult(CommandResult):
+    """A fine-tuned model. Of a run over several tasks only `metrics` and `out` say something.
+
+    Attributes:
+        out: The run's folder, which is the model's too.
+        method: How it was trained.
+        metric: The score that chose the model.
+        scores: By part (`dev`, and `test` where there was one), then by metric, with 95 % intervals.
+        labels: The classes, in the order of the model's outputs; empty for a regression.
+        held_out: Whether the test part was split off the training data.
+        best: The combination of settings that won.
+        seconds: What it took.
+    """
+
+    out: Path
+    method: str = ""
+    metric: str = ""
+    scores: Mapping[str, Mapping[str, Score]] = dataclasses.field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    held_out: bool = False
+    best: str = ""
+    seconds: float = 0.0
+
+    @property
+    def report(self) -> Path:
+        """The page of the run."""
+        return self.out / "report.html"
+
+    @classmethod
+    def of(cls, out: str, metrics: Mapping[str, Any]) -> FinetuneResult:
+        """Read it off `metrics.json`.
+
+        Args:
+            out: The run's folder.
+            metrics: What the file says.
+        """
+        return cls(
+            metrics,
+            Path(out).expanduser(),
+            metrics["method"],
+            metrics["metric"],
+            {part: scores_of(metrics, part) for part in ("dev", "test") if part in metrics},
+            tuple(metrics["labels"]),
+            bool(metrics["held_out"]),
+            metrics["best_theta"],
+            float(metrics["seconds"]),
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateResult(CommandResult):
+    """A model's scores on labelled data, or on a suite's task.
+
+    Attributes:
+        scores: By metric, with 95 % intervals, which have no width where no resamples were asked for.
+        rows: How many were scored.
+        file: Answers for a leaderboard, where they were asked for.
+    """
+
+    scores: Mapping[str, Score]
+    rows: int
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class PredictResult(CommandResult):
+    """A file with answers.
+
+    Attributes:
+        output: The file, or `-` for standard output.
+        rows: How many it has.
+        skipped: Rows that could not be read and are left out.
+    """
+
+    output: str
+    rows: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class ExportResult(CommandResult):
+    """A model that answers fast on a CPU.
+
+    Attributes:
+        out: Its folder.
+        engine: What runs it.
+        precision: fp32 or int8, as was chosen.
+        size_bytes: Of the folder.
+    """
+
+    out: Path
+    engine: str
+    precision: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PretrainResult(CommandResult):
+    """A pre-trained encoder, or the plan of a run.
+
+    Attributes:
+        out: The run's folder, which is the model's too; None for a plan.
+    """
+
+    out: Path | None
+
+
+@dataclass(frozen=True)
+class ExtractResult(CommandResult):
+    """An architecture that was found.
+
+    Attributes:
+        out: The run's folder.
+        shape: Depth, heads, hidden and intermediate size.
+        parameters: Of the model, counted.
+        architecture: The file that `bort pretrain --architecture` takes.
+    """
+
+    out: Path
+    shape: Mapping[str, int]
+    parameters: int
+    architecture: Path
+
+
+@dataclass(frozen=True)
+class FolderResult(CommandResult):
+    """A folder that was written: of `convert`, `shrink`, `submit`, `tokenizer`, `demo`.
+
+    Attributes:
+        out: The folder.
+    """
+
+    out: Path
+
+
+@dataclass(frozen=True)
+class FiguresResult(CommandResult):
+    """Figures alone: of `info` and `benchmark`."""
+
+
+def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:
+    """The scores of a part with their intervals.
+
+    Args:
+        metrics: What `metrics.json` says.
+        part: `dev` or `test`.
+    """
+    return {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value.item()

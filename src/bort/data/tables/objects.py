@@ -1,0 +1,155 @@
+"""Texts and labels that are already in memory: lists, arrays, DataFrames, Arrow tables, data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bort.data.tables.delimited import missing_column
+from bort.data.tables.examples import Columns, Example, read_examples, read_row, whole_table
+from bort.data.tables.readers import dataset_rows
+from bort.errors import BortError
+from bort.files import write_aside
+
+_DEFAULT_COLUMNS = Columns()
+_TEXTS = (
+    "a text, a pair of texts, or a mapping with text (and text_b); texts come as a list, an array, or a column or "
+    "table of pandas, polars, pyarrow or datasets"
+)
+
+
+class DataError(BortError, ValueError):
+    """Data in memory that break a rule; also the `ValueError` that Python's libraries expect of them."""
+
+
+def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
+    """The rows of a table by column; None of what is no table.
+
+    Args:
+        table: A DataFrame of pandas or polars, or anything else with Arrow's C stream and named columns; a
+            `datasets.Dataset`, whose class labels become their names; a mapping of columns; or a list of mappings.
+
+    Raises:
+        DataError: A table with columns that Arrow has no type for.
+    """
+    if isinstance(table, Mapping):
+        columns = {str(name): column_values(values) for name, values in table.items()}
+        if len(lengths := {len(values) for values in columns.values()}) > 1:
+            raise DataError("the columns of a table must be equally long", value=sorted(lengths))
+        return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    if hasattr(table, "features") and hasattr(table, "column_names"):
+        return (row for _, row in dataset_rows(table))
+    if hasattr(table, "__arrow_c_stream__") and (hasattr(table, "columns") or hasattr(table, "column_names")):
+        import pyarrow
+
+        try:
+            arrow = pyarrow.table(table)
+        except pyarrow.ArrowException as error:
+            first = str(error).splitlines()[0]
+            raise DataError(f"a column of the table holds values of different types: {first}") from None
+        return (row for batch in arrow.to_batches() for row in batch.to_pylist())
+    if isinstance(table, Sequence) and table and all(isinstance(row, Mapping) for row in table):
+        return iter(table)
+    return None
+
+
+def column_values(column: Any) -> list[Any]:
+    """The values of a list, an array or a column, as Python's own objects where the library gives them.
+
+    Raises:
+        DataError: It is a string, or it cannot be iterated.
+    """
+    if not hasattr(column, "__iter__") and hasattr(column, "__array__"):
+        column = np.asarray(column)
+    if isinstance(column, str | bytes) or not hasattr(column, "__iter__"):
+        raise DataError("must be a list, an array or a column of values", value=column)
+    for convert in ("to_pylist", "to_list", "tolist"):  # pyarrow; pandas and polars; numpy
+        if hasattr(column, convert):
+            values = getattr(column, convert)()
+            return values if isinstance(values, list) else [values]
+    return list(column)
+
+
+def texts_of(
+    data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "X", labelled: bool = False
+) -> list[Example]:
+    """Texts or pairs of texts as examples without labels.
+
+    Args:
+        data: Strings, pairs of strings, or mappings, in any list, array or column; or a table. Of a table the columns
+            that `columns` names are read, or its only one, or its only two as a pair.
+        columns: Names of the columns.
+        name: Of the data, for messages.
+        labelled: Whether they are to be learned from, so that a text must not be blank.
+
+    Raises:
+        DataError: A value is neither, with its row.
+    """
+    rows = table_rows(data)
+    values = column_values(data) if rows is None else [_row_texts(row, columns, name) for row in rows]
+    return [_texts(value, name, number, labelled) for number, value in enumerate(values, start=1)]
+
+
+def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "data") -> list[Example]:
+    """Labelled examples of a file, a data set on the hub, or a table in memory.
+
+    Args:
+        data: A path or hub name as of `read_examples`, or a table as of `table_rows`.
+        columns: Names of the columns.
+        name: Of data in memory, for messages.
+
+    Raises:
+        BortError: As of `read_examples`.
+    """
+    if isinstance(data, str | Path):
+        return read_examples(data, columns)
+    rows = table_rows(data)
+    if rows is None:
+        raise DataError("must be a path, or a table with a column of texts and one of labels", file=name, value=data)
+    examples: list[Example] = []
+    for number, row in enumerate(rows, start=1):
+        for column in (columns.text, columns.label):
+            if column not in row:
+                raise DataError(missing_column(column, map(str, row)), file=name, column=column)
+        example = read_row(dict(row), columns, True, name, number)
+        if examples and (example.text_b is None) != (examples[0].text_b is None):
+            rule = "must be in every row or in none"
+            raise DataError(rule, file=name, line=number, column=columns.text_b, value=example.text_b)
+        examples.append(example)
+    return whole_table(examples, name, columns, True)
+
+
+def write_examples(examples: Sequence[Example], path: Path) -> None:
+    """Write examples as JSON lines with `text`, `text_b` where they are pairs, and `label` where they have one."""
+    with write_aside(path) as file:
+        for example in examples:
+            row = {"text": example.text, "text_b": example.text_b, "label": example.label}
+            file.write(json.dumps({key: value for key, value in row.items() if value is not None}) + "\n")
+
+
+def _row_texts(row: Mapping[str, Any], columns: Columns, name: str) -> Any:
+    if columns.text in row:
+        second = row.get(columns.text_b, row.get("text_pair"))
+        return row[columns.text] if second is None else (row[columns.text], second)
+    if len(row) in (1, 2):
+        values = tuple(row.values())
+        return values if len(values) == 2 else values[0]
+    found = ", ".join(map(str, row))
+    raise DataError(f"must have a column {columns.text!r}, or one or two columns in all; it has {found}", file=name)
+
+
+def _texts(value: Any, name: str, number: int, labelled: bool) -> Example:
+    parts = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not 1 <= len(parts) <= 2 or not all(isinstance(part, str) for part in parts):
+        raise DataError(f"must be {_TEXTS}", file=name, line=number, value=value)
+    for part in parts:
+        if "\0" in part:
+            raise DataError("must not hold NUL characters", file=name, line=number, value=part)
+    if labelled and not parts[0].strip():
+        raise DataError("must not be blank", file=name, line=number, value=parts[0])
+    text, text_b = str(parts[0]), str(parts[1]) if len(parts) == 2 else None
+    return Example(text, text_b if text_b is None or text_b.strip() else None, source=name, line=number)

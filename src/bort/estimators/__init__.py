@@ -1,0 +1,1 @@
+"""scikit-learn's face: `BortClassifier` and `BortRegressor`."""

@@ -1,0 +1,334 @@
+"""What both estimators share: the fit in a scratch folder, the model as bytes, saving, loading and exporting."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from bort.agora.run import finetune
+from bort.bounds import validate
+from bort.data.tables.examples import Example, Kind
+from bort.data.tables.objects import DataError, column_values, texts_of, write_examples
+from bort.errors import BortError
+from bort.estimators.fit_report import FitReport
+from bort.estimators.model_files import ModelFiles
+from bort.estimators.teacher import teacher_of
+from bort.export.arguments import ExportArguments
+from bort.export.run import export_model
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.splits import Splits, read_splits
+from bort.progress import verbose
+
+Method = Literal["agora", "plain"]
+_FILE = "estimator.json"
+_LISTS = ("learning_rates", "batch_sizes")
+_SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "budget_minutes")
+_GIVEN = {"out", "train", "dev", "test", "unlabelled", "teacher", "task", "data", "kind", "classes", "resume"}
+"""Settings that a fit fills in itself."""
+
+
+class TextEstimator(BaseEstimator):
+    """A model of texts with scikit-learn's methods; the parameters are those of `bort finetune`, by their names there.
+
+    Args:
+        model: The encoder to fine-tune: a folder, a hub name, or the embedded bort-nano.
+        method: `plain` fine-tunes one model a combination of the grid; `agora` grows the data with a teacher's labels.
+        learning_rates: Peak learning rates to try, one or several; by default those of `bort finetune`.
+        batch_sizes: Texts per step to try, one or several.
+        max_epochs: Longest training of one combination, in passes over the data.
+        max_steps: Longest training of one combination, in optimiser steps.
+        max_length: Longest input in tokens; 128 by default.
+        metric: The development score that decides.
+        balance: Let rare labels count as much as frequent ones.
+        budget_minutes: Start no training after so many minutes.
+        settings: Further settings of `bort.FinetuneArguments` by name.
+        random_state: Seed of all chance; None draws one from NumPy's global state.
+        n_jobs: Threads; -1 for all cores. None leaves them as they are, which is usually a thread a core.
+        verbose: Whether to show progress and findings.
+    """
+
+    _kind: Kind
+
+    def __init__(
+        self,
+        model: str = "bort-nano",
+        method: Method = "plain",
+        *,
+        learning_rates: float | Sequence[float] | None = None,
+        batch_sizes: int | Sequence[int] | None = None,
+        max_epochs: int | None = None,
+        max_steps: int | None = None,
+        max_length: int | None = None,
+        metric: str = "auto",
+        balance: bool = False,
+        budget_minutes: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.learning_rates = learning_rates
+        self.batch_sizes = batch_sizes
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.max_length = max_length
+        self.metric = metric
+        self.balance = balance
+        self.budget_minutes = budget_minutes
+        self.settings = settings
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """Texts, not numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.target_tags.required = True
+        return tags
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        X_dev: Any = None,
+        y_dev: Any = None,
+        unlabelled: Any = None,
+        teacher: Any = None,
+    ) -> Self:
+        """Fine-tune on labelled texts.
+
+        Args:
+            X: Texts, or pairs of texts: a list, an array, or a column or table of pandas, polars, pyarrow or datasets.
+            y: A label, or a number, for each.
+            X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
+            y_dev: Their labels.
+            unlabelled: Texts without labels, like those the model will meet, for method `agora`.
+            teacher: Labels new texts, for method `agora`: a model's folder or name, a fitted classifier of
+                scikit-learn's interface, or a function of texts that gives a label, probabilities by label, or None
+                for each; by default an encoder of the model with a linear head.
+
+        Raises:
+            DataError: Data that break a rule; a `ValueError` too.
+            BortError: Settings, a model or a teacher that break a rule.
+        """
+        train = self._labelled(X, self._fit_targets(y), "X")
+        if (X_dev is None) != (y_dev is None):
+            raise DataError("X_dev and y_dev go together")
+        name, function = teacher_of(teacher)
+        if self.method != "agora" and not (teacher is None and unlabelled is None):
+            raise BortError("a teacher and unlabelled texts need method='agora'", setting="method", value=self.method)
+        with tempfile.TemporaryDirectory(prefix="bort-") as scratch, self._work():
+            folder = Path(scratch)
+            files = {"train": folder / "X.jsonl"}
+            write_examples(train, files["train"])
+            if X_dev is not None:
+                files["dev"] = folder / "X_dev.jsonl"
+                write_examples(self._labelled(X_dev, self._targets(y_dev, "y_dev"), "X_dev"), files["dev"])
+            if unlabelled is not None:
+                files["unlabelled"] = folder / "unlabelled.jsonl"
+                write_examples(texts_of(unlabelled, name="unlabelled"), files["unlabelled"])
+            with _without_folder(folder):
+                arguments = self._arguments(folder / "run", {part: str(file) for part, file in files.items()}, name)
+                metrics = finetune(arguments, teacher=function)
+                self.model_ = ModelFiles.of(folder / "run")
+                with verbose(False):
+                    data = read_splits(arguments, hold_out=self.method == "agora")
+            metrics["findings"] = [_renamed(found, folder) for found in metrics["findings"]]
+            self.report_: FitReport | None = self._report(metrics, data)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a folder that `bort predict`, `load` and Hugging Face's `AutoModel…` open.
+
+        Raises:
+            BortError: Something is there already.
+        """
+        check_is_fitted(self, "model_")
+        about = {"parameters": _plain_parameters(self.get_params()), **self._described()}
+        self.model_.write(folder, {_FILE: json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n"})
+
+    @classmethod
+    def load(cls, model: str | Path) -> Self:
+        """Open a fitted model: a folder of `save`, `bort finetune`, `bort export` or Hugging Face, or a hub name.
+
+        Labels are what they were in `y` where `save` wrote the folder, and strings otherwise. Thresholds of an exported
+        model are not heeded: every text gets its likeliest label.
+
+        Raises:
+            BortError: It cannot be loaded, or it answers another question.
+        """
+        file = Path(model).expanduser() / _FILE
+        try:
+            about = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+            estimator = cls(**about.get("parameters", {}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BortError(f"was not written by `save`: {error}", file=file) from None
+        estimator.model_ = ModelFiles.of(model)
+        task = estimator.model_.predictor(estimator._threads()).task
+        if task.kind != cls._kind or task.choices:
+            raise BortError(f"must be a {cls._kind}", file=model, value="choices" if task.choices else task.kind)
+        estimator._restore(task.names, about)
+        return estimator
+
+    def export(self, folder: str | Path, X: Any = None, y: Any = None, **settings: Any) -> dict[str, Any]:
+        """Write a folder that answers fast on a CPU, as `bort export` does.
+
+        Args:
+            folder: Where to.
+            X: Texts that judge whether int8 loses accuracy; without them the model stays in fp32.
+            y: Their labels.
+            settings: Others of `bort.ExportArguments`, by name.
+
+        Returns:
+            The figures of the export.
+
+        Raises:
+            BortError: Settings or data that break a rule, or an int8 that was asked for and loses too much.
+        """
+        check_is_fitted(self, "model_")
+        if (X is None) != (y is None):
+            raise DataError("X and y go together")
+        with tempfile.TemporaryDirectory(prefix="bort-") as scratch, self._work(), _without_folder(Path(scratch)):
+            self.model_.write(Path(scratch) / "model")
+            if X is not None:
+                gate = Path(scratch) / "X.jsonl"
+                write_examples(self._labelled(X, self._targets(y, "y"), "X"), gate)
+                settings = {**settings, "gate": str(gate)}
+            arguments = ExportArguments(model=str(Path(scratch) / "model"), out=str(folder), **settings)
+            validate(arguments)
+            return export_model(arguments)
+
+    def _fit_targets(self, y: Any) -> list[Any]:
+        """Labels to learn from, as a file has them; learns what they are."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any, name: str) -> list[Any]:
+        """Labels as a file has them."""
+        raise NotImplementedError
+
+    def _described(self) -> dict[str, Any]:
+        """What a saved folder says beside the parameters."""
+        return {}
+
+    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
+        """Take over what a loaded model answers."""
+
+    def _class_names(self) -> list[str]:
+        return []
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        """Raw outputs. *Shape:* (texts, outputs)."""
+        check_is_fitted(self, "model_")
+        examples = texts_of(X)
+        with self._work():
+            predictor = self.model_.predictor(self._threads())
+            if not examples:
+                return np.zeros((0, predictor.task.outputs))
+            return np.asarray(predictor.logits(examples), dtype=np.float64)
+
+    def _labelled(self, X: Any, targets: Sequence[Any], name: str) -> list[Example]:
+        examples = texts_of(X, name=name, labelled=True)
+        if len(examples) != len(targets):
+            raise DataError(f"{name} has {len(examples)} texts and there are {len(targets)} labels")
+        if not examples:
+            raise DataError("there must be at least one text", file=name)
+        return [replace(example, label=label) for example, label in zip(examples, targets, strict=True)]
+
+    def _arguments(self, out: Path, files: Mapping[str, Any], teacher: str | None) -> FinetuneArguments:
+        known = {field.name for field in dataclasses.fields(FinetuneArguments)} - _GIVEN
+        for name in self.settings or {}:
+            if name not in known:
+                raise BortError("is no setting of bort.FinetuneArguments that a fit leaves open", value=name)
+        given = {name: getattr(self, name) for name in _SINGLE if getattr(self, name) is not None}
+        given |= {
+            name: np.atleast_1d(getattr(self, name)).tolist() for name in _LISTS if getattr(self, name) is not None
+        }
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        given |= {"seed": int(seed), "seeds": [int(seed)], **(self.settings or {})}
+        return FinetuneArguments(
+            **given, **files, out=str(out), teacher=teacher, kind=self._kind, classes=self._class_names()
+        )
+
+    def _report(self, metrics: Mapping[str, Any], data: Splits) -> FitReport:
+        part = data.dev if data.test is None else data.test
+        return FitReport.of(metrics, data.task, part, self.model_.predictor(self._threads()).logits(part))
+
+    def _threads(self) -> int | None:
+        return None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        """Say as much, and take as many threads, as the parameters allow."""
+        before, threads = torch.get_num_threads(), self._threads()
+        with verbose(self.verbose):
+            try:
+                if threads is not None:
+                    torch.set_num_threads(threads)
+                yield
+            finally:
+                torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _without_folder(folder: Path) -> Iterator[None]:
+    """Name data in messages by what the caller calls them, and not by the file that they were written to."""
+    try:
+        yield
+    except BortError as error:
+        if str(folder) not in str(error):
+            raise
+        raise DataError(_renamed(str(error), folder)) from None
+
+
+def _renamed(text: str, folder: Path) -> str:
+    return re.sub(rf"{re.escape(str(folder))}/(\w+)\.jsonl", r"\1", text)
+
+
+def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that JSON knows; a generator of random numbers is none."""
+    kept = {name: value for name, value in parameters.items() if not isinstance(value, np.random.RandomState)}
+    plain: dict[str, Any] = json.loads(json.dumps(kept, default=lambda value: value.tolist()))
+    return plain
+
+
+def labels_of(y: Any, name: str) -> NDArray[Any]:
+    """One label for each text. *Shape:* (texts,).
+
+    Args:
+        y: A list, an array or a column.
+        name: Of it, for messages.
+
+    Raises:
+        DataError: There are none, one is missing, or a text has several.
+    """
+    if y is None:
+        raise DataError("requires y to be passed, but the target y is None", file=name)
+    values = column_values(y)
+    for number, value in enumerate(values, start=1):
+        if value is None or value != value:  # NaN and its like
+            raise DataError("a label must not be missing", file=name, line=number, value=value)
+    labels: NDArray[Any] = column_or_1d(np.asarray(values), warn=True)
+    return labels

@@ -1,0 +1,114 @@
+"""A classifier of texts in scikit-learn's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from bort.data.tables.examples import plain_number
+from bort.data.tables.objects import DataError
+from bort.estimators.base import TextEstimator, labels_of
+
+
+class BortClassifier(ClassifierMixin, TextEstimator):
+    """A small BERT that classifies texts or pairs of texts, as an estimator of scikit-learn.
+
+    It goes into `cross_val_score`, `GridSearchCV`, `Pipeline` and `CalibratedClassifierCV`, can be cloned, and pickled
+    with `joblib.dump`: the file holds the model itself.
+
+        >>> from bort import BortClassifier
+        >>> texts = ["Where is my parcel?", "The zip broke.", "It has not arrived.", "It came in pieces."]
+        >>> labels = ["delivery", "damage", "delivery", "damage"]
+        >>> classifier = BortClassifier(max_steps=2, learning_rates=5e-4, batch_sizes=4)
+        >>> classifier.fit(texts, labels, X_dev=texts, y_dev=labels).predict(["When will it come?"]).shape
+        (1,)
+        >>> classifier.classes_.tolist()
+        ['damage', 'delivery']
+
+    Attributes:
+        classes_: The labels, sorted, as they are in `y`. *Shape:* (classes,).
+        report_: A `FitReport`: scores with intervals, figures by label, wrong answers; None after `load`.
+        model_: The fitted model's files.
+    """
+
+    _kind = "classification"
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest label of each text. *Shape:* (texts,).
+
+        Raises:
+            DataError: `X` does not hold texts or pairs.
+        """
+        likeliest = self._outputs(X).argmax(-1)
+        labels: NDArray[Any] = self.classes_[likeliest]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each label. *Shape:* (texts, classes), in the order of `classes_`.
+
+        Raises:
+            DataError: `X` does not hold texts or pairs.
+        """
+        return softmax(self._outputs(X), axis=-1)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """The model's raw outputs. *Shape:* (texts, classes); with two classes (texts,), above 0 for the second.
+
+        Raises:
+            DataError: `X` does not hold texts or pairs.
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self, "model_")
+        return self._logits(X)[:, self._columns]
+
+    def _fit_targets(self, y: Any) -> list[str]:
+        labels = labels_of(y, "y")
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            rule = f"a classifier needs at least two classes; there is only the class {self.classes_.tolist()[0]!r}"
+            raise DataError(rule, file="y")
+        names = self._class_names()
+        if len({*names}) < len(names) or any(name != name.strip() or not name for name in names):
+            raise DataError(
+                "labels must differ in more than type, and have no space around them", file="y", value=names
+            )
+        self._columns = np.arange(len(names))
+        return self._targets(y, "y")
+
+    def _targets(self, y: Any, name: str) -> list[str]:
+        labels = labels_of(y, name)
+        places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        names = self._class_names()
+        for number, (label, known) in enumerate(zip(labels, self.classes_[places], strict=True), start=1):
+            if label != known:
+                rule = f"the label must be one of {', '.join(names[:12])}"
+                raise DataError(rule, file=name, line=number, value=label)
+        return [names[place] for place in places.tolist()]
+
+    def _class_names(self) -> list[str]:
+        labels = self.classes_.tolist()
+        return [str(each).lower() if isinstance(each, bool) else plain_number(str(each)) for each in labels]
+
+    def _described(self) -> dict[str, Any]:
+        labels = self.classes_.tolist()
+        return {"classes": [each if isinstance(each, str | bool | int | float) else str(each) for each in labels]}
+
+    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
+        labels = about.get("classes")
+        if isinstance(labels, list) and len(labels) == len(names):
+            self.classes_, self._columns = np.array(labels), np.arange(len(names))
+        else:
+            self._columns = np.argsort(names)
+            self.classes_ = np.array(names)[self._columns]
+        self.report_ = None

@@ -1,0 +1,174 @@
+"""What a fit came to: scores with intervals, each label's figures, and the answers that were wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.examples import Example
+from bort.predict.thresholds import probabilities
+from bort.tasks.metrics import Score, confusion
+from bort.tasks.task import Task
+
+_SHOWN_ERRORS = 10
+_SHOWN_CHARACTERS = 60
+_TITLES = {"dev": "development", "test": "held out"}
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """How well one label is found. Recall is None where no text has the label, precision where none gets it."""
+
+    label: str
+    examples: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """A text with another answer than its label.
+
+    Attributes:
+        text: The text, or the first of a pair.
+        text_b: The second of a pair.
+        label: The label, or the value.
+        answer: What the model says instead.
+        probability: Of the answer; None for a regression.
+    """
+
+    text: str
+    text_b: str | None
+    label: str | float
+    answer: str | float
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """The figures of a fit; notebooks show it as a page, `print` as a text, `to_dict` gives it for JSON.
+
+    Attributes:
+        metric: The score that chose between models.
+        scores: Of each part (`dev`; `test` where examples were held out of the training data), by metric, with 95 %
+            bootstrap intervals. The development score chose the model, so it is optimistic.
+        rows: Examples of each part.
+        part: The part that `labels` and `errors` are about: `test` where there is one.
+        labels: Figures of each label; empty for a regression.
+        errors: Wrong answers, the surest first; of a regression all answers, the farthest off first.
+        findings: What is odd about the data, in sentences.
+        seconds: What the fit took.
+    """
+
+    metric: str
+    scores: Mapping[str, Mapping[str, Score]]
+    rows: Mapping[str, int]
+    part: str
+    labels: tuple[LabelFigures, ...]
+    errors: tuple[WrongAnswer, ...]
+    findings: tuple[str, ...]
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, metrics: Mapping[str, Any], task: Task, examples: Sequence[Example], logits: NDArray[np.float32]
+    ) -> FitReport:
+        """Make the report of a run.
+
+        Args:
+            metrics: What `metrics.json` says.
+            task: What was asked.
+            examples: Of the part that is judged.
+            logits: The model's outputs for them. *Shape:* (examples, outputs).
+        """
+        scores = {
+            part: {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
+            for part in ("dev", "test")
+            if part in metrics
+        }
+        return cls(
+            metrics["metric"],
+            scores,
+            metrics["rows"],
+            "test" if "test" in scores else "dev",
+            _label_figures(task, examples, logits) if task.names else (),
+            tuple(_errors(task, examples, logits)),
+            tuple(metrics["findings"]),
+            float(metrics["seconds"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as what JSON knows."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        lines = [self._headline(part) for part in self.scores]
+        if self.labels:
+            width = max(5, *(len(each.label) for each in self.labels))
+            lines += ["", f"{'label':{width}}  examples  recall  precision    F1"]
+            for each in self.labels:
+                recall, precision, f1 = map(_share, (each.recall, each.precision, each.f1))
+                lines.append(f"{each.label:{width}}  {each.examples:8}  {recall:>6}  {precision:>9}  {f1}")
+        if self.errors:
+            lines += ["", f"{len(self.errors)} answers differ, such as"]
+            lines += [_shown(error) for error in self.errors[:_SHOWN_ERRORS]]
+        return "\n".join([*lines, *self.findings])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def _headline(self, part: str) -> str:
+        score = self.scores[part][self.metric]
+        return (
+            f"{_TITLES[part]} {self.metric} {score.value:.3f} (95 %: {score.low:.3f} to {score.high:.3f}), "
+            f"{self.rows[part]} examples"
+        )
+
+
+def _label_figures(task: Task, examples: Sequence[Example], logits: NDArray[np.float32]) -> tuple[LabelFigures, ...]:
+    matrix = confusion(task.targets(examples).tolist(), task.decide(logits).tolist(), task.outputs)
+    found = []
+    for index, name in enumerate(task.names):
+        right, true, given = (int(n) for n in (matrix[index, index], matrix[index].sum(), matrix[:, index].sum()))
+        recall, precision, f1 = (
+            a / b if b else None for a, b in ((right, true), (right, given), (2 * right, true + given))
+        )
+        found.append(LabelFigures(name, true, recall, precision, f1))
+    return tuple(found)
+
+
+def _errors(task: Task, examples: Sequence[Example], logits: NDArray[np.float32]) -> list[WrongAnswer]:
+    decided, targets = task.decide(logits), task.targets(examples)
+    if not task.names:
+        order = np.argsort(-np.abs(decided - targets), kind="stable")
+        return [
+            WrongAnswer(examples[i].text, examples[i].text_b, float(targets[i]), float(decided[i]), None)
+            for i in order.tolist()
+        ]
+    sure = probabilities(logits).max(-1)
+    wrong = np.flatnonzero(decided != targets)
+    return [
+        WrongAnswer(
+            examples[i].text, examples[i].text_b, task.names[targets[i]], task.names[decided[i]], float(sure[i])
+        )
+        for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist()
+    ]
+
+
+def _shown(error: WrongAnswer) -> str:
+    text = error.text if error.text_b is None else f"{error.text} | {error.text_b}"
+    text = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    if error.probability is not None:
+        return f"  {text!r}: {error.answer} ({error.probability:.2f}), labelled {error.label}"
+    return f"  {text!r}: {float(error.answer):.3g}, labelled {float(error.label):.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,56 @@
+"""A regressor of texts in scikit-learn's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+
+from bort.data.tables.objects import DataError
+from bort.estimators.base import TextEstimator, labels_of
+
+
+class BortRegressor(RegressorMixin, TextEstimator):
+    """A small BERT that gives texts or pairs of texts a number, as an estimator of scikit-learn.
+
+        >>> from bort import BortRegressor
+        >>> pairs = [("a cat", "a cat"), ("a cat", "the moon"), ("some rain", "rain"), ("rain", "a bicycle")]
+        >>> regressor = BortRegressor(max_steps=2, learning_rates=5e-4, batch_sizes=4)
+        >>> regressor.fit(pairs, [5.0, 0.5, 4.5, 0.0], X_dev=pairs, y_dev=[5.0, 0.5, 4.5, 0.0]).predict(pairs).shape
+        (4,)
+
+    Attributes:
+        report_: A `FitReport`: scores with intervals and answers, the farthest off first; None after `load`.
+        model_: The fitted model's files.
+    """
+
+    _kind = "regression"
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The value of each text. *Shape:* (texts,).
+
+        Raises:
+            DataError: `X` does not hold texts or pairs.
+        """
+        return self._logits(X)[:, 0]
+
+    def _fit_targets(self, y: Any) -> list[float]:
+        return self._targets(y, "y")
+
+    def _targets(self, y: Any, name: str) -> list[float]:
+        labels = labels_of(y, name)
+        try:
+            values = labels.astype(np.float64)
+        except (TypeError, ValueError):
+            raise DataError("a label must be a number", file=name, value=labels[0]) from None
+        if (wrong := np.flatnonzero(~np.isfinite(values))).size:
+            rule = "a label must be a finite number, neither NaN nor infinity"
+            raise DataError(rule, file=name, line=int(wrong[0]) + 1, value=float(values[wrong[0]]))
+        found: list[float] = values.tolist()
+        return found
+
+    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
+        self.report_ = None

@@ -1,0 +1,79 @@
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bort.data.tables.examples import Columns, Example, read_examples
+from bort.data.tables.objects import DataError, column_values, examples_of, texts_of, write_examples
+
+ROWS = [{"text": "a cat", "label": "x"}, {"text": "a dog", "label": "y"}]
+TABLES = {
+    "mappings": ROWS,
+    "pandas": pd.DataFrame(ROWS),
+    "an index of its own": pd.DataFrame(ROWS, index=["p", "q"]),
+    "pyarrow": pa.Table.from_pylist(ROWS),
+    "columns": {"text": ["a cat", "a dog"], "label": pd.Series(["x", "y"])},
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_tables_in_memory_are_read_as_files_are(form):
+    assert examples_of(TABLES[form]) == [Example("a cat", None, "x"), Example("a dog", None, "y")]
+    assert [example.line for example in examples_of(TABLES[form])] == [1, 2]
+
+
+def test_polars_tables():
+    polars = pytest.importorskip("polars")
+    assert examples_of(polars.DataFrame(ROWS)) == examples_of(ROWS)
+
+
+def test_class_labels_of_a_data_set_become_names():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    assert [example.label for example in examples_of(table)] == ["yes", "no"]
+
+
+def test_a_file_is_read_too(tmp_path):
+    examples = [Example("a", "b", 1.5), Example("c", "d", 2.0)]
+    write_examples(examples, tmp_path / "rows.jsonl")
+    assert examples_of(tmp_path / "rows.jsonl") == read_examples(tmp_path / "rows.jsonl") == examples
+
+
+@given(st.lists(st.tuples(*[st.text(min_size=1).filter(lambda t: t.strip() and "\0" not in t)] * 2), min_size=1))
+def test_texts_are_what_was_given(pairs):
+    assert texts_of(pairs) == texts_of(pa.table({"q": [a for a, _ in pairs], "r": [b for _, b in pairs]}))
+    assert [(e.text, e.text_b) for e in texts_of(pairs, labelled=True)] == pairs
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        ([{"text": "a"}], "data: column 'label': this column must exist; the columns are 'text'"),
+        ([{"text": "a", "label": None}], "data:1: column 'label': .*must not be missing"),
+        (pd.DataFrame({"text": ["a", "b"], "label": ["x", None]}), "data:2: .*must not be missing"),
+        (pd.DataFrame({"text": ["a", " "], "label": ["x", "y"]}), "data:2: .*must not be blank"),
+        (pd.DataFrame({"text": ["a", "b"], "label": ["x", 1]}), "different types"),
+        ({"text": ["a"], "label": []}, "equally long"),
+        ([{"text": "a", "text_b": "b", "label": 1}, {"text": "a", "label": 1}], "data:2: .*every row or in none"),
+        (["a", "b"], "must be a path, or a table"),
+        (3, "must be a path, or a table"),
+    ],
+)
+def test_bad_tables(data, rule):
+    from bort.errors import BortError
+
+    with pytest.raises(BortError, match=rule):
+        examples_of(data)
+
+
+def test_columns_have_names():
+    table = {"message": ["a"], "kind": [3]}
+    assert examples_of(table, Columns(text="message", label="kind")) == [Example("a", None, "3")]
+
+
+@pytest.mark.parametrize("column", ["text", 3, None, b"text"])
+def test_what_is_no_column(column):
+    with pytest.raises(DataError, match="must be a list"):
+        column_values(column)

@@ -1,0 +1,315 @@
+import json
+import re
+import tempfile
+import threading
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from transformers import pipeline
+
+import bort
+from bort.data.tables.examples import read_examples
+from bort.data.tables.objects import DataError
+from bort.errors import BortError
+from bort.estimators.model_files import ModelFiles
+
+
+@pytest.fixture(scope="session")
+def data(world):
+    """Texts and labels of a part."""
+
+    def read(part):
+        examples = read_examples(getattr(world, part))
+        texts = [e.text if e.text_b is None else (e.text, e.text_b) for e in examples]
+        return texts, [e.label for e in examples]
+
+    return read
+
+
+@pytest.fixture
+def quick(world):
+    """Settings of a fit of seconds."""
+    return {"model": world.encoder, "learning_rates": 3e-2, "batch_sizes": 8, "max_steps": 4, "max_length": 32}
+
+
+@pytest.fixture(scope="module")
+def fitted(world, data):
+    (X, y), (X_dev, y_dev) = data("train"), data("dev")
+    settings = {"learning_rates": [1e-2, 3e-2], "batch_sizes": [8], "max_epochs": 10, "max_length": 32}
+    return bort.BortClassifier(world.encoder, **settings).fit(X, y, X_dev=X_dev, y_dev=y_dev)
+
+
+def test_it_learns_and_answers_as_scikit_learn_does(fitted, data):
+    X, y = data("test")
+    assert fitted.classes_.tolist() == ["cat", "other"]
+    assert fitted.score(X, y) > 0.9
+    probabilities = fitted.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+    assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(X)).all()
+    assert ((fitted.decision_function(X) > 0) == (fitted.predict(X) == "other")).all()
+    assert fitted.predict([]).shape == (0,)
+
+
+def test_the_report_tells_scores_labels_and_errors(fitted, data):
+    report = fitted.report_
+    X, y = data("dev")
+    score = report.scores["dev"]["accuracy"]
+    assert score.value == pytest.approx(fitted.score(X, y))
+    assert score.low <= score.value <= score.high
+    assert {each.label: each.examples for each in report.labels} == {
+        label: y.count(label) for label in ("cat", "other")
+    }
+    wrong = [text for text, answer, label in zip(X, fitted.predict(X), y, strict=True) if answer != label]
+    assert sorted(error.text for error in report.errors) == sorted(wrong)
+    assert "development accuracy" in str(report)
+    assert "recall" in report._repr_html_()
+    assert json.loads(json.dumps(report.to_dict()))["metric"] == "accuracy"
+
+
+FORMS = {
+    "numpy": np.array,
+    "objects": lambda X: np.array(X, dtype=object),
+    "one column": lambda X: np.array(X).reshape(-1, 1),
+    "series": lambda X: pd.Series(X, index=range(7, 7 + len(X))),
+    "frame": lambda X: pd.DataFrame({"id": range(len(X)), "text": X, "more": 1}),
+    "one column of a frame": lambda X: pd.DataFrame({"message": X}),
+    "arrow": pa.array,
+    "chunked": lambda X: pa.chunked_array([X[:3], X[3:]]),
+    "table": lambda X: pa.table({"text": X}),
+    "tuple": tuple,
+    "mappings": lambda X: [{"text": text} for text in X],
+    "columns": lambda X: {"text": X},
+    "generator of an iterable": lambda X: dict.fromkeys(X).keys(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_texts_come_in_any_form(fitted, data, form):
+    X = list(dict.fromkeys(data("test")[0]))[:8]
+    np.testing.assert_array_equal(fitted.predict_proba(FORMS[form](X)), fitted.predict_proba(X))
+
+
+def test_texts_come_from_polars_and_datasets(fitted, data):
+    datasets = pytest.importorskip("datasets")
+    X = data("test")[0][:8]
+    table = datasets.Dataset.from_dict({"text": X, "label": [0] * 8})
+    for form in (table, table["text"]):
+        np.testing.assert_array_equal(fitted.predict_proba(form), fitted.predict_proba(X))
+    polars = pytest.importorskip("polars")
+    for form in (polars.Series(X), polars.DataFrame({"text": X})):
+        np.testing.assert_array_equal(fitted.predict_proba(form), fitted.predict_proba(X))
+
+
+def test_pairs_and_integer_labels(world, data, quick, tmp_path):
+    X, y = data("pairs")
+    y = [int(label) for label in y]
+    classifier = bort.BortClassifier(**quick).fit(X, y)
+    assert classifier.classes_.dtype.kind == "i"
+    frame = pd.DataFrame(X, columns=["text", "text_b"])
+    np.testing.assert_array_equal(classifier.predict(frame), classifier.predict(X))
+    classifier.save(tmp_path / "saved")
+    loaded = bort.BortClassifier.load(tmp_path / "saved")
+    assert loaded.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(loaded.predict_proba(np.array(X)), classifier.predict_proba(X))
+
+
+def test_a_regressor(world, data, quick, tmp_path):
+    X, y = data("regression")
+    regressor = bort.BortRegressor(**quick | {"max_steps": 40, "learning_rates": [1e-2]}).fit(X, np.array(y))
+    assert np.corrcoef(regressor.predict(X), y)[0, 1] > 0.5
+    assert np.isfinite(regressor.score(X, y))
+    assert "pearson" in regressor.report_.scores["dev"]
+    off = [abs(error.answer - error.label) for error in regressor.report_.errors]
+    assert off == sorted(off, reverse=True)
+    regressor.save(tmp_path / "saved")
+    np.testing.assert_array_equal(bort.BortRegressor.load(tmp_path / "saved").predict(X), regressor.predict(X))
+    with pytest.raises(BortError, match="must be a classification"):
+        bort.BortClassifier.load(tmp_path / "saved")
+
+
+def test_the_tools_of_scikit_learn_take_it(data, quick):
+    X, y = data("train")
+    assert cross_val_score(bort.BortClassifier(**quick), X, y, cv=2).shape == (2,)
+    search = GridSearchCV(bort.BortClassifier(**quick), {"learning_rates": [1e-6, 3e-2]}, cv=2).fit(X, y)
+    assert search.best_estimator_.predict(X).shape == (40,)
+    calibrated = CalibratedClassifierCV(bort.BortClassifier(**quick), cv=2).fit(np.array(X), y)
+    np.testing.assert_allclose(calibrated.predict_proba(np.array(X)).sum(1), 1)
+    stripped = FunctionTransformer(lambda texts: [text.strip() for text in texts])
+    piped = make_pipeline(stripped, bort.BortClassifier(**quick)).fit(X, y)
+    assert {*piped.predict([f" {text} " for text in X])} <= {"cat", "other"}
+    assert piped.set_params(bortclassifier__max_steps=1).get_params()["bortclassifier__max_steps"] == 1
+
+
+def test_a_pickle_holds_the_model_and_no_path(fitted, data, tmp_path):
+    X, _ = data("test")
+    copy = clone(fitted)
+    assert not hasattr(copy, "model_")
+    fitted_here = bort.BortClassifier().set_params(**copy.get_params() | {"model": "bort-nano"})
+    for name in ("classes_", "_columns", "model_", "report_"):
+        setattr(fitted_here, name, getattr(fitted, name))
+    joblib.dump(fitted_here, tmp_path / "model.joblib")
+    content = (tmp_path / "model.joblib").read_bytes()
+    assert fitted.model_.files["model.safetensors"] in content
+    assert tempfile.gettempdir().encode() not in content
+    assert not re.search(rb"/(?:home|root|tmp|work|usr)/", content)
+    loaded = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert loaded.report_ == fitted.report_
+
+
+def test_a_saved_folder_opens_everywhere(fitted, data, tmp_path):
+    X, _ = data("test")
+    fitted.save(tmp_path / "saved")
+    with pytest.raises(BortError, match="already exists"):
+        fitted.save(tmp_path / "saved")
+    loaded = bort.BortClassifier.load(tmp_path / "saved")
+    assert loaded.get_params() == fitted.get_params()
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    ours = bort.Predictor(str(tmp_path / "saved")).predict(X)
+    assert [answer.label for answer in ours] == fitted.predict(X).tolist()
+    theirs = pipeline("text-classification", str(tmp_path / "saved"))(X)
+    assert [answer["label"] for answer in theirs] == fitted.predict(X).tolist()
+
+
+def test_an_exported_model_answers_alike(fitted, data, tmp_path):
+    X, y = data("test")
+    figures = fitted.export(tmp_path / "fast", X, y, precision="fp32")
+    assert figures["precision"] == "fp32"
+    exported = bort.BortClassifier.load(tmp_path / "fast")
+    np.testing.assert_allclose(exported.predict_proba(X), fitted.predict_proba(X), atol=1e-5)
+    again = joblib.load(joblib.dump(exported, tmp_path / "fast.joblib")[0])
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+
+
+def test_a_folder_of_hugging_face(classifier, sentences):
+    loaded = bort.BortClassifier.load(classifier)
+    assert loaded.classes_.tolist() == sorted(["cat", "other", 'a, "b"'])
+    answers = [answer.label for answer in bort.Predictor(classifier).predict(sentences[:20])]
+    assert loaded.predict(sentences[:20]).tolist() == answers
+    assert loaded.report_ is None
+
+
+TEACHERS = {
+    "function": lambda X, y: lambda texts: ["cat" if "cat" in text else "other" for text in texts],
+    "scikit-learn": lambda X, y: make_pipeline(TfidfVectorizer(), LogisticRegression(C=100)).fit(X, y),
+    "without probabilities": lambda X, y: type("Rule", (), {"predict": lambda self, texts: ["cat"] * len(texts)})(),
+}
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_teachers(world, data, quick, teacher):
+    (X, y), (X_dev, y_dev) = data("train"), data("dev")
+    settings = {"points_per_mistake": 0, "transform_model": world.encoder, "weak_teacher": "use", "min_cosine": -1.0}
+    student = bort.BortClassifier(**quick | {"learning_rates": [3e-2, 1e-2]}, method="agora", settings=settings)
+    asked = TEACHERS[teacher](X, y)
+    student.fit(X, y, X_dev=X_dev, y_dev=y_dev, unlabelled=[text + "!" for text in X], teacher=asked)
+    assert student.report_.part == "test"
+    assert student.score(*data("test")) > 0.3
+
+
+def test_a_folder_teaches(world, data, quick, fitted, tmp_path):
+    fitted.save(tmp_path / "teacher")
+    (X, y), settings = data("train"), {"points_per_mistake": 0, "transform_model": world.encoder}
+    student = bort.BortClassifier(**quick, method="agora", settings=settings)
+    student.fit(X, y, unlabelled=[text + "!" for text in X], teacher=tmp_path / "teacher")
+    assert tempfile.gettempdir() not in json.dumps(student.report_.to_dict())
+
+
+def test_chance_is_the_parameters_alone(data, quick):
+    X, y = data("train")
+    first, again, other = (bort.BortClassifier(**quick, random_state=seed).fit(X, y) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
+    assert (first.predict_proba(X) != other.predict_proba(X)).any()
+    bort.BortClassifier(**quick, random_state=np.random.RandomState(0), n_jobs=1).fit(X, y)
+
+
+def test_nothing_is_printed_unless_asked(data, quick, capfd):
+    X, y = data("train")
+    quiet = bort.BortClassifier(**quick).fit(X, y)
+    quiet.predict(X)
+    assert capfd.readouterr() == ("", "")
+    bort.BortClassifier(**quick, verbose=True).fit(X, y)
+    assert "to train on" in capfd.readouterr().err
+
+
+def test_threads_may_share_it(fitted, data):
+    X, _ = data("test")
+    copy = joblib.hash  # its hash does not change by answering
+    before, expected = copy(fitted.get_params()), fitted.predict_proba(X)
+    again = ModelFiles(fitted.model_.files)
+    sharing = clone(fitted)
+    sharing.classes_, sharing._columns, sharing.model_ = fitted.classes_, fitted._columns, again
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(sharing.predict_proba(X))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in found:
+        np.testing.assert_allclose(each, expected, atol=1e-6)
+    assert len(found) == 4
+    assert copy(fitted.get_params()) == before
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "rule"),
+    [
+        (["a", "b", "c"], ["x", "y"], "3 texts and there are 2 labels"),
+        (["a", " "], ["x", "y"], "X:2: .*must not be blank"),
+        (["a", None], ["x", "y"], "X:2: .*must be a text"),
+        (["a", 3], ["x", "y"], "X:2: value 3: must be a text"),
+        ("ab", ["x", "y"], "must be a list"),
+        (["a", "b"], ["x", "x"], "at least two classes"),
+        (["a", "b"], ["x", None], "y:2: .*a label must not be missing"),
+        (["a", "b"], [0.5, 1.5], "Unknown label type"),
+        (["a", "b"], [[0, 1], [1, 0]], "1d array"),
+        (["a", "b"], None, "requires y"),
+        (["a", "b"], ["x", "x "], "no space around"),
+        (pd.DataFrame({"a": ["x"] * 2, "b": ["x"] * 2, "c": ["x"] * 2}), ["x", "y"], "must have a column 'text'"),
+        (["a", "b"], ["x", "y"], "the class 'x' has one example"),
+    ],
+)
+def test_bad_data_are_told_as_value_errors(quick, X, y, rule):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=rule) as told:
+            bort.BortClassifier(**quick).fit(X, y)
+    assert tempfile.gettempdir() not in str(told.value)
+
+
+def test_other_mistakes(data, quick, fitted, tmp_path):
+    X, y = data("train")
+    with pytest.raises(DataError, match="X_dev and y_dev"):
+        bort.BortClassifier(**quick).fit(X, y, X_dev=X)
+    with pytest.raises(DataError, match=r"y_dev:1: .*must be one of cat, other"):
+        bort.BortClassifier(**quick).fit(X, y, X_dev=X[:1], y_dev=["dog"])
+    with pytest.raises(BortError, match="need method='agora'"):
+        bort.BortClassifier(**quick).fit(X, y, teacher=DummyClassifier())
+    with pytest.raises(BortError, match="leaves open"):
+        bort.BortClassifier(**quick, settings={"out": "x"}).fit(X, y)
+    with pytest.raises(DataError, match="the teacher must be"):
+        bort.BortClassifier(**quick, method="agora").fit(X, y, teacher=3)
+    with pytest.raises(NotFittedError):
+        bort.BortClassifier(**quick).predict(X)
+    with pytest.raises(DataError, match="finite number"):
+        bort.BortRegressor(**quick).fit(X, [float("inf")] * len(X))
+    with pytest.raises(DataError, match="must be a number"):
+        bort.BortRegressor(**quick).fit(X, y)
+    with pytest.raises(BortError, match="holds no config"):
+        bort.BortClassifier.load(tmp_path)
+    (tmp_path / "estimator.json").write_text("[]")
+    with pytest.raises(BortError, match="was not written by `save`"):
+        bort.BortClassifier.load(tmp_path)
