@@ -42,14 +42,16 @@ def data(world):
 @pytest.fixture
 def quick(world):
     """Settings of a fit of seconds."""
-    return {"model": world.encoder, "learning_rates": 3e-2, "batch_sizes": 8, "max_steps": 4, "max_length": 32}
+    settings = {"learning_rates": 3e-2, "batch_sizes": 8, "max_steps": 4, "max_length": 32}
+    return {"model": world.encoder, "method": "plain", **settings}
 
 
 @pytest.fixture(scope="module")
 def fitted(world, data):
     (X, y), (X_dev, y_dev) = data("train"), data("dev")
     settings = {"learning_rates": [1e-2, 3e-2], "batch_sizes": [8], "max_epochs": 10, "max_length": 32}
-    return bort.BortClassifier(world.encoder, **settings).fit(X, y, X_dev=X_dev, y_dev=y_dev)
+    settings["settings"] = {"keep_better": False}
+    return bort.BortClassifier(world.encoder, "plain", **settings).fit(X, y, X_dev=X_dev, y_dev=y_dev)
 
 
 def test_it_learns_and_answers_as_scikit_learn_does(fitted, data):
@@ -77,6 +79,16 @@ def test_the_report_tells_scores_labels_and_errors(fitted, data):
     assert "development accuracy" in str(report)
     assert "recall" in report._repr_html_()
     assert json.loads(json.dumps(report.to_dict()))["metric"] == "accuracy"
+
+
+def test_a_linear_head_is_told_of_by_texts_that_it_has_not_seen(world, data):
+    X, y = data("train")
+    classifier = bort.BortClassifier(world.encoder).fit(X, y)
+    report = classifier.report_
+    assert len(report.errors) == round(report.rows["dev"] * (1 - report.scores["dev"]["accuracy"].value))
+    right = sum(round(each.recall * each.examples) for each in report.labels)
+    assert right == report.rows["dev"] - len(report.errors)
+    assert all(error.answer != error.label == dict(zip(X, y, strict=True))[error.text] for error in report.errors)
 
 
 FORMS = {
@@ -213,7 +225,7 @@ TEACHERS = {
 def test_teachers(world, data, quick, teacher):
     (X, y), (X_dev, y_dev) = data("train"), data("dev")
     settings = {"points_per_mistake": 0, "transform_model": world.encoder, "weak_teacher": "use", "min_cosine": -1.0}
-    student = bort.BortClassifier(**quick | {"learning_rates": [3e-2, 1e-2]}, method="agora", settings=settings)
+    student = bort.BortClassifier(**quick | {"learning_rates": [3e-2, 1e-2], "method": "agora"}, settings=settings)
     asked = TEACHERS[teacher](X, y)
     student.fit(X, y, X_dev=X_dev, y_dev=y_dev, unlabelled=[text + "!" for text in X], teacher=asked)
     assert student.report_.part == "test"
@@ -223,7 +235,7 @@ def test_teachers(world, data, quick, teacher):
 def test_a_folder_teaches(world, data, quick, fitted, tmp_path):
     fitted.save(tmp_path / "teacher")
     (X, y), settings = data("train"), {"points_per_mistake": 0, "transform_model": world.encoder}
-    student = bort.BortClassifier(**quick, method="agora", settings=settings)
+    student = bort.BortClassifier(**quick | {"method": "agora"}, settings=settings)
     student.fit(X, y, unlabelled=[text + "!" for text in X], teacher=tmp_path / "teacher")
     assert tempfile.gettempdir() not in json.dumps(student.report_.to_dict())
 
@@ -301,7 +313,7 @@ def test_other_mistakes(data, quick, fitted, tmp_path):
     with pytest.raises(BortError, match="leaves open"):
         bort.BortClassifier(**quick, settings={"out": "x"}).fit(X, y)
     with pytest.raises(DataError, match="the teacher must be"):
-        bort.BortClassifier(**quick, method="agora").fit(X, y, teacher=3)
+        bort.BortClassifier(method="agora").fit(X, y, teacher=3)
     with pytest.raises(NotFittedError):
         bort.BortClassifier(**quick).predict(X)
     with pytest.raises(DataError, match="finite number"):

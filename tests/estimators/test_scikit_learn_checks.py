@@ -61,7 +61,14 @@ def _one_step(world, monkeypatch):
     monkeypatch.setattr(finetuning, "finetune_report", lambda *_: None)  # a page a fit takes longer than the fit
 
 
-_SETTINGS = {"max_steps": 1, "learning_rates": 1e-3, "batch_sizes": 8, "max_length": 32}
+_SETTINGS = {
+    "method": "plain",
+    "settings": {"keep_better": False},
+    "max_steps": 1,
+    "learning_rates": 1e-3,
+    "batch_sizes": 8,
+    "max_length": 32,
+}
 
 
 @pytest.mark.slow

@@ -182,6 +182,7 @@ class Session:
             metrics |= data.suite.judge(self.fitter, model, outputs)
         judged = "test" if "test" in targets else "dev"
         metrics["confusion"] = self.fitter.confusion(outputs[judged], targets[judged])
+        metrics["wrong"] = self.fitter.wrong(outputs[judged], targets[judged])
         metrics["findings"] = data.check.sentences()
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
         metrics[KEY] = fingerprint(fitted)

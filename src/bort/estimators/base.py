@@ -31,10 +31,10 @@ from bort.estimators.teacher import teacher_of
 from bort.export.arguments import ExportArguments
 from bort.export.run import export_model
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.splits import Splits, read_splits
+from bort.finetuning.splits import read_splits
 from bort.progress import verbose
 
-Method = Literal["agora", "plain"]
+Method = Literal["agora", "plain", "head"]
 _FILE = "estimator.json"
 _LISTS = ("learning_rates", "batch_sizes")
 _SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "budget_minutes")
@@ -47,7 +47,8 @@ class TextEstimator(BaseEstimator):
 
     Args:
         model: The encoder to fine-tune: a folder, a hub name, or the embedded bort-nano.
-        method: `plain` fine-tunes one model a combination of the grid; `agora` grows the data with a teacher's labels.
+        method: `head` fits a linear head to the frozen encoder, in seconds; `plain` also fine-tunes one model for each
+            combination of the grid, and keeps the best; `agora` grows the data with a teacher's labels.
         learning_rates: Peak learning rates to try, one or several; by default those of `bort finetune`.
         batch_sizes: Texts per step to try, one or several.
         max_epochs: Longest training of one combination, in passes over the data.
@@ -67,7 +68,7 @@ class TextEstimator(BaseEstimator):
     def __init__(
         self,
         model: str = "bort-nano",
-        method: Method = "plain",
+        method: Method = "head",
         *,
         learning_rates: float | Sequence[float] | None = None,
         batch_sizes: int | Sequence[int] | None = None,
@@ -123,9 +124,9 @@ class TextEstimator(BaseEstimator):
             X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
             y_dev: Their labels.
             unlabelled: Texts without labels, like those the model will meet, for method `agora`.
-            teacher: Labels new texts, for method `agora`: a model's folder or name, a fitted classifier of
-                scikit-learn's interface, or a function of texts that gives a label, probabilities by label, or None
-                for each; by default an encoder of the model with a linear head.
+            teacher: Labels new texts, for method `agora`: a model's folder or name; a language model as `openai:MODEL`;
+                a fitted classifier of scikit-learn's interface; or a function of texts: a label, probabilities
+                by label, or None for each. By default the model's own encoder with a linear head.
 
         Raises:
             DataError: Data that break a rule; a `ValueError` too.
@@ -154,7 +155,7 @@ class TextEstimator(BaseEstimator):
                 with verbose(False):
                     data = read_splits(arguments, hold_out=self.method == "agora")
             metrics["findings"] = [_renamed(found, folder) for found in metrics["findings"]]
-            self.report_: FitReport | None = self._report(metrics, data)
+            self.report_: FitReport | None = FitReport.of(metrics, data.dev if data.test is None else data.test)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -271,10 +272,6 @@ class TextEstimator(BaseEstimator):
         return FinetuneArguments(
             **given, **files, out=str(out), teacher=teacher, kind=self._kind, classes=self._class_names()
         )
-
-    def _report(self, metrics: Mapping[str, Any], data: Splits) -> FitReport:
-        part = data.dev if data.test is None else data.test
-        return FitReport.of(metrics, data.task, part, self.model_.predictor(self._threads()).logits(part))
 
     def _threads(self) -> int | None:
         return None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))

@@ -8,13 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bort.data.tables.examples import Example
-from bort.predict.thresholds import probabilities
-from bort.tasks.metrics import Score, confusion
-from bort.tasks.task import Task
+from bort.tasks.metrics import Score
 
 _SHOWN_ERRORS = 10
 _SHOWN_CHARACTERS = 60
@@ -62,7 +57,7 @@ class FitReport:
         rows: Examples of each part.
         part: The part that `labels` and `errors` are about: `test` where there is one.
         labels: Figures of each label; empty for a regression.
-        errors: Wrong answers, the surest first; of a regression all answers, the farthest off first.
+        errors: Wrong answers, the surest first; of a regression answers, the farthest off first. A thousand at most.
         findings: What is odd about the data, in sentences.
         seconds: What the fit took.
     """
@@ -77,16 +72,12 @@ class FitReport:
     seconds: float
 
     @classmethod
-    def of(
-        cls, metrics: Mapping[str, Any], task: Task, examples: Sequence[Example], logits: NDArray[np.float32]
-    ) -> FitReport:
+    def of(cls, metrics: Mapping[str, Any], examples: Sequence[Example]) -> FitReport:
         """Make the report of a run.
 
         Args:
             metrics: What `metrics.json` says.
-            task: What was asked.
             examples: Of the part that is judged.
-            logits: The model's outputs for them. *Shape:* (examples, outputs).
         """
         scores = {
             part: {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
@@ -98,8 +89,8 @@ class FitReport:
             scores,
             metrics["rows"],
             "test" if "test" in scores else "dev",
-            _label_figures(task, examples, logits) if task.names else (),
-            tuple(_errors(task, examples, logits)),
+            _label_figures(metrics["labels"], metrics["confusion"] or []),
+            tuple(_wrong(examples[each["row"]], each) for each in metrics["wrong"]),
             tuple(metrics["findings"]),
             float(metrics["seconds"]),
         )
@@ -132,34 +123,22 @@ class FitReport:
         )
 
 
-def _label_figures(task: Task, examples: Sequence[Example], logits: NDArray[np.float32]) -> tuple[LabelFigures, ...]:
-    matrix = confusion(task.targets(examples).tolist(), task.decide(logits).tolist(), task.outputs)
+def _label_figures(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[LabelFigures, ...]:
     found = []
-    for index, name in enumerate(task.names):
-        right, true, given = (int(n) for n in (matrix[index, index], matrix[index].sum(), matrix[:, index].sum()))
+    for index, (name, row) in enumerate(zip(names, confusion, strict=bool(confusion))):
+        right, true, given = row[index], sum(row), sum(other[index] for other in confusion)
         recall, precision, f1 = (
-            a / b if b else None for a, b in ((right, true), (right, given), (2 * right, true + given))
+            part / whole if whole else None
+            for part, whole in ((right, true), (right, given), (2 * right, true + given))
         )
         found.append(LabelFigures(name, true, recall, precision, f1))
     return tuple(found)
 
 
-def _errors(task: Task, examples: Sequence[Example], logits: NDArray[np.float32]) -> list[WrongAnswer]:
-    decided, targets = task.decide(logits), task.targets(examples)
-    if not task.names:
-        order = np.argsort(-np.abs(decided - targets), kind="stable")
-        return [
-            WrongAnswer(examples[i].text, examples[i].text_b, float(targets[i]), float(decided[i]), None)
-            for i in order.tolist()
-        ]
-    sure = probabilities(logits).max(-1)
-    wrong = np.flatnonzero(decided != targets)
-    return [
-        WrongAnswer(
-            examples[i].text, examples[i].text_b, task.names[targets[i]], task.names[decided[i]], float(sure[i])
-        )
-        for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist()
-    ]
+def _wrong(example: Example, told: Mapping[str, Any]) -> WrongAnswer:
+    assert example.label is not None
+    label = example.label if "probability" in told else float(example.label)
+    return WrongAnswer(example.text, example.text_b, label, told["answer"], told.get("probability"))
 
 
 def _shown(error: WrongAnswer) -> str:

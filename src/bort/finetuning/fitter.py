@@ -24,8 +24,11 @@ from bort.model.devices import best_device, use_bf16
 from bort.model.tokenization import with_bort_pairs
 from bort.predict.classifiers import fitting_tokenizer, new_classifier, positions, predict_logits, save_classifier
 from bort.predict.encoding import TokenizedExamples, encode
+from bort.predict.thresholds import probabilities
 from bort.tasks.metrics import confusion
 from bort.tasks.task import Task
+
+_MOST_WRONG = 1000
 
 
 class TokenCache:
@@ -205,6 +208,31 @@ class Fitter:
         decided = self.task.decide(logits)
         matrix: list[list[int]] = confusion(targets.tolist(), decided.tolist(), self.task.outputs).tolist()
         return matrix
+
+    def wrong(self, logits: NDArray[np.float32], targets: Targets) -> list[dict[str, Any]]:
+        """The answers that differ from the labels, the surest first; of numbers those farthest off. A thousand at most.
+
+        Args:
+            logits: *Shape:* (examples, outputs).
+            targets: *Shape:* (examples,).
+
+        Returns:
+            Of each the place of its example, the answer, and for a classifier its probability.
+        """
+        decided = self.task.decide(logits)
+        if self.task.kind == "regression":
+            order = np.argsort(-np.abs(decided - targets), kind="stable")[:_MOST_WRONG].tolist()
+            return [{"row": row, "answer": float(decided[row])} for row in order]
+        sure = probabilities(logits).max(-1)
+        rows = np.flatnonzero(decided != targets)
+        rows = rows[np.argsort(-sure[rows], kind="stable")][:_MOST_WRONG]
+        return [
+            {"row": row, "answer": self._answer(int(decided[row])), "probability": float(sure[row])}
+            for row in rows.tolist()
+        ]
+
+    def _answer(self, number: int) -> str:
+        return str(number) if self.task.choices else self.task.names[number]
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write the folder that others open; its tokenizer cuts at the fitted length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,12 +124,51 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
     return whole_table(examples, name, columns, True)
 
 
-def write_examples(examples: Sequence[Example], path: Path) -> None:
-    """Write examples as JSON lines with `text`, `text_b` where they are pairs, and `label` where they have one."""
+def write_examples(examples: Sequence[Example], path: Path, columns: Columns = _DEFAULT_COLUMNS) -> None:
+    """Write examples as JSON lines, with a second text where they are pairs, and a label where they have one.
+
+    Args:
+        examples: What to write.
+        path: Where to.
+        columns: Names of the columns.
+    """
     with write_aside(path) as file:
-        for example in examples:
-            row = {"text": example.text, "text_b": example.text_b, "label": example.label}
-            file.write(json.dumps({key: value for key, value in row.items() if value is not None}) + "\n")
+        file.write(_json_lines(examples, columns))
+
+
+def kept_file(data: Any, folder: Path, name: str, columns: Columns = _DEFAULT_COLUMNS, *, labelled: bool = True) -> str:
+    """Write data in memory to a file that is named by its content, and give its path; a path is given back.
+
+    So a run that is resumed with the same data finds them under the same name, and one with others does not.
+
+    Args:
+        data: A path, or data as of `examples_of`, or unlabelled as of `texts_of`.
+        folder: Where to.
+        name: Of the data.
+        columns: Names of the columns.
+        labelled: Whether they have labels.
+
+    Raises:
+        BortError: A row breaks a rule.
+    """
+    if isinstance(data, str | Path):
+        return str(data)
+    examples = examples_of(data, columns, name=name) if labelled else texts_of(data, columns, name=name)
+    content = _json_lines(examples, columns)
+    path = folder / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}.jsonl"
+    if not path.is_file():
+        with write_aside(path) as file:
+            file.write(content)
+    return str(path)
+
+
+def _json_lines(examples: Sequence[Example], columns: Columns) -> str:
+    rows = (
+        {columns.text: example.text, columns.text_b: example.text_b, columns.label: example.label}
+        for example in examples
+    )
+    kept = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    return "".join(json.dumps(row) + "\n" for row in kept)
 
 
 def _row_texts(row: Mapping[str, Any], columns: Columns, name: str) -> Any:
