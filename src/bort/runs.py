@@ -23,6 +23,8 @@ from bort.files import FolderLock, new_folder, write_aside
 from bort.progress import console
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
+DATA_FOLDER = "data"
+"""In a run's folder: data that were given as objects. It is there before the run begins."""
 _LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
 """Of the folders that this process writes, by device and inode."""
 _LOCKING = threading.Lock()
@@ -140,7 +142,7 @@ class Run:
         """Whether the folder holds what a start writes and nothing more."""
         files = {file.name for file in self.path.iterdir()}
         lines = self.journal_path.read_bytes().splitlines()
-        return files <= {"config.yaml", "environment.json", "journal.jsonl"} and len(lines) <= 1
+        return files <= {DATA_FOLDER, "config.yaml", "environment.json", "journal.jsonl"} and len(lines) <= 1
 
     def log(self, event: str, **fields: Any) -> None:
         """Append an event to the journal, durably."""
@@ -173,7 +175,8 @@ class Run:
             yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True)
 
     def _make_folder(self, resume: bool) -> None:
-        if not resume or not self.path.is_dir():
+        data_alone = self.path.is_dir() and {file.name for file in self.path.iterdir()} == {DATA_FOLDER}
+        if not data_alone and not (resume and self.path.is_dir()):
             new_folder(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from bort.bounds import AtLeast, AtMost, NonNegativeInt, NotEmpty, PositiveInt, validate
+from bort.cli.results import FiguresResult
 
 
 @dataclass
@@ -46,7 +47,7 @@ class BenchmarkArguments:
     """folder for benchmark.json and report.html"""
 
 
-def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
+def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
     """Time models in all engines, in turn, beside BERT-large, BERT-base and the small models one would pick instead.
 
     The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
@@ -87,7 +88,7 @@ def benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
                 json.dump(figures, file, indent=2)
                 file.write("\n")
             write_page(figures, aside / "report.html")
-    return figures
+    return FiguresResult(figures)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from bort.cli.results import FolderResult
 
 POSITIONAL = ("source",)
 _PAPER_SHAPE = (4, 8, 1024, 768)
@@ -25,7 +28,7 @@ class ConvertArguments:
     """type of the stored weights; auto keeps half precision where the source has it; models compute in float32"""
 
 
-def convert(arguments: ConvertArguments) -> dict[str, Any]:
+def convert(arguments: ConvertArguments) -> FolderResult:
     """Read the original .params checkpoint, or a Hugging Face BERT one; write a plain Hugging Face BERT folder."""
     from rich.text import Text
 
@@ -42,7 +45,7 @@ def convert(arguments: ConvertArguments) -> dict[str, Any]:
     console = out()
     for label, value in _lines(summary):
         console.print(Text.assemble((f"{label:<11}", "bold"), value), soft_wrap=True)
-    return summary
+    return FolderResult(summary, Path(arguments.out).expanduser())
 
 
 def _lines(summary: dict[str, Any]) -> list[tuple[str, str]]:

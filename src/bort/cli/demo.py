@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bort.cli.results import FolderResult
+
 _NANO = "bort-nano, fine-tuned"
 _TFIDF = "TF-IDF + logistic regression"
 
@@ -19,7 +21,7 @@ class DemoArguments:
     """folder of the run; an earlier demo there is replaced"""
 
 
-def demo(arguments: DemoArguments) -> dict[str, Any]:
+def demo(arguments: DemoArguments) -> FolderResult:
     """Fine-tune the embedded bort-nano on the embedded support-desk messages, offline, in minutes.
 
     84 labelled messages to train on, 140 to choose by, 210 to test on; beside it TF-IDF with logistic regression on the
@@ -64,7 +66,7 @@ def demo(arguments: DemoArguments) -> dict[str, Any]:
         for text, answer in zip(texts, predictor.predict(texts), strict=True)
     ]
     _print(arguments.out, scores, answers, metrics["test_confidence"]["accuracy"], time.monotonic() - started)
-    return {"scores": scores, "metrics": metrics}
+    return FolderResult({"scores": scores, **metrics}, Path(arguments.out).expanduser())
 
 
 def _remove_earlier(folder: Path, remove: Any) -> None:

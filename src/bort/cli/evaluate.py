@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from bort.bounds import NonNegativeInt, validate
+from bort.cli.results import EvaluateResult
+
+if TYPE_CHECKING:
+    from bort.tasks.metrics import Score
 
 
 @dataclass
@@ -15,7 +20,7 @@ class EvaluateArguments:
 
     model: str
     """a fine-tuned model: a folder or a hub name"""
-    data: str
+    data: str = field(default="", metadata={"needed": "unless it is given as an object"})
     """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split); with --task the folder with the
     suite's official files, or hub"""
     task: str | None = None
@@ -39,24 +44,27 @@ class EvaluateArguments:
     """bootstrap resamples for the confidence intervals; 0 for none"""
 
 
-def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
+def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResult:
     """Score a fine-tuned model: accuracy, F1 and Matthews' correlation, or Pearson's and Spearman's, or as a task does.
 
     Intervals are 95 % by bootstrap over the rows.
     """
-    from bort.data.tables.examples import Columns, read_examples
+    from bort.data.tables.examples import Columns
+    from bort.data.tables.objects import examples_of
     from bort.errors import BortError
     from bort.predict.predictor import Predictor
     from bort.progress import bar, console
 
     validate(arguments)
+    if data is None and not arguments.data:
+        rule = "is needed: a labelled file; or with --task the folder with the suite's official files, or hub"
+        raise BortError(rule, setting="data")
     if arguments.task is not None:
         return _evaluate_task(arguments, arguments.task)
     if arguments.submit is not None:
         raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
-    examples = read_examples(
-        arguments.data, Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
-    )
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    examples = examples_of(arguments.data if data is None else data, columns)
     predictor = Predictor(arguments.model)
     targets = predictor.task.targets(examples)
     logits = []
@@ -76,11 +84,11 @@ def evaluate(arguments: EvaluateArguments) -> dict[str, Any]:
     if arguments.json:
         print(json.dumps(result))
     else:
-        _print_table(arguments, result, arguments.data)
-    return result
+        _print_table(arguments, result, arguments.data if data is None else "the given data")
+    return EvaluateResult(result, scores, len(examples))
 
 
-def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
+def _evaluate_task(arguments: EvaluateArguments, name: str) -> EvaluateResult:
     """A suite's task: official scores where there are labels, and the leaderboard's file."""
     from bort.cli.submit import pack_and_say
     from bort.errors import BortError
@@ -94,12 +102,13 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
     if len(tasks) > 1:
         raise BortError("is a suite; name one of its tasks, or use bort submit", setting="task", value=name)
     task, result = tasks[0], dict[str, Any]()
+    found: dict[str, Score] = {}
     predictor = SuitePredictor(arguments.model, task, arguments.data, arguments.cast)
     if arguments.submit is None or predictor.is_scorable():
-        part, rows, scores = predictor.scores(arguments.resamples)
-        result = {metric: score.value for metric, score in scores.items()}
+        part, rows, found = predictor.scores(arguments.resamples)
+        result = {metric: score.value for metric, score in found.items()}
         if arguments.resamples:
-            result["confidence"] = {metric: [score.low, score.high] for metric, score in scores.items()}
+            result["confidence"] = {metric: [score.low, score.high] for metric, score in found.items()}
         result |= {"task": task.name, "part": part, "rows": rows}
         if not arguments.json:
             _print_table(arguments, result, f"{task.title}, {'development' if part == 'dev' else part} data")
@@ -114,7 +123,8 @@ def _evaluate_task(arguments: EvaluateArguments, name: str) -> dict[str, Any]:
         result |= pack_and_say(arguments.submit, [task.suite], say)
     if arguments.json:
         print(json.dumps(result))
-    return result
+    file = Path(result["file"]) if "file" in result else None
+    return EvaluateResult(result, found, result.get("rows", 0), file)
 
 
 def _print_table(arguments: EvaluateArguments, result: dict[str, Any], data: str) -> None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 from bort.bounds import validate
+from bort.cli.results import ExportResult
 from bort.export.arguments import ExportArguments
 
 
-def export(arguments: ExportArguments) -> dict[str, Any]:
+def export(arguments: ExportArguments, *, gate: Any = None, calibrate: Any = None) -> ExportResult:
     """Write a model for ONNX Runtime or OpenVINO, in fp32 or int8, with all that prediction needs.
 
     fp32 is checked against PyTorch. int8 is refused, or with --precision auto not chosen, where the rows of --gate do
     not show that it loses at most --max-drop points.
     """
     validate(arguments)
+    import tempfile
 
+    from bort.data.tables.examples import Columns
+    from bort.data.tables.objects import kept_file
     from bort.export.run import export_model
     from bort.progress import out
 
-    metrics = export_model(arguments)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label)
+    with tempfile.TemporaryDirectory() as scratch:
+        files: dict[str, Any] = {
+            name: kept_file(data, Path(scratch), name, columns, labelled=name == "gate")
+            for name, data in (("gate", gate), ("calibrate", calibrate))
+            if data is not None
+        }
+        metrics = export_model(dataclasses.replace(arguments, **files))
     size = f"{metrics['bytes'] / 1e6:.1f} MB"
     out().print(f"{arguments.out}: {metrics['precision']}, {size}", soft_wrap=True)
-    return metrics
+    folder = Path(arguments.out).expanduser()
+    return ExportResult(metrics, folder, metrics["engine"], metrics["precision"], metrics["bytes"])

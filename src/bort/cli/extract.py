@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
+from bort.cli.results import ExtractResult
 from bort.ose.arguments import ExtractArguments
 from bort.ose.space import Shape
 
 
-def extract(arguments: ExtractArguments) -> dict[str, Any]:
+def extract(arguments: ExtractArguments) -> ExtractResult:
     """Find the shape of an encoder that is small, fast and right at once (OSE, arXiv 2010.08512).
 
     The space is ordered by counted parameters and inference time. Every epsilon-th member is trained for a few steps
@@ -36,7 +37,9 @@ def extract(arguments: ExtractArguments) -> dict[str, Any]:
         f"{arguments.out}: architecture.json, candidates.csv, report.html, {metrics['top'][0]}",
     ]
     out().print("\n".join(lines), highlight=False, soft_wrap=True)
-    return metrics
+    folder = Path(arguments.out).expanduser()
+    sizes = {name: int(best[name]) for name in ("depth", "heads", "hidden", "intermediate")}
+    return ExtractResult(metrics, folder, sizes, int(best["parameters"]), folder / "architecture.json")
 
 
 __all__ = ["ExtractArguments", "extract"]

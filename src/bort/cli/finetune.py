@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from bort.cli.results import FinetuneResult
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 
 
 def finetune(
-    arguments: FinetuneArguments, *, teacher: Callable[[Sequence[Any]], Sequence[Any]] | None = None
-) -> dict[str, Any]:
+    arguments: FinetuneArguments,
+    *,
+    train: Any = None,
+    dev: Any = None,
+    test: Any = None,
+    unlabelled: Any = None,
+    teacher: Callable[[Sequence[Any]], Sequence[Any]] | None = None,
+) -> FinetuneResult:
     """Fit a classifier or regressor on labelled texts or pairs of texts.
 
     The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). The default is
@@ -22,6 +30,7 @@ def finetune(
     head first, and shows it beside the result. --task names tasks of GLUE, SuperGLUE and RACE, whose official files
     --data holds, instead of a table. To continue an interrupted run, repeat the command with --resume.
     """
+    arguments = _with_data(arguments, {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled})
     if arguments.task and arguments.data:
         from bort.finetuning.suites import finetune_each, tasks_to_fit
 
@@ -32,9 +41,25 @@ def finetune(
             if results["failed"]:
                 rule = "failed; the other tasks are done, and --resume tries these again"
                 raise BortError(rule, file=arguments.out, column="task", value=", ".join(results["failed"]))
-            return results
+            return FinetuneResult(results, Path(arguments.out).expanduser())
         arguments = dataclasses.replace(arguments, task=[tasks[0].name])
-    return _fit(arguments, teacher)
+    return FinetuneResult.of(arguments.out, _fit(arguments, teacher))
+
+
+def _with_data(arguments: FinetuneArguments, given: dict[str, Any]) -> FinetuneArguments:
+    """Keep data that were given as objects in the run's folder, where `--resume` finds them."""
+    from bort.data.tables.examples import Columns
+    from bort.data.tables.objects import kept_file
+    from bort.runs import DATA_FOLDER
+
+    columns = Columns(arguments.text, arguments.text_b, arguments.label)
+    folder = Path(arguments.out).expanduser() / DATA_FOLDER
+    files: dict[str, Any] = {
+        part: kept_file(data, folder, part, columns, labelled=part != "unlabelled")
+        for part, data in given.items()
+        if data is not None
+    }
+    return dataclasses.replace(arguments, **files)
 
 
 def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bort.cli.results import FiguresResult
+
 if TYPE_CHECKING:
     from bort.model.config import Preset
 
@@ -23,7 +25,7 @@ class InfoArguments:
     """print one JSON object and nothing else on standard output"""
 
 
-def info(arguments: InfoArguments) -> dict[str, Any]:
+def info(arguments: InfoArguments) -> FiguresResult:
     """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside."""
     from bort.model.config import BERT_LARGE_ENCODER, PRESETS
 
@@ -51,7 +53,7 @@ def info(arguments: InfoArguments) -> dict[str, Any]:
         print(json.dumps(described))
     else:
         _print(described, shape.about)
-    return described
+    return FiguresResult(described)
 
 
 def _saved(model: str) -> tuple[Preset, list[str]]:

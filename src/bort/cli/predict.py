@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bort.bounds import PositiveInt, validate
+from bort.cli.results import PredictResult
 from bort.errors import BortError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class PredictArguments:
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
 
 
-def predict(arguments: PredictArguments) -> int:
-    """Label texts, keeping their order and columns; returns the number of rows written.
+def predict(arguments: PredictArguments) -> PredictResult:
+    """Label texts, keeping their order and columns.
 
     Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` column per label; they
     replace columns of the same names. `prediction` is empty (null) where a model exported with --min-precision is not
@@ -135,7 +136,9 @@ def predict(arguments: PredictArguments) -> int:
     bad.tell()
     for line in predictor.told():
         console().print(line, soft_wrap=True)
-    return count + (bad.count if arguments.on_error == "label" else 0)
+    labelled = arguments.on_error == "label"
+    written, skipped = count + (bad.count if labelled else 0), 0 if labelled else bad.count
+    return PredictResult({"rows": written, "skipped": skipped}, arguments.output, written, skipped)
 
 
 def _added(names: Sequence[str]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from bort.cli.results import PretrainResult
 from bort.pretraining.arguments import PretrainArguments
 
 
-def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
+def pretrain(arguments: PretrainArguments) -> PretrainResult:
     """Pre-train an architecture on text, or distil it from a teacher.
 
     Without a teacher the loss is the masked LM's. With a masked LM of the same vocabulary (--teacher) it is 0.1 MLM +
@@ -16,7 +18,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     interrupted run, repeat the command with --resume. Several GPUs: `accelerate launch -m bort pretrain ...`.
     """
     if arguments.plan:
-        return _plan(arguments)
+        return PretrainResult(_plan(arguments), None)
     from bort.pretraining.pretrain import pretrain as implementation
     from bort.progress import out
 
@@ -35,7 +37,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
                 f"(before training: {1 - metrics['initial_distance']:.3f})"
             )
         out().print("\n".join(lines), highlight=False, soft_wrap=True)
-    return metrics
+    return PretrainResult(metrics, Path(arguments.out).expanduser())
 
 
 def _plan(arguments: PretrainArguments) -> dict[str, Any]:

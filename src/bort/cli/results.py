@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bort.tasks.metrics import Score
+if TYPE_CHECKING:
+    from bort.tasks.metrics import Score
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class FinetuneResult(CommandResult):
             {part: scores_of(metrics, part) for part in ("dev", "test") if part in metrics},
             tuple(metrics["labels"]),
             bool(metrics["held_out"]),
-            metrics["best_theta"],
+            metrics.get("best_theta", ""),
             float(metrics["seconds"]),
         )
 
@@ -179,6 +180,8 @@ def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:
         metrics: What `metrics.json` says.
         part: `dev` or `test`.
     """
+    from bort.tasks.metrics import Score
+
     return {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
 
 

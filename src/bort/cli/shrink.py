@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bort.bounds import NonNegativeInt, PositiveInt, validate
+from bort.cli.results import FolderResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -63,7 +65,7 @@ class ShrinkArguments:
             raise BortError("needs a --corpus", setting="importance", value=self.importance)
 
 
-def shrink(arguments: ShrinkArguments) -> dict[str, Any]:
+def shrink(arguments: ShrinkArguments) -> FolderResult:
     """Cut layers, heads, neurons, dimensions and vocabulary out of a trained encoder, and save what remains.
 
     What is written is a plain Hugging Face BERT folder. It knows part of what the encoder knew, and is where training
@@ -108,7 +110,8 @@ def shrink(arguments: ShrinkArguments) -> dict[str, Any]:
         + f"; {after:,} of {before:,} parameters",
         soft_wrap=True,
     )
-    return {"out": arguments.out, "parameters": after, "of_parameters": before, "covered": covered}
+    figures = {"parameters": after, "of_parameters": before, "covered": covered}
+    return FolderResult(figures, Path(arguments.out).expanduser())
 
 
 def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:

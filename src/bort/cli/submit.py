@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from bort.cli.results import FolderResult
 
 
 @dataclass
@@ -22,7 +25,7 @@ class SubmitArguments:
     """how rows are cast for the model; auto: as when it was fitted"""
 
 
-def submit(arguments: SubmitArguments) -> dict[str, Any]:
+def submit(arguments: SubmitArguments) -> FolderResult:
     """Answer several tasks' test data, and zip the files as gluebenchmark.com and super.gluebenchmark.com take them.
 
     Tasks without a model or test data are named and left out of the zip, and so are answers whose number is not the
@@ -55,7 +58,7 @@ def submit(arguments: SubmitArguments) -> dict[str, Any]:
     packed = pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())
     if failed:
         raise BortError("failed; the other tasks are answered", setting="task", value=", ".join(failed))
-    return {"files": files, **packed}
+    return FolderResult({"files": files, **packed}, Path(arguments.out).expanduser())
 
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:

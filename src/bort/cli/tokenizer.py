@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from bort.bounds import AtLeast, AtMost, validate
+from bort.cli.results import FolderResult
 
 POSITIONAL = ("texts",)
 
@@ -27,8 +29,8 @@ class TokenizerArguments:
     """how often a merge must occur"""
 
 
-def tokenizer(arguments: TokenizerArguments) -> int:
-    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it; returns its number of entries."""
+def tokenizer(arguments: TokenizerArguments) -> FolderResult:
+    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it."""
     from bort.data.tables.lines import read_lines, total_bytes
     from bort.errors import BortError
     from bort.files import new_folder
@@ -72,4 +74,4 @@ def tokenizer(arguments: TokenizerArguments) -> int:
         raise BortError("there must be text to learn from", value=arguments.texts)
     save_tokenizer(trained, arguments.out)
     out().print(f"{arguments.out}: {len(trained):,} entries", soft_wrap=True)
-    return len(trained)
+    return FolderResult({"entries": len(trained)}, Path(arguments.out).expanduser())
