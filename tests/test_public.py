@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import bort
 from bort.__main__ import COMMANDS
@@ -30,4 +35,32 @@ def test_every_public_name_resolves():
         assert inspect.isfunction(found) == (
             name in COMMANDS or name in ("architecture", "load_tokenizer", "verbose")
         ), name
-        assert dataclasses.is_dataclass(found) == name.endswith("Arguments"), name
+        assert dataclasses.is_dataclass(found) == name.endswith(("Arguments", "Result", "Report")), name
+
+
+def test_editors_know_every_public_name():
+    stub = ast.parse(Path(bort.__file__).with_suffix(".pyi").read_text("utf-8"))
+    places = {
+        name.name: node.module for node in ast.walk(stub) if isinstance(node, ast.ImportFrom) for name in node.names
+    }
+    assert places == {name: module for name, (module, _) in bort._PUBLIC.items()}
+
+
+def test_results_are_frozen_and_go_into_json(tmp_path):
+    result = bort.FolderResult({"figure": 1.5}, tmp_path)
+    assert json.loads(json.dumps(result.to_dict())) == {"metrics": {"figure": 1.5}, "out": str(tmp_path)}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.out = tmp_path
+
+
+def test_functions_print_nothing_unless_asked():
+    code = """
+import bort
+described = bort.info(bort.InfoArguments("bort-nano"))
+assert described.metrics["depth"] > 0
+with bort.verbose():
+    bort.info(bort.InfoArguments("bort-nano"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("depth") == 1
+    assert done.stderr == ""

@@ -102,7 +102,7 @@ def fit(name: str, arguments: argparse.Namespace) -> Record:
                 patience=100,
                 **settings_of(name, arguments),
             )
-        )
+        ).metrics
         majority = majority_scores(name, data)
     parts = {part: found["scores"] for part, found in metrics["official"][name].items()}
     seconds = round(time.perf_counter() - started, 1)

@@ -67,7 +67,7 @@ def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
             eval_steps=task.get("eval_steps"),
         )
         started = time.perf_counter()
-        metrics = bort.finetune(settings)
+        metrics = bort.finetune(settings).metrics
     return {"dev": metrics["dev"], "seconds": round(time.perf_counter() - started, 1), "rows": metrics["rows"]}
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ COMPARED = 4
 """Candidates that are trained longer: the found one, and others spread over the order of W."""
 
 
-def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, dict[str, Any]]:
+def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str, Any]]:
     """Run the search, or read what it found."""
     import bort
 
@@ -48,7 +49,7 @@ def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, dict[str, A
         time=arguments.time,
         out=str(out),
     )
-    return settings, bort.extract(replace(settings, resume=(out / "journal.jsonl").is_file()))
+    return settings, bort.extract(replace(settings, resume=(out / "journal.jsonl").is_file())).metrics
 
 
 def spread(rows: list[dict[str, Any]]) -> list[Shape]:

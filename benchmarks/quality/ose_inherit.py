@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ vocabulary: [8192, 16384, 30522]
 """
 
 
-def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, dict[str, Any]]:
+def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str, Any]]:
     """Run the search, or read what it found."""
     import bort
 
@@ -51,7 +52,7 @@ def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, dict[str, A
         learning_rates=arguments.learning_rates,
         out=str(out),
     )
-    return settings, bort.extract(replace(settings, resume=(out / "journal.jsonl").is_file()))
+    return settings, bort.extract(replace(settings, resume=(out / "journal.jsonl").is_file())).metrics
 
 
 def by_size(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             patience=arguments.patience,
         )
         started = time.perf_counter()
-        metrics = bort.finetune(settings)
+        metrics = bort.finetune(settings).metrics
     return {
         "key": key,
         "dev": metrics["dev"]["accuracy"],

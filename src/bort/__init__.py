@@ -1,9 +1,14 @@
 """bort: the open Bort system - a small, fast text classifier from few labels.
 
-Each command is a function that takes one dataclass of arguments, here and on the command line alike:
+Each command is a function that takes one dataclass of arguments, here and on the command line alike, and gives a
+frozen result:
 
     import bort
-    bort.finetune(bort.FinetuneArguments(train="train.csv", dev="dev.csv", model="bort-nano", out="runs/mine"))
+    result = bort.finetune(bort.FinetuneArguments(train="train.csv", dev="dev.csv", model="bort-nano", out="runs/mine"))
+    result.scores["dev"]["accuracy"].value
+
+It prints nothing; inside of `with bort.verbose():` it tells what the command line tells. `bort.BortClassifier` is an
+estimator of scikit-learn.
 
 Everything is loaded when it is first named, so that `import bort` costs nothing.
 """
@@ -55,6 +60,19 @@ _PUBLIC = {
     "SubmitArguments": ("bort.cli.submit", "SubmitArguments"),
     "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
     "BortClassifier": ("bort.estimators.classifier", "BortClassifier"),
+    **{
+        name: ("bort.cli.results", name)
+        for name in (
+            "EvaluateResult",
+            "ExportResult",
+            "ExtractResult",
+            "FiguresResult",
+            "FinetuneResult",
+            "FolderResult",
+            "PredictResult",
+            "PretrainResult",
+        )
+    },
     "BortError": ("bort.errors", "BortError"),
     "BortForMaskedLM": ("bort.model.modelling", "BortForMaskedLM"),
     "BortForMultipleChoice": ("bort.model.modelling", "BortForMultipleChoice"),
@@ -62,6 +80,7 @@ _PUBLIC = {
     "Encoder": ("bort.predict.encoder", "Encoder"),
     "Index": ("bort.data.index.search", "Index"),
     "BortRegressor": ("bort.estimators.regressor", "BortRegressor"),
+    "FitReport": ("bort.estimators.fit_report", "FitReport"),
     "Predictor": ("bort.predict.predictor", "Predictor"),
     "architecture": ("bort.model.config", "architecture"),
     "load_tokenizer": ("bort.model.tokenization", "load_tokenizer"),

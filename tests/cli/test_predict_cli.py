@@ -386,7 +386,7 @@ def test_answers_come_before_the_next_window_is_asked_for(classifier, monkeypatc
 
     stdin = type("Stdin", (), {"buffer": Endless(look, 10)})
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert predict(PredictArguments(classifier, window=window)) == 10
+    assert predict(PredictArguments(classifier, window=window)).rows == 10
     assert out.rows == 10
 
 
@@ -401,5 +401,5 @@ def test_no_more_than_a_window_is_held(classifier, monkeypatch):
     before = sum(type(thing) is Example for thing in gc.get_objects())
     monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": Endless(look, 100)}))
     monkeypatch.setattr(sys, "stdout", Flushed())
-    assert predict(PredictArguments(classifier, window=window)) == 100
+    assert predict(PredictArguments(classifier, window=window)).rows == 100
     assert 0 < most - before <= 2 * window

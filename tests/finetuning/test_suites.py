@@ -38,7 +38,7 @@ def arguments(world, official, tmp_path):
 )
 def test_every_shape_of_task_is_fitted_and_scored(arguments, name):
     task = TASKS[name]
-    metrics = bort.finetune(replace(arguments, task=[task.name]))
+    metrics = bort.finetune(replace(arguments, task=[task.name])).metrics
     scores = metrics["official"][name]["dev"]
     assert tuple(scores["scores"]) == task.metrics
     for metric, value in scores["scores"].items():
@@ -82,7 +82,7 @@ def test_choices_are_learned(world, tmp_path):
 
 
 def test_the_released_cast_makes_pairs(arguments):
-    metrics = bort.finetune(replace(arguments, task=["copa"], cast="released"))
+    metrics = bort.finetune(replace(arguments, task=["copa"], cast="released")).metrics
     assert metrics["cast"] == "released"
     assert AutoModelForSequenceClassification.from_pretrained(arguments.out).config.num_labels == 2
     assert not load_classifier(arguments.out)[1].choices
@@ -112,7 +112,7 @@ def test_examples_must_have_equally_many_choices(tiny_tokenizer):
 
 @pytest.mark.slow
 def test_several_tasks_make_a_table(arguments, official):
-    results = bort.finetune(replace(arguments, task=["glue"], max_train_rows=6))
+    results = bort.finetune(replace(arguments, task=["glue"], max_train_rows=6)).metrics
     out = Path(arguments.out)
     fitted = [name for name, task in TASKS.items() if task.suite == "glue" and task.trains]
     assert list(results["tasks"]) == fitted
@@ -130,7 +130,7 @@ def test_several_tasks_make_a_table(arguments, official):
     written = json.loads((out / "results.json").read_text("utf-8"))
     assert written["official"] == json.loads(json.dumps(results["official"]))
     before = (out / "cola/metrics.json").stat().st_mtime_ns
-    again = bort.finetune(replace(arguments, task=["glue"], max_train_rows=6, resume=True))
+    again = bort.finetune(replace(arguments, task=["glue"], max_train_rows=6, resume=True)).metrics
     assert again["official"] == results["official"]
     assert (out / "cola/metrics.json").stat().st_mtime_ns == before
 
@@ -151,7 +151,7 @@ def test_a_task_that_fails_does_not_end_the_suite(arguments, official, tmp_path,
     assert "dev.tsv:1: column 'label': value '7': must be one of 0, 1" in written["failed"]["cola"]
     assert "Failed, see results.json: CoLA." in (out / "report.html").read_text("utf-8")
     (folder / "CoLA/dev.tsv").write_text(good, "utf-8")
-    results = bort.finetune(replace(settings, resume=True))
+    results = bort.finetune(replace(settings, resume=True)).metrics
     assert results["failed"] == {}
     assert results["official"].keys() == {"cola", "rte"}
 
@@ -215,7 +215,7 @@ def test_agora_holds_out_whole_passages_and_balances_what_is_left(arguments):
 
 def test_agora_fits_a_task(arguments):
     settings = replace(arguments, task=["mrpc"], method="agora", transforms=["swap", "typo"], points_per_mistake=1)
-    metrics = bort.finetune(replace(settings, min_cosine=-1.0, max_cosine=2.0))
+    metrics = bort.finetune(replace(settings, min_cosine=-1.0, max_cosine=2.0)).metrics
     assert metrics["held_out"]
     assert metrics["official"]["mrpc"].keys() == {"dev", "test"}
     assert metrics["official"]["mrpc"]["test"]["scores"]["accuracy"] == metrics["test"]["accuracy"]

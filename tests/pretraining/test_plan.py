@@ -91,7 +91,7 @@ def test_bad_settings(arguments, change, message):
 
 def test_prints_and_writes_nothing(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    figures = bort.pretrain(arguments)
+    figures = bort.pretrain(arguments).metrics
     shown = " ".join(capsys.readouterr().out.split())
     for words in ("tokens a second (measured, 20 steps)", "days", "288", "GiB"):
         assert words in shown

@@ -513,7 +513,7 @@ def test_refuses_an_unexpected_hf_array(hf_folder, tmp_path):
 def test_command_prints_a_summary(tmp_path, capsys):
     write_params(tmp_path / "x.params", tiny("cls"))
     arguments = ConvertArguments(str(tmp_path / "x.params"), str(tmp_path / "out"), num_attention_heads=HEADS)
-    summary = convert(arguments)
+    summary = convert(arguments).metrics
     printed = capsys.readouterr().out
     assert f"2 layers, {HEADS} heads, hidden {HIDDEN}, intermediate {WIDE}" in printed
     assert f"{summary['parameters']['total']:,} counted" in printed

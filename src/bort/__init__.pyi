@@ -1,0 +1,102 @@
+"""The public names, for editors and type checkers; at run time each is loaded when it is first used."""
+
+from bort.cli.benchmark import BenchmarkArguments as BenchmarkArguments
+from bort.cli.benchmark import benchmark as benchmark
+from bort.cli.convert import ConvertArguments as ConvertArguments
+from bort.cli.convert import convert as convert
+from bort.cli.demo import DemoArguments as DemoArguments
+from bort.cli.demo import demo as demo
+from bort.cli.evaluate import EvaluateArguments as EvaluateArguments
+from bort.cli.evaluate import evaluate as evaluate
+from bort.cli.export import export as export
+from bort.cli.extract import ExtractArguments as ExtractArguments
+from bort.cli.extract import extract as extract
+from bort.cli.finetune import FinetuneArguments as FinetuneArguments
+from bort.cli.finetune import finetune as finetune
+from bort.cli.info import InfoArguments as InfoArguments
+from bort.cli.info import info as info
+from bort.cli.predict import PredictArguments as PredictArguments
+from bort.cli.predict import predict as predict
+from bort.cli.pretrain import PretrainArguments as PretrainArguments
+from bort.cli.pretrain import pretrain as pretrain
+from bort.cli.results import EvaluateResult as EvaluateResult
+from bort.cli.results import ExportResult as ExportResult
+from bort.cli.results import ExtractResult as ExtractResult
+from bort.cli.results import FiguresResult as FiguresResult
+from bort.cli.results import FinetuneResult as FinetuneResult
+from bort.cli.results import FolderResult as FolderResult
+from bort.cli.results import PredictResult as PredictResult
+from bort.cli.results import PretrainResult as PretrainResult
+from bort.cli.serve import ServeArguments as ServeArguments
+from bort.cli.serve import serve as serve
+from bort.cli.shrink import ShrinkArguments as ShrinkArguments
+from bort.cli.shrink import shrink as shrink
+from bort.cli.submit import SubmitArguments as SubmitArguments
+from bort.cli.submit import submit as submit
+from bort.cli.tokenizer import TokenizerArguments as TokenizerArguments
+from bort.cli.tokenizer import tokenizer as tokenizer
+from bort.errors import BortError as BortError
+from bort.estimators.classifier import BortClassifier as BortClassifier
+from bort.estimators.fit_report import FitReport as FitReport
+from bort.estimators.regressor import BortRegressor as BortRegressor
+from bort.export.arguments import ExportArguments as ExportArguments
+from bort.model.config import architecture as architecture
+from bort.model.modelling import BortForMaskedLM as BortForMaskedLM
+from bort.model.modelling import BortForMultipleChoice as BortForMultipleChoice
+from bort.model.modelling import BortForSequenceClassification as BortForSequenceClassification
+from bort.model.tokenization import load_tokenizer as load_tokenizer
+from bort.predict.predictor import Predictor as Predictor
+from bort.progress import verbose as verbose
+
+__version__: str
+
+__all__ = [
+    "BenchmarkArguments",
+    "BortClassifier",
+    "BortError",
+    "BortForMaskedLM",
+    "BortForMultipleChoice",
+    "BortForSequenceClassification",
+    "BortRegressor",
+    "ConvertArguments",
+    "DemoArguments",
+    "EvaluateArguments",
+    "EvaluateResult",
+    "ExportArguments",
+    "ExportResult",
+    "ExtractArguments",
+    "ExtractResult",
+    "FiguresResult",
+    "FinetuneArguments",
+    "FinetuneResult",
+    "FitReport",
+    "FolderResult",
+    "InfoArguments",
+    "PredictArguments",
+    "PredictResult",
+    "Predictor",
+    "PretrainArguments",
+    "PretrainResult",
+    "ServeArguments",
+    "ShrinkArguments",
+    "SubmitArguments",
+    "TokenizerArguments",
+    "__version__",
+    "architecture",
+    "benchmark",
+    "convert",
+    "demo",
+    "evaluate",
+    "export",
+    "extract",
+    "finetune",
+    "info",
+    "load_tokenizer",
+    "predict",
+    "pretrain",
+    "serve",
+    "shrink",
+    "submit",
+    "tokenizer",
+    "verbose",
+]
