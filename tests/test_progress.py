@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 
 import pytest
 
@@ -126,3 +127,24 @@ def test_a_reader_that_has_gone_ends_the_output_as_it_does_for_print(monkeypatch
     monkeypatch.setattr(sys, "stdout", Gone())
     with pytest.raises(BrokenPipeError):
         progress.out().print("a table")
+
+
+def test_what_one_thread_silences_others_still_hear(capfd):
+    """Silences that overlap in time, as estimators' in threads do, leave things as they were."""
+    inside, done = threading.Barrier(2), threading.Event()
+
+    def silent():
+        with progress.verbose(False):
+            inside.wait()
+            progress.console().print("not to be heard")
+            done.wait()
+
+    thread = threading.Thread(target=silent)
+    thread.start()
+    with progress.verbose(False):
+        inside.wait()
+    progress.console().print("heard")
+    done.set()
+    thread.join()
+    progress.console().print("heard again")
+    assert capfd.readouterr().err == "heard\nheard again\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +15,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 T = TypeVar("T")
-_shown = False
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
+"""Whether this thread's caller wants to hear nothing."""
+_listeners = 0
+"""How many callers want to be told; of the whole process, for work goes on in many threads."""
+_counting = threading.Lock()
 _SECONDS_BETWEEN_LINES = 15.0
 _A_PART = 256
 
@@ -22,7 +28,7 @@ _A_PART = 256
 def verbose(on: bool = True) -> Iterator[None]:
     """Let commands called from Python tell what they do and find, as they do on the command line.
 
-    Without it they print nothing: neither progress nor results. It holds for the whole process.
+    Without it they print nothing: neither progress nor results.
 
         with bort.verbose():
             bort.finetune(bort.FinetuneArguments(train="train.csv", out="runs/mine"))
@@ -30,19 +36,28 @@ def verbose(on: bool = True) -> Iterator[None]:
     Args:
         on: False silences what a caller wanted to hear.
     """
-    global _shown
-    before, _shown = _shown, on
+    global _listeners
+    before = _muted.get()
+    _muted.set(not on)
+    with _counting:
+        _listeners += on
     try:
         yield
     finally:
-        _shown = before
+        _muted.set(before)
+        with _counting:
+            _listeners -= on
+
+
+def _is_mute() -> bool:
+    return _muted.get() or not _listeners
 
 
 def console() -> Console:
     """A console on standard error; standard output is for results. It is mute outside of `verbose`."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=not _shown)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=_is_mute())
 
 
 def out() -> Console:
@@ -55,7 +70,7 @@ def out() -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return Output(highlight=False, markup=False, emoji=False, quiet=not _shown)
+    return Output(highlight=False, markup=False, emoji=False, quiet=_is_mute())
 
 
 class Bar:
@@ -69,7 +84,7 @@ class Bar:
 
         self.what, self.total, self.done = what, total, 0.0
         self._console = console()
-        silent = silent or not _shown
+        silent = silent or _is_mute()
         self._console.quiet = silent
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None
