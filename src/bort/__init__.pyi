@@ -6,6 +6,8 @@ from bort.cli.convert import ConvertArguments as ConvertArguments
 from bort.cli.convert import convert as convert
 from bort.cli.demo import DemoArguments as DemoArguments
 from bort.cli.demo import demo as demo
+from bort.cli.embed import EmbedArguments as EmbedArguments
+from bort.cli.embed import embed as embed
 from bort.cli.evaluate import EvaluateArguments as EvaluateArguments
 from bort.cli.evaluate import evaluate as evaluate
 from bort.cli.export import export as export
@@ -45,6 +47,7 @@ from bort.model.modelling import BortForMaskedLM as BortForMaskedLM
 from bort.model.modelling import BortForMultipleChoice as BortForMultipleChoice
 from bort.model.modelling import BortForSequenceClassification as BortForSequenceClassification
 from bort.model.tokenization import load_tokenizer as load_tokenizer
+from bort.predict.encoder import Encoder as Encoder
 from bort.predict.predictor import Predictor as Predictor
 from bort.progress import verbose as verbose
 
@@ -60,6 +63,8 @@ __all__ = [
     "BortRegressor",
     "ConvertArguments",
     "DemoArguments",
+    "EmbedArguments",
+    "Encoder",
     "EvaluateArguments",
     "EvaluateResult",
     "ExportArguments",
@@ -86,6 +91,7 @@ __all__ = [
     "benchmark",
     "convert",
     "demo",
+    "embed",
     "evaluate",
     "export",
     "extract",
