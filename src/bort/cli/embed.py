@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bort.bounds import PositiveInt, validate
+from bort.cli.results import PredictResult
 from bort.errors import BortError
 
 
@@ -41,8 +42,8 @@ class EmbedArguments:
     """threads that compute; by default one a core"""
 
 
-def embed(arguments: EmbedArguments) -> int:
-    """Give each text its vector, keeping order and columns; returns the number of rows written.
+def embed(arguments: EmbedArguments) -> PredictResult:
+    """Give each text its vector, keeping order and columns.
 
     The vectors are those of `bort.Encoder`. Files are written whole or not at all; input of any length is read in
     bounded memory. Empty input gives empty output.
@@ -79,4 +80,4 @@ def embed(arguments: EmbedArguments) -> int:
             shown.update(done, f"{done:,} texts")
     for line in encoder.told():
         console().print(line, soft_wrap=True)
-    return done
+    return PredictResult({"rows": done}, arguments.output, done, 0)
