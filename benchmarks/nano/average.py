@@ -1,6 +1,6 @@
 """Average the weights of models that were trained from one start: a little better than the best of them.
 
-    python -m benchmarks.nano.average build/nano/bort-nano-averaged build/nano/a/model build/nano/b/model
+python -m benchmarks.nano.average build/nano/bort-nano-averaged build/nano/a/model build/nano/b/model
 """
 
 from __future__ import annotations
