@@ -15,6 +15,8 @@ from bort.cli.extract import ExtractArguments as ExtractArguments
 from bort.cli.extract import extract as extract
 from bort.cli.finetune import FinetuneArguments as FinetuneArguments
 from bort.cli.finetune import finetune as finetune
+from bort.cli.index import IndexArguments as IndexArguments
+from bort.cli.index import index as index
 from bort.cli.info import InfoArguments as InfoArguments
 from bort.cli.info import info as info
 from bort.cli.predict import PredictArguments as PredictArguments
@@ -37,6 +39,7 @@ from bort.cli.submit import SubmitArguments as SubmitArguments
 from bort.cli.submit import submit as submit
 from bort.cli.tokenizer import TokenizerArguments as TokenizerArguments
 from bort.cli.tokenizer import tokenizer as tokenizer
+from bort.data.index.search import Index as Index
 from bort.errors import BortError as BortError
 from bort.estimators.classifier import BortClassifier as BortClassifier
 from bort.estimators.fit_report import FitReport as FitReport
@@ -76,6 +79,8 @@ __all__ = [
     "FinetuneResult",
     "FitReport",
     "FolderResult",
+    "Index",
+    "IndexArguments",
     "InfoArguments",
     "PredictArguments",
     "PredictResult",
@@ -96,6 +101,7 @@ __all__ = [
     "export",
     "extract",
     "finetune",
+    "index",
     "info",
     "load_tokenizer",
     "predict",
