@@ -90,6 +90,14 @@ def test_a_silent_teacher_is_weak_on_skewed_data():
     assert not made.worth_learning(first_round(answers=[[-0.1, -2.4]] * 50))
 
 
+@pytest.mark.parametrize(("out_of_fold", "weak"), [(None, True), (0.5, True), (0.7, False)])
+def test_a_head_that_learns_from_all_labels_in_the_end_is_judged_on_all(out_of_fold, weak):
+    teacher = FunctionTeacher(lambda texts: ["cat"] * len(texts), TASK, "given")
+    made = Labelling(FinetuneArguments(out=""), TASK, teacher, DEV, DEV, unsure, out_of_fold)
+    assert made.dev_scores["accuracy"].value < 2 / 3
+    assert made.weak == weak
+
+
 @pytest.mark.parametrize(("knows", "worth"), [(False, False), (True, True)])
 def test_a_teacher_that_is_right_as_often_as_the_most_frequent_class_teaches_nothing(knows, worth):
     """Nine of ten are of the first class: so often a teacher is right that knows nothing, above any fixed bound."""

@@ -60,14 +60,15 @@ def test_demo_goes_the_whole_road(tmp_path, monkeypatch, capsys):
     fit = training.finetune
 
     def one_epoch(arguments):
-        return fit(dataclasses.replace(arguments, max_epochs=1, learning_rates=[1e-3]))
+        return fit(dataclasses.replace(arguments, max_epochs=1, final_epochs=1, learning_rates=[1e-3]))
 
     monkeypatch.setattr(training, "finetune", one_epoch)
     out = tmp_path / "demo"
     for _ in range(2):  # a second demo replaces the first
         assert main(["demo", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    for words in ("bort-nano, fine-tuned", "TF-IDF + logistic regression", "New messages", "bort finetune --train"):
+    rows = ("TF-IDF + logistic regression", "linear head", "plain fine-tuning", "Agora", "224 labels and 200 texts")
+    for words in (*rows, "New messages", "bort finetune --train"):
         assert words in printed
     assert (out / "report.html").stat().st_size > 100_000
 

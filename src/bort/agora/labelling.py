@@ -35,6 +35,8 @@ class Labelling:
         train: The training data, whose most frequent class or mean value a teacher must beat.
         dev: The development data, by which teacher and student are heard. None of them is fitted to these.
         student: What a model says of examples, as a teacher would. *Shape:* (examples, outputs).
+        out_of_fold: Accuracy of a teacher's head that learns from all labels in the end, each of them answered by a
+            head that was fitted without it; None for other teachers.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Labelling:
         train: Sequence[Example],
         dev: Sequence[Example],
         student: Callable[[TrainedWeights, Sequence[Example]], Says],
+        out_of_fold: float | None = None,
     ) -> None:
-        self._settings, self._task, self._student = arguments, task, student
+        self._settings, self._task, self._student, self._out_of_fold = arguments, task, student, out_of_fold
         self.teacher = teacher
         self._train, self._dev, self._truth = train, dev, task.targets(dev)
         self._says = teacher(dev)
@@ -56,16 +59,22 @@ class Labelling:
 
     @property
     def weak(self) -> bool:
-        """Whether the teacher is right in less than two thirds of the development data."""
-        return bool(self._task.names) and self.dev_scores["accuracy"].value < OK_ISH
+        """Whether the teacher is right in less than two thirds: of all labels where it learns from them in the end,
+        else of the development data."""
+        if not self._task.names:
+            return False
+        return (self.dev_scores["accuracy"].value if self._out_of_fold is None else self._out_of_fold) < OK_ISH
 
     def announce(self) -> None:
         """Say who teaches, and warn of a weak teacher."""
         metric = self._task.metric
-        console().print(f"teacher: {self.teacher.name}, development {metric} {self.dev_scores[metric].value:.3f}")
+        told = f"teacher: {self.teacher.name}, development {metric} {self.dev_scores[metric].value:.3f}"
+        if self._out_of_fold is not None:
+            told += f"; with all labels accuracy {self._out_of_fold:.3f} out of fold"
+        console().print(told, soft_wrap=True)
         if self.weak:
             console().print(
-                "the teacher is right in less than two thirds of the development data: what it teaches may do harm;"
+                "the teacher is right in less than two thirds of the labelled data: what it teaches may do harm;"
                 " name a better one with --teacher",
                 soft_wrap=True,
             )

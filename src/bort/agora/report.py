@@ -136,7 +136,7 @@ def _of_labels(metrics: dict[str, Any]) -> str:
 
 
 def _of_weak_teacher(taught: bool) -> str:
-    text = "The teacher is right in less than two thirds of the development data"
+    text = "The teacher is right in less than two thirds of the labelled data"
     if taught:
         return f"{text}. What it teaches may do harm."
     return (

@@ -123,7 +123,7 @@ def fit_growing(
     final = teacher
     if teachers.final is not teachers.rounds:
         final = RememberedTeacher(teachers.final, task, session.journal.folder / "final-teacher.jsonl")
-    labelling = Labelling(arguments, task, teacher, data.train, data.dev, session.learner.says)
+    labelling = Labelling(arguments, task, teacher, data.train, data.dev, session.learner.says, teachers.out_of_fold)
     labelling.announce()
     leaked = leaks(arguments, data)
     findings = [f"the teacher was fitted to {count} of the {part} texts, at least" for part, count in leaked.items()]
@@ -171,7 +171,8 @@ def fit_growing(
     if arguments.keep_better and head and head.held and head.beats(np.array(result.best.answers, np.float32)):
         console().print("no round beats the linear head on the development data: the head is the result")
         taught = None
-        model, of_head = head_result(session, head, head.whole, head.says, [*train, *data.dev])
+        chosen, fitted = (head.whole, [*train, *data.dev]) if arguments.refit else (head.alone, train)
+        model, of_head = head_result(session, head, chosen, head.says, fitted)
         metrics |= of_head | {"labels_used": {}, "fine_tuned": {part: metrics[part] for part in data.parts}}
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
@@ -192,7 +193,7 @@ def fit_growing(
     metrics["label_weights"] = counted._asdict()
     given, everyone = len(train), len(train) + len(data.dev)
     metrics["labels_used"] = {
-        "result": everyone if taught or metrics["result"] == "head" else given,
+        "result": everyone if taught or (metrics["result"] == "head" and arguments.refit) else given,
         "selection": given,
         "plain": given,
         "teacher": everyone if teachers.final is not teachers.rounds else None,

@@ -14,6 +14,7 @@ from bort.agora.labellers import (
     FunctionTeacher,
     HeadTeacher,
     Teacher,
+    decided,
     judged,
 )
 from bort.agora.nearby import Embedding
@@ -33,10 +34,13 @@ class TeacherPair:
     Attributes:
         rounds: The teacher of the rounds, which owes nothing to the development data; so a score on these is honest.
         final: The teacher of the last training, fitted to all labels; the same where no head is fitted here.
+        out_of_fold: Share of all labels that the final teacher's head has right where it was fitted without them; None
+            where no head is fitted, or the labels are numbers.
     """
 
     rounds: Teacher
     final: Teacher
+    out_of_fold: float | None = None
 
 
 def choose_teacher(
@@ -62,7 +66,9 @@ def choose_teacher(
 
     def head(model: str) -> TeacherPair:
         encoder, everything = embedding(model), [*data.train, *data.dev]
-        return TeacherPair(HeadTeacher(encoder, task, data.train), HeadTeacher(encoder, task, everything))
+        final = HeadTeacher(encoder, task, everything)
+        right = decided(task, final.out_of_fold(everything)) == task.targets(everything)
+        return TeacherPair(HeadTeacher(encoder, task, data.train), final, float(right.mean()) if task.names else None)
 
     def same(teacher: Teacher) -> TeacherPair:
         return TeacherPair(teacher, teacher)
