@@ -37,7 +37,8 @@ REQUIRED = {
     "info": ["bort"],
     "shrink": ["m", "--out", "o"],
     "serve": ["runs/mine", "other=fast"],
-    "embed": ["--output", "v.npy"],
+    "embed": ["--model", "m", "--output", "v.npy"],
+    "index": ["a.txt", "--out", "o"],
 }
 
 
