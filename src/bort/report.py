@@ -101,6 +101,8 @@ def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[fl
         mode = "lines+markers" if len(xs) < 60 else "lines"
         figure.add_trace(plotly.Scatter(x=list(xs), y=list(ys), name=_plain(name), mode=mode))
     figure.update_xaxes(title=x)
+    if all(float(value).is_integer() and value < 20 for xs, _ in series.values() for value in xs):
+        figure.update_xaxes(dtick=1)  # rounds are counted, not measured
     figure.update_yaxes(title=y)
     return figure
 

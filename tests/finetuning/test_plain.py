@@ -20,6 +20,7 @@ from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.hyper_parameters import grid
 from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
+from bort.serve.model import known_mistakes
 from bort.tasks.task import Task
 
 
@@ -30,7 +31,7 @@ def arguments(world, tmp_path) -> FinetuneArguments:
     )
 
 
-def test_learns_and_leaves_a_whole_run(arguments, finetuned_files):
+def test_learns_and_leaves_a_whole_run(arguments, world, finetuned_files):
     metrics = finetune(replace(arguments, max_epochs=10, learning_rates=[1e-2, 3e-2]))
     assert metrics["test"]["accuracy"] > 0.8
     low, high = metrics["test_confidence"]["accuracy"]
@@ -38,6 +39,11 @@ def test_learns_and_leaves_a_whole_run(arguments, finetuned_files):
     assert metrics["labels"] == ["cat", "other"]
     run = Path(arguments.out)
     assert {file.name for file in run.iterdir()} == finetuned_files
+    truth = {example.text: example.label for example in read_examples(world.test)}
+    assert len(metrics["test_errors"]) == round((1 - metrics["test"]["accuracy"]) * len(truth))
+    for error in metrics["test_errors"]:
+        assert truth[error["text"]] == error["label"] != error["prediction"]
+    assert [error["text"] for error in known_mistakes(arguments.out)] == [e["text"] for e in metrics["test_errors"][:8]]
     model = AutoModelForSequenceClassification.from_pretrained(run)
     assert type(model).__name__ == "BertForSequenceClassification"
     assert model.config.id2label == {0: "cat", 1: "other"}

@@ -65,9 +65,9 @@ def agora_report(
     report.tiles(
         [
             (f"{metrics['test'][metric]:.3f}", f"{where} {metric} (95 %: {low:.3f} to {high:.3f})"),
-            (f"{gain:+.3f}", "against plain fine-tuning"),
+            (f"{gain:+.3f}", f"against plain fine-tuning on {metrics['labels_used']['plain']} labels"),
             (f"{metrics['teacher']['test'][metric]:.3f}", "the teacher's"),
-            (f"{len(outcome.train):,}", f"training texts, of {metrics['rows']['train']:,} that were given"),
+            (f"{_learned_from(metrics, outcome):,}", f"training texts, {metrics['labels_used']['result']:,} of them given"),
         ]
     )
     report.paragraph(_of_labels(metrics))
@@ -116,10 +116,14 @@ def agora_report(
         report.heading("New texts that were dropped")
         report.table(["why", "how many"], dropped.most_common())
     _weights(report, metrics)
-    _labels(report, metrics, rounds)
+    _labels(report, metrics)
     _examples(report, outcome, data)
     made_with(report)
     report.write(run.path / "report.html")
+
+
+def _learned_from(metrics: dict[str, Any], outcome: AgoraResult[TrainedWeights]) -> int:
+    return int(metrics["last_training"]["texts"]) if metrics["last_training"] else len(outcome.train)
 
 
 def _of_labels(metrics: dict[str, Any]) -> str:
@@ -170,14 +174,14 @@ def _weights(report: Report, metrics: dict[str, Any]) -> None:
     )
 
 
-def _labels(report: Report, metrics: dict[str, Any], rounds: Sequence[dict[str, Any]]) -> None:
+def _labels(report: Report, metrics: dict[str, Any]) -> None:
     if not metrics["train_labels"] or len(metrics["train_labels"]) > 30:
         return
     report.heading("Labels of the training texts")
-    new = sum((Counter(r["labels"]) for r in rounds), Counter())
+    given = metrics["given_labels"]
     report.table(
         ["label", "given", "added", "in all"],
-        [[name, total - new[name], new[name], total] for name, total in metrics["train_labels"].items()],
+        [[name, given[name], total - given[name], total] for name, total in metrics["train_labels"].items()],
     )
     counts = metrics["train_labels"].values()
     if max(counts) > 3 * max(1, min(counts)):

@@ -200,6 +200,8 @@ def fit_growing(
     }
     metrics["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
     metrics["train_labels"] = _label_counts(session, taught.points if taught else result.train)
+    given_labels = task.targets([*train, *data.dev] if taught else train).tolist()
+    metrics["given_labels"] = _label_counts(session, [Point(None, label) for label in given_labels])
     metrics["rounds"] = [_described(session, done) for done in result.rounds]
     metrics["seconds"] = session.clock.elapsed
     _write_pages(session, metrics, result)

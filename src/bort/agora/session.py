@@ -29,6 +29,9 @@ from bort.runs import Run
 from bort.tasks.metrics import Score
 from bort.workers import Workers
 
+_SHOWN_ERRORS = 20
+_LONGEST_SHOWN = 1000
+
 
 class Session:
     """A run that is begun or resumed, with its data, its fitter and its journal.
@@ -183,6 +186,12 @@ class Session:
         judged = "test" if "test" in targets else "dev"
         metrics["confusion"] = self.fitter.confusion(outputs[judged], targets[judged])
         metrics["wrong"] = self.fitter.wrong(outputs[judged], targets[judged])
+        if judged == "test" and task.names and not task.choices:
+            metrics["test_errors"] = [
+                {"text": one.text, "text_b": one.text_b, "label": one.label, "prediction": wrong["answer"]}
+                for wrong in metrics["wrong"][:_SHOWN_ERRORS]
+                if len((one := data.parts["test"][wrong["row"]]).text) <= _LONGEST_SHOWN
+            ]
         metrics["findings"] = data.check.sentences()
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
         metrics[KEY] = fingerprint(fitted)
