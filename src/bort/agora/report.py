@@ -67,7 +67,7 @@ def agora_report(
             (f"{metrics['test'][metric]:.3f}", f"{where} {metric} (95 %: {low:.3f} to {high:.3f})"),
             (f"{gain:+.3f}", f"against plain fine-tuning on {metrics['labels_used']['plain']} labels"),
             (f"{metrics['teacher']['test'][metric]:.3f}", "the teacher's"),
-            (f"{_learned_from(metrics, outcome):,}", f"texts learned from, {metrics['labels_used']['result']:,} labelled"),
+            (f"{_learned_from(metrics, outcome):,}", f"texts, {metrics['labels_used']['result']:,} labelled"),
         ]
     )
     report.paragraph(_of_labels(metrics))
