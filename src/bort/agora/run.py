@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, unasked, usage
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
+from bort.agora.general_pool import Found, beside, open_general_pool
 from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
@@ -142,10 +143,15 @@ def fit_growing(
         made_from=None if arguments.as_published else {*map(identity, train)},
         written=None if generator is None else partial(_written, session, generator),
     )
+    source_of_points: Found = near
+    if arguments.pool is not None:
+        classes = task.kind == "classification"
+        opened_pool = open_general_pool(arguments, train, session.run.path / "pool", classes=classes)
+        source_of_points = beside(near, opened_pool)
     test, forbidden = data.test or [], {*map(identity, data.test or [])}
     session.learner.vectors = _vectors(session, teachers, pool)
     missed = () if arguments.as_published else _missed(session)
-    source = Source(near, labelling, identity, forbidden, labelling.worth_learning, missed)
+    source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
     result = session.fit(source)
     taught: Taught | None = None
     weights, kept = result.best.model, session.journal.final()

@@ -8,7 +8,7 @@ from typing import Any
 from bort.errors import BortError
 
 DATA = {
-    "finetune": ("train", "dev", "test", "unlabelled"),
+    "finetune": ("train", "dev", "test", "unlabelled", "pool"),
     "evaluate": ("data",),
     "predict": ("input",),
     "embed": ("input",),
@@ -20,7 +20,7 @@ DATA = {
 }
 """The settings of each command that name data: files, standard input, or data sets on the hub."""
 MODELS = {
-    "finetune": ("model", "teacher", "transform_model"),
+    "finetune": ("model", "teacher", "transform_model", "pool_model"),
     "evaluate": ("model",),
     "predict": ("model",),
     "embed": ("model",),

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from bort.bounds import (
+    Above,
     AtLeast,
+    AtMost,
     NonNegativeFloat,
     NonNegativeInt,
     NotEmpty,
@@ -155,6 +157,17 @@ class FinetuneArguments:
     """up to so many unlabelled texts all join the training data after the first round; of more, those near mistakes"""
     unlabelled_per_mistake: NonNegativeInt = 16
     """unlabelled texts taken per mistake and round where there are more than --whole-pool"""
+    pool: str | None = None
+    """any large text: an index of bort index, or a file of one text a line (or a folder of such) that is indexed first;
+    each round takes the texts nearest to the mistakes and to the classes, and the teacher labels them"""
+    pool_model: str = "bort-nano"
+    """encoder that indexes --pool where it is no index yet; one of bort export in int8 is the fastest"""
+    pool_per_mistake: NonNegativeInt = 8
+    """texts taken from --pool per mistake and round"""
+    pool_per_class: PositiveInt = 200
+    """texts taken from --pool per class and round at most: those near its mistakes, and those near its middle"""
+    pool_distinct: Annotated[float, Above(0), AtMost(1)] = 0.95
+    """leave out a text of --pool with this cosine or a greater one to another that was taken"""
     min_cosine: float = 0.5
     """drop new texts less similar to their mistake than this, in the teacher's embedding"""
     max_cosine: float = 0.999
@@ -243,6 +256,7 @@ class FinetuneArguments:
             "dev",
             "test",
             "unlabelled",
+            "pool",
             "text",
             "text_b",
             "label",
@@ -313,6 +327,10 @@ class FinetuneArguments:
             "points_per_mistake",
             "whole_pool",
             "unlabelled_per_mistake",
+            "pool_model",
+            "pool_per_mistake",
+            "pool_per_class",
+            "pool_distinct",
             "generator",
             "generated_per_mistake",
             "transforms",
@@ -389,14 +407,14 @@ class FinetuneArguments:
         if self.min_cosine >= self.max_cosine:
             raise BortError("must be below --max-cosine", setting="min_cosine", value=self.min_cosine)
         written = self.generator is not None and self.generated_per_mistake
-        if self.points_per_mistake == 0 and self.unlabelled is None and not written:
+        if self.points_per_mistake == 0 and self.unlabelled is None and self.pool is None and not written:
             raise BortError(
                 "must be above 0 where no unlabelled texts are given, and no generator",
                 setting="points_per_mistake",
                 value=0,
             )
         if self.as_published:
-            for name in ("unlabelled", *AS_PUBLISHED):
+            for name in ("unlabelled", "pool", *AS_PUBLISHED):
                 if getattr(self, name) not in (type(self).__dataclass_fields__[name].default, AS_PUBLISHED.get(name)):
                     rule = "leave it out: --as-published has the paper's own rules"
                     raise BortError(rule, setting=name, value=getattr(self, name))

@@ -15,7 +15,7 @@ FORMAT = 1
 NAME = "index.json"
 """Without it an index is not finished."""
 VECTORS, SCALES, TEXTS, ENDS = "vectors.bin", "scales.bin", "texts.bin", "ends.bin"
-"""Rows of numbers; for int8 what each row is multiplied by; UTF-8 texts one after another; the byte after each."""
+"""Rows of numbers; what makes each row a vector of length 1; UTF-8 texts one after another; the byte after each."""
 FILES = (VECTORS, SCALES, TEXTS, ENDS)
 Stored = Literal["int8", "float16"]
 BYTES: Mapping[Stored, int] = {"int8": 1, "float16": 2}
@@ -85,5 +85,9 @@ class Description:
     @property
     def lengths(self) -> dict[str, int]:
         """Bytes that each file must have, but for the texts."""
-        rows = {VECTORS: self.size * BYTES[self.stored], SCALES: 4 if self.stored == "int8" else 0, ENDS: 8}
-        return {name: self.count * width for name, width in rows.items()}
+        return {name: self.count * width for name, width in self.widths.items()}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Bytes that a text takes in each file, but for the texts."""
+        return {VECTORS: self.size * BYTES[self.stored], SCALES: 4, ENDS: 8}

@@ -45,7 +45,7 @@ class Index:
                 raise BortError("does not fit the number of texts; make the index again", file=self.folder / name)
         kind = np.dtype("i1" if stored.stored == "int8" else "<f2")
         self._vectors = self._mapped(VECTORS, kind).reshape(count, stored.size)
-        self._scales = self._mapped(SCALES, np.dtype("<f4")) if stored.stored == "int8" else None
+        self._scales = self._mapped(SCALES, np.dtype("<f4"))
         self._texts, self._ends = self._mapped(TEXTS, np.dtype("u1")), self._mapped(ENDS, np.dtype("<i8"))
 
     def __len__(self) -> int:
@@ -78,9 +78,9 @@ class Index:
         return found
 
     def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:
-        """The vectors at some places. *Shape:* (places, `size`)."""
-        rows: Floats = self._vectors[places].astype(np.float32)
-        return rows if self._scales is None else rows * self._scales[places][:, None]
+        """The vectors at some places, of length 1. *Shape:* (places, `size`)."""
+        rows: Floats = self._vectors[places].astype(np.float32) * self._scales[places][:, None]
+        return rows
 
     def search(self, vectors: Floats, k: int, *, distinct: float | None = None) -> tuple[Floats, NDArray[np.int64]]:
         """Find the texts whose vectors have the greatest products with others; of equals the first.

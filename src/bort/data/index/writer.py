@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.index.layout import BYTES, ENDS, FILES, SCALES, TEXTS, VECTORS, Description
+from bort.data.index.layout import ENDS, FILES, SCALES, TEXTS, VECTORS, Description, Stored
 from bort.errors import BortError
 from bort.files import FolderLock, sync_folder, write_aside
 
@@ -21,18 +21,23 @@ _STATE = "unfinished.json"
 Floats = NDArray[np.float32]
 
 
-def quantized(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Whole numbers from -127 to 127, and what each row is multiplied by to come back, off by at most half of it.
+def rounded(vectors: Floats, stored: Stored) -> tuple[NDArray[Any], Floats]:
+    """Vectors in fewer bits, and what each row is multiplied by to have length 1 again.
 
     Args:
-        vectors: *Shape:* (rows, width).
+        vectors: Of length 1. *Shape:* (rows, width).
+        stored: int8: whole numbers from -127 to 127, the row's greatest among them.
 
     Returns:
         *Shapes:* (rows, width) and (rows,).
     """
-    scales = (np.abs(vectors).max(axis=1, initial=0.0) / 127).astype(np.float32)
-    scales[scales < np.finfo(np.float32).tiny] = 1.0
-    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
+    if stored == "int8":
+        greatest = np.abs(vectors).max(axis=1, initial=0.0, keepdims=True)
+        rows = np.rint(127 * vectors / np.maximum(greatest, 1e-12)).astype(np.int8)
+    else:
+        rows = vectors.astype("<f2")
+    lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
+    return rows, (1 / np.maximum(lengths, 1e-12)).astype("<f4")
 
 
 class IndexWriter:
@@ -62,10 +67,8 @@ class IndexWriter:
         self.count: int = state["count"]
         """How many texts the index holds."""
         self._files: dict[str, IO[bytes]] = {}
-        width = {VECTORS: description.size * BYTES[description.stored], SCALES: 4, ENDS: 8}
-        if description.stored != "int8":
-            width[SCALES] = 0
-        lengths = {name: self.count * each for name, each in width.items()} | {TEXTS: state["bytes"]}
+        widths = description.widths.items()
+        lengths = {name: self.count * width for name, width in widths} | {TEXTS: state["bytes"]}
         for name in FILES:
             path = folder / name
             path.touch()
@@ -84,12 +87,9 @@ class IndexWriter:
         """
         encoded = [text.encode() for text in texts]
         ends = self._bytes + np.cumsum([len(one) for one in encoded], dtype=np.int64)
-        if self.description.stored == "int8":
-            whole, scales = quantized(vectors)
-            self._files[VECTORS].write(whole.tobytes())
-            self._files[SCALES].write(scales.astype("<f4").tobytes())
-        else:
-            self._files[VECTORS].write(vectors.astype("<f2").tobytes())
+        rows, scales = rounded(vectors, self.description.stored)
+        self._files[VECTORS].write(rows.tobytes())
+        self._files[SCALES].write(scales.tobytes())
         self._files[TEXTS].write(b"".join(encoded))
         self._files[ENDS].write(ends.astype("<i8").tobytes())
         if len(texts):

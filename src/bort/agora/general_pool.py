@@ -1,0 +1,176 @@
+"""A large pool of any texts: each round the nearest to the mistakes and to the classes join what the teacher labels."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.agora.nearby import identity
+from bort.agora.rounds import Made
+from bort.data.index.layout import NAME
+from bort.data.index.search import Index
+from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
+from bort.predict.encoder import Encoder, of_length_1
+from bort.predict.indexing import build_index
+
+Vectors = NDArray[np.float32]
+Found = Callable[[Sequence[Example], random.Random, AbstractSet[Hashable]], Made[Example]]
+_MOST_SEARCHED = 4096
+"""Of the nearest to one mistake, when those before are known already."""
+
+
+class GeneralPool:
+    """Finds texts in an index near mistakes, and near the middle of each class.
+
+    The mistakes of a class and its middle choose in turn, the nearest first, until the class has its share. A text that
+    is almost one that was chosen is left out.
+
+    Args:
+        index: The texts.
+        encode: Vectors of length 1, of the index's encoder. *Shape:* -> (texts, width).
+        train: The training data, whose labels are the classes; where all are numbers of a regression there is one.
+        per_mistake: Texts for each mistake and round.
+        per_class: Texts for each class and round, those of its mistakes counted.
+        distinct: A text with this cosine or a greater one to a text chosen in the same round is left out.
+        classes: Whether labels are classes.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        encode: Callable[[Sequence[str]], Vectors],
+        train: Sequence[Example],
+        *,
+        per_mistake: int,
+        per_class: int,
+        distinct: float,
+        classes: bool = True,
+    ) -> None:
+        self.index, self.encode, self.classes = index, encode, classes
+        self.per_mistake, self.per_class, self.distinct = per_mistake, per_class, distinct
+        vectors = encode([example.text for example in train])
+        members: dict[str, list[int]] = {}
+        for place, example in enumerate(train):
+            members.setdefault(self._class(example), []).append(place)
+        means = of_length_1(np.stack([vectors[places].mean(0) for places in members.values()]))
+        self.centroids: dict[str, Vectors] = dict(zip(members, means, strict=True))
+
+    def __call__(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
+        """Texts for each mistake; those near the middle of a class go to the nearest of its mistakes.
+
+        Args:
+            mistakes: With their true labels.
+            known: Identities that nothing is taken of.
+        """
+        near: list[list[Example]] = [[] for _ in mistakes]
+        if not mistakes or not len(self.index):
+            return near
+        theirs = self.encode([mistake.text for mistake in mistakes])
+        taken, chosen = set(known), list[Vectors]()
+        for name, centroid in self.centroids.items():
+            own = [place for place, mistake in enumerate(mistakes) if self._class(mistake) == name]
+            queries = np.concatenate([theirs[own], centroid[None]])
+            wanted = [*[self.per_mistake] * len(own), self.per_class]
+            among = own or range(len(mistakes))
+            for query, text, vector in self._chosen(queries, wanted, taken, chosen):
+                parent = own[query] if query < len(own) else among[int(np.argmax(theirs[list(among)] @ vector))]
+                near[parent].append(Example(text))
+        return near
+
+    def _chosen(
+        self, queries: Vectors, wanted: Sequence[int], taken: set[Hashable], chosen: list[Vectors]
+    ) -> Iterator[tuple[int, str, Vectors]]:
+        """Query, text and vector of what is chosen for a class; it joins what is taken and what was chosen."""
+        ranked = self._unknown(queries, wanted, taken)
+        left, most = list(wanted), len(chosen) + self.per_class
+        for rank in range(max(map(len, ranked), default=0)):
+            for query, places in enumerate(ranked):
+                if rank >= len(places) or not left[query]:
+                    continue
+                [text], [vector] = (
+                    self.index.texts(places[rank : rank + 1]),
+                    self.index.vectors(places[rank : rank + 1]),
+                )
+                name = identity(Example(text))
+                if name in taken or (chosen and float((np.stack(chosen) @ vector).max()) >= self.distinct):
+                    continue
+                taken.add(name)
+                chosen.append(vector)
+                left[query] -= 1
+                yield query, text, vector
+                if len(chosen) >= most:
+                    return
+
+    def _unknown(self, queries: Vectors, wanted: Sequence[int], taken: AbstractSet[Hashable]) -> list[list[int]]:
+        """For each query places of unknown texts, the nearest first: twice as many as wanted, if there are."""
+        most = min(len(self.index), max(_MOST_SEARCHED, 2 * max(wanted)))
+        asked = min(most, 2 * max(wanted))
+        while True:
+            _, places = self.index.search(queries, asked, distinct=self.distinct)
+            names: dict[int, Hashable] = {}
+            for place in {*places.ravel().tolist()} - {-1}:
+                names[place] = identity(Example(self.index.texts([place])[0]))
+            found = [[place for place in row if place >= 0 and names[place] not in taken] for row in places.tolist()]
+            enough = all(len(row) >= min(2 * count, most) for row, count in zip(found, wanted, strict=True))
+            if enough or asked >= most:
+                return found
+            asked = min(most, 4 * asked)
+
+    def _class(self, example: Example) -> str:
+        return str(example.label) if self.classes else ""
+
+
+def beside(near: Found, pool: GeneralPool) -> Found:
+    """A source of points with those of a general pool behind its own."""
+
+    def found(mistakes: Sequence[Example], rng: random.Random, known: AbstractSet[Hashable]) -> Made[Example]:
+        made = near(mistakes, rng, known)
+        more = pool(mistakes, known | {identity(point) for points in made.near for point in points})
+        return Made([[*own, *theirs] for own, theirs in zip(made.near, more, strict=True)], made.dropped)
+
+    return found
+
+
+def open_general_pool(
+    arguments: FinetuneArguments, train: Sequence[Example], work: Path, *, classes: bool
+) -> GeneralPool:
+    """Open the index that the settings name, or make one of the texts that they name.
+
+    Args:
+        arguments: Of the run.
+        train: The training data.
+        work: Where an index is made; one that was not finished is gone on with.
+        classes: Whether the task has classes.
+
+    Raises:
+        BortError: The training data are pairs, the index cannot be opened or made, or its encoder cannot be loaded.
+    """
+    assert arguments.pool is not None
+    if train[0].text_b is not None:
+        raise BortError("is for single texts, and the training data are pairs", setting="pool", value=arguments.pool)
+    if (Path(arguments.pool) / NAME).is_file():
+        index = Index(arguments.pool)
+    elif (work / NAME).is_file():
+        index = Index(work)
+    else:
+        index = build_index(arguments.pool, work, arguments.pool_model, resume=True)
+    encoder = Encoder(index.description.model)
+    if encoder.size != index.size:
+        rule = f"gives vectors of another width than the index holds ({index.size})"
+        raise BortError(rule, file=index.description.model, value=encoder.size)
+    return GeneralPool(
+        index,
+        lambda texts: encoder.encode(texts, normalize=True),
+        train,
+        per_mistake=arguments.pool_per_mistake,
+        per_class=arguments.pool_per_class,
+        distinct=arguments.pool_distinct,
+        classes=classes,
+    )
