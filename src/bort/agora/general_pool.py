@@ -18,7 +18,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.predict.encoder import Encoder, of_length_1
-from bort.predict.indexing import build_index
+from bort.predict.indexing import build_index, text_files
 
 Vectors = NDArray[np.float32]
 Found = Callable[[Sequence[Example], random.Random, AbstractSet[Hashable]], Made[Example]]
@@ -138,6 +138,30 @@ def beside(near: Found, pool: GeneralPool) -> Found:
     return found
 
 
+def check_general_pool(arguments: FinetuneArguments, train: Sequence[Example]) -> dict[str, str]:
+    """Find at the start what would be found after the first round.
+
+    Args:
+        arguments: Of the run.
+        train: The training data.
+
+    Returns:
+        By "pool" what an index holds, in short, for a run that is resumed; nothing where there is none yet.
+
+    Raises:
+        BortError: The training data are pairs, or the pool is damaged or not there.
+    """
+    if arguments.pool is None:
+        return {}
+    if train[0].text_b is not None:
+        raise BortError("is for single texts, and the training data are pairs", setting="pool", value=arguments.pool)
+    if not (Path(arguments.pool) / NAME).is_file():
+        text_files(arguments.pool)
+        return {}
+    files = Index(arguments.pool).description.files
+    return {"pool": " ".join(str(files[name]["sha256"]) for name in sorted(files))}
+
+
 def open_general_pool(
     arguments: FinetuneArguments, train: Sequence[Example], work: Path, *, classes: bool
 ) -> GeneralPool:
@@ -150,11 +174,9 @@ def open_general_pool(
         classes: Whether the task has classes.
 
     Raises:
-        BortError: The training data are pairs, the index cannot be opened or made, or its encoder cannot be loaded.
+        BortError: The index cannot be opened or made, or its encoder cannot be loaded.
     """
     assert arguments.pool is not None
-    if train[0].text_b is not None:
-        raise BortError("is for single texts, and the training data are pairs", setting="pool", value=arguments.pool)
     if (Path(arguments.pool) / NAME).is_file():
         index = Index(arguments.pool)
     elif (work / NAME).is_file():

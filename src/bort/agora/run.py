@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, unasked, usage
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
-from bort.agora.general_pool import Found, beside, open_general_pool
+from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
 from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
@@ -87,12 +87,13 @@ def finetune(
     check_workers(arguments.workers, needs)
     data = read_splits(arguments, hold_out=agora)
     pool = read_pool(arguments.unlabelled, arguments, data) if agora and arguments.unlabelled else []
+    general = check_general_pool(arguments, data.train) if agora else {}
     locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if (metrics := run.finished()) is not None:
         return metrics
     read = {"training": data.train, "development": data.dev, "test": data.test or [], "unlabelled": pool}
-    run.same_data({part: digest(examples) for part, examples in read.items()})
+    run.same_data({part: digest(examples) for part, examples in read.items()} | general)
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
         session = Session(arguments, run, data, opened, RunClock(run, arguments.budget_minutes))
         if agora:
