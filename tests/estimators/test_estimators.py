@@ -50,7 +50,7 @@ def quick(world):
 def fitted(world, data):
     (X, y), (X_dev, y_dev) = data("train"), data("dev")
     settings = {"learning_rates": [1e-2, 3e-2], "batch_sizes": [8], "max_epochs": 10, "max_length": 32}
-    settings["settings"] = {"keep_better": False}
+    settings["settings"] = {"keep_better": False, "refit": False}
     return bort.BortClassifier(world.encoder, "plain", **settings).fit(X, y, X_dev=X_dev, y_dev=y_dev)
 
 
@@ -242,7 +242,7 @@ def test_a_folder_teaches(world, data, quick, fitted, tmp_path):
 
 def test_chance_is_the_parameters_alone(data, quick):
     X, y = data("train")
-    quick["settings"] = {"keep_better": False}
+    quick["settings"] = {"keep_better": False, "refit": False}
     first, again, other = (bort.BortClassifier(**quick, random_state=seed).fit(X, y) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
     assert (first.predict_proba(X) != other.predict_proba(X)).any()

@@ -63,7 +63,7 @@ def _one_step(world, monkeypatch):
 
 _SETTINGS = {
     "method": "plain",
-    "settings": {"keep_better": False},
+    "settings": {"keep_better": False, "refit": False},
     "max_steps": 1,
     "learning_rates": 1e-3,
     "batch_sizes": 8,

@@ -29,6 +29,18 @@ def finetune(
     combination once; --method head leaves the encoder as it is and fits a linear head, in seconds. Every run fits that
     head first, and shows it beside the result. --task names tasks of GLUE, SuperGLUE and RACE, whose official files
     --data holds, instead of a table. To continue an interrupted run, repeat the command with --resume.
+
+    Example: data may be given as objects instead (`train`, `dev`, `test`, `unlabelled`: tables of pandas, polars,
+    pyarrow or datasets, or lists of mappings), and the teacher as a function of texts.
+
+        >>> import tempfile
+        >>> import bort
+        >>> found = {"damage": ["The zip broke.", "It is torn."], "delivery": ["Where is it?", "It has not come."]}
+        >>> rows = [{"text": text, "label": label} for label, texts in found.items() for text in texts] * 3
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = bort.finetune(bort.FinetuneArguments(method="head", out=f"{folder}/run"), train=rows)
+        >>> result.labels, result.metric, sorted(result.scores)
+        (('damage', 'delivery'), 'accuracy', ['dev'])
     """
     arguments = _with_data(arguments, {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled})
     if arguments.task and arguments.data:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from bort.bounds import PositiveInt, validate
+from bort.cli.results import FolderResult
 
 POSITIONAL = ("texts",)
 
@@ -28,7 +30,7 @@ class IndexArguments:
     """go on with an unfinished index"""
 
 
-def index(arguments: IndexArguments) -> dict[str, Any]:
+def index(arguments: IndexArguments) -> FolderResult:
     """Embed each line of a text of any size, for `bort finetune --pool` and for `bort.Index`.
 
     What is killed goes on with --resume. Blank lines are left out; memory does not grow with the text.
@@ -48,4 +50,4 @@ def index(arguments: IndexArguments) -> dict[str, Any]:
     )
     total = sum(file["bytes"] for file in made.description.files.values())
     out().print(f"{arguments.out}: {len(made):,} texts, {total / 1e6:,.1f} MB", soft_wrap=True)
-    return {"texts": len(made), "bytes": total}
+    return FolderResult({"texts": len(made), "bytes": total}, Path(arguments.out).expanduser())

@@ -26,7 +26,14 @@ class InfoArguments:
 
 
 def info(arguments: InfoArguments) -> FiguresResult:
-    """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside."""
+    """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside.
+
+    Example:
+
+        >>> import bort
+        >>> bort.info(bort.InfoArguments("bort-nano")).metrics["hidden"]
+        384
+    """
     from bort.model.config import BERT_LARGE_ENCODER, PRESETS
 
     labels: list[str] = []

@@ -60,6 +60,11 @@ def _worded(hint: Any) -> str:
     return names.get(items[0] if items else hint, str(hint))
 
 
+def _description(function: Callable[[Any], Any]) -> str:
+    """What a command's docstring says before its example, which is Python."""
+    return (inspect.getdoc(function) or "").partition("\n\nExample")[0]
+
+
 def _usage(name: str, positional: tuple[str, ...]) -> str:
     """One line, for the settings are explained below it."""
     words = [*(word.upper() for word in positional), *([f"[{_BARE[name].upper()}]"] if name in _BARE else [])]
@@ -76,7 +81,7 @@ def build(
     """
     topics: dict[str, tuple[str, ...]] = getattr(arguments, "TOPICS", {})
     hidden: frozenset[str] = frozenset() if rare else getattr(arguments, "RARE", frozenset())
-    parser = _Parser(prog=f"bort {name}", description=inspect.getdoc(function), usage=_usage(name, positional))
+    parser = _Parser(prog=f"bort {name}", description=_description(function), usage=_usage(name, positional))
     parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
     if hidden:
         parser.epilog = f"bort {name} --help-all explains {len(hidden)} more settings, which are rarely needed."

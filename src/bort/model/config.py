@@ -90,6 +90,12 @@ def architecture(source: str | Path, *, vocab_size: int | None = None, pad_token
 
     Raises:
         BortError: An unknown name, an unreadable file, or a shape that cannot be built.
+
+    Example:
+        >>> from bort import architecture
+        >>> config = architecture("bort")
+        >>> config.num_hidden_layers, config.hidden_size
+        (4, 1024)
     """
     name = str(source)
     if name in PRESETS:

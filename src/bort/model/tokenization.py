@@ -41,6 +41,11 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
     Raises:
         BortError: There is no tokenizer, or its files cannot be read.
+
+    Example:
+        >>> from bort import load_tokenizer
+        >>> load_tokenizer("bort-nano").tokenize("Where is it?")
+        ['where', 'is', 'it', '?']
     """
     folder = Path(unpacked(source))
     described = ("tokenizer.json", "tokenizer_config.json", "config.json")
