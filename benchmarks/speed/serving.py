@@ -147,7 +147,7 @@ def serving(server: str, torch: Path, exported: Path) -> Iterator[tuple[int, flo
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = ["-m", "bort", "serve", str(exported), "--threads", "1", "--port", str(port), "--no-access-log"]
-    peer = ["-m", "benchmarks.speed.serving_peers", server, str(torch if server == "fastapi" else exported), str(port)]
+    peer = ["-m", f"benchmarks.speed.serving_{server}", str(torch if server == "fastapi" else exported), str(port)]
     begun = time.monotonic()
     process = subprocess.Popen(
         ["taskset", "-c", "0", sys.executable, *(own if server == "bort" else peer)],
