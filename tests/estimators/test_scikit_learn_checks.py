@@ -5,7 +5,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from bort.agora import run as finetuning
+from bort.agora import plain_run
 from bort.estimators.base import TextEstimator
 from bort.estimators.classifier import BortClassifier
 from bort.estimators.regressor import BortRegressor
@@ -58,7 +58,7 @@ def expected_to_fail(estimator):
 @pytest.fixture(autouse=True)
 def _one_step(world, monkeypatch):
     monkeypatch.setitem(_ENCODER, "model", world.encoder)
-    monkeypatch.setattr(finetuning, "finetune_report", lambda *_: None)  # a page a fit takes longer than the fit
+    monkeypatch.setattr(plain_run, "finetune_report", lambda *_: None)  # a page a fit takes longer than the fit
 
 
 _SETTINGS = {

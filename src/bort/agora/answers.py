@@ -83,7 +83,9 @@ def _log_shares(answer: Mapping[Any, Any], task: Task) -> list[float]:
         total = math.inf
     if not 0 < total < math.inf:
         raise WrongAnswerError(f"{_rule(task)}, with a sum above 0")
-    return [math.log(share / total) if (share := shares.get(name, 0.0)) else -math.inf for name in task.names]
+    # The quotient of a tiny share would be 0.
+    logs = {name: math.log(share) - math.log(total) for name, share in shares.items() if share}
+    return [logs.get(name, -math.inf) for name in task.names]
 
 
 def _rule(task: Task) -> str:

@@ -196,7 +196,9 @@ def fit_growing(
     if generator is not None:
         metrics["generator"] = {"name": arguments.generator, **usage(generator)}
     metrics["findings"] += unasked(teachers.final)
-    counted = taught.weights if taught else labelling.weights(result.rounds[0]) if result.taught else NOBODY
+    counted = taught.weights if taught else NOBODY
+    if counted == NOBODY and result.taught:  # plain fine-tuning came out best: who labelled the texts of the rounds
+        counted = labelling.weights(result.rounds[0])
     metrics["label_weights"] = counted._asdict()
     given, everyone = len(train), len(train) + len(data.dev)
     metrics["labels_used"] = {
