@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.common import changed_since, table
 from benchmarks.quality.agora_runs import DISTILLED, SETFIT, difference, overall, percent
+from benchmarks.speed.serving import SERVERS
 
 if TYPE_CHECKING:
     from benchmarks.pages import Result
@@ -130,6 +131,33 @@ def speed(results: Results) -> str:
         f"""
         A new process answers with bort-nano in int8 after {start["seconds"]["median"]:.2f} s, in
         {start["megabytes"]:.0f} MB. {_measured(results["inference"])}
+        """,
+    )
+
+
+@_block("serving")
+def serving(results: Results) -> str:
+    """Latency and throughput over HTTP, beside what one would write instead."""
+    result = results["serving"]
+    rows = []
+    for model, of in result.record["figures"]["models"].items():
+        for server, name in SERVERS.items():
+            if server not in of["servers"]:
+                continue
+            middle = {
+                (clients, what): statistics.median(load[what] for load in loads)
+                for clients, loads in of["servers"][server].items()
+                for what in ("texts_per_s", "p50", "p99")
+            }
+            lone = [f"{middle['1', what]:.1f}" for what in ("p50", "p99")]
+            busy = [f"{middle['64', what]:,.0f}" for what in ("texts_per_s", "p99")]
+            rows.append([f"{model}, {name}", *lone, *busy])
+    head = ["", "one client: p50 ms", "p99 ms", "64 clients: texts/s", "p99 ms"]
+    return _wrapped(
+        table(head, rows),
+        f"""
+        int8, but fp32 under `transformers.pipeline`; one core for the server, another for the clients, single texts.
+        All figures are in [the results](../benchmarks/results/speed.md). {_measured(result)}
         """,
     )
 

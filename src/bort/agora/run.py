@@ -180,7 +180,8 @@ def fit_growing(
         taught = None
         chosen, fitted = (head.whole, [*train, *data.dev]) if arguments.refit else (head.alone, train)
         model, of_head = head_result(session, head, chosen, head.says, fitted)
-        metrics |= of_head | {"labels_used": {}, "fine_tuned": {part: metrics[part] for part in data.parts}}
+        beaten = {name: metrics[name] for part in data.parts for name in (part, f"{part}_confidence")}
+        metrics |= of_head | {"labels_used": {}, "fine_tuned": beaten}
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
     metrics["teacher"] = {
