@@ -145,7 +145,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         Frozen features are the mean over the last layer or its first token, normalised; for pairs a, b, |a - b| and
         a * b; C is chosen on the development data. Fine-tuning on few labels is `bort finetune --method plain` with
-        the learning rates 5e-4 and 2e-4, batches of 16 and at most 15 epochs, chosen on the development data, from whose
+        the learning rates 5e-4 and 2e-4, batches of 16 and at most 15 epochs, chosen on the development data, whose
         labels it learns, too, in the end; the other rows learn from the training labels alone. For GLUE
         one fine-tuning a task (n = 1): learning rate {settings.rate:g}, batch 32, at most 3 epochs of SST-2 and 8 of
         the others, the best development score of the evaluations on the way. ± is the standard error over the five
