@@ -47,6 +47,9 @@ _COURTESY_SECONDS = 10.0
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command of the line `argv` and return the exit status."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        # In the locale C names of files that are not ASCII cannot be written down; begin again where they can.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "bort", *sys.argv[1:]])
     argv = sys.argv[1:] if argv is None else argv
     name = f"bort {argv[0]}" if argv and argv[0] in COMMANDS else "bort"
     try:

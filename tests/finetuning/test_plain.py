@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +172,18 @@ def test_few_development_data_are_not_worth_another_training(arguments, tmp_path
     (tmp_path / "few.jsonl").write_text("".join(lines[:3]))
     metrics = finetune(replace(arguments, refit=True, dev=str(tmp_path / "few.jsonl"), max_epochs=1))
     assert metrics["labels_used"]["result"] == metrics["rows"]["train"]
+
+
+def test_names_of_files_are_kept_in_the_locale_c(arguments, world, tmp_path):
+    data, out = tmp_path / "träin 1.jsonl", tmp_path / "rün 1"
+    shutil.copy(world.train, data)
+    line = [sys.executable, "-m", "bort", "finetune", "--method", "head", "--model", world.encoder]
+    line += ["--train", str(data), "--dev", world.dev, "--out", str(out)]
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(line, env={**os.environ, **locale}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "rün 1" in (out / "environment.json").read_text("utf-8")
+    assert "träin 1" in (out / "config.yaml").read_text("utf-8")
 
 
 def test_early_stopping(arguments):
