@@ -114,6 +114,33 @@ class NotMeasured(Exception):
     """A run that is not kept, where none is to be made."""
 
 
+def setfit_accuracy(encoder: str, train: Sequence[Any], test: Sequence[Any], seed: int, pairs: int) -> float:
+    """SetFit with its own defaults but for the number of pairs that it learns from; pairs of texts are joined."""
+    import datasets
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    def joined(examples: Sequence[Any]) -> list[str]:
+        return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
+
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        model = SetFitModel.from_pretrained(encoder, local_files_only=True)
+        settings = TrainingArguments(
+            output_dir=scratch,
+            batch_size=16,
+            num_iterations=20,
+            max_steps=pairs // 16,
+            seed=seed,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            show_progress_bar=False,
+        )
+        rows = datasets.Dataset.from_dict({"text": joined(train), "label": [e.label for e in train]})
+        Trainer(model=model, args=settings, train_dataset=rows).train()
+        answers = [str(answer) for answer in model.predict(joined(test))]
+    return statistics.mean(answer == str(e.label) for answer, e in zip(answers, test, strict=True))
+
+
 @dataclass
 class Bench:
     """Tasks, students and a teacher, and what has been measured."""
@@ -341,36 +368,13 @@ class Bench:
         return record
 
     def _setfit(self, task: str, seed: int, pairs: int) -> Record:
-        import datasets
-        from setfit import SetFitModel, Trainer, TrainingArguments
-
         from bort.data.tables.examples import read_examples
 
         files = parts_of(self.arguments.data / task)
-        read = {part: read_examples(files[part]) for part in ("train", "test")}
-        texts = {
-            part: [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in es] for part, es in read.items()
-        }
-        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-            started = time.process_time()
-            model = SetFitModel.from_pretrained(self.arguments.setfit, local_files_only=True)
-            settings = TrainingArguments(
-                output_dir=scratch,
-                batch_size=16,
-                num_iterations=20,
-                max_steps=pairs // 16,
-                seed=seed,
-                report_to="none",
-                save_strategy="no",
-                logging_strategy="no",
-                show_progress_bar=False,
-            )
-            labels = [example.label for example in read["train"]]
-            train = datasets.Dataset.from_dict({"text": texts["train"], "label": labels})
-            Trainer(model=model, args=settings, train_dataset=train).train()
-            answers = [str(answer) for answer in model.predict(texts["test"])]
-            right = [answer == str(e.label) for answer, e in zip(answers, read["test"], strict=True)]
-            return {"test": statistics.mean(right), "seconds": round(time.process_time() - started, 1)}
+        train, test = (read_examples(files[part]) for part in ("train", "test"))
+        started = time.process_time()
+        right = setfit_accuracy(self.arguments.setfit, train, test, seed, pairs)
+        return {"test": right, "seconds": round(time.process_time() - started, 1)}
 
     def latencies(self, students: Sequence[str], task: str) -> dict[str, float]:
         """Median milliseconds of one text, one after another, in PyTorch; models take turns at each text."""

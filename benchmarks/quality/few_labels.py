@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
-from benchmarks.quality.agora_runs import difference, kept_embedding, overall, percent
+from benchmarks.quality.agora_runs import difference, kept_embedding, overall, percent, setfit_accuracy
 from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
 
 SOURCES = ("src/bort/agora", "src/bort/finetuning", "src/bort/predict", "src/bort/data")
@@ -93,7 +93,8 @@ class Bench:
         if method in TRAINED:
             return self._trained(method, student, task, seed)
         if method == SETFIT:
-            return {"test": self._setfit(student, task, seed)}
+            train, dev, test = self._read(task)
+            return {"test": setfit_accuracy(student, [*train, *dev], test, seed, SETFIT_PAIRS)}
         if method == TFIDF:
             from bort.tasks.baselines import tfidf
 
@@ -148,35 +149,6 @@ class Bench:
         head = HeadTeacher(embedding, data.task, [*data.train, *data.dev])
         test = data.test or []
         return judged(data.task, head(test), data.task.targets(test))
-
-    def _setfit(self, student: str, task: str, seed: int) -> float:
-        """SetFit on an encoder, with its own defaults but for the number of pairs; pairs of texts are joined."""
-        import datasets
-        from setfit import SetFitModel, Trainer, TrainingArguments
-
-        train, dev, test = self._read(task)
-        labelled = [*train, *dev]
-
-        def joined(examples: Sequence[Any]) -> list[str]:
-            return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
-
-        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-            model = SetFitModel.from_pretrained(student, local_files_only=True)
-            settings = TrainingArguments(
-                output_dir=scratch,
-                batch_size=16,
-                num_iterations=20,
-                max_steps=SETFIT_PAIRS // 16,
-                seed=seed,
-                report_to="none",
-                save_strategy="no",
-                logging_strategy="no",
-                show_progress_bar=False,
-            )
-            rows = datasets.Dataset.from_dict({"text": joined(labelled), "label": [e.label for e in labelled]})
-            Trainer(model=model, args=settings, train_dataset=rows).train()
-            answers = [str(answer) for answer in model.predict(joined(test))]
-        return statistics.mean(answer == str(e.label) for answer, e in zip(answers, test, strict=True))
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:

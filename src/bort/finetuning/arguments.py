@@ -38,6 +38,19 @@ AS_PUBLISHED: dict[str, Any] = {
 """What `as_published` sets (arXiv 2010.07990); the number of points is ours, for the paper names none."""
 
 
+_HOW_TEACHERS_ARE_ASKED = (
+    "teacher_key_file",
+    "teacher_examples",
+    "teacher_max_tokens",
+    "teacher_concurrency",
+    "teacher_requests_per_minute",
+    "teacher_timeout",
+    "teacher_batch",
+    "answer_cache",
+)
+"""Settings of asked teachers that few need."""
+
+
 @dataclass
 class FinetuneArguments:
     """Arguments of `bort finetune`."""
@@ -309,14 +322,7 @@ class FinetuneArguments:
             "budget_usd",
             "teacher_input_price",
             "teacher_output_price",
-            "teacher_key_file",
-            "teacher_examples",
-            "teacher_max_tokens",
-            "teacher_concurrency",
-            "teacher_requests_per_minute",
-            "teacher_timeout",
-            "teacher_batch",
-            "answer_cache",
+            *_HOW_TEACHERS_ARE_ASKED,
         ),
         "new texts (agora)": (
             "as_published",
@@ -356,14 +362,7 @@ class FinetuneArguments:
             "eval_steps",
             "start",
             "teacher_learning_rates",
-            "teacher_key_file",
-            "teacher_examples",
-            "teacher_max_tokens",
-            "teacher_concurrency",
-            "teacher_requests_per_minute",
-            "teacher_timeout",
-            "teacher_batch",
-            "answer_cache",
+            *_HOW_TEACHERS_ARE_ASKED,
             "labels",
             "temperature",
             "labelled_by",
