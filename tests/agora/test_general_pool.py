@@ -114,7 +114,7 @@ def test_a_run_learns_from_a_file(world, teacher_folder, sentences, tmp_path, mo
     (tmp_path / "pool.txt").write_text("".join(f"{text} Indeed.\n" for text in sentences), "utf-8")
     arguments = world.finetuning(
         tmp_path, pool=str(tmp_path / "pool.txt"), pool_model=teacher_folder, points_per_mistake=0,
-        pool_per_mistake=2, pool_per_class=5, learning_rates=[1e-3], max_epochs=1, keep_better=False,
+        pool_per_mistake=2, pool_per_class=5, pool_distinct=1.0, learning_rates=[1e-3], max_epochs=1, keep_better=False,
     )  # fmt: skip
 
     def answers(texts):
