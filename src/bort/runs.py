@@ -20,11 +20,14 @@ from typing import Any
 from bort.cores import usable_cores
 from bort.errors import BortError
 from bort.files import FolderLock, new_folder, write_aside
+from bort.formats import check_format, stamp
 from bort.progress import console
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
 DATA_FOLDER = "data"
 """In a run's folder: data that were given as objects. It is there before the run begins."""
+_FORMAT = 1
+"""Of the folder's layout; the journal's first line has it."""
 _LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
 """Of the folders that this process writes, by device and inode."""
 _LOCKING = threading.Lock()
@@ -71,6 +74,7 @@ class Run:
         if started:
             self._lock = self._locked()
         if self.resumed:
+            self._check_format()
             self._check_settings(settings, may_change)
         elif started and self._got_nowhere():
             self.journal_path.unlink()  # a start that failed at once does not block its folder
@@ -83,7 +87,8 @@ class Run:
             self._write_yaml("config.yaml", settings)
         self.write_json("environment.json", environment())
         self._mend_journal()
-        self.log("resumed" if self.resumed else "started", command=command, pid=os.getpid(), host=platform.node())
+        begun = {**({} if self.resumed else stamp(_FORMAT)), "command": command, "pid": os.getpid()}
+        self.log("resumed" if self.resumed else "started", **begun, host=platform.node())
 
     def same_data(self, digests: dict[str, str]) -> None:
         """Note what the run reads when it begins, and refuse to go on with anything else.
@@ -112,7 +117,12 @@ class Run:
             return None
         if self.leads:
             console().print(f"{self.path}: already finished", soft_wrap=True)
-        metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        try:
+            metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            if not isinstance(metrics, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            raise BortError("must hold one JSON object", file=file) from None
         return metrics
 
     def _locked(self) -> FolderLock:
@@ -155,11 +165,20 @@ class Run:
             os.fsync(file.fileno())
 
     def events(self, event: str) -> Iterator[dict[str, Any]]:
-        """The journal's events of one name, oldest first."""
-        with open(self.journal_path, encoding="utf-8") as file:
-            for line in file:
-                record = json.loads(line)
-                if record["event"] == event:
+        """The journal's events of one name, oldest first.
+
+        Raises:
+            BortError: A line is no event.
+        """
+        with open(self.journal_path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    record = json.loads(line)
+                    found = record["event"]
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    rule = "must be an event as a JSON object; the run cannot be gone on with, name another --out"
+                    raise BortError(rule, file=self.journal_path, line=number) from None
+                if found == event:
                     yield record
 
     def write_json(self, name: str, value: Any) -> None:
@@ -182,6 +201,12 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BortError(f"cannot be made: {error.strerror or error}", file=self.path) from None
+
+    def _check_format(self) -> None:
+        """Refuse to go on with a folder of another layout."""
+        self._mend_journal()
+        if (begun := next(self.events("started"), None)) is not None:
+            check_format(begun, _FORMAT, self.journal_path, "name another --out")
 
     def _check_settings(self, settings: dict[str, Any], may_change: tuple[str, ...]) -> None:
         import yaml

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bort.errors import BortError
+from bort.formats import check_format, stamp
 from bort.progress import console
 
+_FORMAT = 1
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS layout (format INTEGER NOT NULL, bort TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (asked TEXT PRIMARY KEY, answer TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS charges (
     owner TEXT NOT NULL, time REAL NOT NULL,
@@ -53,7 +56,7 @@ class AnswerCache:
         owner: The run that pays, as far as charges go.
 
     Raises:
-        BortError: The folder cannot be made, or the file is no SQLite file.
+        BortError: The folder cannot be made, or the file is no SQLite file, or of a later version.
     """
 
     def __init__(self, folder: Path, asked_of: Mapping[str, Any], owner: str = "") -> None:
@@ -65,6 +68,10 @@ class AnswerCache:
             raise BortError(f"cannot be made: {error.strerror or error}", file=folder) from None
         with self._open() as file:
             file.executescript(_SCHEMA)
+            written = stamp(_FORMAT)
+            file.execute("INSERT INTO layout SELECT :format, :bort WHERE NOT EXISTS (SELECT 1 FROM layout)", written)
+            found = dict(zip(written, file.execute("SELECT format, bort FROM layout").fetchone(), strict=True))
+        check_format(found, _FORMAT, self._file, "remove it, or name another --answer-cache")
 
     def known(self, asked: Iterable[str]) -> dict[str, Any]:
         """The answers that there are, by `digest` of what was asked."""

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
 from bort.files import folder_aside, sync_folder, write_aside
+from bort.formats import check_format, stamp
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EMBEDDED = ("bort-nano",)
+_FORMAT = 1
+"""Of what `config.json` says besides what Hugging Face's does; it stands there as `bort_format`."""
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
     "BortForSequenceClassification": "BertForSequenceClassification",
@@ -75,6 +78,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     import torch
 
     source = locate(model)
+    _check_layout(source)
     try:
         with quiet():
             loaded, report = model_class.from_pretrained(
@@ -102,11 +106,22 @@ def load_config(model: str | Path) -> Any:
     from transformers import AutoConfig
 
     source = locate(model)
+    _check_layout(source)
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the library has a class for each kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
+
+
+def _check_layout(source: str) -> None:
+    """Refuse a folder that a later version of this package has written in a layout of its own."""
+    file = Path(source) / "config.json"
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # the library tells these
+        described = json.loads(file.read_bytes())
+        if isinstance(described, dict) and "bort_format" in described:
+            found = {"format": described["bort_format"], "bort": described.get("bort_version")}
+            check_format(found, _FORMAT, file, "fine-tune the model again")
 
 
 def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:
@@ -137,7 +152,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str
         described = json.loads((aside / "config.json").read_text("utf-8"))
         names = described.get("architectures") or []
         described["architectures"] = [_HUGGING_FACE_NAMES.get(name, name) for name in names]
-        described.update(config)
+        written = stamp(_FORMAT)
+        described |= {**config, "bort_format": written["format"], "bort_version": written["bort"]}
         (aside / "config.json").write_text(json.dumps(described, indent=2) + "\n", "utf-8")
         _write_tokenizer(tokenizer, aside)
     _move_up(folder / ".model", folder)

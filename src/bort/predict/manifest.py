@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.formats import check_format, stamp
 from bort.tasks.metrics import METRICS
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
@@ -103,7 +104,7 @@ class Manifest:
         files = {file.name: (sha256(file), file.stat().st_size) for file in sorted(folder.iterdir())}
         files.pop(NAME, None)
         whole = dataclasses.replace(self, files=files)
-        described = {"format": _FORMAT, **dataclasses.asdict(whole)}
+        described = {**stamp(_FORMAT), **dataclasses.asdict(whole)}
         described["files"] = {name: {"sha256": value, "bytes": size} for name, (value, size) in files.items()}
         with write_aside(folder / NAME) as out:
             json.dump(described, out, indent=2, ensure_ascii=False, default=float)
@@ -154,9 +155,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             raise ValueError
     except (ValueError, RecursionError):
         raise BortError("must hold one JSON object", file=file) from None
-    if described.get("format") != _FORMAT:
-        rule = f"was written in another form than {_FORMAT}; export the model again"
-        raise BortError(rule, file=file, column="format", value=described.get("format"))
+    check_format(described, _FORMAT, file, "export the model again")
     return _parsed(described, file)
 
 

@@ -119,7 +119,8 @@ def test_damage_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 2}, "another form than 1"), ({"stored": "int4"}, "is not what"), ({"count": "9"}, "'count'"),
+    [({"format": 2}, "open it with bort 0"),
+     ({"format": 0}, "another format than 1"), ({"stored": "int4"}, "is not what"), ({"count": "9"}, "'count'"),
      ({"count": 10}, "does not fit the number"), ({"files": {}}, "does not fit"), ({"more": 1}, "is not what")],
 )  # fmt: skip
 def test_a_changed_description_is_refused(tmp_path, change, message):

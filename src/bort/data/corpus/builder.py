@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.corpus.corpus import (
+    FORMAT,
     PARTS,
     CorpusInfo,
     Part,
@@ -30,6 +31,7 @@ from bort.data.corpus.sources import SourceState, described
 from bort.data.corpus.text_blocks import Place, read_blocks
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.formats import stamp
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -191,6 +193,7 @@ class CorpusBuilder:
             valid_documents=valid.documents,
             shards={part: writer.shards for part, writer in self.parts.items()},
             sources=self.described,
+            **stamp(FORMAT),
         )
         with write_aside(self.folder / "corpus.json") as file:
             json.dump(asdict(info), file, indent=2)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bort.data.corpus.shards import Sharded
 from bort.errors import BortError
+from bort.formats import check_format
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,7 +47,8 @@ class CorpusInfo:
         valid_documents: Documents that begin among the latter.
         shards: Tokens and documents of each shard, by part.
         sources: Of each its name and tokens; of a file also its size, time and digest.
-        format: Version of the folder's layout.
+        format: Number of the folder's layout.
+        bort: Version of this package that wrote it.
     """
 
     dtype: str
@@ -60,6 +62,7 @@ class CorpusInfo:
     shards: dict[str, list[list[int]]]
     sources: list[dict[str, Any]]
     format: int = FORMAT
+    bort: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,14 @@ def open_corpus(path: str | Path, tokenizer: PreTrainedTokenizerFast | None = No
     file = path / "corpus.json"
     try:
         fields = json.loads(file.read_text("utf-8"))
-        if fields["format"] != FORMAT or fields["dtype"] not in ("uint16", "uint32"):
-            rule = "was written in a format that this version does not read; remove it, or name another --corpus-cache"
-            raise BortError(rule, file=file, value=fields["format"])
+        if not isinstance(fields, dict):
+            raise ValueError("must hold one JSON object")
+        check_format(fields, FORMAT, file, "remove it, or name another --corpus-cache")
         info = CorpusInfo(**fields)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise BortError(f"is not a tokenised corpus: {error}", file=file) from None
+    if info.dtype not in ("uint16", "uint32"):
+        raise BortError("must be uint16 or uint32", file=file, column="dtype", value=info.dtype)
     for part in PARTS:
         _check_part(path, part, info)
     if tokenizer is not None and info.tokenizer_sha256 != fingerprint(tokenizer):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.formats import check_format, stamp
 
 FORMAT = 1
 NAME = "index.json"
@@ -44,7 +45,7 @@ class Description:
     def write(self, folder: Path) -> None:
         """Write it, which finishes an index."""
         with write_aside(folder / NAME) as out:
-            json.dump({"format": FORMAT, **asdict(self)}, out, indent=2, ensure_ascii=False)
+            json.dump({**stamp(FORMAT), **asdict(self)}, out, indent=2, ensure_ascii=False)
             out.write("\n")
 
     @classmethod
@@ -67,9 +68,8 @@ class Description:
             raise BortError(f"cannot be read: {error.strerror or error}", file=file) from None
         except (ValueError, RecursionError):
             raise BortError("must hold one JSON object", file=file) from None
-        if (version := described.pop("format", None)) != FORMAT:
-            rule = f"was written in another form than {FORMAT}; make the index again"
-            raise BortError(rule, file=file, column="format", value=version)
+        check_format(described, FORMAT, file, "make the index again")
+        described = {name: value for name, value in described.items() if name not in stamp(FORMAT)}
         kinds = {"model": str, "size": int, "stored": str, "count": int, "sources": list, "files": dict}
         for name, kind in kinds.items():
             if type(described.get(name)) is not kind:

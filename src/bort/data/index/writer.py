@@ -13,9 +13,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.index.layout import ENDS, FILES, SCALES, TEXTS, VECTORS, Description, Stored
+from bort.data.index.layout import ENDS, FILES, FORMAT, SCALES, TEXTS, VECTORS, Description, Stored
 from bort.errors import BortError
 from bort.files import FolderLock, sync_folder, write_aside
+from bort.formats import check_format, stamp
 
 _STATE = "unfinished.json"
 Floats = NDArray[np.float32]
@@ -107,7 +108,8 @@ class IndexWriter:
             os.fsync(file.fileno())
         self.read = read
         with write_aside(self.folder / _STATE) as out:
-            json.dump({"begun": self._begun, "read": read, "count": self.count, "bytes": self._bytes}, out)
+            state = {"begun": self._begun, "read": read, "count": self.count, "bytes": self._bytes}
+            json.dump({**stamp(FORMAT), **state}, out)
 
     def finish(self) -> Description:
         """Add the sums of the files, and with them the description that makes the index whole."""
@@ -137,6 +139,7 @@ class IndexWriter:
             begun = state["begun"]
         except (OSError, ValueError, KeyError, TypeError):
             raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
+        check_format(state, FORMAT, file, "remove the folder, and begin anew")
         for name, value in self._begun.items():
             if begun.get(name) != value:
                 rule = "differs from what the unfinished index was begun with; remove it, or name another --out"

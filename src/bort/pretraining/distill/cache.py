@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.files import is_vacant, write_aside
+from bort.formats import check_format, stamp
 
 FORMAT = 1
 _STATE = "cache.json"
@@ -72,6 +73,7 @@ class TeacherCache:
             kept = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in state["fields"].items()}
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
+        check_format({"bort": state.get("bort"), **known}, FORMAT, file, "remove it, or name another --teacher-cache")
         for name in sorted({*known, *self.key}):
             if known.get(name) != json.loads(json.dumps(self.key.get(name))):
                 rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher-cache"
@@ -93,7 +95,7 @@ class TeacherCache:
     def _write_state(self) -> None:
         with write_aside(self.folder / _STATE) as file:
             fields = {name: (field.dtype, field.shape) for name, field in self.fields.items()}
-            json.dump({"key": self.key, "fields": fields, "done": self.done}, file, indent=2)
+            json.dump({**stamp(FORMAT), "key": self.key, "fields": fields, "done": self.done}, file, indent=2)
             file.write("\n")
 
     @property
