@@ -45,11 +45,12 @@ LATE = {
     "agora/run.py": {"bort.agora.report"},  # plotly, once a run is over
     "agora/word_model.py": {"bort.predict.classifiers"},
     "data/tables/examples.py": {"bort.data.tables.delimited", "bort.data.tables.readers"},  # they build on it
-    "export/exporter.py": {"bort.export.architectures", "bort.export.openvino_model"},  # one of two engines
+    "export/exporter.py": {"bort.export.onnx_model", "bort.export.openvino_model"},  # one of two engines
     "model/convert/convert.py": {"bort.model.checkpoints", "bort.model.tokenization"},  # only what is written
     "predict/engine.py": {  # an exported folder is served without torch
         "bort.predict.onnx_engine",
         "bort.predict.openvino_engine",
+        "bort.predict.plain_engine",
         "bort.predict.torch_encoder",
         "bort.predict.torch_engine",
     },

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bort.export.onnx_graph import Graph
-from bort.export.quantization import per_channel
+from bort.predict.graph.onnx_graph import Graph
+from bort.predict.graph.quantization import per_channel
 from bort.predict.onnx_engine import open_session
 from bort.speed.models import CONFIGS
 from bort.speed.race import Load, take_turns
@@ -95,16 +95,15 @@ def peaks(threads: int, precisions: Collection[str] = ("fp32", "int8")) -> dict[
 
 
 def _product(folder: Path, matrix: Any, kind: str, threads: int) -> Any:
-    graph = Graph()
+    graph = Graph("float32" if kind == "fp32" else "uint8")
     if kind == "fp32":
         graph.add("MatMul", ["values", graph.weight("matrix", matrix)], name="product")
-        given = "float32"
     else:
         whole, scales = per_channel(matrix, axis=1)
         scale = graph.weight("scale", np.asarray(0.01, np.float32))
         zero = graph.weight("zero", np.asarray(128, np.uint8))
         inputs = ["values", graph.weight("matrix", whole), scale, graph.weight("scales", scales), zero]
         graph.add("MatMulIntegerToFloat", inputs, name="product")
-        given = "uint8"
-    graph.write(folder / "model.onnx", {"values": ("rows", "inner")}, {"product": ("rows", "columns")}, dtype=given)
+    graph.inputs, graph.outputs = {"values": ("rows", "inner")}, {"product": ("rows", "columns")}
+    graph.write(folder / "model.onnx")
     return open_session(folder, (folder / "model.onnx").read_bytes(), threads)

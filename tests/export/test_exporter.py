@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.export.bert_graph import BertGraph
 from bort.export.exporter import Exporter
-from bort.export.quantization import Quantization
 from bort.predict.encoding import encode
+from bort.predict.graph.bert_graph import BertGraph
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import NAME, is_exported, read_manifest
 from bort.predict.predictor import Predictor
 from bort.tasks.task import Task

@@ -11,7 +11,7 @@ import pytest
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.exporter import Exporter
-from bort.export.quantization import Quantization
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import read_manifest
 from bort.predict.predictor import Predictor
 

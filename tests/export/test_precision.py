@@ -10,8 +10,8 @@ import pytest
 from bort.data.tables.examples import Example
 from bort.export.exporter import Exporter
 from bort.export.precision import Trials
-from bort.export.quantization import Quantization
 from bort.export.report import write_report
+from bort.predict.graph.quantization import Quantization
 from bort.predict.predictor import Predictor
 
 pytest.importorskip("onnxruntime")

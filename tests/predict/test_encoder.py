@@ -15,9 +15,9 @@ import pytest
 from bort.errors import BortError
 from bort.export.encoder_export import cosines
 from bort.export.exporter import Exporter
-from bort.export.quantization import Quantization
 from bort.predict.encoder import Encoder, of_length_1
 from bort.predict.engine import open_engine
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import NAME, read_manifest
 from bort.predict.sentence_folder import write_sentence_files
 

@@ -15,8 +15,8 @@ from bort.errors import BortError
 from bort.export.arguments import ExportArguments
 from bort.export.exporter import Exporter, write_json
 from bort.export.precision import is_slower, keep_worst, ms_per_row, shares
-from bort.export.quantization import Quantization
 from bort.predict.engine import open_exported
+from bort.predict.graph.quantization import Quantization
 
 _JUDGING_SHARE = 3
 """One text in so many judges, and the others calibrate."""

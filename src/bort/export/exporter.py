@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.export.quantization import Quantization
 from bort.files import write_aside
 from bort.predict.classifiers import tensors
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import Manifest
 from bort.predict.torch_encoder import TorchEncoder, is_encoder
 from bort.predict.torch_engine import TorchEngine
@@ -72,7 +72,7 @@ class Exporter:
         takes_types = "token_type_ids" in self.inputs
         self.form: Exportable
         if engine == "onnxruntime":
-            from bort.export.architectures import OnnxModel
+            from bort.export.onnx_model import OnnxModel
 
             pooling = self.encoder.pooling if self.encoder else None
             self.form = OnnxModel(self.source.model, model, takes_types=takes_types, pooling=pooling)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bort.errors import BortError
-from bort.export.quantization import Quantization
 from bort.model.checkpoints import quiet
 from bort.predict.encoding import Feed
+from bort.predict.graph.quantization import Quantization
 from bort.predict.openvino_engine import load_openvino
 from bort.predict.torch_encoder import TorchEncoder
 from bort.predict.torch_engine import TorchEngine

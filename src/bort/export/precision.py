@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bort.data.tables.examples import Example
 from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter
 from bort.export.gate import Verdict, judge
-from bort.export.quantization import Quantization
 from bort.predict.engine import open_exported
+from bort.predict.graph.quantization import Quantization
 from bort.predict.predictor import Predictor
 
 

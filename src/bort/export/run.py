@@ -18,9 +18,9 @@ from bort.export.encoder_export import EncoderExport
 from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter, write_json
 from bort.export.gate import movement
 from bort.export.precision import Choice, Trials
-from bort.export.quantization import Quantization
 from bort.export.report import write_report
 from bort.files import folder_aside, new_folder
+from bort.predict.graph.quantization import Quantization
 from bort.predict.predictor import Predictor
 from bort.predict.thresholds import Thresholds
 from bort.progress import bar, console

@@ -116,7 +116,7 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
 
 
 def open_engine(model: str, threads: int | None = None) -> Engine:
-    """Load a model: an exported folder, or anything that PyTorch can run.
+    """Load a model: an exported folder, one of `bort finetune`, or anything that PyTorch can run.
 
     Args:
         model: A folder, an embedded name, or a hub name.
@@ -128,6 +128,10 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     _check_threads(threads)
     if is_exported(model):
         return open_exported(model, threads)
+    from bort.predict.plain_engine import open_plain
+
+    if (plain := open_plain(model, threads)) is not None:
+        return plain
     from bort.predict.torch_engine import TorchEngine
 
     return TorchEngine(model, threads)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,19 @@ def _outputs(session: Any, batch: Feed) -> NDArray[np.float32]:
     return found
 
 
-def open_session(folder: Path, graph: bytes, threads: int | None = None) -> Any:
-    """Load a graph whose weights lie in `folder`.
+def open_session(
+    folder: Path,
+    graph: bytes,
+    threads: int | None = None,
+    weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> Any:
+    """Load a graph whose weights lie in `folder`, or in memory.
 
     Args:
         folder: It may hold links to files elsewhere, as the hub's cache does.
         graph: Content of the graph's file.
         threads: Of a call; by default one a core.
+        weights: Those in memory, by name. They are not copied, and must not change.
 
     Raises:
         BortError: ONNX Runtime is not installed, or cannot read it.
@@ -75,10 +82,13 @@ def open_session(folder: Path, graph: bytes, threads: int | None = None) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     # Its threads would go on waiting at full speed after an answer, and take the cores from whoever comes next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for weights in folder.glob("*.onnx.data"):
-        if weights.is_symlink():  # ONNX Runtime follows no link out of the folder, and maps no file for us
-            content = weights.read_bytes()
-            options.add_external_initializers_from_files_in_memory([weights.name], [content], [len(content)])
+    for file in folder.glob("*.onnx.data"):
+        if file.is_symlink():  # ONNX Runtime follows no link out of the folder, and maps no file for us
+            content = file.read_bytes()
+            options.add_external_initializers_from_files_in_memory([file.name], [content], [len(content)])
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers([*weights], values)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

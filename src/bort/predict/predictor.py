@@ -46,8 +46,8 @@ class Predictor:
     """A fine-tuned classifier or regressor, ready to answer.
 
     One predictor may be shared by any number of threads. A text's answer does not depend on what is asked beside it:
-    where all is int8 to the last bit, in fp32 within 1e-5. Of an exported folder neither torch nor transformers is
-    loaded.
+    where all is int8 to the last bit, in fp32 within 1e-5. For an exported folder, and without a GPU for one of
+    `bort finetune`, neither torch nor transformers is loaded.
 
         with Predictor("runs/support") as predictor:
             predictor.predict("Where is my parcel?").label

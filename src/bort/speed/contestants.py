@@ -15,11 +15,11 @@ import torch
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.exporter import Exporter
-from bort.export.quantization import Quantization
 from bort.model.checkpoints import load_config
 from bort.predict.classifiers import load_classifier
 from bort.predict.encoding import Feed
 from bort.predict.engine import open_exported
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import is_exported, read_manifest
 from bort.speed.models import CONFIGS, save_random
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.export.onnx_graph import Graph
-from bort.export.quantization import Quantization, Range, input_scale, per_channel
+from bort.predict.graph.onnx_graph import Graph
+from bort.predict.graph.quantization import Quantization, Range, input_scale, per_channel
 from bort.predict.manifest import Pooling
 
 ACTIVATIONS = {
@@ -99,23 +99,30 @@ class BertGraph:
             file: Where to.
             with_inputs: Whether what goes into the matrices comes out as well, for calibration.
         """
+        return self._finished(with_inputs=with_inputs).write(file)
+
+    def in_memory(self) -> tuple[bytes, Weights]:
+        """The model as `write` would write it, and the weights that it names but does not hold."""
+        return self._finished().in_memory()
+
+    def _finished(self, *, with_inputs: bool = False) -> Graph:
         hidden, lengths = self._embedded()
         for number in range(self.shape.layers):
             first_only = number == self.shape.layers - 1 and self.shape.pooling != "mean"
             hidden = self._layer(number, hidden, lengths, first_only=first_only)
-        inputs: dict[str, tuple[str | int, ...]] = dict.fromkeys(self.input_names, ("batch", "length"))
-        outputs: dict[str, tuple[str | int, ...]]
+        self.graph.inputs = dict.fromkeys(self.input_names, ("batch", "length"))
         if self.shape.pooling is None:
             self._head(hidden)
-            outputs = {"logits": ("batch", len(self._source["classifier.bias"]))}
+            self.graph.outputs = {"logits": ("batch", len(self._source["classifier.bias"]))}
         else:
             self._pooled(hidden, self.shape.pooling)
-            outputs = {"vectors": ("batch", self._source["embeddings.word_embeddings.weight"].shape[1])}
+            width = self._source["embeddings.word_embeddings.weight"].shape[1]
+            self.graph.outputs = {"vectors": ("batch", width)}
         if with_inputs:
             # Dimensions of one name are taken to be equal, and these are not.
             seen = dict.fromkeys(self.matrix_inputs.values())
-            outputs |= {name: ("batch", f"{name}.length", f"{name}.width") for name in seen}
-        return self.graph.write(file, inputs, outputs)
+            self.graph.outputs |= {name: ("batch", f"{name}.length", f"{name}.width") for name in seen}
+        return self.graph
 
     @property
     def input_names(self) -> tuple[str, ...]:

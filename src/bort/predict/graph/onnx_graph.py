@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,18 @@ _FUSED = frozenset(
 
 
 class Graph:
-    """Nodes in the order of their computation; each `add` gives the names of what it computes."""
+    """Nodes in the order of their computation; each `add` gives the names of what it computes.
 
-    def __init__(self) -> None:
+    Args:
+        dtype: Of the inputs, as numpy names it.
+    """
+
+    def __init__(self, dtype: str = "int64") -> None:
+        self.dtype = dtype
+        self.inputs: dict[str, tuple[str | int, ...]] = {}
+        """Names and shapes of the inputs; a dimension by name may vary."""
+        self.outputs: dict[str, tuple[str | int, ...]] = {}
+        """Names and shapes of the outputs, float32 all."""
         self.operators: list[str] = []
         """The operators so far, in order."""
         self._nodes: list[Any] = []
@@ -64,57 +73,57 @@ class Graph:
         self.operators.append(operator)
         return names
 
-    def write(
-        self,
-        file: Path,
-        inputs: dict[str, tuple[str | int, ...]],
-        outputs: dict[str, tuple[str | int, ...]],
-        *,
-        dtype: str = "int64",
-    ) -> list[str]:
+    def write(self, file: Path) -> list[str]:
         """Write the graph as `file` and its weights beside it as `file`.data.
 
         Weights that stand outside of the graph are mapped into memory, not read: of a table of words only the pages
         that are looked up cost anything.
 
-        Args:
-            file: Where to.
-            inputs: Names and shapes of the inputs; a dimension by name may vary.
-            outputs: Names and shapes of the outputs, float32 all.
-            dtype: Of the inputs, as numpy names it.
-
         Returns:
             The names of both files.
         """
+        data = file.with_name(file.name + ".data")
+        with write_aside(data, "wb") as out:
+
+            def place(raw: bytes) -> int:
+                out.write(b"\0" * (-out.tell() % _PAGE_BYTES))
+                begin = out.tell()
+                out.write(raw)
+                return int(begin)
+
+            content = self._serialized(data.name, place)
+        with write_aside(file, "wb") as out:
+            out.write(content)
+        return [file.name, data.name]
+
+    def in_memory(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
+        """The graph, and the weights that it names but does not hold."""
+        outside = {name: values for name, values in self._weights.items() if values.nbytes > _INLINE_BYTES}
+        return self._serialized("weights", lambda raw: 0), outside
+
+    def _serialized(self, data: str, place: Callable[[bytes], int]) -> bytes:
+        """The graph as a file; `place` puts a weight into the file `data` and gives where it begins."""
         from onnx import TensorProto, helper
 
-        data = file.with_name(file.name + ".data")
         tensors = []
-        with write_aside(data, "wb") as out:
-            for name, values in self._weights.items():
-                tensor = TensorProto(
-                    name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype)
-                )
-                raw = values.tobytes()
-                if len(raw) <= _INLINE_BYTES:
-                    tensor.raw_data = raw
-                else:
-                    out.write(b"\0" * (-out.tell() % _PAGE_BYTES))
-                    tensor.data_location = TensorProto.EXTERNAL
-                    for key, value in (("location", data.name), ("offset", out.tell()), ("length", len(raw))):
-                        tensor.external_data.add(key=key, value=str(value))
-                    out.write(raw)
-                tensors.append(tensor)
-        given = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        for name, values in self._weights.items():
+            tensor = TensorProto(name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype))
+            if values.nbytes <= _INLINE_BYTES:
+                tensor.raw_data = values.tobytes()
+            else:
+                tensor.data_location = TensorProto.EXTERNAL
+                begin = place(values.tobytes())
+                for key, value in (("location", data), ("offset", begin), ("length", values.nbytes)):
+                    tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+        given = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         graph = helper.make_graph(
             self._nodes,
             "bort",
-            [helper.make_tensor_value_info(name, given, shape) for name, shape in inputs.items()],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+            [helper.make_tensor_value_info(name, given, shape) for name, shape in self.inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in self.outputs.items()],
             initializer=tensors,
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in _OPSETS.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="bort")
-        with write_aside(file, "wb") as out:
-            out.write(model.SerializeToString(deterministic=True))
-        return [file.name, data.name]
+        return bytes(model.SerializeToString(deterministic=True))

@@ -17,8 +17,8 @@ from transformers import (
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.export.architectures import NAMES
 from bort.export.exporter import Exporter
+from bort.predict.graph.architectures import NAMES
 from bort.predict.manifest import read_manifest
 from bort.predict.predictor import Predictor
 

@@ -1,0 +1,92 @@
+"""BERT's relatives by BERT's names: what differs between them is where positions begin, and the classifier's head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bort.errors import BortError
+from bort.predict.graph.bert_graph import ACTIVATIONS, BertShape, Weights
+from bort.predict.manifest import Pooling
+
+_ROBERTA = (("classifier.dense.", "pooler.dense."), ("classifier.out_proj.", "classifier."))
+_DISTILBERT = (
+    ("pre_classifier.", "pooler.dense."),
+    ("transformer.layer.", "encoder.layer."),
+    (".attention.q_lin.", ".attention.self.query."),
+    (".attention.k_lin.", ".attention.self.key."),
+    (".attention.v_lin.", ".attention.self.value."),
+    (".attention.out_lin.", ".attention.output.dense."),
+    (".sa_layer_norm.", ".attention.output.LayerNorm."),
+    (".ffn.lin1.", ".intermediate.dense."),
+    (".ffn.lin2.", ".output.dense."),
+    (".output_layer_norm.", ".output.LayerNorm."),
+)
+NAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    "bert": (),
+    "camembert": _ROBERTA,
+    "distilbert": _DISTILBERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}
+"""What can be written as a graph: each model type, its names and BERT's."""
+_ENCODERS = ("bert.", "distilbert.", "roberta.")
+"""What stands before the names of an encoder inside of a classifier."""
+
+
+def as_bert(
+    config: Mapping[str, Any], state: Weights, name: str, *, takes_types: bool, pooling: Pooling | None = None
+) -> tuple[BertShape, Weights]:
+    """Read a classifier or an encoder of `transformers` as BERT's shape and weights.
+
+    Args:
+        config: What its `config.json` says.
+        state: Its weights by its own names.
+        name: Where it came from, for messages.
+        takes_types: Whether kinds of tokens are told apart.
+        pooling: How an encoder makes one vector of its tokens'; None of a classifier.
+
+    Raises:
+        BortError: An architecture, an activation, positions or a head that the graph does not know.
+    """
+    kind = config["model_type"]
+    if kind not in NAMES:
+        rule = f"must be one of {', '.join(NAMES)} to be exported to ONNX Runtime; --engine openvino takes others too"
+        raise BortError(rule, file=name, column="model_type", value=kind)
+    distilled = kind == "distilbert"
+    activation = config["activation" if distilled else "hidden_act"]
+    if activation not in ACTIVATIONS:
+        rule = f"the activation must be one of {', '.join(ACTIVATIONS)}"
+        raise BortError(rule, file=name, column="hidden_act", value=activation)
+    positions = config.get("position_embedding_type") or "absolute"
+    if positions != "absolute" or config.get("is_decoder", False):
+        raise BortError("must be an encoder with absolute positions to be exported", file=name, value=positions)
+    weights = {_renamed(own, kind): values for own, values in state.items()}
+    if pooling is None and "pooler.dense.weight" not in weights:
+        raise BortError("must have BERT's pooler to be exported", file=name)
+    places = weights["embeddings.position_embeddings.weight"]
+    padding = config["pad_token_id"] if NAMES[kind] is _ROBERTA else None
+    if padding is not None:
+        weights["embeddings.position_embeddings.weight"] = places[padding:]
+    weights.setdefault("embeddings.token_type_embeddings.weight", np.zeros((1, places.shape[1]), np.float32))
+    shape = BertShape(
+        layers=config["n_layers" if distilled else "num_hidden_layers"],
+        heads=config["n_heads" if distilled else "num_attention_heads"],
+        activation=activation,
+        eps=1e-12 if distilled else config["layer_norm_eps"],
+        takes_types=takes_types,
+        pooled_by="Relu" if distilled else "Tanh",
+        uncounted_id=padding,
+        pooling=pooling,
+    )
+    return shape, weights
+
+
+def _renamed(own: str, kind: str) -> str:
+    for encoder in _ENCODERS:
+        own = own.removeprefix(encoder)
+    for theirs, berts in NAMES[kind]:
+        own = own.replace(theirs, berts)
+    return own

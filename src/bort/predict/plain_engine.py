@@ -1,0 +1,228 @@
+"""A folder of `bort finetune` on a machine without a GPU: its graph is made in memory, and ONNX Runtime runs it.
+
+PyTorch and transformers take four times as long to import as all of this takes to answer.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from bort.data.tables.examples import Kind
+from bort.errors import BortError
+from bort.predict.graph.architectures import NAMES, as_bert
+from bort.predict.graph.bert_graph import BertGraph, Weights
+from bort.predict.manifest import Manifest
+from bort.predict.onnx_engine import OnnxEngine, open_session
+from bort.tasks.metrics import METRICS
+from bort.tasks.task import Task
+
+_HEADS = ("ForSequenceClassification", "ForMultipleChoice")
+_KINDS: dict[str, Kind] = {"single_label_classification": "classification", "regression": "regression"}
+_TOKENIZER, _SHORTEST_INPUT = "tokenizer.json", 4
+_TOKENIZER_SETTINGS = frozenset(
+    {
+        "backend",
+        "model_input_names",
+        "model_max_length",
+        "padding_side",
+        "split_special_tokens",
+        "tokenizer_class",
+        "truncation_side",
+    }
+)
+"""What `bort finetune` writes beside the special tokens. Other settings may change what `tokenizer.json` describes."""
+
+
+class PlainEngine(OnnxEngine):
+    """See `ExportedEngine`.
+
+    Args:
+        folder: What `bort finetune` wrote.
+        manifest: What an export of it would say.
+        tokenizer: Its `tokenizers.Tokenizer`.
+        model: Its graph, and the weights that the graph names but does not hold.
+        threads: Of the computation and the tokenizer; by default one a core.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, tokenizer: Any, model: tuple[bytes, Weights], threads: int | None = None
+    ) -> None:
+        self._opened, self._model = tokenizer, model
+        super().__init__(folder, manifest, threads)
+
+    def _open_tokenizer(self) -> Any:
+        return self._opened
+
+    def _check_and_load(self) -> None:
+        self.load()
+
+    def _open(self, threads: int) -> Any:
+        graph, weights = self._model
+        return open_session(self.folder, graph, threads, weights)
+
+
+def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
+    """Load a model without PyTorch, where that gives what PyTorch would.
+
+    Args:
+        model: A folder, an embedded name, or a hub name.
+        threads: Of the computation and the tokenizer; by default one a core.
+
+    Returns:
+        None where there may be a GPU, where `bort finetune` did not write the folder in a form that is known here, and
+        where anything is amiss with it, which PyTorch's way tells better.
+    """
+    folder = Path(model)
+    if _may_have_gpu() or not (folder / "config.json").is_file():
+        return None
+    try:
+        config, settings = (_object(folder / name) for name in ("config.json", "tokenizer_config.json"))
+        task = _task(config)
+        if task is None or not _is_ours(config, settings):
+            return None
+        tokenizer = _tokenizer(folder, settings)
+        takes_types = (
+            config["model_type"] != "distilbert"
+            and "token_type_ids" in settings["model_input_names"]
+            and config["type_vocab_size"] > 1
+        )
+        shape, weights = as_bert(config, load_file(folder / "model.safetensors"), model, takes_types=takes_types)
+        places = len(weights["embeddings.position_embeddings.weight"]) - (shape.uncounted_id is not None)
+        longest = min(settings["model_max_length"], places)
+        ids = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        fits = ids <= config["vocab_size"] and type(longest) is int and longest >= _SHORTEST_INPUT
+        if not fits or _shapes(config, 1 if task.choices else task.outputs) != _found(weights):
+            return None
+        graph = BertGraph(shape, weights)
+        manifest = Manifest(
+            engine="onnxruntime",
+            precision="fp32",
+            activations="",
+            model="model.safetensors",
+            tokenizer=_TOKENIZER,
+            inputs=graph.input_names,
+            task=task,
+            encoder=None,
+            max_length=longest,
+            truncation_side=settings["truncation_side"],
+            special_tokens={},
+            split_special_tokens=settings["split_special_tokens"],
+            pad_token_id=tokenizer.token_to_id(settings["pad_token"]),
+            pairs=config.get("bort_pairs"),
+            cast=config.get("bort_cast"),
+            thresholds={},
+            about={},
+        )
+        return PlainEngine(folder, manifest, tokenizer, graph.in_memory(), threads)
+    except (BortError, OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+
+
+def _may_have_gpu() -> bool:
+    """Whether PyTorch might find one; it is not asked, for to import it takes longer than all else."""
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return False
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, the same under WSL, AMD
+    return sys.platform == "win32" or any(Path(driver).exists() for driver in drivers)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError
+    return found
+
+
+def _is_ours(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a folder says no more than `bort finetune` writes, and nothing that is left to PyTorch's way."""
+    return (
+        "bort_metric" in config
+        and config["model_type"] in NAMES
+        and settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+        and settings.keys() <= _TOKENIZER_SETTINGS | {name for name in settings if name.endswith("_token")}
+        and settings["truncation_side"] in ("left", "right")
+        and type(settings["split_special_tokens"]) is bool
+    )
+
+
+def _task(config: Mapping[str, Any]) -> Task | None:
+    [architecture] = config["architectures"]
+    kind, names = _KINDS.get(config["problem_type"]), config["id2label"]
+    if kind is None or not architecture.endswith(_HEADS):
+        return None
+    if config["bort_metric"] not in METRICS[kind]:
+        return None
+    ordered = tuple(str(names[str(number)]) for number in range(len(names)))
+    if kind == "regression":
+        return Task(kind, (), config["bort_metric"]) if len(names) == 1 else None
+    if len({*ordered}) < len(ordered) or len(ordered) < 2:
+        return None
+    return Task(kind, ordered, config["bort_metric"], choices=architecture.endswith("ForMultipleChoice"))
+
+
+def _tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
+    """The tokenizer.
+
+    Raises:
+        ValueError: A special token is not one of its file, and would have to be added.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
+    except Exception as error:  # the library has no class of its own
+        raise ValueError(error) from None
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    if not {value for name, value in settings.items() if name.endswith("_token")} <= special:
+        raise ValueError("a special token is not one of its file")
+    return tokenizer
+
+
+def _shapes(config: Mapping[str, Any], outputs: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights but the positions', by BERT's names."""
+    distilled = config["model_type"] == "distilbert"
+    hidden = config["dim" if distilled else "hidden_size"]
+    inner = config["hidden_dim" if distilled else "intermediate_size"]
+    linear = {"pooler.dense": (hidden, hidden), "classifier": (outputs, hidden)}
+    norms = ["embeddings.LayerNorm"]
+    for number in range(config["n_layers" if distilled else "num_hidden_layers"]):
+        layer = f"encoder.layer.{number}"
+        linear |= {f"{layer}.attention.self.{part}": (hidden, hidden) for part in ("query", "key", "value")}
+        linear |= {
+            f"{layer}.attention.output.dense": (hidden, hidden),
+            f"{layer}.intermediate.dense": (inner, hidden),
+            f"{layer}.output.dense": (hidden, inner),
+        }
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], hidden),
+        "embeddings.token_type_embeddings.weight": (1 if distilled else config["type_vocab_size"], hidden),
+    }
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name in norms:
+        shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+    return shapes
+
+
+def _found(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights but the positions'.
+
+    Raises:
+        ValueError: One is not in single precision.
+    """
+    if any(values.dtype != np.float32 for values in weights.values()):
+        raise ValueError("a weight is not in single precision")
+    return {name: values.shape for name, values in weights.items() if "position_embeddings" not in name}
