@@ -55,7 +55,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     """
     validate(arguments)
     check_workers(arguments.workers, Needs.of(arguments))
-    tokenizer = load_tokenizer(locate(arguments.tokenizer or arguments.inherit or arguments.teacher or "bort-nano"))
+    tokenizer = load_tokenizer(arguments.tokenizer or locate(arguments.inherit or arguments.teacher or "bort-nano"))
     before = Path(arguments.out) / "metrics.json"
     # Candidates that failed are tried again.
     if arguments.resume and before.is_file() and not json.loads(before.read_text("utf-8"))["failed"]:

@@ -22,48 +22,10 @@ from bort.model.convert.convert import KNOWN_HEADS, convert_checkpoint
 from bort.model.convert.mxnet import read_params
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import train_tokenizer
-from params_file import write_params
+from params_file import HEADS, HIDDEN, LABELS, POSITIONS, WIDE, tiny_bort, write_params
 
-GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
-golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files of the original code (../shared/golden) are absent")
-HEADS, HIDDEN, WIDE, VOCABULARY, POSITIONS, LABELS = 4, 8, 12, 300, 16, 3
-
-
-def tiny(kind: str, *, depth: int = 2, dtype=np.float32, vocabulary: int = VOCABULARY) -> dict[str, np.ndarray]:
-    """Random arrays under the names of the original code; `kind` is "mlm", "cls" or "encoder"."""
-    rng = np.random.default_rng(7)
-
-    def dense(name: str, rows: int, columns: int) -> None:
-        arrays[f"{name}.weight"] = rng.normal(0, 0.3, (rows, columns)).astype(dtype)
-        arrays[f"{name}.bias"] = rng.normal(0, 0.1, rows).astype(dtype)
-
-    def norm(name: str) -> None:
-        arrays[f"{name}.gamma"] = rng.normal(1, 0.1, HIDDEN).astype(dtype)
-        arrays[f"{name}.beta"] = rng.normal(0, 0.1, HIDDEN).astype(dtype)
-
-    arrays: dict[str, np.ndarray] = {}
-    start = "bort." if kind == "cls" else ""
-    arrays[f"{start}encoder.position_weight"] = rng.normal(0, 0.3, (POSITIONS, HIDDEN)).astype(dtype)
-    norm(f"{start}encoder.layer_norm")
-    for index in range(depth):
-        cell = f"{start}encoder.transformer_cells.{index}"
-        for part in ("query", "key", "value"):
-            dense(f"{cell}.attention_cell.proj_{part}", HIDDEN, HIDDEN)
-        dense(f"{cell}.proj", HIDDEN, HIDDEN)
-        norm(f"{cell}.layer_norm")
-        dense(f"{cell}.ffn.ffn_1", WIDE, HIDDEN)
-        dense(f"{cell}.ffn.ffn_2", HIDDEN, WIDE)
-        norm(f"{cell}.ffn.layer_norm")
-    words = arrays[f"{start}word_embed.0.weight"] = rng.normal(0, 0.3, (vocabulary, HIDDEN)).astype(dtype)
-    if kind == "mlm":
-        dense("decoder.0", HIDDEN, HIDDEN)
-        norm("decoder.2")
-        arrays["decoder.3.weight"] = words
-        arrays["decoder.3.bias"] = rng.normal(0, 0.1, vocabulary).astype(dtype)
-    if kind == "cls":
-        dense("classifier.1", HIDDEN, HIDDEN)
-        dense("classifier.3", LABELS, HIDDEN)
-    return arrays
+GOLDEN = Path(__file__).parent / "golden"
+"""Checkpoints of the original code, and what it computed with them."""
 
 
 def convert_arrays(folder: Path, arrays: dict[str, np.ndarray], **options) -> dict:
@@ -113,7 +75,6 @@ def expected_outputs(vectors, name: str) -> torch.Tensor:
     return vectors[name][vectors["attention_mask"].bool()] if name == "hidden_states" else vectors[name]
 
 
-@golden
 @pytest.mark.parametrize("kind", ["mlm", "cls"])
 def test_parity_with_the_original_code(kind, vectors, tmp_path):
     shape = json.loads((GOLDEN / "gluon-tiny.json").read_text())
@@ -125,7 +86,6 @@ def test_parity_with_the_original_code(kind, vectors, tmp_path):
         torch.testing.assert_close(found, expected_outputs(vectors, name), atol=1e-5, rtol=0)
 
 
-@golden
 @pytest.mark.parametrize("kind", ["mlm", "cls"])
 def test_half_precision_source_stays_near_the_original(kind, vectors, tmp_path):
     arrays = read_params(GOLDEN / f"gluon-tiny.{kind}.params")
@@ -137,7 +97,6 @@ def test_half_precision_source_stays_near_the_original(kind, vectors, tmp_path):
         torch.testing.assert_close(found, expected_outputs(vectors, name), atol=2e-2, rtol=0)
 
 
-@golden
 def test_the_head_needs_its_own_eps(vectors, tmp_path):
     convert_checkpoint(GOLDEN / "gluon-tiny.mlm.params", tmp_path / "out", num_attention_heads=4)
     plain = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").eval()
@@ -159,7 +118,7 @@ AUTO_CLASSES = {"mlm": AutoModelForMaskedLM, "cls": AutoModelForSequenceClassifi
 @pytest.mark.parametrize("kind", ["mlm", "cls"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_every_number_arrives_where_it_belongs(kind, dtype, tmp_path):
-    arrays = tiny(kind, dtype=dtype)
+    arrays = tiny_bort(kind, dtype=dtype)
     summary = convert_arrays(tmp_path, arrays)
     assert summary["dtype"] == ("float16" if dtype == np.float16 else "float32")
     model = open_quietly(AUTO_CLASSES[kind], tmp_path / "out")
@@ -183,7 +142,7 @@ def test_every_number_arrives_where_it_belongs(kind, dtype, tmp_path):
 
 
 def test_configuration_and_counts_of_a_params_file(tmp_path):
-    summary = convert_arrays(tmp_path, tiny("mlm"))
+    summary = convert_arrays(tmp_path, tiny_bort("mlm"))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["model_type"] == "bert"
     assert config["architectures"] == ["BertForMaskedLM"]
@@ -207,7 +166,7 @@ def test_the_head_follows_from_the_arrays(tmp_path):
         ("encoder", "BertModel", None),
     ):
         (tmp_path / kind).mkdir()
-        summary = convert_arrays(tmp_path / kind, tiny(kind))
+        summary = convert_arrays(tmp_path / kind, tiny_bort(kind))
         assert (summary["architecture"], summary["num_labels"]) == (architecture, labels)
     open_quietly(AutoModel, tmp_path / "encoder" / "out", add_pooling_layer=False)
     config = json.loads((tmp_path / "cls" / "out" / "config.json").read_text())
@@ -215,7 +174,7 @@ def test_the_head_follows_from_the_arrays(tmp_path):
 
 
 def test_opens_without_this_package(tmp_path):
-    convert_arrays(tmp_path, tiny("cls"))
+    convert_arrays(tmp_path, tiny_bort("cls"))
     code = (
         "import sys; from transformers import AutoModelForSequenceClassification as A;"
         "m = A.from_pretrained(sys.argv[1]); assert m.config.num_labels == 3;"
@@ -227,7 +186,7 @@ def test_opens_without_this_package(tmp_path):
 
 @pytest.mark.parametrize(("stored", "asked"), [(np.float16, "float32"), (np.float32, "float16")])
 def test_dtype_flag(stored, asked, tmp_path):
-    assert convert_arrays(tmp_path, tiny("mlm", dtype=stored), dtype=asked)["dtype"] == asked
+    assert convert_arrays(tmp_path, tiny_bort("mlm", dtype=stored), dtype=asked)["dtype"] == asked
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert {weight.dtype.name for weight in weights.values()} == {asked}
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / "out").dtype == torch.float32
@@ -241,7 +200,7 @@ def test_known_shapes_need_no_heads():
 
 def test_a_known_shape_is_converted_without_heads(tmp_path, monkeypatch):
     monkeypatch.setitem(KNOWN_HEADS, (2, HIDDEN, WIDE), 2)
-    write_params(tmp_path / "x.params", tiny("mlm"))
+    write_params(tmp_path / "x.params", tiny_bort("mlm"))
     assert convert_checkpoint(tmp_path / "x.params", tmp_path / "out")["num_attention_heads"] == 2
 
 
@@ -249,7 +208,7 @@ def test_a_known_shape_is_converted_without_heads(tmp_path, monkeypatch):
     ("heads", "rule"), [(None, "pass --num-attention-heads"), (3, "divide"), (0, "at least 1"), (-4, "at least 1")]
 )
 def test_refuses_heads(heads, rule, tmp_path):
-    write_params(tmp_path / "x.params", tiny("mlm"))
+    write_params(tmp_path / "x.params", tiny_bort("mlm"))
     with pytest.raises(BortError, match=rule):
         convert_checkpoint(tmp_path / "x.params", tmp_path / "out", num_attention_heads=heads)
     assert not (tmp_path / "out").exists()
@@ -304,7 +263,7 @@ CELL = "encoder.transformer_cells.0"
     ],
 )
 def test_refuses_arrays_by_name(change, named, rule, tmp_path):
-    arrays = tiny("mlm")
+    arrays = tiny_bort("mlm")
     change(arrays)
     with pytest.raises(BortError) as caught:
         convert_arrays(tmp_path, arrays)
@@ -314,14 +273,14 @@ def test_refuses_arrays_by_name(change, named, rule, tmp_path):
 
 
 def test_refuses_what_half_precision_cannot_hold(tmp_path):
-    arrays = tiny("mlm")
+    arrays = tiny_bort("mlm")
     arrays["decoder.0.bias"][0] = 1e5
     with pytest.raises(BortError, match="finite numbers in float16"):
         convert_arrays(tmp_path, arrays, dtype="float16")
 
 
 def test_a_classifier_file_names_its_own_arrays(tmp_path):
-    arrays = tiny("cls")
+    arrays = tiny_bort("cls")
     del arrays["bort.encoder.layer_norm.beta"]
     with pytest.raises(BortError, match=r"bort\.encoder\.layer_norm\.beta"):
         convert_arrays(tmp_path, arrays)
@@ -331,7 +290,7 @@ def test_leaves_a_taken_folder_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("keep")
     with pytest.raises(BortError, match="already exists"):
-        convert_arrays(tmp_path, tiny("mlm"))
+        convert_arrays(tmp_path, tiny_bort("mlm"))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
 
 
@@ -344,7 +303,7 @@ def tokenizer_folder(tmp_path_factory):
 
 def test_writes_the_tokenizer_that_fits(tokenizer_folder, tmp_path):
     size = len(AutoTokenizer.from_pretrained(tokenizer_folder))
-    summary = convert_arrays(tmp_path, tiny("mlm", vocabulary=size), tokenizer=tokenizer_folder)
+    summary = convert_arrays(tmp_path, tiny_bort("mlm", vocabulary=size), tokenizer=tokenizer_folder)
     assert "tokenizer.json" in summary["files"]
     assert summary["notes"] == []
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -354,16 +313,16 @@ def test_writes_the_tokenizer_that_fits(tokenizer_folder, tmp_path):
 
 def test_refuses_a_tokenizer_of_another_size(tokenizer_folder, tmp_path):
     with pytest.raises(BortError, match="300 entries"):
-        convert_arrays(tmp_path, tiny("mlm"), tokenizer=tokenizer_folder)
+        convert_arrays(tmp_path, tiny_bort("mlm"), tokenizer=tokenizer_folder)
     with pytest.raises(BortError):
-        convert_arrays(tmp_path, tiny("mlm"), tokenizer=tmp_path / "absent")
+        convert_arrays(tmp_path, tiny_bort("mlm"), tokenizer=tmp_path / "absent")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
 def hf_folder(tmp_path, tokenizer_folder):
     """A classifier as transformers saves it, with named labels and a tokenizer."""
-    convert_arrays(tmp_path, tiny("cls"))
+    convert_arrays(tmp_path, tiny_bort("cls"))
     model = AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "out", id2label={0: "no", 1: "yes", 2: "maybe"}, label2id={"no": 0, "yes": 1, "maybe": 2}
     )
@@ -394,7 +353,7 @@ def test_hf_folder_keeps_numbers_labels_and_tokenizer(hf_folder, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mlm", "encoder"])
 def test_hf_folder_as_transformers_saves_it(kind, tmp_path):
-    convert_arrays(tmp_path, tiny(kind))
+    convert_arrays(tmp_path, tiny_bort(kind))
     model = (AutoModelForMaskedLM if kind == "mlm" else AutoModel).from_pretrained(tmp_path / "out").eval()
     model.save_pretrained(tmp_path / "hf")  # an encoder alone is saved without `bert.` in its names
     assert convert_checkpoint(tmp_path / "hf", tmp_path / "again")["architecture"] == type(model).__name__
@@ -405,7 +364,7 @@ def test_hf_folder_as_transformers_saves_it(kind, tmp_path):
 
 
 def test_old_bin_file_with_legacy_names(tmp_path):
-    convert_arrays(tmp_path, tiny("mlm"))
+    convert_arrays(tmp_path, tiny_bort("mlm"))
     weights = load_file(tmp_path / "out" / "model.safetensors")
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): array
@@ -511,7 +470,7 @@ def test_refuses_an_unexpected_hf_array(hf_folder, tmp_path):
 
 
 def test_command_prints_a_summary(tmp_path, capsys):
-    write_params(tmp_path / "x.params", tiny("cls"))
+    write_params(tmp_path / "x.params", tiny_bort("cls"))
     arguments = ConvertArguments(str(tmp_path / "x.params"), str(tmp_path / "out"), num_attention_heads=HEADS)
     summary = convert(arguments).metrics
     printed = capsys.readouterr().out
@@ -523,7 +482,7 @@ def test_command_prints_a_summary(tmp_path, capsys):
 
 
 def test_command_line(tmp_path, capsys):
-    write_params(tmp_path / "x.params", tiny("mlm"))
+    write_params(tmp_path / "x.params", tiny_bort("mlm"))
     line = ["convert", str(tmp_path / "x.params"), "--out", str(tmp_path / "out")]
     assert main(line) == 2
     assert capsys.readouterr().err.count("\n") == 1

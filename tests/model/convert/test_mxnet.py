@@ -20,8 +20,8 @@ from bort.errors import BortError
 from bort.model.convert.mxnet import DTYPES, MAGIC, MAX_ARRAYS, MAX_NAME_BYTES, read_params
 from params_file import write_params
 
-GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
-golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the files of the original code (../shared/golden) are absent")
+GOLDEN = Path(__file__).parent / "golden"
+"""Checkpoints of the original code, and what it computed with them."""
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(
@@ -68,7 +68,6 @@ def read_or_refuse(path: Path, data: bytes) -> dict[str, np.ndarray] | None:
     return None
 
 
-@golden
 @pytest.mark.parametrize("kind", ["mlm", "cls"])
 def test_a_file_of_the_original_code_comes_back_byte_for_byte(kind, tmp_path):
     original = GOLDEN / f"gluon-tiny.{kind}.params"
