@@ -69,6 +69,7 @@ def serve(arguments: ServeArguments) -> None:
         from bort.serve.registry import Registry, named
         from bort.serve.server import Server
         from bort.serve.settings import Limits
+        from bort.serve.short_cut import ShortCut
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("bort"):
             raise
@@ -86,7 +87,7 @@ def serve(arguments: ServeArguments) -> None:
     registry = Registry(named(arguments.models), load)
     routes = build(registry, metrics, __version__, arguments.cors_origin)
     options = {} if arguments.access_log else {"log": None}
-    guard = Guard(routes, limits, metrics, key, **options)
+    guard = Guard(ShortCut(routes, registry), limits, metrics, key, **options)
     config = uvicorn.Config(
         guard,
         host=arguments.host,
@@ -94,6 +95,7 @@ def serve(arguments: ServeArguments) -> None:
         access_log=False,
         log_level="warning",
         lifespan="off",
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=int(arguments.drain_seconds) + 1,
         backlog=2048,

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from bort.data.tables.examples import Example
 from bort.predict.thresholds import probabilities
-from bort.serve.asking import Outputs, check_count, outputs_of, unless_gone
+from bort.serve.asking import Outputs, check_count, outputs_of, predicted, unless_gone
 from bort.serve.bodies import (
     ErrorBody,
     ExplainRequest,
@@ -76,12 +76,7 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
     page = files("bort.serve").joinpath("page.html").read_text("utf-8")
 
     async def predict_with(name: str | None, body: PredictRequest, request: Request) -> Response:
-        examples = body.examples()
-        check_count(examples, registry.get(name))
-        found = await unless_gone(request, outputs_of(registry, name, examples, body.truncate))
-        answers = found.model.predictions(found.values, body.raw_scores)
-        content = _BATCH.dump_json(answers) if body.batched else _LIST.dump_json(answers[0])
-        return Response(content, media_type="application/json")
+        return Response(await predicted(registry, name, body, request.receive), media_type="application/json")
 
     @app.post("/predict", response_model=PredictResponse, tags=["text-embeddings-inference"])
     async def predict(body: PredictRequest, request: Request) -> Response:
@@ -99,7 +94,7 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         examples = [Example(text) for text in texts]
         check_count(examples, registry.get())
-        found = await unless_gone(request, outputs_of(registry, None, examples))
+        found = await unless_gone(request.receive, outputs_of(registry, None, examples))
         answers = [ranked[: body.parameters.top_k] for ranked in _applied(found, body.parameters)]
         content = _LIST.dump_json(answers[0]) if isinstance(body.inputs, str) else _BATCH.dump_json(answers)
         return Response(content, media_type="application/json")
@@ -116,7 +111,7 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
             return probabilities((await outputs_of(registry, name, examples, True)).values)
 
         label = None if body.label is None else names.index(body.label)
-        chosen, score, words = await unless_gone(request, explain(body.example(), label, probabilities_of))
+        chosen, score, words = await unless_gone(request.receive, explain(body.example(), label, probabilities_of))
         return Explanation(label=names[chosen], score=score, words=words)
 
     @app.post("/explain", tags=["bort"])

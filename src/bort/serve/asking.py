@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from fastapi import Request
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from bort.data.tables.examples import Example
+from bort.serve.bodies import PredictRequest, ScoredLabel
 from bort.serve.errors import Kind, Refused
+from bort.serve.guard import Message, Receive
 from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
 
 Answered = TypeVar("Answered")
+_BATCH = TypeAdapter(list[list[ScoredLabel]])
+_LIST = TypeAdapter(list[ScoredLabel])
 
 _INLINE_CHARACTERS = 4000
 """Texts up to this length are tokenised on the spot: handing them to a thread takes longer."""
@@ -90,18 +93,55 @@ def check_count(examples: Sequence[Example], model: ServedModel) -> None:
         raise Refused(Kind.TOO_LARGE, f"batch size {len(examples)} > maximum allowed batch size {most}")
 
 
-async def unless_gone(request: Request, answer: Awaitable[Answered]) -> Answered:
-    """Wait for an answer, and drop it when the client leaves: what waits in the queue is then not computed."""
-    task = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())
+async def unless_gone(receive: Receive, answer: Awaitable[Answered]) -> Answered:
+    """Wait for an answer, and drop it when the client leaves: what waits in the queue is then not computed.
+
+    Args:
+        receive: Of the request, whose body has been read.
+        answer: What is waited for.
+
+    Raises:
+        HTTPException: The client has left.
+    """
+    waiting, gone = asyncio.current_task(), False
+
+    def leave(leaving: asyncio.Task[Message]) -> None:
+        nonlocal gone
+        if waiting is not None and not leaving.cancelled():
+            gone = True
+            waiting.cancel()
+
+    async def left() -> Message:
+        return await receive()
+
+    leaving = asyncio.create_task(left())
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            raise HTTPException(499, "the client has left")
-        return task.result()
+        return await answer
+    except asyncio.CancelledError:
+        if gone and waiting is not None and not waiting.uncancel():
+            raise HTTPException(499, "the client has left") from None
+        raise
     finally:
+        leaving.remove_done_callback(leave)
         leaving.cancel()
-        task.cancel()
+
+
+async def predicted(registry: Registry, name: str | None, body: PredictRequest, receive: Receive) -> bytes:
+    """Answer a request of `/predict`, in JSON.
+
+    Args:
+        registry: The served models.
+        name: Of the model; None for the first one.
+        body: What was asked.
+        receive: Of the request.
+
+    Raises:
+        Refused: As by `outputs_of`, or too many texts were asked about.
+        HTTPException: The client has left.
+    """
+    examples = body.examples()
+    check_count(examples, registry.get(name))
+    found = await unless_gone(receive, outputs_of(registry, name, examples, body.truncate))
+    answers = found.model.predictions(found.values, body.raw_scores)
+    return _BATCH.dump_json(answers) if body.batched else _LIST.dump_json(answers[0])

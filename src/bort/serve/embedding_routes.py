@@ -33,7 +33,7 @@ def embedding_routes(registry: Registry) -> APIRouter:
         examples = _examples(body.inputs)
         check_count(examples, registry.get(name))
         asked = outputs_of(registry, name, examples, body.truncate, vectors=True)
-        vectors = (await unless_gone(request, asked)).values
+        vectors = (await unless_gone(request.receive, asked)).values
         return _json((of_length_1(vectors) if body.normalize else vectors).tolist())
 
     @routes.post("/embed", response_model=EmbedResponse, tags=["text-embeddings-inference"])
@@ -55,7 +55,7 @@ def embedding_routes(registry: Registry) -> APIRouter:
         if model.encodes and body.dimensions not in (None, model.size):
             rule = f"dimensions: the vectors of this model have {model.size} numbers, and are not made to be cut"
             raise Refused(Kind.VALIDATION, rule)
-        found = await unless_gone(request, outputs_of(registry, name, examples, vectors=True))
+        found = await unless_gone(request.receive, outputs_of(registry, name, examples, vectors=True))
         vectors = of_length_1(found.values)
         data = [
             {"object": "embedding", "index": place, "embedding": _encoded(vector, body.encoding_format)}

@@ -72,13 +72,14 @@ class Guard:
             await send(message)
 
         self.in_flight += 1
+        body: bytes | None = None
         try:
             self._check_key(scope, headers)
             body = await self._body(scope, headers, receive)
-            await self._app(scope, _Replay(body, receive), answer)
+            await self._app(scope, Replay(body, receive), answer)
         except Refused as refused:
             self._metrics.errors.labels(refused.kind.title).inc()
-            await refuse(answer, refused, scope["path"])
+            await refuse(answer, refused, scope["path"], unread=body is None)
         except _Gone:
             status = 499  # nobody is there to be answered
         finally:
@@ -86,8 +87,7 @@ class Guard:
             seconds = time.perf_counter() - started
             # A path that no route has would make a series of its own for every scan.
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, status).inc()
-            self._metrics.seconds.labels(route).observe(seconds)
+            self._metrics.count(route, status, seconds)
             if self._log is not None:
                 self._log(
                     json.dumps(
@@ -149,7 +149,7 @@ class _Gone(Exception):
     """The client has left before its request was whole."""
 
 
-class _Replay:
+class Replay:
     """Gives a body that was read already, then what the server says."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
@@ -157,21 +157,23 @@ class _Replay:
         self._receive = receive
 
     async def __call__(self) -> Message:
+        """The next message of the connection."""
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         return await self._receive()
 
 
-async def refuse(send: Send, refused: Refused, path: str) -> None:
-    """Answer with an error."""
-    body = json.dumps(described(path, refused.kind.status, refused.message, refused.kind.title)).encode()
+async def refuse(send: Send, refused: Refused, path: str, *, unread: bool) -> None:
+    """Answer with an error; what is left of a body that was not read whole is never read."""
+    told = described(path, refused.kind.status, refused.message, refused.kind.title)
+    body = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if refused.kind is Kind.OVERLOADED:
         headers.append((b"retry-after", b"1"))
     if refused.kind is Kind.UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
-    if refused.kind in (Kind.TOO_LARGE, Kind.TIMEOUT, Kind.UNAUTHORIZED):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    if unread:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.kind.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

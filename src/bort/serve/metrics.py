@@ -13,6 +13,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter("bort_requests_total", "Requests", ["route", "status"], registry=self.registry)
         self.errors = Counter("bort_errors_total", "Requests refused or failed", ["kind"], registry=self.registry)
         self.seconds = Histogram(
@@ -27,6 +28,15 @@ class Metrics:
             "bort_batch_seconds", "Time of a batch", ["model"], buckets=_SECONDS, registry=self.registry
         )
         self.tokens = Counter("bort_tokens_total", "Tokens computed", ["model"], registry=self.registry)
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        if (known := self._known.get((route, status))) is None:
+            # To look up the series of some labels takes longer than to add to it.
+            known = self._known[route, status] = self.requests.labels(route, status), self.seconds.labels(route)
+        requests, times = known
+        requests.inc()
+        times.observe(seconds)
 
     def observe_batch(self, model: str, texts: int, tokens: int, seconds: float) -> None:
         """Count one batch."""
