@@ -19,6 +19,7 @@ LAYERS = (
     {"cli"},
     {"estimators", "ose", "serve", "speed"},
     {"pretraining", "agora", "export"},
+    {"inspection"},
     {"finetuning"},
     {"predict", "training"},
     {"tasks"},

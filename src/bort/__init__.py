@@ -26,6 +26,7 @@ _PUBLIC = {
         name: ("bort.cli." + name, name)
         for name in (
             "benchmark",
+            "check",
             "convert",
             "demo",
             "embed",
@@ -44,6 +45,7 @@ _PUBLIC = {
         )
     },
     "BenchmarkArguments": ("bort.cli.benchmark", "BenchmarkArguments"),
+    "CheckArguments": ("bort.cli.check", "CheckArguments"),
     "ConvertArguments": ("bort.cli.convert", "ConvertArguments"),
     "DemoArguments": ("bort.cli.demo", "DemoArguments"),
     "EmbedArguments": ("bort.cli.embed", "EmbedArguments"),

@@ -2,6 +2,8 @@
 
 from bort.cli.benchmark import BenchmarkArguments as BenchmarkArguments
 from bort.cli.benchmark import benchmark as benchmark
+from bort.cli.check import CheckArguments as CheckArguments
+from bort.cli.check import check as check
 from bort.cli.convert import ConvertArguments as ConvertArguments
 from bort.cli.convert import convert as convert
 from bort.cli.demo import DemoArguments as DemoArguments
@@ -64,6 +66,7 @@ __all__ = [
     "BortForMultipleChoice",
     "BortForSequenceClassification",
     "BortRegressor",
+    "CheckArguments",
     "ConvertArguments",
     "DemoArguments",
     "EmbedArguments",
@@ -94,6 +97,7 @@ __all__ = [
     "__version__",
     "architecture",
     "benchmark",
+    "check",
     "convert",
     "demo",
     "embed",

@@ -16,6 +16,7 @@ from bort.errors import BortError
 
 COMMANDS: dict[str, str] = {
     "demo": "the whole road on the embedded model and data, offline, in minutes",
+    "check": "what is odd in labelled texts: duplicates, leaks, conflicts, probable label errors",
     "finetune": "fit a classifier or regressor on labelled data",
     "evaluate": "score a model on a labelled file, or on a task of GLUE, SuperGLUE or RACE",
     "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",

@@ -24,6 +24,7 @@ from bort.runs import Run
 
 REQUIRED = {
     "demo": [],
+    "check": ["a.csv", "b.csv"],
     "finetune": ["--train", "007", "--out", "runs/[x]"],
     "evaluate": ["--model", "m", "--data", "a: b"],
     "submit": ["--models", "m", "--data", "d", "--out", "o"],

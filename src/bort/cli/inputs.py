@@ -9,6 +9,7 @@ from bort.errors import BortError
 
 DATA = {
     "finetune": ("train", "dev", "test", "unlabelled", "pool"),
+    "check": ("files",),
     "evaluate": ("data",),
     "predict": ("input",),
     "embed": ("input",),
@@ -21,6 +22,7 @@ DATA = {
 """The settings of each command that name data: files, standard input, or data sets on the hub."""
 MODELS = {
     "finetune": ("model", "teacher", "transform_model", "pool_model"),
+    "check": ("model",),
     "evaluate": ("model",),
     "predict": ("model",),
     "embed": ("model",),

@@ -1,0 +1,175 @@
+"""`bort check`: what is in the data, and what is odd about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bort.bounds import PositiveInt, validate
+from bort.cli.results import FiguresResult
+from bort.errors import BortError
+
+if TYPE_CHECKING:
+    from bort.inspection.examine import Examined
+
+POSITIONAL = ("files",)
+_SHOWN_LABELS, _SHOWN_REFUSED = 30, 5
+
+
+@dataclass
+class CheckArguments:
+    """Arguments of `bort check`."""
+
+    files: list[str]
+    """labelled or unlabelled files (.csv, .tsv, .jsonl, .parquet, .txt), or hub data sets (owner/name:split): first the
+    training data, then the others"""
+    model: str = "bort-nano"
+    """encoder that finds near duplicates and probable label errors: bort-nano, a folder, or a hub name"""
+    quick: bool = False
+    """leave out what needs the encoder: lengths in tokens, near duplicates, probable label errors"""
+    kind: Literal["auto", "classification", "regression"] = "auto"
+    """what the labels are; auto: amounts where all are numbers and one is not whole, else classes"""
+    text: str = "text"
+    """name of the column with the text"""
+    text_b: str = "text_b"
+    """name of the column with the second text of a pair"""
+    label: str = "label"
+    """name of the column with the label; a file without a column `label` is taken for texts without labels"""
+    delimiter: str | None = None
+    """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
+    found by the header"""
+    max_length: PositiveInt = 128
+    """tokens at which a model will cut texts, to be compared with their lengths"""
+    most: PositiveInt = 10_000
+    """texts that the encoder reads at most; of larger data so many are drawn by chance"""
+    show: PositiveInt = 20
+    """labels to look at that the table shows; --json and --report have all of them"""
+    json: bool = False
+    """print one JSON object and nothing else on standard output"""
+    report: str | None = None
+    """page (.html) to write, with all that was found"""
+    threads: PositiveInt | None = None
+    """threads that compute; by default one a core"""
+
+    def check(self) -> None:
+        """Refuse no files."""
+        if not self.files:
+            raise BortError("needs a file", setting="files")
+
+
+def check(arguments: CheckArguments) -> FiguresResult:
+    """Say what is in labelled texts before anything is trained on them.
+
+    Rows, labels, lengths; duplicates within and across files, exact, folded (case, spacing, Unicode form) and near;
+    equal texts with different labels; labels that look alike; empty and long texts; other languages than English
+    where the model is bort-nano; and labels that are probably wrong: a linear head on the encoder's vectors, fitted to
+    other texts, is confident of another one. Nothing is changed, and findings do not change the exit status.
+
+    Example:
+
+        >>> import tempfile
+        >>> import bort
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open(f"{folder}/mine.csv", "w") as file:
+        ...         _ = file.write("text,label\\nThe zip broke.,damage\\nthe zip broke.,delivery\\n")
+        ...     found = bort.check(bort.CheckArguments([f"{folder}/mine.csv"], quick=True))
+        >>> found.metrics["data"]["conflicting_texts"]
+        1
+    """
+    from bort.data.tables.examples import Columns
+    from bort.inspection.reading import part_names, read_part
+
+    validate(arguments)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    names = part_names(arguments.files)
+    read = {name: read_part(file, columns) for name, file in zip(names, arguments.files, strict=True)}
+    told = []
+    for name, part in read.items():
+        if part.refused:
+            told.append(f"{len(part.refused)} rows of {name} cannot be trained on, such as {part.refused[0]}")
+        told += [_spelled(name, alike) for alike in part.spellings]
+    from bort.inspection.examine import examine
+
+    examined = examine(
+        {name: part.examples for name, part in read.items()},
+        None if arguments.quick else arguments.model,
+        kind=arguments.kind,
+        max_length=arguments.max_length,
+        most=arguments.most,
+        threads=arguments.threads,
+    )
+    metrics = _metrics(examined, told, {name: part.refused for name, part in read.items()})
+    if arguments.report is not None:
+        from bort.inspection.page import write_page
+
+        write_page(examined, told, arguments.report)
+    if arguments.json:
+        print(json.dumps(metrics, ensure_ascii=False))
+    else:
+        unlabelled = {name: part.columns for name, part in read.items() if not part.labelled}
+        _print(arguments, examined, told, unlabelled)
+    return FiguresResult(metrics)
+
+
+def _metrics(examined: Examined, told: list[str], refused: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """All of it, as JSON has it."""
+    inspection = dataclasses.asdict(examined.inspection)
+    found: dict[str, Any] = {
+        "data": inspection.pop("check"),
+        **inspection,
+        "lengths": {name: dataclasses.asdict(lengths) for name, lengths in examined.lengths.items()},
+        "labels": examined.labels,
+        "refused": {name: rows for name, rows in refused.items() if rows},
+        "findings": [*examined.inspection.sentences(), *told],
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def _spelled(name: str, alike: Any) -> str:
+    listed = ", ".join(f"{label!a} ({count})" for label, count in zip(alike.labels, alike.counts, strict=True))
+    return f"labels of {name} differ in {alike.differ_in} only and are read as one: {listed}"
+
+
+def _print(
+    arguments: CheckArguments, examined: Examined, told: list[str], unlabelled: dict[str, tuple[str, ...]]
+) -> None:
+    from bort.inspection.page import doubts_table, labels_table, parts_table
+    from bort.progress import console, out
+
+    _table(*parts_table(examined))
+    if examined.labels:
+        _table(*labels_table(examined, _SHOWN_LABELS))
+    for name, columns in unlabelled.items():
+        which = f"; its columns are {', '.join(columns)}" if columns else ""
+        console().print(f"{name} has no column {arguments.label!r}, so its texts have no labels{which}", soft_wrap=True)
+    findings = [*examined.inspection.sentences(), *told]
+    for finding in findings:
+        out().print(f"- {finding}", soft_wrap=True)
+    if not findings:
+        out().print("nothing odd was found")
+    if doubts := examined.inspection.doubts:
+        shown = min(arguments.show, len(doubts))
+        title = f"labels to look at, {shown} of {len(doubts)}, the most doubtful first"
+        _table(*doubts_table(doubts, arguments.show), title=title)
+    if arguments.report is not None:
+        out().print(f"{arguments.report}: the page", soft_wrap=True)
+
+
+def _table(head: list[str], rows: list[list[object]], *, title: str | None = None) -> None:
+    from rich.table import Table
+
+    from bort.progress import out
+
+    table = Table(title=title, title_justify="left", expand="text" in head)
+    for column, name in enumerate(head):
+        numbers = any(isinstance(row[column], int) for row in rows)
+        if name == "text":  # one line each: the page has the rest
+            table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1)
+        else:
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    out().print(table)

@@ -1,0 +1,147 @@
+"""Labelled texts looked at with an encoder: their lengths, near duplicates, and labels that a linear head doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bort.data.tables.checks import check_examples, fold_text
+from bort.data.tables.examples import Example, Kind, infer_kind
+from bort.errors import BortError
+from bort.finetuning.linear_head import fit_linear_head, pair_features
+from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
+from bort.inspection.lengths import Lengths, lengths_of
+from bort.predict.encoder import Encoder, Vectors
+from bort.progress import bar, console, in_parts
+from bort.tasks.task import Task
+
+ENGLISH_MODELS = frozenset({"bort-nano"})
+"""Models that know no other language; what others know is not said anywhere."""
+_SLOW_LABELS = 2000
+"""A head that is fitted to more of them takes more than two seconds."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an examination gives.
+
+    Attributes:
+        inspection: The findings.
+        lengths: In tokens, by part; empty without an encoder.
+        labels: How many rows each label has, by part, the most frequent first.
+    """
+
+    inspection: Inspection
+    lengths: dict[str, Lengths]
+    labels: dict[str, dict[str, int]]
+
+
+def examine(
+    parts: Parts,
+    model: str | None,
+    *,
+    kind: Literal["auto"] | Kind = "auto",
+    max_length: int,
+    most: int,
+    threads: int | None = None,
+) -> Examined:
+    """Look for all that is odd.
+
+    Args:
+        parts: Examples by part, each with at least one, with labels or without.
+        model: The encoder; None for what needs none.
+        kind: What the labels are.
+        max_length: Tokens at which texts will be cut.
+        most: Texts that the encoder reads at most, drawn by chance from larger data.
+        threads: Of the encoder.
+
+    Raises:
+        BortError: Texts here and pairs there, or the encoder cannot be loaded.
+    """
+    _check_alike(parts)
+    labelled = {name: part for name, part in parts.items() if part[0].label is not None}
+    everything = [example for part in labelled.values() for example in part]
+    decided = (infer_kind(everything) if kind == "auto" else kind) if everything else "classification"
+    check = check_examples(parts, numbers=decided == "regression")
+    labels = {} if decided == "regression" else {name: _counts(part) for name, part in labelled.items()}
+    languages = languages_in(parts) if model is None or model in ENGLISH_MODELS else None
+    if model is None:
+        return Examined(Inspection(check, languages), {}, labels)
+    share = min(1.0, most / sum(map(len, parts.values())))
+    few = {name: _drawn(part, max(1, round(share * len(part)))) for name, part in parts.items()}
+    with Encoder(model, threads=threads) as encoder:
+        lengths = {name: _lengths(part, encoder, max_length) for name, part in parts.items()}
+        vectors = _vectors([example for part in few.values() for example in part], encoder)
+    near = near_in(few, vectors)
+    doubts, judged = _doubts(few, vectors, decided)
+    compared = len(vectors[0])
+    return Examined(Inspection(check, languages, near, doubts, compared, judged), lengths, labels)
+
+
+def _check_alike(parts: Parts) -> None:
+    first = next(iter(parts.values()))[0]
+    for part in parts.values():
+        if (part[0].text_b is None) != (first.text_b is None):
+            rule = f"must hold pairs where {first.source} does, and single texts where it does"
+            raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
+
+
+def _drawn(part: Sequence[Example], count: int) -> list[Example]:
+    """So many by chance, but always the same, in their order."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(part))[:count])
+    return [part[int(place)] for place in chosen]
+
+
+def _counts(part: Sequence[Example]) -> dict[str, int]:
+    names, counts = np.unique([str(example.label) for example in part], return_counts=True)
+    return {str(names[place]): int(counts[place]) for place in np.argsort(-counts, kind="stable")}
+
+
+def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
+    tokens = np.zeros(len(part), np.int64)
+    for side in (0, 1):
+        texts = [Example(one.text if side == 0 else one.text_b or "") for one in part]
+        if side == 0 or part[0].text_b is not None:
+            # The second text of a pair has no first special token of its own.
+            counted = [n for some in in_parts("counting tokens", texts) for n in encoder.engine.encode(some).lengths]
+            tokens += np.array(counted) - side
+    return lengths_of(tokens.tolist(), limit)
+
+
+def _vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]:
+    """Of length 1, for the texts and, of pairs, for the second texts. *Shape:* (examples, D) each."""
+    sides = [[one.text for one in examples]]
+    if examples[0].text_b is not None:
+        sides.append([one.text_b or "" for one in examples])
+    places: dict[str, int] = {}
+    for side in sides:
+        for text in side:
+            places.setdefault(text, len(places))
+    parts = []
+    with bar("reading texts", len(places)) as shown:
+        for vectors in encoder.stream(places, normalize=True):
+            parts.append(vectors)
+            shown.update(sum(map(len, parts)))
+    found = np.concatenate(parts)
+    return [found[[places[text] for text in side]] for side in sides]
+
+
+def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple[Doubt, ...] | None, int]:
+    """What a head doubts, and how many labels it judged; None where there is nothing to learn from."""
+    known = np.array([example.label is not None for part in parts.values() for example in part])
+    labelled = {name: part for name, part in parts.items() if part[0].label is not None}
+    examples = [example for part in labelled.values() for example in part]
+    if len(examples) < 2 or len({example.label for example in examples}) < 2:
+        return None, 0
+    task = Task.of(examples, kind=kind)
+    targets = task.targets(examples)
+    if len(examples) > _SLOW_LABELS:
+        console().print(f"fitting a linear head to {len(examples):,} labels")
+    own = [x[known] for x in vectors]
+    features = own[0] if len(own) == 1 else pair_features(own[0], own[1])
+    groups = [(fold_text(one.text), fold_text(one.text_b or "")) for one in examples]
+    head = fit_linear_head({"mean": features}, targets, task, groups=groups)
+    return doubts_in(labelled, head.out_of_fold, targets, task), len(examples)

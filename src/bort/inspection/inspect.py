@@ -1,0 +1,221 @@
+"""All that is looked for in labelled texts, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.data.tables.checks import DataCheck, fold_text
+from bort.data.tables.examples import Example
+from bort.inspection.label_errors import DoubtfulLabel, doubtful_classes, doubtful_values
+from bort.inspection.languages import Languages, find_languages
+from bort.inspection.near_duplicates import NearPair, near_duplicates
+from bort.tasks.task import Task
+
+Parts = Mapping[str, Sequence[Example]]
+_LANGUAGE_SHARE = 0.002
+"""Fewer texts in other languages are counted, and not worth a line: some are taken for foreign by mistake."""
+_SHOWN_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class NearTexts:
+    """Two texts that say almost the same.
+
+    Attributes:
+        place: Of the later one.
+        text: The later one, shortened.
+        part: Its part.
+        near_place: Of the earlier one.
+        near_text: The earlier one, shortened.
+        near_part: Its part.
+        cosine: Of their vectors.
+        labels: Of both; None where one is not known.
+    """
+
+    place: str
+    text: str
+    part: str
+    near_place: str
+    near_text: str
+    near_part: str
+    cosine: float
+    labels: tuple[str | None, str | None]
+
+    @property
+    def conflicting(self) -> bool:
+        """Whether the labels are known and differ."""
+        return None not in self.labels and self.labels[0] != self.labels[1]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong.
+
+    Attributes:
+        place: File and line.
+        part: The part that it stands in.
+        line: Line there, from 1 (row for Parquet and the hub).
+        text: Shortened; both texts of a pair.
+        label: As it is given.
+        answer: What a linear head that has not seen the text says.
+        probability: Of the answer; None for numbers.
+        probability_given: Of the label; None for numbers.
+    """
+
+    place: str
+    part: str
+    line: int | None
+    text: str
+    label: str
+    answer: str
+    probability: float | None
+    probability_given: float | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in labelled texts. `dataclasses.asdict` makes JSON of it.
+
+    Attributes:
+        check: What needs no model: duplicates, leaks, conflicts, look-alike labels, empty and long texts.
+        languages: Of the texts; None where the model knows other languages than English.
+        near: Near duplicates, the nearest first; None where they were not looked for.
+        doubts: Probable label errors, the most doubtful first; None where they were not looked for.
+        compared: How many texts were looked at for near duplicates.
+        judged: How many labels were looked at for errors.
+    """
+
+    check: DataCheck
+    languages: Languages | None = None
+    near: tuple[NearTexts, ...] | None = None
+    doubts: tuple[Doubt, ...] | None = None
+    compared: int = 0
+    judged: int = 0
+
+    def sentences(self) -> list[str]:
+        """Word each finding as one line for a person, the gravest first; none where nothing is odd."""
+        return [*self.check.sentences(), *self.model_sentences()]
+
+    def model_sentences(self) -> list[str]:
+        """The lines of what `check` does not say."""
+        return [*self._near_sentences(), *self._doubt_sentences(), *self._language_sentences()]
+
+    def _near_sentences(self) -> Iterator[str]:
+        across = [each for each in self.near or () if each.part != each.near_part]
+        within = [each for each in self.near or () if each.part == each.near_part]
+        for found, where in ((across, "texts of another part"), (within, "texts of their own part")):
+            if found:
+                one = found[0]
+                verb = "text is" if len(found) == 1 else "texts are"
+                yield (
+                    f"{len(found)} {verb} almost the same as {where}, such as {one.place} and {one.near_place} "
+                    f"(cosine {one.cosine:.2f})"
+                )
+        if conflicting := [each for each in self.near or () if each.conflicting]:
+            one = conflicting[0]
+            yield (
+                f"{len(conflicting)} of the pairs that are almost the same have different labels, such as {one.place} "
+                f"{one.labels[0]!a} and {one.near_place} {one.labels[1]!a}"
+            )
+
+    def _doubt_sentences(self) -> Iterator[str]:
+        if self.doubts:
+            one = self.doubts[0]
+            head = "a linear head" if one.probability is None else f"a linear head, with {one.probability:.2f},"
+            labels = "label is" if len(self.doubts) == 1 else "labels are"
+            yield (
+                f"{len(self.doubts)} of the {self.judged} {labels} perhaps wrong, first of all {one.place}: "
+                f"{one.label!a}, where {head} says {one.answer!a}"
+            )
+
+    def _language_sentences(self) -> Iterator[str]:
+        if self.languages is None or self.languages.count < max(1, _LANGUAGE_SHARE * self.languages.read):
+            return
+        listed = ", ".join(f"{name} {count}" for name, count in [*self.languages.others.items()][:5])
+        place = next(iter(self.languages.places.values()))
+        yield (
+            f"{self.languages.count} of the {self.languages.read} texts look like another language than English "
+            f"({listed}; such as {place}), which the model does not know"
+        )
+
+
+def languages_in(parts: Parts, *, most: int | None = None) -> Languages:
+    """Tell the texts of all parts that are not in English.
+
+    Args:
+        parts: Examples by part.
+        most: Texts that are looked at, spread evenly; by default all.
+    """
+    examples = [example for part in parts.values() for example in part]
+    step = 1 if most is None else max(1, -(-len(examples) // most))
+    return find_languages((f"{one.text} {one.text_b or ''}", place_of(one)) for one in examples[::step])
+
+
+def near_in(parts: Parts, vectors: Sequence[NDArray[Any]]) -> tuple[NearTexts, ...]:
+    """Find texts that are almost the same as an earlier one of any part.
+
+    Args:
+        parts: Examples by part, the part that others must not repeat first.
+        vectors: Of all examples, one part after the other, of length 1; for pairs of texts those of the first and those
+            of the second. *Shape:* (examples, D) each.
+    """
+    rows = [(name, example) for name, part in parts.items() for example in part]
+    texts = [(fold_text(one.text), None if one.text_b is None else fold_text(one.text_b)) for _, one in rows]
+    return tuple(_near(rows, pair) for pair in near_duplicates(vectors, texts))
+
+
+def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Task) -> tuple[Doubt, ...]:
+    """Find labels that are probably wrong.
+
+    Args:
+        parts: Labelled examples by part.
+        says: Log-probabilities, or values, out of fold, one part after the other. *Shape:* (examples, outputs).
+        targets: Classes or values. *Shape:* (examples,).
+        task: A classification with one label a text, or a regression.
+    """
+    rows = [(name, example) for name, part in parts.items() for example in part]
+    if task.kind == "regression":
+        found = doubtful_values(says[:, 0], targets)
+    else:
+        found = doubtful_classes(np.exp(says), targets)
+    return tuple(_doubt(rows, each, task) for each in found)
+
+
+def place_of(example: Example) -> str:
+    """File and line, for a person."""
+    return f"{example.source}:{example.line}" if example.line is not None else example.source or "a row"
+
+
+def shown_text(example: Example) -> str:
+    """The text, or both of a pair, on one line, shortened."""
+    text = " ".join((example.text if example.text_b is None else f"{example.text} / {example.text_b}").split())
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _near(rows: Sequence[tuple[str, Example]], pair: NearPair) -> NearTexts:
+    (part, later), (near_part, earlier) = rows[pair.later], rows[pair.earlier]
+    labels = tuple(None if one.label is None else str(one.label) for one in (later, earlier))
+    return NearTexts(
+        place_of(later),
+        shown_text(later),
+        part,
+        place_of(earlier),
+        shown_text(earlier),
+        near_part,
+        round(pair.cosine, 4),
+        (labels[0], labels[1]),
+    )
+
+
+def _doubt(rows: Sequence[tuple[str, Example]], found: DoubtfulLabel, task: Task) -> Doubt:
+    part, example = rows[found.row]
+    answer = task.names[int(found.answer)] if task.names else f"{found.answer:.4g}"
+    shares = [None if p is None else round(p, 4) for p in (found.probability, found.probability_given)]
+    return Doubt(
+        place_of(example), part, example.line, shown_text(example), str(example.label), answer, shares[0], shares[1]
+    )

@@ -1,0 +1,86 @@
+"""Tables read for inspection: a row that breaks a rule is told of, and the next one read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bort.data.tables.checks import LookAlikes, look_alike_labels
+from bort.data.tables.examples import Columns, Example, infer_kind, stream_rows, whole_table
+from bort.data.tables.readers import format_of
+from bort.errors import BortError
+
+
+@dataclass(frozen=True)
+class ReadPart:
+    """What a file holds.
+
+    Attributes:
+        examples: Its whole rows.
+        labelled: Whether they have labels.
+        refused: What is wrong with each other row, as a command that trains would tell it.
+        spellings: Labels that are written in several ways and read as one: with blanks around them, `1` and `1.0`.
+        columns: Names of the columns.
+    """
+
+    examples: list[Example]
+    labelled: bool
+    refused: tuple[str, ...] = ()
+    spellings: tuple[LookAlikes, ...] = ()
+    columns: tuple[str, ...] = field(default=())
+
+
+def read_part(source: str, columns: Columns) -> ReadPart:
+    """Read a file with or without labels.
+
+    Args:
+        source: A table, plain text with one text a line, or a data set on the hub.
+        columns: Names of the columns. Without a column of the default name `label` the texts have none.
+
+    Raises:
+        BortError: The file cannot be read, it has no rows, a column that was named is missing, or it is multi-label.
+    """
+    first = None
+    if format_of(source) != "txt":
+        first = next((row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None)), None)
+    labelled = first is not None and (columns.label in first or columns.label != Columns.label)
+    refused: list[str] = []
+    written: dict[str, list[Example]] = defaultdict(list)
+    examples = []
+
+    def on_bad(error: BortError, row: dict[str, Any]) -> None:
+        _refuse_lists(row.get(columns.label), columns, source, error.line)
+        refused.append(str(error))
+
+    for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
+        if labelled:
+            _refuse_lists(example.label, columns, source, example.line)
+            read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
+            written[read_as].append(Example("", label=str(row[columns.label])))
+        examples.append(example)
+    if not examples and refused:
+        raise BortError(f"has no row that can be read; the first: {refused[0]}", file=source)
+    examples = whole_table(examples, source, columns, labelled)
+    amounts = labelled and infer_kind(examples) == "regression"
+    spellings = [] if amounts else [alike for labels in written.values() for alike in look_alike_labels(labels)]
+    return ReadPart(examples, labelled, tuple(refused), tuple(spellings), tuple(first or ()))
+
+
+def part_names(files: Sequence[str]) -> list[str]:
+    """A name for each file: that of the file where no two have the same, else its path.
+
+    Example:
+        >>> part_names(["data/train.csv", "data/dev.csv.gz"]), part_names(["a/train.csv", "b/train.csv"])
+        (['train', 'dev'], ['a/train.csv', 'b/train.csv'])
+    """
+    stems = [Path(file).name.partition(".")[0] or file for file in files]
+    return stems if len(set(stems)) == len(stems) else list(files)
+
+
+def _refuse_lists(label: Any, columns: Columns, source: str, line: int | None) -> None:
+    if isinstance(label, list | tuple):
+        rule = "is a list: data with several labels a text are not covered by bort check"
+        raise BortError(rule, file=source, line=line, column=columns.label, value=label)

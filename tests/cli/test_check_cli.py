@@ -1,0 +1,106 @@
+"""`bort check`: each kind of finding, in the table, in JSON and on the page."""
+
+import json
+import random
+
+import pytest
+
+from bort.data.tables.examples import read_examples
+from bort.model.checkpoints import example_data
+
+
+@pytest.fixture
+def train(tmp_path):
+    """210 embedded messages, five of which get a wrong label, one is almost repeated, one is German."""
+    rows = [{"text": one.text, "label": one.label} for one in read_examples(example_data("support") / "test.jsonl")]
+    random.Random(0).shuffle(rows)
+    names = sorted({row["label"] for row in rows})
+    for row in rows[:5]:
+        row["label"] = names[(names.index(row["label"]) + 3) % len(names)]
+    rows.append({"text": "I would like to send back the hiking boots that I bought, please.", "label": "returns"})
+    rows.append({"text": "I'd like to send back the hiking boots which I bought, please.", "label": "damage"})
+    rows.append(
+        {"text": "Wo ist mein Paket? Ich habe es letzte Woche bestellt und es ist nicht da.", "label": "delivery"}
+    )
+    rows.append({"text": "Ich habe noch keine Antwort auf meine Frage, und das ist sehr schade.", "label": "feedback"})
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return file
+
+
+def test_all_findings(bort, train, tmp_path):
+    dev = tmp_path / "dev.jsonl"
+    first = json.loads(train.read_text("utf-8").splitlines()[10])
+    others = [{"text": "  " + first["text"].upper(), "label": first["label"]}, {"text": " ", "label": "x"}]
+    dev.write_text("".join(json.dumps(row) + "\n" for row in others), "utf-8")
+    page = tmp_path / "page.html"
+    done = bort("check", train, dev, "--json", "--report", page)
+    assert (done.status, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert found["data"]["rows"] == {"train": 214, "dev": 1}
+    assert found["data"]["leaked"] == {"dev": 1}
+    assert list(found["refused"]) == ["dev"]
+    assert found["lengths"]["train"]["limit"] == 128
+    assert 10 < found["lengths"]["train"]["median"] < found["lengths"]["train"]["longest"] <= 128
+    assert sum(found["labels"]["train"].values()) == 214
+    assert found["languages"]["others"] == {"German": 2}
+    near = found["near"][0]
+    assert (near["place"], near["near_place"]) == (f"{train}:212", f"{train}:211")
+    assert near["labels"] == ["damage", "returns"]
+    doubted = [doubt["line"] for doubt in found["doubts"] if doubt["part"] == "train"]
+    assert len({1, 2, 3, 4, 5} & {*doubted[:10]}) >= 2  # by chance: 0.2
+    assert len(found["findings"]) >= 5
+    written = page.read_text("utf-8")
+    for part in ("Labels to look at", "Near duplicates", "German", "hiking boots"):
+        assert part in written
+
+
+def test_the_table(bort, train):
+    done = bort("check", train, "--show", 5)
+    assert done.status == 0
+    assert "labels to look at, 5 of" in done.out
+    assert "different labels, such as" in done.out
+    assert "another language than English" in done.out
+
+
+def test_quick_loads_no_model(bort, train, monkeypatch):
+    monkeypatch.setattr("bort.predict.encoder.Encoder.__init__", None)
+    done = bort("check", train, "--quick", "--json")
+    found = json.loads(done.out)
+    assert (found["near"], found["doubts"], found["lengths"]) == (None, None, {})
+    assert found["languages"]["others"] == {"German": 2}
+
+
+def test_texts_without_labels(bort, tmp_path):
+    (tmp_path / "a.txt").write_text("one text\nanother text\none text\n", "utf-8")
+    done = bort("check", tmp_path / "a.txt")
+    assert "has no column 'label'" in done.err
+    assert "1 of the 3 a texts repeat an earlier one" in done.out
+
+
+def test_numbers_that_are_far_off(bort, tmp_path):
+    rows = [f"{word} {place},{len(word) + place / 100}" for place in range(30) for word in ("no", "splendid")]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows, "no 3,90.5"]), "utf-8")
+    done = bort("check", tmp_path / "a.csv", "--json")
+    doubts = json.loads(done.out)["doubts"]
+    assert [doubt["line"] for doubt in doubts][:1] == [62]
+    assert doubts[0]["probability"] is None
+
+
+def test_pairs(bort, tmp_path):
+    lines = ["text,text_b,label"] + [f"a dog runs {n},a cat sleeps {n},{'ab'[n % 2]}" for n in range(12)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), "utf-8")
+    (tmp_path / "b.csv").write_text("text,label\nalone,a\n", "utf-8")
+    assert json.loads(bort("check", tmp_path / "a.csv", "--json").out)["lengths"]["a"]["median"] >= 9
+    bort("check", tmp_path / "a.csv", tmp_path / "b.csv").refused("b.csv:2", "must hold pairs where")
+
+
+def test_one_label_is_nothing_to_learn_from(bort, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,a\ntwo,a\n", "utf-8")
+    assert json.loads(bort("check", tmp_path / "a.csv", "--json").out)["doubts"] is None
+
+
+def test_mistakes(bort, tmp_path):
+    bort("check", tmp_path / "none.csv").refused("none.csv", "no such file")
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": ["x"]}\n', "utf-8")
+    bort("check", tmp_path / "a.jsonl").refused("a.jsonl:1", "several labels a text are not covered")

@@ -1,0 +1,74 @@
+"""What is said of findings."""
+
+import numpy as np
+import pytest
+
+from bort.data.tables.checks import check_examples
+from bort.data.tables.examples import Example
+from bort.inspection.examine import examine
+from bort.inspection.inspect import Inspection, doubts_in, languages_in, near_in
+from bort.inspection.page import doubts_table, labels_table
+from bort.tasks.task import Task
+
+TASK = Task("classification", ("a", "b"), "accuracy")
+
+
+def parts():
+    train = [Example("one", None, "a", "t.csv", 2), Example("two", None, "b", "t.csv", 3)]
+    return {"train": train, "dev": [Example("one !", None, "b", "d.csv", 2)]}
+
+
+def inspection():
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    says = np.log(np.array([[0.9, 0.1], [0.1, 0.9], [0.95, 0.05]]))
+    targets = np.array([0, 1, 1])
+    return Inspection(
+        check_examples(parts()),
+        languages_in(parts()),
+        near_in(parts(), [vectors]),
+        doubts_in(parts(), says, targets, TASK),
+        compared=3,
+        judged=3,
+    )
+
+
+def test_sentences_name_places_and_labels():
+    near, conflicting, doubt = inspection().sentences()
+    assert near == "1 text is almost the same as texts of another part, such as d.csv:2 and t.csv:2 (cosine 1.00)"
+    assert "d.csv:2 'b' and t.csv:2 'a'" in conflicting
+    assert (
+        doubt
+        == "1 of the 3 label is perhaps wrong, first of all d.csv:2: 'b', where a linear head, with 0.95, says 'a'"
+    )
+
+
+def test_the_table_of_doubts():
+    head, rows = doubts_table(inspection().doubts, 5)
+    assert rows == [["dev 2", "b (0.05)", "a (0.95)", "one !"]]
+    assert len(head) == 4
+
+
+def test_other_languages_are_worth_a_line_where_they_are_one_in_five_hundred():
+    german = Example("Wo ist mein Paket, und wann kommt es an?", None, None, "a", 1)
+    english = [Example("Where is it?", None, None, "a", n) for n in range(2, 800)]
+    check = check_examples({"a": english[:1]})
+    few = Inspection(check, languages_in({"a": [german, *english]}))
+    many = Inspection(check, languages_in({"a": [german, german, *english]}))
+    assert (few.languages.count, few.sentences()) == (1, [])
+    assert "2 of the 800 texts look like another language than English (German 2; such as a:1)" in many.sentences()[0]
+    assert languages_in({"a": [german] * 10}, most=3).read == 3
+
+
+def test_many_labels_are_counted_in_one_line():
+    examined = examine(
+        {"train": [Example(f"text {n}", None, f"label {n}") for n in range(7)]}, None, max_length=9, most=9
+    )
+    _, rows = labels_table(examined, 5)
+    assert rows[-1] == ["… and 2 more", ""]
+    assert [row[1] for row in rows[:-1]] == [1] * 5
+
+
+@pytest.mark.parametrize("most", [2, 5])
+def test_large_data_are_drawn_from(most):
+    read = {"train": [Example(f"a text {n}", None, "ab"[n % 2]) for n in range(8)], "dev": [Example("x", None, "a")]}
+    assert examine(read, "bort-nano", max_length=9, most=most).inspection.compared == most + (most == 2)
