@@ -7,6 +7,7 @@ import pytest
 
 from bort.data.tables.examples import read_examples
 from bort.model.checkpoints import example_data
+from bort.predict.encoder import Encoder
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_the_table(bort, train):
 
 
 def test_quick_loads_no_model(bort, train, monkeypatch):
-    monkeypatch.setattr("bort.predict.encoder.Encoder.__init__", None)
+    monkeypatch.setattr(Encoder, "__init__", None)
     done = bort("check", train, "--quick", "--json")
     found = json.loads(done.out)
     assert (found["near"], found["doubts"], found["lengths"]) == (None, None, {})
