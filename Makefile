@@ -2,25 +2,42 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint type bench pages docs clean
+.PHONY: setup demo test check lint type coverage chaos fuzz wheel-check lowest sbom workflows bench pages docs clean
 
 setup: $(READY)
 
 # torch comes first, pinned: left to the resolver, its newest build brings gigabytes of CUDA along.
-$(READY): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) torch
+	$(PIP) -e .
 	touch $@
 
-demo: setup
+$(READY): $(BASE)
+	$(PIP) -e '.[dev]'
+	touch $@
+
+# What the demo needs and nothing more.
+demo: $(BASE)
 	HF_HUB_OFFLINE=1 $(BIN)/bort demo
 
 # Processes of one thread each: most tests are too small for two.
 test: setup
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(TEST) -n auto --maxprocesses 4 --dist loadgroup
+
+# Before each commit, in under a minute: rules, format, types, and the tests that start nothing heavy.
+check: lint type
+	$(TEST) -n auto --maxprocesses 4 -x -m 'not slow' $(FAST)
+
+FAST := tests/test_bounds.py tests/test_files.py tests/test_formats.py tests/test_layers.py tests/test_names.py \
+  tests/test_readme.py tests/test_recipes.py tests/test_report.py tests/test_runs.py tests/agora/test_loop.py \
+  tests/agora/test_pruning.py tests/data tests/model/convert tests/ose/test_algorithm.py tests/ose/test_criteria.py \
+  tests/ose/test_space.py tests/predict/test_thresholds.py tests/tasks/test_metrics.py
 
 lint: setup
 	$(BIN)/ruff check .
@@ -28,6 +45,48 @@ lint: setup
 
 type: setup
 	$(BIN)/mypy
+
+# By line and branch, of everything in src; processes that the tests start are counted too.
+coverage: setup
+	$(BIN)/coverage erase
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadgroup
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# The long runs: hours, on a machine that has them. SEED and COUNT make a run again.
+chaos: setup
+	BORT_CHAOS_COUNT=$${COUNT:-200} BORT_CHAOS_SEED=$${SEED:-0} $(TEST) -x tests/chaos
+
+fuzz: setup
+	BORT_FUZZ_COUNT=$${COUNT:-1000000} $(TEST) -n auto --maxprocesses 4 tests/fuzz
+
+# The wheel, in fresh environments without this repository.
+wheel-check: setup
+	$(PIP) 'build>=1.2'
+	$(BIN)/python -m benchmarks.speed.install $(ARGS)
+
+# The least versions that pyproject.toml promises, with the pinned torch.
+lowest: setup
+	$(PIP) 'uv>=0.9'
+	$(BIN)/uv venv -q --clear build/lowest
+	$(BIN)/uv pip compile -q --resolution lowest-direct --override constraints.txt pyproject.toml -o build/lowest.txt
+	$(BIN)/uv pip install -q --python build/lowest/bin/python -r build/lowest.txt pytest hypothesis pytest-xdist -e .
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -W default tests/test_files.py tests/test_runs.py \
+	  tests/data/tables tests/model/test_checkpoints.py tests/model/test_tokenization.py \
+	  tests/predict/test_predictor.py tests/finetuning/test_plain.py tests/cli/test_predict_cli.py
+
+# What a base installation consists of, in CycloneDX.
+sbom: setup
+	$(PIP) 'cyclonedx-bom>=7.0'
+	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch .
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/bort.cdx.json \
+	  build/sbom/bin/python
+
+workflows: setup
+	$(PIP) 'check-jsonschema>=0.33'
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 bench: setup
 	$(BIN)/python -m benchmarks.speed.startup
@@ -45,4 +104,4 @@ docs: setup
 	$(BIN)/python -m tools.site
 
 clean:
-	rm -rf $(VENV) site build runs .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist runs .mypy_cache .ruff_cache .hypothesis .coverage*

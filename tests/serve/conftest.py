@@ -65,7 +65,11 @@ def running(*arguments: str) -> Iterator[Running]:
                 pytest.fail("the server did not start: " + "".join(lines))
             reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
             reader.start()
-            yield Running(found[1], process, lines, reader)
+            try:
+                yield Running(found[1], process, lines, reader)
+            finally:
+                process.kill()
+                reader.join(10)  # before its pipe is closed
         finally:
             process.kill()
 
