@@ -93,6 +93,8 @@ class World:
     test: str
     pairs: str
     regression: str
+    multilabel: str
+    multilabel_test: str
 
     def finetuning(self, folder: Path, **settings: Any) -> FinetuneArguments:
         """The settings of a tiny fine-tuning into `folder`/run, with the changes that a test wants."""
@@ -155,6 +157,11 @@ def world(tmp_path_factory, tiny_tokenizer, sentences) -> World:
         for i, row in enumerate(rows[:40])
     ]
     parts["regression"] = [{"text": row["text"], "label": len(row["text"]) / 10 + 0.05} for row in rows[:40]]
+    # Of the subject, the verb and the object each one may be a label; a text has up to three of them, or none.
+    labels = {"cat": "cat", "walking": "walked", "apples": "apples"}
+    several = [{"text": text, "label": [n for n, word in labels.items() if word in text]} for text in sentences]
+    rng.shuffle(several)
+    parts |= {"multilabel": several[:200], "multilabel_test": several[200:]}
     for name, part in parts.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), "utf-8")
     files = {name: str(folder / f"{name}.jsonl") for name in parts}
@@ -352,14 +359,29 @@ def make_classifier(world, tiny_tokenizer, sentences, tmp_path_factory):
 @pytest.fixture(scope="session")
 def classifier(make_classifier) -> str:
     """Folder of a classifier with the labels `LABELS`, each of which it gives to about a third of the sentences."""
-    from bort.tasks.task import Task
+    from bort.tasks.classification import Classification
 
-    return str(make_classifier(Task("classification", LABELS, "accuracy")))
+    return str(make_classifier(Classification(LABELS, "accuracy")))
+
+
+SEVERAL = ("cat", "walking", "a, b; c")
+
+
+@pytest.fixture(scope="session")
+def multilabeller(make_classifier) -> str:
+    """Folder of a model of the labels `SEVERAL`, with a threshold for each."""
+    from bort.tasks.multilabel import MultiLabel
+
+    folder = make_classifier(MultiLabel(SEVERAL, "f1_micro"))
+    file = folder / "config.json"
+    thresholds = {"bort_thresholds": dict(zip(SEVERAL, (0.3, 0.5, 0.7), strict=True))}
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | thresholds), "utf-8")
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
 def regressor(make_classifier) -> str:
     """Folder of a regressor."""
-    from bort.tasks.task import Task
+    from bort.tasks.regression import Regression
 
-    return str(make_classifier(Task("regression", (), "pearson")))
+    return str(make_classifier(Regression((), "pearson")))

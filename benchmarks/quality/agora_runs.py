@@ -261,7 +261,8 @@ class Bench:
 
     def settings(self, student: str, task: str, seed: int, out: str, **settings: Any) -> Any:
         import bort
-        from bort.data.tables.examples import label_names, read_examples
+        from bort.data.tables.examples import read_examples
+        from bort.data.tables.labels import label_names
 
         files = parts_of(self.arguments.data / task)
         if settings.get("unlabelled") is True:

@@ -110,7 +110,7 @@ class Bench:
 
     def _settings(self, student: str, task: str, seed: int, out: str, **settings: Any) -> Any:
         import bort
-        from bort.data.tables.examples import label_names
+        from bort.data.tables.labels import label_names
 
         files = parts_of(self.arguments.data / task)
         if settings.get("unlabelled"):

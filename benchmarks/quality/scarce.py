@@ -78,7 +78,8 @@ def parts_of(task: Path) -> dict[str, Path]:
 def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
     """Fine-tune once, in a folder that is thrown away."""
     import bort
-    from bort.data.tables.examples import label_names, read_examples
+    from bort.data.tables.examples import read_examples
+    from bort.data.tables.labels import label_names
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         settings = bort.FinetuneArguments(

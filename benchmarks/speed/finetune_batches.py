@@ -27,6 +27,7 @@ from bort.model.checkpoints import locate
 from bort.model.devices import use_bf16
 from bort.predict.encoding import encode
 from bort.speed.race import Spread
+from bort.tasks.kinds import task_of
 from bort.tasks.task import Task
 
 SORTED, PADDED = "length-sorted batches", "padded to 128"
@@ -88,7 +89,7 @@ def sample(file: Path, rows: int) -> tuple[Task, list[Example]]:
     examples = read_examples(file, Columns(text="sentence"))
     order = np.random.default_rng(SEED).permutation(len(examples))[:rows]
     chosen = [examples[index] for index in order]
-    return Task.of(chosen), chosen
+    return task_of(chosen), chosen
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from bort.agora.answers import answer_row, parsed_line
 from bort.agora.command_lines import LineCommand
 from bort.agora.command_teacher import CommandTeacher
-from bort.agora.labellers import decided
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 
-TASK = Task("classification", ("cat", "other"), "accuracy")
-VALUES = Task("regression", (), "pearson")
+TASK = Classification(("cat", "other"), "accuracy")
+VALUES = Regression((), "pearson")
 TEXTS = [Example("a cat"), Example("a dog")]
 LABELS_EACH = "import sys, json\nfor l in sys.stdin: print('cat' if 'cat' in json.loads(l)['text'] else 'other')"
 
@@ -46,16 +46,16 @@ def writes(text: str) -> str:
 
 def test_reads_json_lines_and_writes_answers(teacher):
     code = "import sys, json\nfor l in sys.stdin: print('cat' if 'cat' in json.loads(l)['text'] else '{\"other\": 1}')"
-    assert decided(TASK, teacher(python(code))(TEXTS)).tolist() == [0, 1]
+    assert TASK.decide(teacher(python(code))(TEXTS)).tolist() == [0, 1]
     pairs = teacher(python("import sys, json\nfor l in sys.stdin: print(json.loads(l)['text_b'])"))
-    assert decided(TASK, pairs([Example("x", "other"), Example("y", "cat")])).tolist() == [1, 0]
+    assert TASK.decide(pairs([Example("x", "other"), Example("y", "cat")])).tolist() == [1, 0]
     np.testing.assert_allclose(teacher(writes("2.5\n-1"), VALUES)(TEXTS), [[2.5], [-1]])
 
 
 def test_a_blank_line_is_an_answer_of_one_that_does_not_know(teacher):
     says = teacher(writes('\n"cat"\n'))(TEXTS)
     assert np.isnan(says[0]).all()
-    assert decided(TASK, says)[1] == 0
+    assert TASK.decide(says)[1] == 0
 
 
 def test_nothing_is_asked_about_nothing(teacher):
@@ -63,18 +63,18 @@ def test_nothing_is_asked_about_nothing(teacher):
 
 
 def test_a_label_that_looks_like_json_or_holds_a_line_separator(teacher):
-    task = Task("classification", ("{a", '"b', "c\u2028d"), "accuracy")
+    task = Classification(("{a", '"b', "c\u2028d"), "accuracy")
     says = teacher(writes('{a\n"b\nc\u2028d\n'), task)([Example("1"), Example("2"), Example("3")])
-    assert decided(task, says).tolist() == [0, 1, 2]
+    assert task.decide(says).tolist() == [0, 1, 2]
 
 
 def test_windows_line_ends_and_a_byte_order_mark(teacher):
-    assert decided(TASK, teacher(writes("\ufeffcat\r\nother\r\n"))(TEXTS)).tolist() == [0, 1]
+    assert TASK.decide(teacher(writes("\ufeffcat\r\nother\r\n"))(TEXTS)).tolist() == [0, 1]
 
 
 def test_half_a_surrogate_pair_is_sent_escaped(teacher):
     code = "import sys, json\nfor l in sys.stdin: print('cat' if json.loads(l)['text'] == '\\ud800' else 'other')"
-    assert decided(TASK, teacher(python(code))([Example("\ud800"), Example("é")])).tolist() == [0, 1]
+    assert TASK.decide(teacher(python(code))([Example("\ud800"), Example("é")])).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_finished_batches_are_kept_when_a_later_one_fails(teacher, tmp_path):
 
 def test_another_task_or_command_has_other_answers(teacher, tmp_path):
     teacher(counting(tmp_path))(TEXTS)
-    teacher(counting(tmp_path), Task("classification", ("cat", "dog"), "accuracy"))(TEXTS)
+    teacher(counting(tmp_path), Classification(("cat", "dog"), "accuracy"))(TEXTS)
     teacher(counting(tmp_path, "no text"))(TEXTS)
     assert len(calls(tmp_path)) == 3
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.floats(0, 1e6), min_size=1))
 def test_shares_become_log_probabilities(shares):
-    task = Task("classification", ("a", "b", "c"), "accuracy")
+    task = Classification(("a", "b", "c"), "accuracy")
     total = sum(shares.values())
     if total == 0:
         return

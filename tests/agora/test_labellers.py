@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from bort.agora.label_map import LabelMap
-from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, decided, judged
+from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, judged
 from bort.agora.nearby import Embedding
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.kinds import task_of
+from bort.tasks.regression import Regression
 
-TASK = Task("classification", ("cat", "other"), "accuracy")
+TASK = Classification(("cat", "other"), "accuracy")
 LABELS = ("cat", "other", 'a, "b"')  # of the classifier of the fixture
-VALUES = Task("regression", (), "pearson")
+VALUES = Regression((), "pearson")
 TEXTS = [Example("a cat"), Example("a dog")]
 
 
@@ -27,7 +29,7 @@ def test_a_function_may_answer_labels_probabilities_or_nothing():
     np.testing.assert_allclose(np.exp(says), [[1, 0], [0.25, 0.75]])
     says = function(None, "other")(TEXTS)
     assert np.isnan(says[0]).all()
-    assert decided(TASK, says)[1] == 1
+    assert TASK.decide(says)[1] == 1
     np.testing.assert_allclose(function(1, "2.5", task=VALUES)(TEXTS), [[1], [2.5]])
 
 
@@ -66,15 +68,14 @@ def test_a_function_must_answer_each():
 
 def test_a_classifier_answers_in_the_order_of_the_task(classifier):
     straight, other = (
-        ClassifierTeacher(classifier, Task("classification", names, "accuracy"))(TEXTS)
-        for names in (LABELS, LABELS[::-1])
+        ClassifierTeacher(classifier, Classification(names, "accuracy"))(TEXTS) for names in (LABELS, LABELS[::-1])
     )
     np.testing.assert_allclose(straight, other[:, ::-1])
     np.testing.assert_allclose(np.exp(straight).sum(-1), 1)
 
 
 def test_a_classifier_of_other_labels_is_refused(classifier):
-    task = Task("classification", ("bird", *LABELS), "accuracy")
+    task = Classification(("bird", *LABELS), "accuracy")
     with pytest.raises(BortError, match="value 'bird': the teacher must know each label"):
         ClassifierTeacher(classifier, task)
     with pytest.raises(BortError, match="must be made for regression"):
@@ -82,8 +83,8 @@ def test_a_classifier_of_other_labels_is_refused(classifier):
 
 
 def test_labels_of_another_classifier_are_mapped(classifier):
-    plain = ClassifierTeacher(classifier, Task("classification", LABELS, "accuracy"))(TEXTS)
-    yes_or_no = Task("classification", ("no", "yes"), "accuracy")
+    plain = ClassifierTeacher(classifier, Classification(LABELS, "accuracy"))(TEXTS)
+    yes_or_no = Classification(("no", "yes"), "accuracy")
     two = LabelMap.of(["cat=yes", "other=no", f"{LABELS[2]}=no"])
     says = np.exp(ClassifierTeacher(classifier, yes_or_no, two)(TEXTS))
     np.testing.assert_allclose(says[:, 1], np.exp(plain)[:, 0])
@@ -104,7 +105,7 @@ def test_labels_of_another_classifier_are_mapped(classifier):
 )
 def test_a_wrong_map_of_labels_is_told(classifier, given, rule):
     with pytest.raises(BortError, match=rule):
-        ClassifierTeacher(classifier, Task("classification", ("no", "yes"), "accuracy"), LabelMap.of(given))
+        ClassifierTeacher(classifier, Classification(("no", "yes"), "accuracy"), LabelMap.of(given))
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +118,13 @@ LABELLED = [Example(text, None, label) for label, texts in TOPICS.items() for te
 
 
 def test_a_head_learns_from_few(embedding):
-    task = Task.of(LABELLED)
+    task = task_of(LABELLED)
     teacher = HeadTeacher(embedding, task, LABELLED[:3] + LABELLED[4:7])
     assert judged(task, teacher(LABELLED), task.targets(LABELLED)) == 1.0
 
 
 def test_a_head_does_not_know_a_class_without_an_example(embedding):
-    task = Task("classification", ("film", "food", "war"), "accuracy")
+    task = Classification(("film", "food", "war"), "accuracy")
     says = HeadTeacher(embedding, task, LABELLED)(LABELLED)
     assert np.isneginf(says[:, 2]).all()
 
@@ -131,7 +132,7 @@ def test_a_head_does_not_know_a_class_without_an_example(embedding):
 def test_a_head_says_out_of_fold_what_it_was_fitted_to(embedding):
     """Labels by chance are learned by heart, and out of fold they are not known."""
     texts = [Example(f"{e.text} {n}", None, str(n % 2)) for n in range(6) for e in LABELLED]
-    task = Task.of(texts)
+    task = task_of(texts)
     teacher, truth = HeadTeacher(embedding, task, texts), task.targets(texts)
     unseen = [Example("a new film")]
     np.testing.assert_array_equal(teacher.out_of_fold(unseen), teacher(unseen))
@@ -141,7 +142,7 @@ def test_a_head_says_out_of_fold_what_it_was_fitted_to(embedding):
 
 def test_a_head_for_values(embedding):
     rows = [Example(e.text, None, 4.5 if e.label == "food" else 0.5) for e in LABELLED]
-    task = Task.of(rows)
+    task = task_of(rows)
     teacher = HeadTeacher(embedding, task, rows)
     assert teacher(rows).shape == (8, 1)
     assert judged(task, teacher(rows), task.targets(rows)) > 0.9

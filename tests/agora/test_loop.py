@@ -180,7 +180,7 @@ def test_training_data_that_were_missed_are_mistakes_too(problem):
     wrong = [problem.dev[place].x for place in first.mistakes]
     assert asked[0] == [*wrong, problem.train[3].x, problem.train[5].x]
     assert {*first.growth.parents} == {*first.mistakes, len(problem.dev) + 3, len(problem.dev) + 5}
-    perfect = problem.run(right=lambda answer, truth: True, missed=[3], rounds=2)
+    perfect = problem.run(right=lambda answers, truth: [True] * len(truth), missed=[3], rounds=2)
     assert len(perfect.rounds[0].growth.points) == 4
 
 
@@ -231,7 +231,7 @@ def test_a_regression_counts_what_is_far_off_as_a_mistake():
         Learner(
             fit=lambda theta, train, slot: Mean(train),
             predict=lambda model, xs: [model.value] * len(xs),
-            right=lambda answer, truth: abs(answer - truth) < 1,
+            right=lambda answers, truth: [abs(a - b) < 1 for a, b in zip(answers, truth, strict=True)],
             score=lambda answers, truth: -statistics.mean(abs(a - t) for a, t in zip(answers, truth, strict=True)),
         ),
         Source(
@@ -374,7 +374,7 @@ def test_what_failed_is_tried_again_until_the_data_have_grown(problem):
 
 
 def test_a_round_without_mistakes_adds_nothing(problem):
-    outcome = problem.run(right=lambda answer, truth: True)
+    outcome = problem.run(right=lambda answers, truth: [True] * len(truth))
     assert len(outcome.train) == len(problem.train)
     assert outcome.rounds[0].growth == Growth()
 

@@ -19,7 +19,7 @@ from bort.predict.graph.bert_graph import BertGraph
 from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import NAME, is_exported, read_manifest
 from bort.predict.predictor import Predictor
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
 pytest.importorskip("onnxruntime")
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -118,7 +118,7 @@ def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
     from bort.predict.classifiers import new_classifier, save_classifier
 
     torch.manual_seed(0)
-    task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)
+    task = Classification(("0", "1", "2"), "accuracy", choices=True)
     save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
     (tmp_path / "out").mkdir()
     exporter = Exporter(str(tmp_path / "model"))
@@ -159,7 +159,7 @@ def test_int8_is_near_on_a_gentle_model(world, tiny_tokenizer, tmp_path, sentenc
     from bort.predict.classifiers import new_classifier, save_classifier
 
     torch.manual_seed(0)
-    model = new_classifier(world.encoder, Task("classification", ("a", "b"), "accuracy"))
+    model = new_classifier(world.encoder, Classification(("a", "b"), "accuracy"))
     save_classifier(model, tiny_tokenizer, tmp_path / "model", 32)
     exporter, examples = Exporter(str(tmp_path / "model")), [Example(text) for text in sentences[:100]]
     (tmp_path / "fp32").mkdir()

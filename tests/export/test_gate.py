@@ -11,10 +11,11 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.gate import drop_bounds, judge, movement, rows_to_decide
 from bort.export.run import set_apart
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 
 NAMES = ("a", "b")
-TASK = Task("classification", NAMES, "accuracy")
+TASK = Classification(NAMES, "accuracy")
 
 
 def answers(classes) -> np.ndarray:
@@ -90,7 +91,7 @@ def test_another_metric_judges_by_itself():
     examples = [Example(f"text {n}", label=NAMES[label]) for n, label in enumerate(targets)]
     before, after = answers(targets), answers(np.zeros(rows, int))
     by_accuracy = judge(TASK, before, after, examples, 0.5)
-    by_f1 = judge(Task("classification", NAMES, "f1_positive"), before, after, examples, 0.5)
+    by_f1 = judge(Classification(NAMES, "f1_positive"), before, after, examples, 0.5)
     assert by_accuracy.passed
     assert by_f1.outcome == "failed"
     assert (by_f1.fp32, by_f1.int8, by_f1.rows_to_decide) == (100, 0, None)
@@ -101,7 +102,7 @@ def test_a_regression_of_which_less_is_better():
     examples = [Example("a", label=float(n)) for n in range(300)]
     exact = np.arange(300, dtype=np.float32)[:, None] + rng.normal(0, 0.1, (300, 1)).astype(np.float32)
     worse = exact + rng.normal(0, 1, (300, 1)).astype(np.float32)
-    task = Task("regression", (), "rmse")
+    task = Regression((), "rmse")
     assert judge(task, exact, worse, examples, 1.0).outcome == "failed"
     assert judge(task, worse, exact, examples, 1.0).outcome == "passed"
     assert judge(task, exact, worse, examples, 1.0).drop > 0 > judge(task, worse, exact, examples, 1.0).drop

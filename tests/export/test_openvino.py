@@ -86,10 +86,10 @@ def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
     import torch
 
     from bort.predict.classifiers import new_classifier, save_classifier
-    from bort.tasks.task import Task
+    from bort.tasks.classification import Classification
 
     torch.manual_seed(0)
-    task = Task("classification", ("0", "1", "2"), "accuracy", choices=True)
+    task = Classification(("0", "1", "2"), "accuracy", choices=True)
     save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
     (tmp_path / "out").mkdir()
     exporter = Exporter(str(tmp_path / "model"), "openvino")

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from bort.finetuning.folds import assign_folds
 from bort.finetuning.linear_head import LinearHead, fit_linear_head, loss_of, pair_features, score_of
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 
-CLASSES = Task("classification", ("a", "b", "c"), "accuracy")
-TWO = Task("classification", ("a", "b"), "accuracy")
-VALUES = Task("regression", (), "pearson")
+CLASSES = Classification(("a", "b", "c"), "accuracy")
+TWO = Classification(("a", "b"), "accuracy")
+VALUES = Regression((), "pearson")
 
 labelled = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), min_size=2, max_size=40)
 

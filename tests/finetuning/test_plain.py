@@ -24,7 +24,7 @@ from bort.finetuning.hyper_parameters import grid
 from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
 from bort.serve.model import known_mistakes
-from bort.tasks.task import Task
+from bort.tasks.kinds import task_of
 
 
 @pytest.fixture
@@ -247,17 +247,17 @@ def test_split_keeps_every_example_once_and_every_class_on_both_sides(labels, sh
     if len(set(labels)) < 2:
         return
     examples = [Example(str(i), label=label) for i, label in enumerate(labels)]
-    train, dev = split_off(examples, Task.of(examples), share)
+    train, dev = split_off(examples, task_of(examples), share)
     assert sorted(int(e.text) for e in train + dev) == list(range(len(labels)))
     assert {e.label for e in train} == {e.label for e in dev} == set(labels)
-    again = split_off(examples, Task.of(examples), share)
+    again = split_off(examples, task_of(examples), share)
     assert (train, dev) == again
 
 
 def test_class_of_one_cannot_be_split():
     examples = [Example("x", label="a"), Example("y", label="a"), Example("z", label="b")]
     with pytest.raises(BortError, match=r"'b' has one example, .* give a --dev file"):
-        split_off(examples, Task.of(examples), 0.2)
+        split_off(examples, task_of(examples), 0.2)
 
 
 def test_what_is_asked_for_is_not_what_was_given(arguments, tmp_path):

@@ -10,8 +10,8 @@ from bort.finetuning import fitter as module
 from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.splits import read_splits
 from bort.finetuning.start import start_from_head
-from bort.finetuning.train_once import Labelled, training_loss
-from bort.tasks.task import Task
+from bort.finetuning.train_once import Labelled, class_loss
+from bort.tasks.classification import Classification
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def fitter(world, tmp_path, data):
 
 def loss(fitter, model, labelled):
     logits = torch.from_numpy(fitter.logits(model, labelled.encoded))
-    return float(training_loss(logits, torch.from_numpy(labelled.targets)))
+    return float(class_loss(logits, torch.from_numpy(labelled.targets)))
 
 
 def test_it_knows_more_than_a_fresh_one_and_can_still_learn(fitter, data):
@@ -61,7 +61,7 @@ def test_the_chance_of_a_training_stays_what_its_seed_says(fitter, data):
 
 
 def test_choices_are_left_as_they_are(fitter, data):
-    model, task = fitter.fresh(), Task("classification", ("0", "1"), "accuracy", choices=True)
+    model, task = fitter.fresh(), Classification(("0", "1"), "accuracy", choices=True)
     before = model.classifier.weight.clone()
     start_from_head(model, task, fitter.labelled(data.train), fitter.pad_token_id)
     assert torch.equal(model.classifier.weight, before)

@@ -21,9 +21,9 @@ from bort.finetuning.suites import finetune_each, suite_rows, table_rows, tasks_
 from bort.model.tokenization import load_tokenizer
 from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
 from bort.predict.encoding import encode
+from bort.tasks.classification import Classification
 from bort.tasks.suites.reading import read_part
 from bort.tasks.suites.table import TASKS
-from bort.tasks.task import Task
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_released_cast_makes_pairs(arguments):
 
 def test_choices_go_through_the_model_one_by_one(world, tiny_tokenizer, sentences):
     """A batch of choices gives each example the scores that its pairs have alone."""
-    task = Task("classification", ("0", "1"), "accuracy", choices=True)
+    task = Classification(("0", "1"), "accuracy", choices=True)
     model = new_classifier(world.encoder, task)
     examples = [Example(text, choices=(sentences[-1 - i], "A cat.")) for i, text in enumerate(sentences[:9])]
     encoded = encode(examples, tiny_tokenizer, 32)

@@ -21,9 +21,9 @@ from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits
 from bort.finetuning.train_once import Labelled, train_once
 from bort.finetuning.used_vocabulary import UsedRows, only_used_rows
 from bort.predict.encoding import TokenizedExamples
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
-TASK = Task("classification", ("a", "b"), "accuracy")
+TASK = Classification(("a", "b"), "accuracy")
 SHAPE = {"vocab_size": 200, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 MODELS = {
     "bert": lambda: BertForSequenceClassification(BertConfig(**SHAPE, intermediate_size=32)),

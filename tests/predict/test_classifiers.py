@@ -34,10 +34,11 @@ from bort.predict.classifiers import (
 )
 from bort.predict.encoding import encode
 from bort.predict.predictor import Predictor
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 
 NAMES = ("no", "yes", "<b>maybe</b>", "LABEL_0", "1")
-TASK = Task("classification", NAMES, "accuracy")
+TASK = Classification(NAMES, "accuracy")
 
 
 @pytest.fixture
@@ -82,10 +83,10 @@ def test_the_encoder_is_kept_and_the_head_is_new(world):
 
 def test_a_head_of_another_width_is_replaced(saved):
     folder, _ = saved
-    model = new_classifier(str(folder), Task("classification", ("a", "b"), "accuracy"))
+    model = new_classifier(str(folder), Classification(("a", "b"), "accuracy"))
     assert model.classifier.weight.shape[0] == 2
     assert model.config.id2label == {0: "a", 1: "b"}
-    model = new_classifier(str(folder), Task("regression", (), "pearson"))
+    model = new_classifier(str(folder), Regression((), "pearson"))
     assert model.classifier.weight.shape[0] == 1
     assert model.config.problem_type == "regression"
 
@@ -93,7 +94,7 @@ def test_a_head_of_another_width_is_replaced(saved):
 def test_a_head_that_the_model_brings_along_is_not_kept(saved):
     """Of the same width too: its outputs stand for other labels, and no seed would change it."""
     folder, before = saved
-    task = Task("classification", ("a", "b", "c", "d", "e"), "accuracy")
+    task = Classification(("a", "b", "c", "d", "e"), "accuracy")
     heads = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -139,10 +140,10 @@ def test_the_library_opens_it_without_us(saved, tiny_tokenizer, sentences):
 
 
 def test_regressors(world, tiny_tokenizer, tmp_path):
-    model = new_classifier(world.encoder, Task("regression", (), "spearman"))
+    model = new_classifier(world.encoder, Regression((), "spearman"))
     save_classifier(model, tiny_tokenizer, tmp_path, 24)
     _, task = load_classifier(str(tmp_path))
-    assert task == Task("regression", (), "pearson")
+    assert task == Regression((), "pearson")
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.num_labels == 1
 
 
@@ -240,8 +241,9 @@ def test_an_encoder_must_be_fine_tuned_first(world):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"problem_type": "multi_label_classification"}, "problem_type.*one label, or one number"),
-        ({"problem_type": "regression"}, "problem_type.*one label, or one number"),
+        ({"problem_type": "multi_label_classification", "bort_thresholds": [0.5]}, "bort_thresholds.*must map labels"),
+        ({"problem_type": "multi_label_classification", "bort_thresholds": {"a": 2}}, "bort_thresholds.*probabilities"),
+        ({"problem_type": "regression"}, "problem_type.*one label, several labels, or one number"),
         ({"id2label": {"0": "a", "1": "a", "2": "b", "3": "c", "4": "d"}}, "id2label.*each differently"),
         ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "9": "e"}}, "id2label.*the outputs 0 to 4"),
         ({"id2label": ["a"]}, "configuration cannot be read"),

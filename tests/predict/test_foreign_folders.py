@@ -16,7 +16,7 @@ from bort.finetuning.fitter import Fitter
 from bort.finetuning.hyper_parameters import TrainingLimits
 from bort.predict.classifiers import new_classifier
 from bort.predict.predictor import Predictor
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
 _TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "num_labels": 3}
 _INPUTS = [
@@ -121,7 +121,7 @@ def test_tokens_without_a_row_in_the_model_are_refused(teacher_folder, tmp_path)
 
 
 def test_finetuning_checks_the_tokenizer_too(one_kind, teacher_folder, tmp_path):
-    task = Task("classification", ("a", "b"), "f1")
+    task = Classification(("a", "b"), "f1")
     examples = [Example("a text", "its pair", label="a")]
     limits = TrainingLimits(max_epochs=1, max_steps=None, patience=1, eval_steps=None, checkpoint_seconds=60)
     fitter = Fitter(one_kind, task, examples, max_length=32, limits=limits)

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bort.predict.thresholds import NEVER, answered, least_thresholds, probabilities
+from bort.predict.thresholds import NEVER, least_thresholds
+from bort.tasks.classification import Classification
 
 CLASSES = 3
+TASK = Classification(("a", "b", "c"), "accuracy")
 # Few values, so that some are equal; large ones, so that some probabilities are exactly 1.
 LOGITS = arrays.arrays(
     np.float32, st.tuples(st.integers(0, 30), st.just(CLASSES)), elements=st.sampled_from([-40, -1, 0, 0.5, 1, 2, 90])
@@ -19,9 +21,9 @@ LOGITS = arrays.arrays(
 
 @given(LOGITS, st.data(), st.floats(0.05, 1))
 def test_the_least_that_is_precise_enough(logits, data, least_precision):
-    found = probabilities(logits)
+    found = TASK.activate(logits)
     targets = data.draw(arrays.arrays(np.int64, len(logits), elements=st.integers(0, CLASSES - 1)))
-    thresholds = least_thresholds(found, targets, least_precision)
+    thresholds = least_thresholds(found, *TASK.claims(logits, targets), least_precision)
     answers = found.argmax(-1)
     for label in range(CLASSES):
         sure, right = found[answers == label, label], targets[answers == label] == label
@@ -34,18 +36,18 @@ def test_the_least_that_is_precise_enough(logits, data, least_precision):
 
 @given(LOGITS, st.data())
 def test_what_is_answered(logits, data):
-    found = probabilities(logits)
+    found = TASK.activate(logits)
     thresholds = data.draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1)))
-    sure = answered(found, "abc", thresholds)
+    sure = TASK.sure(logits, thresholds)
     for row, is_sure in zip(found, sure, strict=True):
         assert is_sure == (float(row.max()) > thresholds.get("abc"[row.argmax()], 0))
-    assert answered(found, "abc", {}).all()
-    assert not answered(found, "abc", dict.fromkeys("abc", NEVER)).any()
+    assert TASK.sure(logits, {}).all()
+    assert not TASK.sure(logits, dict.fromkeys("abc", NEVER)).any()
 
 
 @given(LOGITS)
 def test_probabilities(logits):
-    found = probabilities(logits)
+    found = TASK.activate(logits)
     assert found.shape == logits.shape
     assert found.sum(-1) == pytest.approx(np.ones(len(found)), abs=1e-6)
     assert (found[np.arange(len(found)), logits.argmax(-1)] == found.max(-1)).all()

@@ -10,7 +10,9 @@ from sklearn import metrics
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.kinds import task_of
+from bort.tasks.regression import Regression
 
 
 def labelled(*labels) -> list[Example]:
@@ -20,14 +22,14 @@ def labelled(*labels) -> list[Example]:
 @pytest.mark.parametrize("kind", ["auto", "regression"])
 def test_a_regression_needs_two_values(kind):
     with pytest.raises(BortError, match=r"a\.csv: a regression needs at least two distinct values; there is only 3\.5"):
-        Task.of(labelled("3.5", "3.50", 3.5), kind=kind)
+        task_of(labelled("3.5", "3.50", 3.5), kind=kind)
 
 
 def test_labels_of_another_program_are_known_by_their_number():
-    task = Task.of(labelled("0", "1"))
+    task = task_of(labelled("0", "1"))
     assert task.targets(labelled("1.0", "0.0", 1.0)).tolist() == [1, 0, 1]
-    assert Task.of(labelled("0.0", "1.0")).targets(labelled("1", "0")).tolist() == [1, 0]
-    sections = Task.of(labelled("1.1", "1.2"), kind="classification")
+    assert task_of(labelled("0.0", "1.0")).targets(labelled("1", "0")).tolist() == [1, 0]
+    sections = task_of(labelled("1.1", "1.2"), kind="classification")
     with pytest.raises(BortError, match=r"the label must be one of '1\.1', '1\.2'"):
         sections.targets(labelled("1.10"))
 
@@ -35,18 +37,18 @@ def test_labels_of_another_program_are_known_by_their_number():
 @pytest.mark.parametrize(
     ("labels", "settings", "task"),
     [
-        (["b", "a", "b"], {}, Task("classification", ("a", "b"), "accuracy")),
-        (["10", "9", "2"], {}, Task("classification", ("2", "9", "10"), "accuracy")),
-        (["1.5", "2"], {}, Task("regression", (), "pearson")),
-        ([1.5, 2.0], {"metric": "rmse"}, Task("regression", (), "rmse")),
-        (["1", "2"], {"kind": "regression"}, Task("regression", (), "pearson")),
-        (["1.5", "2"], {"kind": "classification"}, Task("classification", ("1.5", "2"), "accuracy")),
-        (["b", "a"], {"metric": "f1_positive"}, Task("classification", ("a", "b"), "f1_positive")),
-        (["a", "b"], {"metric": "matthews"}, Task("classification", ("a", "b"), "matthews")),
+        (["b", "a", "b"], {}, Classification(("a", "b"), "accuracy")),
+        (["10", "9", "2"], {}, Classification(("2", "9", "10"), "accuracy")),
+        (["1.5", "2"], {}, Regression((), "pearson")),
+        ([1.5, 2.0], {"metric": "rmse"}, Regression((), "rmse")),
+        (["1", "2"], {"kind": "regression"}, Regression((), "pearson")),
+        (["1.5", "2"], {"kind": "classification"}, Classification(("1.5", "2"), "accuracy")),
+        (["b", "a"], {"metric": "f1_positive"}, Classification(("a", "b"), "f1_positive")),
+        (["a", "b"], {"metric": "matthews"}, Classification(("a", "b"), "matthews")),
     ],
 )
 def test_read_off_the_labels(labels, settings, task):
-    assert Task.of(labelled(*labels), **settings) == task
+    assert task_of(labelled(*labels), **settings) == task
     assert task.outputs == (len(task.names) or 1)
 
 
@@ -67,15 +69,15 @@ def test_read_off_the_labels(labels, settings, task):
 )
 def test_refused(labels, settings, message):
     with pytest.raises(BortError, match=message):
-        Task.of(labelled(*labels), **settings)
+        task_of(labelled(*labels), **settings)
 
 
 def test_targets_are_the_models_outputs():
-    task = Task.of(labelled("no", "yes", "maybe"))
+    task = task_of(labelled("no", "yes", "maybe"))
     targets = task.targets(labelled("yes", "maybe", "no", "yes"))
     assert targets.dtype == np.int64
     assert [task.names[target] for target in targets] == ["yes", "maybe", "no", "yes"]
-    values = Task.of(labelled(1.5, "-2e3")).targets(labelled("0.25", -3.0))
+    values = task_of(labelled(1.5, "-2e3")).targets(labelled("0.25", -3.0))
     assert values.dtype == np.float32
     assert values.tolist() == [0.25, -3.0]
 
@@ -90,27 +92,27 @@ def test_targets_are_the_models_outputs():
 )
 def test_unknown_label(label, message):
     with pytest.raises(BortError, match=message):
-        Task("classification", ("no", "yes"), "accuracy").targets(labelled("no", label))
+        Classification(("no", "yes"), "accuracy").targets(labelled("no", label))
 
 
 @pytest.mark.parametrize("label", ["1e39", -1e300, "3.5e38"])
 def test_a_number_beyond_single_precision(label):
     """It would become an infinity, and the loss with it."""
     with pytest.raises(BortError, match=r"a\.csv:3: .*a label must be a number between"):
-        Task("regression", (), "pearson").targets(labelled(1.5, label))
-    assert np.isfinite(Task("regression", (), "pearson").targets(labelled("3.4e38"))).all()
+        Regression((), "pearson").targets(labelled(1.5, label))
+    assert np.isfinite(Regression((), "pearson").targets(labelled("3.4e38"))).all()
 
 
 def test_decisions():
     logits = np.array([[0.1, 0.7, 0.2], [3.0, -1.0, 2.9]], dtype=np.float32)
-    assert Task("classification", ("a", "b", "c"), "accuracy").decide(logits).tolist() == [1, 0]
-    values = Task("regression", (), "pearson").decide(logits[:, :1])
+    assert Classification(("a", "b", "c"), "accuracy").decide(logits).tolist() == [1, 0]
+    values = Regression((), "pearson").decide(logits[:, :1])
     assert values.shape == (2,)
     assert values.tolist() == pytest.approx([0.1, 3.0])
 
 
 def test_scores_of_classes():
-    task = Task("classification", ("a", "b"), "accuracy")
+    task = Classification(("a", "b"), "accuracy")
     logits = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
     truth = np.array([0, 1, 0, 0, 1])
     scores = task.score(logits, truth, resamples=50)
@@ -123,7 +125,7 @@ def test_scores_of_classes():
 
 
 def test_scores_of_values():
-    task = Task("regression", (), "pearson")
+    task = Regression((), "pearson")
     scores = task.score(np.array([[1.0], [2.0], [4.0]], dtype=np.float32), np.array([1.0, 2.0, 3.0], dtype=np.float32))
     assert scores["spearman"].value == 1
     assert scores["rmse"].value == pytest.approx(math.sqrt(1 / 3))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bort.data.tables.labels import Kind
 from bort.tasks.task import Task
 
-Answer = str | float | Mapping[str, float] | None
-"""A label, a value, probabilities of labels, or None from somebody who does not know."""
+Answer = str | float | Sequence[str] | Mapping[str, float] | None
+"""A label, a list of labels, a value, probabilities of labels, or None from somebody who does not know."""
 _MOST_NAMES = 12
 
 
@@ -19,29 +20,23 @@ class WrongAnswerError(ValueError):
 
 
 def answer_row(answer: Any, task: Task) -> list[float]:
-    """Log-probabilities of the task's classes, or the value alone; NaN where nothing is known.
+    """Log-probabilities of classes, log-odds of labels, or the value alone; NaN where nothing is known.
 
     Args:
-        answer: As of `Answer`; a blank text counts as None. Shares of labels need not sum to 1.
+        answer: As of `Answer`; a blank text counts as None. Shares of classes need not sum to 1. Of several labels each
+            has a probability of its own; one that is not named has none.
         task: What was asked.
 
     Raises:
         WrongAnswerError: No label and no shares of labels, or no finite number for a regression.
 
     Example:
-        >>> answer_row({"cat": 3, "dog": 1}, Task("classification", ("cat", "dog"), "accuracy"))
+        >>> answer_row({"cat": 3, "dog": 1}, Classification(("cat", "dog"), "accuracy"))
         [-0.2876820724517809, -1.3862943611198906]
     """
     if answer is None or (isinstance(answer, str) and not answer.strip()):
         return [math.nan] * task.outputs
-    if task.kind == "regression":
-        return [_value(answer)]
-    if isinstance(answer, Mapping):
-        return _log_shares(answer, task)
-    name = str(answer).lower() if isinstance(answer, bool) else str(answer)
-    if name not in task.names:
-        raise WrongAnswerError(_rule(task))
-    return [0.0 if name == other else -math.inf for other in task.names]
+    return _ROWS[task.kind](answer, task)
 
 
 def parsed_line(line: str, task: Task) -> Any:
@@ -51,12 +46,49 @@ def parsed_line(line: str, task: Task) -> Any:
         WrongAnswerError: It begins as JSON, and is none.
     """
     line = line.strip()
-    if line in task.names or not line.startswith(("{", '"')):
+    begins = ("{", '"', "[") if task.kind == "multilabel" else ("{", '"')
+    if line in task.names or not line.startswith(begins):
         return line
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise WrongAnswerError("must answer with valid JSON where a line begins with { or a quotation mark") from None
+        raise WrongAnswerError("must answer with valid JSON where a line begins with a bracket or a quote") from None
+
+
+def _class_row(answer: Any, task: Task) -> list[float]:
+    if isinstance(answer, Mapping):
+        return _log_shares(answer, task)
+    name = _name(answer, task)
+    return [0.0 if name == other else -math.inf for other in task.names]
+
+
+def _labels_row(answer: Any, task: Task) -> list[float]:
+    if isinstance(answer, Mapping):
+        shares = {_name(name, task): share for name, share in answer.items()}
+    else:
+        given = [*answer] if isinstance(answer, list | tuple | set | frozenset) else [answer]
+        shares = {_name(name, task): 1.0 for name in given}
+    for share in shares.values():
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise WrongAnswerError(f"{_rule(task)}, from 0 to 1")
+    return [_log_odds(float(shares.get(name, 0.0))) for name in task.names]
+
+
+def _log_odds(p: float) -> float:
+    if p in (0.0, 1.0):
+        return math.inf if p else -math.inf
+    return math.log(p) - math.log1p(-p)
+
+
+def _name(answer: Any, task: Task) -> str:
+    name = str(answer).lower() if isinstance(answer, bool) else str(answer)
+    if name not in task.names:
+        raise WrongAnswerError(_rule(task))
+    return name
+
+
+def _value_row(answer: Any, task: Task) -> list[float]:
+    return [_value(answer)]
 
 
 def _value(answer: Any) -> float:
@@ -90,4 +122,12 @@ def _log_shares(answer: Mapping[Any, Any], task: Task) -> list[float]:
 
 def _rule(task: Task) -> str:
     names = ", ".join(task.names[:_MOST_NAMES]) + (", …" if len(task.names) > _MOST_NAMES else "")
-    return f"must answer with {names} or probabilities of these"
+    some = "a list of some of " if task.kind == "multilabel" else ""
+    return f"must answer with {some}{names} or probabilities of these"
+
+
+_ROWS: Mapping[Kind, Callable[[Any, Task], list[float]]] = {
+    "classification": _class_row,
+    "regression": _value_row,
+    "multilabel": _labels_row,
+}

@@ -77,7 +77,7 @@ def _language_model(arguments: FinetuneArguments, data: Splits, name: str) -> Ch
     instructions = read_instructions(arguments.instructions)
     check_labels(instructions, data.task, arguments.instructions)
     prompt = LabelPrompt(data.task, instructions, chosen_examples(data.train, data.task, arguments.teacher_examples))
-    options = Options(prompt.schema, arguments.teacher_max_tokens, logprobs=bool(data.task.names))
+    options = Options(prompt.schema, arguments.teacher_max_tokens, logprobs=data.task.kind == "classification")
     return ChatTeacher(prompt, paid_answers(arguments, name, prompt.head, options, budget_of(arguments)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bort.agora.asked_teachers import check_asked
 from bort.agora.labellers import Function
 from bort.agora.word_model import Language, transforms
-from bort.data.tables.examples import Columns, Example, read_examples
+from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.splits import Splits
@@ -57,8 +57,7 @@ def read_pool(file: str, arguments: FinetuneArguments, data: Splits) -> list[Exa
     Raises:
         BortError: The file breaks a rule, or holds pairs for texts, or the other way round.
     """
-    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
-    pool = [e for e in read_examples(file, columns, labelled=False) if e.text.strip()]
+    pool = [e for e in read_examples(file, arguments.columns, labelled=False) if e.text.strip()]
     pairs = data.train[0].text_b is not None
     for example in pool:
         if (example.text_b is not None) != pairs:

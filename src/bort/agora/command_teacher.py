@@ -11,11 +11,10 @@ import numpy as np
 from bort.agora.answer_cache import AnswerCache, digest
 from bort.agora.answers import WrongAnswerError, answer_row, parsed_line
 from bort.agora.command_lines import LineCommand
-from bort.agora.pooled_labels import Says
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.progress import bar
-from bort.tasks.task import Task
+from bort.tasks.task import Says, Task
 
 TIMEOUT_SECONDS = 3600.0
 """Longest run of a command over one batch, by default."""

@@ -58,7 +58,8 @@ class GeneralPool:
         vectors = encode([example.text for example in train])
         members: dict[str, list[int]] = {}
         for place, example in enumerate(train):
-            members.setdefault(self._class(example), []).append(place)
+            for name in self._classes(example):
+                members.setdefault(name, []).append(place)
         means = of_length_1(np.stack([vectors[places].mean(0) for places in members.values()]))
         self.centroids: dict[str, Vectors] = dict(zip(members, means, strict=True))
 
@@ -75,7 +76,7 @@ class GeneralPool:
         theirs = self.encode([mistake.text for mistake in mistakes])
         taken, chosen = set(known), list[Vectors]()
         for name, centroid in self.centroids.items():
-            own = [place for place, mistake in enumerate(mistakes) if self._class(mistake) == name]
+            own = [place for place, mistake in enumerate(mistakes) if name in self._classes(mistake)]
             queries = np.concatenate([theirs[own], centroid[None]])
             wanted = [*[self.per_mistake] * len(own), self.per_class]
             among = own or range(len(mistakes))
@@ -123,8 +124,11 @@ class GeneralPool:
                 return found
             asked = min(most, 4 * asked)
 
-    def _class(self, example: Example) -> str:
-        return str(example.label) if self.classes else ""
+    def _classes(self, example: Example) -> tuple[str, ...]:
+        """Several of an example with several labels; that of no label is one, too."""
+        if not self.classes:
+            return ("",)
+        return (example.label or ("",)) if isinstance(example.label, tuple) else (str(example.label),)
 
 
 def beside(near: Found, pool: GeneralPool) -> Found:

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from bort.agora.answers import Answer, WrongAnswerError, answer_row
 from bort.agora.label_map import LabelMap
 from bort.agora.nearby import Embedding
-from bort.agora.pooled_labels import Says, normalised
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
@@ -21,10 +20,11 @@ from bort.finetuning.linear_head import Features, fit_linear_head
 from bort.predict.predictor import Predictor
 from bort.progress import bar, in_parts
 from bort.tasks.metrics import Score
-from bort.tasks.task import Task
+from bort.tasks.task import Says, Targets, Task
 
 Function = Callable[[Sequence[str | tuple[str, str]]], Sequence[Answer]]
-"""Labels texts, or pairs of texts: each with a label, a value, probabilities of labels, or None if it does not know."""
+"""Labels texts, or pairs of texts: each with a label, a list of labels, a value, probabilities of labels, or None if it
+does not know."""
 
 
 class Teacher(Protocol):
@@ -35,7 +35,7 @@ class Teacher(Protocol):
         """For people."""
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """Log-probabilities of the task's classes, *shape* (examples, classes), or values, *shape* (examples, 1).
+        """Log-probabilities of classes, log-odds of labels, or values, as of `Task.says`. *Shape:* (examples, outputs).
 
         A row of NaN: the teacher does not know.
         """
@@ -67,11 +67,7 @@ class ClassifierTeacher:
         if not parts:
             return np.zeros((0, self._task.outputs))
         logits = np.vstack(parts).astype(np.float64)
-        if self._task.kind == "regression":
-            return logits
-        # A class of ours is as likely as all of theirs together that stand for it.
-        ours = [np.logaddexp.reduce(logits[:, columns], axis=-1) for columns in self._columns]
-        return normalised(np.stack(ours, axis=-1))
+        return self._task.combined(logits, self._columns)
 
 
 class HeadTeacher:
@@ -176,29 +172,30 @@ class RememberedTeacher:
         return np.array([self._known[e.text, e.text_b] for e in examples]).reshape(len(examples), self._task.outputs)
 
 
-def decided(task: Task, says: Says) -> Any:
-    """The likeliest class of each row, or the value. *Shape:* (rows,). Where the teacher does not know: -1, or NaN."""
-    if task.kind == "regression":
-        return says[:, 0].astype(np.float32)
-    return np.where(np.isnan(says).any(-1), -1, np.nan_to_num(says, nan=-np.inf).argmax(-1))
-
-
-def teacher_scores(task: Task, says: Says, targets: Any, *, resamples: int = 1000) -> dict[str, Score]:
-    """All scores of what a teacher says.
-
-    What it does not know counts as wrong: as a class that is not the right one, or as the mean of the values.
+def heard(task: Task, says: Says, targets: Targets) -> Says:
+    """What a teacher says, with something wrong, or the mean value, where it does not know.
 
     Args:
         task: What is asked.
         says: As of `Teacher`.
-        targets: Classes or values. *Shape:* (rows,).
+        targets: As of `Task.targets`.
+    """
+    unknown = np.isnan(says).any(-1, keepdims=True)
+    return np.where(unknown, task.mistaken(targets), says) if len(says) else says
+
+
+def teacher_scores(task: Task, says: Says, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
+    """All scores of what a teacher says; what it does not know counts as wrong (see `heard`).
+
+    Args:
+        task: What is asked.
+        says: As of `Teacher`.
+        targets: As of `Task.targets`.
         resamples: Of the confidence intervals.
     """
-    answers, unknown = decided(task, says), np.isnan(says).any(-1)
-    answers[unknown] = targets.mean() if task.kind == "regression" else (targets[unknown] + 1) % task.outputs
-    return task.judge(answers, targets, resamples=resamples)
+    return task.score(heard(task, says, targets), targets, resamples=resamples)
 
 
-def judged(task: Task, says: Says, targets: Any) -> float:
+def judged(task: Task, says: Says, targets: Targets) -> float:
     """The task's own score of what a teacher says; see `teacher_scores`."""
     return teacher_scores(task, says, targets, resamples=0)[task.metric].value

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from bort.agora.labellers import Teacher, decided, teacher_scores
-from bort.agora.pooled_labels import TEACHER_ALONE, Says, Weights, clearly_better, loss, normalised, pooled, weigh
+from bort.agora.labellers import Teacher, heard, teacher_scores
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, clearly_better, loss, pooled, weigh
 from bort.agora.rounds import Round
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.progress import console
 from bort.tasks.metrics import Score
-from bort.tasks.task import Task
+from bort.tasks.task import Says, Task
 
 OK_ISH = 2 / 3
 """A teacher below this accuracy is warned of, and may teach nothing (arXiv 2010.07990 asks for an ok-ish one)."""
@@ -35,8 +35,8 @@ class Labelling:
         train: The training data, whose most frequent class or mean value a teacher must beat.
         dev: The development data, by which teacher and student are heard. None of them is fitted to these.
         student: What a model says of examples, as a teacher would. *Shape:* (examples, outputs).
-        out_of_fold: Accuracy of a teacher's head that learns from all labels in the end, each of them answered by a
-            head that was fitted without it; None for other teachers.
+        out_of_fold: Share that a teacher's head has right which learns from all labels in the end, each of them
+            answered by a head that was fitted without it; None for other teachers.
     """
 
     def __init__(
@@ -58,19 +58,25 @@ class Labelling:
         self._weights: Weights | None = None
 
     @property
+    def fitted_task(self) -> Task:
+        """The task with the teacher's own thresholds, where it has any."""
+        return self._task.fitted(heard(self._task, self._says, self._truth), self._truth)
+
+    @property
     def weak(self) -> bool:
         """Whether the teacher is right in less than two thirds: of all labels where it learns from them in the end,
         else of the development data."""
-        if not self._task.names:
+        if self._task.share_right is None:
             return False
-        return (self.dev_scores["accuracy"].value if self._out_of_fold is None else self._out_of_fold) < OK_ISH
+        share = self.dev_scores[self._task.share_right].value if self._out_of_fold is None else self._out_of_fold
+        return share < OK_ISH
 
     def announce(self) -> None:
         """Say who teaches, and warn of a weak teacher."""
         metric = self._task.metric
         told = f"teacher: {self.teacher.name}, development {metric} {self.dev_scores[metric].value:.3f}"
         if self._out_of_fold is not None:
-            told += f"; with all labels accuracy {self._out_of_fold:.3f} out of fold"
+            told += f"; with all labels {self._task.share_right} {self._out_of_fold:.3f} out of fold"
         console().print(told, soft_wrap=True)
         if self.weak:
             console().print(
@@ -84,12 +90,12 @@ class Labelling:
         clearly better than what plain fine-tuning gave."""
         if self._settings.weak_teacher == "use":
             return True
-        said = pooled(self.weights(first), self._says, np.array(first.winner.answers))
-        if loss(said, self._truth) >= (1 - _LEAST_GAIN) * loss(self._always_the_same(), self._truth):
+        task, truth, student = self._task, self._truth, np.array(first.winner.answers)
+        said = pooled(task, self.weights(first), self._says, student)
+        if loss(task, said, truth) >= (1 - _LEAST_GAIN) * loss(task, self._always_the_same(), truth):
             rule = "the labels are no better there than the same answer to each text"
         elif not self.weak or clearly_better(
-            decided(self._task, self._says) == self._truth,
-            decided(self._task, np.array(first.winner.answers)) == self._truth,
+            *(task.fitted(says, truth).errors(says, truth) for says in (heard(task, self._says, truth), student))
         ):
             return True
         else:
@@ -102,12 +108,8 @@ class Labelling:
         return False
 
     def _always_the_same(self) -> Says:
-        """How often each class is among the training data, or the mean value, for each of the development data."""
-        targets = self._task.targets(self._train)
-        if self._task.kind == "regression":
-            return np.full((len(self._dev), 1), float(targets.mean()))
-        counts = np.bincount(targets.astype(np.int64), minlength=self._task.outputs) + 1
-        return np.tile(np.log(counts / counts.sum()), (len(self._dev), 1))
+        """How often each label is among the training data, or the mean value, for each of the development data."""
+        return np.tile(self._task.base_rates(self._task.targets(self._train)), (len(self._dev), 1))
 
     def weights(self, first: Round[TrainedWeights]) -> Weights:
         """What the teacher and the student count for: by the best model of the first round, whose training data owe
@@ -115,29 +117,25 @@ class Labelling:
         if self._weights is None:
             self._weights = TEACHER_ALONE
             if self._settings.labelled_by == "both":
-                self._weights = weigh(self._says, np.array(first.winner.answers), self._truth)
+                self._weights = weigh(self._task, self._says, np.array(first.winner.answers), self._truth)
         return self._weights
 
     def __call__(self, examples: Sequence[Example], rounds: Sequence[Round[TrainedWeights]]) -> list[Any]:
-        """Labels for the loop: classes, distributions over them (tuples), or values; None where nobody knows."""
+        """Labels for the loop, as of `Task.taught`; None where nobody knows."""
         weights, says = self.weights(rounds[0]), self.teacher(examples)
         # A student that is not heard need not be asked.
         student = self._student(rounds[-1].winner.model, examples) if weights.student else np.zeros_like(says)
-        return as_labels(self._settings, self._task, pooled(weights, says, student))
+        return as_labels(self._settings, self._task, pooled(self._task, weights, says, student))
 
 
 def as_labels(settings: FinetuneArguments, task: Task, says: Says) -> list[Any]:
-    """Labels for the loop: classes, distributions over them (tuples), or values; None for rows of NaN.
+    """Labels for the loop, as of `Task.taught`; None for rows of NaN.
 
     Args:
         settings: `labels` and `temperature`.
         task: What is asked.
         says: As of `Teacher`.
     """
-    known = [not np.isnan(row).any() for row in says]
-    if task.kind == "regression":
-        return [float(row[0]) if fine else None for row, fine in zip(says, known, strict=True)]
-    if settings.labels == "hard":
-        return [int(row.argmax()) if fine else None for row, fine in zip(says, known, strict=True)]
-    p = np.exp(normalised(says / settings.temperature)).round(6)
-    return [tuple(row.tolist()) if fine else None for row, fine in zip(p, known, strict=True)]
+    known = np.asarray(~np.isnan(says).any(-1))
+    made = iter(task.taught(says[known], hard=settings.labels == "hard", temperature=settings.temperature))
+    return [next(made) if fine else None for fine in known]

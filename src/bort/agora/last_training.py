@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ import numpy as np
 from bort.agora.labellers import Teacher
 from bort.agora.labelling import as_labels
 from bort.agora.nearby import identity
-from bort.agora.pooled_labels import TEACHER_ALONE, Says, Weights, pooled, weigh
-from bort.agora.rounds import AgoraResult, Point, Round, Slot, Trial
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, pooled, weigh
+from bort.agora.rounds import AgoraResult, Point, Slot, Trial
 from bort.agora.trial import TextLearner, TrainedWeights, usual_passes
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
+from bort.tasks.task import Says
 
 SLOT = Slot(0, 0)
 _TOKENS = 1_000_000
@@ -72,11 +73,15 @@ def everything(
     task, last = learner.fitter.task, result.rounds[-1]
     weights = TEACHER_ALONE
     if arguments.labelled_by == "both":
-        weights = weigh(heard, mean_opinion([np.array(trial.answers) for trial in last.trials]), truth)
+        weights = weigh(task, heard, task.mean([np.array(trial.answers) for trial in last.trials]), truth)
     texts = _texts(labelled, result, pool, forbidden)
     said = teacher(texts)
-    student = _asked(last, lambda model: learner.says(model, texts)) if weights.student else np.zeros_like(said)
-    labels = as_labels(arguments, task, pooled(weights, said, student))
+    student = (
+        task.mean([learner.says(trial.model, texts) for trial in last.trials])
+        if weights.student
+        else np.zeros_like(said)
+    )
+    labels = as_labels(arguments, task, pooled(task, weights, said, student))
     points = [*labelled, *(Point(x, y) for x, y in zip(texts, labels, strict=True) if y is not None)]
     tokens = sum(learner.fitter.tokens([point.x for point in points]).lengths)
     epochs = arguments.final_epochs or usual_passes(tokens, tokens=_TOKENS, least=3, most=15)
@@ -100,16 +105,3 @@ def _texts(
     if len(names) > (room := max(0, _MOST_TEXTS - len(found))):
         names = [names[place] for place in np.random.default_rng(0).permutation(len(names))[:room]]
     return [text for name, text in (found | {name: rest[name] for name in names}).items() if name not in known]
-
-
-def _asked(last: Round[TrainedWeights], ask: Callable[[TrainedWeights], Says]) -> Says:
-    return mean_opinion([ask(trial.model) for trial in last.trials])
-
-
-def mean_opinion(opinions: Sequence[Says]) -> Says:
-    """Logarithms of the mean probabilities, or mean values. *Shapes:* (examples, outputs) each."""
-    if opinions[0].shape[1] == 1:
-        values: Says = np.mean(opinions, axis=0)
-        return values
-    mean: Says = np.log(np.maximum(np.mean(np.exp(opinions), axis=0), 1e-12))
-    return mean

@@ -18,8 +18,8 @@ from bort.agora.rounds import AgoraResult, DivergedError, Growth, M, Made, Point
 from bort.workers import InProcess, TrialError, Workers
 
 
-def _equal(answer: Any, truth: Any) -> bool:
-    return bool(answer == truth)
+def _equal(answers: Sequence[Any], truth: Sequence[Any]) -> list[bool]:
+    return [bool(answer == true) for answer, true in zip(answers, truth, strict=True)]
 
 
 def _itself(x: Any) -> Hashable:
@@ -34,14 +34,14 @@ class Learner(Generic[M]):
     Attributes:
         fit: Makes a model from a set of hyper-parameters, the training data, and the slot of the trial.
         predict: What a model answers, one answer for each point.
-        right: Whether an answer to a point is no mistake, from the answer and the truth.
+        right: Whether each answer is no mistake, from all answers and the truth.
         score: How good answers are, from them and the truth, higher is better; None: the share that is right.
         loss: How far answers are from the truth, lower is better; it decides between equal scores. None: nothing does.
     """
 
     fit: Callable[[Theta, Sequence[Point], Slot], M]
     predict: Callable[[M, Sequence[Any]], Sequence[Any]]
-    right: Callable[[Any, Any], bool] = _equal
+    right: Callable[[Sequence[Any], Sequence[Any]], Sequence[bool]] = _equal
     score: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
     loss: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
 
@@ -280,11 +280,8 @@ class _Run(Generic[M]):
         best = max(range(len(trials)), key=lambda place: (trials[place].rank, place))
         if not self.rounds or trials[best].rank >= self.best.rank:
             self.best = trials[best]
-        mistakes = [
-            place
-            for place, (answer, point) in enumerate(zip(trials[best].answers, self.dev, strict=True))
-            if not self.learner.right(answer, point.y)
-        ]
+        right = _as_many(self.learner.right(trials[best].answers, [point.y for point in self.dev]), self.dev, "right")
+        mistakes = [place for place, fine in enumerate(right) if not fine]
         failed = {str(sets[place]): error_text(error) for place, error in sorted(failures.items())}
         self.rounds.append(Round(number, trials, best, len(self.train), mistakes, failed=failed))
         return self.rounds[-1]
@@ -363,7 +360,7 @@ class _Work(Generic[M]):
         model = learner.fit(item.theta, self.train, item.slot)
         answers = _as_many(learner.predict(model, [point.x for point in self.dev]), self.dev, "predict")
         truth = [point.y for point in self.dev]
-        score, loss = sum(map(learner.right, answers, truth)) / len(truth), 0.0
+        score, loss = sum(learner.right(answers, truth)) / len(truth), 0.0
         if learner.score is not None:
             score = learner.score(answers, truth)
         if learner.loss is not None:

@@ -54,7 +54,7 @@ def fit_plainly(session: Session) -> dict[str, Any]:
         {"theta": str(HyperParameters(**trial.theta)), "score": trial.score, **trial.model.about}
         for trial in result.rounds[0].trials
     ]
-    finetune_report(session.run, metrics, trials, metrics["confusion"])
+    finetune_report(session.run, metrics, trials)
     session.finish(metrics, model)
     return metrics
 
@@ -105,7 +105,7 @@ def fit_head(session: Session) -> dict[str, Any]:
     model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold, everything)
     metrics["best_theta"] = head.described
     metrics["labels_used"] = {"selection": len(head.targets), "result": len(head.targets)}
-    finetune_report(session.run, metrics, [], metrics["confusion"])
+    finetune_report(session.run, metrics, [])
     session.finish(metrics, model)
     return metrics
 

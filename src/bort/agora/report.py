@@ -12,14 +12,18 @@ import numpy as np
 from bort.agora.rounds import AgoraResult
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import shown_label
 from bort.finetuning.arguments import FinetuneArguments
-from bort.finetuning.report import failures_section, findings_section, official_section, which_for_which
+from bort.finetuning.report import failures_section, findings_section, labels_section, official_section
 from bort.finetuning.splits import Splits
 from bort.report import Report, lines_chart, made_with
 from bort.runs import Run
+from bort.tasks.task import Task
 
 _EXAMPLES_PER_ROUND = 6
 _LONGEST_TEXT = 160
+_SHOWN_FROM = 0.5
+"""Of several labels those are shown that are likelier than not."""
 AS_PUBLISHED = (
     "As published (arXiv 2010.07990), but for what is not published: how texts are changed, how many are made of a"
     " mistake, and which of them are dropped, are ours. So are two guards in the choice of combinations, without which"
@@ -40,7 +44,6 @@ def agora_report(
     metrics: dict[str, Any],
     outcome: AgoraResult[TrainedWeights],
     data: Splits,
-    matrix: list[list[int]] | None,
 ) -> None:
     """Write `report.html`.
 
@@ -50,7 +53,6 @@ def agora_report(
         metrics: What `metrics.json` says.
         outcome: Of the loop.
         data: What was given.
-        matrix: Rows of true, columns of predicted classes of the test data; None for a regression.
     """
     metric, rounds = metrics["metric"], metrics["rounds"]
     where = "held-out" if metrics["held_out"] else "test"
@@ -90,8 +92,7 @@ def agora_report(
     )
     report.paragraph("The development data steer what is trained on, so the score on them says little of other data.")
     official_section(report, metrics)
-    if matrix is not None:
-        which_for_which(report, matrix, metrics["labels"])
+    labels_section(report, metrics)
     report.heading("Round by round")
     report.chart(lines_chart(f"Development {metric} of each combination", _curves(rounds), "round", metric))
     report.table(
@@ -192,26 +193,28 @@ def _labels(report: Report, metrics: dict[str, Any]) -> None:
 
 
 def _examples(report: Report, outcome: AgoraResult[TrainedWeights], data: Splits) -> None:
-    names = data.task.names
+    truth = data.task.targets(data.dev)
     for done in outcome.rounds:
         growth = done.growth
         if not growth.points:
             continue
         report.heading(f"From mistakes to new texts: round {done.number}")
         step = max(1, len(growth.points) // _EXAMPLES_PER_ROUND)
+        answers = np.array(done.winner.answers)
+        task = data.task.fitted(answers, truth)
         rows = []
         for parent, point in list(zip(growth.parents, growth.points, strict=True))[::step][:_EXAMPLES_PER_ROUND]:
             mistake = [*data.dev, *data.train][parent]
             taken = ""
             if parent < len(data.dev):
-                answer = done.winner.answers[parent]
-                taken = f" (taken for {names[int(np.argmax(answer))] if names else f'{answer[0]:.3g}'})"
+                [answer] = task.labels(answers[parent : parent + 1])
+                taken = f" (taken for {f'{answer:.3g}' if isinstance(answer, float) else shown_label(answer)})"
             rows.append(
                 [
                     _shown(mistake),
-                    f"{mistake.label}{taken}",
+                    f"{shown_label(mistake.label)}{taken}",
                     _shown(point.x),
-                    _label_shown(point.y, names),
+                    _label_shown(point.y, data.task),
                 ]
             )
         report.table(["mistake", "its label", "new text", "the label it got"], rows)
@@ -226,7 +229,11 @@ def _texts(example: Example) -> list[str]:
     return [example.text] if example.text_b is None else [example.text, example.text_b]
 
 
-def _label_shown(y: Any, names: Sequence[str]) -> str:
+def _label_shown(y: Any, task: Task) -> str:
+    names = task.names
+    if task.kind == "multilabel":
+        given = [f"{name} ({100 * p:.0f} %)" for name, p in zip(names, y, strict=True) if p > _SHOWN_FROM]
+        return "; ".join(given) or "(none)"
     if isinstance(y, tuple):
         likeliest = max(range(len(y)), key=lambda place: y[place])
         return f"{names[likeliest]} ({100 * y[likeliest]:.0f} %)"
@@ -247,7 +254,12 @@ def model_card(arguments: FinetuneArguments, metrics: dict[str, Any]) -> str:
     grown = f"{len(metrics['rounds'])} rounds added texts near the model's mistakes,\nlabelled by {teacher}{both}"
     if not metrics["teacher"]["taught"]:
         grown = f"none was added, for the teacher, {teacher},\nis not clearly better than plain fine-tuning"
-    answers = f"Answers with one of: {', '.join(metrics['labels'])}." if metrics["labels"] else "Answers with a number."
+    listed = ", ".join(metrics["labels"])
+    answers = {
+        "classification": f"Answers with one of: {listed}.",
+        "multilabel": f"Answers with all that fit, or none, of: {listed}.",
+        "regression": "Answers with a number.",
+    }[metrics["task"]]
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification

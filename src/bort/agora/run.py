@@ -31,6 +31,7 @@ from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import shown_label
 from bort.files import write_aside
 from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
 from bort.finetuning.fingerprint import digest
@@ -38,6 +39,7 @@ from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.progress import console
 from bort.runs import Run
+from bort.tasks.task import Task
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
 _HOW_A_TEACHER_IS_ASKED = (
@@ -146,8 +148,7 @@ def fit_growing(
     )
     source_of_points: Found = near
     if arguments.pool is not None:
-        classes = task.kind == "classification"
-        opened_pool = open_general_pool(arguments, train, session.run.path / "pool", classes=classes)
+        opened_pool = open_general_pool(arguments, train, session.run.path / "pool", classes=bool(task.names))
         source_of_points = beside(near, opened_pool)
     test, forbidden = data.test or [], {*map(identity, data.test or [])}
     session.learner.vectors = _vectors(session, teachers, pool)
@@ -191,7 +192,7 @@ def fit_growing(
         "fitted_to": leaked,
         **scored("dev", labelling.dev_scores),
         # Only now: what is asked of a teacher costs, and nothing before may depend on the test.
-        **scored("test", teacher_scores(task, final(test), task.targets(test))),
+        **scored("test", teacher_scores(labelling.fitted_task, final(test), task.targets(test))),
     }
     metrics["teacher"] |= usage(teachers.final)
     if generator is not None:
@@ -210,8 +211,7 @@ def fit_growing(
     }
     metrics["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
     metrics["train_labels"] = _label_counts(session, taught.points if taught else result.train)
-    given_labels = task.targets([*train, *data.dev] if taught else train).tolist()
-    metrics["given_labels"] = _label_counts(session, [Point(None, label) for label in given_labels])
+    metrics["given_labels"] = task.label_counts(task.targets([*train, *data.dev] if taught else train))
     metrics["rounds"] = [_described(session, done) for done in result.rounds]
     metrics["seconds"] = session.clock.elapsed
     _write_pages(session, metrics, result)
@@ -246,7 +246,7 @@ def _missed(session: Session) -> list[int]:
     if head is None or len(head.targets) < len(train) + len(session.data.dev):  # of very many it has read a sample
         return []
     said, truth = head.whole.out_of_fold[: len(train)].tolist(), head.targets[: len(train)].tolist()
-    return [place for place, (row, y) in enumerate(zip(said, truth, strict=True)) if not session.learner.right(row, y)]
+    return [place for place, fine in enumerate(session.learner.right(said, truth)) if not fine]
 
 
 def _written(
@@ -268,8 +268,20 @@ def _taken_for(session: Session, mistakes: Sequence[Example]) -> list[str | None
     if trial is not None:
         said |= dict(zip(map(identity, data.dev), trial.answers, strict=True))
     rows = [said.get(identity(mistake)) for mistake in mistakes]
-    named = [None if row is None else task.names[int(np.argmax(row))] if task.names else f"{row[0]:g}" for row in rows]
-    return [None if name == str(mistake.label) else name for name, mistake in zip(named, mistakes, strict=True)]
+    if said:
+        places = {identity(example): place for place, example in enumerate([*data.train, *data.dev])}
+        known = [name for name in said if name in places]
+        truth = task.targets([*data.train, *data.dev])[[places[name] for name in known]]
+        task = task.fitted(np.array([said[name] for name in known]), truth)
+    named = [None if row is None else shown_answer(task, np.array(row)) for row in rows]
+    told = [None if mistake.label is None else shown_label(mistake.label) for mistake in mistakes]
+    return [None if name == label else name for name, label in zip(named, told, strict=True)]
+
+
+def shown_answer(task: Task, said: NDArray[Any]) -> str:
+    """An answer as a person reads it. *Shape:* (outputs,)."""
+    [label] = task.labels(said[None])
+    return f"{label:g}" if isinstance(label, float) else shown_label(label)
 
 
 def _fine_tuned_teacher(session: Session, model: str) -> str:
@@ -304,7 +316,7 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
 def _write_pages(session: Session, metrics: dict[str, Any], result: AgoraResult[TrainedWeights]) -> None:
     from bort.agora.report import agora_report, model_card
 
-    agora_report(session.run, session.arguments, metrics, result, session.data, metrics["confusion"])
+    agora_report(session.run, session.arguments, metrics, result, session.data)
     with write_aside(session.run.path / "README.md") as file:
         file.write(model_card(session.arguments, metrics))
 
@@ -328,10 +340,6 @@ def _described(session: Session, done: Round[TrainedWeights]) -> dict[str, Any]:
 
 
 def _label_counts(session: Session, points: Sequence[Point]) -> dict[str, int]:
-    """How many points have each class as their likeliest."""
+    """How many points have each label, of probabilities the likeliest."""
     task = session.task
-    if not task.names:
-        return {}
-    likeliest = [int(np.argmax(p.y)) if isinstance(p.y, tuple) else int(p.y) for p in points]
-    counts = np.bincount(np.array(likeliest, dtype=np.int64), minlength=task.outputs)
-    return dict(zip(task.names, counts.tolist(), strict=True))
+    return task.label_counts(task.collected([point.y for point in points])) if points else dict.fromkeys(task.names, 0)

@@ -18,6 +18,7 @@ from bort.agora.loop import Source, fit
 from bort.agora.rounds import AgoraResult, Point, Trial
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import shown_label
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import KEY, fingerprint
 from bort.finetuning.hyper_parameters import HyperParameters, grid
@@ -116,8 +117,10 @@ class Session:
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
         """What a model scores on each part, for `metrics.json`."""
         found: dict[str, Any] = {}
-        for part, logits in self.outputs(model).items():
-            found |= scored(part, self.task.score(logits, self.task.targets(self.data.parts[part])))
+        outputs = self.outputs(model)
+        task = self.task.fitted(outputs["dev"], self.task.targets(self.data.dev))
+        for part, logits in outputs.items():
+            found |= scored(part, task.score(logits, task.targets(self.data.parts[part])))
         return found
 
     def metrics(
@@ -161,12 +164,14 @@ class Session:
             outputs: What was said of each part of the data. *Shape:* (examples, outputs) each.
             fitted: What the result was fitted to.
         """
-        data, task = self.data, self.task
+        data = self.data
+        task = self.task.fitted(outputs["dev"], self.task.targets(data.dev))
         metrics: dict[str, Any] = {
             "method": self.arguments.method,
             "task": task.kind,
             "metric": task.metric,
             "labels": list(task.names),
+            "thresholds": task.threshold_by_name,
             "rows": {part: len(found) for part, found in (("train", data.train), ("dev", data.dev))}
             | {"test": len(data.test or [])},
             "held_out": data.held_out,
@@ -184,13 +189,20 @@ class Session:
         if data.suite:
             metrics |= data.suite.judge(self.fitter, model, outputs)
         judged = "test" if "test" in targets else "dev"
-        metrics["confusion"] = self.fitter.confusion(outputs[judged], targets[judged])
-        metrics["wrong"] = self.fitter.wrong(outputs[judged], targets[judged])
+        metrics["confusion"] = task.confusion(outputs[judged], targets[judged])
+        metrics["by_label"] = task.by_label(outputs[judged], targets[judged])
+        metrics["wrong"] = task.wrong(outputs[judged], targets[judged])
         if judged == "test" and task.names and not task.choices:
+            wrong = [(data.parts["test"][each["row"]], each) for each in metrics["wrong"]]
             metrics["test_errors"] = [
-                {"text": one.text, "text_b": one.text_b, "label": one.label, "prediction": wrong["answer"]}
-                for wrong in metrics["wrong"][:_SHOWN_ERRORS]
-                if len((one := data.parts["test"][wrong["row"]]).text) <= _LONGEST_SHOWN
+                {
+                    "text": one.text,
+                    "text_b": one.text_b,
+                    "label": shown_label(one.label),
+                    "prediction": shown_label(each["answer"]),
+                }
+                for one, each in wrong[:_SHOWN_ERRORS]
+                if len(one.text) <= _LONGEST_SHOWN
             ]
         metrics["findings"] = data.check.sentences()
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
@@ -199,20 +211,21 @@ class Session:
 
     def head_metrics(self, head: StudentHead) -> dict[str, Any]:
         """What a linear head scores: of development data one that was fitted to the training data, else one to both."""
-        task, labels = self.task, len(head.whole.out_of_fold)
+        task, labels = self.task.fitted(head.says, head.truth), len(head.whole.out_of_fold)
         found: dict[str, Any] = {
             "described": head.described,
             "labels_used": {"dev": len(head.alone.out_of_fold), "out_of_fold": labels, "test": labels},
             **scored("dev", task.score(head.says.astype(np.float32), head.truth)),
-            **scored("out_of_fold", task.score(head.whole.out_of_fold.astype(np.float32), head.targets)),
+            **scored("out_of_fold", self.task.score(head.whole.out_of_fold.astype(np.float32), head.targets)),
         }
         if self.data.test:
-            found |= scored("test", task.score(head.logits(self.data.test), task.targets(self.data.test)))
+            whole = self.task.fitted(head.whole.out_of_fold, head.targets)
+            found |= scored("test", whole.score(head.logits(self.data.test), task.targets(self.data.test)))
         return found
 
     def finish(self, metrics: dict[str, Any], model: PreTrainedModel) -> None:
         """Write the model and the figures, and remove what only an unfinished run needs."""
-        self.fitter.save(model, self.run.path)
+        self.fitter.save(model, self.run.path, metrics["thresholds"])
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **{part: metrics[part] for part in self.data.parts})
         self.journal.close()

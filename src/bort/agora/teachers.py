@@ -14,7 +14,6 @@ from bort.agora.labellers import (
     FunctionTeacher,
     HeadTeacher,
     Teacher,
-    decided,
     judged,
 )
 from bort.agora.nearby import Embedding
@@ -34,8 +33,8 @@ class TeacherPair:
     Attributes:
         rounds: The teacher of the rounds, which owes nothing to the development data; so a score on these is honest.
         final: The teacher of the last training, fitted to all labels; the same where no head is fitted here.
-        out_of_fold: Share of all labels that the final teacher's head has right where it was fitted without them; None
-            where no head is fitted, or the labels are numbers.
+        out_of_fold: Share that the final teacher's head has right (`Task.share_right`) of examples that it was fitted
+            without; None where no head is fitted, or the labels are numbers.
     """
 
     rounds: Teacher
@@ -67,8 +66,11 @@ def choose_teacher(
     def head(model: str) -> TeacherPair:
         encoder, everything = embedding(model), [*data.train, *data.dev]
         final = HeadTeacher(encoder, task, everything)
-        right = decided(task, final.out_of_fold(everything)) == task.targets(everything)
-        return TeacherPair(HeadTeacher(encoder, task, data.train), final, float(right.mean()) if task.names else None)
+        share = None
+        if task.share_right is not None:
+            scores = task.score(final.out_of_fold(everything), task.targets(everything), resamples=0)
+            share = scores[task.share_right].value
+        return TeacherPair(HeadTeacher(encoder, task, data.train), final, share)
 
     def same(teacher: Teacher) -> TeacherPair:
         return TeacherPair(teacher, teacher)

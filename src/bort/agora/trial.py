@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.loop import Learner
-from bort.agora.pooled_labels import Says, loss, normalised
+from bort.agora.pooled_labels import loss
 from bort.agora.pruning import Theta
 from bort.agora.rounds import DivergedError, Point, Slot
 from bort.data.tables.examples import Example
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.train_once import Labelled
+from bort.tasks.task import Says
 
 _NOT_FINITE = "the model's outputs must be finite numbers, and they are not; a lower learning rate may help"
 _GROWN_TOKENS = 400_000
@@ -56,7 +57,7 @@ class TextLearner:
     Args:
         fitter: Fits.
         dev: The development data, which choose the step to keep.
-        given: The targets of the training data that were given. *Shape:* (examples,).
+        given: The targets of the training data that were given.
         grown_epochs: Least passes over training data that have grown; None: by their number.
         folder: For checkpoints.
         sees_folder: Whether trials can read and write there.
@@ -128,7 +129,7 @@ class TextLearner:
 
     def _labelled(self, points: Sequence[Point], *, with_vectors: bool) -> Labelled:
         examples = [point.x for point in points]
-        labelled = self.fitter.labelled(examples, self._targets([point.y for point in points]))
+        labelled = self.fitter.labelled(examples, self.fitter.task.collected([point.y for point in points]))
         if self.vectors and with_vectors:
             nothing = np.zeros_like(next(iter(self.vectors.values())))  # teaches nothing
             vectors = np.stack([self.vectors.get((e.text, e.text_b), nothing) for e in examples])
@@ -148,29 +149,30 @@ class TextLearner:
 
     def says(self, model: TrainedWeights, examples: Sequence[Example]) -> Says:
         """What a model says of examples, as a teacher would. *Shape:* (examples, outputs)."""
-        outputs: Says = self.logits(model, examples).astype(np.float64)
-        return outputs if self.fitter.task.kind == "regression" else normalised(outputs)
+        return self.fitter.task.says(self.logits(model, examples))
 
     def predict(self, model: TrainedWeights, examples: Sequence[Example]) -> list[Any]:
-        """Of each example the log-probabilities of the classes, or the value, as a list."""
+        """What a model says of each example, as a list."""
         rows: list[Any] = self.says(model, examples).round(5).tolist()
         return rows
 
-    def right(self, answer: Any, truth: Any) -> bool:
-        """Whether the likeliest class is the right one, or the value is near enough."""
-        if self.fitter.task.names:
-            return bool(np.argmax(answer) == truth)
-        return bool(abs(answer[0] - truth) <= _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0))
+    def right(self, answers: Sequence[Any], truth: Sequence[Any]) -> list[bool]:
+        """Whether the likeliest class is the right one, all labels are, or the value is near enough."""
+        task, said = self.fitter.task, np.array(answers, np.float32)
+        wanted = task.collected(truth)
+        enough = 0.0 if task.names else _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0)
+        found: list[bool] = (task.fitted(said, wanted).errors(said, wanted) <= enough).tolist()
+        return found
 
     def score(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
         """The task's metric."""
         task = self.fitter.task
-        dtype: Any = np.int64 if task.names else np.float32
-        return task.score(np.array(answers, np.float32), np.array(truth, dtype), resamples=0)[task.metric].value
+        return task.score(np.array(answers, np.float32), task.collected(truth), resamples=0)[task.metric].value
 
     def loss(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
         """The log-loss, or the mean squared error, in full precision, so that equals are seldom."""
-        return loss(np.array(answers, np.float64), np.array(truth))
+        task = self.fitter.task
+        return loss(task, np.array(answers, np.float64), task.collected(truth))
 
     @contextlib.contextmanager
     def _checkpoints(self, slot: Slot) -> Iterator[Path]:
@@ -188,16 +190,6 @@ class TextLearner:
         size, most, given = len(train), self.fitter.limits.max_epochs, len(self.given)
         least = self.grown_epochs or usual_passes(sum(train.encoded.lengths), tokens=_GROWN_TOKENS, least=2, most=8)
         return most if size <= given else min(most, max(least, round(most * given / size)))
-
-    def _targets(self, labels: Sequence[Any]) -> Any:
-        """Classes, or distributions where there are any, or values."""
-        task = self.fitter.task
-        if task.kind == "regression":
-            return np.array(labels, dtype=np.float32)
-        if not any(isinstance(label, tuple) for label in labels):
-            return np.array(labels, dtype=np.int64)
-        certain = np.eye(task.outputs, dtype=np.float32)
-        return np.array([y if isinstance(y, tuple) else certain[y] for y in labels], dtype=np.float32)
 
     def _progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
         if self.on_progress is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from bort.bounds import NonNegativeInt, validate
+from bort.bounds import NonNegativeInt, NotEmpty, validate
 from bort.cli.results import EvaluateResult
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ class EvaluateArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: str = "label"
-    """name of the column with the label"""
+    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
+    each label of a text that may have several"""
+    label_separator: str | None = None
+    """what stands between several labels in the label's column, as ; in a;b; a blank cell is a text without labels"""
     delimiter: str | None = None
     """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
@@ -46,6 +49,8 @@ class EvaluateArguments:
 
 def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResult:
     """Score a fine-tuned model: accuracy, F1 and Matthews' correlation, or Pearson's and Spearman's, or as a task does.
+
+    Of several labels a text: micro and macro F1, exact match and mean average precision, at the model's thresholds.
 
     Intervals are 95 % by bootstrap over the rows.
     """
@@ -63,7 +68,7 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
         return _evaluate_task(arguments, arguments.task)
     if arguments.submit is not None:
         raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
-    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     examples = examples_of(arguments.data if data is None else data, columns)
     predictor = Predictor(arguments.model)
     targets = predictor.task.targets(examples)

@@ -20,15 +20,13 @@ def export(arguments: ExportArguments, *, gate: Any = None, calibrate: Any = Non
     validate(arguments)
     import tempfile
 
-    from bort.data.tables.examples import Columns
     from bort.data.tables.objects import kept_file
     from bort.export.run import export_model
     from bort.progress import out
 
-    columns = Columns(arguments.text, arguments.text_b, arguments.label)
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Any] = {
-            name: kept_file(data, Path(scratch), name, columns, labelled=name == "gate")
+            name: kept_file(data, Path(scratch), name, arguments.columns, labelled=name == "gate")
             for name, data in (("gate", gate), ("calibrate", calibrate))
             if data is not None
         }

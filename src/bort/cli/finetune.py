@@ -60,14 +60,12 @@ def finetune(
 
 def _with_data(arguments: FinetuneArguments, given: dict[str, Any]) -> FinetuneArguments:
     """Keep data that were given as objects in the run's folder, where `--resume` finds them."""
-    from bort.data.tables.examples import Columns
     from bort.data.tables.objects import kept_file
     from bort.runs import DATA_FOLDER
 
-    columns = Columns(arguments.text, arguments.text_b, arguments.label)
     folder = Path(arguments.out).expanduser() / DATA_FOLDER
     files: dict[str, Any] = {
-        part: kept_file(data, folder, part, columns, labelled=part != "unlabelled")
+        part: kept_file(data, folder, part, arguments.columns, labelled=part != "unlabelled")
         for part, data in given.items()
         if data is not None
     }

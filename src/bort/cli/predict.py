@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +43,8 @@ class PredictArguments:
     delimiter: str | None = None
     """what stands between the cells of a CSV or TSV input: a character, or comma, semicolon, tab, pipe; by default it
     is found by the header"""
+    label_separator: str = ";"
+    """of a model that may give a text several labels: what stands between them in CSV and TSV; JSON lines hold lists"""
     on_error: Literal["stop", "skip", "label"] = "stop"
     """what a row that cannot be read does: stop ends the job and writes nothing; skip leaves the row out; label keeps
     it, without a prediction and with the reason in a column `error`"""
@@ -69,8 +71,9 @@ def predict(arguments: PredictArguments) -> PredictResult:
 
     Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` column per label; they
     replace columns of the same names. `prediction` is empty (null) where a model exported with --min-precision is not
-    sure enough. Files are written atomically; input of any length is read in bounded memory. Empty input gives empty
-    output.
+    sure enough. A multi-label model gives all labels above their thresholds, a list in JSON lines and a;b in tables,
+    and no `probability`. Files are written atomically; input of any length is read in bounded memory. Empty input gives
+    empty output.
     """
     from bort.data.tables.examples import Columns, stream_rows
     from bort.data.tables.writer import output_format, row_writer
@@ -104,6 +107,9 @@ def predict(arguments: PredictArguments) -> PredictResult:
                 _tell_of_header(example.text, arguments.text)
             yield example
 
+    names = predictor.task.names
+    added = ["probability"] if predictor.task.kind == "classification" else []
+    added += [f"p({name})" for name in names]
     to_stdout = arguments.output == "-"
     # Rows on a terminal are progress enough, and a bar would stand among them.
     progress = nullcontext() if to_stdout and sys.stdout and sys.stdout.isatty() else bar("predicting")
@@ -114,19 +120,25 @@ def predict(arguments: PredictArguments) -> PredictResult:
             while waiting and (error := waiting[0][1]) is not None:
                 row, _ = waiting.popleft()
                 bad.add(error, row)
-                nothing = dict.fromkeys(["prediction", *_added(predictor.task.names)])
+                nothing = dict.fromkeys(["prediction", *added])
                 kept = {arguments.text: row["raw"]} if list(row) == ["raw"] else row
                 write({**kept, **nothing, "error": str(error)})
 
         for answer in predictor.stream(examples(), window=arguments.window):
             write_bad()
             row, _ = waiting.popleft()
-            added: Row = {"prediction": answer.label}
-            if answer.probabilities:
-                found = answer.probabilities.values()
-                values = [round(p, 6) for p in (max(found), *found)]
-                added |= dict(zip(_added(list(answer.probabilities)), values, strict=True))
-            write({**row, **added, **({"error": None} if arguments.on_error == "label" else {})})
+            label, found = answer.label, answer.probabilities.values()
+            if isinstance(label, tuple) and kind != "jsonl":
+                label = arguments.label_separator.join(label)
+            first = [max(found)] if "probability" in added else []
+            values = [label, *(round(p, 6) for p in (*first, *found))]
+            write(
+                {
+                    **row,
+                    **dict(zip(["prediction", *added], values, strict=True)),
+                    **({"error": None} if arguments.on_error == "label" else {}),
+                }
+            )
             count += 1
             if to_stdout and not waiting:
                 sys.stdout.flush()
@@ -139,11 +151,6 @@ def predict(arguments: PredictArguments) -> PredictResult:
     labelled = arguments.on_error == "label"
     written, skipped = count + (bad.count if labelled else 0), 0 if labelled else bad.count
     return PredictResult({"rows": written, "skipped": skipped}, arguments.output, written, skipped)
-
-
-def _added(names: Sequence[str]) -> list[str]:
-    """The columns that follow `prediction`."""
-    return ["probability", *(f"p({name})" for name in names)] if names else []
 
 
 def _tell_of_header(line: str, text: str) -> None:

@@ -22,7 +22,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from bort.agora.run import finetune
 from bort.bounds import validate
-from bort.data.tables.examples import Example, Kind
+from bort.data.tables.examples import Example
+from bort.data.tables.labels import Kind
 from bort.data.tables.objects import DataError, column_values, texts_of, write_examples
 from bort.errors import BortError
 from bort.estimators.fit_report import FitReport
@@ -33,6 +34,7 @@ from bort.export.run import export_model
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.splits import read_splits
 from bort.progress import verbose
+from bort.tasks.task import Task
 
 Method = Literal["agora", "plain", "head"]
 _FILE = "estimator.json"
@@ -63,7 +65,7 @@ class TextEstimator(BaseEstimator):
         verbose: Whether to show progress and findings.
     """
 
-    _kind: Kind
+    _kinds: tuple[Kind, ...]
 
     def __init__(
         self,
@@ -120,7 +122,8 @@ class TextEstimator(BaseEstimator):
 
         Args:
             X: Texts, or pairs of texts: a list, an array, or a column or table of pandas, polars, pyarrow or datasets.
-            y: A label, or a number, for each.
+            y: A label, or a number, for each; or a matrix of 0 and 1 for a classifier, with a column for each label of
+                texts that may have several.
             X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
             y_dev: Their labels.
             unlabelled: Texts without labels, like those the model will meet, for method `agora`.
@@ -173,7 +176,7 @@ class TextEstimator(BaseEstimator):
         """Open a fitted model: a folder of `save`, `bort finetune`, `bort export` or Hugging Face, or a hub name.
 
         Labels are what they were in `y` where `save` wrote the folder, and strings otherwise. Thresholds of an exported
-        model are not heeded: every text gets its likeliest label.
+        model are not heeded where each text has one label: it gets the likeliest.
 
         Raises:
             BortError: It cannot be loaded, or it answers another question.
@@ -186,9 +189,9 @@ class TextEstimator(BaseEstimator):
             raise BortError(f"was not written by `save`: {error}", file=file) from None
         estimator.model_ = ModelFiles.of(model)
         task = estimator.model_.predictor(estimator._threads()).task
-        if task.kind != cls._kind or task.choices:
-            raise BortError(f"must be a {cls._kind}", file=model, value="choices" if task.choices else task.kind)
-        estimator._restore(task.names, about)
+        if task.kind not in cls._kinds or task.choices:
+            raise BortError(f"must be a {cls._kinds[0]}", file=model, value="choices" if task.choices else task.kind)
+        estimator._restore(task, about)
         return estimator
 
     def export(self, folder: str | Path, X: Any = None, y: Any = None, **settings: Any) -> dict[str, Any]:
@@ -231,11 +234,15 @@ class TextEstimator(BaseEstimator):
         """What a saved folder says beside the parameters."""
         return {}
 
-    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
+    def _restore(self, task: Task, about: Mapping[str, Any]) -> None:
         """Take over what a loaded model answers."""
 
     def _class_names(self) -> list[str]:
         return []
+
+    def _kind(self) -> Kind:
+        """Of what is fitted."""
+        return self._kinds[0]
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         """Raw outputs. *Shape:* (texts, outputs)."""
@@ -270,7 +277,7 @@ class TextEstimator(BaseEstimator):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
         given |= {"seed": int(seed), "seeds": [int(seed)], **(self.settings or {})}
         return FinetuneArguments(
-            **given, **files, out=str(out), teacher=teacher, kind=self._kind, classes=self._class_names()
+            **given, **files, out=str(out), teacher=teacher, kind=self._kind(), classes=self._class_names()
         )
 
     def _threads(self) -> int | None:

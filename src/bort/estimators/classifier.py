@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from bort.data.tables.examples import plain_number
+from bort.data.tables.labels import Kind, plain_number
 from bort.data.tables.objects import DataError
 from bort.estimators.base import TextEstimator, labels_of
+from bort.estimators.indicators import column_names, indicators_of
+from bort.tasks.task import Task
 
 
 class BortClassifier(ClassifierMixin, TextEstimator):
     """A small BERT that classifies texts or pairs of texts, as an estimator of scikit-learn.
+
+    Where `y` is a matrix of 0 and 1, a text may have several labels, or none: `predict` gives such a matrix, by a
+    threshold for each label that the development data chose.
 
     It goes into `cross_val_score`, `GridSearchCV`, `Pipeline` and `CalibratedClassifierCV`, can be cloned, and pickled
     with `joblib.dump`: the file holds the model itself.
@@ -33,20 +38,31 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         ['damage', 'delivery']
 
     Attributes:
-        classes_: The labels, sorted, as they are in `y`. *Shape:* (classes,).
+        classes_: The labels, sorted, as they are in `y`; of a matrix its columns by name or number. *Shape:*
+            (classes,).
+        multilabel_: Whether a text may have several.
         report_: A `FitReport`: scores with intervals, figures by label, wrong answers; None after `load`.
         model_: The fitted model's files.
     """
 
-    _kind = "classification"
+    _kinds = ("classification", "multilabel")
+
+    def __sklearn_tags__(self) -> Any:
+        """Also a matrix of labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The likeliest label of each text. *Shape:* (texts,).
+        """The likeliest label of each text, *shape* (texts,), or 0 and 1 of each label, *shape* (texts, classes).
 
         Raises:
             DataError: `X` does not hold texts or pairs.
         """
-        likeliest = self._outputs(X).argmax(-1)
+        outputs = self._outputs(X)
+        if self.multilabel_:
+            return (expit(outputs) > self._thresholds()).astype(np.int64)
+        likeliest = outputs.argmax(-1)
         labels: NDArray[Any] = self.classes_[likeliest]
         return labels
 
@@ -56,22 +72,39 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         Raises:
             DataError: `X` does not hold texts or pairs.
         """
-        return softmax(self._outputs(X), axis=-1)
+        outputs = self._outputs(X)
+        return expit(outputs) if self.multilabel_ else softmax(outputs, axis=-1)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """The model's raw outputs. *Shape:* (texts, classes); with two classes (texts,), above 0 for the second.
+        """The model's raw outputs, of several labels their log-odds. *Shape:* (texts, classes).
+
+        With two classes *shape* (texts,), above 0 for the second.
 
         Raises:
             DataError: `X` does not hold texts or pairs.
         """
         outputs = self._outputs(X)
-        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 and not self.multilabel_ else outputs
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
         return self._logits(X)[:, self._columns]
 
-    def _fit_targets(self, y: Any) -> list[str]:
+    def _thresholds(self) -> NDArray[np.float64]:
+        known = self.model_.predictor(self._threads()).task.threshold_by_name
+        found: NDArray[np.float64] = np.array([*known.values()])[self._columns]
+        return found
+
+    def _kind(self) -> Kind:
+        return "multilabel" if self.multilabel_ else "classification"
+
+    def _fit_targets(self, y: Any) -> list[Any]:
+        matrix = indicators_of(y, "y")
+        self.multilabel_ = matrix is not None
+        if matrix is not None:
+            self.classes_ = column_names(y, matrix.shape[1])
+            self._columns = np.arange(matrix.shape[1])
+            return self._targets(y, "y")
         labels = labels_of(y, "y")
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
@@ -86,7 +119,9 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         self._columns = np.arange(len(names))
         return self._targets(y, "y")
 
-    def _targets(self, y: Any, name: str) -> list[str]:
+    def _targets(self, y: Any, name: str) -> list[Any]:
+        if self.multilabel_:
+            return self._label_lists(y, name)
         labels = labels_of(y, name)
         places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         names = self._class_names()
@@ -96,6 +131,12 @@ class BortClassifier(ClassifierMixin, TextEstimator):
                 raise DataError(rule, file=name, line=number, value=label)
         return [names[place] for place in places.tolist()]
 
+    def _label_lists(self, y: Any, name: str) -> list[tuple[str, ...]]:
+        matrix, names = indicators_of(y, name), np.array(self._class_names(), dtype=object)
+        if matrix is None or matrix.shape[1] != len(names):
+            raise DataError(f"must be a matrix of 0 and 1 with {len(names)} columns, as in fit", file=name)
+        return [tuple(names[row > 0].tolist()) for row in matrix]
+
     def _class_names(self) -> list[str]:
         labels = self.classes_.tolist()
         return [str(each).lower() if isinstance(each, bool) else plain_number(str(each)) for each in labels]
@@ -104,8 +145,9 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         labels = self.classes_.tolist()
         return {"classes": [each if isinstance(each, str | bool | int | float) else str(each) for each in labels]}
 
-    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
-        labels = about.get("classes")
+    def _restore(self, task: Task, about: Mapping[str, Any]) -> None:
+        names, labels = task.names, about.get("classes")
+        self.multilabel_ = task.kind == "multilabel"
         if isinstance(labels, list) and len(labels) == len(names):
             self.classes_, self._columns = np.array(labels), np.arange(len(names))
         else:

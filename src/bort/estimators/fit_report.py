@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import Label, shown_label
 from bort.tasks.metrics import Score
 
 _SHOWN_ERRORS = 10
@@ -34,15 +35,15 @@ class WrongAnswer:
     Attributes:
         text: The text, or the first of a pair.
         text_b: The second of a pair.
-        label: The label, or the value.
+        label: The label, all labels as a tuple, or the value.
         answer: What the model says instead.
-        probability: Of the answer; None for a regression.
+        probability: Of the answer; None for several labels and for a regression.
     """
 
     text: str
     text_b: str | None
-    label: str | float
-    answer: str | float
+    label: Label
+    answer: Label
     probability: float | None
 
 
@@ -57,7 +58,8 @@ class FitReport:
         rows: Examples of each part.
         part: The part that `labels` and `errors` are about: `test` where there is one.
         labels: Figures of each label; empty for a regression.
-        errors: Wrong answers, the surest first; of a regression answers, the farthest off first. A thousand at most.
+        errors: Wrong answers, the surest first; of several labels the unlikeliest, of a regression the farthest off
+            first. A thousand at most.
         findings: What is odd about the data, in sentences.
         seconds: What the fit took.
     """
@@ -89,7 +91,7 @@ class FitReport:
             scores,
             metrics["rows"],
             "test" if "test" in scores else "dev",
-            _label_figures(metrics["labels"], metrics["confusion"] or []),
+            tuple(_label_figures(row) for row in metrics["by_label"]),
             tuple(_wrong(examples[each["row"]], each) for each in metrics["wrong"]),
             tuple(metrics["findings"]),
             float(metrics["seconds"]),
@@ -123,22 +125,22 @@ class FitReport:
         )
 
 
-def _label_figures(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[LabelFigures, ...]:
-    found = []
-    for index, (name, row) in enumerate(zip(names, confusion, strict=bool(confusion))):
-        right, true, given = row[index], sum(row), sum(other[index] for other in confusion)
-        recall, precision, f1 = (
-            part / whole if whole else None
-            for part, whole in ((right, true), (right, given), (2 * right, true + given))
-        )
-        found.append(LabelFigures(name, true, recall, precision, f1))
-    return tuple(found)
+def _label_figures(row: Mapping[str, Any]) -> LabelFigures:
+    true, given, right = row["examples"], row["answered"], row["right"]
+    recall, precision, f1 = (
+        part / whole if whole else None for part, whole in ((right, true), (right, given), (2 * right, true + given))
+    )
+    return LabelFigures(row["label"], true, recall, precision, f1)
 
 
 def _wrong(example: Example, told: Mapping[str, Any]) -> WrongAnswer:
     assert example.label is not None
-    label = example.label if "probability" in told else float(example.label)
-    return WrongAnswer(example.text, example.text_b, label, told["answer"], told.get("probability"))
+    label, answer = example.label, told["answer"]
+    if isinstance(answer, list):
+        answer = tuple(answer)
+    elif isinstance(answer, float) and not isinstance(label, tuple):
+        label = float(label)
+    return WrongAnswer(example.text, example.text_b, label, answer, told.get("probability"))
 
 
 def _shown(error: WrongAnswer) -> str:
@@ -146,7 +148,10 @@ def _shown(error: WrongAnswer) -> str:
     text = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
     if error.probability is not None:
         return f"  {text!r}: {error.answer} ({error.probability:.2f}), labelled {error.label}"
-    return f"  {text!r}: {float(error.answer):.3g}, labelled {float(error.label):.3g}"
+    label, answer = (
+        f"{each:.3g}" if isinstance(each, float) else shown_label(each) for each in (error.label, error.answer)
+    )
+    return f"  {text!r}: {answer}, labelled {label}"
 
 
 def _share(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 
 from bort.data.tables.objects import DataError
 from bort.estimators.base import TextEstimator, labels_of
+from bort.tasks.task import Task
 
 
 class BortRegressor(RegressorMixin, TextEstimator):
@@ -27,7 +28,7 @@ class BortRegressor(RegressorMixin, TextEstimator):
         model_: The fitted model's files.
     """
 
-    _kind = "regression"
+    _kinds = ("regression",)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """The value of each text. *Shape:* (texts,).
@@ -52,5 +53,5 @@ class BortRegressor(RegressorMixin, TextEstimator):
         found: list[float] = values.tolist()
         return found
 
-    def _restore(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
+    def _restore(self, task: Task, about: Mapping[str, Any]) -> None:
         self.report_ = None

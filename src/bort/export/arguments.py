@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from bort.bounds import Above, AtLeast, AtMost, NonNegativeFloat
+from bort.bounds import Above, AtLeast, AtMost, NonNegativeFloat, NotEmpty
+from bort.data.tables.examples import Columns
 
 
 @dataclass
@@ -44,5 +45,13 @@ class ExportArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: str = "label"
-    """name of the column with the label"""
+    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
+    each label of a text that may have several"""
+    label_separator: str | None = None
+    """what stands between several labels in the label's column, as ; in a;b; a blank cell is a text without labels"""
+
+    @property
+    def columns(self) -> Columns:
+        """Where its tables keep their examples."""
+        return Columns(self.text, self.text_b, self.label, label_separator=self.label_separator)

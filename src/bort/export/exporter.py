@@ -92,7 +92,7 @@ class Exporter:
         folder: Path,
         quantization: Quantization | None,
         about: Mapping[str, Any] = MappingProxyType({}),
-        thresholds: Mapping[str, float] = MappingProxyType({}),
+        thresholds: Mapping[str, float] | None = None,
     ) -> Manifest:
         """Write one precision, with all that prediction needs.
 
@@ -100,7 +100,7 @@ class Exporter:
             folder: An empty one.
             quantization: How int8 is done; None for fp32.
             about: How it was made, for the manifest.
-            thresholds: Of labels, for the manifest.
+            thresholds: Of labels, for the manifest; by default the model's own, where it has any.
 
         Returns:
             The manifest.
@@ -125,7 +125,7 @@ class Exporter:
             pad_token_id=int(tokenizer.pad_token_id),
             pairs=getattr(source, "pairs", None),
             cast=getattr(source, "cast", None),
-            thresholds=dict(thresholds),
+            thresholds=dict(getattr(source, "thresholds", {}) if thresholds is None else thresholds),
             about=dict(about),
         ).write(folder)
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.examples import Example, Kind
-from bort.predict.thresholds import probabilities
+from bort.data.tables.examples import Example
+from bort.data.tables.labels import Kind, Label, parse_number, shown_label
 from bort.tasks.metrics import LOWER_IS_BETTER
-from bort.tasks.task import Task
+from bort.tasks.task import Outputs, Targets, Task
 
 CONFIDENCE = 0.95
 _RESAMPLES = 400
@@ -39,8 +39,8 @@ class Verdict:
         rows_to_decide: Rows that would decide if they went on like these; None where they do decide, or no number
             would, or the task is a regression.
         moved: Mean absolute change of a probability, or of a regression's value. Needs no labels.
-        lost: Rows that fp32 answers rightly and int8 does not, or of a regression those that int8 is further off on,
-            the worst first: place, label, answers in fp32 and int8, text.
+        lost: Rows on which int8 makes more mistakes, or of a regression those that it is further off on, the worst
+            first: place, label, answers in fp32 and int8, text.
     """
 
     kind: Kind
@@ -110,40 +110,38 @@ def judge(
         BortError: A label is unknown.
     """
     targets = task.targets(examples)
-    before, after = (task.decide(logits) for logits in (fp32, int8))
+    task = task.fitted(fp32, targets)
+    before, after = (task.errors(outputs, targets) for outputs in (fp32, int8))
     rows, needed = len(examples), None
-    if task.kind == "classification":
-        right, still = before == targets, after == targets
-        lost, won = int((right & ~still).sum()), int((still & ~right).sum())
+    if task.names:
+        lost, won = int((after > before).sum()), int((after < before).sum())
         low, high = drop_bounds(lost, won, rows)
         if task.metric == "accuracy":
             needed = None if high <= max_drop or low > max_drop else rows_to_decide(lost, won, rows, max_drop)
         else:
             # Where few rows differ, resampling them shows too little of what may be lost.
-            low, most = _resampled_drops(task, before, after, targets)
+            low, most = _resampled_drops(task, fp32, int8, targets)
             high = max(high, most)
     else:
-        low, high = _resampled_drops(task, before, after, targets)
+        low, high = _resampled_drops(task, fp32, int8, targets)
     return Verdict(
         task.kind,
         task.metric,
-        fp32=_points(task, before, targets),
-        int8=_points(task, after, targets),
+        fp32=_points(task, fp32, targets),
+        int8=_points(task, int8, targets),
         low=low,
         high=high,
         max_drop=max_drop,
         rows=rows,
         rows_to_decide=needed,
         moved=movement(task, fp32, int8),
-        lost=_lost(task, before, after, targets, examples),
+        lost=_lost(task, fp32, int8, after - before, examples),
     )
 
 
 def movement(task: Task, fp32: NDArray[np.float32], int8: NDArray[np.float32]) -> float:
     """Mean absolute change of a probability, or of a regression's value. *Shape:* (examples, outputs) each."""
-    if task.kind == "classification":
-        fp32, int8 = probabilities(fp32), probabilities(int8)
-    return float(np.abs(fp32 - int8).mean())
+    return float(np.abs(task.activate(fp32) - task.activate(int8)).mean())
 
 
 def drop_bounds(lost: float, won: float, rows: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -197,41 +195,36 @@ def rows_to_decide(lost: int, won: int, rows: int, max_drop: float) -> int | Non
     return enough
 
 
-def _points(task: Task, answers: NDArray[Any], targets: NDArray[Any]) -> float:
-    return 100 * task.judge(answers, targets, resamples=0)[task.metric].value
+def _points(task: Task, outputs: Outputs, targets: Targets) -> float:
+    return 100 * task.score(outputs, targets, resamples=0)[task.metric].value
 
 
-def _resampled_drops(
-    task: Task, before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any]
-) -> tuple[float, float]:
-    """The drop's bounds by resampling rows with both answers; each holds with the confidence."""
+def _resampled_drops(task: Task, before: Outputs, after: Outputs, targets: Targets) -> tuple[float, float]:
+    """The drop's bounds by resampling rows with both outputs; each holds with the confidence."""
     rng, sign = np.random.default_rng(0), -1 if task.metric in LOWER_IS_BETTER else 1
     drops = []
     for _ in range(_RESAMPLES):
         drawn = rng.integers(0, len(targets), len(targets))
-        scores = [_points(task, answers[drawn], targets[drawn]) for answers in (before, after)]
+        scores = [_points(task, outputs[drawn], targets[drawn]) for outputs in (before, after)]
         drops.append(sign * (scores[0] - scores[1]))
     low, high = np.quantile(drops, [1 - CONFIDENCE, CONFIDENCE]).tolist()
     return low, high
 
 
 def _lost(
-    task: Task, before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any], examples: Sequence[Example]
+    task: Task, fp32: Outputs, int8: Outputs, more: NDArray[Any], examples: Sequence[Example]
 ) -> tuple[tuple[str, ...], ...]:
-    if task.kind == "classification":
-        worse = np.flatnonzero((before == targets) & (after != targets))
-    else:
-        more = np.abs(after - targets) - np.abs(before - targets)
-        worse = np.argsort(-more, kind="stable")[: int((more > 0).sum())]
+    worse = np.argsort(-more, kind="stable")[: int((more > 0).sum())]
 
-    def shown(answer: float) -> str:
-        return task.names[int(answer)] if task.kind == "classification" else f"{answer:.4g}"
+    def shown(label: Label | None) -> str:
+        return f"{parse_number(label):.4g}" if task.kind == "regression" else shown_label(label)
 
+    answers = [task.labels(outputs[worse]) for outputs in (fp32, int8)] if len(worse) else [[], []]
     return tuple(
         (
             f"{Path(examples[row].source).name}:{examples[row].line}",
-            *(shown(answers[row]) for answers in (targets, before, after)),
+            *(shown(label) for label in (examples[row].label, before, after)),
             examples[row].text[:_LONGEST_TEXT],
         )
-        for row in worse.tolist()
+        for row, before, after in zip(worse.tolist(), *answers, strict=True)
     )

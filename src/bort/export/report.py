@@ -10,6 +10,11 @@ from bort.report import Report
 
 _COLUMNS = ("row", "label", "fp32", "int8", "text")
 _MOST_SHOWN = 50
+_WORSE = {
+    "classification": "Right in fp32 and wrong in int8",
+    "regression": "Further off in int8 than in fp32",
+    "multilabel": "More labels wrong in int8 than in fp32",
+}
 
 
 def write_report(file: Path, model: str, choice: Choice, thresholds: Thresholds | None = None) -> None:
@@ -30,7 +35,7 @@ def write_report(file: Path, model: str, choice: Choice, thresholds: Thresholds 
             ["block", "share", "written in"], [(block, f"{share:.1%}", written[block]) for block, share in blocks]
         )
     classes = verdict.kind == "classification"
-    where = "Right in fp32 and wrong in int8" if classes else "Further off in int8 than in fp32"
+    where = _WORSE[verdict.kind]
     page.heading(f"{where}: {len(verdict.lost):,} of the rows")
     if verdict.lost:
         # What fp32 answers rightly is the label itself.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bort.data.tables.examples import Columns, Example, read_examples, stream_rows
+from bort.data.tables.examples import Example, read_examples, stream_rows
 from bort.errors import BortError
 from bort.export.arguments import ExportArguments
 from bort.export.encoder_export import EncoderExport
@@ -91,7 +91,7 @@ class _Data:
             raise BortError("needs labelled data: give --gate", setting="min_precision")
         if arguments.activations == "dynamic" and arguments.engine == "openvino":
             raise BortError("int8 of OpenVINO is calibrated", setting="activations", value="dynamic")
-        columns = Columns(arguments.text, arguments.text_b, arguments.label)
+        columns = arguments.columns
         gate = read_examples(arguments.gate, columns) if arguments.gate else []
         texts: list[Example] = []
         if arguments.calibrate:
@@ -195,7 +195,7 @@ class _Export:
         metrics["quantization"] = exporter.described(chosen)
         self.say(f"writing {metrics['precision']}")
         write_json(folder / "metrics.json", metrics)
-        exporter.write(folder, chosen, metrics, self.thresholds.by_label if self.thresholds else {})
+        exporter.write(folder, chosen, metrics, self.thresholds.by_label if self.thresholds else None)
         return metrics
 
     def told(self) -> Iterator[str]:
@@ -222,7 +222,7 @@ class _Export:
         self.exporter.write(folder, chosen)
         logits = Predictor(str(folder)).logits(self.data.gate)
         assert self.exporter.task is not None
-        return Thresholds.learned(logits, self.data.gate, self.exporter.task.names, least_precision)
+        return Thresholds.learned(self.exporter.task, logits, self.data.gate, least_precision)
 
     def _moved(self, fp32: Path, chosen: Quantization) -> float:
         """How far int8 moves the answers to the calibration texts, where there are no labels."""

@@ -18,6 +18,7 @@ from bort.bounds import (
     Precision,
     Share,
 )
+from bort.data.tables.examples import Columns
 from bort.errors import BortError
 from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
@@ -82,16 +83,20 @@ class FinetuneArguments:
     encoder as it is and fit a linear head to all labels, in seconds"""
     keep_better: bool = True
     """plain, agora: where no fine-tuned model beats the linear head on the development data, the result is the head"""
-    kind: Literal["auto", "classification", "regression"] = "auto"
-    """auto: regression where every label is a number and one of them is not whole"""
+    kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
+    """auto: multilabel where labels are lists, columns of 0 and 1, or have --label-separator between them; regression
+    where every label is a number and one of them is not whole"""
     classes: list[str] = field(default_factory=list)
     """all classes, if the training data lack some; by default the labels in the training data"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: str = "label"
-    """name of the column with the label"""
+    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
+    each label of a text that may have several"""
+    label_separator: str | None = None
+    """what stands between several labels in the label's column, as ; in a;b; a blank cell is a text without labels"""
     delimiter: str | None = None
     """what stands between the cells of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
@@ -249,8 +254,20 @@ class FinetuneArguments:
     start: Literal["head", "fresh"] = "fresh"
     """what a classifier is trained from: head, a linear head fitted to its training data with the encoder frozen;
     fresh, random weights, as published"""
-    metric: Literal["auto", "accuracy", "f1", "matthews", "pearson", "spearman"] = "auto"
-    """the development score that decides; auto: accuracy, Pearson's correlation for a regression, or the task's own"""
+    metric: Literal[
+        "auto",
+        "accuracy",
+        "f1",
+        "matthews",
+        "pearson",
+        "spearman",
+        "f1_micro",
+        "f1_macro",
+        "exact_match",
+        "mean_average_precision",
+    ] = "auto"
+    """the development score that decides; auto: accuracy, Pearson's correlation for a regression, micro F1 for several
+    labels a text (the last four are for these), or the task's own"""
     balance: bool = False
     """weight the loss so that rare labels count as much as frequent ones"""
     max_length: Annotated[int, AtLeast(4)] | None = None
@@ -273,6 +290,7 @@ class FinetuneArguments:
             "text",
             "text_b",
             "label",
+            "label_separator",
             "task",
             "data",
             "classes",
@@ -394,6 +412,11 @@ class FinetuneArguments:
                 raise BortError("a task brings its own data; give --train instead of --task", setting=name)
         if self.method == "agora":
             self._check_agora()
+
+    @property
+    def columns(self) -> Columns:
+        """Where its tables keep their examples."""
+        return Columns(self.text, self.text_b, self.label, self.delimiter, self.label_separator)
 
     @property
     def made_per_mistake(self) -> int:

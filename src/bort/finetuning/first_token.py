@@ -26,8 +26,8 @@ FIRST, MEAN = "first", "mean"
 """What carries the sentence: the first token's vector, or the mean of all tokens'."""
 _MEAN_WEIGHT = 1000.0
 """Of the mean, against the residual of the first token; more would overflow in half precision."""
-_IMPOSSIBLE = -30.0
-"""The logit of a class without an example."""
+_CERTAIN = 30.0
+"""The logit of a label that all examples have; below 0 that of one without an example."""
 _LINEAR = 1e-3
 """So far from 0 the tanh departs from the identity by a millionth part of a third."""
 
@@ -119,7 +119,7 @@ def put_head(
     before, after = layers
     centre = features.mean(0, dtype=np.float64)
     scale = reach / (float(np.abs(features - centre).max()) or 1.0)
-    constant = np.maximum(bias + weight @ centre, _IMPOSSIBLE)
+    constant = np.clip(bias + weight @ centre, -_CERTAIN, _CERTAIN)
     with torch.no_grad():
         before.weight.copy_(scale * torch.eye(len(centre)))
         before.bias.copy_(torch.from_numpy(-scale * centre))

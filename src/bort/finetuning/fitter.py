@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,16 +19,19 @@ from bort.bounds import Precision
 from bort.data.tables.examples import Example
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits
 from bort.finetuning.start import start_from_head
-from bort.finetuning.train_once import Labelled, Targets, TrainingResult, train_once
+from bort.finetuning.train_once import Labelled, TrainingResult, train_once
 from bort.model.devices import best_device, use_bf16
 from bort.model.tokenization import with_bort_pairs
-from bort.predict.classifiers import fitting_tokenizer, new_classifier, positions, predict_logits, save_classifier
+from bort.predict.classifiers import (
+    fitting_tokenizer,
+    new_classifier,
+    positions,
+    predict_logits,
+    save_classifier,
+)
 from bort.predict.encoding import TokenizedExamples, encode
-from bort.predict.thresholds import probabilities
-from bort.tasks.metrics import confusion
-from bort.tasks.task import Task
-
-_MOST_WRONG = 1000
+from bort.predict.thresholds import IN_CONFIG
+from bort.tasks.task import Targets, Task
 
 
 class TokenCache:
@@ -124,8 +127,7 @@ class Fitter:
 
         Args:
             examples: Texts or pairs.
-            targets: Values or classes, *shape* (examples,), or distributions, *shape* (examples, classes); by default
-                the examples' labels.
+            targets: As of `Task.collected`; by default the examples' labels.
         """
         return Labelled(self.tokens(examples), self.task.targets(list(examples)) if targets is None else targets)
 
@@ -173,7 +175,7 @@ class Fitter:
         return new_classifier(self.model, self.task).to(best_device())
 
     def _scaled(self, data: Labelled) -> Labelled:
-        if self.task.kind == "classification":
+        if self.task.kind != "regression":
             return data
         return replace(data, targets=((data.targets - self._mean) / self._spread).astype(np.float32))
 
@@ -182,7 +184,7 @@ class Fitter:
             return None
         targets, classes = train.targets, self.task.outputs
         counts = targets.sum(0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), minlength=classes)
-        return torch.tensor(len(train) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
+        return torch.tensor(counts.sum() / (classes * np.maximum(counts, 1)), dtype=torch.float32)
 
     def weights(self, model: PreTrainedModel) -> bytes:
         """Weights as they were trained, in the safetensors format, for `open`."""
@@ -201,42 +203,16 @@ class Fitter:
         """*Shape:* (examples, outputs)."""
         return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16)
 
-    def confusion(self, logits: NDArray[np.float32], targets: Targets) -> list[list[int]] | None:
-        """Rows of true, columns of predicted classes; None for a regression. *Shape:* logits (examples, outputs)."""
-        if self.task.kind == "regression":
-            return None
-        decided = self.task.decide(logits)
-        matrix: list[list[int]] = confusion(targets.tolist(), decided.tolist(), self.task.outputs).tolist()
-        return matrix
-
-    def wrong(self, logits: NDArray[np.float32], targets: Targets) -> list[dict[str, Any]]:
-        """The answers that differ from the labels, the surest first; of numbers those farthest off. A thousand at most.
+    def save(self, model: PreTrainedModel, folder: Path, thresholds: Mapping[str, float] | None = None) -> None:
+        """Write the folder that others open; its tokenizer cuts at the fitted length.
 
         Args:
-            logits: *Shape:* (examples, outputs).
-            targets: *Shape:* (examples,).
-
-        Returns:
-            Of each the place of its example, the answer, and for a classifier its probability.
+            model: Of the task.
+            folder: Where to.
+            thresholds: Of labels, by name, where the task has any.
         """
-        decided = self.task.decide(logits)
-        if self.task.kind == "regression":
-            order = np.argsort(-np.abs(decided - targets), kind="stable")[:_MOST_WRONG].tolist()
-            return [{"row": row, "answer": float(decided[row])} for row in order]
-        sure = probabilities(logits).max(-1)
-        rows = np.flatnonzero(decided != targets)
-        rows = rows[np.argsort(-sure[rows], kind="stable")][:_MOST_WRONG]
-        return [
-            {"row": row, "answer": self._answer(int(decided[row])), "probability": float(sure[row])}
-            for row in rows.tolist()
-        ]
-
-    def _answer(self, number: int) -> str:
-        return str(number) if self.task.choices else self.task.names[number]
-
-    def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write the folder that others open; its tokenizer cuts at the fitted length."""
-        save_classifier(model.cpu(), self.tokens.tokenizer, folder, self.tokens.max_length, **self.about)
+        about = self.about | ({IN_CONFIG: dict(thresholds)} if thresholds else {})
+        save_classifier(model.cpu(), self.tokens.tokenizer, folder, self.tokens.max_length, **about)
 
 
 def _unscale(model: Any, mean: float, spread: float) -> None:

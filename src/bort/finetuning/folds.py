@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.tasks.multilabel import rarest_labels
+
 USUAL_FOLDS = 5
 _BINS = 5
 
@@ -18,11 +20,12 @@ def assign_folds(
 ) -> NDArray[np.int64]:
     """Give each example its fold.
 
-    Folds are stratified by class, values by fifths of their order. There are fewer than `count` where the largest class
-    has fewer examples. A class with one example is held out by one fold, whose training part then lacks it.
+    Folds are stratified by class, by the rarest of several labels, values by fifths of their order. There
+    are fewer than `count` where the largest class has fewer examples. A class with one example is held out by one fold,
+    whose training part then lacks it.
 
     Args:
-        targets: Classes (integers) or values. *Shape:* (examples,).
+        targets: As of `Task.targets`.
         groups: What must stay together: the same text, say. By default each example is on its own.
         count: Folds at most.
         seed: Of the order.
@@ -63,6 +66,8 @@ def assign_folds(
 
 
 def _strata(targets: NDArray[Any]) -> NDArray[np.int64]:
+    if targets.ndim == 2:
+        return rarest_labels(targets)
     if np.issubdtype(targets.dtype, np.integer):
         return np.unique(targets, return_inverse=True)[1].astype(np.int64)
     ranks = np.argsort(np.argsort(targets, kind="stable"), kind="stable")

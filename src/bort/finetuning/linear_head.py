@@ -1,12 +1,12 @@
 """A linear head on frozen features: the simple baseline of every run, and what an encoder teaches with.
 
-scikit-learn fits it (logistic regression; ridge for numbers) in one thread, so that the same data always give the same
-head. It is loaded inside the functions, as everywhere in the package.
+scikit-learn fits it (logistic regression, for several labels one each; ridge for numbers) in one thread, so that the
+same data always give the same head. It is loaded inside the functions, as everywhere in the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from bort.data.tables.labels import Kind
 from bort.finetuning.folds import assign_folds
 from bort.tasks.task import Task
 
@@ -21,8 +22,6 @@ Floats = NDArray[np.float64]
 Features = Mapping[str, NDArray[Any]]
 """By name of the pooling, *shape* (examples, D), with D the pooling's own."""
 INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-LEAST_PROBABILITY = 1e-6
-"""What counts in the log-loss where a label was held to be impossible."""
 _MOST_TO_CHOOSE_BY = 5000
 """The pooling and C are chosen by so many examples at most: more would take minutes and change nothing."""
 
@@ -32,15 +31,17 @@ class LinearHead:
     """Weights on the features of one pooling.
 
     Attributes:
+        task: What is asked.
         pooling: Its name.
         inverse_regularisation: C of the logistic regression, 1 / alpha of the ridge regression.
         weight: *Shape:* (outputs, D).
-        bias: -inf for a class without an example. *Shape:* (outputs,).
+        bias: -inf for a label without an example, inf for one of several that all examples have. *Shape:* (outputs,).
         out_of_fold: Of each example it was fitted to, what heads say that were fitted to the other folds. As `says`.
         score: The task's metric of `out_of_fold`.
         loss: The log-loss of `out_of_fold`, or the squared error.
     """
 
+    task: Task
     pooling: str
     inverse_regularisation: float
     weight: Floats
@@ -50,9 +51,8 @@ class LinearHead:
     loss: float
 
     def says(self, features: Features) -> Floats:
-        """Log-probabilities of the classes, *shape* (examples, classes), or values, *shape* (examples, 1)."""
-        logits: Floats = features[self.pooling].astype(np.float64) @ self.weight.T + self.bias
-        return logits if len(self.bias) == 1 else log_softmax(logits)
+        """As `Task.says`. *Shape:* (examples, outputs)."""
+        return self.task.says(features[self.pooling].astype(np.float64) @ self.weight.T + self.bias)
 
 
 def fit_linear_head(
@@ -70,7 +70,7 @@ def fit_linear_head(
 
     Args:
         features: Of the same examples for each pooling.
-        targets: Classes or values. *Shape:* (examples,).
+        targets: As of `Task.targets`.
         task: What is asked, and which score decides.
         groups: As of `assign_folds`.
         seed: Of the folds.
@@ -92,7 +92,7 @@ def fit_linear_head(
             out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,))[c]
         weight, bias = x.unscaled(*_fitted(x.values, targets, task, c))
     score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
-    return LinearHead(pooling, c, weight, bias, out_of_fold, score, loss)
+    return LinearHead(task, pooling, c, weight, bias, out_of_fold, score, loss)
 
 
 def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
@@ -100,7 +100,7 @@ def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: fl
 
     Args:
         features: *Shape:* (examples, D).
-        targets: Classes or values. *Shape:* (examples,).
+        targets: As of `Task.targets`.
         task: What is asked.
         c: C of the logistic regression, 1 / alpha of the ridge regression.
     """
@@ -115,28 +115,13 @@ def pair_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.
 
 
 def score_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
-    """The task's metric. *Shapes:* (examples, outputs), (examples,)."""
+    """The task's metric. *Shape:* says (examples, outputs)."""
     return task.score(says.astype(np.float32), targets, resamples=0)[task.metric].value
 
 
-def losses_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    """Negative log-probability of each right class, or squared errors. *Shape:* (examples,)."""
-    if task.kind == "regression":
-        return np.asarray((says[:, 0] - targets) ** 2, dtype=np.float64)
-    right = says[np.arange(len(targets)), targets]
-    return np.asarray(-np.maximum(right, np.log(LEAST_PROBABILITY)), dtype=np.float64)
-
-
 def loss_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
-    """The mean of `losses_of`: the log-loss, or the mean squared error."""
-    return float(losses_of(task, says, targets).mean())
-
-
-def log_softmax(logits: NDArray[Any]) -> Floats:
-    """Log-probabilities that sum to 1 in each row."""
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    log_p: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return log_p
+    """The log-loss, or the mean squared error. *Shape:* says (examples, outputs)."""
+    return float(task.losses(says, targets).mean())
 
 
 @dataclass(frozen=True)
@@ -170,18 +155,26 @@ def _out_of_fold(
         for c in grid:
             weight, bias = _fitted(x[~held_out], targets[~held_out], task, c)
             logits = x[held_out] @ weight.T + bias
-            found[c][held_out] = log_softmax(logits) if task.names else logits
+            found[c][held_out] = task.says(logits)
     return found
 
 
 def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
     """Weights, *shape* (outputs, D), and biases, *shape* (outputs,)."""
-    from sklearn.linear_model import LogisticRegression, Ridge
+    return _FITS[task.kind](x, targets, task.outputs, c)
 
-    if task.kind == "regression":
-        ridge = Ridge(alpha=1 / c).fit(x, targets.astype(np.float64))
-        return ridge.coef_.reshape(1, -1), np.array([float(ridge.intercept_)])
-    weight, bias = np.zeros((task.outputs, x.shape[1])), np.full(task.outputs, -np.inf)
+
+def _ridge(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import Ridge
+
+    ridge = Ridge(alpha=1 / c).fit(x, targets.astype(np.float64))
+    return ridge.coef_.reshape(1, -1), np.array([float(ridge.intercept_)])
+
+
+def _multinomial(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    weight, bias = np.zeros((outputs, x.shape[1])), np.full(outputs, -np.inf)
     known = np.unique(targets)
     bias[known] = 0.0
     if len(known) < 2:
@@ -193,3 +186,23 @@ def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Flo
     else:
         weight[known], bias[known] = head.coef_, head.intercept_
     return weight, bias
+
+
+def _one_vs_rest(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    weight, bias = np.zeros((outputs, x.shape[1])), np.zeros(outputs)
+    for label, has in enumerate(targets.T > 0):
+        if has.all() or not has.any():
+            bias[label] = np.inf if has.all() else -np.inf
+            continue
+        head = LogisticRegression(C=c, max_iter=5000).fit(x, has)
+        weight[label], bias[label] = head.coef_[0], head.intercept_[0]
+    return weight, bias
+
+
+_FITS: Mapping[Kind, Callable[[Floats, NDArray[Any], int, float], tuple[Floats, Floats]]] = {
+    "classification": _multinomial,
+    "regression": _ridge,
+    "multilabel": _one_vs_rest,
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from bort.report import Report, confusion_chart, lines_chart, made_with
@@ -14,16 +13,13 @@ from bort.tasks.suites.table import TASKS
 _MOST_CHARTED = 30
 
 
-def finetune_report(
-    run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]], matrix: list[list[int]] | None
-) -> None:
+def finetune_report(run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]]) -> None:
     """Write `report.html` of a fine-tuning run.
 
     Args:
         run: Its folder.
         metrics: What `metrics.json` says.
         trials: One journal event a point of the grid.
-        matrix: Rows of true, columns of predicted classes; None for a regression.
     """
     part = "test" if "test" in metrics else "dev"
     metric = metrics["metric"]
@@ -57,8 +53,7 @@ def finetune_report(
         [[name, value, *intervals[name]] for name, value in metrics[part].items()],
     )
     official_section(report, metrics)
-    if matrix is not None:
-        which_for_which(report, matrix, metrics["labels"])
+    labels_section(report, metrics)
     head_section(report, metrics)
     if trials:
         _grid(report, metric, trials)
@@ -165,24 +160,28 @@ def failures_section(report: Report, metrics: dict[str, Any]) -> None:
         report.table(["round", "combination", "error"], [list(failed.values()) for failed in metrics["failed"]])
 
 
-def which_for_which(report: Report, matrix: list[list[int]], labels: Sequence[str]) -> None:
-    """The section on the confusion matrix: a chart where it can be read, and each class's recall and precision.
+def labels_section(report: Report, metrics: dict[str, Any]) -> None:
+    """The section on single labels: which class was taken for which, and each label's recall and precision.
 
     Args:
         report: The page.
-        matrix: Rows of true, columns of predicted classes.
-        labels: Names of the classes.
+        metrics: What `metrics.json` says.
     """
-    report.heading("Which label was taken for which")
-    if len(labels) <= _MOST_CHARTED:
-        report.chart(confusion_chart(matrix, labels))
-    report.table(["label", "examples", "recall", "precision"], _by_class(matrix, labels))
+    rows = metrics["by_label"]
+    if not rows:
+        return
+    matrix = metrics["confusion"]
+    report.heading("Label by label" if matrix is None else "Which label was taken for which")
+    if matrix is not None and len(rows) <= _MOST_CHARTED:
+        report.chart(confusion_chart(matrix, metrics["labels"]))
+    least = [name for name in ("threshold",) if name in rows[0]]
+    if least:
+        report.paragraph("A text gets each label whose probability is above its threshold, which development data set.")
+    figures = [[*_figures(row), *(row[name] for name in least)] for row in rows]
+    report.table(["label", "examples", "recall", "precision", *least], figures)
 
 
-def _by_class(matrix: list[list[int]], labels: Sequence[str]) -> list[list[Any]]:
-    rows = []
-    for index, name in enumerate(labels):
-        true, predicted, right = sum(matrix[index]), sum(row[index] for row in matrix), matrix[index][index]
-        recall = right / true if true else "none in the data"
-        rows.append([name, true, recall, right / predicted if predicted else "never predicted"])
-    return rows
+def _figures(row: dict[str, Any]) -> list[Any]:
+    true, answered, right = row["examples"], row["answered"], row["right"]
+    recall = right / true if true else "none in the data"
+    return [row["label"], true, recall, right / answered if answered else "never predicted"]

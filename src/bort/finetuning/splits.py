@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from bort.data.tables.checks import DataCheck, check_examples
-from bort.data.tables.examples import Columns, Example, named_labels, read_examples
+from bort.data.tables.examples import Example, read_examples
+from bort.data.tables.labels import named_labels, parse_number
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.hyper_parameters import TrainingLimits
 from bort.finetuning.suite_scores import SuiteRun
 from bort.progress import console
+from bort.tasks.kinds import task_of
 from bort.tasks.suites.casting import CastRow, balanced
 from bort.tasks.suites.reading import has_part, is_labelled, read_part, say_what_is_odd
 from bort.tasks.suites.table import find
@@ -99,10 +99,11 @@ class Splits:
         test = f"{len(self.test or [])} {'held out of them' if self.held_out else 'for the test'}"
         say(f"{len(self.train)} to train on, {len(self.dev)} for development, {test}; {plan}")
         if self.task.names:
-            counts = Counter(str(example.label) for example in self.train)
+            counts = self.task.label_counts(self.task.targets(self.train))
             listed = ", ".join(f"{name} {counts[name]}" for name in self.task.names[:12])
             say(f"labels: {listed}{', …' if len(self.task.names) > 12 else ''}")
-            if len(self.task.names) > 2 and all(name.lstrip("-").isdigit() for name in self.task.names):
+            classes = self.task.kind == "classification" and len(self.task.names) > 2
+            if classes and all(name.lstrip("-").isdigit() for name in self.task.names):
                 say("whole-number labels are taken for classes; --kind regression takes them for amounts")
         for sentence in self.check.sentences():
             say(sentence, soft_wrap=True)
@@ -120,12 +121,13 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     """
     if arguments.task:
         return _suite_splits(arguments, hold_out)
-    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    columns = arguments.columns
     train = read_examples(arguments.train, columns)
-    task = Task.of(train, kind=arguments.kind, metric=arguments.metric, names=arguments.classes)
+    names = arguments.classes or (columns.labels if len(columns.labels) > 1 else ())
+    task = task_of(train, kind=arguments.kind, metric=arguments.metric, names=names)
     test = None if arguments.test is None else read_examples(arguments.test, columns)
     if arguments.kind == "auto" and task.kind == "regression":
-        example = next(each for each in train if not float(each.label or 0).is_integer())
+        example = next(each for each in train if not (parse_number(each.label) or 0.0).is_integer())
         console().print(
             f"labels such as {example.label} are taken for amounts; --kind classification takes them for class names"
         )
@@ -193,6 +195,8 @@ def split_off(
 ) -> tuple[list[Example], list[Example]]:
     """Split a share off at random but always the same, class by class, with one example a class on each side at least.
 
+    Of several labels the rarest of each example is its class. A label with one example stays whole.
+
     scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
 
     Args:
@@ -205,20 +209,22 @@ def split_off(
         The examples that stay, and those split off, both in their order.
 
     Raises:
-        BortError: A class with one example only.
+        BortError: A class with one example only, or nothing to split off.
     """
-    groups: dict[Any, list[int]] = {}
-    for index, example in enumerate(examples):
-        groups.setdefault(str(example.label) if task.names else None, []).append(index)
+    groups: dict[int, list[int]] = {}
+    for index, stratum in enumerate(task.strata(task.targets(examples)).tolist()):
+        groups.setdefault(stratum, []).append(index)
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen: set[int] = set()
-    for label, members in groups.items():
-        if len(members) < 2:
-            who = "the training data have" if label is None else f"the class {label!r} has"
-            rule = f"{who} one example, too few to split some off; give {instead}, or more examples"
-            raise BortError(rule, file=examples[0].source)
+    few = f"too few to split some off; give {instead}, or more examples"
+    for stratum, members in groups.items():
+        if len(members) < 2 and task.kind == "classification":
+            raise BortError(f"the class {task.names[stratum]!r} has one example, {few}", file=examples[0].source)
         count = min(len(members) - 1, max(1, round(share * len(members))))
         chosen.update(int(index) for index in rng.permutation(members)[:count])
+    if not chosen:
+        found = "one example" if len(examples) == 1 else "no two examples of a label"
+        raise BortError(f"the training data have {found}, {few}", file=examples[0].source)
     return (
         [example for index, example in enumerate(examples) if index not in chosen],
         [example for index, example in enumerate(examples) if index in chosen],

@@ -27,7 +27,7 @@ def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_tok
     Args:
         model: Fresh.
         task: What to learn.
-        train: What it will be trained on; of distributions the likeliest class counts.
+        train: What it will be trained on; of probabilities the likeliest label counts.
         pad_token_id: Id of padding.
     """
     if task.choices or not holds_heads(model):
@@ -35,7 +35,5 @@ def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_tok
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
     columns = {name: [column[row] for row in rows] for name, column in train.encoded.columns.items()}
     features = read_features(model, TokenizedExamples(columns, 0), pad_token_id)[FIRST]
-    targets = train.targets[rows]
-    if targets.ndim == 2:
-        targets = targets.argmax(-1)
+    targets = task.hardened(train.targets[rows])
     put_head(model, *fit_weights(features, targets, task, INVERSE_REGULARISATION), features, reach=REACH)

@@ -19,15 +19,18 @@ from bort.finetuning.linear_head import (
     Floats,
     LinearHead,
     fit_linear_head,
-    log_softmax,
     loss_of,
-    losses_of,
     score_of,
 )
 from bort.progress import console
 
 _MOST = 15_000
 """A head is fitted to so many training examples at most: it has learned all it can by then."""
+_FITS = {
+    "classification": "logistic regression",
+    "regression": "ridge regression",
+    "multilabel": "one-vs-rest logistic regression",
+}
 _NAMES = {FIRST: "the first token", MEAN: "the mean of all tokens"}
 
 
@@ -65,7 +68,7 @@ class StudentHead:
             logits: What the model says of the development data. *Shape:* (examples, outputs).
         """
         task = self.fitter.task
-        theirs = log_softmax(logits) if task.names else logits.astype(np.float64)
+        theirs = task.says(logits)
         own, other = (
             (score_of(task, says, self.truth), -loss_of(task, says, self.truth)) for says in (self.says, theirs)
         )
@@ -79,8 +82,9 @@ class StudentHead:
     @property
     def described(self) -> str:
         """In words."""
-        name = "ridge regression" if self.fitter.task.kind == "regression" else "logistic regression"
-        return f"{name} on {_NAMES[self.whole.pooling]}, C {self.whole.inverse_regularisation:g}"
+        return (
+            f"{_FITS[self.fitter.task.kind]} on {_NAMES[self.whole.pooling]}, C {self.whole.inverse_regularisation:g}"
+        )
 
     def classifier(self, head: LinearHead | None = None) -> PreTrainedModel:
         """A plain classifier that answers as `whole`, or as another head on the same features."""
@@ -133,7 +137,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
 def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], groups: Sequence[Any]) -> LinearHead:
     first, *others = (fit_linear_head({name: x}, targets, fitter.task, groups=groups) for name, x in features.items())
     for mean in others:
-        gain = losses_of(fitter.task, first.out_of_fold, targets) - losses_of(fitter.task, mean.out_of_fold, targets)
+        gain = fitter.task.losses(first.out_of_fold, targets) - fitter.task.losses(mean.out_of_fold, targets)
         if mean.score > first.score and gain.mean() > gain.std() / np.sqrt(len(gain)):
             return mean
     return first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,17 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from bort.data.batches import shuffled_length_batches
+from bort.data.tables.labels import Kind
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits, usual_interval
 from bort.finetuning.taught_vectors import HEAD_OF_VECTORS, VECTOR_WEIGHT, taught_vectors
 from bort.finetuning.used_vocabulary import only_used_rows
 from bort.model.checkpoints import quiet
 from bort.predict.classifiers import predict_logits, tensors
 from bort.predict.encoding import TokenizedExamples
-from bort.tasks.task import Task
+from bort.tasks.task import Targets, Task
 from bort.training import checkpoints
 from bort.training.schedule import warmup_then_linear
 from bort.training.settings import trainer_settings
-
-Targets = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Labelled:
 
     Attributes:
         encoded: The examples.
-        targets: Classes or values, *shape* (examples,), or distributions over the classes, *shape* (examples, classes).
+        targets: As of `Task.collected`.
         vectors: A teacher's vectors of the examples, which the first token learns besides. *Shape:* (examples, D).
     """
 
@@ -87,14 +86,14 @@ def train_once(
 
     Args:
         model: With a head for `task`; its weights were made under `theta.seed`.
-        task: Says how to score.
+        task: Says what the loss is, and how to score.
         theta: The hyper-parameters.
         train: Data to fit.
         dev: Data that choose the step to keep; None: the last step is kept.
         pad_token_id: Id of padding.
         limits: When to stop.
         folder: For checkpoints.
-        class_weights: Weight of each class in the loss. *Shape:* (classes,).
+        class_weights: Weight of each label in the loss. *Shape:* (labels,).
         bf16: Autocast to bf16.
         on_progress: Told the share of the longest possible run, and a few words.
     """
@@ -125,6 +124,7 @@ def train_once(
         with quiet():
             trainer = _TrialTrainer(
                 train,
+                task,
                 theta,
                 pad_token_id,
                 class_weights,
@@ -232,10 +232,17 @@ class _TrialTrainer(Trainer):
     """The library's trainer with length-sorted batches, class weights, and a warm-up that is a share."""
 
     def __init__(
-        self, data: Labelled, theta: HyperParameters, pad_token_id: int, class_weights: Tensor | None, **trainer: Any
+        self,
+        data: Labelled,
+        task: Task,
+        theta: HyperParameters,
+        pad_token_id: int,
+        class_weights: Tensor | None,
+        **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
-        self.data, self.theta, self.pad_token_id, self.class_weights = data, theta, pad_token_id, class_weights
+        self.data, self.task, self.theta = data, task, theta
+        self.pad_token_id, self.class_weights = pad_token_id, class_weights
         self.targets = torch.from_numpy(data.targets)
         self.vectors = None if data.vectors is None else torch.from_numpy(data.vectors)
         self.model_accepts_loss_kwargs = False
@@ -264,27 +271,49 @@ class _TrialTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """`training_loss` of a batch."""
+        """Of a batch, as `LOSSES` has it."""
         labels, vectors = inputs.pop("labels"), inputs.pop("vectors", None)
         output = model(**inputs)
-        loss = training_loss(output.logits.float(), labels, self.class_weights)
+        loss = LOSSES[self.task.kind](output.logits.float(), labels, self.class_weights)
         if vectors is not None:
             loss = loss + VECTOR_WEIGHT * getattr(model, HEAD_OF_VECTORS).distance(vectors)
         return (loss, output) if return_outputs else loss
 
 
-def training_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean over the rows of the cross-entropy, each class's part times its weight, or of the squared error.
+def class_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean over the rows of the cross-entropy, each class's part times its weight.
 
     PyTorch divides by the sum of the weights of a batch's classes where they are indices. Then a batch counts as much
     as any other however rare its classes are, and hard labels have another loss than the same labels as distributions.
 
     Args:
-        logits: *Shape:* (rows, outputs).
-        targets: Classes (integers) or values, *shape* (rows,), or distributions, *shape* (rows, classes).
+        logits: *Shape:* (rows, classes).
+        targets: Classes (integers), *shape* (rows,), or distributions, *shape* (rows, classes).
         class_weights: *Shape:* (classes,).
     """
-    if targets.is_floating_point() and targets.ndim == 1:
-        return nn.functional.mse_loss(logits.squeeze(-1), targets)
     weights = None if class_weights is None else class_weights.to(logits)
     return nn.functional.cross_entropy(logits, targets, weight=weights, reduction="none").mean()
+
+
+def value_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean squared error. *Shape:* logits (rows, 1), targets (rows,)."""
+    return nn.functional.mse_loss(logits.squeeze(-1), targets)
+
+
+def labels_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean over rows and labels of the binary cross-entropy, times the label's weight where it is there.
+
+    Args:
+        logits: *Shape:* (rows, labels).
+        targets: Probabilities of the labels, or 0 and 1. *Shape:* (rows, labels).
+        class_weights: *Shape:* (labels,).
+    """
+    weights = None if class_weights is None else class_weights.to(logits)
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weights)
+
+
+LOSSES: Mapping[Kind, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "classification": class_loss,
+    "regression": value_loss,
+    "multilabel": labels_loss,
+}

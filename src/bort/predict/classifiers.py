@@ -13,14 +13,18 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bort.data.batches import token_budget_batches
-from bort.data.tables.examples import Kind
+from bort.data.tables.labels import Kind
 from bort.errors import BortError
 from bort.model.checkpoints import load, load_config, locate, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
+from bort.predict.thresholds import IN_CONFIG, are_thresholds
+from bort.tasks.classification import Classification
 from bort.tasks.metrics import METRICS, primary_metric
+from bort.tasks.multilabel import MultiLabel
+from bort.tasks.regression import Regression
 from bort.tasks.task import Task
 
 _ROWS_PER_BATCH = 512
@@ -34,7 +38,7 @@ def new_classifier(model: str, task: Task) -> PreTrainedModel:
     Raises:
         BortError: The model cannot be loaded.
     """
-    labels: dict[str, Any] = {"num_labels": task.outputs, "problem_type": _problem_type(task)}
+    labels: dict[str, Any] = {"num_labels": task.outputs, "problem_type": task.problem_type}
     if task.names:
         labels["id2label"] = dict(enumerate(task.names))
         labels["label2id"] = {name: number for number, name in enumerate(task.names)}
@@ -57,8 +61,8 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
         ours: Load BERT into our class, which computes less for the same answer, and not into the library's.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it does not answer
-            with one of its labels or one number.
+        BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it answers
+            neither with labels nor with one number.
     """
     choices = any("MultipleChoice" in name for name in load_config(model).architectures or [])
     opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
@@ -72,17 +76,32 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
         raise BortError(rule, file=model, value=opened.absent[0])
     if opened.surplus:
         raise BortError("config.json describes fewer layers than the weights have", file=model, value=opened.surplus[0])
-    kind, outputs = loaded.config.problem_type, loaded.config.num_labels
-    if kind == "multi_label_classification" or (kind == "regression" and outputs != 1):
-        rule = "must be a model that gives each text one label, or one number"
-        raise BortError(rule, file=model, column="problem_type", value=kind)
+    return loaded, _task(loaded, model, choices=choices)
+
+
+def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
+    """What a classifier answers, as its config.json says.
+
+    Raises:
+        BortError: Neither one of its labels, nor some of them, nor one number.
+    """
+    config = model.config
+    kind, outputs = config.problem_type, config.num_labels
+    if (kind == Regression.problem_type and outputs != 1) or (kind == MultiLabel.problem_type and outputs == 1):
+        rule = "must be a model that gives each text one label, several labels, or one number"
+        raise BortError(rule, file=name, column="problem_type", value=kind)
     if outputs == 1:
-        return loaded, Task("regression", (), _metric(loaded, "regression"))
-    names = tuple(str(loaded.config.id2label.get(number)) for number in range(outputs))
-    if len({*names}) < outputs or not {*range(outputs)} <= {*loaded.config.id2label}:
+        return Regression((), _metric(model, "regression"))
+    names = tuple(str(config.id2label.get(number)) for number in range(outputs))
+    if len({*names}) < outputs or not {*range(outputs)} <= {*config.id2label}:
         rule = f"must name the outputs 0 to {outputs - 1}, each differently"
-        raise BortError(rule, file=model, column="id2label", value=loaded.config.id2label)
-    return loaded, Task("classification", names, _metric(loaded, "classification"), choices=choices)
+        raise BortError(rule, file=name, column="id2label", value=config.id2label)
+    if kind == MultiLabel.problem_type:
+        least = getattr(config, IN_CONFIG, {})
+        if not are_thresholds(least, names):
+            raise BortError("must map labels to probabilities", file=name, column=IN_CONFIG, value=least)
+        return MultiLabel.of_model(names, _metric(model, "multilabel"), least)
+    return Classification(names, _metric(model, "classification"), choices=choices)
 
 
 def _metric(model: PreTrainedModel, kind: Kind) -> str:
@@ -160,10 +179,6 @@ class _Opened:
         self.absent = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
         self.surplus = sorted(name for name in report["unexpected_keys"] if ".layer." in name)
         return loaded, report
-
-
-def _problem_type(task: Task) -> str:
-    return "regression" if task.kind == "regression" else "single_label_classification"
 
 
 def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -> Any:

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.formats import check_format, stamp
+from bort.predict.thresholds import are_thresholds
+from bort.tasks.kinds import KINDS
 from bort.tasks.metrics import METRICS
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
@@ -68,7 +70,8 @@ class Manifest:
         pad_token_id: What a short row is filled up with.
         pairs: Whether the model was fine-tuned on pairs of texts; None where nobody knows.
         cast: How the rows of a suite's task were cast that it was fitted to, if it was.
-        thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set.
+        thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set; each
+            label of a multi-label model has one.
         about: How it was made: settings, scores, versions.
         files: SHA-256 and size in bytes of every file beside the manifest.
     """
@@ -105,6 +108,7 @@ class Manifest:
         files.pop(NAME, None)
         whole = dataclasses.replace(self, files=files)
         described = {**stamp(_FORMAT), **dataclasses.asdict(whole)}
+        described["task"] = None if self.task is None else self.task.described()
         described["files"] = {name: {"sha256": value, "bytes": size} for name, (value, size) in files.items()}
         with write_aside(folder / NAME) as out:
             json.dump(described, out, indent=2, ensure_ascii=False, default=float)
@@ -187,16 +191,17 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _task(task: Any) -> Task | None:
+def _task(task: Any, thresholds: Any) -> Task | None:
     """The task that a manifest describes; None where it describes none that there is."""
     if not isinstance(task, dict) or task.get("kind") not in METRICS or not _is_texts(task.get("names")):
         return None
     names = task["names"]
     if task.get("metric") not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
         return None
-    if bool(names) != (task["kind"] == "classification") or len({*names}) < len(names):
+    if bool(names) == (task["kind"] == "regression") or len({*names}) < len(names):
         return None
-    return Task(task["kind"], tuple(names), task["metric"], choices=task["choices"])
+    known = thresholds if are_thresholds(thresholds, names) else {}
+    return KINDS[task["kind"]].of_model(names, task["metric"], known, choices=task["choices"])
 
 
 def _encoder(described: Any) -> EncoderSpec | None:
@@ -235,14 +240,12 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     special = described.get("special_tokens")
     if not isinstance(special, dict) or not _is_texts([*special.values()]):
         raise refuse("special_tokens")
-    thresholds, task = described.get("thresholds"), _task(described.get("task"))
+    thresholds, task = described.get("thresholds"), _task(described.get("task"), described.get("thresholds"))
     encoder = _encoder(described.get("encoder"))
     if (task is None) == (encoder is None):
         raise refuse("task" if encoder is None else "encoder")
-    if not isinstance(thresholds, dict) or not {*thresholds} <= {*(task.names if task else ())}:
+    if not are_thresholds(thresholds, task.names if task else ()):
         raise refuse("thresholds", "must map labels to probabilities")
-    if not all(type(value) in (int, float) and 0 <= value <= 1 for value in thresholds.values()):
-        raise refuse("thresholds", "must be probabilities")
     files: dict[str, tuple[str, int]] = {}
     listed = described.get("files")
     for name, sums in listed.items() if isinstance(listed, dict) else ():
@@ -272,7 +275,7 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         pad_token_id=described["pad_token_id"],
         pairs=described["pairs"],
         cast=described["cast"],
-        thresholds=thresholds,
+        thresholds=thresholds or {},
         about=described["about"],
         files=files,
     )

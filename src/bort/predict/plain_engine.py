@@ -16,17 +16,19 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bort.data.tables.examples import Kind
 from bort.errors import BortError
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
 from bort.predict.manifest import Manifest
 from bort.predict.onnx_engine import OnnxEngine, open_session
+from bort.predict.thresholds import IN_CONFIG, are_thresholds
+from bort.tasks.kinds import KINDS
 from bort.tasks.metrics import METRICS
+from bort.tasks.regression import Regression
 from bort.tasks.task import Task
 
 _HEADS = ("ForSequenceClassification", "ForMultipleChoice")
-_KINDS: dict[str, Kind] = {"single_label_classification": "classification", "regression": "regression"}
+_KINDS = {kind.problem_type: kind for kind in KINDS.values()}
 _TOKENIZER, _SHORTEST_INPUT = "tokenizer.json", 4
 _TOKENIZER_SETTINGS = frozenset(
     {
@@ -119,7 +121,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
             pad_token_id=tokenizer.token_to_id(settings["pad_token"]),
             pairs=config.get("bort_pairs"),
             cast=config.get("bort_cast"),
-            thresholds={},
+            thresholds=task.threshold_by_name,
             about={},
         )
         return PlainEngine(folder, manifest, tokenizer, graph.in_memory(), threads)
@@ -160,16 +162,16 @@ def _is_ours(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 def _task(config: Mapping[str, Any]) -> Task | None:
     [architecture] = config["architectures"]
     kind, names = _KINDS.get(config["problem_type"]), config["id2label"]
-    if kind is None or not architecture.endswith(_HEADS):
-        return None
-    if config["bort_metric"] not in METRICS[kind]:
+    if kind is None or not architecture.endswith(_HEADS) or config["bort_metric"] not in METRICS[kind.kind]:
         return None
     ordered = tuple(str(names[str(number)]) for number in range(len(names)))
-    if kind == "regression":
-        return Task(kind, (), config["bort_metric"]) if len(names) == 1 else None
-    if len({*ordered}) < len(ordered) or len(ordered) < 2:
+    if kind is Regression:
+        return Regression((), config["bort_metric"]) if len(names) == 1 else None
+    thresholds = config.get(IN_CONFIG, {})
+    if len({*ordered}) < len(ordered) or len(ordered) < 2 or not are_thresholds(thresholds, ordered):
         return None
-    return Task(kind, ordered, config["bort_metric"], choices=architecture.endswith("ForMultipleChoice"))
+    choices = architecture.endswith("ForMultipleChoice")
+    return kind.of_model(ordered, config["bort_metric"], thresholds, choices=choices)
 
 
 def _tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:

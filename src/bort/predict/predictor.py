@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import Engine, open_engine
-from bort.predict.thresholds import answered, probabilities
 
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
@@ -30,11 +30,12 @@ _LONGEST_SHOWN = 80
 class Prediction:
     """An answer: the label with the probability of each, or the value of a regression (no probabilities).
 
-    The label is None where the likeliest is not likely enough: a model exported with `--min-precision` has a threshold
+    Of a multi-label model `label` is a tuple of all labels above their thresholds, which may be empty. Of another
+    classifier it is None where the likeliest is not likely enough: one exported with `--min-precision` has a threshold
     for each label.
     """
 
-    label: str | float | None
+    label: Label | None
     probabilities: dict[str, float]
 
     def top_k(self, k: int) -> list[tuple[str, float]]:
@@ -132,7 +133,7 @@ class Predictor:
             raise BortError("a regression gives values, not probabilities: use predict", file=self._name)
         if isinstance(inputs, str | Mapping):
             raise TypeError(f"inputs must be a list of texts or pairs, not {_shown(inputs)}")
-        return probabilities(self.logits(self._examples(inputs)))
+        return self.task.activate(self.logits(self._examples(inputs)))
 
     def stream(self, examples: Iterable[Example], *, window: int = _WINDOW_ROWS) -> Iterator[Prediction]:
         """Answer one after another, in order, holding at most `window` of them at a time.
@@ -215,14 +216,10 @@ class Predictor:
         return logits
 
     def _answers(self, logits: NDArray[np.float32]) -> Iterator[Prediction]:
-        if self.task.kind == "regression":
-            for value in logits[:, 0].tolist():
-                yield Prediction(value, {})
-            return
-        names, found = self.task.names, probabilities(logits)
-        sure = answered(found, names, self.engine.thresholds)
-        for row, best, is_sure in zip(found.tolist(), found.argmax(-1).tolist(), sure.tolist(), strict=True):
-            yield Prediction(names[best] if is_sure else None, dict(zip(names, row, strict=True)))
+        task = self.task
+        sure, found = task.sure(logits, self.engine.thresholds).tolist(), task.activate(logits).tolist()
+        for label, row, is_sure in zip(task.labels(logits), found, sure, strict=True):
+            yield Prediction(label if is_sure else None, dict(zip(task.names, row, strict=True)) if task.names else {})
 
 
 def _example(given: Any) -> Example:

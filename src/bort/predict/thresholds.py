@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.examples import Example, encode_labels
+from bort.data.tables.examples import Example
+from bort.tasks.task import Task
 
+IN_CONFIG = "bort_thresholds"
+"""Where config.json of a multi-label model has the threshold of each label."""
 NEVER = 1.0
 """The threshold of a label that no probability makes sure enough: nothing lies above it."""
 
@@ -26,7 +29,8 @@ class Thresholds:
         by_label: The thresholds.
         answered: Share of the rows that get an answer.
         right: Share of those answers that are right; 0 where there are none.
-        counts: By label, how many rows the model takes for it, how many of them it answers, and how many rightly.
+        counts: By label, how many rows might be given it (those for which it is the likeliest; all where a row may have
+            several), how many of them are, and how many rightly.
     """
 
     least_precision: float
@@ -37,27 +41,29 @@ class Thresholds:
 
     @classmethod
     def learned(
-        cls, logits: NDArray[np.float32], examples: Sequence[Example], names: Sequence[str], least_precision: float
+        cls, task: Task, logits: NDArray[np.float32], examples: Sequence[Example], least_precision: float
     ) -> Thresholds:
         """Set them by labelled rows.
 
         Args:
-            logits: Of the model that is to have the thresholds. *Shape:* (rows, classes).
+            task: What the model answers: classes or several labels.
+            logits: Of the model that is to have the thresholds. *Shape:* (rows, labels).
             examples: The rows.
-            names: Of the classes.
             least_precision: Share of each label's answers that shall be right.
         """
-        targets = np.asarray(encode_labels(examples, names), np.int64)
-        found = probabilities(logits)
-        by_label = dict(zip(names, least_thresholds(found, targets, least_precision).tolist(), strict=True))
-        sure, answers = answered(found, names, by_label), found.argmax(-1)
-        right = sure & (answers == targets)
-        counts = {
-            name: (int((answers == label).sum()), int(sure[answers == label].sum()), int(right[answers == label].sum()))
-            for label, name in enumerate(names)
-        }
-        share = float(right.sum() / sure.sum()) if sure.any() else 0.0
-        return cls(least_precision, by_label, float(sure.mean()), share, counts)
+        found = task.activate(logits)
+        given, right = task.claims(logits, task.targets(examples))
+        least = least_thresholds(found, given, right, least_precision)
+        sure = given & (found > least)
+        counts = zip(given.sum(0).tolist(), sure.sum(0).tolist(), (sure & right).sum(0).tolist(), strict=True)
+        share = float((sure & right).sum() / sure.sum()) if sure.any() else 0.0
+        return cls(
+            least_precision,
+            dict(zip(task.names, least.tolist(), strict=True)),
+            float(sure.any(-1).mean()),
+            share,
+            dict(zip(task.names, counts, strict=True)),
+        )
 
     @property
     def never(self) -> list[str]:
@@ -81,53 +87,43 @@ class Thresholds:
         }
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each class. *Shape:* (examples, classes) -> the same."""
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    found: NDArray[np.float32] = shifted / shifted.sum(-1, keepdims=True)
-    return found
+def are_thresholds(value: Any, names: Collection[str]) -> bool:
+    """Whether a value maps labels to probabilities.
+
+    Args:
+        value: Out of a file.
+        names: All labels.
+    """
+    if not isinstance(value, dict) or not {*value} <= {*names}:
+        return False
+    return all(type(each) in (int, float) and 0 <= each <= 1 for each in value.values())
 
 
 def least_thresholds(
-    found: NDArray[np.float32], targets: NDArray[np.int64], least_precision: float
+    found: NDArray[np.float32], given: NDArray[np.bool_], right: NDArray[np.bool_], least_precision: float
 ) -> NDArray[np.float32]:
-    """For each class the least threshold above which its answers are right at least so often.
+    """For each label the least threshold above which its answers are right at least so often.
 
     Args:
-        found: Probabilities. *Shape:* (examples, classes). An answer is the class of the greatest.
-        targets: The right classes. *Shape:* (examples,).
-        least_precision: Share of a class's answers that must be right, in (0, 1].
+        found: Probabilities. *Shape:* (examples, labels).
+        given: Which labels each example might be given. *Shape:* (examples, labels).
+        right: Which of these it has. *Shape:* (examples, labels).
+        least_precision: Share of a label's answers that must be right, in (0, 1].
 
     Returns:
-        *Shape:* (classes,). 0 where all answers will do, `NEVER` where there are none, or the surest of them are wrong
+        *Shape:* (labels,). 0 where all answers will do, `NEVER` where there are none, or the surest of them are wrong
         too often.
     """
-    answers, classes = found.argmax(-1), found.shape[1]
-    thresholds = np.full(classes, NEVER, np.float32)
-    for label in range(classes):
-        given = answers == label
-        surest_first = np.argsort(-found[given, label], kind="stable")
-        sure = found[given, label][surest_first]
-        right = (targets[given] == label)[surest_first]
+    thresholds = np.full(found.shape[1], NEVER, np.float32)
+    for label, those in enumerate(given.T):
+        surest_first = np.argsort(-found[those, label], kind="stable")
+        sure = found[those, label][surest_first]
+        rightly = right[those, label][surest_first]
         # Below each answer comes the next one's probability, and below the last nothing.
         below = np.append(sure[1:], np.float32(0))[: len(sure)]
-        precise = right.cumsum() / np.arange(1, len(sure) + 1) >= least_precision
+        precise = rightly.cumsum() / np.arange(1, len(sure) + 1) >= least_precision
         # Answers of one probability pass together or not at all; those of 1 lie above no threshold.
         enough = np.flatnonzero(precise & (below < sure))
         if len(enough):
             thresholds[label] = below[enough[-1]]
     return thresholds
-
-
-def answered(found: NDArray[np.float32], names: Sequence[str], thresholds: Mapping[str, float]) -> NDArray[np.bool_]:
-    """Which answers are sure enough. *Shape:* (examples, classes) -> (examples,).
-
-    Args:
-        found: Probabilities. *Shape:* (examples, classes).
-        names: Of the classes.
-        thresholds: By name; a class without one is always sure enough.
-    """
-    answers = found.argmax(-1)
-    least = np.array([thresholds.get(name, 0.0) for name in names])
-    sure: NDArray[np.bool_] = found[np.arange(len(found)), answers] > least[answers]
-    return sure

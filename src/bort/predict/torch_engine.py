@@ -42,7 +42,7 @@ class TorchEngine:
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
         self.cast: Cast | None = getattr(self.model.config, "bort_cast", None)
         self.pairs: bool | None = getattr(self.model.config, "bort_pairs", None)
-        self.thresholds: Mapping[str, float] = {}
+        self.thresholds: Mapping[str, float] = self.task.threshold_by_name
         encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
 
     def encode(self, examples: Sequence[Example]) -> TokenizedExamples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -14,10 +15,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 from bort.data.tables.examples import Example
-from bort.predict.thresholds import probabilities
 from bort.serve.asking import Outputs, check_count, outputs_of, predicted, unless_gone
 from bort.serve.bodies import (
     ErrorBody,
@@ -101,14 +102,14 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
     async def explain_with(name: str | None, body: ExplainRequest, request: Request) -> Explanation:
         model = registry.get(name)
-        if model.kind != "classification":
+        if model.kind not in ("classification", "multilabel"):
             raise Refused(Kind.VALIDATION, "only a classifier's answers can be explained")
         names = model.task.names
         if body.label is not None and body.label not in names:
             raise Refused(Kind.VALIDATION, f"label: is none of the model's: {', '.join(names)}")
 
         async def probabilities_of(examples: Sequence[Example]) -> NDArray[np.float32]:
-            return probabilities((await outputs_of(registry, name, examples, True)).values)
+            return model.task.activate((await outputs_of(registry, name, examples, True)).values)
 
         label = None if body.label is None else names.index(body.label)
         chosen, score, words = await unless_gone(request.receive, explain(body.example(), label, probabilities_of))
@@ -160,19 +161,18 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
 def _applied(found: Outputs, parameters: Parameters) -> list[list[ScoredLabel]]:
     """Labels as a pipeline scores them."""
-    model, logits = found.model, found.values
-    if parameters.function_to_apply in (None, "softmax") or model.task.kind == "regression":
+    model, logits, apply = found.model, found.values, parameters.function_to_apply
+    task = model.task
+    if task.kind == "regression" or (task.kind == "classification" and apply in (None, "softmax")):
         return model.predictions(logits)
-    if parameters.function_to_apply == "none":
-        return model.predictions(logits, raw=True)
-    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return [
-        [
-            ScoredLabel(score=float(row[index]), label=model.task.names[index])
-            for index in np.argsort(-row, kind="stable")
-        ]
-        for row in scores
-    ]
+    functions: dict[str | None, Any] = {
+        None: task.activate,
+        "softmax": partial(softmax, axis=-1),
+        "sigmoid": expit,
+        "none": np.asarray,
+    }
+    scores = functions[apply](logits.astype(np.float64))
+    return [model.ranked(row) for row in scores]
 
 
 def _handle_errors(app: FastAPI, metrics: Metrics) -> None:

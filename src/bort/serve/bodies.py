@@ -69,7 +69,11 @@ class PredictRequest(_Body):
         examples=["Where is my parcel?", [["Where is my parcel?"], ["The zip broke."]]],
     )
     truncate: bool | None = Field(None, description="Cut texts that are too long; by default as the server was told.")
-    raw_scores: bool = Field(False, description="Answer the model's raw outputs instead of probabilities.")
+    raw_scores: bool = Field(
+        False,
+        description="Answer the model's raw outputs instead of probabilities; of a multi-label model the probabilities "
+        "of all labels instead of those above their thresholds.",
+    )
 
     @property
     def batched(self) -> bool:
@@ -200,7 +204,7 @@ class Info(BaseModel):
     """What a served model is."""
 
     name: str
-    kind: Literal["classification", "regression", "embedding"]
+    kind: Literal["classification", "regression", "multilabel", "embedding"]
     labels: list[str]
     thresholds: dict[str, float]
     max_input_length: int

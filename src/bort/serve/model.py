@@ -17,7 +17,6 @@ from bort.errors import BortError
 from bort.predict.encoder import Encoder
 from bort.predict.engine import Engine, VectorEngine, gives_vectors
 from bort.predict.predictor import Predictor
-from bort.predict.thresholds import answered, probabilities
 from bort.serve.batcher import Batcher
 from bort.serve.bodies import Info, ScoredLabel
 from bort.serve.errors import Kind, Refused
@@ -65,7 +64,7 @@ class ServedModel:
         self.stamp = stamp(folder)
         self.encodes = gives_vectors(folder)
         """Whether it is an encoder."""
-        self.kind: Literal["classification", "regression", "embedding"] = "embedding"
+        self.kind: Literal["classification", "regression", "multilabel", "embedding"] = "embedding"
         self.size: int | None = None
         """Width of an encoder's vectors."""
         # Ready only when the model has answered once.
@@ -113,26 +112,32 @@ class ServedModel:
         return await self.batcher.submit(tokens)
 
     def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[ScoredLabel]]:
-        """All labels of each text, the likeliest first.
+        """The labels of each text, the likeliest first.
 
-        Where the likeliest label lies below its threshold an entry without a label stands before the others.
+        These are all labels; where the likeliest lies below its threshold an entry without a label stands before them.
+        Of a multi-label model they are those above their thresholds, maybe none.
 
         Args:
             logits: *Shape:* (texts, outputs).
-            raw: Answer raw outputs instead of probabilities.
+            raw: Answer raw outputs instead of probabilities; of a multi-label model the probabilities of all labels.
         """
         if self.task.kind == "regression":
             return [[ScoredLabel(score=float(value), label="value")] for value in logits[:, 0]]
-        names = self.task.names
-        found = probabilities(logits)
-        sure = answered(found, names, self.thresholds)
-        scores = logits if raw else found
+        if self.task.kind == "multilabel":
+            kept = np.ones_like(logits) if raw else self.task.decide(logits)
+            return [self.ranked(row, those > 0) for row, those in zip(self.task.activate(logits), kept, strict=True)]
+        sure = self.task.sure(logits, self.thresholds)
+        scores = logits if raw else self.task.activate(logits)
         answers = []
         for row, is_sure in zip(scores, sure, strict=True):
-            order = np.argsort(-row, kind="stable")
-            ranked = [ScoredLabel(score=float(row[index]), label=names[index]) for index in order]
+            ranked = self.ranked(row)
             answers.append(ranked if is_sure else [ScoredLabel(score=ranked[0].score, label=None), *ranked])
         return answers
+
+    def ranked(self, scores: NDArray[Any], those: NDArray[np.bool_] | None = None) -> list[ScoredLabel]:
+        """Labels with their scores, the greatest first. *Shape:* (outputs,)."""
+        order = [n for n in np.argsort(-scores, kind="stable").tolist() if those is None or those[n]]
+        return [ScoredLabel(score=float(scores[n]), label=self.task.names[n]) for n in order]
 
     def info(self, version: str) -> Info:
         """What it is, for `/info`."""

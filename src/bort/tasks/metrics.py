@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.examples import Kind
+from bort.data.tables.labels import Kind
 from bort.errors import BortError
 
 Ints = NDArray[np.int64]
@@ -25,6 +25,7 @@ _CHUNK_ELEMENTS = 250_000
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "f1_positive", "matthews"),
     "regression": ("pearson", "spearman", "rmse"),
+    "multilabel": ("f1_micro", "f1_macro", "exact_match", "mean_average_precision"),
 }
 LOWER_IS_BETTER = frozenset({"rmse"})
 
@@ -46,7 +47,7 @@ class Score:
 
 
 def primary_metric(kind: Kind, override: str | None = None) -> str:
-    """Name the metric by which models of a kind are compared: accuracy, or Pearson's correlation.
+    """Name the metric by which models of a kind are compared: accuracy, Pearson's correlation, or micro F1.
 
     Args:
         kind: What the task asks for.
@@ -109,7 +110,8 @@ def classification_scores(
     _check_equally_many(truth, guess)
     cells, counts = np.unique(truth * num_labels + guess, return_counts=True)
     values = _class_metrics(cells, counts[None], num_labels)
-    return _scores(values, resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples), confidence)
+    samples = resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples)
+    return scores_of_samples(values, samples, confidence)
 
 
 def regression_scores(
@@ -141,7 +143,8 @@ def regression_scores(
     truth, guess = _numbers("references", references), _numbers("predictions", predictions)
     _check_equally_many(truth, guess)
     values = _number_metrics(truth, guess, np.ones((1, len(truth))))
-    return _scores(values, resampled_numbers(truth, guess, seed=seed, resamples=resamples), confidence)
+    samples = resampled_numbers(truth, guess, seed=seed, resamples=resamples)
+    return scores_of_samples(values, samples, confidence)
 
 
 def mean_score(values: Sequence[float], *, resamples: int = 1000, confidence: float = 0.95) -> Score:
@@ -157,7 +160,7 @@ def mean_score(values: Sequence[float], *, resamples: int = 1000, confidence: fl
     def mean(drawn: NDArray[Any]) -> Samples:
         return {"mean": drawn @ distinct / len(values)}
 
-    return _scores(mean(counts[None]), _resampled(counts, mean, 0, resamples), confidence)["mean"]
+    return scores_of_samples(mean(counts[None]), _resampled(counts, mean, 0, resamples), confidence)["mean"]
 
 
 def resampled_classes(truth: Ints, guess: Ints, num_labels: int, *, seed: int, resamples: int) -> Samples:
@@ -189,16 +192,18 @@ def resampled_numbers(truth: Floats, guess: Floats, *, seed: int, resamples: int
     Returns:
         Each metric by name. *Shape:* (resamples); empty without any.
     """
-    rows = len(truth)
     # In order of the truth, ranking walks through memory in sequence on one side at least.
     order = np.argsort(truth)
+    drawn = resampled_rows(len(truth), seed=seed, resamples=resamples)
+    return joined([_number_metrics(truth[order], guess[order], counts) for counts in drawn])
+
+
+def resampled_rows(rows: int, *, seed: int, resamples: int) -> Iterator[Floats]:
+    """How often each row occurs in resamples of the rows, some resamples at a time. *Shape:* (size, rows) each."""
     rng = np.random.default_rng(seed)
-    parts = []
     for size in _chunk_sizes(resamples, rows):
         drawn = rng.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
-        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-        parts.append(_number_metrics(truth[order], guess[order], counts))
-    return _joined(parts)
+        yield np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
 
 
 def _class_metrics(cells: Ints, counts: Ints, num_labels: int) -> Samples:
@@ -300,7 +305,7 @@ def _resampled(counts: Ints, metrics: Callable[[Ints], Samples], seed: int, resa
     """Draw counts again, chunk by chunk, and compute metrics of them."""
     rng, rows = np.random.default_rng(seed), counts.sum()
     sizes = _chunk_sizes(resamples, max(len(counts), width))
-    return _joined([metrics(rng.multinomial(rows, counts / rows, size=size)) for size in sizes])
+    return joined([metrics(rng.multinomial(rows, counts / rows, size=size)) for size in sizes])
 
 
 def _chunk_sizes(resamples: int, width: int) -> Iterator[int]:
@@ -308,11 +313,22 @@ def _chunk_sizes(resamples: int, width: int) -> Iterator[int]:
     return (min(step, resamples - start) for start in range(0, resamples, step))
 
 
-def _joined(parts: Sequence[Samples]) -> Samples:
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples of several chunks in one."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
-def _scores(values: Samples, samples: Samples, confidence: float) -> dict[str, Score]:
+def scores_of_samples(values: Samples, samples: Samples, confidence: float) -> dict[str, Score]:
+    """Values with their percentile intervals.
+
+    Args:
+        values: Each metric of all rows. *Shape:* (1,).
+        samples: The same of resamples; empty without any.
+        confidence: Share of resamples that an interval holds.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     scores = {}

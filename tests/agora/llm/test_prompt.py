@@ -18,9 +18,10 @@ from bort.agora.llm.prompt import Instructions, LabelPrompt, check_labels, chose
 from bort.agora.llm.reading import read_answer
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 
-TASK = Task("classification", ("cat", "other"), "accuracy")
+TASK = Classification(("cat", "other"), "accuracy")
 LABELLED = [Example(f"{'x' * place}{label}", None, label) for place in range(1, 6) for label in ("cat", "other")]
 
 
@@ -89,7 +90,7 @@ def test_examples_are_of_usual_length():
 
 def test_examples_of_values_go_from_low_to_high():
     rows = [Example(str(place), None, float(place)) for place in (3, 1, 4, 0, 2)]
-    values = Task("regression", (), "pearson")
+    values = Regression((), "pearson")
     assert [e.label for e in chosen_examples(rows, values, 3)] == [0.0, 2.0, 4.0]
     assert [e.label for e in chosen_examples(rows, values, 1)] == [0.0]
     assert chosen_examples(rows, values, 0) == []
@@ -203,14 +204,14 @@ def test_a_tokenizer_of_single_letters_gives_the_model_s_own_probabilities(names
 
 @given(st.text(), st.sampled_from(["stop", "length"]))
 def test_any_text_is_read(text, finish):
-    for task in (TASK, Task("regression", (), "pearson")):
+    for task in (TASK, Regression((), "pearson")):
         found = read_answer(Reply(text, finish=finish), task)
         assert found.keys() == {"answer"} or found.keys() == {"abstained"}
 
 
 @pytest.mark.parametrize("name", ["1", "01", "1.0", "true", "null", "{x", "NaN"])
 def test_labels_that_json_would_take_otherwise(name):
-    task = Task("classification", (name, "other"), "accuracy")
+    task = Classification((name, "other"), "accuracy")
     assert read_answer(Reply(name), task) == {"answer": name}
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from bort.agora.answer_cache import AnswerCache, default_folder
-from bort.agora.labellers import decided
 from bort.agora.llm import asking
 from bort.agora.llm.asking import Asker
 from bort.agora.llm.budget import Budget
@@ -24,11 +23,12 @@ from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 from fake_llm import FakeLLM, Response, asked_text, completion, error, labels_cats
 
-TASK = Task("classification", ("cat", "other"), "accuracy")
-VALUES = Task("regression", (), "pearson")
+TASK = Classification(("cat", "other"), "accuracy")
+VALUES = Regression((), "pearson")
 TEXTS = [Example("a cat"), Example("a dog")]
 MANY = [Example(f"{'cat' if place % 2 else 'dog'} {place}") for place in range(40)]
 KEY = "sk-very-secret-key"
@@ -60,7 +60,7 @@ def teacher(server, tmp_path):
 
 
 def test_what_is_asked_and_how(server, teacher):
-    assert decided(TASK, teacher()(TEXTS)).tolist() == [0, 1]
+    assert TASK.decide(teacher()(TEXTS)).tolist() == [0, 1]
     request = server.requests[0]
     assert server.keys[0] == f"Bearer {KEY}"
     assert (request["model"], request["temperature"], request["max_completion_tokens"]) == ("m", 0.0, 64)
@@ -109,7 +109,7 @@ def test_what_a_server_refuses_is_not_asked_for_again(server, teacher, refused, 
         return labels_cats(request, number)
 
     server.behave = behave
-    assert decided(TASK, teacher(at_once=8)(MANY)).tolist() == [place % 2 == 0 for place in range(40)]
+    assert TASK.decide(teacher(at_once=8)(MANY)).tolist() == [place % 2 == 0 for place in range(40)]
     # All refusals came in the first request's ladder.
     assert len(server.requests) <= len(MANY) + 8
     if named:
@@ -125,7 +125,7 @@ def test_a_server_that_fails_where_it_should_refuse(server, teacher):
     server.behave = lambda request, number: (
         error(500, "internal error") if "logprobs" in request else labels_cats(request, number)
     )
-    assert decided(TASK, teacher()(TEXTS)).tolist() == [0, 1]
+    assert TASK.decide(teacher()(TEXTS)).tolist() == [0, 1]
 
 
 def test_a_text_that_the_server_refuses_is_not_known_and_spoils_nothing(server, teacher):
@@ -177,7 +177,7 @@ def test_an_answer_without_a_label_is_no_answer(server, teacher, body, reason):
 )
 def test_answers_in_other_clothes(server, teacher, content):
     server.behave = lambda request, number: content
-    assert decided(TASK, teacher()(TEXTS)).tolist() == [0, 0]
+    assert TASK.decide(teacher()(TEXTS)).tolist() == [0, 0]
 
 
 def test_a_longer_answer_is_allowed_after_one_was_cut_off(server, teacher):
@@ -185,7 +185,7 @@ def test_a_longer_answer_is_allowed_after_one_was_cut_off(server, teacher):
         completion("<think>", finish="length") if request["max_completion_tokens"] < 100 else '{"label": "cat"}'
     )
     assert np.isnan(teacher(max_tokens=64)(TEXTS)).all()
-    assert decided(TASK, teacher(max_tokens=128)(TEXTS)).tolist() == [0, 0]
+    assert TASK.decide(teacher(max_tokens=128)(TEXTS)).tolist() == [0, 0]
 
 
 # Failures, patience and pace
@@ -211,7 +211,7 @@ def test_a_longer_answer_is_allowed_after_one_was_cut_off(server, teacher):
 )
 def test_what_fails_twice_is_asked_again(server, teacher, trouble):
     server.behave = lambda request, number: trouble if number in (2, 3) else labels_cats(request, number)
-    assert decided(TASK, teacher(timeout=1.0)(TEXTS)).tolist() == [0, 1]
+    assert TASK.decide(teacher(timeout=1.0)(TEXTS)).tolist() == [0, 1]
     assert len(server.requests) >= 4
 
 
@@ -323,7 +323,7 @@ from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
 from bort.tasks.task import Task
 
-task = Task("classification", ("cat", "other"), "accuracy")
+task = Classification(("cat", "other"), "accuracy")
 prompt = LabelPrompt(task, Instructions("Which animal?", {{"cat": "purrs"}}))
 budget = Budget()
 cache = AnswerCache(Path({folder!r}), {{"url": {url!r}, "head": prompt.head}}, "run")

@@ -23,7 +23,7 @@ from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
 _TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: "
 _START_SECONDS = 120.0
@@ -82,7 +82,7 @@ def url(model, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_real_server_is_asked_and_its_babble_is_no_label(url, model, tmp_path):
-    task = Task("classification", ("cat", "other"), "accuracy")
+    task = Classification(("cat", "other"), "accuracy")
     prompt = LabelPrompt(task, Instructions(), [Example("a cat", None, "cat"), Example("a dog", None, "other")])
     budget = Budget(1.0, 1.0)
     cache = AnswerCache(tmp_path, {"head": prompt.head}, "run")

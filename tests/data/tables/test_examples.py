@@ -14,16 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bort.data.tables import lines as lines_module
-from bort.data.tables.examples import (
-    Columns,
-    Example,
-    encode_labels,
-    encode_values,
-    infer_kind,
-    label_names,
-    read_examples,
-    stream_rows,
-)
+from bort.data.tables.examples import Columns, Example, read_examples, stream_rows
+from bort.data.tables.labels import encode_labels, encode_values, infer_kind, label_names
 from bort.errors import BortError
 
 COLUMNS = Columns()
@@ -374,7 +366,7 @@ def test_missing_label(tmp_path, value):
     refused(path, 2, "column 'label'", "value ", "a label must not be missing")
 
 
-@pytest.mark.parametrize("value", ["[1]", "{}"])
+@pytest.mark.parametrize("value", ["[[1]]", "[null]", "{}"])
 def test_label_of_another_type(tmp_path, value):
     path = write(tmp_path, "a.jsonl", f'{{"text": "a", "label": {value}}}')
     refused(path, 1, "column 'label'", f"value {value}", "a label must be a string, a number or a truth value")

@@ -8,6 +8,8 @@ from scipy import stats
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.scoring import (
     aligned,
@@ -21,7 +23,6 @@ from bort.tasks.suites.scoring import (
     token_f1,
 )
 from bort.tasks.suites.table import TASKS
-from bort.tasks.task import Task
 
 
 def ask(name: str, truth: list, guesses: list, idx: list[tuple] | None = None, **score) -> dict[str, float]:
@@ -170,12 +171,12 @@ def test_rows_without_labels_are_not_scored():
 
 
 def test_outputs_in_another_order_are_put_in_ours():
-    model = Task("classification", ("not_entailment", "entailment"), "accuracy")
+    model = Classification(("not_entailment", "entailment"), "accuracy")
     logits = np.array([[1.0, 2.0]], np.float32)
     assert aligned(TASKS["rte"], model, logits).tolist() == [[2.0, 1.0]]
     with pytest.raises(BortError, match=r"CB needs a model that answers with entailment, contradiction, neutral"):
         aligned(TASKS["cb"], model, logits)
     with pytest.raises(BortError, match=r"STS-B needs a model that answers with a number"):
         aligned(TASKS["stsb"], model, logits)
-    regression = Task("regression", (), "pearson")
+    regression = Regression((), "pearson")
     assert aligned(TASKS["stsb"], regression, logits[:, :1]).tolist() == [[1.0]]

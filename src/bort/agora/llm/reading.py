@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bort.agora.llm.client import Reply
 from bort.agora.llm.label_shares import label_shares
 from bort.agora.llm.prompt import answer_key
+from bort.data.tables.labels import Kind
 from bort.tasks.task import Task
 
 _THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
@@ -27,7 +29,7 @@ def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
     if reply.refusal or reply.finish == "content_filter":
         return {"abstained": "refused"}
     text = plain_text(reply.text)
-    found = _value(text, task) if task.kind == "regression" else _label(text, task)
+    found = _READ[task.kind](text, task)
     if found is None:
         return {"abstained": CUT_OFF if reply.finish == "length" else "blank" if not text else _no_answer(task)}
     if isinstance(found, str) and reply.tokens:
@@ -51,10 +53,22 @@ def _no_answer(task: Task) -> str:
     return "no label" if task.names else "no number"
 
 
+def _labels(text: str, task: Task) -> list[str] | None:
+    """The labels of a list; None where it is none, or holds something else."""
+    given = _given(text, task)
+    if not isinstance(given, list):
+        given = [given]
+    names = [_known(each, task) for each in given]
+    return None if None in names else [name for name in names if name is not None]
+
+
 def _label(text: str, task: Task) -> str | None:
     if text in task.names:
         return text
-    given = _given(text, task)
+    return _known(_given(text, task), task)
+
+
+def _known(given: Any, task: Task) -> str | None:
     if isinstance(given, bool):
         given = str(given).lower()
     if not isinstance(given, str | int | float):
@@ -88,3 +102,10 @@ def _given(text: str, task: Task) -> Any:
 
 def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()
+
+
+_READ: Mapping[Kind, Callable[[str, Task], Any]] = {
+    "classification": _label,
+    "regression": _value,
+    "multilabel": _labels,
+}

@@ -13,8 +13,8 @@ from bort.agora.command_teacher import asked_row
 from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import LabelPrompt
 from bort.agora.llm.reading import read_answer
-from bort.agora.pooled_labels import Says
 from bort.data.tables.examples import Example
+from bort.tasks.task import Says
 
 
 class ChatTeacher:

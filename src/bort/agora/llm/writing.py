@@ -12,6 +12,7 @@ from bort.agora.llm.options import Messages
 from bort.agora.llm.prompt import Instructions, shown
 from bort.agora.llm.reading import CUT_OFF, json_part, plain_text
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import shown_label
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 
@@ -61,7 +62,7 @@ class WritingPrompt:
             mistake: With its true label.
             answer: What a classifier took it for.
         """
-        parts = [shown(mistake), f"Right label: {mistake.label}"]
+        parts = [shown(mistake), f"Right label: {shown_label(mistake.label)}"]
         if answer is not None:
             parts.append(f"The classifier's wrong answer: {answer}")
         return [*self.head, {"role": "user", "content": "\n\n".join(parts)}]

@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bort.data.tables.examples import Example, parse_number
+from bort.data.tables.examples import Example
+from bort.data.tables.labels import parse_number, shown_label
 
 LONG_CHARACTERS = 10_000
 """A text longer than this many characters is called long."""
@@ -183,7 +184,8 @@ def fold_text(text: str) -> str:
 
 def look_alike_labels(examples: Sequence[Example]) -> tuple[LookAlikes, ...]:
     """Find labels that fold alike, or that write one number in several ways (`1` and `1.0`)."""
-    counts = Counter(str(example.label) for example in examples if example.label is not None)
+    labels = [example.label for example in examples if example.label is not None]
+    counts = Counter(str(name) for label in labels for name in (label if isinstance(label, tuple) else [label]))
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name, _ in counts.most_common():
         number = parse_number(name)
@@ -231,14 +233,14 @@ def _conflict(examples: Sequence[Example], numbers: bool) -> Conflict | None:
     for example in examples:
         if example.label is not None:
             number = parse_number(example.label) if numbers else None
-            label = str(example.label) if number is None else number
+            label = shown_label(example.label) if number is None else number
             by_label.setdefault(label, example)
             by_text[replace(example, label=None)].add(label)
     if len(by_label) < 2:
         return None
     return Conflict(
         _shown(examples[0]),
-        tuple(str(example.label) for example in by_label.values()),
+        tuple(shown_label(example.label) for example in by_label.values()),
         tuple(_place(example) for example in by_label.values()),
         exact=any(len(labels) > 1 for labels in by_text.values()),
     )

@@ -113,7 +113,7 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
         raise DataError("must be a path, or a table with a column of texts and one of labels", file=name, value=data)
     examples: list[Example] = []
     for number, row in enumerate(rows, start=1):
-        for column in (columns.text, columns.label):
+        for column in (columns.text, *columns.labels):
             if column not in row:
                 raise DataError(missing_column(column, map(str, row)), file=name, column=column)
         example = read_row(dict(row), columns, True, name, number)
@@ -164,11 +164,18 @@ def kept_file(data: Any, folder: Path, name: str, columns: Columns = _DEFAULT_CO
 
 def _json_lines(examples: Sequence[Example], columns: Columns) -> str:
     rows = (
-        {columns.text: example.text, columns.text_b: example.text_b, columns.label: example.label}
+        {columns.text: example.text, columns.text_b: example.text_b, **_label_cells(example, columns)}
         for example in examples
     )
     kept = ({name: value for name, value in row.items() if value is not None} for row in rows)
     return "".join(json.dumps(row) + "\n" for row in kept)
+
+
+def _label_cells(example: Example, columns: Columns) -> dict[str, Any]:
+    """As `read_label` reads them."""
+    if len(columns.labels) > 1 and isinstance(example.label, tuple):
+        return {name: int(name in example.label) for name in columns.labels}
+    return {columns.labels[0]: example.label}
 
 
 def _row_texts(row: Mapping[str, Any], columns: Columns, name: str) -> Any:

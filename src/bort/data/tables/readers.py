@@ -199,20 +199,24 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
 
 
 def dataset_rows(table: Any) -> Iterator[NumberedRow]:
-    """The rows of a `datasets.Dataset` with their numbers from 1; class labels become their names.
+    """The rows of a `datasets.Dataset` with their numbers from 1; class labels, also in lists, become their names.
 
     Args:
         table: The data set.
     """
     import datasets
 
-    named = {name: feature for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)}
+    inner = {name: getattr(feature, "feature", feature) for name, feature in table.features.items()}  # of lists
+    named = {name: feature for name, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
+
+    def name_of(feature: Any, value: Any) -> Any:
+        if isinstance(value, list):
+            return [name_of(feature, each) for each in value]
+        # Hidden test sets have -1 where the label would be.
+        return feature.int2str(value) if value is not None and value >= 0 else None
+
     for number, row in enumerate(table, start=1):
-        for name, feature in named.items():
-            # Hidden test sets have -1 where the label would be.
-            known = row[name] is not None and row[name] >= 0
-            row[name] = feature.int2str(row[name]) if known else None
-        yield number, row
+        yield number, row | {name: name_of(feature, row[name]) for name, feature in named.items()}
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
+from bort.tasks.classification import Classification
 from bort.tasks.metrics import Score, mean_score
+from bort.tasks.regression import Regression
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.task_entry import SuiteTask
 from bort.tasks.task import Task
@@ -99,7 +101,7 @@ def official_scores(
                 [float(any(exact_match(say, right) for right in known)) for say, known in pairs], resamples=resamples
             ),
         }
-    plain = Task("classification" if task.labels else "regression", task.labels, task.selects_by)
+    plain = (Classification if task.labels else Regression)(task.labels, task.selects_by)
     examples = [row.example for row in rows]
     decided = np.array(given, np.float32) if not task.labels else logits.argmax(-1).astype(np.int64)
     scores = plain.judge(decided, plain.targets(examples), resamples=resamples)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bort.tasks.classification import Classification
 from bort.tasks.metrics import primary_metric
+from bort.tasks.regression import Regression
 from bort.tasks.task import Task
 
 Suite = Literal["glue", "superglue", "race"]
@@ -103,6 +105,6 @@ class SuiteTask:
         Raises:
             BortError: A metric of the other kind.
         """
-        kind: Literal["classification", "regression"] = "classification" if self.labels else "regression"
-        chosen = self.selects_by if metric == "auto" else primary_metric(kind, metric)
-        return Task(kind, self.labels, chosen, choices=self.chooses(cast))
+        kind = Classification if self.labels else Regression
+        chosen = self.selects_by if metric == "auto" else primary_metric(kind.kind, metric)
+        return kind(self.labels, chosen, choices=self.chooses(cast))

@@ -1,0 +1,263 @@
+"""Labels of examples: read from a row, told apart by kind, and turned into targets.
+
+A label is a class by name, a number, or several names at once (multi-label), which may be none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from bort.errors import BortError
+
+if TYPE_CHECKING:
+    from bort.data.tables.examples import Columns, Example
+
+Kind = Literal["classification", "regression", "multilabel"]
+Label = str | float | tuple[str, ...]
+"""A class by name, a number, or the names of all labels of a text, sorted."""
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_MOST_NAMED = 8
+
+
+def read_label(row: Mapping[str, Any], columns: Columns, file: str, line: int) -> Label:
+    """Read the label of a row, or all its labels.
+
+    Args:
+        row: Cells by column.
+        columns: Says in which columns, and what stands between several labels of one cell.
+        file: Where it came from.
+        line: Its place there.
+
+    Raises:
+        BortError: It is missing, or of a type that is no label.
+    """
+
+    def refuse(rule: str, column: str) -> BortError:
+        return BortError(rule, file=file, line=line, column=column, value=row[column])
+
+    if len(columns.labels) > 1:
+        flags = {name: _FLAGS.get(str(row[name]).strip().lower()) for name in columns.labels}
+        for name, flag in flags.items():
+            if flag is None:
+                raise refuse("a column of one label must hold 0 or 1", name)
+        return tuple(sorted(name for name, flag in flags.items() if flag))
+    [column], separator = columns.labels, columns.label_separator
+    value = row[column]
+    if isinstance(value, str) and separator is not None:
+        value = [part for part in value.split(separator) if part.strip()]
+    if isinstance(value, list | tuple):
+        names = [_one_label(each, lambda rule: refuse(rule, column)) for each in value]
+        return tuple(sorted({name if isinstance(name, str) else plain_number(str(name)) for name in names}))
+    return _one_label(value, lambda rule: refuse(rule, column))
+
+
+def _one_label(value: Any, refuse: Any) -> str | float:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise refuse("a label must not be missing")
+    if not isinstance(value, str | int | float):
+        raise refuse("a label must be a string, a number or a truth value, or a list of these")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise refuse("must not hold NUL characters")
+        return value.strip()
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise refuse("a label must be a finite number")
+        return value
+    return str(value).lower()
+
+
+def check_forms(examples: Sequence[Example], column: str) -> None:
+    """Refuse lists of labels in some rows and single labels in others: nobody knows what the latter mean.
+
+    Raises:
+        BortError: Both are there.
+    """
+    lists = [isinstance(example.label, tuple) for example in examples]
+    if any(lists) and not all(lists):
+        place = next(n for n, each in enumerate(lists) if each != lists[0])
+        first = examples[0].line
+        rule = f"must be a list of labels in every row or in none; line {first} has {'one' if lists[0] else 'none'}"
+        raise _refuse_label(rule, examples[place], column=column)
+
+
+def check_numbers(examples: Sequence[Example], column: str) -> None:
+    """Refuse "nan" and its like among numbers; among words it is a class (the language code of Min Nan Chinese).
+
+    Raises:
+        BortError: It is there.
+    """
+    numbers = [parse_number(example.label) for example in examples]
+    if any(number is not None and math.isfinite(number) for number in numbers) and None not in numbers:
+        for example, number in zip(examples, numbers, strict=True):
+            if number is not None and not math.isfinite(number):
+                raise _refuse_label("a label must be a finite number", example, column=column)
+
+
+def whole_numbers(examples: Sequence[Example]) -> list[Example]:
+    """Let 1.0 be the class 1 where numbers label other rows 1, as JSON knows no difference between them."""
+    names = {example.label for example in examples if isinstance(example.label, str)}
+    return [
+        replace(example, label=name)
+        if isinstance(example.label, float) and (name := plain_number(str(example.label))) in names
+        else example
+        for example in examples
+    ]
+
+
+def shown_label(label: Label | Sequence[str] | None) -> str:
+    """A label as a person reads it; several with a semicolon between them."""
+    return "; ".join(label) or "(none)" if isinstance(label, tuple | list) else str(label)
+
+
+def named_labels(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
+    """Give a label that is none of `names`, but writes the number of just one of them, that name."""
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault(plain_number(name), []).append(name)
+    known = {*names}
+
+    def named(label: str | float) -> str | float:
+        alike = plain.get(plain_number(str(label)), [])
+        return label if str(label) in known or len(alike) != 1 else alike[0]
+
+    def renamed(label: Label) -> Label:
+        return tuple(sorted({str(named(each)) for each in label})) if isinstance(label, tuple) else named(label)
+
+    return [each if each.label is None else replace(each, label=renamed(each.label)) for each in examples]
+
+
+def plain_number(name: str) -> str:
+    """Write a whole number without the `.0` that some programs append; anything else stays as it is."""
+    return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
+
+
+def parse_number(label: Label | None) -> float | None:
+    """Parse a number, also a non-finite one; None where there is none."""
+    # Python's own "1_000" is a name rather than a number in a table.
+    if label is None or isinstance(label, tuple) or (isinstance(label, str) and "_" in label):
+        return None
+    try:
+        return float(label)
+    except ValueError:
+        return None
+
+
+def infer_kind(examples: Sequence[Example]) -> Kind:
+    """Tell the kind of task by the labels.
+
+    Multi-label is where labels are lists. Regression is where every label parses as a finite number and at least one is
+    no integer. All else is classification.
+
+    Raises:
+        BortError: There are no examples, or one has no label.
+    """
+    if not examples:
+        raise BortError("there must be at least one labelled example")
+    labels = [_known(example) for example in examples]
+    if isinstance(labels[0], tuple):
+        return "multilabel"
+    numbers = [parse_number(label) for label in labels]
+    finite = [number for number in numbers if number is not None and math.isfinite(number)]
+    whole = all(number.is_integer() for number in finite)
+    return "regression" if len(finite) == len(examples) and not whole else "classification"
+
+
+def label_names(examples: Sequence[Example]) -> list[str]:
+    """List the distinct labels: by value where all are numbers, else naturally, with "class 2" before "class 10".
+
+    Raises:
+        BortError: There are fewer than two, or an example has no label.
+    """
+    names: set[str] = set()
+    for example in examples:
+        label = _known(example)
+        names |= {*label} if isinstance(label, tuple) else {str(label)}
+    if len(names) < 2:
+        file = examples[0].source or None if examples else None
+        found = f"there is only {names.pop()!r}" if names else "there is none"
+        raise BortError(f"a classifier needs at least two distinct labels; {found}", file=file)
+    numbers = {name: parse_number(name) for name in names}
+    if all(number is not None and math.isfinite(number) for number in numbers.values()):
+        return sorted(names, key=lambda name: (numbers[name], _natural(name)))
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> tuple[list[tuple[str, int, str]], str]:
+    # Digits compare by how many there are, then one by one: a number of any length, without parsing it.
+    pieces = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(word, len(digits.lstrip("0")), digits.lstrip("0")) for word, digits in pieces], name
+
+
+def encode_labels(examples: Sequence[Example], names: Sequence[str]) -> list[int]:
+    """Turn each label into its index in `names`; 1.0, as programs write a whole number, is the class 1 and vice versa.
+
+    Raises:
+        BortError: A label is missing, a list, or not among `names`.
+    """
+    index = {name: position for position, name in enumerate(names)}
+    codes = []
+    for example in named_labels(examples, names):
+        label = _known(example)
+        if isinstance(label, tuple):
+            raise _refuse_label("must be one label, and no list", example)
+        codes.append(_code(str(label), index, example))
+    return codes
+
+
+def encode_label_lists(examples: Sequence[Example], names: Sequence[str]) -> list[list[int]]:
+    """Turn the labels of each example into their indices in `names`.
+
+    Raises:
+        BortError: Labels are missing, no list, or not among `names`.
+    """
+    index = {name: position for position, name in enumerate(names)}
+    codes = []
+    for example in named_labels(examples, names):
+        label = _known(example)
+        if not isinstance(label, tuple):
+            rule = "must be a list of labels, several with --label-separator between them, or columns of 0 and 1"
+            raise _refuse_label(rule, example)
+        codes.append([_code(name, index, example) for name in label])
+    return codes
+
+
+def _code(name: str, index: Mapping[str, int], example: Example) -> int:
+    if name not in index:
+        names = [*index]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        shown = ", ".join(map(repr, names[:_MOST_NAMED])) + (", …" if len(names) > _MOST_NAMED else "")
+        raise _refuse_label(f"the label must be one of {shown}{hint}", example, value=name)
+    return index[name]
+
+
+def encode_values(examples: Sequence[Example]) -> list[float]:
+    """Turn each label into the number that it spells.
+
+    Raises:
+        BortError: A label is missing, or not a finite number.
+    """
+    values = []
+    for example in examples:
+        value = parse_number(_known(example))
+        if value is None or not math.isfinite(value):
+            raise _refuse_label("a label must be a finite number", example)
+        values.append(value)
+    return values
+
+
+def _known(example: Example) -> Label:
+    if example.label is None:
+        raise _refuse_label("a label must not be missing", example)
+    return example.label
+
+
+def _refuse_label(rule: str, example: Example, *, column: str = "label", value: Any = None) -> BortError:
+    shown = example.label if value is None else value
+    return BortError(rule, file=example.source or None, line=example.line, column=column, value=shown)
