@@ -258,3 +258,24 @@ def test_what_cannot_be_served_is_refused_at_the_start(exported, tmp_path, argum
     assert done.returncode == 2
     assert part in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_several_labels_above_their_thresholds(multilabeller, sentences):
+    with running(multilabeller) as server, Predictor(multilabeller) as predictor:
+        answers = predictor.predict(sentences[:20])
+        info = server.get("/info").json()
+        assert (info["kind"], info["thresholds"]) == ("multilabel", predictor.task.threshold_by_name)
+        for text, answer in zip(sentences[:20], answers, strict=True):
+            given = server.post("/predict", {"inputs": text}).json()
+            assert {one["label"] for one in given} == {*answer.label}
+            raw = server.post("/predict", {"inputs": text, "raw_scores": True}).json()
+            assert {one["label"]: one["score"] for one in raw} == pytest.approx(answer.probabilities, abs=1e-5)
+            assert [one["score"] for one in raw] == sorted((one["score"] for one in raw), reverse=True)
+            assert server.post("/", {"inputs": text}).json() == raw
+        batch = server.post("/predict", {"inputs": [[text] for text in sentences[:20]]}).json()
+        assert [{one["label"] for one in given} for given in batch] == [{*answer.label} for answer in answers]
+        assert {len(answer.label) for answer in answers} > {0, 1}
+        softmax = {"inputs": sentences[0], "parameters": {"function_to_apply": "softmax", "top_k": 3}}
+        assert sum(one["score"] for one in server.post("/", softmax).json()) == pytest.approx(1)
+        explained = server.post("/explain", {"inputs": sentences[0], "label": "cat"}).json()
+        assert explained["score"] == pytest.approx(answers[0].probabilities["cat"], abs=1e-5)

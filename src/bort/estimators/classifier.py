@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -61,9 +61,8 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         """
         outputs = self._outputs(X)
         if self.multilabel_:
-            return (expit(outputs) > self._thresholds()).astype(np.int64)
-        likeliest = outputs.argmax(-1)
-        labels: NDArray[Any] = self.classes_[likeliest]
+            return (self._margins(outputs) > 0).astype(np.int64)
+        labels: NDArray[Any] = self.classes_[outputs.argmax(-1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -76,24 +75,26 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         return expit(outputs) if self.multilabel_ else softmax(outputs, axis=-1)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """The model's raw outputs, of several labels their log-odds. *Shape:* (texts, classes).
+        """The model's raw outputs. *Shape:* (texts, classes); with two classes (texts,), above 0 for the second.
 
-        With two classes *shape* (texts,), above 0 for the second.
+        Of several labels the log-odds of each, less those of its threshold: a text gets those above 0.
 
         Raises:
             DataError: `X` does not hold texts or pairs.
         """
         outputs = self._outputs(X)
-        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 and not self.multilabel_ else outputs
+        if self.multilabel_:
+            return self._margins(outputs)
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
         return self._logits(X)[:, self._columns]
 
-    def _thresholds(self) -> NDArray[np.float64]:
-        known = self.model_.predictor(self._threads()).task.threshold_by_name
-        found: NDArray[np.float64] = np.array([*known.values()])[self._columns]
-        return found
+    def _margins(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        thresholds = self.model_.predictor(self._threads()).task.threshold_by_name
+        margins: NDArray[np.float64] = log_odds - logit([*thresholds.values()])[self._columns]
+        return margins
 
     def _kind(self) -> Kind:
         return "multilabel" if self.multilabel_ else "classification"

@@ -25,6 +25,8 @@ from bort.tasks.task import Task
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
 _SPLIT_SEED = 0
+_FEWEST = 2
+"""Examples that must be left to train on: a linear head is judged by folds."""
 USUAL_LENGTH = 128
 """Longest input in tokens where neither the settings nor the task say."""
 
@@ -222,8 +224,8 @@ def split_off(
             raise BortError(f"the class {task.names[stratum]!r} has one example, {few}", file=examples[0].source)
         count = min(len(members) - 1, max(1, round(share * len(members))))
         chosen.update(int(index) for index in rng.permutation(members)[:count])
-    if not chosen:
-        found = "one example" if len(examples) == 1 else "no two examples of a label"
+    if not chosen or len(examples) - len(chosen) < _FEWEST:
+        found = f"{len(examples)} example{'s' if len(examples) > 1 else ''}"
         raise BortError(f"the training data have {found}, {few}", file=examples[0].source)
     return (
         [example for index, example in enumerate(examples) if index not in chosen],

@@ -259,5 +259,5 @@ def _known(example: Example) -> Label:
 
 
 def _refuse_label(rule: str, example: Example, *, column: str = "label", value: Any = None) -> BortError:
-    shown = example.label if value is None else value
+    shown = (list(example.label) if isinstance(example.label, tuple) else example.label) if value is None else value
     return BortError(rule, file=example.source or None, line=example.line, column=column, value=shown)
