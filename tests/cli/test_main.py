@@ -219,6 +219,25 @@ def test_switches_and_lists():
     assert parsed("tokenizer", "--out", "o", "a.txt", "b.txt").texts == ["a.txt", "b.txt"]
 
 
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ([], "label"),
+        (["--label", "a"], "a"),
+        (["--label=1"], "1"),
+        (["--label", "a", "b c", "1"], ["a", "b c", "1"]),
+        (["--label", '["a', 'b"'], ['["a', 'b"']),
+        (["--label", "a", "b", "--resume"], ["a", "b"]),
+    ],
+)
+def test_one_text_or_several(words, label, tmp_path):
+    settings = parsed("finetune", "--train", "a", "--out", "b", *words)
+    assert settings.label == label
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"train": "a", "out": "b", "label": label}), "utf-8")
+    assert parsed("finetune", "--config", str(file)).label == label
+
+
 @pytest.mark.parametrize("text", ["007", "1e5", "true", "[x", "{a: 1}", "a: b", "~", "é \u2028", ""])
 def test_text_stays_text(text, tmp_path):
     settings = parsed("predict", "--model", text, f"--text={text}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bort.bounds import NonNegativeInt, NotEmpty, validate
+from bort.bounds import NonNegativeInt, validate
 from bort.cli.results import EvaluateResult
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class EvaluateArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    label: list[str] | str = "label"
     """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
     each label of a text that may have several"""
     label_separator: str | None = None

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from bort.bounds import bounds
 from bort.errors import BortError, flag
 from bort.files import read_yaml
 
+ONE_OR_MORE = list[str] | str
+"""The type of a setting that is a text, or several one after another (`--label a b`)."""
 _MOST_LISTED = 20
 _PRINT_CONFIG = "--print_config"
 _BARE = {"finetune": "train", "predict": "input", "embed": "input", "evaluate": "data"}
@@ -141,7 +144,9 @@ def parse(
     for before, value in zip(["", *argv], argv, strict=False):
         if before == "--config" or value.startswith("--config="):
             _check_config(value.removeprefix("--config="), parser.hints)
-    values = vars(parser.parse_args([hyphened(word) for word in _spelled_out(argv, _BARE.get(name))]))
+    words = [hyphened(word) for word in _spelled_out(argv, _BARE.get(name))]
+    several = {flag(setting) for setting, hint in parser.hints.items() if hint == ONE_OR_MORE}
+    values = vars(parser.parse_args(_gathered(words, several)))
     return arguments(**{field.name: _with_home(values[field.name]) for field in fields})
 
 
@@ -156,6 +161,22 @@ def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
     if bare == "train" and not any(word.partition("=")[0] in ("--out", "--config") for word in argv):
         words += ["--out", f"runs/{Path(argv[0]).name.partition('.')[0]}"]
     return words
+
+
+def _gathered(words: list[str], flags: set[str]) -> list[str]:
+    """Make one word, a JSON list, of several behind each of some flags."""
+    made: list[str] = []
+    several: list[str] = []
+    for word in [*words, "--"]:
+        if several and word.startswith("--"):
+            name, *values = several
+            made += [name, json.dumps(values)] if len(values) > 1 else several
+            several = []
+        if word in flags or several:
+            several.append(word)
+        else:
+            made.append(word)
+    return made[:-1]
 
 
 def _with_home(value: Any) -> Any:

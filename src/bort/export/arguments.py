@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from bort.bounds import Above, AtLeast, AtMost, NonNegativeFloat, NotEmpty
+from bort.bounds import Above, AtLeast, AtMost, NonNegativeFloat
 from bort.data.tables.examples import Columns
 
 
@@ -45,7 +45,7 @@ class ExportArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    label: list[str] | str = "label"
     """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
     each label of a text that may have several"""
     label_separator: str | None = None

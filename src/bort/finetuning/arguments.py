@@ -92,7 +92,7 @@ class FinetuneArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["label"])
+    label: list[str] | str = "label"
     """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
     each label of a text that may have several"""
     label_separator: str | None = None

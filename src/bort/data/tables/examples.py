@@ -51,6 +51,11 @@ class Columns:
     label_separator: str | None = None
     """What stands between several labels of one text in the label's column; None where it holds one label, or lists."""
 
+    def __post_init__(self) -> None:
+        """Refuse to read labels from nowhere."""
+        if not self.labels:
+            raise BortError("must name a column", setting="label", value=self.label)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The columns of labels."""
