@@ -8,9 +8,9 @@ from bort.data.tables.examples import Example
 from bort.inspection.examine import examine
 from bort.inspection.inspect import Inspection, doubts_in, languages_in, near_in
 from bort.inspection.page import doubts_table, labels_table
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
-TASK = Task("classification", ("a", "b"), "accuracy")
+TASK = Classification(("a", "b"), "accuracy")
 
 
 def parts():

@@ -9,14 +9,15 @@ from typing import Literal
 import numpy as np
 
 from bort.data.tables.checks import check_examples, fold_text
-from bort.data.tables.examples import Example, Kind, infer_kind
+from bort.data.tables.examples import Example
+from bort.data.tables.labels import Kind, infer_kind
 from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head, pair_features
 from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
 from bort.inspection.lengths import Lengths, lengths_of
 from bort.predict.encoder import Encoder, Vectors
 from bort.progress import bar, console, in_parts
-from bort.tasks.task import Task
+from bort.tasks.kinds import task_of
 
 ENGLISH_MODELS = frozenset({"bort-nano"})
 """Models that know no other language; what others know is not said anywhere."""
@@ -136,7 +137,7 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
     examples = [example for part in labelled.values() for example in part]
     if len(examples) < 2 or len({example.label for example in examples}) < 2:
         return None, 0
-    task = Task.of(examples, kind=kind)
+    task = task_of(examples, kind=kind)
     targets = task.targets(examples)
     if len(examples) > _SLOW_LABELS:
         console().print(f"fitting a linear head to {len(examples):,} labels")

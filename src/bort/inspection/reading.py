@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bort.data.tables.checks import LookAlikes, look_alike_labels
-from bort.data.tables.examples import Columns, Example, infer_kind, stream_rows, whole_table
+from bort.data.tables.examples import Columns, Example, stream_rows, whole_table
+from bort.data.tables.labels import infer_kind
 from bort.data.tables.readers import format_of
 from bort.errors import BortError
 
@@ -46,20 +47,21 @@ def read_part(source: str, columns: Columns) -> ReadPart:
     first = None
     if format_of(source) != "txt":
         first = next((row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None)), None)
-    labelled = first is not None and (columns.label in first or columns.label != Columns.label)
+    [label] = columns.labels
+    labelled = first is not None and (label in first or label != Columns.label)
     refused: list[str] = []
     written: dict[str, list[Example]] = defaultdict(list)
     examples = []
 
     def on_bad(error: BortError, row: dict[str, Any]) -> None:
-        _refuse_lists(row.get(columns.label), columns, source, error.line)
+        _refuse_lists(row.get(label), columns, source, error.line)
         refused.append(str(error))
 
     for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
         if labelled:
-            _refuse_lists(example.label, columns, source, example.line)
+            _refuse_lists(row[label], columns, source, example.line)
             read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
-            written[read_as].append(Example("", label=str(row[columns.label])))
+            written[read_as].append(Example("", label=str(row[label])))
         examples.append(example)
     if not examples and refused:
         raise BortError(f"has no row that can be read; the first: {refused[0]}", file=source)
@@ -83,4 +85,4 @@ def part_names(files: Sequence[str]) -> list[str]:
 def _refuse_lists(label: Any, columns: Columns, source: str, line: int | None) -> None:
     if isinstance(label, list | tuple):
         rule = "is a list: data with several labels a text are not covered by bort check"
-        raise BortError(rule, file=source, line=line, column=columns.label, value=label)
+        raise BortError(rule, file=source, line=line, column=columns.labels[0], value=label)
