@@ -78,7 +78,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     import torch
 
     source = locate(model)
-    _check_layout(source)
+    check_layout(source)
     try:
         with quiet():
             loaded, report = model_class.from_pretrained(
@@ -106,7 +106,7 @@ def load_config(model: str | Path) -> Any:
     from transformers import AutoConfig
 
     source = locate(model)
-    _check_layout(source)
+    check_layout(source)
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the library has a class for each kind of damage
@@ -114,7 +114,7 @@ def load_config(model: str | Path) -> Any:
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
 
 
-def _check_layout(source: str) -> None:
+def check_layout(source: str) -> None:
     """Refuse a folder that a later version of this package has written in a layout of its own."""
     file = Path(source) / "config.json"
     with contextlib.suppress(OSError, ValueError, RecursionError):  # the library tells these

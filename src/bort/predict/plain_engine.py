@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from bort.errors import BortError
+from bort.model.checkpoints import check_layout
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
 from bort.predict.manifest import Manifest
@@ -87,6 +88,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
     if _may_have_gpu() or not (folder / "config.json").is_file():
         return None
     try:
+        check_layout(model)
         config, settings = (_object(folder / name) for name in ("config.json", "tokenizer_config.json"))
         task = _task(config)
         if task is None or not _is_ours(config, settings):
