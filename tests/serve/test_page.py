@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
+
+from serve.conftest import running
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
@@ -20,8 +26,9 @@ QUIET = (
 )
 
 
-@pytest.fixture
-def page(server):
+@contextmanager
+def opened_page(url: str) -> Iterator[Any]:
+    """A page that makes no mistake and asks nobody but its server."""
     with playwright.sync_playwright() as library:
         browser = library.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         opened = browser.new_page()
@@ -29,11 +36,17 @@ def page(server):
         opened.on("pageerror", lambda error: opened.mistakes.append(str(error)))
         opened.asked = []
         opened.on("request", lambda request: opened.asked.append(request.url))
-        opened.goto(server.url)
+        opened.goto(url)
         yield opened
         assert not opened.mistakes
-        assert all(url.startswith((server.url, "data:", "blob:")) for url in opened.asked)
+        assert all(asked.startswith((url, "data:", "blob:")) for asked in opened.asked)
         browser.close()
+
+
+@pytest.fixture
+def page(server):
+    with opened_page(server.url) as opened:
+        yield opened
 
 
 def test_it_answers_as_one_types_and_colours_the_words(page, server):
@@ -88,3 +101,20 @@ def test_it_is_usable_by_keyboard_alone(page):
     page.focus("#run")
     page.keyboard.press("Enter")
     page.wait_for_selector("#save:not([disabled])")
+
+
+def test_an_encoder_shows_its_vector_and_how_near_two_texts_are(exported_encoder):
+    with running(exported_encoder) as server, opened_page(server.url) as page:
+        size = server.get("/info").json()["size"]
+        page.wait_for_function("n => document.querySelector('#about').textContent.includes(n)", arg=f"{size} numbers")
+        page.fill("#text", "seven green apples")
+        [vector] = server.post("/embed", {"inputs": "seven green apples"}).json()
+        page.wait_for_function("v => document.querySelector('#answer').textContent.includes(v)", arg=f"{vector[0]:.3f}")
+        page.check("#pair")
+        page.fill("#text_b", "a harbour")
+        [a, b] = server.post("/embed", {"inputs": ["seven green apples", "a harbour"]}).json()
+        page.wait_for_function(
+            "c => document.querySelector('#answer').textContent.includes(c)", arg=f"cosine {np.dot(a, b):.3f}"
+        )
+        assert not page.is_visible("#manyrow")
+        assert not page.is_visible("#words")
