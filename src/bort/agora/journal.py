@@ -134,22 +134,22 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         with write_aside(self.folder / f"grown-{number:02d}.json") as file:
             json.dump(known, file, ensure_ascii=False, default=float)
 
-    def final(self) -> TrainedWeights | None:
-        """The result of the last training, if it is done."""
+    def final(self, number: int) -> TrainedWeights | None:
+        """What one of the last trainings, which are counted from 0, came to, if it is done."""
         for event in self._run.events("refit"):
-            return TrainedWeights(file=self._final, about={name: event[name] for name in _ABOUT})
+            if event["number"] == number:
+                return TrainedWeights(file=self._final(number), about={name: event[name] for name in _ABOUT})
         return None
 
-    def keep_final(self, model: TrainedWeights) -> TrainedWeights:
-        """Write the weights, then the event."""
-        with write_aside(self._final, "wb") as out:
+    def keep_final(self, number: int, model: TrainedWeights) -> TrainedWeights:
+        """Write the weights of one of the last trainings, then the event."""
+        with write_aside(self._final(number), "wb") as out:
             out.write(model.weights)
-        self._run.log("refit", **model.about, elapsed=self._clock.elapsed)
-        return TrainedWeights(file=self._final, about=model.about)
+        self._run.log("refit", number=number, **model.about, elapsed=self._clock.elapsed)
+        return TrainedWeights(file=self._final(number), about=model.about)
 
-    @property
-    def _final(self) -> Path:
-        return self.folder / "final.safetensors"
+    def _final(self, number: int) -> Path:
+        return self.folder / f"final-{number}.safetensors"
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""

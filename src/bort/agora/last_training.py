@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,12 @@ from bort.agora.labellers import Teacher
 from bort.agora.labelling import as_labels
 from bort.agora.nearby import identity
 from bort.agora.pooled_labels import TEACHER_ALONE, Weights, pooled, weigh
-from bort.agora.rounds import AgoraResult, Point, Slot, Trial
+from bort.agora.rounds import AgoraResult, Point
 from bort.agora.trial import TextLearner, TrainedWeights, usual_passes
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
-from bort.tasks.task import Says
+from bort.tasks.task import Outputs, Says, Targets, Task
 
-SLOT = Slot(0, 0)
 _TOKENS = 1_000_000
 _MOST_TEXTS = 30_000
 
@@ -40,10 +40,32 @@ class Taught(NamedTuple):
     labelled: int
 
 
-def plain_epochs(best: Trial[TrainedWeights], train_size: int) -> int:
-    """Passes over the data up to the step at which a trial scored best; one at least."""
-    steps = math.ceil(train_size / int(best.theta["batch_size"]))
-    return max(1, round(int(best.model.about["best_step"]) / steps))
+def preferring_grown(
+    result: AgoraResult[TrainedWeights], task: Task, dev: Sequence[Point]
+) -> AgoraResult[TrainedWeights]:
+    """The result with the best model that has learned from made labels, unless plain fine-tuning is better.
+
+    Better means by more than the standard error of their difference on the development data: these are few, and the
+    last training learns from far more texts than any round has.
+
+    Args:
+        result: Of the rounds.
+        task: Says how far an answer is off.
+        dev: The development data.
+    """
+    later = [trial for done in result.rounds[1:] for trial in done.trials]
+    if result.best_round > 1 or not later:
+        return result
+    grown, truth = max(later, key=lambda trial: trial.rank), task.collected([point.y for point in dev])
+    plain, made = (_errors(task, np.array(trial.answers, np.float32), truth) for trial in (result.best, grown))
+    behind = made - plain
+    error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else 0.0
+    return replace(result, best=grown) if behind.mean() <= error else result
+
+
+def _errors(task: Task, outputs: Outputs, truth: Targets) -> Says:
+    """How far each answer is off, by thresholds that suit it where there are any. *Shape:* -> (examples,)."""
+    return task.fitted(outputs, truth).errors(outputs, truth)
 
 
 def everything(
@@ -52,19 +74,24 @@ def everything(
     result: AgoraResult[TrainedWeights],
     learner: TextLearner,
     teacher: Teacher,
+    students: Callable[[Sequence[Example]], Says],
     heard: Says,
     truth: Any,
     pool: Sequence[Example],
     forbidden: AbstractSet[Hashable],
 ) -> Taught:
-    """Label all texts by the teacher together with the mean of the last round's models.
+    """Label all texts by the teacher together with students that have learned all labels.
+
+    The two are weighed by what the teacher and the mean of the last round's models say of the development data, which
+    neither has learned.
 
     Args:
         arguments: Of the run.
         labelled: All labelled examples, which keep their labels.
         result: Of the rounds.
-        learner: Asks their models.
+        learner: Counts the texts' tokens.
         teacher: Fitted to all labels, where it is fitted here.
+        students: What they say of texts; asked only where it counts.
         heard: What it says of the development data, out of sample; by this the two are weighed.
         truth: Of the development data.
         pool: Texts without labels.
@@ -76,11 +103,7 @@ def everything(
         weights = weigh(task, heard, task.mean([np.array(trial.answers) for trial in last.trials]), truth)
     texts = _texts(labelled, result, pool, forbidden)
     said = teacher(texts)
-    student = (
-        task.mean([learner.says(trial.model, texts) for trial in last.trials])
-        if weights.student
-        else np.zeros_like(said)
-    )
+    student = students(texts) if weights.student else np.zeros_like(said)
     labels = as_labels(arguments, task, pooled(task, weights, said, student))
     points = [*labelled, *(Point(x, y) for x, y in zip(texts, labels, strict=True) if y is not None)]
     tokens = sum(learner.fitter.tokens([point.x for point in points]).lengths)

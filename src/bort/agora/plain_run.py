@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from bort.agora.last_training import SLOT, plain_epochs
+from bort.agora.averaging import averaged, plain_training, trained
 from bort.agora.rounds import AgoraResult, DivergedError
 from bort.agora.session import Session
 from bort.agora.trial import TrainedWeights
@@ -63,25 +63,21 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
     """Fit the best combination to training and development data, for as many passes as it took to its best step.
 
     Args:
-        session: The run; a last training that was done before it was interrupted is read from its journal.
+        session: The run.
         result: Of one round.
 
     Returns:
         The model; None if its outputs are not finite numbers, which is said.
     """
     data, learner, best = session.data, session.learner, result.best
-    kept = session.journal.final()
-    if kept is None:
-        points, epochs = session.points([*data.train, *data.dev]), plain_epochs(best, len(data.train))
-        with session.display.shown():
-            again = learner.refit(best.theta, points, SLOT, epochs=epochs, with_vectors=False)
-        kept = session.journal.keep_final(again)
+    training = plain_training(session, best)
+    again = averaged(learner, trained(session, training, range(session.arguments.averaged)), training.points)
     try:
-        learner.logits(kept, data.dev)
+        learner.logits(again, data.dev)
     except DivergedError as error:
         console().print(f"the last training on all labels came to nothing: {error}", soft_wrap=True)
         return None
-    return session.fitter.open(kept.read())
+    return session.fitter.open(again.read())
 
 
 def fit_head(session: Session) -> dict[str, Any]:

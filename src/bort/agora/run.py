@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, unasked, usage
+from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, trained
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
 from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
 from bort.agora.labelling import Labelling
-from bort.agora.last_training import SLOT, Taught, everything, plain_epochs
+from bort.agora.last_training import Taught, everything, preferring_grown
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.plain_run import fit_head, fit_plainly, head_result
@@ -156,23 +157,23 @@ def fit_growing(
     source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
     result = session.fit(source)
     taught: Taught | None = None
-    weights, kept = result.best.model, session.journal.final()
+    weights = result.best.model
     if arguments.refit and not result.stopped:
+        result = preferring_grown(result, task, session.points(data.dev))
         labelled = session.points([*train, *data.dev])
-        if grown := result.best_round > 1:
+        alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
+        if result.best_round > 1:
             heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
             truth = task.targets(data.dev)
-            taught = everything(arguments, labelled, result, session.learner, final, heard, truth, pool, forbidden)
+            students = partial(opinion, session, alone, orders)
+            taught = everything(
+                arguments, labelled, result, session.learner, final, students, heard, truth, pool, forbidden
+            )
+            whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
+            [weights] = trained(session, whole, [arguments.averaged])
         else:
-            taught = Taught(labelled, plain_epochs(result.best, len(train)), NOBODY, len(labelled))
-        if kept is None:
-            with session.display.shown():
-                kept = session.journal.keep_final(
-                    session.learner.refit(
-                        result.best.theta, taught.points, SLOT, epochs=taught.epochs, with_vectors=grown
-                    )
-                )
-        weights = kept
+            taught = Taught(labelled, alone.epochs, NOBODY, len(labelled))
+            weights = averaged(session.learner, trained(session, alone, orders), labelled)
     model, fitted = session.fitter.open(weights.read()), [*train, *data.dev] if taught else train
     metrics = session.metrics(result, model, fitted)
     head = session.head

@@ -111,16 +111,19 @@ class TextLearner:
     ) -> TrainedWeights:
         """Fine-tune for a number of passes, with nothing held back that would stop it or choose a step.
 
+        All slots begin with the same weights, and each takes the data in an order of its own.
+
         Raises:
             DivergedError: The model's outputs are not finite numbers.
         """
         began = time.monotonic()
         with self._checkpoints(slot) as folder:
             model, result = self.fitter.fit(
-                HyperParameters(**theta),
+                HyperParameters(**{**theta, "seed": theta["seed"] + slot.place}),
                 self._labelled(train, with_vectors=with_vectors),
                 None,
                 folder=folder,
+                start=theta["seed"],
                 max_epochs=epochs,
                 on_progress=lambda share, note: self._progress(slot, theta, share, note),
             )

@@ -204,6 +204,8 @@ class FinetuneArguments:
     where the development data are a tenth of the training data or more"""
     final_epochs: PositiveInt | None = None
     """passes over the data of that last training; by default as many as show it a million tokens, but 3 to 15"""
+    averaged: PositiveInt = 3
+    """last trainings, from one start in different orders of the data, whose weights are averaged"""
     as_published: bool = False
     """the paper's own rules: hard labels by the teacher alone, whatever it is worth, no unlabelled texts, texts made
     of the mistakes on the development data, --prune lcs until no combination is left, no last training"""
@@ -347,6 +349,7 @@ class FinetuneArguments:
             "rounds",
             "refit",
             "final_epochs",
+            "averaged",
             "teacher_vectors",
             "points_per_mistake",
             "whole_pool",

@@ -138,6 +138,7 @@ class Fitter:
         dev: Labelled | None,
         *,
         folder: Path,
+        start: int | None = None,
         max_epochs: int | None = None,
         on_progress: Callable[[float, str], None] = lambda share, note: None,
     ) -> tuple[PreTrainedModel, TrainingResult]:
@@ -148,10 +149,11 @@ class Fitter:
             train: Data to fit.
             dev: Data that choose the step to keep; None: the last step is kept.
             folder: For checkpoints, from which an interrupted fit goes on.
+            start: Seed of the head's first weights, instead of theta's.
             max_epochs: Passes over `train`, instead of those of the limits.
             on_progress: Told the share of the longest possible run, and a few words.
         """
-        model, scaled = self.fresh(theta.seed), self._scaled(train)
+        model, scaled = self.fresh(theta.seed if start is None else start), self._scaled(train)
         if self.from_head:
             start_from_head(model, self.task, scaled, self.pad_token_id)
         result = train_once(
@@ -189,6 +191,18 @@ class Fitter:
     def weights(self, model: PreTrainedModel) -> bytes:
         """Weights as they were trained, in the safetensors format, for `open`."""
         content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+        return content
+
+    def averaged(self, weights: Sequence[bytes]) -> bytes:
+        """The mean of several models' weights, each as `weights` gives them."""
+        every = [load(one) for one in weights]
+        mean = {
+            name: torch.stack([one[name].double() for one in every]).mean(0).to(tensor.dtype)
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in every[0].items()
+        }
+        content: bytes = save(mean)
         return content
 
     def open(self, weights: bytes) -> PreTrainedModel:

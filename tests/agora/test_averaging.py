@@ -1,0 +1,120 @@
+"""Last trainings from one start, the mean of their weights, and when made labels are learned from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load
+
+from bort.agora import averaging
+from bort.agora.averaging import averaged
+from bort.agora.journal import RunClock
+from bort.agora.last_training import preferring_grown
+from bort.agora.rounds import AgoraResult, Point, Round, Trial
+from bort.agora.run import finetune
+from bort.agora.trial import TextLearner
+from bort.predict.predictor import Predictor
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
+
+CLASSES = Classification(("a", "b"), "accuracy")
+VALUES = Regression((), "pearson")
+
+
+@pytest.fixture
+def settings(world, tmp_path):
+    return world.finetuning(tmp_path, method="plain", learning_rates=[1e-3], max_epochs=2, keep_better=False)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The models that were averaged, and their mean."""
+    seen = []
+
+    def watching(learner, models, known):
+        mean = averaged(learner, models, known)
+        seen.append(([load(model.read()) for model in models], load(mean.read())))
+        return mean
+
+    monkeypatch.setattr("bort.agora.plain_run.averaged", watching)
+    return seen
+
+
+def test_the_result_is_the_mean_of_trainings_from_one_start(settings, watched, weights):
+    finetune(settings)
+    [(models, _)] = watched
+    assert len(models) == 3
+    kept = weights(settings.out)
+    heads = [model["classifier.weight"] for model in models]
+    assert (heads[0] - heads[1]).abs().max() > 1e-4, "the orders differ"
+    starts = torch.corrcoef(torch.stack([head.flatten() for head in heads]))
+    assert starts.min() > 0.8, "the start does not"
+    for name, values in kept.items():
+        torch.testing.assert_close(values, sum(model[name] for model in models) / 3, atol=1e-6, rtol=0)
+    assert Predictor(settings.out).predict("The cat walked.").label
+
+
+def test_one_training_is_enough_where_asked(settings, watched):
+    finetune(replace(settings, averaged=1))
+    assert [len(models) for models, _ in watched] == [1]
+
+
+def test_a_mean_that_has_lost_what_each_knows_is_not_the_result(settings, watched, monkeypatch, capsys):
+    scores = iter([0.9, 0.95, 0.9, 0.5])
+    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    finetune(settings)
+    [(models, result)] = watched
+    assert result["classifier.weight"].equal(models[0]["classifier.weight"])
+    assert "has lost what each has learned" in capsys.readouterr().err
+
+
+def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):
+    refit = TextLearner.refit
+
+    def refitting(self, *arguments, **named):
+        monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+        return refit(self, *arguments, **named)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    finetune(settings)
+    assert [len(models) for models, _ in watched] == [1]
+
+
+def result(plain, grown, task=CLASSES):
+    """Two rounds with such answers, the first of which scores best; the task; and the development data."""
+    if task is CLASSES:
+        plain, grown = ([[float(1 - a), float(a)] for a in answers] for answers in (plain, grown))
+    trials = [Trial({"lr": n}, score, answers, None) for n, (score, answers) in enumerate(((0.9, plain), (0.8, grown)))]
+    rounds = [Round(number, [trial], 0, 9, []) for number, trial in enumerate(trials, start=1)]
+    return AgoraResult(trials[0], rounds, [], False, True), task, [Point("x", 1)] * len(plain)
+
+
+def test_made_labels_are_learned_from_unless_they_harm():
+    slightly, task, dev = result([1] * 80 + [0] * 20, [0] * 2 + [1] * 78 + [0] * 20)
+    assert preferring_grown(slightly, task, dev).best_round == 1, "2 behind, and nowhere ahead"
+    noisy, task, dev = result([1] * 80 + [0] * 20, [0] * 8 + [1] * 72 + [1] * 7 + [0] * 13)
+    assert preferring_grown(noisy, task, dev).best_round == 2, "1 behind, of 15 that differ"
+    harmful, task, dev = result([1] * 80 + [0] * 20, [1] * 60 + [0] * 40)
+    assert preferring_grown(harmful, task, dev).best_round == 1
+
+
+def test_of_values_the_distance_counts():
+    near, task, dev = result([[1.1]] * 9 + [[1.2]], [[1.2]] + [[1.1]] * 9, VALUES)
+    assert preferring_grown(near, task, dev).best_round == 2
+    far, task, dev = result([[1.1]] * 10, [[1.1 + n] for n in range(10)], VALUES)
+    assert preferring_grown(far, task, dev).best_round == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+def test_who_is_no_worse_is_preferred(pairs):
+    plain, grown = ([int(pair[n]) for pair in pairs] for n in (0, 1))
+    found, task, dev = result(plain, grown)
+    best = preferring_grown(found, task, dev).best_round
+    if sum(grown) >= sum(plain):
+        assert best == 2
+    elif not any(grown) and all(plain):
+        assert best == 1, "each answer is worse"
