@@ -69,10 +69,13 @@ def test_of_very_many_examples_a_sample_is_enough(fitter, data, monkeypatch):
     assert len(head.truth) == len(data.dev)
 
 
-def test_values(world, tmp_path):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_values(world, tmp_path, sign):
     rows = read_examples(world.train)
     file = tmp_path / "numbers.csv"
-    file.write_text("text,label\n" + "".join(f'"{e.text}",{910.5 if e.label == "cat" else 802.25}\n' for e in rows))
+    file.write_text(
+        "text,label\n" + "".join(f'"{e.text}",{sign * (910.5 if e.label == "cat" else 802.25)}\n' for e in rows)
+    )
     arguments = world.finetuning(tmp_path, method="plain", train=str(file), dev=None, test=None)
     data = read_splits(arguments)
     fitter = data.fitter(arguments)
@@ -80,4 +83,4 @@ def test_values(world, tmp_path):
     fitter.save(head.classifier(), tmp_path / "folder")
     answers = [answer.label for answer in Predictor(str(tmp_path / "folder")).stream(data.dev)]
     np.testing.assert_allclose(answers, head.logits(data.dev)[:, 0], atol=0.05)
-    assert 780 < np.mean(answers) < 930
+    assert 780 < sign * np.mean(answers) < 930

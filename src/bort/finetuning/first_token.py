@@ -119,7 +119,7 @@ def put_head(
     before, after = layers
     centre = features.mean(0, dtype=np.float64)
     scale = reach / (float(np.abs(features - centre).max()) or 1.0)
-    constant = np.clip(bias + weight @ centre, -_CERTAIN, _CERTAIN)
+    constant = np.nan_to_num(bias + weight @ centre, posinf=_CERTAIN, neginf=-_CERTAIN)
     with torch.no_grad():
         before.weight.copy_(scale * torch.eye(len(centre)))
         before.bias.copy_(torch.from_numpy(-scale * centre))
