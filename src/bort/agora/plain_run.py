@@ -93,6 +93,7 @@ def fit_head(session: Session) -> dict[str, Any]:
     """
     head = session.head
     assert head is not None, "check_choices was not asked"
+    _ = session.inspection  # told before the head is
     if not head.held:
         kind = session.fitter.fresh().config.model_type
         rule = f"needs a classifier of BERT's or RoBERTa's kind, and {kind} has another: give --method plain"

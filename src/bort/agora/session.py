@@ -24,6 +24,8 @@ from bort.finetuning.fingerprint import KEY, fingerprint
 from bort.finetuning.hyper_parameters import HyperParameters, grid
 from bort.finetuning.splits import Splits
 from bort.finetuning.student_head import StudentHead, fit_student_head
+from bort.inspection.brief import figures, inspect_briefly
+from bort.inspection.inspect import Inspection
 from bort.model.devices import describe
 from bort.progress import console
 from bort.runs import Run
@@ -85,6 +87,14 @@ class Session:
         head.announce()
         return head
 
+    @cached_property
+    def inspection(self) -> Inspection:
+        """What is odd about the data, told when first asked for; the plain checks are told before."""
+        found = inspect_briefly(self.data, self.head, self.arguments.model)
+        for sentence in found.model_sentences():
+            console().print(sentence, soft_wrap=True)
+        return found
+
     def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:
         """Go through the loop; without a source it is plain fine-tuning.
 
@@ -92,7 +102,7 @@ class Session:
             BortError: All trials of the first round diverged.
             Exception: What all trials of a round raised.
         """
-        _ = self.head  # first, in seconds: what all that follows has to beat
+        _ = self.inspection  # first, in seconds, with the head: what all that follows has to beat
         with self.display.shown():
             return fit(
                 [asdict(theta) for theta in self.thetas],
@@ -204,7 +214,8 @@ class Session:
                 for one, each in wrong[:_SHOWN_ERRORS]
                 if len(one.text) <= _LONGEST_SHOWN
             ]
-        metrics["findings"] = data.check.sentences()
+        metrics["findings"] = self.inspection.sentences()
+        metrics["inspection"] = figures(self.inspection)
         metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
         metrics[KEY] = fingerprint(fitted)
         return metrics

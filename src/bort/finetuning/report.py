@@ -11,6 +11,7 @@ from bort.tasks.suites.scoring import METRIC_TITLES, shown
 from bort.tasks.suites.table import TASKS
 
 _MOST_CHARTED = 30
+_MOST_DOUBTS = 10
 
 
 def finetune_report(run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]]) -> None:
@@ -146,6 +147,10 @@ def findings_section(report: Report, metrics: dict[str, Any]) -> None:
         report.heading("What is odd about the data")
     for finding in metrics["findings"]:
         report.paragraph(f"{finding[0].upper()}{finding[1:]}.", warning=True)
+    if doubts := metrics["inspection"]["doubts"][:_MOST_DOUBTS]:
+        report.paragraph("Labels to look at; the least probable come first. bort check shows all of them.")
+        rows = [[one["place"], one["label"], one["answer"], one["text"]] for one in doubts]
+        report.table(["where", "label", "a linear head says", "text"], rows)
 
 
 def failures_section(report: Report, metrics: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class StudentHead:
     targets: NDArray[Any]
     features: Features
     held: bool
+    _read: dict[int, Features] = field(default_factory=dict, repr=False)
+    """Of the last examples that were asked about, which are asked about again."""
 
     @property
     def truth(self) -> NDArray[Any]:
@@ -96,8 +98,15 @@ class StudentHead:
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """What `whole` says of other examples. *Shape:* (examples, outputs)."""
-        features = read_features(self.fitter.fresh(), self.fitter.tokens(examples), self.fitter.pad_token_id)
-        return self.whole.says(features).astype(np.float32)
+        return self.whole.says(self.features_of(examples)).astype(np.float32)
+
+    def features_of(self, examples: Sequence[Example]) -> Features:
+        """Features of other examples, by pooling. *Shape:* (examples, hidden size) each."""
+        if id(examples) not in self._read:
+            self._read.clear()
+            tokens = self.fitter.tokens(examples)
+            self._read[id(examples)] = read_features(self.fitter.fresh(), tokens, self.fitter.pad_token_id)
+        return self._read[id(examples)]
 
     def announce(self) -> None:
         """Say how good it is."""
@@ -119,7 +128,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
         train: Training data; a sample where they are very many.
         dev: Development data.
     """
-    train = _sample(train, _MOST)
+    train = learned_from(train)
     examples = [*train, *dev]
     model = fitter.fresh()
     features = read_features(model, fitter.tokens(examples), fitter.pad_token_id)
@@ -143,6 +152,7 @@ def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], gro
     return first
 
 
-def _sample(examples: Sequence[Example], most: int) -> list[Example]:
-    chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:most])
-    return [examples[int(place)] for place in chosen]
+def learned_from(train: Sequence[Example]) -> list[Example]:
+    """The training examples that heads are fitted to: all, or a sample where they are very many."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
+    return [train[int(place)] for place in chosen]
