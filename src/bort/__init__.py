@@ -41,6 +41,7 @@ _PUBLIC = {
             "serve",
             "shrink",
             "submit",
+            "suggest",
             "tokenizer",
         )
     },
@@ -60,6 +61,7 @@ _PUBLIC = {
     "ServeArguments": ("bort.cli.serve", "ServeArguments"),
     "ShrinkArguments": ("bort.cli.shrink", "ShrinkArguments"),
     "SubmitArguments": ("bort.cli.submit", "SubmitArguments"),
+    "SuggestArguments": ("bort.cli.suggest", "SuggestArguments"),
     "TokenizerArguments": ("bort.cli.tokenizer", "TokenizerArguments"),
     "BortClassifier": ("bort.estimators.classifier", "BortClassifier"),
     **{

@@ -39,6 +39,8 @@ from bort.cli.shrink import ShrinkArguments as ShrinkArguments
 from bort.cli.shrink import shrink as shrink
 from bort.cli.submit import SubmitArguments as SubmitArguments
 from bort.cli.submit import submit as submit
+from bort.cli.suggest import SuggestArguments as SuggestArguments
+from bort.cli.suggest import suggest as suggest
 from bort.cli.tokenizer import TokenizerArguments as TokenizerArguments
 from bort.cli.tokenizer import tokenizer as tokenizer
 from bort.data.index.search import Index as Index
@@ -93,6 +95,7 @@ __all__ = [
     "ServeArguments",
     "ShrinkArguments",
     "SubmitArguments",
+    "SuggestArguments",
     "TokenizerArguments",
     "__version__",
     "architecture",
@@ -113,6 +116,7 @@ __all__ = [
     "serve",
     "shrink",
     "submit",
+    "suggest",
     "tokenizer",
     "verbose",
 ]

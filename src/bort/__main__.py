@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "score a model on a labelled file, or on a task of GLUE, SuperGLUE or RACE",
     "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",
     "predict": "label a file or standard input",
+    "suggest": "choose the texts to label next",
     "embed": "one vector a text, for a file or standard input",
     "index": "a large pool of texts with their vectors, to be searched",
     "export": "write a model that answers fast on a CPU, in fp32 or int8",

@@ -38,6 +38,7 @@ REQUIRED = {
     "info": ["bort"],
     "shrink": ["m", "--out", "o"],
     "serve": ["runs/mine", "other=fast"],
+    "suggest": ["--model", "m"],
     "embed": ["--model", "m", "--output", "v.npy"],
     "index": ["a.txt", "--out", "o"],
 }

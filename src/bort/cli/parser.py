@@ -24,7 +24,7 @@ ONE_OR_MORE = list[str] | str
 """The type of a setting that is a text, or several one after another (`--label a b`)."""
 _MOST_LISTED = 20
 _PRINT_CONFIG = "--print_config"
-_BARE = {"finetune": "train", "predict": "input", "embed": "input", "evaluate": "data"}
+_BARE = {"finetune": "train", "predict": "input", "embed": "input", "suggest": "input", "evaluate": "data"}
 """The setting of a command that a first word without a flag gives."""
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 

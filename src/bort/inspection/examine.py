@@ -12,11 +12,12 @@ from bort.data.tables.checks import check_examples, fold_text
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Kind, infer_kind
 from bort.errors import BortError
-from bort.finetuning.linear_head import fit_linear_head, pair_features
+from bort.finetuning.linear_head import fit_linear_head
 from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
 from bort.inspection.lengths import Lengths, lengths_of
+from bort.inspection.vectors import head_features, side_vectors
 from bort.predict.encoder import Encoder, Vectors
-from bort.progress import bar, console, in_parts
+from bort.progress import console, in_parts
 from bort.tasks.kinds import task_of
 
 ENGLISH_MODELS = frozenset({"bort-nano"})
@@ -75,7 +76,7 @@ def examine(
     few = {name: _drawn(part, max(1, round(share * len(part)))) for name, part in parts.items()}
     with Encoder(model, threads=threads) as encoder:
         lengths = {name: _lengths(part, encoder, max_length) for name, part in parts.items()}
-        vectors = _vectors([example for part in few.values() for example in part], encoder)
+        vectors = side_vectors([example for part in few.values() for example in part], encoder)
     near = near_in(few, vectors)
     doubts, judged = _doubts(few, vectors, decided)
     compared = len(vectors[0])
@@ -112,24 +113,6 @@ def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
     return lengths_of(tokens.tolist(), limit)
 
 
-def _vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]:
-    """Of length 1, for the texts and, of pairs, for the second texts. *Shape:* (examples, D) each."""
-    sides = [[one.text for one in examples]]
-    if examples[0].text_b is not None:
-        sides.append([one.text_b or "" for one in examples])
-    places: dict[str, int] = {}
-    for side in sides:
-        for text in side:
-            places.setdefault(text, len(places))
-    parts = []
-    with bar("reading texts", len(places)) as shown:
-        for vectors in encoder.stream(places, normalize=True):
-            parts.append(vectors)
-            shown.update(sum(map(len, parts)))
-    found = np.concatenate(parts)
-    return [found[[places[text] for text in side]] for side in sides]
-
-
 def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple[Doubt, ...] | None, int]:
     """What a head doubts, and how many labels it judged; None where there is nothing to learn from."""
     known = np.array([example.label is not None for part in parts.values() for example in part])
@@ -141,8 +124,6 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
     targets = task.targets(examples)
     if len(examples) > _SLOW_LABELS:
         console().print(f"fitting a linear head to {len(examples):,} labels")
-    own = [x[known] for x in vectors]
-    features = own[0] if len(own) == 1 else pair_features(own[0], own[1])
     groups = [(fold_text(one.text), fold_text(one.text_b or "")) for one in examples]
-    head = fit_linear_head({"mean": features}, targets, task, groups=groups)
+    head = fit_linear_head({"mean": head_features([x[known] for x in vectors])}, targets, task, groups=groups)
     return doubts_in(labelled, head.out_of_fold, targets, task), len(examples)

@@ -1,0 +1,67 @@
+"""Which texts to label next: those that a model is unsure of, unlike each other and unlike what is labelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UNSURE_SHARE = 0.5
+"""Of the texts, the less sure half is chosen from."""
+
+
+def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """One minus the margin between the two likeliest classes: 0 where a model is sure, 1 where it is torn.
+
+    Args:
+        probabilities: *Shape:* (texts, classes).
+
+    Returns:
+        *Shape:* (texts,).
+    """
+    ordered = np.sort(np.asarray(probabilities, np.float64), axis=1)
+    unsure: NDArray[np.float64] = 1.0 - (ordered[:, -1] - ordered[:, -2])
+    return unsure
+
+
+def choose_texts(
+    vectors: NDArray[Any], unsure: NDArray[Any], count: int, *, labelled: NDArray[Any] | None = None
+) -> list[int]:
+    """Choose texts to label, the most useful first.
+
+    Of the less sure half, one text after another: the one whose uncertainty times its distance (1 - cosine) to the
+    nearest text that is labelled or chosen is the greatest. This is the farthest-first traversal of Sener and Savarese,
+    "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018, weighted by margin sampling.
+
+    Args:
+        vectors: Of the texts, of length 1. *Shape:* (texts, D).
+        unsure: As `uncertainty` gives it. *Shape:* (texts,).
+        count: How many; all in this order, where there are fewer.
+        labelled: Vectors of labelled texts, of length 1. *Shape:* (labelled texts, D).
+
+    Returns:
+        Places of the chosen texts.
+
+    Example:
+        >>> vectors = np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [-1.0, 0.0]])
+        >>> choose_texts(vectors, np.array([0.9, 0.8, 0.7, 0.1]), 2)
+        [0, 2]
+    """
+    count = min(count, len(vectors))
+    kept = max(count, int(np.ceil(_UNSURE_SHARE * len(vectors))))
+    candidates = np.sort(np.argsort(-unsure, kind="stable")[:kept])
+    x, weight = vectors[candidates], unsure[candidates].astype(np.float64)
+    distance = np.full(len(x), 2.0)
+    if labelled is not None and len(labelled):
+        distance = 1.0 - np.max(x @ labelled.T, axis=1).astype(np.float64)
+    chosen: list[int] = []
+    free = np.ones(len(x), bool)
+    for _ in range(count):
+        # What is torn least is better than nothing, once all distances are 0.
+        gain = np.where(free, np.maximum(distance, 0.0) * weight + 1e-9 * weight, -1.0)
+        best = int(gain.argmax())
+        chosen.append(int(candidates[best]))
+        free[best] = False
+        distance = np.minimum(distance, 1.0 - (x @ x[best]).astype(np.float64))
+    return chosen

@@ -1,0 +1,43 @@
+"""Vectors of examples, as an encoder gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bort.data.tables.examples import Example
+from bort.finetuning.linear_head import pair_features
+from bort.predict.encoder import Encoder, Vectors
+from bort.progress import bar
+
+
+def side_vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]:
+    """Vectors of length 1 of the texts and, of pairs, of the second texts, with a bar while they are made.
+
+    Args:
+        examples: At least one; all of them pairs, or none.
+        encoder: What reads them; equal texts once.
+
+    Returns:
+        *Shape:* (examples, D) each.
+    """
+    sides = [[one.text for one in examples]]
+    if examples[0].text_b is not None:
+        sides.append([one.text_b or "" for one in examples])
+    places: dict[str, int] = {}
+    for side in sides:
+        for text in side:
+            places.setdefault(text, len(places))
+    parts = []
+    with bar("reading texts", len(places)) as shown:
+        for vectors in encoder.stream(places, normalize=True):
+            parts.append(vectors)
+            shown.update(sum(map(len, parts)))
+    found = np.concatenate(parts)
+    return [found[[places[text] for text in side]] for side in sides]
+
+
+def head_features(sides: Sequence[Vectors]) -> Vectors:
+    """What a linear head reads: the vectors of single texts; of pairs both, their distances and products."""
+    return sides[0] if len(sides) == 1 else pair_features(sides[0], sides[1])
