@@ -116,7 +116,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         Logistic regression (C {settings.c:g}) on {Path(settings.model).name}'s frozen features, fitted to
         {settings.start} labels drawn by chance and {settings.count} more of texts that were chosen from the rest of
-        train and dev: by chance (mean of {settings.draws} draws), those that the head of the first labels is least sure of (the least margin), or by
+        train and dev: by chance (mean of {settings.draws} draws), those that the head of the first
+        labels is least sure of (the least margin), or by
         `bort suggest`. Means of {len(settings.seeds)} starts, the same for all choices; differences with their standard
         error over starts. `bort suggest` is {_gain(*against)} points from the least sure texts. How it chooses was
         chosen on other tasks, and on train and dev of these.
