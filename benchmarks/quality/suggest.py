@@ -61,13 +61,12 @@ class Reader:
 
 def scores(read: Reader, start: int, count: int, draws: int, seed: int) -> dict[str, float]:
     """Test accuracy after each choice, for one start."""
-    from bort.finetuning.linear_head import log_softmax
     from bort.inspection.choose import choose_texts, uncertainty
 
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(read.targets))
     labelled, pool = order[:start], order[start:]
-    unsure = uncertainty(np.exp(log_softmax(read.logits(labelled, read.known[pool]))))
+    unsure = uncertainty(np.exp(read.task.says(read.logits(labelled, read.known[pool]))))
     ours = choose_texts(read.vectors[pool], unsure, count, labelled=read.vectors[labelled])
     least = np.argsort(-unsure, kind="stable")[:count]
     drawn = [rng.permutation(len(pool))[:count] for _ in range(draws)]

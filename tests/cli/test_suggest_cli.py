@@ -1,0 +1,65 @@
+"""`bort suggest`: files in, a file to label in out."""
+
+import csv
+import json
+
+import pytest
+
+from bort.model.checkpoints import example_data
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    lines = (example_data("support") / "train.jsonl").read_text("utf-8").splitlines()[::3]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), "utf-8")
+    return tmp_path / "train.jsonl"
+
+
+@pytest.fixture
+def pool(tmp_path, labelled):
+    known = json.loads(labelled.read_text("utf-8").splitlines()[0])["text"]
+    texts = ["The zip broke.", "the ZIP broke. ", " ", known, "Where is my parcel?", "Thank you!", "I cannot log in."]
+    rows = [{"id": n, "text": text, "label": "old"} for n, text in enumerate(texts)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return tmp_path / "pool.jsonl"
+
+
+def test_rows_to_label_of_an_encoder(bort, labelled, pool, tmp_path):
+    out = tmp_path / "next.csv"
+    done = bort("suggest", pool, "--model", "bort-nano", "--labelled", labelled, "--output", out, "--count", 3)
+    assert done.status == 0, done.err
+    assert "3 of 7 texts, to be labelled" in done.out
+    with open(out, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "text", "label", "prediction", "probability"]
+    assert len({row["id"] for row in rows} - {"1", "2", "3"}) == 3
+    assert {row["label"] for row in rows} == {""}
+    assert all(0 < float(row["probability"]) <= 1 for row in rows)
+
+
+def test_what_is_labelled_repeated_or_blank_is_left_out(bort, labelled, pool):
+    done = bort("suggest", pool, "--model", "bort-nano", "--labelled", labelled)
+    assert {row["id"] for row in done.rows()} == {0, 4, 5, 6}
+    assert all(row["label"] is None for row in done.rows())
+
+
+def test_an_encoder_needs_labels(bort, pool):
+    bort("suggest", pool, "--model", "bort-nano").refused("bort-nano", "give labelled texts")
+
+
+def test_empty_input_gives_empty_output(bort, labelled):
+    done = bort("suggest", "--model", "bort-nano", "--labelled", labelled, stdin=b"")
+    assert (done.status, done.out) == (0, "")
+
+
+def test_pairs_and_single_texts_do_not_mix(bort, labelled, tmp_path):
+    (tmp_path / "pairs.csv").write_text("text,text_b\na,b\nc,d\n", "utf-8")
+    done = bort("suggest", tmp_path / "pairs.csv", "--model", "bort-nano", "--labelled", labelled)
+    done.refused("train.jsonl:1", "must hold pairs")
+
+
+def test_several_labels_a_text_are_refused(bort, pool, tmp_path):
+    rows = [{"text": "a b", "label": ["x"]}, {"text": "c d", "label": ["x", "y"]}, {"text": "e", "label": ["y"]}]
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    done = bort("suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "many.jsonl")
+    done.refused("many.jsonl", "one label or number a text")
