@@ -14,6 +14,7 @@ from bort.finetuning.student_head import StudentHead, learned_from
 from bort.inspection.examine import ENGLISH_MODELS
 from bort.inspection.inspect import Doubt, Inspection, NearTexts, doubts_in, languages_in, near_in
 from bort.predict.encoder import of_length_1
+from bort.progress import console
 
 _MOST_READ = 2000
 """Texts whose language is looked at: it takes 30 ms."""
@@ -42,6 +43,8 @@ def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspe
     doubts: tuple[Doubt, ...] | None = None
     if data.task.kind in ("classification", "regression"):
         doubts = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
+    else:
+        console().print("labels are not checked for errors, as a text may have several")
     near, compared = None, 0
     if english and data.train[0].text_b is None and MEAN in head.features:
         near, compared = _near(labelled, data.test or [], head)

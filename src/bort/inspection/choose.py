@@ -50,7 +50,9 @@ def choose_texts(
     """
     count = min(count, len(vectors))
     kept = max(count, int(np.ceil(_UNSURE_SHARE * len(vectors))))
-    candidates = np.sort(np.argsort(-unsure, kind="stable")[:kept])
+    if not count:
+        return []
+    candidates = np.flatnonzero(unsure >= np.sort(unsure)[-kept])  # with all that are as unsure as the last of them
     x, weight = vectors[candidates], unsure[candidates].astype(np.float64)
     distance = np.full(len(x), 2.0)
     if labelled is not None and len(labelled):

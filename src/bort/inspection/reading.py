@@ -13,6 +13,7 @@ from bort.data.tables.examples import Columns, Example, stream_rows, whole_table
 from bort.data.tables.labels import infer_kind
 from bort.data.tables.readers import format_of
 from bort.errors import BortError
+from bort.progress import bar
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ def read_part(source: str, columns: Columns) -> ReadPart:
         _refuse_lists(row.get(label), columns, source, error.line)
         refused.append(str(error))
 
-    for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
-        if labelled:
-            _refuse_lists(row[label], columns, source, example.line)
-            read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
-            written[read_as].append(Example("", label=str(row[label])))
-        examples.append(example)
+    with bar(f"reading {source}") as shown:
+        for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
+            if labelled:
+                _refuse_lists(row[label], columns, source, example.line)
+                read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
+                written[read_as].append(Example("", label=str(row[label])))
+            examples.append(example)
+            shown.update(len(examples), f"{len(examples):,} rows")
     if not examples and refused:
         raise BortError(f"has no row that can be read; the first: {refused[0]}", file=source)
     examples = whole_table(examples, source, columns, labelled)
