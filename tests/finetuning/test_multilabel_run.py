@@ -15,6 +15,7 @@ from bort.cli.evaluate import EvaluateArguments, evaluate
 from bort.cli.predict import PredictArguments, predict
 from bort.data.tables.examples import Columns, read_examples
 from bort.errors import BortError
+from bort.finetuning.splits import read_splits
 from bort.predict.predictor import Predictor
 from bort.tasks.metrics import METRICS
 from bort.tasks.multilabel import MultiLabel
@@ -125,6 +126,14 @@ def test_the_three_forms_of_data_give_the_same_model(arguments, world, tmp_path,
     assert_same_weights(tmp_path / "lists", tmp_path / "flags")
 
 
+def test_labels_that_look_joined_are_told_of(arguments, world, tmp_path, capfd):
+    rows = [json.loads(line) for line in Path(world.multilabel).read_text("utf-8").splitlines()]
+    joined = "".join(f'"{row["text"]}",{";".join(row["label"]) or "none"}\n' for row in rows)
+    (tmp_path / "joined.csv").write_text("text,label\n" + joined, "utf-8")
+    read_splits(replace(arguments, train=str(tmp_path / "joined.csv"), dev=str(tmp_path / "joined.csv"), test=None))
+    assert "taken for one class; --label-separator ';' splits them" in " ".join(capfd.readouterr().err.split())
+
+
 def test_a_label_that_no_text_has_is_never_given(arguments, world):
     finetune(replace(arguments, classes=[*NAMES, "whales"]))
     with Predictor(arguments.out) as predictor:
@@ -134,8 +143,6 @@ def test_a_label_that_no_text_has_is_never_given(arguments, world):
 
 def test_rare_labels_may_count_as_much(arguments):
     """Weights make the sum over the positives of each label the same."""
-    from bort.finetuning.splits import read_splits
-
     splits = read_splits(arguments)
     fitter = splits.fitter(replace(arguments, balance=True))
     labelled = fitter.labelled(splits.train)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bort.data.tables.checks import DataCheck, check_examples
 from bort.data.tables.examples import Example, read_examples
-from bort.data.tables.labels import named_labels, parse_number
+from bort.data.tables.labels import joined_by, named_labels, parse_number
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
@@ -25,6 +25,8 @@ from bort.tasks.task import Task
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
 _SPLIT_SEED = 0
+_MOST_LOOKED_AT = 500
+"""Labels among which several in one are looked for."""
 _FEWEST = 2
 """Examples that must be left to train on: a linear head is judged by folds."""
 USUAL_LENGTH = 128
@@ -133,6 +135,10 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
         console().print(
             f"labels such as {example.label} are taken for amounts; --kind classification takes them for class names"
         )
+    separator = joined_by(task.names) if task.kind == "classification" and len(task.names) <= _MOST_LOOKED_AT else None
+    if arguments.kind == "auto" and separator is not None:
+        name = next(each for each in task.names if separator in each)
+        console().print(f"labels such as {name!r} are taken for one class; --label-separator {separator!r} splits them")
     held_out = test is None and hold_out
     if held_out:
         train, test = split_off(train, task, _HOLD_OUT_SHARE, instead="--test, or --method plain, which needs none")

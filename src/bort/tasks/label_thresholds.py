@@ -31,7 +31,7 @@ def best_thresholds(probabilities: NDArray[Any], targets: NDArray[Any]) -> Float
         >>> p = np.array([[0.9, 0.2], [0.3, 0.4], [0.2, 0.1], [0.1, 0.6]])
         >>> y = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
         >>> best_thresholds(p, y).round(2).tolist()
-        [0.25, 0.3]
+        [0.25, 0.25]
     """
     p, y = probabilities.astype(np.float64), targets > USUAL
     everything = _Counts(p.ravel(), y.ravel())

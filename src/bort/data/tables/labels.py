@@ -22,6 +22,7 @@ Label = str | float | tuple[str, ...]
 """A class by name, a number, or the names of all labels of a text, sorted."""
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _MOST_NAMED = 8
+_SEPARATORS = (";", "|", ",")
 
 
 def read_label(row: Mapping[str, Any], columns: Columns, file: str, line: int) -> Label:
@@ -186,6 +187,24 @@ def label_names(examples: Sequence[Example]) -> list[str]:
     if all(number is not None and math.isfinite(number) for number in numbers.values()):
         return sorted(names, key=lambda name: (numbers[name], _natural(name)))
     return sorted(names, key=_natural)
+
+
+def joined_by(names: Sequence[str]) -> str | None:
+    """What seems to stand between several labels in one name; None where names look like single labels.
+
+        >>> joined_by(["damage", "damage;delivery", "delivery"]), joined_by(["yes", "no; or maybe"])
+        (';', None)
+
+    Args:
+        names: Distinct labels.
+    """
+    for separator in _SEPARATORS:
+        parts = [{part.strip() for part in name.split(separator)} for name in names]
+        several = [place for place, those in enumerate(parts) if len(those) > 1]
+        others = [set().union(*parts[:place], *parts[place + 1 :]) for place in several]
+        if several and all(parts[place] <= other for place, other in zip(several, others, strict=True)):
+            return separator
+    return None
 
 
 def _natural(name: str) -> tuple[list[tuple[str, int, str]], str]:
