@@ -234,3 +234,35 @@ def test_new_folder(tmp_path):
         with pytest.raises(BortError) as caught:
             new_folder(str(taken))
         assert str(caught.value) == f"{taken}: already exists; name another --out, or remove it first"
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    (tmp_path / ".a.json.0123abcd.part").write_text("half")
+    (tmp_path / ".out.0123abcd.part").mkdir()
+    (tmp_path / ".out.0123abcd.part" / "half").write_text("half")
+    kept = [".a.json.0123abc.part", ".a.json.0123abcx.part", ".b.json.0123abcd.part", ".a.json.0123abcd"]
+    for name in kept:
+        (tmp_path / name).write_text("of somebody else")
+    (tmp_path / ".a.json.deadbeef.part").symlink_to(tmp_path / kept[2])
+    with write_aside(tmp_path / "a.json") as file:
+        file.write("whole")
+    with folder_aside(tmp_path / "out") as folder:
+        (folder / "x").write_text("whole")
+    assert left_behind(tmp_path) == sorted([*kept, ".a.json.deadbeef.part"])
+    assert (tmp_path / "a.json").read_text() == "whole"
+
+
+def test_what_another_one_writes_now_is_not_swept(tmp_path):
+    with write_aside(tmp_path / "a") as first, folder_aside(tmp_path / "b") as folder:
+        (folder / "x").write_text("1")
+        with write_aside(tmp_path / "a") as second, folder_aside(tmp_path / "b") as other:
+            (other / "x").write_text("2")
+            second.write("2")
+        first.write("1")
+        assert (tmp_path / "a").read_text() == (tmp_path / "b" / "x").read_text() == "2"
+    assert (tmp_path / "a").read_text() == (tmp_path / "b" / "x").read_text() == "1"
+    assert not left_behind(tmp_path)

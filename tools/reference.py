@@ -24,7 +24,7 @@ HEAD = """<!-- Made by `python -m tools.reference` from the dataclasses of the c
 
 `bort COMMAND --help` shows the same. Each command is also a function: `bort.finetune(bort.FinetuneArguments(...))`. A
 YAML file for `--config` holds flags by name, with underscores; flags after the file win over it. Each training run
-writes such a file. Exit status: 0 done, 2 bad input, 1 a bug of ours, 130 interrupted.
+writes such a file. Exit status: 0 done, 2 bad input, 1 a bug of ours, 130 interrupted, 143 terminated.
 """
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import io
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -40,11 +42,31 @@ Begin with `bort demo`, then try your own file:
   bort finetune --train train.csv --dev dev.csv --model bort-nano --out runs/mine
   bort predict --model runs/mine --input new.csv --output labels.csv
 
-`bort COMMAND --help` explains a command. Exit status: 0 done, 2 bad input, 1 a failure of ours, 130 interrupted.
+`bort COMMAND --help` explains a command. Exit status: 0 done, 2 bad input, 1 a failure of ours, 130 interrupted,
+143 terminated.
 """
 
 
 _COURTESY_SECONDS = 10.0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come: what is under way is left as by Ctrl-C."""
+
+
+def end_well() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, in one line; those that it forks die at once."""
+    owner = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() == owner:
+            raise _Terminated
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    with contextlib.suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, end)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None and sys.getfilesystemencoding() != "utf-8":
         # In the locale C names of files that are not ASCII cannot be written down; begin again where they can.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "bort", *sys.argv[1:]])
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        end_well()
+        argv = sys.argv[1:]
     name = f"bort {argv[0]}" if argv and argv[0] in COMMANDS else "bort"
     try:
         _keep_printable()
@@ -62,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except BortError as error:
         return _fail(f"{name}: {error}", 2)
+    except _Terminated:
+        return _fail(f"{name}: terminated", 143)
     except KeyboardInterrupt:
         return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
@@ -84,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _unwritten(error: Exception) -> str:
     """What a library says in an exception of its own of a file that the system did not let it write, else nothing."""
-    if found := re.search(r"I/O error: (.+) \(os error \d+\)$", str(error)):  # safetensors
+    if found := re.search(r"(?:^|I/O error: )([^:]+) \(os error \d+\)$", str(error)):  # safetensors, tokenizers
         return found[1]
     return "a checkpoint cannot be written" if "PytorchStreamWriter failed writing" in str(error) else ""
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+import string
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Any
 from bort.errors import BortError
 
 _PART = ".part"
+_TOKEN_BYTES = 4
 _HERE, _RENAME_EXCHANGE = -100, 2
 """AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>; RENAME_SWAP of macOS has the same number."""
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
@@ -32,10 +34,11 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = _neighbour(path)
     earlier = _mode(path)
     # A new file takes what the umask leaves; of one that replaces another nobody sees more than of that.
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if earlier is None else 0o600)
+    allowed = 0o666 if earlier is None else 0o600
+    name, descriptor = _claim(path, lambda new: os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, allowed))
+    held = os.dup(descriptor)
     try:
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(descriptor, mode, **text) as file:
@@ -49,11 +52,67 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(held)
 
 
 def _neighbour(path: Path) -> Path:
     """A name beside `path` that nothing has."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}{_PART}")
+
+
+def _claim(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Make a neighbour of `path` that no `sweep` takes for a dead process's while its descriptor, or a copy, is open.
+
+    Args:
+        path: What it shall become.
+        make: Makes a file or folder of a name and opens it.
+    """
+    sweep(path)
+    while True:
+        name = _neighbour(path)
+        try:
+            descriptor = make(name)
+        except OSError as error:
+            error.filename = str(path)  # what a person has named
+            raise
+        # Another process may have swept it in the moment before it was locked.
+        if _lock(descriptor) is not False and name.exists():
+            return name, descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file or folder until its descriptor is closed; False where another has it, None where nothing locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def sweep(path: str | Path) -> None:
+    """Remove the temporary neighbours of `path` that killed processes have left behind."""
+    path = Path(path)
+    start, found = f".{path.name}.", []
+    with contextlib.suppress(OSError):
+        found = [entry.name for entry in os.scandir(path.parent) if entry.name.startswith(start)]
+    for name in found:
+        token = name.removeprefix(start).removesuffix(_PART)
+        if name != start + token + _PART or len(token) != 2 * _TOKEN_BYTES or not {*token} <= {*string.hexdigits}:
+            continue
+        left = path.with_name(name)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if _lock(descriptor):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _mode(path: Path) -> int | None:
@@ -72,14 +131,20 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _neighbour(path)
-    aside.mkdir()
+
+    def make(new: Path) -> int:
+        new.mkdir()
+        return os.open(new, os.O_RDONLY)
+
+    aside, held = _claim(path, make)
     try:
         yield aside
         replace_folder(aside, path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    finally:
+        os.close(held)
 
 
 def replace_folder(aside: Path, path: Path) -> None:

@@ -90,3 +90,13 @@ def test_what_cannot_be_indexed(teacher_folder, tmp_path):
         build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder)
     (tmp_path / "bad.txt").write_bytes(b"good\nbetter\n")
     assert len(build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder, resume=True)) == 2
+
+
+def test_a_finished_index_is_known_as_such(teacher_folder, texts, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(texts[:5]), "utf-8")
+    build_index(tmp_path / "in.txt", tmp_path / "out", teacher_folder)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert len(build_index(tmp_path / "in.txt", tmp_path / "out", teacher_folder, resume=True)) == 5
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(BortError, match="already exists"):
+        build_index(tmp_path / "in.txt", tmp_path / "out", teacher_folder, stored="float16", resume=True)

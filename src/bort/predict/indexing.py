@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from bort.data.index.layout import Description, Stored
+from bort.data.index.layout import NAME, Description, Stored
 from bort.data.index.search import Index
-from bort.data.index.writer import IndexWriter
+from bort.data.index.writer import IndexWriter, is_unfinished
 from bort.data.tables.lines import read_lines, total_bytes
 from bort.errors import BortError
 from bort.predict.encoder import Encoder
-from bort.progress import bar
+from bort.progress import bar, console
 
 _BATCH_TEXTS = 256
 _BATCHES_A_COMMIT = 16
@@ -70,6 +71,9 @@ def build_index(
     )
     with Encoder(model, threads=threads) as encoder:
         description = Description(model, encoder.size, stored, sources=sources)
+        if resume and _is_finished(Path(out), description):
+            console().print(f"{out}: already finished", soft_wrap=True)
+            return Index(out)
         writer = IndexWriter(Path(out), description, resume=resume)
         with bar("indexing", total_bytes([str(file) for file in files])) as shown:
 
@@ -88,6 +92,13 @@ def build_index(
                 writer.commit(read)
         writer.finish()
     return Index(out)
+
+
+def _is_finished(out: Path, description: Description) -> bool:
+    """Whether the index is there, whole, and of the same encoder and texts."""
+    if not (out / NAME).is_file() or is_unfinished(out):
+        return False
+    return replace(Description.read(out), count=0, files={}) == description
 
 
 def _lines(files: list[Path], on_bytes: Callable[[int], None]) -> Iterator[str]:

@@ -121,7 +121,9 @@ def test_damage_is_told(tmp_path):
     ("change", "message"),
     [({"format": 2}, "open it with bort 0"),
      ({"format": 0}, "another format than 1"), ({"stored": "int4"}, "is not what"), ({"count": "9"}, "'count'"),
-     ({"count": 10}, "does not fit the number"), ({"files": {}}, "does not fit"), ({"more": 1}, "is not what")],
+     ({"count": 10}, "does not fit the number"), ({"files": {}}, "does not fit"),
+     ({"files": {"a": None}}, "is not what"),
+     ({"more": 1}, "is not what")],
 )  # fmt: skip
 def test_a_changed_description_is_refused(tmp_path, change, message):
     written(tmp_path / "i", unit(9))

@@ -76,6 +76,7 @@ class Description:
                 raise BortError("is not what bort index writes", file=file, column=name, value=described.get(name))
         if (
             {*described} != {*kinds}
+            or not all(isinstance(sums, dict) for sums in described["files"].values())
             or described["stored"] not in BYTES
             or min(described["size"], described["count"]) < 0
         ):

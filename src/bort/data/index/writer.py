@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bort.data.index.layout import ENDS, FILES, FORMAT, SCALES, TEXTS, VECTORS, Description, Stored
 from bort.errors import BortError
-from bort.files import FolderLock, sync_folder, write_aside
+from bort.files import FolderLock, sweep, sync_folder, write_aside
 from bort.formats import check_format, stamp
 
 _STATE = "unfinished.json"
@@ -39,6 +39,11 @@ def rounded(vectors: Floats, stored: Stored) -> tuple[NDArray[Any], Floats]:
         rows = vectors.astype("<f2")
     lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
     return rows, (1 / np.maximum(lengths, 1e-12)).astype("<f4")
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether an index was begun there and is to be gone on with."""
+    return (folder / _STATE).is_file()
 
 
 class IndexWriter:
@@ -121,6 +126,7 @@ class IndexWriter:
         whole = replace(self.description, count=self.count, files=sums)
         whole.write(self.folder)
         (self.folder / _STATE).unlink(missing_ok=True)
+        sweep(self.folder / _STATE)
         sync_folder(self.folder)
         return whole
 
