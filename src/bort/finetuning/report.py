@@ -149,7 +149,7 @@ def findings_section(report: Report, metrics: dict[str, Any]) -> None:
         report.paragraph(f"{finding[0].upper()}{finding[1:]}.", warning=True)
     if doubts := metrics["inspection"]["doubts"][:_MOST_DOUBTS]:
         report.paragraph("Labels to look at; the least probable come first. bort check shows all of them.")
-        rows = [[one["place"], one["label"], one["answer"], one["text"]] for one in doubts]
+        rows = [[f"{one['part']} {one['line'] or ''}", one["label"], one["answer"], one["text"]] for one in doubts]
         report.table(["where", "label", "a linear head says", "text"], rows)
 
 
