@@ -1,6 +1,6 @@
 """Whatever is in a file, its reader gives a value or one `BortError` of one line, soon, and touches no other file.
 
-The slice here reads 20,000 damaged files; `make fuzz` reads as many as COUNT says.
+The slice here reads 10,000 damaged files; `make fuzz` reads as many as COUNT says.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from bort.tasks.suites.reading import read_part
 from bort.tasks.suites.table import find
 from fuzz.mutations import damaged, damaged_json
 
-COUNT = int(os.environ.get("BORT_FUZZ_COUNT", "20000"))
+COUNT = int(os.environ.get("BORT_FUZZ_COUNT", "10000"))
 OLD = Path(__file__).parents[1] / "upgrade" / "0.1.0"
 SLOW_SECONDS = 2.0
 LABELLED = b"text,text_b,label\n" + b'"a, ""b""",c,1\nd,"e\nf",2\n\xc3\xa9,,1\n' * 3
