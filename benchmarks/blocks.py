@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.common import changed_since, table
-from benchmarks.quality.agora_runs import DISTILLED, SETFIT, difference, overall, percent
+from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, TEACHER, TFIDF
+from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.speed.serving import SERVERS
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ Results = Mapping[str, "Result"]
 BLOCKS: dict[str, Callable[[Results], str]] = {}
 WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
 NANO, MINILM = "bort-nano", "all-MiniLM-L6-v2"
-PLAIN, OURS, TFIDF, TEACHER = "plain, best of Θ", "Agora", "TF-IDF + logistic regression", "the teacher"
 
 
 def named_in(text: str) -> list[str]:
@@ -59,51 +59,48 @@ def _measured(result: Result) -> str:
     return f"Measured {record['date']} on {record['cores']} cores of an {record['processor']}{since}."
 
 
-def _pair(points: tuple[float, float | None], *, signed: bool = False) -> str:
+def _pair(points: tuple[float, float | None]) -> str:
     value, error = points
-    return f"{value:{'+' if signed else ''}.1f} ± {error:.1f}"
-
-
-def _by_name(results: Results) -> dict[tuple[str, str], dict[str, list[float]]]:
-    return {(row["student"], row["method"]): row["test"] for row in results["agora"].record["figures"]["rows"]}
+    return f"{value:.1f}" if error is None else f"{value:.1f} ± {error:.1f}"
 
 
 @_block("few-labels")
 def few_labels(results: Results) -> str:
-    """Five methods on five tasks, and what the differences are worth."""
-    figures, tests = results["agora"].record["figures"], _by_name(results)
-    tasks = list(figures["sizes"])
+    """Methods with the same labels on five tasks, and what the differences are worth."""
+    figures, settings = results["few_labels"].record["figures"], results["few_labels"].record["settings"]
+    tests = {(row["student"], row["method"]): row["test"] for row in figures["rows"]}
     shown = {
         "TF-IDF + logistic regression": ("", TFIDF),
-        "SetFit with MiniLM-L6": (MINILM, SETFIT),
+        "bort-nano, linear head": (NANO, HEAD),
         "bort-nano, plain fine-tuning": (NANO, PLAIN),
-        "**bort-nano, with a teacher (Agora)**": (NANO, OURS),
-        r"**MiniLM-L6, with a teacher (Agora)**\*": (MINILM, OURS),
+        "bort-nano, plain distillation": (NANO, DISTILLED),
+        "**bort-nano, Agora**": (NANO, AGORA),
+        "MiniLM-L6, linear head": (MINILM, HEAD),
+        "SetFit with MiniLM-L6": (MINILM, SETFIT),
+        "**MiniLM-L6, Agora**": (MINILM, AGORA),
+        "its teacher, all-mpnet-base-v2 with a linear head": ("", TEACHER),
     }
+    tasks = settings["tasks"]
     rows = []
-    for name, (student, method) in shown.items():
-        test, ms = tests[student, method], figures["milliseconds"].get(student)
-        cells = [percent(test[task]) for task in tasks]
-        rows.append([name, *cells, f"{overall(test):.1f}", f"{ms:.0f}" if ms else ""])
-    head = [
-        "test accuracy in %",
-        *(f"{task} ({figures['sizes'][task]['train']})" for task in tasks),
-        "mean",
-        "ms a text",
-    ]
-    nano = [difference(tests[NANO, OURS], tests[NANO, other]) for other in (PLAIN, DISTILLED)]
-    mini = [difference(tests[MINILM, OURS], tests[MINILM, other]) for other in (PLAIN, DISTILLED)]
-    pool = {task: of["test"] for task, of in figures["pools"][MINILM]["32"].items()}
-    by_dev = difference(pool, {task: tests[MINILM, DISTILLED][task] for task in pool})
+    for name, key in shown.items():
+        if (test := tests.get(key)) is not None:
+            ms = figures["milliseconds"].get(key[0])
+            rows.append(
+                [name, *(percent(test[task]) for task in tasks), f"{overall(test):.1f}", f"{ms:.1f}" if ms else ""]
+            )
+    labels = {task: sum(figures["sizes"][task][part] for part in ("train", "dev")) for task in tasks}
+    head = ["test score in %", *(f"{task} ({labels[task]})" for task in tasks), "mean", "ms a text"]
+    differences = {
+        other: _pair(difference(tests[NANO, AGORA], tests[NANO, other])) for other in (HEAD, PLAIN, DISTILLED)
+    }
+    seeds = len(settings["seeds"])
     return _wrapped(
         table(head, rows),
         f"""
-        In brackets the training labels; all but SetFit also see 200 to 300 development labels. Means of 3 seeds. The
-        teacher, all-mpnet-base-v2, has {overall(tests["", TEACHER]):.1f}. Agora is {_pair(nano[0])} points (± standard
-        error) above plain fine-tuning with bort-nano and {_pair(mini[0])} with MiniLM; against plain distillation over
-        all unlabelled texts {_pair(nano[1], signed=True)} and {_pair(mini[1], signed=True)} (level). \\* Its pool size
-        was chosen by test figures; the development data choose another one, with which it is
-        {_pair(by_dev, signed=True)} from distillation on {", ".join(pool)}. {_measured(results["agora"])}
+        In brackets the labels, which every method uses whole; Agora and distillation also see the unlabelled texts.
+        {f"Means of {seeds} seeds" if seeds > 1 else "One seed"}. With bort-nano Agora is {differences[HEAD]} points
+        above the linear head, {differences[PLAIN]} above plain fine-tuning, and {differences[DISTILLED]} above plain
+        distillation. {_measured(results["few_labels"])}
         """,
     )
 
@@ -159,26 +156,6 @@ def serving(results: Results) -> str:
         int8, but fp32 under `transformers.pipeline`; one core for the server, another for the clients, single texts.
         All figures are in [the results](../benchmarks/results/speed.md). {_measured(result)}
         """,
-    )
-
-
-@_block("agora-parts")
-def agora_parts(results: Results) -> str:
-    """What each part brings, in words."""
-    parts = {name: of["test"] for name, of in results["agora_ablation"].record["figures"]["parts"].items()}
-    whole, plain = parts[OURS], parts[PLAIN]
-    made_only = parts["new texts only, no pool"]
-    tests = _by_name(results)
-    published = [difference(tests[student, "Agora as published"], tests[student, PLAIN]) for student in (NANO, MINILM)]
-    return _wrapped(
-        f"""
-        Real texts bring nearly all of the gain: with bort-nano on trec and sst2 (three seeds, test data, ± standard
-        error) Agora is {_pair(difference(whole, plain))} points above plain fine-tuning with a pool, and
-        {_pair(difference(made_only, plain))} without one. Made texts beside a pool add
-        {_pair(difference(whole, parts["pool only, no new texts"]))}. As published (hard labels, no pool) it is
-        {_pair(published[0], signed=True)} points from plain fine-tuning with bort-nano and
-        {_pair(published[1], signed=True)} with all-MiniLM-L6-v2, over five tasks.
-        """
     )
 
 

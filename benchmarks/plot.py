@@ -1,10 +1,13 @@
-"""The drawing of the README: accuracy with few labels, by task and against milliseconds. Made of results/agora.json."""
+"""The drawing of the README: accuracy with few labels, by task and against milliseconds.
+
+Made of results/few_labels.json.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,50 +47,55 @@ class Series:
 SERIES = (
     Series("bort-nano", "Agora", "bort-nano, Agora", "#0969da", "circle"),
     Series("all-MiniLM-L6-v2", "Agora", "MiniLM, Agora", "#8250df", "diamond"),
-    Series("all-MiniLM-L6-v2", "SetFit", "MiniLM, SetFit", "#bc4c00", "square", below=14),
-    Series("all-MiniLM-L6-v2", "plain, best of Θ", "MiniLM, plain", "#1a7f37", "triangle"),
+    Series("bort-nano", "plain fine-tuning", "bort-nano, plain", "#1a7f37", "triangle"),
+    Series("bort-nano", "linear head", "bort-nano, linear head", "#bc4c00", "square"),
     Series("", "TF-IDF + logistic regression", "TF-IDF", "#57606a", "square"),
 )
 
 
 def drawn(results: Mapping[str, Any]) -> str:
     """The SVG."""
-    figures = results["agora"].record["figures"]
+    figures = results["few_labels"].record["figures"]
     rows = {(row["student"], row["method"]): row["test"] for row in figures["rows"]}
-    sizes = figures["sizes"]
-    tasks = sorted(sizes, key=lambda task: sizes[task]["train"])
+    sizes = {task: {"labels": parts["train"] + parts["dev"]} for task, parts in figures["sizes"].items()}
+    shown = [series for series in SERIES if (series.student, series.method) in rows]
+    tasks = sorted(sizes, key=lambda task: sizes[task]["labels"])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         'role="img" font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12">',
         "<title>Test accuracy with few labels, by task and against milliseconds a text</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT[0], 18, "Test accuracy in %, by task and its training labels", bold=True),
-        _text(MIDDLE[0], 18, "Mean accuracy and ms a text (PyTorch, CPU)", bold=True),
-        *_legend(),
+        _text(LEFT[0], 18, "Test accuracy in %, by task and its labels", bold=True),
+        _text(MIDDLE[0], 18, "Mean accuracy and ms a text (fp32, CPU)", bold=True),
+        *_legend(shown),
         *_grid(),
     ]
     width = (LEFT[1] - LEFT[0]) / len(tasks)
     for place, task in enumerate(tasks):
         centre = LEFT[0] + width * (place + 0.5)
         parts.append(_text(centre, BOTTOM + 18, task, anchor="middle"))
-        parts.append(_text(centre, BOTTOM + 34, f"{sizes[task]['train']} labels", anchor="middle", colour=GREY))
-        for number, series in enumerate(SERIES):
+        parts.append(_text(centre, BOTTOM + 34, f"{sizes[task]['labels']} labels", anchor="middle", colour=GREY))
+        for number, series in enumerate(shown):
             values = [100 * value for value in rows[series.student, series.method][task]]
-            x = centre + (number - (len(SERIES) - 1) / 2) * 14
+            x = centre + (number - (len(shown) - 1) / 2) * 14
             if len(values) > 1:
                 low, high = _y(min(values)), _y(max(values))
                 parts.append(f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="{series.colour}" stroke-width="1.5"/>')
             parts.append(series.mark(x, _y(statistics.mean(values))))
-    parts += _latencies(rows, figures["milliseconds"])
+    parts += _latencies(shown, rows, figures["milliseconds"])
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _latencies(rows: Mapping[tuple[str, str], Mapping[str, list[float]]], milliseconds: dict[str, float]) -> list[str]:
+def _latencies(
+    shown: Sequence[Series],
+    rows: Mapping[tuple[str, str], Mapping[str, list[float]]],
+    milliseconds: Mapping[str, float],
+) -> list[str]:
     """The right panel; what was not timed is a line."""
-    ticks = (5, 10, 20, 50)
-    parts = [_text(_x(tick), BOTTOM + 18, f"{tick} ms", anchor="middle") for tick in ticks]
+    ticks = (0.5, 1, 2, 5, 10)
+    parts = [_text(_x(tick), BOTTOM + 18, f"{tick:g} ms", anchor="middle") for tick in ticks]
     parts += [f'<path d="M{_x(tick):.1f} {BOTTOM}v5" stroke="{GREY}"/>' for tick in ticks]
-    for series in SERIES:
+    for series in shown:
         tests = rows[series.student, series.method]
         y = _y(100 * statistics.mean(statistics.mean(values) for values in tests.values()))
         if series.student:
@@ -102,9 +110,9 @@ def _latencies(rows: Mapping[tuple[str, str], Mapping[str, list[float]]], millis
     return parts
 
 
-def _legend() -> list[str]:
+def _legend(shown: Sequence[Series]) -> list[str]:
     parts, x = [], LEFT[0] + 6
-    for series in SERIES:
+    for series in shown:
         parts += [series.mark(x, 42), _text(x + 12, 46, series.label)]
         x += 34 + 6.4 * len(series.label)
     return parts
@@ -121,8 +129,8 @@ def _grid() -> list[str]:
 
 
 def _x(milliseconds: float) -> float:
-    """Of a logarithmic axis from 5 to 60 ms."""
-    return MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * math.log(milliseconds / 4) / math.log(60 / 4)
+    """Of a logarithmic axis from 0.4 to 12 ms."""
+    return MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * math.log(milliseconds / 0.4) / math.log(12 / 0.4)
 
 
 def _y(percent: float) -> float:

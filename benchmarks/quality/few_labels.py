@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import io
 import itertools
+import json
 import statistics
 import subprocess
 import tempfile
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
-from benchmarks.quality.agora_runs import difference, kept_embedding, overall, percent, setfit_accuracy
+from benchmarks.quality.rivals import difference, kept_embedding, latencies, overall, percent, setfit_accuracy
 from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
 
 SOURCES = ("src/bort/agora", "src/bort/finetuning", "src/bort/predict", "src/bort/data")
@@ -152,11 +153,13 @@ class Bench:
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    seeds = f"means over {len(settings.seeds)} seeds" if len(settings.seeds) > 1 else "one seed"
     about = f"""
-        Test scores in %, means over {len(settings.seeds)} seeds. All methods get the same labels, train and dev. The
+        Test scores in %, {seeds}. All methods get the same labels, train and dev. The
         teacher is {Path(settings.teacher).name} with a linear head. Plain distillation is Agora without the student's
         opinion and without the teacher's vectors. Minutes: wall time of a run, median. SetFit: at most {SETFIT_PAIRS}
-        pairs of texts.
+        pairs of texts. Milliseconds: one text of {settings.tasks[0]} after another, exported in fp32 to ONNX Runtime,
+        two threads, median.
     """
     rows = [
         [
@@ -164,10 +167,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             *(percent(row["test"][task]) for task in settings.tasks),
             f"{overall(row['test']):.1f}",
             f"{statistics.median(row['seconds']) / 60:.1f}",
+            f"{ms:.2f}" if (ms := figures["milliseconds"].get(row["student"])) else "",
         ]
         for row in figures["rows"]
     ]
-    shown = table(["method", *settings.tasks, "mean", "minutes"], rows)
+    shown = table(["method", *settings.tasks, "mean", "minutes", "ms"], rows)
     return Shown(about, shown, tuple(_targets(figures["rows"])))
 
 
@@ -239,7 +243,14 @@ def main() -> None:
         }
         for (student, method), by_task in ordered
     ]
-    publish(BENCHMARK, {"rows": rows}, arguments)
+    sizes = {
+        task: {part: sum(1 for _ in file.open("rb")) for part, file in parts_of(arguments.data / task).items()}
+        for task in arguments.tasks
+    }
+    test = parts_of(arguments.data / arguments.tasks[0])["test"]
+    texts = [json.loads(line)["text"] for line in test.read_text("utf-8").splitlines()[:200]]
+    figures = {"rows": rows, "sizes": sizes, "milliseconds": latencies(arguments.students, test, texts)}
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

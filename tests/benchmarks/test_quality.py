@@ -4,9 +4,8 @@ import json
 import math
 
 import pytest
-from benchmarks.quality.agora import pool_sizes
-from benchmarks.quality.agora_runs import changes_of, difference, grid_of, overall
 from benchmarks.quality.ose_paper import PUBLISHED, power_law
+from benchmarks.quality.rivals import difference, overall
 from benchmarks.quality.scarce import Cache
 
 from bort.ose.space import Shape
@@ -58,26 +57,3 @@ def test_differences_are_paired_and_have_a_standard_error():
 
 def test_one_seed_has_no_standard_error():
     assert difference({"x": [0.6]}, {"x": [0.5]}) == (pytest.approx(10), None)
-
-
-def test_students_have_their_grids():
-    assert (
-        grid_of("somewhere/all-MiniLM-L6-v2", "rte")["max_epochs"] < grid_of("all-MiniLM-L6-v2", "sst2")["max_epochs"]
-    )
-    assert grid_of("unknown", "rte") == {}
-    assert changes_of("bort-nano", "Agora")["unlabelled_per_mistake"] == 32
-
-
-def test_pool_sizes_compare_runs_that_differ_in_nothing_else():
-    def record(number, seed, **settings):
-        key = {"student": "s", "task": "t", "seed": seed}
-        return {"key": {**key, "settings": {"unlabelled": True, "unlabelled_per_mistake": number, **settings}}} | {
-            "dev": number / 100,
-            "test": seed / 10,
-        }
-
-    records = [record(8, 1), record(8, 0), record(32, 0), record(32, 0, labels="hard")]
-    records.append({"key": {"student": "s", "task": "t", "seed": 0, "settings": {}}, "dev": 0, "test": 0})
-    assert pool_sizes(records) == {
-        "s": {"8": {"t": {"dev": [0.08, 0.08], "test": [0.0, 0.1]}}, "32": {"t": {"dev": [0.32], "test": [0.0]}}}
-    }

@@ -1,0 +1,118 @@
+"""What the comparison of methods with few labels is made of: a remembering encoder, SetFit, latencies, differences."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def kept_embedding(model: str, file: Path) -> Any:
+    """The teacher's encoder, which remembers the texts of earlier runs in a file."""
+    import numpy as np
+
+    from bort.agora.nearby import Embedding
+    from bort.files import write_aside
+
+    class Kept(Embedding):
+        def __init__(self) -> None:
+            super().__init__(model)
+            if file.is_file():
+                with np.load(file) as known:
+                    self._known.update(zip(known["texts"].tolist(), known["vectors"], strict=True))
+            self._written = len(self._known)
+
+        def keep(self) -> None:
+            if len(self._known) > self._written:
+                texts = list(self._known)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with write_aside(file, "wb") as out:
+                    np.savez(out, texts=np.array(texts), vectors=np.stack([self._known[text] for text in texts]))
+                self._written = len(self._known)
+
+    return Kept()
+
+
+def setfit_accuracy(encoder: str, train: Sequence[Any], test: Sequence[Any], seed: int, pairs: int) -> float:
+    """SetFit with its own defaults but for the number of pairs that it learns from; pairs of texts are joined."""
+    import datasets
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    def joined(examples: Sequence[Any]) -> list[str]:
+        return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
+
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        model = SetFitModel.from_pretrained(encoder, local_files_only=True)
+        settings = TrainingArguments(
+            output_dir=scratch,
+            batch_size=16,
+            num_iterations=20,
+            max_steps=pairs // 16,
+            seed=seed,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            show_progress_bar=False,
+        )
+        rows = datasets.Dataset.from_dict({"text": joined(train), "label": [e.label for e in train]})
+        Trainer(model=model, args=settings, train_dataset=rows).train()
+        answers = [str(answer) for answer in model.predict(joined(test))]
+    return statistics.mean(answer == str(e.label) for answer, e in zip(answers, test, strict=True))
+
+
+def latencies(students: Sequence[str], labelled: Path, texts: Sequence[str], rounds: int = 3) -> dict[str, float]:
+    """Median milliseconds of one text after another, exported in fp32, two threads; models take turns at each text.
+
+    Args:
+        students: Encoders, which get a head of random weights.
+        labelled: File of labelled texts, whose labels are the head's.
+        texts: What is asked.
+        rounds: How often all is asked.
+    """
+    from bort.agora.run import finetune
+    from bort.export.exporter import Exporter
+    from bort.finetuning.arguments import FinetuneArguments
+    from bort.predict.predictor import Predictor
+
+    ask = {}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        for student in students:
+            name = Path(student).name
+            out = Path(scratch) / name
+            settings = {"max_steps": 1, "learning_rates": [1e-4], "refit": False, "keep_better": False}
+            finetune(FinetuneArguments(train=str(labelled), model=student, out=str(out), method="plain", **settings))
+            (out / "exported").mkdir()
+            Exporter(str(out)).write(out / "exported", None)
+            ask[name] = Predictor(str(out / "exported"), threads=2)
+        seconds: dict[str, list[float]] = {name: [] for name in ask}
+        for text in [*texts] * rounds:
+            for name, predictor in ask.items():
+                started = time.perf_counter()
+                predictor.predict(text)
+                seconds[name].append(time.perf_counter() - started)
+    return {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+
+
+def percent(values: Sequence[float]) -> str:
+    return f"{100 * statistics.mean(values):.1f}"
+
+
+def overall(by_task: dict[str, list[float]]) -> float:
+    """Mean of the tasks' means, in %."""
+    return 100 * statistics.mean(statistics.mean(values) for values in by_task.values())
+
+
+def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
+    """Points by which `a` is better than `b`, and the standard error of it where a task has several seeds.
+
+    Runs of the same task and seed are paired; tasks weigh the same.
+    """
+    points = [100 * (x - y) for task in a for x, y in zip(a[task], b[task], strict=True)]
+    if min(len(a[task]) for task in a) < 2:
+        return overall(a) - overall({task: b[task] for task in a}), None
+    return overall(a) - overall({task: b[task] for task in a}), statistics.stdev(points) / len(points) ** 0.5
