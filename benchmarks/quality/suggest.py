@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
-from benchmarks.quality.agora_runs import difference, overall, percent
+from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.quality.scarce import TASKS, parts_of
 
 NOTHING, RANDOM, UNSURE, OURS = "nothing more", "random", "least sure", "bort suggest"

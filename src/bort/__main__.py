@@ -158,6 +158,10 @@ def command(name: str) -> tuple[Callable[[Any], Any], type, tuple[str, ...]]:
 
 
 def _run(argv: list[str]) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        from bort.cli.completion import command_asked_about
+
+        argv = [command_asked_about(COMMANDS) or "--help"]
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0

@@ -17,6 +17,7 @@ import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from bort.bounds import bounds
+from bort.cli import completion
 from bort.errors import BortError, flag
 from bort.files import read_yaml
 
@@ -134,6 +135,8 @@ def parse(
     if "--help-all" in argv:
         build(name, function, arguments, positional).print_help()
         raise SystemExit(0)
+    if completion.asked():
+        completion.complete(build(name, function, arguments, positional))
     # A suppressed help text would keep the setting out of --print_config, too.
     parser = build(name, function, arguments, positional, rare=bool(argv) and not {"-h", "--help"} & set(argv))
     fields = dataclasses.fields(arguments)
