@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bort.data.batches import attention_mask, stacked
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.predict import cutting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -93,10 +94,7 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> Token
             texts += [(example.text, choice) for choice in example.choices]
         else:
             texts.append(example.text if example.text_b is None else (example.text, example.text_b))
-    if len(texts) == 1:  # without the way to other threads and back
-        encodings = [backend.encode(*texts[0]) if isinstance(texts[0], tuple) else backend.encode(texts[0])]
-    else:
-        encodings = backend.encode_batch_fast(texts)
+    encodings = cutting.encode(texts, backend)
     columns = {"input_ids": [encoding.ids for encoding in encodings]}
     if types:
         columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
