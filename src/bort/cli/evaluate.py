@@ -41,6 +41,8 @@ class EvaluateArguments:
     delimiter: str | None = None
     """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
+    long: Literal["first", "mean", "max"] = "first"
+    """how a single text that is longer than the model takes is answered; as of bort predict"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
     resamples: NonNegativeInt = 1000
@@ -70,7 +72,7 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
         raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
     columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     examples = examples_of(arguments.data if data is None else data, columns)
-    predictor = Predictor(arguments.model)
+    predictor = Predictor(arguments.model, long=arguments.long)
     targets = predictor.task.targets(examples)
     logits = []
     with bar("evaluating", len(examples)) as shown:

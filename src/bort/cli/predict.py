@@ -53,6 +53,10 @@ class PredictArguments:
     beside an output file, and none with standard output"""
     window: PositiveInt = 1024
     """rows held in memory at a time; a smaller number answers a slow stream sooner"""
+    long: Literal["first", "mean", "max"] = "first"
+    """what is answered of a single text that is longer than the model takes: first goes by its beginning; mean and max
+    go by all of it, in windows, whose probabilities (or values) are averaged, or of which the greatest of each label
+    counts"""
     threads: PositiveInt | None = None
     """threads that compute; by default one a core"""
 
@@ -84,7 +88,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
     if arguments.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)
-    predictor = Predictor(arguments.model, threads=arguments.threads)
+    predictor = Predictor(arguments.model, threads=arguments.threads, long=arguments.long)
     columns = Columns(arguments.text, arguments.text_b, delimiter=arguments.delimiter)
     source = sys.stdin.buffer if arguments.input == "-" else arguments.input
     form = arguments.input_format

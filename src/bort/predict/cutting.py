@@ -9,6 +9,8 @@ _CHARACTERS_PER_TOKEN = 8
 """More than texts have; where a text has more, it is tokenised whole."""
 _MARGIN = 32
 """Tokens behind the cut, so that a token of several words that was cut through lies behind it, too."""
+_SHORTEST_REST = 0.25
+"""A last window that is shorter, in parts of the others, says little, and would count as much as they do."""
 _NORMALIZERS = frozenset({"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents"})
 _PRE_TOKENIZERS = frozenset({"BertPreTokenizer", "Whitespace", "WhitespaceSplit"})
 
@@ -33,6 +35,16 @@ def encode(texts: Sequence[Any], backend: Any) -> list[Any]:
         if part is not whole and sum(map(len, encodings[place].overflowing)) < _MARGIN:
             encodings[place] = backend.encode(whole)
     return list(encodings)
+
+
+def windows(encoding: Any) -> list[Any]:
+    """A text as one row after another, each with the special tokens; a short rest at the end is left out.
+
+    Args:
+        encoding: What the library gives of a single text that it has cut.
+    """
+    rows = [encoding, *encoding.overflowing]
+    return rows[:-1] if len(rows) > 1 and len(rows[-1]) < _SHORTEST_REST * len(rows[0]) else rows
 
 
 def _most_characters(backend: Any) -> int | None:

@@ -33,11 +33,13 @@ class TokenizedExamples:
             of ids for each example, or for each choice of each example.
         cut: How many examples were longer than the limit and were cut.
         choices: How many choices each example has, one after another in the columns; 0 where it has none.
+        windows: How many rows each text has, where long ones were cut into windows; empty where they were cut off.
     """
 
     columns: dict[str, list[list[int]]]
     cut: int
     choices: int = 0
+    windows: tuple[int, ...] = ()
 
     @property
     def lengths(self) -> list[int]:
@@ -72,7 +74,7 @@ class TokenizedExamples:
         return batch
 
 
-def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> TokenizedExamples:
+def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows: bool = False) -> TokenizedExamples:
     """Tokenise on all cores, in the library's threads; the tokenizer is only read, so several threads may share it.
 
     Args:
@@ -80,6 +82,7 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> Token
             beside it. Or texts with choices, as many in each: a pair for each choice.
         backend: A `tokenizers.Tokenizer`, set up by `prepare`. Its template adds the special tokens.
         types: Whether the model takes `token_type_ids`.
+        windows: Whether a single text that is too long becomes several rows instead of being cut off.
 
     Raises:
         BortError: Examples have different numbers of choices.
@@ -94,11 +97,17 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool) -> Token
             texts += [(example.text, choice) for choice in example.choices]
         else:
             texts.append(example.text if example.text_b is None else (example.text, example.text_b))
-    encodings = cutting.encode(texts, backend)
+    counts: tuple[int, ...] = ()
+    if windows:
+        cut_up = [cutting.windows(encoding) for encoding in backend.encode_batch_fast(texts)]
+        counts, encodings = tuple(map(len, cut_up)), [window for of_text in cut_up for window in of_text]
+    else:
+        encodings = cutting.encode(texts, backend)
     columns = {"input_ids": [encoding.ids for encoding in encodings]}
     if types:
         columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-    return TokenizedExamples(columns, sum(bool(encoding.overflowing) for encoding in encodings), choices)
+    cut = sum(count > 1 for count in counts) if windows else sum(bool(encoding.overflowing) for encoding in encodings)
+    return TokenizedExamples(columns, cut, choices, counts)
 
 
 def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:

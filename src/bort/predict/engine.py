@@ -40,8 +40,8 @@ class Engine(Protocol):
             BortError: It is an encoder.
         """
 
-    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
-        """Tokenise.
+    def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
+        """Tokenise; with `windows` a single text that is too long becomes several rows.
 
         Raises:
             BortError: The examples have different numbers of choices.

@@ -144,7 +144,7 @@ class ExportedEngine(ABC):
         """The outputs of several batches, in order."""
         yield from map(self.compute, batches)
 
-    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+    def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise; many at once in the library's threads, which leave Python free.
 
         Raises:
@@ -152,7 +152,7 @@ class ExportedEngine(ABC):
         """
         if (spec := self.manifest.encoder) is not None:
             examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
-        return tokenize(examples, self._tokenizer, types=self._takes_types)
+        return tokenize(examples, self._tokenizer, types=self._takes_types, windows=windows)
 
     def batch(self, encoded: TokenizedExamples, indices: Sequence[int]) -> Feed:
         """Some examples as the model takes them, each choice a row. *Shape:* each (rows, longest)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from bort.predict.engine import Engine, open_engine
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
 
+Long = Literal["first", "mean", "max"]
+"""What is answered of a text that is longer than the model takes."""
 _WINDOW_ROWS = 1024
 _ROWS_AT_ONCE = 256
 _LONGEST_SHOWN = 80
@@ -58,13 +60,15 @@ class Predictor:
     Args:
         model: A folder of `bort export` or `bort finetune`, an embedded name, or a hub name.
         threads: Of the computation and of the tokenizer, which makes its threads once a process; by default one a core.
+        long: What is answered of a single text that is longer than the model takes: by its first tokens alone, by the
+            mean of the probabilities (or values) of all its windows, or by the greatest of each label.
 
     Raises:
-        BortError: The model cannot be loaded, or it is no classifier.
+        BortError: The model cannot be loaded, it is no classifier, or it chooses between texts and `long` is given.
     """
 
-    def __init__(self, model: str, *, threads: int | None = None) -> None:
-        self._name = str(model)
+    def __init__(self, model: str, *, threads: int | None = None, long: Long = "first") -> None:
+        self._name, self._long = str(model), long
         self._engine: Engine | None = open_engine(self._name, threads)
         self.task = self.engine.task
         """What is answered: `task.names` are the labels, in the order of `predict_proba`; empty for a regression."""
@@ -72,6 +76,8 @@ class Predictor:
         """Most tokens of an input; what is longer is cut."""
         self.cast = self.engine.cast
         """How the rows of a suite's task were cast that it was fitted to, if it was."""
+        if long != "first" and self.task.choices:
+            raise BortError("a model that chooses between texts has no windows", setting="long", value=long)
         self.cut = 0
         """How many inputs so far were longer."""
         self.unlike_training = 0
@@ -170,23 +176,24 @@ class Predictor:
         self._count_unlike(examples)
         blocks = [examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE)]
         if len(blocks) <= 1:
-            return self._run(self.engine.encode(examples))
+            return self._run(self._encode(examples))
         from concurrent.futures import ThreadPoolExecutor  # a single text does without
 
         with ThreadPoolExecutor(1) as ahead:
             pieces = []
-            waiting = ahead.submit(self.engine.encode, blocks[0])
+            waiting = ahead.submit(self._encode, blocks[0])
             for following in [*blocks[1:], None]:
                 encoded = waiting.result()
                 if following is not None:
-                    waiting = ahead.submit(self.engine.encode, following)
+                    waiting = ahead.submit(self._encode, following)
                 pieces.append(self._run(encoded))
         return np.concatenate(pieces)
 
     def told(self) -> Iterator[str]:
         """Lines for a person: how many inputs so far were cut, and how many had another form than in training."""
         if self.cut:
-            yield f"texts longer than {self.max_length} tokens, which were cut: {self.cut:,}"
+            what = "cut" if self._long == "first" else f"read in windows ({self._long})"
+            yield f"texts longer than {self.max_length} tokens, which were {what}: {self.cut:,}"
         if self.unlike_training:
             given, fitted = ("single texts", "pairs") if self.engine.pairs else ("pairs", "single texts")
             yield f"{given} that a model fine-tuned on {fitted} was asked about: {self.unlike_training:,}"
@@ -206,6 +213,26 @@ class Predictor:
         with self._counting:
             self.unlike_training += unlike
 
+    def _encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+        if self._long == "first":
+            return self.engine.encode(examples)
+        for example in examples:
+            if example.text_b is not None:
+                rule = "only single texts are read in windows, and this is a pair"
+                raise BortError(rule, file=example.source or None, line=example.line, setting="long", value=self._long)
+        return self.engine.encode(examples, windows=True)
+
+    def _pooled(self, outputs: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+        """Put the windows of each text together. *Shape:* (windows, outputs) -> (texts, outputs)."""
+        ends = np.cumsum(counts)
+        says = self.task.says(outputs)
+        pooled: NDArray[np.float32] = outputs[ends - 1].copy()
+        for place, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            if count > 1:
+                rows = says[end - count : end]
+                pooled[place] = self.task.mean([row[None] for row in rows])[0] if self._long == "mean" else rows.max(0)
+        return pooled
+
     def _run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         with self._counting:
             self.cut += encoded.cut
@@ -213,7 +240,7 @@ class Predictor:
         if not np.isfinite(logits).all():
             rule = "the model's outputs must be finite numbers, and they are not; did its training diverge?"
             raise BortError(rule, file=self._name)
-        return logits
+        return self._pooled(logits, encoded.windows) if encoded.windows else logits
 
     def _answers(self, logits: NDArray[np.float32]) -> Iterator[Prediction]:
         task = self.task

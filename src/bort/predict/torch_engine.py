@@ -45,10 +45,10 @@ class TorchEngine:
         self.thresholds: Mapping[str, float] = self.task.threshold_by_name
         encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
 
-    def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+    def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise."""
         types = "token_type_ids" in self.tokenizer.model_input_names
-        return tokenize(examples, self.tokenizer.backend_tokenizer, types=types)
+        return tokenize(examples, self.tokenizer.backend_tokenizer, types=types, windows=windows)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Raw outputs of one batch, for tracing and comparing. *Shape:* (batch, length) each -> (batch, outputs).
