@@ -109,6 +109,7 @@ class World:
             "batch_sizes": [8],
             "max_length": 32,
             "precision": "fp32",
+            "averaged": 1,
         }
         return FinetuneArguments(**given | settings)
 

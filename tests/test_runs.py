@@ -274,3 +274,14 @@ def test_one_process_may_open_its_run_again(out):
     first = Run(out, "pretrain", Arguments())
     second = Run(out, "pretrain", Arguments(), resume=True)
     assert first.path == second.path
+
+
+def test_a_setting_that_an_earlier_version_lacked_is_as_if_not_given(out):
+    Run(out, "pretrain", Arguments()).log("step", step=1)
+    file = out / "config.yaml"
+    settings = yaml.safe_load(file.read_text("utf-8"))
+    del settings["teacher"]
+    file.write_text(yaml.safe_dump(settings), "utf-8")
+    assert Run(out, "pretrain", Arguments(), resume=True).resumed
+    with pytest.raises(BortError, match="started with None"):
+        Run(out, "pretrain", Arguments(teacher="new"), resume=True)

@@ -75,7 +75,7 @@ class Run:
             self._lock = self._locked()
         if self.resumed:
             self._check_format()
-            self._check_settings(settings, may_change)
+            self._check_settings(settings, _defaults(arguments), may_change)
         elif started and self._got_nowhere():
             self.journal_path.unlink()  # a start that failed at once does not block its folder
         elif started:
@@ -208,7 +208,7 @@ class Run:
         if (begun := next(self.events("started"), None)) is not None:
             check_format(begun, _FORMAT, self.journal_path, "name another --out")
 
-    def _check_settings(self, settings: dict[str, Any], may_change: tuple[str, ...]) -> None:
+    def _check_settings(self, settings: dict[str, Any], defaults: dict[str, Any], may_change: tuple[str, ...]) -> None:
         import yaml
 
         file = self.path / "config.yaml"
@@ -219,7 +219,8 @@ class Run:
         if not isinstance(before, dict):
             raise BortError("the settings of the run to resume cannot be read; name another --out", file=file)
         for name, value in settings.items():
-            if name in ("resume", "out", *may_change) or before.get(name) == value:
+            # A setting that an earlier version did not have is as if it had not been given.
+            if name in ("resume", "out", *may_change) or before.get(name, defaults.get(name)) == value:
                 continue
             rule = f"the run to resume was started with {before.get(name)!r}; give the same, or name another --out"
             raise BortError(rule, file=file, column=name, value=value)
@@ -272,3 +273,15 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _defaults(arguments: Any) -> dict[str, Any]:
+    """The defaults of a dataclass's fields, as a run's settings are written."""
+    found = {}
+    for field in dataclasses.fields(arguments):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    settings: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return settings

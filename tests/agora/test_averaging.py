@@ -27,7 +27,9 @@ VALUES = Regression((), "pearson")
 
 @pytest.fixture
 def settings(world, tmp_path):
-    return world.finetuning(tmp_path, method="plain", learning_rates=[1e-3], max_epochs=2, keep_better=False)
+    return world.finetuning(
+        tmp_path, method="plain", learning_rates=[1e-3], max_epochs=2, keep_better=False, averaged=3
+    )
 
 
 @pytest.fixture

@@ -95,12 +95,13 @@ def test_same_seed_same_weights(arguments, tmp_path, weights, assert_same_weight
     [
         "rounds/01-001/checkpoint-*/complete.json",
         "rounds/01-000/checkpoint-7/complete.json",
-        "rounds/00-000/checkpoint-*/complete.json",
+        "rounds/00-001/checkpoint-*/complete.json",
+        "rounds/final-1.safetensors",
     ],
 )
 def test_killed_run_resumes_to_the_same_weights(arguments, world, tmp_path, killed, moment, assert_same_weights):
-    """kill -9 inside a combination or the last training, then --resume: bit for bit the uninterrupted run."""
-    settings = replace(arguments, learning_rates=[1e-2, 2e-2], refit=True)
+    """kill -9 inside a combination or a last training, then --resume: bit for bit the uninterrupted run."""
+    settings = replace(arguments, learning_rates=[1e-2, 2e-2], refit=True, averaged=3)
     expected = finetune(settings)
     out = tmp_path / "killed"
     line = [
