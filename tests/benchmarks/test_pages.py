@@ -109,7 +109,7 @@ def test_an_unknown_block_is_refused():
 def test_the_drawing_moves_with_its_figures():
     found = results()
     before = plot.drawn(found)
-    record = json.loads(json.dumps(found["agora"].record))
+    record = json.loads(json.dumps(found["few_labels"].record))
     record["figures"]["milliseconds"]["bort-nano"] *= 2
-    assert plot.drawn({"agora": Result("agora", record)}) != before
+    assert plot.drawn({"few_labels": Result("few_labels", record)}) != before
     assert plot.drawn(found) == before

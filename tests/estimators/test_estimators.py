@@ -170,7 +170,7 @@ def test_a_pickle_holds_the_model_and_no_path(fitted, data, tmp_path):
     copy = clone(fitted)
     assert not hasattr(copy, "model_")
     fitted_here = bort.BortClassifier().set_params(**copy.get_params() | {"model": "bort-nano"})
-    for name in ("classes_", "_columns", "model_", "report_"):
+    for name in ("classes_", "multilabel_", "_columns", "model_", "report_"):
         setattr(fitted_here, name, getattr(fitted, name))
     joblib.dump(fitted_here, tmp_path / "model.joblib")
     content = (tmp_path / "model.joblib").read_bytes()
