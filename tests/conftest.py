@@ -186,7 +186,8 @@ def teacher_folder(tmp_path_factory, sentences) -> str:
     characters = sorted({character for text in sentences for character in text.lower() if not character.isspace()})
     words = sorted({word for text in sentences for word in text.lower().rstrip(".").split()} - {*characters})
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = [*special, *characters, *(f"##{character}" for character in characters), *words]
+    ends = sorted({f"##{word[place:]}" for word in words for place in range(1, len(word))})
+    vocabulary = list(dict.fromkeys([*special, *characters, *(f"##{one}" for one in characters), *words, *ends]))[:200]
     (folder / "vocab.txt").write_text("".join(f"{entry}\n" for entry in vocabulary), "utf-8")
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
     torch.manual_seed(1)

@@ -73,6 +73,7 @@ def given(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["bort", "sentence-transformers", "scikit-learn", "transformers"])
+@pytest.mark.filterwarnings("ignore")  # of the other libraries that the page compares with
 def test_every_job_runs(library, given, capsys):
     pytest.importorskip(NEEDS.get(library, library))
     namespace = dict(given)

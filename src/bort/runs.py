@@ -191,7 +191,7 @@ class Run:
         import yaml
 
         with write_aside(self.path / name) as file:
-            yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True, width=float("inf"))  # one line a setting
 
     def _make_folder(self, resume: bool) -> None:
         data_alone = self.path.is_dir() and {file.name for file in self.path.iterdir()} == {DATA_FOLDER}

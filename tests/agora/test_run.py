@@ -429,8 +429,8 @@ def test_a_weak_teacher_that_is_clearly_better_teaches(arguments, monkeypatch):
     assert metrics["teacher"]["weak"]
     assert metrics["teacher"]["taught"]
     ((teacher, plain),) = asked
-    assert teacher.mean() == metrics["teacher"]["dev"]["accuracy"]
-    assert plain.mean() == metrics["plain"]["dev"]["accuracy"]
+    assert 1 - teacher.mean() == pytest.approx(metrics["teacher"]["dev"]["accuracy"]), "they are told errors"
+    assert 1 - plain.mean() == pytest.approx(metrics["plain"]["dev"]["accuracy"])
 
 
 def test_a_budget_ends_it_with_the_best_so_far(arguments):

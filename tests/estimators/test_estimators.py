@@ -265,6 +265,7 @@ def test_threads_may_share_it(fitted, data):
     again = ModelFiles(fitted.model_.files)
     sharing = clone(fitted)
     sharing.classes_, sharing._columns, sharing.model_ = fitted.classes_, fitted._columns, again
+    sharing.multilabel_ = False
     found = []
     threads = [threading.Thread(target=lambda: found.append(sharing.predict_proba(X))) for _ in range(4)]
     for thread in threads:
@@ -288,7 +289,7 @@ def test_threads_may_share_it(fitted, data):
         (["a", "b"], ["x", "x"], "at least two classes"),
         (["a", "b"], ["x", None], "y:2: .*a label must not be missing"),
         (["a", "b"], [0.5, 1.5], "Unknown label type"),
-        (["a", "b"], [[0, 1], [1, 0]], "1d array"),
+        (["a", "b"], [[0, 2], [1, 0]], "one a text, or a matrix of 0 and 1"),
         (["a", "b"], None, "requires y"),
         (["a", "b"], ["x", "x "], "no space around"),
         (pd.DataFrame({"a": ["x"] * 2, "b": ["x"] * 2, "c": ["x"] * 2}), ["x", "y"], "must have a column 'text'"),

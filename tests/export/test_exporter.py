@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from bort.export.exporter import Exporter
 from bort.predict.encoding import encode
 from bort.predict.graph.bert_graph import BertGraph
 from bort.predict.graph.quantization import Quantization
-from bort.predict.manifest import NAME, is_exported, read_manifest
+from bort.predict.manifest import NAME, is_exported, read_manifest, sha256
 from bort.predict.predictor import Predictor
 from bort.tasks.classification import Classification
 
@@ -200,6 +201,10 @@ def test_a_tampered_file_is_not_opened(exporter, tmp_path):
         ('"model.onnx": {', '"../model.onnx": {'),
         ('"max_length": 32', '"max_length": "x"'),
         ('"kind": "classification"', '"kind": "code"'),
+        ('"kind": "classification"', '"kind": []'),
+        ('"metric": "accuracy"', '"metric": []'),
+        ('"pairs": ', '"no pairs": '),
+        ('"cast": ', '"no cast": '),
         ('"engine": "onnxruntime"', '"engine": "pickle"'),
         ('"thresholds": {', '"thresholds": {"no such label": 0.5'),
         ('"thresholds": {', '"thresholds": {"cat": NaN'),
@@ -217,6 +222,18 @@ def test_a_damaged_manifest(exporter, tmp_path, old, new):
         Predictor(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_tokenizer_that_panics(exporter, tmp_path):
+    exporter.write(tmp_path, None)
+    file, manifest = tmp_path / "tokenizer.json", json.loads((tmp_path / NAME).read_text("utf-8"))
+    described = json.loads(file.read_text("utf-8"))
+    described["post_processor"]["special_tokens"].pop("</s>")
+    file.write_text(json.dumps(described), "utf-8")
+    manifest["files"][file.name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    (tmp_path / NAME).write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(BortError, match=r"tokenizer\.json: is no tokenizer: "):
+        Predictor(str(tmp_path))
 
 
 def test_neither_torch_nor_transformers_is_loaded(fp32):

@@ -80,7 +80,9 @@ def damaged_json(seed: bytes) -> st.SearchStrategy[bytes]:
                 if draw(st.integers(0, 5)) == 0:
                     del parent[last]
                 else:
-                    parent[last] = draw(st.sampled_from(ODD_VALUES))
+                    parent[last] = copy.deepcopy(
+                        draw(st.sampled_from(ODD_VALUES))
+                    )  # a later change may be inside of it
             except (KeyError, IndexError, TypeError):
                 continue  # an earlier change took it away
         return json.dumps(value).encode("utf-8", "replace")

@@ -1,12 +1,13 @@
 """Whatever is in a file, its reader gives a value or one `BortError` of one line, soon, and touches no other file.
 
-The slice here reads 10,000 damaged files; `make fuzz` reads as many as COUNT says.
+The slice here reads 4,000 damaged files; `make fuzz` reads as many as COUNT says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -43,10 +45,11 @@ from bort.tasks.suites.reading import read_part
 from bort.tasks.suites.table import find
 from fuzz.mutations import damaged, damaged_json
 
-COUNT = int(os.environ.get("BORT_FUZZ_COUNT", "10000"))
+COUNT = int(os.environ.get("BORT_FUZZ_COUNT", "4000"))
 OLD = Path(__file__).parents[1] / "upgrade" / "0.1.0"
 SLOW_SECONDS = 2.0
-LABELLED = b"text,text_b,label\n" + b'"a, ""b""",c,1\nd,"e\nf",2\n\xc3\xa9,,1\n' * 3
+LABELLED = b"text,text_b,label\n" + b'"a, ""b""",c,1\nd,"e\nf",2\n\xc3\xa9,g,1\n' * 3
+TABBED = b"text\ttext_b\tlabel\n" + b'a, "b"\tc\t1\nd\t"e\t2\n\xc3\xa9\tg\t1\n' * 3
 SHARES = {
     "params": 8,
     "checkpoint": 2,
@@ -56,8 +59,8 @@ SHARES = {
     "tokenizer": 2,
     "manifest": 12,
     "graph": 0.3,
-    "journal": 4,
-    "metrics": 4,
+    "journal": 2,
+    "metrics": 2,
     "settings": 0.5,
     "space": 4,
     "csv": 8,
@@ -115,8 +118,8 @@ def listing(folder: Path) -> set[str]:
 
 
 def read_run(folder: Path) -> None:
-    arguments = FinetuneArguments(train="t", out=str(folder))
-    run = Run(folder, "finetune", arguments, resume=True, may_change=("train",))
+    arguments = FinetuneArguments(**yaml.safe_load(of_upgrade("agora/config.yaml")))
+    run = Run(folder, "finetune", arguments, resume=True)
     list(run.events("trial"))
     run.finished()
 
@@ -169,12 +172,17 @@ def read_suite(name: str) -> Callable[[Path], None]:
 def read_settings(folder: Path) -> None:
     from bort.cli.finetune import finetune
 
-    parse("finetune", finetune, FinetuneArguments, (), ["--config", str(folder / "settings.yaml")])
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parse("finetune", finetune, FinetuneArguments, (), ["--config", str(folder / "settings.yaml")])
+    except SystemExit as left:
+        if left.code != 2:
+            raise
+        raise BortError(said.getvalue().removesuffix("\n")) from None
 
 
 def parquet() -> bytes:
-    import io
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -188,10 +196,14 @@ def sqlite(tmp: Path) -> bytes:
     return next(tmp.glob("*.sqlite")).read_bytes()
 
 
-JSONL = b'{"text": "a", "label": "x"}\n{"text": "b", "label": 2.5}\n{"text": "\xc3\xa9", "text_b": "c", "label": "y"}\n'
+JSONL = (
+    b'{"text": "a", "text_b": "c", "label": "x"}\n{"text": "b", "text_b": "c", "label": 2.5}\n'
+    b'{"text": "\xc3\xa9", "text_b": "c", "label": "y"}\n'
+)
 BODY = b'{"inputs": ["a", ["b", "c"]], "input": ["a"], "parameters": {"top_k": 2}, "truncate": true, "model": "m"}'
 YAML = (
-    b"train: t.csv\nout: runs/x\nlearning_rates: [1.0e-3, 2]\nmax_epochs: 3\nteacher_labels: {a: b}\nprecision: fp32\n"
+    b"train: t.csv\nout: runs/x\nlearning_rates: [1.0e-3, 2]\nmax_epochs: 3\n"
+    b"teacher: t\nteacher_labels: [a=b]\nprecision: fp32\n"
 )
 SPACE = b"depth: [1, 2]\nheads: [2]\nhidden: [16, 32]\nintermediate: [16, 24]\n"
 COLA = b"gj04\t1\t\tThe cat sat down.\ngj04\t0\t*\tCat the down sat.\n" * 3
@@ -214,7 +226,7 @@ def case(request, tmp_path_factory) -> Case:
         "settings": lambda: Case("", "settings.yaml", read_settings, seed=YAML),
         "space": lambda: Case("", "s.yaml", lambda f: read_space(f / "s.yaml"), seed=SPACE),
         "csv": lambda: Case("", "x.csv", lambda f: read_examples(f / "x.csv"), seed=LABELLED),
-        "tsv": lambda: Case("", "x.tsv", lambda f: read_examples(f / "x.tsv"), seed=LABELLED.replace(b",", b"\t")),
+        "tsv": lambda: Case("", "x.tsv", lambda f: read_examples(f / "x.tsv"), seed=TABBED),
         "jsonl": lambda: Case("", "x.jsonl", lambda f: read_examples(f / "x.jsonl"), seed=JSONL),
         "parquet": lambda: Case("", "x.parquet", lambda f: read_examples(f / "x.parquet"), seed=parquet()),
         "compressed": lambda: Case(
@@ -257,6 +269,8 @@ def test_the_valid_file_is_read(case, folder):
 
 
 def test_a_damaged_file_is_read_or_refused_in_one_line(case, folder):
+    (folder / case.file).write_bytes(case.seed)
+    case.read(folder)  # a run that goes on writes a file of its own
     (folder / case.file).write_bytes(case.seed)
     journal = (folder / "journal.jsonl").read_bytes() if (folder / "journal.jsonl").is_file() else None
     around = listing(folder.parent)

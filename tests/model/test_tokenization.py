@@ -21,6 +21,7 @@ from bort.model.tokenization import (
     SPECIAL_TOKENS,
     from_roberta_files,
     load_tokenizer,
+    panics_are_errors,
     train_tokenizer,
     with_bort_pairs,
     wrap,
@@ -317,6 +318,25 @@ def test_a_damaged_tokenizer_json(tiny_tokenizer, tmp_path, content):
     with pytest.raises(BortError, match="the tokenizer cannot be loaded: ") as caught:
         load_tokenizer(tmp_path / "t")
     assert str(tmp_path / "t") in str(caught.value)
+
+
+def test_a_template_of_an_unknown_token(tiny_tokenizer, tmp_path):
+    """The library panics, and only when a text comes."""
+    save_tokenizer(tiny_tokenizer, tmp_path / "t")
+    file = tmp_path / "t" / "tokenizer.json"
+    described = json.loads(file.read_text("utf-8"))
+    described["post_processor"]["special_tokens"].pop("</s>")
+    file.write_text(json.dumps(described), "utf-8")
+    with pytest.raises(BortError, match="the tokenizer cannot be loaded: "):
+        load_tokenizer(tmp_path / "t")
+
+
+def test_only_a_panic_becomes_an_error():
+    with pytest.raises(KeyboardInterrupt), panics_are_errors():
+        raise KeyboardInterrupt
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(ValueError, match="no entry"), panics_are_errors():
+        raise panic("no entry")
 
 
 def test_no_tokenizer(tmp_path):

@@ -119,6 +119,12 @@ def foreign(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(described), "utf-8")
 
 
+def panicking(folder: Path) -> None:
+    described = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    described["post_processor"]["special_tokens"].pop("</s>")
+    (folder / "tokenizer.json").write_text(json.dumps(described), "utf-8")
+
+
 OTHERS = {
     "of somebody else": foreign,
     "in half precision": half,
@@ -129,6 +135,7 @@ OTHERS = {
     "another tokenizer": lambda folder: edit(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer"),
     "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
     "a broken tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{}", "utf-8"),
+    "a tokenizer whose template panics": panicking,
     "another architecture": lambda folder: edit(folder / "config.json", model_type="electra"),
     "another activation": lambda folder: edit(folder / "config.json", hidden_act="silu"),
     "other labels": lambda folder: edit(folder / "config.json", id2label={"0": "a", "1": "a", "2": "c"}),

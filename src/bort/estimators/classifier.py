@@ -107,6 +107,8 @@ class BortClassifier(ClassifierMixin, TextEstimator):
             self._columns = np.arange(matrix.shape[1])
             return self._targets(y, "y")
         labels = labels_of(y, "y")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise DataError("a label must not be NaN or inf", file="y")
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,11 +61,42 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
     name = str(folder) if folder.is_dir() else str(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        return _as_the_file_says(tokenizer, name) if tokenizer.is_fast else tokenizer
+        with panics_are_errors():
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            if not tokenizer.is_fast:
+                return tokenizer
+            tokenizer = _as_the_file_says(tokenizer, name)
+            try_out(tokenizer.backend_tokenizer)
+        return tokenizer
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
+
+
+@contextlib.contextmanager
+def panics_are_errors() -> Iterator[None]:
+    """Let a panic of tokenizers' Rust be a ValueError: its own class, which cannot be imported, is no `Exception`.
+
+    Raises:
+        ValueError: There was one.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(str(error)) from None
+
+
+def try_out(backend: Tokenizer) -> None:
+    """Let a tokenizer whose file is damaged fail now: its template is first looked at when a text is tokenized.
+
+    Raises:
+        ValueError: It cannot tokenize a text or a pair.
+    """
+    with panics_are_errors():
+        backend.encode("")
+        backend.encode("", "")
 
 
 def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrainedTokenizerFast:

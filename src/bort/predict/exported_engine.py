@@ -15,6 +15,7 @@ from bort.cores import limit_threads
 from bort.data.batches import token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize
 from bort.predict.manifest import EncoderSpec, Manifest
 from bort.tasks.task import Task
@@ -117,7 +118,10 @@ class ExportedEngine(ABC):
         from tokenizers import Tokenizer
 
         try:
-            return Tokenizer.from_buffer(self.manifest.checked(self.folder, self.manifest.tokenizer))
+            with panics_are_errors():
+                tokenizer = Tokenizer.from_buffer(self.manifest.checked(self.folder, self.manifest.tokenizer))
+            try_out(tokenizer)
+            return tokenizer
         except BortError:
             raise
         except Exception as error:  # the library has no class of its own

@@ -193,10 +193,12 @@ def _is_texts(value: Any) -> bool:
 
 def _task(task: Any, thresholds: Any) -> Task | None:
     """The task that a manifest describes; None where it describes none that there is."""
-    if not isinstance(task, dict) or task.get("kind") not in METRICS or not _is_texts(task.get("names")):
+    if not isinstance(task, dict) or not _is_texts([task.get("kind"), task.get("metric")]):
+        return None
+    if task["kind"] not in METRICS or not _is_texts(task.get("names")):
         return None
     names = task["names"]
-    if task.get("metric") not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
+    if task["metric"] not in METRICS[task["kind"]] or not isinstance(task.get("choices"), bool):
         return None
     if bool(names) == (task["kind"] == "regression") or len({*names}) < len(names):
         return None
@@ -235,7 +237,7 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
         "cast": (None, *get_args(Cast)),
     }
     for column, allowed in among.items():
-        if described.get(column) not in allowed:
+        if column not in described or described[column] not in allowed:
             raise refuse(column)
     special = described.get("special_tokens")
     if not isinstance(special, dict) or not _is_texts([*special.values()]):

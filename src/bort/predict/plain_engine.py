@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from bort.errors import BortError
 from bort.model.checkpoints import check_layout
+from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
 from bort.predict.manifest import Manifest
@@ -185,7 +186,9 @@ def _tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
+        with panics_are_errors():
+            tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
+        try_out(tokenizer)
     except Exception as error:  # the library has no class of its own
         raise ValueError(error) from None
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}

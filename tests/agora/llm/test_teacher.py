@@ -321,7 +321,7 @@ from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
-from bort.tasks.task import Task
+from bort.tasks.classification import Classification
 
 task = Classification(("cat", "other"), "accuracy")
 prompt = LabelPrompt(task, Instructions("Which animal?", {{"cat": "purrs"}}))

@@ -366,10 +366,15 @@ def test_missing_label(tmp_path, value):
     refused(path, 2, "column 'label'", "value ", "a label must not be missing")
 
 
-@pytest.mark.parametrize("value", ["[[1]]", "[null]", "{}"])
+@pytest.mark.parametrize("value", ["[[1]]", "{}"])
 def test_label_of_another_type(tmp_path, value):
     path = write(tmp_path, "a.jsonl", f'{{"text": "a", "label": {value}}}')
     refused(path, 1, "column 'label'", f"value {value}", "a label must be a string, a number or a truth value")
+
+
+def test_a_label_among_several_that_is_missing(tmp_path):
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "label": [null]}')
+    refused(path, 1, "column 'label'", "value [None]", "a label must not be missing")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])

@@ -100,7 +100,13 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "pooled.starts.bin").unlink()
     with pytest.raises(BortError, match=r"pooled.starts.bin.*must hold the starts of 4 rows"):
         TeacherCache(tmp_path, KEY, FIELDS, 4)
-    for content in ("", "[]", "{}", json.dumps({"key": {}, "done": "x", "fields": {}})):
+    states = [
+        {"key": {}, "done": "x", "fields": {}},
+        {"key": {}, "done": float("inf"), "fields": {}},
+        {"key": {}, "done": -1, "fields": {}},
+        {"key": {}, "done": 4, "fields": None},
+    ]
+    for content in ("", "[]", "{}", "[" * 100_000, *map(json.dumps, states)):
         (tmp_path / "cache.json").write_text(content)
         with pytest.raises(BortError, match=r"is not the state of a teacher's cache"):
             TeacherCache(tmp_path, KEY, FIELDS, 4)

@@ -70,11 +70,19 @@ class Index:
                     raise BortError("is not what was written; make the index again", file=self.folder / name)
 
     def texts(self, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
-        """The texts at some places."""
+        """The texts at some places.
+
+        Raises:
+            BortError: There is no UTF-8.
+        """
         found = []
         for place in np.asarray(places, np.int64).tolist():
             start = int(self._ends[place - 1]) if place else 0
-            found.append(self._texts[start : int(self._ends[place])].tobytes().decode())
+            try:
+                found.append(self._texts[start : int(self._ends[place])].tobytes().decode())
+            except UnicodeDecodeError:
+                rule = f"does not hold UTF-8 where {ENDS} says; make the index again"
+                raise BortError(rule, file=self.folder / TEXTS) from None
         return found
 
     def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:

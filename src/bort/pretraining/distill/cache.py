@@ -69,9 +69,11 @@ class TeacherCache:
     def _check(self, file: Path) -> None:
         try:
             state = json.loads(file.read_text("utf-8"))
-            known, self.done = dict(state["key"]), int(state["done"])
+            known, self.done = dict(state["key"]), state["done"]
+            if type(self.done) is not int or self.done < 0:
+                raise ValueError("done must be a whole number from 0")
             kept = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in state["fields"].items()}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
         check_format({"bort": state.get("bort"), **known}, FORMAT, file, "remove it, or name another --teacher-cache")
         for name in sorted({*known, *self.key}):
