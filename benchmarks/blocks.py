@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.common import changed_since, table
 from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, TEACHER, TFIDF
 from benchmarks.quality.rivals import difference, overall, percent
+from benchmarks.quality.scarce import TASKS
 from benchmarks.speed.serving import SERVERS
 
 if TYPE_CHECKING:
@@ -93,14 +94,15 @@ def few_labels(results: Results) -> str:
     differences = {
         other: _pair(difference(tests[NANO, AGORA], tests[NANO, other])) for other in (HEAD, PLAIN, DISTILLED)
     }
-    seeds = len(settings["seeds"])
+    seeds, missing = len(settings["seeds"]), [task for task in TASKS if task not in tasks]
+    left = f"Not measured yet: {', '.join(missing)}. " if missing else ""
     return _wrapped(
         table(head, rows),
         f"""
         In brackets the labels, which every method uses whole; Agora and distillation also see the unlabelled texts.
         {f"Means of {seeds} seeds" if seeds > 1 else "One seed"}. With bort-nano Agora is {differences[HEAD]} points
         above the linear head, {differences[PLAIN]} above plain fine-tuning, and {differences[DISTILLED]} above plain
-        distillation. {_measured(results["few_labels"])}
+        distillation. {left}{_measured(results["few_labels"])}
         """,
     )
 

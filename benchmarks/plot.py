@@ -45,9 +45,9 @@ class Series:
 
 
 SERIES = (
-    Series("bort-nano", "Agora", "bort-nano, Agora", "#0969da", "circle"),
+    Series("bort-nano", "Agora", "bort-nano, Agora", "#0969da", "circle", below=-5),
     Series("all-MiniLM-L6-v2", "Agora", "MiniLM, Agora", "#8250df", "diamond"),
-    Series("bort-nano", "plain fine-tuning", "bort-nano, plain", "#1a7f37", "triangle"),
+    Series("bort-nano", "plain fine-tuning", "bort-nano, plain", "#1a7f37", "triangle", below=6),
     Series("bort-nano", "linear head", "bort-nano, linear head", "#bc4c00", "square"),
     Series("", "TF-IDF + logistic regression", "TF-IDF", "#57606a", "square"),
 )
@@ -101,9 +101,7 @@ def _latencies(
         if series.student:
             x = _x(milliseconds[series.student])
             parts.append(series.mark(x, y))
-            left = series.student == "bort-nano"
-            name_x, anchor = (x - 11, "end") if left else (x + 11, "start")
-            parts.append(_text(name_x, y + 4 + series.below, series.label, anchor=anchor))
+            parts.append(_text(x + 11, y + 4 + series.below, series.label))
         else:
             parts.append(f'<path d="M{MIDDLE[0]} {y:.1f}H{RIGHT}" stroke="{series.colour}" stroke-dasharray="5 4"/>')
             parts.append(_text(RIGHT, y - 6, f"{series.label} (not timed)", anchor="end"))
