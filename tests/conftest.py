@@ -359,6 +359,22 @@ def make_classifier(world, tiny_tokenizer, sentences, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def labelled_by(tmp_path_factory):
+    """Write texts with the labels that a model gives them, and give the file."""
+
+    def write(model: str, texts: list[str]) -> str:
+        from bort.predict.predictor import Predictor
+
+        file = tmp_path_factory.mktemp("labelled") / "rows.jsonl"
+        answers = Predictor(model).predict(texts)
+        rows = [{"text": text, "label": answer.label} for text, answer in zip(texts, answers, strict=True)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        return str(file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def classifier(make_classifier) -> str:
     """Folder of a classifier with the labels `LABELS`, each of which it gives to about a third of the sentences."""
     from bort.tasks.classification import Classification

@@ -14,13 +14,9 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def labelled(classifier, sentences, tmp_path_factory) -> str:
+def labelled(classifier, labelled_by, sentences) -> str:
     """Rows that the fp32 model answers rightly, all of them."""
-    file = tmp_path_factory.mktemp("gate") / "gate.jsonl"
-    answers = Predictor(classifier).predict(sentences[:60])
-    rows = [{"text": text, "label": a.label} for text, a in zip(sentences, answers, strict=False)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(file)
+    return labelled_by(classifier, sentences[:60])
 
 
 def test_int8_that_passes_the_gate_is_written(bort, classifier, labelled, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -21,13 +19,9 @@ TASK = MultiLabel(("a", "b"), "f1_micro", thresholds=(0.5, 0.5))
 
 
 @pytest.fixture(scope="module")
-def gate(multilabeller, sentences, tmp_path_factory) -> str:
+def gate(multilabeller, labelled_by, sentences) -> str:
     """Rows with the labels that the model gives."""
-    file = tmp_path_factory.mktemp("gate") / "gate.jsonl"
-    answers = Predictor(multilabeller).predict(sentences[:80])
-    rows = [{"text": text, "label": a.label} for text, a in zip(sentences, answers, strict=False)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return str(file)
+    return labelled_by(multilabeller, sentences[:80])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
