@@ -99,7 +99,7 @@ def test_pairs_have_the_mean_of_their_cosines(embedding):
     cosine = float(np.dot(*embedding.points([one, two])))
     a, b, c, d = embedding.texts(["a movie", "the movie", "a film", "a president"])
     assert cosine == pytest.approx((a @ b + c @ d) / 2, abs=1e-5)
-    assert embedding.features([one, two]).shape == (2, 4 * 384)
+    assert embedding.features([one, two]).shape == (2, 4 * 384 + 1)
 
 
 def test_no_examples_have_no_vectors(embedding):

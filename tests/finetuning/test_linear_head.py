@@ -139,4 +139,4 @@ def test_many_examples_are_chosen_by_a_part_and_all_are_answered(monkeypatch):
 
 def test_features_of_pairs():
     a, b = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, -1.0]], np.float32)
-    assert pair_features(a, b).tolist() == [[1, 2, 3, -1, 2, 3, 3, -2]]
+    assert pair_features(a, b).tolist() == [[1, 2, 3, -1, 2, 3, 3, -2, 3]]

@@ -14,6 +14,7 @@ from bort.agora.rounds import Made
 from bort.agora.transforms import Transform
 from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
+from bort.finetuning.linear_head import pair_features
 from bort.model.devices import best_device
 from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.progress import bar, in_parts
@@ -56,12 +57,12 @@ class Embedding:
         return np.hstack([a, b]) / np.float32(np.sqrt(2))
 
     def features(self, examples: Sequence[Example]) -> Vectors:
-        """What a linear head looks at: a, and for pairs a, b, |a - b|, a * b side by side."""
+        """What a linear head looks at: a text's vector, or the `pair_features` of two."""
         a = self.texts([example.text for example in examples])
         if not examples or examples[0].text_b is None:
             return a
         b = self.texts([example.text_b or "" for example in examples])
-        return np.hstack([a, b, np.abs(a - b), a * b])
+        return pair_features(a, b)
 
 
 def identity(example: Example) -> Hashable:
