@@ -1,6 +1,7 @@
 """Commands that are killed, interrupted or refused room at any moment end with the result of an undisturbed run.
 
-The slice here takes a minute. `make chaos` kills as often as COUNT says, at moments that SEED chooses.
+The slice here takes a minute. `make chaos` kills as often as COUNT says, at moments that SEED chooses, and keeps a line
+for each in the file that BORT_CHAOS_RECORD names.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ SCENARIOS: dict[str, list[str]] = {
     "tokenizer": ["tokenizer", "{corpus}", "--vocab-size", "300", "--out", "out"],
 }  # fmt: skip
 RESUMED = {"plain", "agora", "pretrain", "extract", "index"}
+
+
+def record(test: str, **what: Any) -> None:
+    """Keep what was done to a command, for the figures of a long run."""
+    if file := os.environ.get("BORT_CHAOS_RECORD"):
+        with Path(file).open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"test": test, "seed": SEED, **what}) + "\n")
 
 
 class Launcher:
@@ -182,7 +190,9 @@ def test_a_killed_command_ends_with_the_same_result(launcher, scenario, name, tm
             process = launcher.start(known.again() if number else known.argv, folder)
             time.sleep(moment)
             os.kill(process, signal.SIGKILL)
-            assert launcher.wait(process) in (-signal.SIGKILL, 0, 2), f"{said}: {told(folder)}"
+            status = launcher.wait(process)
+            assert status in (-signal.SIGKILL, 0, 2), f"{said}: {told(folder)}"
+            record("kill", command=name, attempt=attempt, seconds=moment, killed=status == -signal.SIGKILL)
             if name not in RESUMED and (folder / "out").exists():
                 break  # it was done
         finish(launcher, known, folder, said)
