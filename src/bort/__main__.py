@@ -101,15 +101,22 @@ def main(argv: list[str] | None = None) -> int:
         place = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{name}: {place}{error.strerror}", 2)
     except Exception as error:
-        if not (told := _unwritten(error)):
+        if not (told := _short_of(error)):
             raise
         return _fail(f"{name}: {told}", 2)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else _fail(f"{name}: {done.code}", 1)
 
 
-def _unwritten(error: Exception) -> str:
-    """What a library says in an exception of its own of a file that the system did not let it write, else nothing."""
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive", re.I
+)
+
+
+def _short_of(error: Exception) -> str:
+    """What the system refused, memory or a place to write, where a library says so in an exception of its own."""
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return "there is not enough memory"
     if found := re.search(r"(?:^|I/O error: )([^:]+) \(os error \d+\)$", str(error)):  # safetensors, tokenizers
         return found[1]
     return "a checkpoint cannot be written" if "PytorchStreamWriter failed writing" in str(error) else ""

@@ -2,18 +2,23 @@
 
     python launcher.py < requests > answers
 
-A request is a JSON line: `argv`, `folder` to run in, `log` for what is printed, perhaps `file_bytes`, the largest file
-that the child may write; its answer is the process id. Or `wait`, a process id; its answer is the exit status.
+A request is a JSON line: `argv`, `folder` to run in, `log` for what is printed; its answer is the process id. Perhaps
+`file_bytes`, the largest file that the child may write; `more_memory_bytes`, how much more than now it may map;
+`clock_seed`, which chooses how its clock jumps. Or `wait`, a process id; its answer is the exit status.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 LOADED = (
     "accelerate",
@@ -35,7 +40,23 @@ LOADED = (
     "bort.ose.extract",
     "bort.predict.predictor",
     "bort.pretraining.pretrain",
+    "bort.serve.app",
+    "bort.serve.server",
 )
+DAY_SECONDS = 86400
+
+
+def jumping(seed: int) -> Callable[[], float]:
+    """A clock that someone sets, back and forth, by up to a month."""
+    chance, ahead, clock = random.Random(seed), 0.0, time.time
+
+    def now() -> float:
+        nonlocal ahead
+        if chance.random() < 0.3:
+            ahead = chance.uniform(-30 * DAY_SECONDS, 30 * DAY_SECONDS)
+        return clock() + ahead
+
+    return now
 
 
 def child(request: dict) -> int:
@@ -51,6 +72,11 @@ def child(request: dict) -> int:
     if request.get("file_bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does at its start
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
+    if "more_memory_bytes" in request:
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + request["more_memory_bytes"],) * 2)
+    if "clock_seed" in request:
+        time.time = jumping(request["clock_seed"])
     from bort.__main__ import end_well, main
 
     end_well()

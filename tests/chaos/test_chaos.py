@@ -11,22 +11,21 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.commands import COUNT, SEED, Launcher, record, told
+
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and limits of Linux"),
     pytest.mark.xdist_group("chaos"),  # one launcher for all
     pytest.mark.slow,
 ]
-COUNT, SEED = int(os.environ.get("BORT_CHAOS_COUNT", "8")), int(os.environ.get("BORT_CHAOS_SEED", "0"))
 VOLATILE = {"config.yaml", "environment.json", "journal.jsonl", "report.html", "candidates.csv"}
 """They have times and places in them; what matters of them stands in other files, too."""
 MEASURED = re.compile(r"second|elapsed|minute|speed|_ms|_at$|^time|^out$|^sha256$|^bytes$|packages|command")
@@ -39,6 +38,8 @@ SCENARIOS: dict[str, list[str]] = {
     "agora": [*TUNE, "--train", "{train}", "--dev", "{dev}", "--test", "{test}", "--model", "{encoder}", "--out", "out",
               "--transforms", "swap", "--min-cosine", "-1", "--max-cosine", "2", "--points-per-mistake", "1",
               "--max-steps", "4", "--final-epochs", "1"],
+    "ray": [*TUNE, "--train", "{train}", "--dev", "{dev}", "--model", "{encoder}", "--method", "plain", "--out", "out",
+            "--workers", "{cluster}"],
     "pretrain": ["pretrain", "--corpus", "{corpus}", "--tokenizer", "{tokenizer}", "--architecture", "{architecture}",
                  *ROWS, "--max-steps", "5", "--batch-size", "4", "--checkpoint-minutes", "0", "--out", "out"],
     "extract": ["extract", "--corpus", "{corpus}", "--tokenizer", "{tokenizer}", "--space", "{space}", "--maximum",
@@ -50,48 +51,8 @@ SCENARIOS: dict[str, list[str]] = {
     "predict": ["predict", "--model", "{classifier}", "--input", "{lines}", "--output", "out.jsonl", "--threads", "1"],
     "tokenizer": ["tokenizer", "{corpus}", "--vocab-size", "300", "--out", "out"],
 }  # fmt: skip
-RESUMED = {"plain", "agora", "pretrain", "extract", "index"}
-
-
-def record(test: str, **what: Any) -> None:
-    """Keep what was done to a command, for the figures of a long run."""
-    if file := os.environ.get("BORT_CHAOS_RECORD"):
-        with Path(file).open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"test": test, "seed": SEED, **what}) + "\n")
-
-
-class Launcher:
-    """Starts commands from a process that has loaded all they need."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("launcher.py")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def _ask(self, **request: Any) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._answer())
-
-    def start(self, argv: list[str], folder: Path, **limits: Any) -> int:
-        return self._ask(argv=argv, folder=str(folder), log=str(folder.parent / "log"), **limits)
-
-    def wait(self, process: int) -> int:
-        return self._ask(wait=process)
-
-    def run(self, argv: list[str], folder: Path, **limits: Any) -> int:
-        return self.wait(self.start(argv, folder, **limits))
-
-    def close(self) -> None:
-        self._process.communicate()
+RESUMED = {"plain", "agora", "ray", "pretrain", "extract", "index"}
+LOCAL = [name for name in SCENARIOS if name != "ray"]
 
 
 @dataclass
@@ -132,13 +93,6 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    made = Launcher()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def places(world, classifier, sentences, tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("chaos")
     (folder / "lines.txt").write_text("".join(f"{text}\n" for text in sentences), "utf-8")
@@ -166,10 +120,6 @@ def scenario(launcher, places, tmp_path_factory):
     return get
 
 
-def told(folder: Path) -> str:
-    return (folder.parent / "log").read_text("utf-8", errors="replace")
-
-
 def finish(launcher: Launcher, scenario: Scenario, folder: Path, said: str) -> None:
     """Run the command to its end; the result must be that of the undisturbed one, with nothing beside it."""
     if scenario.name in RESUMED or scenario.name == "predict" or not (folder / "out").exists():
@@ -177,17 +127,16 @@ def finish(launcher: Launcher, scenario: Scenario, folder: Path, said: str) -> N
     assert not differences(left_in(folder), scenario.result), said
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_killed_command_ends_with_the_same_result(launcher, scenario, name, tmp_path):
-    known = scenario(name)
-    for attempt in range(-(-COUNT // len(SCENARIOS))):
+def kill_and_finish(launcher: Launcher, known: Scenario, attempts: int, tmp_path: Path, **limits: Any) -> None:
+    name = known.name
+    for attempt in range(attempts):
         chance = random.Random(f"{SEED} {name} {attempt}")
         folder = tmp_path / str(attempt) / "work"
         folder.mkdir(parents=True)
         moments = [chance.uniform(0, known.seconds) for _ in range(chance.choice((1, 1, 2)))]
         said = f"seed {SEED}, attempt {attempt}, killed after {moments} s"
         for number, moment in enumerate(moments):
-            process = launcher.start(known.again() if number else known.argv, folder)
+            process = launcher.start(known.again() if number else known.argv, folder, **limits)
             time.sleep(moment)
             os.kill(process, signal.SIGKILL)
             status = launcher.wait(process)
@@ -196,6 +145,26 @@ def test_a_killed_command_ends_with_the_same_result(launcher, scenario, name, tm
             if name not in RESUMED and (folder / "out").exists():
                 break  # it was done
         finish(launcher, known, folder, said)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_killed_command_ends_with_the_same_result(launcher, scenario, name, tmp_path):
+    kill_and_finish(launcher, scenario(name), -(-COUNT // len(SCENARIOS)), tmp_path)
+
+
+def test_so_does_one_whose_trials_run_on_ray(launcher, scenario, places, cluster, tmp_path):
+    places["cluster"] = cluster
+    kill_and_finish(launcher, scenario("ray"), -(-COUNT // len(SCENARIOS)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plain", "pretrain", "index", "predict"])
+def test_so_does_one_whose_clock_jumps(launcher, scenario, name, tmp_path):
+    known = scenario(name)
+    kill_and_finish(launcher, known, 1, tmp_path, clock_seed=SEED)
+    folder = tmp_path / "whole" / "work"
+    folder.mkdir(parents=True)
+    assert launcher.run(known.argv, folder, clock_seed=SEED + 1) == 0, told(folder)
+    assert not differences(left_in(folder), known.result)
 
 
 @pytest.mark.parametrize(
@@ -210,20 +179,22 @@ def test_a_killed_command_ends_with_the_same_result(launcher, scenario, name, tm
 )
 def test_an_interrupted_command_says_so_in_one_line(launcher, scenario, name, sent, tmp_path):
     known = scenario(name)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    moment = random.Random(f"{SEED} {name} {sent}").uniform(0.1, known.seconds)
-    process = launcher.start(known.argv, folder)
-    time.sleep(moment)
-    os.kill(process, sent)
-    status = launcher.wait(process)
-    said = f"seed {SEED}: signal {sent} after {moment} s: status {status}: {told(folder)}"
-    assert status in (128 + sent, 0), said
-    assert "Traceback" not in told(folder), said
-    if status:
-        word = "interrupted" if sent == signal.SIGINT else "terminated"
-        assert told(folder).splitlines()[-1] == f"bort {known.argv[0]}: {word}", said
-    finish(launcher, known, folder, said)
+    for attempt in range(-(-COUNT // 20)):
+        folder = tmp_path / str(attempt) / "work"
+        folder.mkdir(parents=True)
+        moment = random.Random(f"{SEED} {name} {sent} {attempt}").uniform(0.1, known.seconds)
+        process = launcher.start(known.argv, folder)
+        time.sleep(moment)
+        os.kill(process, sent)
+        status = launcher.wait(process)
+        record("signal", command=name, attempt=attempt, seconds=moment, signal=int(sent), status=status)
+        said = f"seed {SEED}: signal {sent} after {moment} s: status {status}: {told(folder)}"
+        assert status in (128 + sent, 0), said
+        assert "Traceback" not in told(folder), said
+        if status:
+            word = "interrupted" if sent == signal.SIGINT else "terminated"
+            assert told(folder).splitlines()[-1] == f"bort {known.argv[0]}: {word}", said
+        finish(launcher, known, folder, said)
 
 
 @pytest.mark.parametrize("name", ["plain", "pretrain", "index", "export", "predict", "tokenizer"])
@@ -239,6 +210,22 @@ def test_a_full_disk_is_one_line_and_does_no_harm(launcher, scenario, name, tmp_
     assert "Traceback" not in told(folder), said
     assert not status or "File too large" in told(folder).splitlines()[-1] or "written" in told(folder), said
     finish(launcher, known, folder, said)
+
+
+@pytest.mark.parametrize("name", ["plain", "pretrain", "index", "export", "predict"])
+def test_where_memory_runs_out(launcher, scenario, name, tmp_path):
+    known = scenario(name)
+    for attempt in range(-(-COUNT // 20)):
+        more = 1 << random.Random(f"{SEED} {name} {attempt}").randint(12, 28)
+        folder = tmp_path / str(attempt) / "work"
+        folder.mkdir(parents=True)
+        status = launcher.run(known.argv, folder, more_memory_bytes=more)
+        record("memory", command=name, attempt=attempt, bytes=more, status=status)
+        said = f"seed {SEED}: {more} more bytes: status {status}: {told(folder)}"
+        assert status in (0, 2, -signal.SIGABRT), said  # with the last, a library in C++ or Rust ended the process
+        assert "Traceback" not in told(folder), said
+        assert status != 2 or "memory" in told(folder).splitlines()[-1], said
+        finish(launcher, known, folder, said)
 
 
 @pytest.mark.parametrize("name", ["plain", "pretrain", "index", "export", "predict", "tokenizer"])
@@ -266,3 +253,18 @@ def test_the_second_of_two_processes_is_refused(launcher, scenario, name, tmp_pa
     os.kill(first, signal.SIGCONT)
     assert launcher.wait(first) == 0
     assert not differences(left_in(folder), known.result)
+
+
+@pytest.mark.parametrize("name", ["plain", "extract", "index", "export", "tokenizer", "predict"])
+def test_of_several_at_once_one_writes(launcher, scenario, name, tmp_path):
+    known = scenario(name)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    started = [launcher.start(known.argv, folder, log=str(tmp_path / f"log-{number}")) for number in range(3)]
+    left = [launcher.wait(process) for process in started]
+    said = [(tmp_path / f"log-{number}").read_text("utf-8") for number in range(3)]
+    assert {*left} <= {0, 2}, said
+    assert 0 in left, said
+    assert left.count(0) == 1 or name not in RESUMED, said
+    assert not any("Traceback" in log for log in said), said
+    assert not differences(left_in(folder), known.result), said

@@ -1,12 +1,11 @@
-"""Damage to valid files, as hypothesis strategies: bytes that change, and JSON whose values do."""
+"""Damage to valid files: bytes that change, JSON whose values do, and the same inside of what is packed."""
 
 from __future__ import annotations
 
 import copy
 import json
+from random import Random
 from typing import Any
-
-from hypothesis import strategies as st
 
 ODD_BYTES = (
     b"\0",
@@ -26,65 +25,80 @@ ODD_VALUES: tuple[Any, ...] = (None, True, -1, 0, 1, 2**31, 2**63, 2**70, -(2**6
 ODD_VALUES += ("", "x", "../../x", "/etc/passwd", "\0", "\ud800", "💥" * 50, [], {}, [[]], [None], {"": None}, [1, "x"])
 
 
-@st.composite
-def damaged(draw: st.DrawFn, seed: bytes) -> bytes:
-    """A file with up to six changes: cut, insert, overwrite, repeat, drop."""
+def damaged(seed: bytes, chance: Random) -> bytes:
+    """A file with something wrong in it: in the values of its JSON where it has some, or in any of its bytes."""
+    if chance.random() < 0.6:
+        found = _other_values(seed, chance)
+        if found is not None:
+            return found if chance.random() < 0.8 else _other_bytes(found, chance)
+    return _other_bytes(seed, chance)
+
+
+def _other_bytes(seed: bytes, chance: Random) -> bytes:
+    """Up to six changes: cut, insert, overwrite, repeat, drop; rarely, something small thousands of times."""
     content = bytearray(seed)
-    for _ in range(draw(st.integers(1, 6))):
-        at = draw(st.integers(0, len(content)))
-        kind = draw(st.integers(0, 5))
-        if kind == 0:
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 6))):
+        at = chance.randint(0, len(content))
+        kind = chance.randrange(24)
+        if kind < 3:
             del content[at:]
-        elif kind == 1:
-            content[at:at] = draw(st.sampled_from(ODD_BYTES))
-        elif kind == 2:
-            odd = draw(st.sampled_from(ODD_BYTES))
+        elif kind < 8:
+            content[at:at] = chance.choice(ODD_BYTES)
+        elif kind < 12:
+            odd = chance.choice(ODD_BYTES)
             content[at : at + len(odd)] = odd
-        elif kind == 3:
-            content[at : at + 1] = bytes([draw(st.integers(0, 255))])
-        elif kind == 4:
-            length = draw(st.integers(1, 64))
-            content[at:at] = content[at : at + length] * draw(st.integers(1, 4))
+        elif kind < 17:
+            content[at : at + 1] = bytes([chance.randrange(256)])
+        elif kind < 20:
+            length = chance.randint(1, 64)
+            content[at:at] = content[at : at + length] * chance.randint(1, 4)
+        elif kind < 23 or chance.random() < 0.9:
+            del content[at : at + chance.randint(1, 64)]
         else:
-            del content[at : at + draw(st.integers(1, 64))]
+            length = chance.randint(1, 16)
+            content[at:at] = (content[at : at + length] * 20000)[: 1 << chance.randint(10, 17)]
     return bytes(content)
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Ways to all values inside of JSON; of long lists and objects to the first few."""
-    found = [path] if path else []
-    inner: Any = ()
-    if isinstance(value, dict):
-        inner = list(value.items())[:40]
-    elif isinstance(value, list):
-        inner = list(enumerate(value))[:6]
-    for key, one in inner:
-        found += places(one, (*path, key))
-    return found
+def _other_values(seed: bytes, chance: Random) -> bytes | None:
+    """A file whose JSON holds up to three other values; None where there is no JSON.
+
+    It may be all of the file, one of its lines, or the header of a safetensors file.
+    """
+    if seed[8:9] == b"{":
+        length = int.from_bytes(seed[:8], "little")
+        header = _changed(seed[8 : 8 + length], chance)
+        return None if header is None else len(header).to_bytes(8, "little") + header + seed[8 + length :]
+    if seed[:1] not in (b"{", b"["):
+        return None
+    whole = _changed(seed, chance)
+    if whole is not None:
+        return whole
+    lines = seed.split(b"\n")
+    at = chance.randrange(len(lines))
+    line = _changed(lines[at], chance)
+    return None if line is None else b"\n".join([*lines[:at], line, *lines[at + 1 :]])
 
 
-def damaged_json(seed: bytes) -> st.SearchStrategy[bytes]:
-    """JSON with up to three values that are others or gone; one in four times its bytes change."""
-    whole = json.loads(seed)
-    ways = places(whole)
+def _changed(content: bytes, chance: Random) -> bytes | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    for _ in range(chance.randint(1, 3)):
+        ways = _ways(value)
+        if not ways:
+            break
+        parent, key = chance.choice(ways)
+        if chance.randrange(6) == 0:
+            del parent[key]
+        else:
+            parent[key] = copy.deepcopy(chance.choice(ODD_VALUES))  # a later change may be inside of it
+    return json.dumps(value).encode()
 
-    @st.composite
-    def changed(draw: st.DrawFn) -> bytes:
-        value = copy.deepcopy(whole)
-        for _ in range(draw(st.integers(1, 3))):
-            *way, last = draw(st.sampled_from(ways))
-            parent = value
-            try:
-                for key in way:
-                    parent = parent[key]
-                if draw(st.integers(0, 5)) == 0:
-                    del parent[last]
-                else:
-                    parent[last] = copy.deepcopy(
-                        draw(st.sampled_from(ODD_VALUES))
-                    )  # a later change may be inside of it
-            except (KeyError, IndexError, TypeError):
-                continue  # an earlier change took it away
-        return json.dumps(value).encode("utf-8", "replace")
 
-    return st.one_of(changed(), changed(), changed(), damaged(seed))
+def _ways(value: Any) -> list[tuple[Any, Any]]:
+    """The places of all values inside of JSON; of long lists and objects those of the first few."""
+    keys: list[Any] = list(value)[:40] if isinstance(value, dict) else []
+    keys = list(range(min(len(value), 6))) if isinstance(value, list) else keys
+    return [(value, key) for key in keys] + [way for key in keys for way in _ways(value[key])]

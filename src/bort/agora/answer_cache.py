@@ -128,8 +128,9 @@ class AnswerCache:
             with contextlib.closing(sqlite3.connect(self._file, timeout=_BUSY_SECONDS)) as file, file:
                 file.execute("PRAGMA synchronous = FULL")
                 yield file
-        except sqlite3.Error as error:
-            raise BortError(f"the cache of answers cannot be used: {error}", file=self._file) from None
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the latter of rows that are not as we write them
+            told = " ".join(str(error).split())
+            raise BortError(f"the cache of answers cannot be used: {told}", file=self._file) from None
 
 
 def digest(asked: Any) -> str:

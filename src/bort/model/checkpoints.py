@@ -93,6 +93,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
             first = (str(error).strip() or type(error).__name__).splitlines()[:2]
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
+    _check_sizes(loaded.config, source)
     _check_encoder(loaded, report, source)
     return loaded
 
@@ -108,7 +109,10 @@ def load_config(model: str | Path) -> Any:
     source = locate(model)
     check_layout(source)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        found = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if not all(isinstance(name, str) for name in found.architectures or []):
+            raise ValueError("architectures must be names")
+        return found
     except Exception as error:  # the library has a class for each kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
@@ -122,6 +126,14 @@ def check_layout(source: str) -> None:
         if isinstance(described, dict) and "bort_format" in described:
             found = {"format": described["bort_format"], "bort": described.get("bort_version")}
             check_format(found, _FORMAT, file, "fine-tune the model again")
+
+
+def _check_sizes(config: Any, source: str) -> None:
+    """Refuse numbers that the library takes, and fails on at the first text."""
+    for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size"):
+        value = getattr(config, name, 0)
+        if isinstance(value, int) and value < 0:
+            raise BortError("must not be negative", file=f"{source}/config.json", column=name, value=value)
 
 
 def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:

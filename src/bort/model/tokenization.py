@@ -67,6 +67,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
                 return tokenizer
             tokenizer = _as_the_file_says(tokenizer, name)
             try_out(tokenizer.backend_tokenizer)
+            tokenizer("")  # a setting that is no number fails here
         return tokenizer
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -95,7 +96,7 @@ def try_out(backend: Tokenizer) -> None:
         ValueError: It cannot tokenize a text or a pair.
     """
     with panics_are_errors():
-        backend.encode("")
+        backend.encode("\uffff")  # which is in no vocabulary
         backend.encode("", "")
 
 

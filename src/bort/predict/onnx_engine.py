@@ -92,7 +92,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # Where it fails it would print a banner of its own and try the same again.
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except Exception as error:  # it has a class for each kind of damage, none of them public
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise BortError(f"the model cannot be loaded: {first}", file=folder) from None

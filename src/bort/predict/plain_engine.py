@@ -163,7 +163,7 @@ def _is_ours(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def _task(config: Mapping[str, Any]) -> Task | None:
-    [architecture] = config["architectures"]
+    [architecture] = map(str, config["architectures"])
     kind, names = _KINDS.get(config["problem_type"]), config["id2label"]
     if kind is None or not architecture.endswith(_HEADS) or config["bort_metric"] not in METRICS[kind.kind]:
         return None

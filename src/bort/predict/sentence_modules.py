@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -127,6 +127,9 @@ def read_modules(source: str) -> SentenceModules:
     for kind, _ in named:
         if not kind.startswith("sentence_transformers."):
             raise BortError("is code of the model's own, which is not run", file=f"{source}/modules.json", value=kind)
+    for _, path in named:
+        if ".." in PurePath(path).parts or PurePath(path).is_absolute():
+            raise BortError("must name folders inside of this one", file=f"{source}/modules.json", value=path)
     kinds = [(kind.rpartition(".")[2], path) for kind, path in named]
     if kinds[0] != ("Transformer", ""):
         raise BortError("must begin with a Transformer in the folder itself", file=f"{source}/modules.json")

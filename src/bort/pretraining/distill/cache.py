@@ -123,7 +123,11 @@ class TeacherCache:
         self._write_state()
 
     def read(self, number: int) -> dict[str, NDArray[Any]]:
-        """A row's items by field, copied from disk. *Shapes:* (items, \\*field.shape)."""
+        """A row's items by field, copied from disk. *Shapes:* (items, \\*field.shape).
+
+        Raises:
+            BortError: The starts of the rows do not fit the items.
+        """
         if not self._items:
             self._open()
         row = {}
@@ -139,7 +143,10 @@ class TeacherCache:
     def _open(self) -> None:
         for name, field in self.fields.items():
             self._starts[name] = np.fromfile(self.folder / f"{name}.starts.bin", np.int64, self.done + 1)
-            shape = (int(self._starts[name][-1]), *field.shape)
+            starts, file = self._starts[name], self.folder / f"{name}.starts.bin"
+            if starts[0] < 0 or (np.diff(starts) < 0).any():
+                raise BortError("the starts of the rows must never fall", file=file)
+            shape = (int(starts[-1]), *field.shape)
             self._items[name] = (
                 np.memmap(self.folder / f"{name}.bin", field.dtype, "r", shape=shape)
                 if shape[0]
