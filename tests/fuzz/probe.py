@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import sysconfig
 import time
@@ -66,16 +67,16 @@ class _Watch:
 _WATCH = _Watch()
 
 
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_bytes().splitlines():
-        if line.startswith(name.encode()):
-            return int(line.split()[1]) * 1024
-    return 0
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _forget_peak() -> None:
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+    """Let the peak be what is in use now."""
+    with suppress(OSError):
+        file = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        os.write(file, b"5")
+        os.close(file)
 
 
 def names(folder: str | Path) -> set[str]:
@@ -123,11 +124,11 @@ def _measured(read: Callable[[Path], Any], folder: Path) -> tuple[str, float, in
     """The refusal, the seconds, the most memory beyond what there was, and what was touched."""
     refused = ""
     _forget_peak()
-    before, began = _status("VmRSS"), time.process_time()
+    before, began = _peak_bytes(), time.process_time()
     with _WATCH.of(folder.parent) as seen, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, of odd numbers
         try:
             read(folder)
         except BortError as error:
             refused = str(error)
-    return refused, time.process_time() - began, _status("VmHWM") - before, seen
+    return refused, time.process_time() - began, _peak_bytes() - before, seen
