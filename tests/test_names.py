@@ -16,6 +16,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {
     "accelerate",
     "datasets",
+    "fsspec",
     "huggingface_hub",
     "jsonargparse",
     "nncf",
@@ -50,6 +51,7 @@ LATE = {
     "predict/engine.py": {  # an exported folder is served without torch
         "bort.predict.onnx_engine",
         "bort.predict.openvino_engine",
+        "bort.predict.plain_encoder",
         "bort.predict.plain_engine",
         "bort.predict.torch_encoder",
         "bort.predict.torch_engine",

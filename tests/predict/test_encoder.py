@@ -15,6 +15,7 @@ import pytest
 from bort.errors import BortError
 from bort.export.encoder_export import cosines
 from bort.export.exporter import Exporter
+from bort.model.checkpoints import unpacked
 from bort.predict.encoder import Encoder, of_length_1
 from bort.predict.engine import open_engine
 from bort.predict.graph.quantization import Quantization
@@ -89,7 +90,7 @@ def test_bort_nano_is_opened_by_sentence_transformers(sentences):
     library = pytest.importorskip("sentence_transformers")
     texts = [*sentences[:10], "word " * 700, ""]
     encoder = Encoder("bort-nano")
-    folder = encoder.engine.source  # type: ignore[attr-defined]
+    folder = unpacked("bort-nano")
     theirs = library.SentenceTransformer(folder, device="cpu").encode(texts)
     assert theirs.dtype == np.float32
     np.testing.assert_allclose(encoder.encode(texts), theirs, atol=1e-5)

@@ -35,7 +35,7 @@ SETTINGS = {
 @pytest.fixture
 def saved(tiny_tokenizer, tmp_path, monkeypatch):
     """Save a random classifier as `bort finetune` does."""
-    monkeypatch.setattr(plain_engine, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(plain_engine, "may_have_gpu", lambda: False)
 
     def save(kind: str = "bert", head: str = "SequenceClassification", max_length: int = 30, **settings) -> Path:
         torch.manual_seed(0)
@@ -157,7 +157,7 @@ def test_all_else_is_left_to_pytorch(change, saved):
 def test_a_gpu_is_not_left_idle(saved, monkeypatch):
     folder = str(saved())
     assert isinstance(open_engine(folder), PlainEngine)
-    monkeypatch.setattr(plain_engine, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(plain_engine, "may_have_gpu", lambda: True)
     assert isinstance(open_engine(folder), TorchEngine)
 
 
@@ -165,7 +165,7 @@ def test_neither_torch_nor_transformers_is_loaded(saved):
     code = f"""
 import sys
 from bort.predict import plain_engine
-plain_engine._may_have_gpu = lambda: False
+plain_engine.may_have_gpu = lambda: False
 from bort.__main__ import main
 main(["predict", "--model", {str(saved())!r}, "--threads", "1"])
 print(sorted({{"torch", "transformers", "datasets", "sklearn", "scipy", "pandas"}} & sys.modules.keys()))

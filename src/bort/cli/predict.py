@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from bort.bounds import PositiveInt, validate
+from bort.bounds import NonNegativeInt, PositiveInt, validate
+from bort.cli.parser import ONE_OR_MORE
 from bort.cli.results import PredictResult
 from bort.errors import BortError
-
-if TYPE_CHECKING:
-    from bort.data.tables.examples import Example
-
-Row = dict[str, Any]
-_SHOWN_ERRORS = 5
+from bort.workers import LOCAL, Needs, check_workers
 
 
 @dataclass
@@ -27,11 +22,13 @@ class PredictArguments:
 
     model: str
     """a fine-tuned or exported model: a folder or a hub name"""
-    input: str = "-"
+    input: ONE_OR_MORE = "-"
     """file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), hub data set (owner/name:split), or - for
-    standard input"""
+    standard input; or several of them, patterns ('in/*.parquet') and addresses of object stores (s3://...) among them,
+    read one after another"""
     output: str = "-"
-    """file (.csv, .tsv or .jsonl), or - for standard output"""
+    """file (.csv, .tsv or .jsonl), or - for standard output; or a folder (that exists, or with a / at the end), which
+    gets one file for each of the input and a _manifest.json of those that are done"""
     input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"
     """format of the input; auto goes by the extension, and takes standard input for plain text, one a line"""
     output_format: Literal["auto", "csv", "tsv", "jsonl"] = "auto"
@@ -58,16 +55,62 @@ class PredictArguments:
     go by all of it, in windows, whose probabilities (or values) are averaged, or of which the greatest of each label
     counts"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """threads that compute; by default one a core, and of --workers one each"""
+    workers: str = "local"
+    """where it is computed: local is this process; a number is so many processes of this machine; ray is the running
+    Ray cluster or a new one on this machine's cores, and HOST:PORT the cluster whose head listens there. Each worker
+    holds the model once. Processes share the rows of a file, or take whole files where there are enough of them; a
+    cluster takes files and needs a folder as --output"""
+    worker_retries: NonNegativeInt = 2
+    """of a cluster: how often a file is begun anew whose worker died"""
+    keep_order: bool = True
+    """whether rows stand in the order of the input; without it --workers N writes them as they are ready, and a cluster
+    finishes files in any order (each file's own rows keep theirs)"""
+    resume: bool = False
+    """of a folder as --output: leave the files that are done and have not changed, and do the others"""
+
+    TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "what": ("model", "input", "output", "text", "text_b", "long"),
+        "formats": ("input_format", "output_format", "delimiter", "label_separator"),
+        "rows that cannot be read": ("on_error", "errors"),
+        "where": ("window", "threads", "workers", "worker_retries", "keep_order", "resume"),
+    }
+
+    @property
+    def inputs(self) -> list[str]:
+        """All that is named as input."""
+        return [self.input] if isinstance(self.input, str) else list(self.input)
+
+    @property
+    def into_folder(self) -> bool:
+        """Whether each input becomes a file of its own."""
+        return self.output != "-" and (self.output.endswith("/") or Path(self.output).expanduser().is_dir())
 
     def check(self) -> None:
-        """Refuse a file of bad rows where the first of them ends the job.
+        """Refuse settings that do not go together.
 
         Raises:
-            BortError: `errors` without `on_error`.
+            BortError: The first that does not.
         """
         if self.errors is not None and self.on_error == "stop":
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
+        if self.workers.lstrip("-").isdecimal():
+            if int(self.workers) < 1:
+                raise BortError("must be at least 1", setting="workers", value=self.workers)
+        else:
+            check_workers(self.workers, Needs(retries=self.worker_retries))
+            if self.workers != LOCAL and not self.into_folder:
+                rule = "a cluster labels file by file; name a folder, with a / at its end"
+                raise BortError(rule, setting="output", value=self.output)
+        if self.into_folder and "-" in self.inputs:
+            raise BortError("is a folder; standard input goes into a file", file=self.output)
+        if len(self.inputs) > 1 and "-" in self.inputs:
+            raise BortError("standard input is read alone", setting="input", value="-")
+        if self.into_folder and self.errors is not None:
+            rule = "of a folder each file's bad rows stand beside it; leave --errors out"
+            raise BortError(rule, setting="errors", value=self.errors)
+        if self.resume and not self.into_folder:
+            raise BortError("needs a folder as --output, in which files may be done", setting="resume", value=True)
 
 
 def predict(arguments: PredictArguments) -> PredictResult:
@@ -78,83 +121,49 @@ def predict(arguments: PredictArguments) -> PredictResult:
     sure enough. A multi-label model gives all labels above their thresholds, a list in JSON lines and a;b in tables,
     and no `probability`. Files are written atomically; input of any length is read in bounded memory. Empty input gives
     empty output.
+
+    Many files become one, or with a folder as --output one each: CSV and TSV stay so, all else becomes JSON lines
+    (unless --output-format says another). Repeat a command that was interrupted with --resume.
     """
-    from bort.data.tables.examples import Columns, stream_rows
-    from bort.data.tables.writer import output_format, row_writer
-    from bort.predict.predictor import Predictor
+    from bort.data.tables.examples import Columns
+    from bort.data.tables.writer import output_format
+    from bort.predict.bulk.blocks import ERRORS, bad_rows_told, errors_path
+    from bort.predict.bulk.files import OpenModel
+    from bort.predict.bulk.labelling import LabelJob
+    from bort.predict.bulk.places import expand
+    from bort.predict.bulk.run import Placement, label_into_folder, label_into_one
     from bort.progress import bar, console
 
     validate(arguments)
-    if arguments.input == "-" and sys.stdin is None:
+    a, into_folder = arguments, arguments.into_folder
+    if a.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
-    kind = output_format(arguments.output, arguments.output_format)
-    predictor = Predictor(arguments.model, threads=arguments.threads, long=arguments.long)
-    columns = Columns(arguments.text, arguments.text_b, delimiter=arguments.delimiter)
-    source = sys.stdin.buffer if arguments.input == "-" else arguments.input
-    form = arguments.input_format
-    if form == "auto":
-        form = "txt" if arguments.input == "-" else None  # type: ignore[assignment]
-    waiting: deque[tuple[Row, BortError | None]] = deque()
-    """Rows that are read and not yet written; a bad one with what is wrong."""
-
-    def on_bad(error: BortError, row: Row) -> None:
-        if arguments.on_error == "skip":
-            bad.add(error, row)
-        else:
-            waiting.append((row, error))
-
-    def examples() -> Iterator[Example]:
-        skips = None if arguments.on_error == "stop" else on_bad
-        for row, example in stream_rows(source, columns, format=form, on_bad=skips):  # type: ignore[arg-type]
-            waiting.append((row, None))
-            if form == "txt" and example.line == 1 and arguments.input == "-":
-                _tell_of_header(example.text, arguments.text)
-            yield example
-
-    names = predictor.task.names
-    added = ["probability"] if predictor.task.kind == "classification" else []
-    added += [f"p({name})" for name in names]
-    to_stdout = arguments.output == "-"
+    form = ("txt" if a.inputs == ["-"] else None) if a.input_format == "auto" else a.input_format
+    kind = "jsonl" if into_folder else output_format(a.output, a.output_format)
+    columns = Columns(a.text, a.text_b, delimiter=a.delimiter)
+    job = LabelJob(columns, form, kind, a.label_separator, a.on_error, a.window)
+    model = OpenModel(a.model, a.threads if a.workers == LOCAL else a.threads or 1, a.long)
+    place = Placement(a.workers, a.keep_order, a.worker_retries)
+    sources = expand(a.inputs)
     # Rows on a terminal are progress enough, and a bar would stand among them.
-    progress = nullcontext() if to_stdout and sys.stdout and sys.stdout.isatty() else bar("predicting")
-    count = 0
-    with row_writer(arguments.output, kind) as write, progress as shown, BadRows(arguments) as bad:
-
-        def write_bad() -> None:
-            while waiting and (error := waiting[0][1]) is not None:
-                row, _ = waiting.popleft()
-                bad.add(error, row)
-                nothing = dict.fromkeys(["prediction", *added])
-                kept = {arguments.text: row["raw"]} if list(row) == ["raw"] else row
-                write({**kept, **nothing, "error": str(error)})
-
-        for answer in predictor.stream(examples(), window=arguments.window):
-            write_bad()
-            row, _ = waiting.popleft()
-            label, found = answer.label, answer.probabilities.values()
-            if isinstance(label, tuple) and kind != "jsonl":
-                label = arguments.label_separator.join(label)
-            first = [max(found)] if "probability" in added else []
-            values = [label, *(round(p, 6) for p in (*first, *found))]
-            write(
-                {
-                    **row,
-                    **dict(zip(["prediction", *added], values, strict=True)),
-                    **({"error": None} if arguments.on_error == "label" else {}),
-                }
+    quiet = a.output == "-" and sys.stdout and sys.stdout.isatty()
+    several = len(sources) if into_folder and len(sources) > 1 else None
+    with nullcontext() if quiet else bar("predicting", several) as shown:
+        if into_folder:
+            folder = str(Path(a.output).expanduser()) if "://" not in a.output else a.output
+            done, predictor = label_into_folder(
+                job, model, place, sources, folder, asked_format=a.output_format, resume=a.resume, shown=shown
             )
-            count += 1
-            if to_stdout and not waiting:
-                sys.stdout.flush()
-            if shown is not None and count % 256 == 0:
-                shown.update(count, f"{count:,} rows")
-        write_bad()
-    bad.tell()
-    for line in predictor.told():
+        else:
+            given = [sys.stdin.buffer] if a.inputs == ["-"] else sources
+            done, predictor = label_into_one(job, model, place, given, a.output, errors=a.errors, shown=shown)
+    if a.inputs == ["-"] and form == "txt":
+        _tell_of_header(done.first_text, a.text)
+    beside = f"FILE{ERRORS}" if into_folder else errors_path(a.output, a.on_error, a.errors)
+    for line in [*bad_rows_told(a.on_error, done.unread, done.first_errors, beside), *predictor.told()]:
         console().print(line, soft_wrap=True)
-    labelled = arguments.on_error == "label"
-    written, skipped = count + (bad.count if labelled else 0), 0 if labelled else bad.count
-    return PredictResult({"rows": written, "skipped": skipped}, arguments.output, written, skipped)
+    figures = {"rows": done.rows, "skipped": done.skipped, **({"files": len(sources)} if into_folder else {})}
+    return PredictResult(figures, a.output, done.rows, done.skipped)
 
 
 def _tell_of_header(line: str, text: str) -> None:
@@ -167,48 +176,3 @@ def _tell_of_header(line: str, text: str) -> None:
             f"the first line, {line!r}, is taken for a text; if it is the header of a table, give --input-format csv",
             soft_wrap=True,
         )
-
-
-class BadRows:
-    """Counts the rows that could not be read, and keeps them in a file of their own.
-
-    Args:
-        arguments: The settings of the command.
-    """
-
-    def __init__(self, arguments: PredictArguments) -> None:
-        self.count = 0
-        beside = None if arguments.output == "-" else f"{arguments.output}.errors.jsonl"
-        self._path = arguments.errors or beside
-        self._what = "left out" if arguments.on_error == "skip" else "without a prediction"
-        self._first: list[BortError] = []
-        self._file = ExitStack()
-        self._write: Callable[[Row], None] | None = None
-
-    def __enter__(self) -> BadRows:
-        return self
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._file.__exit__(*error)
-
-    def add(self, error: BortError, row: Row) -> None:
-        """Take a row and what is wrong with it."""
-        from bort.data.tables.writer import row_writer
-
-        self.count += 1
-        if len(self._first) < _SHOWN_ERRORS:
-            self._first.append(error)
-        if self._path is not None:
-            if self._write is None:
-                self._write = self._file.enter_context(row_writer(self._path, "jsonl"))
-            self._write({"line": error.line, "error": str(error), "row": row})
-
-    def tell(self) -> None:
-        """Say how many there were, with the first of them."""
-        from bort.progress import console
-
-        for error in self._first:
-            console().print(str(error), soft_wrap=True)
-        if self.count:
-            place = "" if self._path is None else f", see {self._path}"
-            console().print(f"rows that cannot be read, {self._what}: {self.count:,}{place}", soft_wrap=True)

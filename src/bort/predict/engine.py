@@ -92,13 +92,17 @@ def gives_vectors(model: str) -> bool:
     """
     if is_exported(model):
         return read_manifest(model).task is None
+    from bort.predict.plain_encoder import is_embedded
+
+    if is_embedded(model):
+        return True
     from bort.predict.torch_encoder import is_encoder
 
     return is_encoder(model)
 
 
 def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
-    """Load an encoder: an exported folder, or anything that PyTorch can run.
+    """Load an encoder: an exported folder, an embedded one, or anything that PyTorch can run.
 
     Args:
         model: A folder, an embedded name, or a hub name.
@@ -110,6 +114,10 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
     _check_threads(threads)
     if is_exported(model):
         return open_exported(model, threads)
+    from bort.predict.plain_encoder import open_plain_encoder
+
+    if (plain := open_plain_encoder(model, threads)) is not None:
+        return plain
     from bort.predict.torch_encoder import TorchEncoder
 
     return TorchEncoder(model, threads=threads)

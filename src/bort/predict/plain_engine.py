@@ -86,7 +86,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
         where anything is amiss with it, which PyTorch's way tells better.
     """
     folder = Path(model)
-    if _may_have_gpu() or not (folder / "config.json").is_file():
+    if may_have_gpu() or not (folder / "config.json").is_file():
         return None
     try:
         check_layout(model)
@@ -94,7 +94,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
         task = _task(config)
         if task is None or not _is_ours(config, settings):
             return None
-        tokenizer = _tokenizer(folder, settings)
+        tokenizer = plain_tokenizer(folder, settings)
         takes_types = (
             config["model_type"] != "distilbert"
             and "token_type_ids" in settings["model_input_names"]
@@ -132,7 +132,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
         return None
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
     """Whether PyTorch might find one; it is not asked, for to import it takes longer than all else."""
     try:
         if importlib.metadata.version("torch").endswith("+cpu"):
@@ -177,8 +177,12 @@ def _task(config: Mapping[str, Any]) -> Task | None:
     return kind.of_model(ordered, config["bort_metric"], thresholds, choices=choices)
 
 
-def _tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
+def plain_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
     """The tokenizer.
+
+    Args:
+        folder: Of the model.
+        settings: Its `tokenizer_config.json`.
 
     Raises:
         ValueError: A special token is not one of its file, and would have to be added.

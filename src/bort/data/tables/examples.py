@@ -115,6 +115,7 @@ def stream_rows(
     format: Format | None = None,
     labelled: bool = False,
     on_bad: OnBad | None = None,
+    name: str | None = None,
 ) -> Iterator[tuple[dict[str, Any], Example]]:
     """Read examples one by one beside the rows that they came from, in bounded memory.
 
@@ -126,6 +127,7 @@ def stream_rows(
         format: The format of the rows; needed for a stream, told by the extension otherwise.
         labelled: As in `read_examples`.
         on_bad: Takes each row that breaks a rule, in its place among the others; without it the first one is refused.
+        name: What messages call the source; by default its own name.
 
     Returns:
         Pairs of the row as it stood, with all its columns, and its example.
@@ -138,10 +140,10 @@ def stream_rows(
     from bort.data.tables.readers import format_of, numbered_rows
 
     if isinstance(source, str | Path):
-        file, kind = str(source), format or format_of(source)
+        file, kind = name or str(source), format or format_of(source)
     else:
-        name = getattr(source, "name", None)
-        file = name if isinstance(name, str) else "<stream>"
+        own = name or getattr(source, "name", None)
+        file = own if isinstance(own, str) else "<stream>"
         if format is None:
             raise BortError("a stream has no extension; name its format: csv, tsv, jsonl or txt", file=file)
         kind = format

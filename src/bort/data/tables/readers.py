@@ -91,8 +91,10 @@ def numbered_rows(
     if kind in ("parquet", "hub"):
         if not isinstance(source, str | Path):
             raise BortError(f"a stream must be one of csv, tsv, jsonl, txt, not {kind}", file=file)
-        rows = _parquet_rows if kind == "parquet" else _hub_rows
-        yield from rows(str(source), required)
+        if kind == "parquet":
+            yield from _parquet_rows(str(source), required, file)
+        else:
+            yield from _hub_rows(str(source), required)
         return
     if kind not in get_args(Format):
         raise BortError(f"the format must be one of {', '.join(get_args(Format))}", file=file, value=kind)
@@ -162,21 +164,21 @@ def _check_surrogates(row: Row, file: str, line: int) -> None:
             raise BortError(rule, file=file, line=line, column=name, value=value) from None
 
 
-def _parquet_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
+def _parquet_rows(source: str, required: Sequence[str], file: str) -> Iterator[NumberedRow]:
     import pyarrow
     import pyarrow.parquet
 
     with open_binary(source) as handle:
         try:
             table = pyarrow.parquet.ParquetFile(handle)
-            check_header(table.schema_arrow.names, required, source)
+            check_header(table.schema_arrow.names, required, file)
             number = 0
             for batch in table.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise BortError(f"must be a whole Parquet file ({_first_line(error)})", file=source) from None
+            raise BortError(f"must be a whole Parquet file ({_first_line(error)})", file=file) from None
 
 
 def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:

@@ -1,0 +1,138 @@
+"""A folder of files: which becomes which, and one of them labelled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from bort.data.tables.compressed import COMPRESSED
+from bort.data.tables.readers import format_of
+from bort.data.tables.writer import OutputFormat
+from bort.errors import BortError
+from bort.predict.bulk.blocks import Block
+from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, label_rows
+from bort.predict.bulk.places import as_file, is_address, written_to
+from bort.predict.predictor import Long, Predictor
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """How a worker opens the model.
+
+    Attributes:
+        model: A folder, seen by every worker, or a name.
+        threads: Of each worker.
+        long: As of `Predictor`.
+    """
+
+    model: str
+    threads: int | None = 1
+    long: Long = "first"
+
+    def open(self) -> Predictor:
+        """Open it."""
+        return Predictor(self.model, threads=self.threads, long=self.long)
+
+
+@dataclass(frozen=True)
+class FileTask:
+    """A file to label.
+
+    Attributes:
+        source: Where it is.
+        output: What becomes of it.
+        output_format: In which format.
+    """
+
+    source: str
+    output: str
+    output_format: OutputFormat
+
+
+def file_tasks(sources: Sequence[str], folder: str, asked: str) -> list[FileTask]:
+    """Give each file its name in a folder: its own below what all have in common, with the extension of the output.
+
+    CSV and TSV stay so unless another format is asked for; all else becomes JSON lines.
+
+    Args:
+        sources: Paths, addresses, or hub names.
+        folder: Of the output, a path or an address.
+        asked: The format, or `auto`.
+
+    Raises:
+        BortError: Two files would become one, or one would become itself.
+    """
+    whole = [
+        source if is_address(source) or is_hub(source) else os.path.normpath(Path.cwd() / source) for source in sources
+    ]
+    parents = [name.rpartition("/")[0].split("/") for name in whole]
+    common = 0
+    while all(len(parts) > common for parts in parents) and len({parts[common] for parts in parents}) == 1:
+        common += 1
+    tasks: dict[str, FileTask] = {}
+    for name in whole:
+        kind = _kind(name, asked)
+        below = "/".join(name.split("/")[common:])
+        stem = below.replace(":", "-") if is_hub(name) else _without_extension(below)
+        output = f"{folder.rstrip('/')}/{stem}.{kind}"
+        if output in tasks:
+            raise BortError(f"would become the same file as {tasks[output].source}; label them apart", file=name)
+        if os.path.realpath(output) == os.path.realpath(name):
+            raise BortError("would be replaced by its labels; name another --output", file=name)
+        tasks[output] = FileTask(name, output, kind)
+    return list(tasks.values())
+
+
+def label_file(
+    job: LabelJob,
+    predictor: Predictor,
+    task: FileTask,
+    *,
+    answers: AnswerBlocks | None = None,
+    on_block: Callable[[Block, int], None] | None = None,
+) -> LabelledRows:
+    """Label one file into one, fetching and storing it where it is in an object store.
+
+    Raises:
+        BortError: It breaks a rule, or something cannot be read or written.
+    """
+    with as_file(task.source) as source, written_to(task.output) as output:
+        mine = replace(job, output_format=task.output_format)
+        return label_rows(mine, predictor, [(source, task.source)], output, answers=answers, on_block=on_block)
+
+
+def is_hub(name: str) -> bool:
+    """Whether a name is that of a data set on the hub."""
+    return not is_address(name) and ":" in name and not Path(name).exists() and format_of(name) == "hub"
+
+
+def _kind(name: str, asked: str) -> OutputFormat:
+    if asked in get_args(OutputFormat):
+        return asked  # type: ignore[return-value]
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    own = next((suffix for suffix in reversed(suffixes) if suffix not in COMPRESSED), "")
+    return own[1:] if own in (".csv", ".tsv") else "jsonl"  # type: ignore[return-value]
+
+
+def _without_extension(name: str) -> str:
+    path = Path(name)
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    return str(path.with_suffix(""))
+
+
+def settings_of(job: LabelJob, model: OpenModel) -> dict[str, Any]:
+    """What labels depend on beside the model, as a folder's manifest says it."""
+    columns = job.columns
+    return {
+        "text": columns.text,
+        "text_b": columns.text_b,
+        "delimiter": columns.delimiter,
+        "input_format": job.input_format,
+        "label_separator": job.label_separator,
+        "on_error": job.on_error,
+        "long": model.long,
+    }

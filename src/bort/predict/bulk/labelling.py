@@ -1,0 +1,144 @@
+"""Rows in, labelled rows out: what `bort predict` writes, whoever computes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bort.data.tables.examples import Columns, Example
+from bort.data.tables.readers import Format
+from bort.data.tables.writer import OutputFormat, row_writer
+from bort.errors import BortError
+from bort.predict.bulk.blocks import BadRows, Block, OnError, Row, Source, errors_path, examples_of, read_blocks, unread
+from bort.predict.predictor import Prediction, Predictor
+from bort.tasks.task import Task
+
+Answered = Iterator[tuple[Block, Sequence[Prediction]]]
+"""Blocks with the answers to their examples."""
+AnswerBlocks = Callable[[Iterator[Block]], Answered]
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """What is done with rows, as it is sent to other processes and machines.
+
+    Attributes:
+        columns: Names of the columns.
+        input_format: Format of the rows; None where the extension tells it.
+        output_format: Format of what is written.
+        label_separator: Between the labels of a multi-label answer in a table.
+        on_error: What a row that cannot be read does.
+        window: Rows of a block.
+    """
+
+    columns: Columns
+    input_format: Format | None
+    output_format: OutputFormat
+    label_separator: str = ";"
+    on_error: OnError = "stop"
+    window: int = 1024
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """What became of some rows.
+
+    Attributes:
+        rows: How many were written.
+        skipped: How many were left out.
+        unread: How many could not be read.
+        first_errors: What is wrong with the first few of these.
+        first_text: The first text of all.
+        cut: How many texts were longer than the model takes.
+        unlike_training: How many had another form than in training.
+    """
+
+    rows: int
+    skipped: int = 0
+    unread: int = 0
+    first_errors: tuple[str, ...] = ()
+    first_text: str = ""
+    cut: int = 0
+    unlike_training: int = 0
+
+
+def answer_here(predictor: Predictor) -> AnswerBlocks:
+    """Let a predictor of this process answer, one block after another."""
+
+    def answered(blocks: Iterator[Block]) -> Answered:
+        for block in blocks:
+            examples = examples_of(block)
+            yield block, list(predictor.stream(examples, window=max(1, len(examples))))
+
+    return answered
+
+
+def label_rows(
+    job: LabelJob,
+    predictor: Predictor,
+    sources: Iterable[Source],
+    output: str,
+    *,
+    errors: str | None = None,
+    answers: AnswerBlocks | None = None,
+    on_block: Callable[[Block, int], None] | None = None,
+) -> LabelledRows:
+    """Label the rows of sources, one after another, into one output, in bounded memory.
+
+    Args:
+        job: What is done.
+        predictor: Knows the task; answers, too, unless `answers` is given.
+        sources: What is read.
+        output: A file, which appears when all of it is there, or - for standard output.
+        errors: JSON lines file of the rows that cannot be read; by default beside the output file.
+        answers: Who answers, in whatever order of blocks.
+        on_block: Called with each block that is written, and the number of rows so far.
+
+    Raises:
+        BortError: The input breaks a rule, or the output cannot be written.
+    """
+    cut, unlike, rows, first_text = predictor.cut, predictor.unlike_training, 0, ""
+    with (
+        row_writer(output, job.output_format) as write,
+        BadRows(job.on_error, errors_path(output, job.on_error, errors)) as bad,
+    ):
+        blocks = read_blocks(sources, job.columns, job.input_format, bad, rows=job.window)
+        for block, answered in (answers or answer_here(predictor))(blocks):
+            for row in _rows(job, predictor.task, block, answered):
+                write(row)
+            first = block[0][1]
+            first_text = first.text if not rows and isinstance(first, Example) else first_text
+            rows += len(block)
+            if output == "-":
+                sys.stdout.flush()
+            if on_block is not None:
+                on_block(block, rows)
+    return LabelledRows(
+        rows,
+        0 if job.on_error == "label" else bad.count,
+        bad.count,
+        tuple(bad.first),
+        first_text,
+        predictor.cut - cut,
+        predictor.unlike_training - unlike,
+    )
+
+
+def _rows(job: LabelJob, task: Task, block: Block, answers: Sequence[Prediction]) -> Iterator[Row]:
+    sure = task.kind == "classification"
+    added = ["prediction", *(["probability"] if sure else []), *(f"p({name})" for name in task.names)]
+    following = iter(answers)
+    for row, example in block:
+        if isinstance(example, BortError):
+            yield unread(row, job.columns.text, example, added)
+            continue
+        answer = next(following)
+        label, found = answer.label, answer.probabilities.values()
+        if isinstance(label, tuple) and job.output_format != "jsonl":
+            label = job.label_separator.join(label)
+        first = [max(found)] if sure else []
+        values = [label, *(round(p, _DIGITS) for p in (*first, *found))]
+        no_error = {"error": None} if job.on_error == "label" else {}
+        yield {**row, **dict(zip(added, values, strict=True)), **no_error}

@@ -1,0 +1,205 @@
+"""Labels into one output, or file by file into a folder, wherever they are computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from bort.errors import BortError
+from bort.files import FolderLock
+from bort.predict.bulk.blocks import Block, Source
+from bort.predict.bulk.files import FileTask, OpenModel, file_tasks, is_hub, label_file, settings_of
+from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, label_rows
+from bort.predict.bulk.ledger import Ledger, fingerprint_of_model
+from bort.predict.bulk.on_ray import label_on_ray
+from bort.predict.bulk.places import as_file, is_address, is_there, state_of, written_to
+from bort.predict.bulk.processes import WorkerProcesses
+from bort.predict.predictor import Predictor
+from bort.progress import Bar
+from bort.workers import LOCAL, Needs
+
+_MOST_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where it is computed.
+
+    Attributes:
+        workers: `local` for this process, a number of processes, `ray`, or HOST:PORT of a cluster.
+        keep_order: Whether rows, or files on a cluster, come in their order, or as they are ready.
+        retries: How often a cluster begins a file anew whose worker died.
+    """
+
+    workers: str = LOCAL
+    keep_order: bool = True
+    retries: int = 2
+
+    @property
+    def processes(self) -> int:
+        """How many processes of this machine beside this one."""
+        return int(self.workers) if self.workers.isdecimal() else 0
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a cluster's."""
+        return self.workers != LOCAL and not self.processes
+
+
+def label_into_one(
+    job: LabelJob,
+    model: OpenModel,
+    place: Placement,
+    sources: Sequence[str | IO[bytes]],
+    output: str,
+    *,
+    errors: str | None,
+    shown: Bar | None,
+) -> tuple[LabelledRows, Predictor]:
+    """Label sources into one output, one after another.
+
+    Args:
+        job: What is done.
+        model: What answers.
+        place: Not a cluster.
+        sources: Paths, addresses, hub names, or open streams.
+        output: A file, an address, or - for standard output.
+        errors: As of `label_rows`.
+        shown: Told of the rows that are done.
+
+    Returns:
+        What became of the rows, and what knows the task.
+
+    Raises:
+        BortError: As of `label_rows`.
+    """
+    predictor = model.open()
+    with contextlib.ExitStack() as stack:
+        answers = None
+        if place.processes:
+            pool = stack.enter_context(WorkerProcesses(model, place.processes, keep_order=place.keep_order))
+            answers = pool.answering(predictor)
+        path = stack.enter_context(written_to(output))
+        done = label_rows(
+            job, predictor, _opened(sources), path, errors=errors, answers=answers, on_block=_tells(shown)
+        )
+    return done, predictor
+
+
+def label_into_folder(
+    job: LabelJob,
+    model: OpenModel,
+    place: Placement,
+    sources: Sequence[str],
+    folder: str,
+    *,
+    asked_format: str,
+    resume: bool,
+    shown: Bar | None,
+) -> tuple[LabelledRows, Predictor]:
+    """Label each file into one of a folder, and keep a manifest of those that are done.
+
+    Args:
+        job: What is done.
+        model: What answers.
+        place: Anywhere.
+        sources: Paths, addresses, hub names.
+        folder: A path or an address.
+        asked_format: Of the output, or `auto`.
+        resume: Whether files that are done are left as they are.
+        shown: Told of the files that are done.
+
+    Returns:
+        What became of all rows, those of earlier runs among them, and what knows the task.
+
+    Raises:
+        BortError: A file breaks a rule; those before it are done. Or another process labels into the folder.
+    """
+    tasks = file_tasks(sources, folder, asked_format)
+    states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
+    made_by = {"model": model.model, "model_sha256": fingerprint_of_model(model.model), **settings_of(job, model)}
+    lock = _locked(folder)
+    ledger = Ledger(folder, made_by, resume=resume)
+    known = {task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks}
+    left = [task for task in tasks if known[task] is None]
+    whole = LabelledRows(sum(rows for rows in known.values() if rows is not None))
+    predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
+    finished = len(tasks) - len(left)
+    for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
+        ledger.add(task.source, task.output, states[task.source], done.rows, done.skipped)
+        whole = _sum(whole, done)
+        finished += 1
+        if shown is not None:
+            shown.update(finished, f"{finished:,} of {len(tasks):,} files, {whole.rows:,} rows")
+    del lock
+    predictor.cut, predictor.unlike_training = whole.cut, whole.unlike_training
+    return whole, predictor
+
+
+def _labelled(
+    job: LabelJob,
+    model: OpenModel,
+    predictor: Predictor,
+    place: Placement,
+    tasks: Sequence[FileTask],
+    shown: Bar | None,
+) -> Iterator[tuple[FileTask, LabelledRows]]:
+    if not tasks:
+        return
+    if place.is_cluster:
+        needs = Needs(cpus=model.threads or 1, retries=place.retries)
+        yield from label_on_ray(place.workers, model, job, tasks, needs, keep_order=place.keep_order)
+        return
+    with contextlib.ExitStack() as stack:
+        answers: AnswerBlocks | None = None
+        if place.processes:
+            pool = stack.enter_context(WorkerProcesses(model, place.processes, keep_order=place.keep_order))
+            if len(tasks) >= place.processes:
+                yield from pool.label_files(job, tasks)
+                return
+            answers = pool.answering(predictor)  # fewer files than processes, which share the rows of each
+        for task in tasks:
+            yield task, label_file(job, predictor, task, answers=answers, on_block=_tells(shown))
+
+
+def _opened(sources: Sequence[str | IO[bytes]]) -> Iterator[Source]:
+    """One after another; what was fetched is gone before the next is."""
+    for source in sources:
+        if isinstance(source, str):
+            with as_file(source) as path:
+                yield path, source
+        else:
+            yield source, None
+
+
+def _locked(folder: str) -> FolderLock | None:
+    """Keep other processes of this machine out of a folder.
+
+    Raises:
+        BortError: One is in it.
+    """
+    if is_address(folder):
+        return None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        return FolderLock(Path(folder))
+    except BlockingIOError:
+        raise BortError("another process labels files into it", file=folder) from None
+
+
+def _tells(shown: Bar | None) -> Callable[[Block, int], None] | None:
+    return None if shown is None else lambda _, rows: shown.update(rows, f"{rows:,} rows")
+
+
+def _sum(one: LabelledRows, other: LabelledRows) -> LabelledRows:
+    return LabelledRows(
+        one.rows + other.rows,
+        one.skipped + other.skipped,
+        one.unread + other.unread,
+        (*one.first_errors, *other.first_errors)[:_MOST_ERRORS],
+        cut=one.cut + other.cut,
+        unlike_training=one.unlike_training + other.unlike_training,
+    )
