@@ -234,6 +234,25 @@ def ose_nano(results: Results) -> str:
     )
 
 
+@_block("ose-inherited")
+def ose_inherited(results: Results) -> str:
+    """A search over the parts of a trained encoder."""
+    figures = results["ose_inherit"].record["figures"]
+    search, compared = figures["search"], figures["compared"]
+    least, most = (f"{bound(c['row']['parameters'] for c in compared) / 1e6:.0f}" for bound in (min, max))
+    return _wrapped(
+        f"""
+        {len(search["candidates"])} parts of {search["inherited"]}, {search["steps"]} steps each, took
+        {search["training_seconds"] / 60:.0f} minutes of training on one core. {len(compared)} of them with {least} to
+        {most} M parameters were then trained 20 times longer: their errors after {search["steps"]} steps rank them as
+        the long trainings do by {figures["rank_of_short"]:.2f}, the errors before any training by
+        {figures["rank_of_untrained"]:.2f}. So inherited weights make ê mean something. But W still weighs size so high
+        that it takes one of the smallest parts, ⟨{",".join(map(str, search["by_w_alone"].values()))}⟩ with an error of
+        {search["error"]:.2f}: bound the error, or choose on the front. n = 1. {_measured(results["ose_inherit"])}
+        """
+    )
+
+
 @_block("ose-paper")
 def ose_paper(results: Results) -> str:
     """Where the published answer stands."""

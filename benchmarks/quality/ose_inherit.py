@@ -141,7 +141,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         as the savings alone do by {metrics["decision"]["rank_correlation"]:.2f}; ln(error) spreads by
         {metrics["decision"]["spread_ln_error"]:.2f}, ln(savings) by {metrics["decision"]["spread_ln_savings"]:.2f}.
         Noise of ln(error): {metrics["noise"]["band"]:.3f}; {len(metrics["level"])} candidates are level with the best
-        W. One seed (n = 1), one thread beside other work; the search trained for
+        W. One seed (n = 1), one thread; the search trained for
         {metrics["training_seconds"] / 60:.0f} min, a longer training took {figures["mean_long_seconds"] / 60:.1f} min
         on average.
     """
