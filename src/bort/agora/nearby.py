@@ -14,8 +14,8 @@ from bort.agora.rounds import Made
 from bort.agora.transforms import Transform
 from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
-from bort.finetuning.linear_head import pair_features
 from bort.model.devices import best_device
+from bort.model.pair_features import pair_features
 from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.progress import bar, in_parts
 

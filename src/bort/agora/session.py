@@ -23,7 +23,7 @@ from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import KEY, fingerprint
 from bort.finetuning.hyper_parameters import HyperParameters, grid
 from bort.finetuning.splits import Splits
-from bort.finetuning.student_head import StudentHead, fit_student_head
+from bort.finetuning.student_head import StudentHead, fit_better_reading
 from bort.inspection.brief import figures, inspect_briefly
 from bort.inspection.inspect import Inspection
 from bort.model.devices import describe
@@ -59,7 +59,14 @@ class Session:
         most = f"{arguments.rounds} rounds" if arguments.rounds else "as many rounds"
         plan = f"{count}, {most} at most" if agora else f"{count} to try"
         data.announce("a linear head alone" if arguments.method == "head" else plan)
-        self.fitter = data.fitter(arguments)
+        self.head: StudentHead | None = None
+        """Linear heads on the frozen student; None where examples have choices."""
+        if not self.task.choices:
+            self.head = fit_better_reading(
+                lambda apart: data.fitter(arguments, bi_encoder=apart), arguments.pairs, data.train, data.dev
+            )
+            self.head.announce()
+        self.fitter = data.fitter(arguments) if self.head is None else self.head.fitter
         tokens = self.fitter.tokens
         tokens(data.train)
         if tokens.cut:
@@ -77,15 +84,6 @@ class Session:
             workers.sees_files,
             self.display.progress,
         )
-
-    @cached_property
-    def head(self) -> StudentHead | None:
-        """Linear heads on the frozen student, fitted when first asked for; None where examples have choices."""
-        if self.task.choices:
-            return None
-        head = fit_student_head(self.fitter, self.data.train, self.data.dev)
-        head.announce()
-        return head
 
     @cached_property
     def inspection(self) -> Inspection:

@@ -35,6 +35,7 @@ AS_PUBLISHED: dict[str, Any] = {
     "teacher_vectors": False,
     "points_per_mistake": 4,
     "keep_better": False,
+    "pairs": "cross-encoder",
 }
 """What `as_published` sets (arXiv 2010.07990); the number of points is ours, for the paper names none."""
 
@@ -50,6 +51,8 @@ _HOW_TEACHERS_ARE_ASKED = (
     "answer_cache",
 )
 """Settings of asked teachers that few need."""
+
+PairReading = Literal["auto", "cross-encoder", "bi-encoder"]
 
 
 @dataclass
@@ -81,6 +84,9 @@ class FinetuneArguments:
     """agora: in rounds, make new texts near the best model's mistakes, let a teacher label them, and train on them;
     plain: fine-tune one model per combination of the grid and keep the best on the development data; head: leave the
     encoder as it is and fit a linear head to all labels, in seconds"""
+    pairs: PairReading = "auto"
+    """how the two texts of a pair are read: together, by a cross-encoder; apart, by a bi-encoder, whose head compares
+    their vectors; auto: apart where a linear head is clearly better so, with 2000 labels at most"""
     keep_better: bool = True
     """plain, agora: where no fine-tuned model beats the linear head on the development data, the result is the head"""
     kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
@@ -306,6 +312,7 @@ class FinetuneArguments:
             "out",
             "resume",
             "method",
+            "pairs",
             "keep_better",
             "metric",
             "balance",

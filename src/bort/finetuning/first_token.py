@@ -129,8 +129,9 @@ def put_head(
 
 def _dense_layers(model: Any) -> tuple[nn.Linear, nn.Linear] | None:
     """The layers before and after the tanh."""
-    if model.config.model_type == "bert" and isinstance(getattr(model, "classifier", None), nn.Linear):
-        return model.base_model.pooler.dense, model.classifier
+    pooler = getattr(model.base_model, "pooler", None)  # a bi-encoder has none
+    if model.config.model_type == "bert" and pooler and isinstance(getattr(model, "classifier", None), nn.Linear):
+        return pooler.dense, model.classifier
     head: Any = getattr(model, "classifier", None)
     if model.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") and hasattr(head, "out_proj"):
         return head.dense, head.out_proj

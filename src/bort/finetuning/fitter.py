@@ -30,6 +30,7 @@ from bort.predict.classifiers import (
     save_classifier,
 )
 from bort.predict.encoding import TokenizedExamples, encode
+from bort.predict.sentence_folder import write_sentence_files
 from bort.predict.thresholds import IN_CONFIG
 from bort.tasks.task import Targets, Task
 
@@ -81,6 +82,8 @@ class Fitter:
         limits: How long a training may take.
         balance: Whether rare classes count as much as frequent ones in the loss.
         from_head: Whether each training begins with a linear head on the frozen encoder.
+        bi_encoder: Whether the two texts of a pair are read apart. It always begins with a linear head: before its
+            vectors are compared in the right way, there is nothing that they could learn.
         precision: Of the computation.
         about: What else the saved model's config.json says.
 
@@ -98,13 +101,15 @@ class Fitter:
         limits: TrainingLimits,
         balance: bool = False,
         from_head: bool = False,
+        bi_encoder: bool = False,
         precision: Precision = "auto",
         about: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.task, self.limits = model, task, limits
         self.balance, self.from_head, self.precision = balance, from_head, precision
+        self.bi_encoder = bi_encoder
         torch.manual_seed(0)
-        classifier = new_classifier(model, task)
+        classifier = new_classifier(model, task, bi_encoder=bi_encoder)
         tokenizer: PreTrainedTokenizerFast = with_bort_pairs(fitting_tokenizer(model, classifier))
         self.tokens = TokenCache(tokenizer, min(max_length, positions(classifier)))
         self.pad_token_id = int(tokenizer.pad_token_id)
@@ -154,7 +159,7 @@ class Fitter:
             on_progress: Told the share of the longest possible run, and a few words.
         """
         model, scaled = self.fresh(theta.seed if start is None else start), self._scaled(train)
-        if self.from_head:
+        if self.from_head or self.bi_encoder:
             start_from_head(model, self.task, scaled, self.pad_token_id)
         result = train_once(
             model,
@@ -174,7 +179,7 @@ class Fitter:
     def fresh(self, seed: int = 0) -> PreTrainedModel:
         """The encoder with a new head, whose weights and all later chance come from the seed."""
         torch.manual_seed(seed)
-        return new_classifier(self.model, self.task).to(best_device())
+        return new_classifier(self.model, self.task, bi_encoder=self.bi_encoder).to(best_device())
 
     def _scaled(self, data: Labelled) -> Labelled:
         if self.task.kind != "regression":
@@ -207,7 +212,7 @@ class Fitter:
 
     def open(self, weights: bytes) -> PreTrainedModel:
         """A model with such weights, which answers in the labels' unit."""
-        model = new_classifier(self.model, self.task)
+        model = new_classifier(self.model, self.task, bi_encoder=self.bi_encoder)
         model.load_state_dict(load(weights))
         if self.task.kind == "regression":
             _unscale(model, self._mean, self._spread)
@@ -220,12 +225,16 @@ class Fitter:
     def save(self, model: PreTrainedModel, folder: Path, thresholds: Mapping[str, float] | None = None) -> None:
         """Write the folder that others open; its tokenizer cuts at the fitted length.
 
+        sentence-transformers opens a bi-encoder's folder too, and gives the vectors that its head compares.
+
         Args:
             model: Of the task.
             folder: Where to.
             thresholds: Of labels, by name, where the task has any.
         """
         about = self.about | ({IN_CONFIG: dict(thresholds)} if thresholds else {})
+        if self.bi_encoder:
+            write_sentence_files(folder, model.config.hidden_size, self.tokens.max_length, normalizes=True)
         save_classifier(model.cpu(), self.tokens.tokenizer, folder, self.tokens.max_length, **about)
 
 

@@ -22,8 +22,6 @@ Floats = NDArray[np.float64]
 Features = Mapping[str, NDArray[Any]]
 """By name of the pooling, *shape* (examples, D), with D the pooling's own."""
 INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-_PRODUCT_WEIGHT = 3.0
-"""Of a . b beside the other features of a pair; chosen by cross-validation for vectors of length 1."""
 _MOST_TO_CHOOSE_BY = 5000
 """The pooling and C are chosen by so many examples at most: more would take minutes and change nothing."""
 
@@ -109,16 +107,6 @@ def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: fl
     x = _Scaled.of(features)
     with threadpool_limits(1, user_api="blas"):
         return x.unscaled(*_fitted(x.values, targets, task, c))
-
-
-def pair_features(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """a, b, |a - b|, a * b and their weighted sum a . b side by side. *Shape:* (pairs, D) twice -> (pairs, 4 D + 1).
-
-    A regularised head finds it hard to learn from few pairs that near texts belong together; the weighted product of
-    the two says so in one number.
-    """
-    product = _PRODUCT_WEIGHT * np.sum(a * b, axis=-1, keepdims=True)
-    return np.hstack([a, b, np.abs(a - b), a * b, product])
 
 
 def score_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:

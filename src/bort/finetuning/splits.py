@@ -63,8 +63,12 @@ class Splits:
                 raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
             task.targets(part)  # unknown labels are told of before anything is trained
 
-    def fitter(self, arguments: FinetuneArguments) -> Fitter:
+    def fitter(self, arguments: FinetuneArguments, *, bi_encoder: bool = False) -> Fitter:
         """What fits models to these data.
+
+        Args:
+            arguments: Of the run.
+            bi_encoder: Whether the texts of a pair are read apart.
 
         Raises:
             BortError: The model or its tokenizer cannot be loaded.
@@ -78,6 +82,7 @@ class Splits:
             limits=TrainingLimits.of(arguments, len(self.train)),
             balance=arguments.balance,
             from_head=arguments.start == "head",
+            bi_encoder=bi_encoder,
             precision=arguments.precision,
             about=self.suite.about if self.suite else {},
         )

@@ -7,7 +7,9 @@ from transformers import PreTrainedModel
 
 from bort.finetuning.first_token import FIRST, holds_heads, put_head, read_features
 from bort.finetuning.linear_head import fit_weights
+from bort.finetuning.pairs_apart import put_pair_head, read_pairs
 from bort.finetuning.train_once import Labelled
+from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task
 
@@ -16,6 +18,8 @@ INVERSE_REGULARISATION = 0.1
 heart has no loss left, so nothing is trained."""
 REACH = 0.5
 """What the largest input of the tanh is. Far less, and the steps of the optimiser are too large for the weights."""
+PAIR_REGULARISATION = 1.0
+"""The same of a bi-encoder's head, whose encoder compares texts well as it is."""
 _MOST = 15_000
 
 
@@ -30,10 +34,14 @@ def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_tok
         train: What it will be trained on; of probabilities the likeliest label counts.
         pad_token_id: Id of padding.
     """
-    if task.choices or not holds_heads(model):
+    if task.choices or not (isinstance(model, BortBiEncoderForSequenceClassification) or holds_heads(model)):
         return
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
     columns = {name: [column[row] for row in rows] for name, column in train.encoded.columns.items()}
-    features = read_features(model, TokenizedExamples(columns, 0), pad_token_id)[FIRST]
-    targets = task.hardened(train.targets[rows])
+    encoded, targets = TokenizedExamples(columns, 0), task.hardened(train.targets[rows])
+    if isinstance(model, BortBiEncoderForSequenceClassification):
+        pairs = read_pairs(model, encoded, pad_token_id)
+        put_pair_head(model, *fit_weights(pairs, targets, task, PAIR_REGULARISATION))
+        return
+    features = read_features(model, encoded, pad_token_id)[FIRST]
     put_head(model, *fit_weights(features, targets, task, INVERSE_REGULARISATION), features, reach=REACH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
+from bort.errors import BortError
+from bort.finetuning.arguments import PairReading
 from bort.finetuning.first_token import FIRST, MEAN, holds_heads, holds_means, put_head, read_features, with_mean
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.linear_head import (
@@ -22,6 +24,9 @@ from bort.finetuning.linear_head import (
     loss_of,
     score_of,
 )
+from bort.finetuning.pairs_apart import APART, can_read_apart, put_pair_head, read_pairs
+from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
+from bort.predict.encoding import TokenizedExamples
 from bort.progress import console
 
 _MOST = 15_000
@@ -31,7 +36,11 @@ _FITS = {
     "regression": "ridge regression",
     "multilabel": "one-vs-rest logistic regression",
 }
-_NAMES = {FIRST: "the first token", MEAN: "the mean of all tokens"}
+_NAMES = {FIRST: "the first token", MEAN: "the mean of all tokens", APART: "the vectors of both texts"}
+
+
+_MOST_READ_APART = 2000
+"""With more labels a cross-encoder learns to compare what it reads; a bi-encoder is tried with so many at most."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,9 @@ class StudentHead:
     def classifier(self, head: LinearHead | None = None) -> PreTrainedModel:
         """A plain classifier that answers as `whole`, or as another head on the same features."""
         head, model = head or self.whole, self.fitter.fresh()
+        if isinstance(model, BortBiEncoderForSequenceClassification):
+            put_pair_head(model, head.weight, head.bias)
+            return model
         if head.pooling == MEAN:
             model = with_mean(model)
         put_head(model, head.weight, head.bias, self.features[head.pooling])
@@ -104,8 +116,7 @@ class StudentHead:
         """Features of other examples, by pooling. *Shape:* (examples, hidden size) each."""
         if id(examples) not in self._read:
             self._read.clear()
-            tokens = self.fitter.tokens(examples)
-            self._read[id(examples)] = read_features(self.fitter.fresh(), tokens, self.fitter.pad_token_id)
+            self._read[id(examples)] = _features(self.fitter, self.fitter.fresh(), examples)
         return self._read[id(examples)]
 
     def announce(self) -> None:
@@ -115,6 +126,41 @@ class StudentHead:
             f"{len(self.whole.out_of_fold)} labels ({self.described})",
             soft_wrap=True,
         )
+
+
+def fit_better_reading(
+    fitter_of: Callable[[bool], Fitter], reading: PairReading, train: Sequence[Example], dev: Sequence[Example]
+) -> StudentHead:
+    """Fit linear heads as `fit_student_head` does, and choose whether pairs are read together or apart.
+
+    A bi-encoder's head must be clearly better out of fold: see `fit_student_head`.
+
+    Args:
+        fitter_of: Makes the fitter of a bi-encoder, or of a cross-encoder.
+        reading: What was asked for.
+        train: Training data.
+        dev: Development data.
+
+    Raises:
+        BortError: A bi-encoder was asked for, and the texts are single, or the encoder cannot be one.
+    """
+    fitter = fitter_of(False)
+    pairs = train[0].text_b is not None
+    able = pairs and can_read_apart(fitter.fresh(), fitter.tokens.tokenizer.model_input_names)
+    if reading == "bi-encoder" and not able:
+        rule = "needs pairs of texts, and a BERT encoder whose tokenizer gives token_type_ids"
+        raise BortError(rule, setting="pairs", value=reading)
+    if reading == "bi-encoder":
+        return fit_student_head(fitter_of(True), train, dev)
+    together = fit_student_head(fitter, train, dev)
+    if reading == "cross-encoder" or not able or len(train) + len(dev) > _MOST_READ_APART:
+        return together
+    apart = fit_student_head(fitter_of(True), train, dev)
+    if not _clearly_better(apart.whole, together.whole, together.targets):
+        return together
+    scores = f"{fitter.task.metric} {apart.whole.score:.3f} and not {together.whole.score:.3f} out of fold"
+    console().print(f"the two texts of a pair are read apart: {scores}", soft_wrap=True)
+    return apart
 
 
 def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Example]) -> StudentHead:
@@ -131,25 +177,34 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     train = learned_from(train)
     examples = [*train, *dev]
     model = fitter.fresh()
-    features = read_features(model, fitter.tokens(examples), fitter.pad_token_id)
+    features = _features(fitter, model, examples)
     if holds_heads(model) and not holds_means(model):
-        del features[MEAN]
+        features.pop(MEAN, None)
     targets = fitter.task.targets(examples)
     groups = [(fold_text(example.text), fold_text(example.text_b or "")) for example in examples]
     count = len(train)
     whole = _chosen(fitter, features, targets, groups)
     alone = _chosen(fitter, {name: x[:count] for name, x in features.items()}, targets[:count], groups[:count])
     says = alone.says({name: x[count:] for name, x in features.items()})
-    return StudentHead(fitter, whole, alone, says, targets, features, holds_heads(model))
+    return StudentHead(fitter, whole, alone, says, targets, features, fitter.bi_encoder or holds_heads(model))
+
+
+def _features(fitter: Fitter, model: PreTrainedModel, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
+    tokens: TokenizedExamples = fitter.tokens(examples)
+    if isinstance(model, BortBiEncoderForSequenceClassification):
+        return {APART: read_pairs(model, tokens, fitter.pad_token_id)}
+    return read_features(model, tokens, fitter.pad_token_id)
 
 
 def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], groups: Sequence[Any]) -> LinearHead:
     first, *others = (fit_linear_head({name: x}, targets, fitter.task, groups=groups) for name, x in features.items())
-    for mean in others:
-        gain = fitter.task.losses(first.out_of_fold, targets) - fitter.task.losses(mean.out_of_fold, targets)
-        if mean.score > first.score and gain.mean() > gain.std() / np.sqrt(len(gain)):
-            return mean
-    return first
+    return next((mean for mean in others if _clearly_better(mean, first, targets)), first)
+
+
+def _clearly_better(one: LinearHead, other: LinearHead, targets: NDArray[Any]) -> bool:
+    """Whether a head's score out of fold is higher, and its loss lower by more than the difference's standard error."""
+    gain = other.task.losses(other.out_of_fold, targets) - one.task.losses(one.out_of_fold, targets)
+    return one.score > other.score and bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 def learned_from(train: Sequence[Example]) -> list[Example]:

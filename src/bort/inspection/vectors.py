@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bort.data.tables.examples import Example
-from bort.finetuning.linear_head import pair_features
+from bort.model.pair_features import pair_features
 from bort.predict.encoder import Encoder, Vectors
 from bort.progress import bar
 

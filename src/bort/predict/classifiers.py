@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from bort.data.batches import token_budget_batches
 from bort.data.tables.labels import Kind
 from bort.errors import BortError
+from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.checkpoints import load, load_config, locate, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
@@ -30,10 +31,15 @@ from bort.tasks.task import Task
 _ROWS_PER_BATCH = 512
 
 
-def new_classifier(model: str, task: Task) -> PreTrainedModel:
+def new_classifier(model: str, task: Task, *, bi_encoder: bool = False) -> PreTrainedModel:
     """Put a fresh head for `task` on an encoder; the head's weights come from torch's global random state.
 
     A head that the model brings along is not gone on from: its outputs may stand for other labels.
+
+    Args:
+        model: A folder, an embedded name, or a hub name.
+        task: What it shall answer.
+        bi_encoder: Whether it reads the two texts of a pair apart. Its encoder must be one of BERT's.
 
     Raises:
         BortError: The model cannot be loaded.
@@ -42,7 +48,8 @@ def new_classifier(model: str, task: Task) -> PreTrainedModel:
     if task.names:
         labels["id2label"] = dict(enumerate(task.names))
         labels["label2id"] = {name: number for number, name in enumerate(task.names)}
-    opened = _Opened(_classifier_class(model, choices=task.choices))
+    ours = BortBiEncoderForSequenceClassification
+    opened = _Opened(ours if bi_encoder else _classifier_class(model, choices=task.choices))
     loaded = load(opened, model, ignore_mismatched_sizes=True, **labels)
     for name, weights in loaded.named_parameters():
         if not name.startswith(f"{loaded.base_model_prefix}.") and name not in opened.absent:
@@ -64,8 +71,12 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
         BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it answers
             neither with labels nor with one number.
     """
-    choices = any("MultipleChoice" in name for name in load_config(model).architectures or [])
-    opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
+    named = load_config(model).architectures or []
+    choices = any("MultipleChoice" in name for name in named)
+    if BortBiEncoderForSequenceClassification.__name__ in named:
+        opened = _Opened(BortBiEncoderForSequenceClassification)
+    else:
+        opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
     loaded = load(opened, model).eval()
     architectures = loaded.config.architectures or []
     if not choices and not any("SequenceClassification" in name for name in architectures):
