@@ -9,27 +9,17 @@ import numpy as np
 import pytest
 
 import bort
+from bort.data.tables.examples import read_examples
 from bort.errors import BortError
 from bort.finetuning import student_head as module
 from bort.finetuning.pairs_apart import APART
 from bort.finetuning.splits import read_splits
 from bort.finetuning.student_head import fit_better_reading
+from bort.predict.plain_engine import open_plain
 from bort.predict.predictor import Predictor
+from bort.predict.torch_engine import TorchEngine
 
-WORDS = [
-    "ship",
-    "music",
-    "doctor",
-    "garden",
-    "engine",
-    "river",
-    "teacher",
-    "window",
-    "coffee",
-    "winter",
-    "horse",
-    "market",
-]
+WORDS = ("ship", "music", "doctor", "garden", "engine", "river", "teacher", "window", "coffee", "winter", "horse")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +74,7 @@ def test_a_reading_is_changed_only_for_a_clearly_better_one(files, tmp_path, mon
     monkeypatch.setattr(module, "_clearly_better", lambda apart, together, targets: apart.pooling == APART)
     _, head = head_of(arguments)
     assert head.fitter.bi_encoder
-    assert "the two texts of a pair are read apart: accuracy" in capsys.readouterr().out
+    assert "the two texts of a pair are read apart: accuracy" in capsys.readouterr().err
     monkeypatch.setattr(module, "_clearly_better", lambda *asked: False)
     assert not head_of(arguments)[1].fitter.bi_encoder
     monkeypatch.setattr(module, "_clearly_better", lambda apart, together, targets: apart.pooling == APART)
@@ -122,3 +112,33 @@ def test_a_bi_encoder_teaches(files, tmp_path):
     arguments.method, arguments.max_epochs, arguments.averaged = "agora", 1, 1
     result = bort.finetune(arguments)
     assert result.metrics["teacher"]["dev"]["accuracy"] > 0.8
+
+
+def test_a_bi_encoder_is_exported(files, tmp_path):
+    bort.finetune(settings(files, tmp_path / "m", pairs="bi-encoder"))
+    # What writes the graph compares it with PyTorch, rows without a first text among them.
+    export = {"model": str(tmp_path / "m"), "gate": files["dev"], "calibrate": files["train"], "max_drop": 20.0}
+    pairs = [("we talk about the river", "there is a river"), ("we talk about the river " * 9, "there is a ship")]
+    expected = Predictor(str(tmp_path / "m"))
+    for precision, near in (("fp32", 1e-4), ("int8", 0.2)):
+        bort.export(bort.ExportArguments(**export, out=str(tmp_path / precision), precision=precision))
+        found = Predictor(str(tmp_path / precision))
+        np.testing.assert_allclose(found.predict_proba(pairs), expected.predict_proba(pairs), atol=near)
+        alone = [found.predict_proba([pair])[0] for pair in pairs]
+        np.testing.assert_allclose(alone, found.predict_proba(pairs), atol=0 if precision == "int8" else 1e-5)
+
+
+def test_a_bi_encoder_answers_without_pytorch_as_with_it(files, tmp_path):
+    bort.finetune(settings(files, tmp_path / "m", pairs="bi-encoder"))
+    plain = open_plain(str(tmp_path / "m"))
+    assert plain is not None
+    torch = TorchEngine(str(tmp_path / "m"))
+    examples = read_examples(files["test"])
+    np.testing.assert_allclose(plain.run(plain.encode(examples)), torch.run(torch.encode(examples)), atol=2e-3)
+
+
+def test_openvino_takes_no_bi_encoder(files, tmp_path):
+    pytest.importorskip("openvino")
+    bort.finetune(settings(files, tmp_path / "m", pairs="bi-encoder"))
+    with pytest.raises(BortError, match="can be exported to ONNX Runtime, not to OpenVINO"):
+        bort.export(bort.ExportArguments(model=str(tmp_path / "m"), out=str(tmp_path / "e"), engine="openvino"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bort.errors import BortError
 from bort.model.checkpoints import quiet
+from bort.model.pair_features import BI_ENCODER
 from bort.predict.encoding import Feed
 from bort.predict.graph.quantization import Quantization
 from bort.predict.openvino_engine import load_openvino
@@ -36,6 +37,8 @@ class OpenVinoModel:
 
     def __init__(self, source: TorchEngine | TorchEncoder, name: str, *, takes_types: bool) -> None:
         model = source.model
+        if BI_ENCODER in (model.config.architectures or []):
+            raise BortError("a bi-encoder can be exported to ONNX Runtime, not to OpenVINO", file=name)
         self._openvino, self._name = load_openvino(name), name
         layers = {int(found[1]) for part, _ in model.named_modules() if (found := _LAYER.search(f"{part}."))}
         self.blocks = tuple(f"layer.{number}" for number in sorted(layers))

@@ -69,7 +69,7 @@ def taken_apart(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tenso
         Ids and mask of `[CLS] a [SEP]` and `[CLS] b [SEP]`. *Shape:* (2 batch, the longest text's) each.
     """
     second = (token_type_ids * attention_mask).sum(1, keepdim=True)
-    first = attention_mask.sum(1, keepdim=True) - second
+    first = (attention_mask.sum(1, keepdim=True) - second).clamp(min=1)  # [CLS] is always the first text's
     place = torch.arange(int(torch.maximum(first, second + 1).max()), device=input_ids.device)[None]
     # The second text stands behind the first one, whose last token gives its place to [CLS].
     behind = (first - 1 + place).clamp(0, input_ids.shape[1] - 1)

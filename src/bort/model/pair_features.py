@@ -1,10 +1,12 @@
-"""What a linear head reads of the vectors of two texts."""
+"""What a head reads of the vectors of two texts, and the name of the model that has such a head."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+BI_ENCODER = "BortBiEncoderForSequenceClassification"
+"""The architecture in config.json."""
 PRODUCT_WEIGHT = 3.0
 """Of a . b beside the other features of a pair; chosen by cross-validation for vectors of length 1."""
 

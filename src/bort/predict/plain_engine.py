@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from bort.errors import BortError
 from bort.model.checkpoints import check_layout
+from bort.model.pair_features import BI_ENCODER
 from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
@@ -207,6 +208,8 @@ def _shapes(config: Mapping[str, Any], outputs: int) -> dict[str, tuple[int, ...
     hidden = config["dim" if distilled else "hidden_size"]
     inner = config["hidden_dim" if distilled else "intermediate_size"]
     linear = {"pooler.dense": (hidden, hidden), "classifier": (outputs, hidden)}
+    if config["architectures"] == [BI_ENCODER]:
+        linear = {"classifier": (outputs, 4 * hidden + 1)}
     norms = ["embeddings.LayerNorm"]
     for number in range(config["n_layers" if distilled else "num_hidden_layers"]):
         layer = f"encoder.layer.{number}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bort.errors import BortError
+from bort.model.pair_features import BI_ENCODER
 from bort.predict.graph.bert_graph import ACTIVATIONS, BertShape, Weights
 from bort.predict.manifest import Pooling
 
@@ -64,7 +65,10 @@ def as_bert(
     if positions != "absolute" or config.get("is_decoder", False):
         raise BortError("must be an encoder with absolute positions to be exported", file=name, value=positions)
     weights = {_renamed(own, kind): values for own, values in state.items()}
-    if pooling is None and "pooler.dense.weight" not in weights:
+    bi_encoder = pooling is None and BI_ENCODER in (config.get("architectures") or [])
+    if bi_encoder and not takes_types:
+        raise BortError("a bi-encoder's tokenizer must give token_type_ids", file=name)
+    if pooling is None and not bi_encoder and "pooler.dense.weight" not in weights:
         raise BortError("must have BERT's pooler to be exported", file=name)
     places = weights["embeddings.position_embeddings.weight"]
     padding = config["pad_token_id"] if NAMES[kind] is _ROBERTA else None
@@ -80,6 +84,7 @@ def as_bert(
         pooled_by="Relu" if distilled else "Tanh",
         uncounted_id=padding,
         pooling=pooling,
+        bi_encoder=bi_encoder,
     )
     return shape, weights
 

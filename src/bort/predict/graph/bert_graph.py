@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.model.pair_features import PRODUCT_WEIGHT
 from bort.predict.graph.onnx_graph import Graph
 from bort.predict.graph.quantization import Quantization, Range, input_scale, per_channel
 from bort.predict.manifest import Pooling
@@ -46,6 +47,7 @@ class BertShape:
         uncounted_id: The token that RoBERTa does not count where it numbers positions, which is the padding token: it
             has position 0, and the first of the others 1. None where positions count from 0, whatever the tokens.
         pooling: How an encoder makes one vector of its tokens'; None of a classifier, which has a head instead.
+        bi_encoder: Whether the two texts of a pair are read apart. `takes_types` says then which tokens are whose.
     """
 
     layers: int
@@ -56,6 +58,7 @@ class BertShape:
     pooled_by: Literal["Tanh", "Relu"] = "Tanh"
     uncounted_id: int | None = None
     pooling: Pooling | None = None
+    bi_encoder: bool = False
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -87,6 +90,7 @@ class BertGraph:
         self.matrix_inputs: dict[str, str] = {}
         """Matrices that can be int8, and the names of what goes into them."""
         self._quantized_inputs: dict[str, list[str]] = {}
+        self._ids, self._mask = "input_ids", "attention_mask"
 
     def write(self, file: Path, *, with_inputs: bool = False) -> list[str]:
         """Write the model; returns the names of its files.
@@ -106,13 +110,17 @@ class BertGraph:
         return self._finished().in_memory()
 
     def _finished(self, *, with_inputs: bool = False) -> Graph:
+        if self.shape.bi_encoder:
+            self._take_apart()
+        means = self.shape.bi_encoder or self.shape.pooling == "mean"
         hidden, lengths = self._embedded()
         for number in range(self.shape.layers):
-            first_only = number == self.shape.layers - 1 and self.shape.pooling != "mean"
+            first_only = number == self.shape.layers - 1 and not means
             hidden = self._layer(number, hidden, lengths, first_only=first_only)
         self.graph.inputs = dict.fromkeys(self.input_names, ("batch", "length"))
         if self.shape.pooling is None:
-            self._head(hidden)
+            end = self._compare if self.shape.bi_encoder else self._head
+            end(hidden)
             self.graph.outputs = {"logits": ("batch", len(self._source["classifier.bias"]))}
         else:
             self._pooled(hidden, self.shape.pooling)
@@ -121,7 +129,9 @@ class BertGraph:
         if with_inputs:
             # Dimensions of one name are taken to be equal, and these are not.
             seen = dict.fromkeys(self.matrix_inputs.values())
-            self.graph.outputs |= {name: ("batch", f"{name}.length", f"{name}.width") for name in seen}
+            self.graph.outputs |= {
+                name: tuple(f"{name}.{part}" for part in ("rows", "length", "width")) for name in seen
+            }
         return self.graph
 
     @property
@@ -143,22 +153,22 @@ class BertGraph:
 
     def _embedded(self) -> tuple[str, str]:
         """The first hidden state, *shape* (batch, length, H), and the number of tokens, *shape* (batch,)."""
-        lengths = self._add("ReduceSum", ["attention_mask", self._ints(1)], "lengths.long", keepdims=0)
+        lengths = self._add("ReduceSum", [self._mask, self._ints(1)], "lengths.long", keepdims=0)
         lengths = self._add("Cast", [lengths], "lengths", to=6)  # 6 is int32
         words = "embeddings.word_embeddings.weight"
         if self._is_int8("embeddings"):
             assert self._quantization is not None
             whole, scales = per_channel(self._source[words], axis=0)
             table = self.graph.weight(f"{words}.int8", whole)
-            looked = self._add("Gather", [table, "input_ids"], "words.int8")
+            looked = self._add("Gather", [table, self._ids], "words.int8")
             looked = self._add("Cast", [looked], "words.whole", to=1)  # 1 is float
             scale = self.graph.weight(f"{words}.scales", scales[:, None])
-            embedded = self._add("Mul", [looked, self._add("Gather", [scale, "input_ids"], "words.scales")], "words")
+            embedded = self._add("Mul", [looked, self._add("Gather", [scale, self._ids], "words.scales")], "words")
         else:
-            embedded = self._add("Gather", [self._own(words), "input_ids"], "words")
+            embedded = self._add("Gather", [self._own(words), self._ids], "words")
         places = self._source["embeddings.position_embeddings.weight"]
         kinds = self._source["embeddings.token_type_embeddings.weight"]
-        if self.shape.takes_types:
+        if self.shape.takes_types and not self.shape.bi_encoder:
             kind = self._add("Gather", [self.graph.weight("kinds.table", kinds), "token_type_ids"], "kinds")
             embedded = self._add("Add", [embedded, kind], "words_and_kinds")
         else:
@@ -168,7 +178,7 @@ class BertGraph:
     def _placed(self, table: NDArray[np.float32]) -> str:
         """What each position adds. *Shape:* (positions, H) -> (1 or batch, length, H)."""
         if self.shape.uncounted_id is None:
-            length = self._add("Shape", ["input_ids"], "length", start=1, end=2)
+            length = self._add("Shape", [self._ids], "length", start=1, end=2)
             whole = self.graph.weight("places.table", table[None])
             return self._add("Slice", [whole, self._ints(0), length, self._ints(1)], "places")
         uncounted = self._add("Equal", ["input_ids", self._ints(self.shape.uncounted_id)], "uncounted")
@@ -217,7 +227,7 @@ class BertGraph:
         if pooling == "cls":
             self._add("Squeeze", [hidden, self._ints(1)], "vectors")
             return
-        mask = self._add("Cast", ["attention_mask"], "mask", to=1)  # 1 is float
+        mask = self._add("Cast", [self._mask], "mask", to=1)  # 1 is float
         own = self._add("Mul", [hidden, self._add("Unsqueeze", [mask, self._ints(2)], "mask.column")], "own")
         if self._ranges:
             # ONNX Runtime adds the tokens of a lone row in another order than of several, and so to another last bit.
@@ -228,18 +238,68 @@ class BertGraph:
         count = self._add("ReduceSum", [mask, self._ints(1)], "count", keepdims=1)
         self._add("Div", [total, count], "vectors")
 
+    def _take_apart(self) -> None:
+        """Make rows of single texts of those of pairs: see `bort.model.bi_encoder.taken_apart`."""
+        add, one = self._add, self._ints(1)
+        kinds = add("Mul", ["token_type_ids", "attention_mask"], "second.kinds")
+        second = add("ReduceSum", [kinds, one], "second.length", keepdims=1)
+        both = add("ReduceSum", ["attention_mask", one], "both.length", keepdims=1)
+        first = add("Max", [add("Sub", [both, second], "first.counted"), one], "first.length")
+        longest = add("Max", [first, add("Add", [second, one], "second.with_cls")], "text.lengths")
+        longest = add("ReduceMax", [longest], "text.longest", keepdims=0)
+        scalars = [self.graph.weight(f"scalar.{value}", np.array(value, np.int64)) for value in (0, 1)]
+        place = add("Range", [scalars[0], longest, scalars[1]], "text.place")
+        last = add("Sub", [add("Shape", ["input_ids"], "both.width", start=1, end=2), one], "both.last")
+
+        def taken(name: str, start: str) -> str:
+            at = add("Min", [add("Add", [start, place], f"{name}.at"), last], f"{name}.at_most")
+            at = add("Max", [at, self._ints(0)], f"{name}.place")
+            return add("GatherElements", ["input_ids", at], f"{name}.ids", axis=1)
+
+        a = taken("first", add("Mul", [first, self._ints(0)], "first.start"))
+        b = taken("second", add("Sub", [first, one], "second.start"))
+        cls = add("Slice", ["input_ids", self._ints(0), one, one], "cls")
+        b = add("Where", [add("Equal", [place, self._ints(0)], "text.begins"), cls, b], "second.with_cls.ids")
+        self._ids = add("Concat", [a, b], "texts", axis=0)
+        kept = [add("Less", [place, first], "first.mask"), add("LessOrEqual", [place, second], "second.mask")]
+        self._mask = add("Cast", [add("Concat", kept, "texts.kept", axis=0)], "texts.mask", to=7)  # 7 is int64
+
+    def _compare(self, hidden: str) -> None:
+        """Answer by what a bi-encoder's head reads. *Shape:* (2 batch, length, H) -> (batch, outputs)."""
+        add, start = self._add, self._ints(0)
+        self._pooled(hidden, "mean")
+        square = add("ReduceSum", [add("Mul", ["vectors", "vectors"], "vectors.square"), self._ints(1)], "square")
+        vectors = add("Div", ["vectors", add("Sqrt", [square], "vectors.length")], "vectors.scaled")
+        batch = add("Shape", ["input_ids"], "batch.size", start=0, end=1)
+        a = add("Slice", [vectors, start, batch, start], "vectors.a")
+        b = add("Slice", [vectors, batch, self._ints(np.iinfo(np.int64).max), start], "vectors.b")
+        both = add("Mul", [a, b], "vectors.product")
+        weight = self.graph.weight("product.weight", np.array([[PRODUCT_WEIGHT]], np.float32))
+        product = add("Mul", [add("ReduceSum", [both, self._ints(1)], "product.sum"), weight], "product")
+        apart = add("Abs", [add("Sub", [a, b], "vectors.difference")], "vectors.apart")
+        features = add("Concat", [a, b, apart, both, product], "features", axis=1)
+        self._logits(self._and_a_row(features, "classifier"))
+
     def _head(self, hidden: str) -> None:
-        first = self._add("Squeeze", [hidden, self._ints(1)], "first.output")
-        if self._ranges:
-            # ONNX Runtime multiplies a lone row in another order than several, and so to another last bit.
-            row = self.graph.weight("head.row", np.zeros((1, len(self._source["pooler.dense.bias"])), np.float32))
-            first = self._add("Concat", [first, row], "first.and_a_row", axis=0)
+        first = self._and_a_row(self._add("Squeeze", [hidden, self._ints(1)], "first.output"), "pooler.dense")
         pooled = [first, self._own("pooler.dense.weight"), self._own("pooler.dense.bias")]
-        pooled = [self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled")]
+        self._logits(self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled"))
+
+    def _and_a_row(self, values: str, layer: str) -> str:
+        """A lone row and another one where int8 is calibrated.
+
+        ONNX Runtime multiplies a lone row in another order than several, and so to another last bit.
+        """
+        if not self._ranges:
+            return values
+        row = self.graph.weight("head.row", np.zeros((1, self._source[f"{layer}.weight"].shape[1]), np.float32))
+        return self._add("Concat", [values, row], f"{values}.and_a_row", axis=0)
+
+    def _logits(self, values: str) -> None:
+        """*Shape:* (batch or one more, width) -> (batch, outputs)."""
         name = "logits.and_a_row" if self._ranges else "logits"
-        logits = self._add(
-            "Gemm", [*pooled, self._own("classifier.weight"), self._own("classifier.bias")], name, transB=1
-        )
+        inputs = [values, self._own("classifier.weight"), self._own("classifier.bias")]
+        logits = self._add("Gemm", inputs, name, transB=1)
         if self._ranges:
             self._add("Slice", [logits, self._ints(0), self._ints(-1), self._ints(0)], "logits")
 
