@@ -53,8 +53,8 @@ class Session:
     def __init__(self, arguments: FinetuneArguments, run: Run, data: Splits, workers: Workers, clock: RunClock) -> None:
         self.arguments, self.run, self.data, self.task = arguments, run, data, data.task
         self.workers, self.clock = workers, clock
-        self.thetas = grid(arguments)
-        count = f"{len(self.thetas)} combination{'s' if len(self.thetas) > 1 else ''}"
+        combinations = len(grid(arguments))
+        count = f"{combinations} combination{'s' if combinations > 1 else ''}"
         agora = arguments.method == "agora"
         most = f"{arguments.rounds} rounds" if arguments.rounds else "as many rounds"
         plan = f"{count}, {most} at most" if agora else f"{count} to try"
@@ -67,6 +67,7 @@ class Session:
             )
             self.head.announce()
         self.fitter = data.fitter(arguments) if self.head is None else self.head.fitter
+        self.thetas = grid(arguments, bi_encoder=self.fitter.bi_encoder)
         tokens = self.fitter.tokens
         tokens(data.train)
         if tokens.cut:

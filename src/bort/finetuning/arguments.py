@@ -236,8 +236,8 @@ class FinetuneArguments:
     far"""
     seed: NonNegativeInt = 0
     """seed of the new texts"""
-    learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-4, 2e-4])
-    """peak learning rates"""
+    learning_rates: list[PositiveFloat] = field(default_factory=list)
+    """peak learning rates; by default 5e-4 and 2e-4, of a bi-encoder 2e-4 and 5e-5"""
     seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
     """seeds of the head's weights, dropout and data order"""
     weight_decays: Annotated[list[NonNegativeFloat], NotEmpty()] = field(default_factory=lambda: [0.01])

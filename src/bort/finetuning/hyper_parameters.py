@@ -35,12 +35,19 @@ class HyperParameters:
         return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
 
 
-def grid(arguments: FinetuneArguments) -> list[HyperParameters]:
-    """All combinations of the settings that are lists."""
+def grid(arguments: FinetuneArguments, *, bi_encoder: bool = False) -> list[HyperParameters]:
+    """All combinations of the settings that are lists.
+
+    Args:
+        arguments: The settings.
+        bi_encoder: Whether the texts of a pair are read apart. Such an encoder compares them well from the start, and
+            large steps would only harm it.
+    """
+    rates = arguments.learning_rates or ([2e-4, 5e-5] if bi_encoder else [5e-4, 2e-4])
     return [
         HyperParameters(rate, seed, decay, warmup, batch)
         for rate, decay, warmup, batch, seed in itertools.product(
-            arguments.learning_rates,
+            rates,
             arguments.weight_decays,
             arguments.warmups,
             arguments.batch_sizes,
