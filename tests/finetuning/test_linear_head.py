@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.finetuning.folds import assign_folds
-from bort.finetuning.linear_head import LinearHead, fit_linear_head, loss_of, pair_features, score_of
+from bort.finetuning.linear_head import LinearHead, fit_linear_head, loss_of, score_of
+from bort.model.pair_features import pair_features
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 

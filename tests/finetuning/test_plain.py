@@ -292,7 +292,7 @@ def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys
     ("change", "message"),
     [
         ({"learning_rates": [0.0]}, "learning-rates"),
-        ({"learning_rates": []}, "learning-rates"),
+        ({"batch_sizes": []}, "batch-sizes"),
         ({"warmups": [1.0]}, "warmups"),
         ({"batch_sizes": [0]}, "batch-sizes"),
         ({"max_epochs": 0}, "max-epochs"),
