@@ -91,7 +91,7 @@ class Bench:
         return found
 
     def _measured(self, method: str, student: str, task: str, seed: int) -> Record:
-        if method in TRAINED:
+        if method not in (TFIDF, TEACHER, HEAD, SETFIT):
             return self._trained(method, student, task, seed)
         if method == SETFIT:
             train, dev, test = self._read(task)
@@ -114,7 +114,7 @@ class Bench:
         from bort.data.tables.labels import label_names
 
         files = parts_of(self.arguments.data / task)
-        if settings.get("unlabelled"):
+        if settings.get("unlabelled") is True:
             settings["unlabelled"] = str(self.arguments.data / task / "unlabelled.jsonl")
         return bort.FinetuneArguments(
             **{part: str(file) for part, file in files.items()},
@@ -128,10 +128,13 @@ class Bench:
         )
 
     def _trained(self, method: str, student: str, task: str, seed: int) -> Record:
+        return self._run(student, task, seed, **TRAINED[method])
+
+    def _run(self, student: str, task: str, seed: int, **changes: Any) -> Record:
         from bort.agora.run import finetune
 
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-            settings = self._settings(student, task, seed, str(Path(scratch) / "run"), **TRAINED[method])
+            settings = self._settings(student, task, seed, str(Path(scratch) / "run"), **changes)
             metrics = finetune(settings, embedding=self.embedding)
         metric = metrics["metric"]
         kept = ("best_theta", "best_round", "label_weights", "labels_used", "last_training", "seconds")
@@ -204,22 +207,24 @@ BENCHMARK = Benchmark(
 )
 
 
-def arguments_of() -> argparse.Namespace:
-    made = parser(__doc__)
+def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
+    """The flags of this benchmark and of those that keep their runs with it."""
+    made = parser(about)
     made.add_argument("--teacher", required=True, help="folder of the sentence encoder that teaches")
     made.add_argument("--students", nargs="+", default=["bort-nano"])
-    made.add_argument("--tasks", nargs="+", default=list(TASKS))
+    made.add_argument("--tasks", nargs="+", default=list(tasks))
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--vectors", type=Path, default=Path("runs/few-labels-vectors.npz"))
     made.add_argument("--fresh", action="store_true", help="forget the finished runs")
     made.add_argument("--measure-only", action="store_true", help="fill results/few_labels.jsonl, publish nothing")
-    return made.parse_args()
+    return made
 
 
 def main() -> None:
-    arguments = arguments_of()
+    made = flags(__doc__, TASKS)
+    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    arguments = made.parse_args()
     bench = Bench(arguments)
     methods = [m for m in arguments.methods if m != SETFIT or importlib.util.find_spec("setfit")]
     found: dict[tuple[str, str], dict[str, list[Record]]] = {}

@@ -1,0 +1,124 @@
+"""A general pool: are texts that Agora chooses from it worth more than texts drawn by chance?
+
+    bort index ../shared/corpus/messages.txt.xz --out runs/messages
+    python -m benchmarks.quality.general_pool --pool runs/messages --teacher runs/all-mpnet-base-v2
+
+No text of the tasks' own pools is read. Agora takes the texts of the pool that are near its mistakes and classes; plain
+distillation takes as many by chance. Labels, teacher and the kept runs are those of `benchmarks.quality.few_labels`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Benchmark, Shown, Target, publish, table
+from benchmarks.quality.few_labels import ALONE, PLAIN, SOURCES, Bench, flags
+from benchmarks.quality.rivals import difference, overall, percent
+from benchmarks.quality.scarce import Record
+
+TASKS = ("sst2", "trec", "banking12")
+GENERAL, BY_CHANCE = "Agora, general pool", "plain distillation, as many texts of it by chance"
+_WHERE_NONE_WAS_LEARNED = 1000
+METHODS = (PLAIN, ALONE, BY_CHANCE, GENERAL)
+
+
+class GeneralBench(Bench):
+    """Few labels with a pool of any texts."""
+
+    def _trained(self, method: str, student: str, task: str, seed: int) -> Record:
+        if method == GENERAL:
+            return self._run(student, task, seed, pool=str(self.arguments.pool))
+        if method != BY_CHANCE:
+            return super()._trained(method, student, task, seed)
+        count = self.texts(self.record(GENERAL, student, task, seed)) or _WHERE_NONE_WAS_LEARNED
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "drawn.jsonl"
+            file.write_text("".join(json.dumps({"text": text}) + "\n" for text in self._drawn(count, seed)), "utf-8")
+            return self._run(student, task, seed, unlabelled=str(file), labelled_by="teacher", teacher_vectors=False)
+
+    def texts(self, record: Record) -> int:
+        """How many texts without a person's label a run has learned from in the end."""
+        taught = record["about"]["last_training"]
+        labelled = sum(len(part) for part in self._read(record["key"]["task"])[:2])
+        return taught["texts"] - labelled if taught else 0
+
+    def _drawn(self, count: int, seed: int) -> list[str]:
+        import numpy as np
+
+        from bort.data.index.search import Index
+
+        index = Index(self.arguments.pool)
+        return index.texts(np.random.default_rng(seed).permutation(len(index))[:count])
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    seeds = f"means over {len(settings.seeds)} seeds" if len(settings.seeds) > 1 else "one seed"
+    about = f"""
+        Test scores in %, {seeds}, {settings.students[0]}. The pool: {figures["texts"]:,} texts of {settings.pool_name},
+        none of them of the tasks. Labels (train and dev, the same for all) and teacher as in the comparison of few
+        labels. Texts: those of the pool that were learned from, in the mean.
+    """
+    tests = {row["method"]: row["test"] for row in figures["rows"]}
+    rows = [
+        [
+            row["method"],
+            *(percent(row["test"][task]) for task in settings.tasks),
+            f"{overall(row['test']):.1f}",
+            f"{row['texts']:,.0f}" if row["texts"] else "",
+        ]
+        for row in figures["rows"]
+    ]
+    best = max((tests[name] for name in (PLAIN, ALONE)), key=overall)
+    targets = []
+    for what, other, least in (("the best method without a pool", best, 2.0), (BY_CHANCE, tests[BY_CHANCE], 0.0)):
+        points, error = difference(tests[GENERAL], other)
+        targets.append(Target(f"Agora with the general pool: points above {what}", points, ">=", least, error=error))
+    return Shown(about, table(["method", *settings.tasks, "mean", "texts"], rows), tuple(targets))
+
+
+BENCHMARK = Benchmark(
+    name="general_pool",
+    page="agora",
+    title="Agora with a general pool",
+    question="Are texts that Agora chooses from a general pool worth more than texts drawn by chance?",
+    sources=(*SOURCES, "src/bort/agora/general_pool.py"),
+    show=show,
+)
+
+
+def main() -> None:
+    made = flags(__doc__, TASKS)
+    made.add_argument("--pool", type=Path, required=True, help="an index of bort index")
+    made.add_argument("--pool-name", default="short messages, questions, reviews, posts and headlines")
+    arguments = made.parse_args()
+    [student] = arguments.students
+    bench = GeneralBench(arguments)
+    found: dict[str, dict[str, list[Record]]] = {method: {} for method in METHODS}
+    for seed, task in itertools.product(arguments.seeds, arguments.tasks):
+        for method in (PLAIN, ALONE, GENERAL, BY_CHANCE):
+            record = bench.record(method, student, task, seed)
+            found[method].setdefault(task, []).append(record)
+            print(f"{task} seed {seed} {method}: {record['test']:.4f}, {record['seconds']} s", flush=True)
+    if arguments.measure_only:
+        return
+    from bort.data.index.search import Index
+
+    rows = [
+        {
+            "method": method,
+            "test": {task: [record["test"] for record in records] for task, records in by_task.items()},
+            "texts": statistics.mean(bench.texts(record) for records in by_task.values() for record in records),
+        }
+        for method, by_task in found.items()
+    ]
+    publish(BENCHMARK, {"rows": rows, "texts": len(Index(arguments.pool))}, arguments)
+
+
+if __name__ == "__main__":
+    main()
