@@ -1,0 +1,77 @@
+"""What a long run of kills has done, and how it ended: publishes the lines that `make chaos` leaves.
+
+    make chaos COUNT=200 SEED=1 && python -m benchmarks.robust.chaos --run build/chaos.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+
+KINDS = {"kill": "kill -9", "signal": "SIGINT, SIGTERM", "memory": "memory limits", "serve": "server, under load"}
+
+
+def counted(run: Path) -> dict[str, Any]:
+    """How often each command was disturbed, and how often that ended it."""
+    if not run.is_file():
+        raise SystemExit(f"{run} is not there; make chaos writes it")
+    lines = [json.loads(line) for line in run.read_text("utf-8").splitlines()]
+    ended = {"kill": lambda one: one["killed"], "serve": lambda one: True}
+    tries, ends = Counter[str](), Counter[str]()
+    for one in lines:
+        name = f"{one['command']} {one['test']}"
+        tries[name] += 1
+        ends[name] += bool(ended.get(one["test"], lambda one: one["status"] != 0)(one))
+    return {"tries": dict(tries), "ended": dict(ends), "seeds": sorted({one["seed"] for one in lines})}
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = """
+        Commands are killed with kill -9 once or twice at random moments, sent SIGINT or SIGTERM, or given too little
+        memory, and then run again, with --resume where they have it. The result must equal that of an undisturbed
+        run, bit for bit but for times and places, with no file beside it. A server is killed or ended under the load
+        of four clients and started again; each request must get its one right answer. The run ends at the first
+        difference. A process that was faster than its kill counts as tried alone.
+    """
+    names = sorted({name.rpartition(" ")[0] for name in figures["tries"]})
+    rows = [
+        [name]
+        + [
+            f"{figures['ended'].get(f'{name} {kind}', 0)} of {figures['tries'][f'{name} {kind}']}"
+            if f"{name} {kind}" in figures["tries"]
+            else ""
+            for kind in KINDS
+        ]
+        for name in names
+    ]
+    kills = sum(number for name, number in figures["ended"].items() if name.rpartition(" ")[2] in ("kill", "serve"))
+    target = Target("kills without a difference", kills, ">=", 200)
+    return Shown(about, table(["command", *KINDS.values()], rows), (target,))
+
+
+BENCHMARK = Benchmark(
+    name="chaos",
+    page="house",
+    title="Killed commands",
+    question="What do commands and servers leave that are killed at any moment?",
+    sources=("tests/chaos",),
+    show=show,
+)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--run", type=Path, default=Path("build/chaos.jsonl"), help="lines that the long run wrote")
+    arguments = made.parse_args()
+    figures = counted(arguments.run)
+    arguments.run = Path(arguments.run.name)
+    publish(BENCHMARK, figures, arguments)
+
+
+if __name__ == "__main__":
+    main()

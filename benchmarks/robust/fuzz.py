@@ -1,0 +1,69 @@
+"""What a long run of fuzzing has read and found: publishes the counts that `make fuzz` leaves.
+
+    make fuzz && python -m benchmarks.robust.fuzz --run build/fuzz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+
+
+def counted(run: Path) -> dict[str, Any]:
+    """Inputs, refusals, CPU seconds and kinds of failures of each reader."""
+    found = {file.parent.name: json.loads(file.read_text("utf-8")) for file in sorted(run.glob("*/done.json"))}
+    if not found:
+        raise SystemExit(f"{run} holds no long run; make fuzz writes one")
+    for reader in found.values():
+        reader["found"] = len(reader["found"])
+    return found
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    about = """
+        Each reader of files, folders, bodies and answers that others wrote was given damaged ones: bytes that are
+        changed, cut, inserted or repeated, and JSON whose values are others, guided by the coverage of the package
+        (atheris). An input counts as a failure where the reader raises anything but a BortError of one line, takes over
+        2 s or over 64 MiB and 20 times the input, opens or changes a file outside of its folder, leaves one there, or
+        starts a process. Failures that earlier runs found are tests now (tests/fuzz/test_found.py and beside each
+        reader).
+    """
+    readers = figures["readers"]
+    rows = [
+        [name, f"{one['inputs']:,}", f"{100 * one['refused'] / one['inputs']:.0f} %", f"{one['found']}"]
+        for name, one in readers.items()
+    ]
+    inputs, found = (sum(one[what] for one in readers.values()) for what in ("inputs", "found"))
+    rows.append(["all", f"{inputs:,}", "", f"{found}"])
+    targets = (
+        Target("inputs", inputs / 1e6, ">=", 1, " million"),
+        Target("kinds of failures", found, "<=", 0),
+    )
+    return Shown(about, table(["reader", "inputs", "refused", "kinds of failures"], rows), targets)
+
+
+BENCHMARK = Benchmark(
+    name="fuzz",
+    page="house",
+    title="Damaged files",
+    question="What do readers do with files that are damaged or hostile?",
+    sources=("tests/fuzz",),
+    show=show,
+)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--run", type=Path, default=Path("build/fuzz"), help="folder that the long run wrote")
+    arguments = made.parse_args()
+    figures = {"readers": counted(arguments.run)}
+    arguments.run = Path(arguments.run.name)
+    publish(BENCHMARK, figures, arguments)
+
+
+if __name__ == "__main__":
+    main()
