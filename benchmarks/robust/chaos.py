@@ -1,6 +1,6 @@
 """What a long run of kills has done, and how it ended: publishes the lines that `make chaos` leaves.
 
-    make chaos COUNT=200 SEED=1 && python -m benchmarks.robust.chaos --run build/chaos.jsonl
+make chaos COUNT=200 SEED=1 && python -m benchmarks.robust.chaos --run build/chaos.jsonl
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a long run of fuzzing has read and found: publishes the counts that `make fuzz` leaves.
 
-    make fuzz && python -m benchmarks.robust.fuzz --run build/fuzz
+make fuzz && python -m benchmarks.robust.fuzz --run build/fuzz
 """
 
 from __future__ import annotations

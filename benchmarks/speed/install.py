@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.install
 
-Two environments are made: the whole package, in which the demo, `bort info` and the README's Python lines run; and, as
-docs/runtime.md tells it, one without torch, in which an exported model answers. A failure of any step ends it.
+Two environments are made: the whole package, in which the demo, `bort info`, the README's Python lines, `bort serve`
+and the notebook run; and, as docs/runtime.md tells it, one without torch, in which an exported model answers. A failure
+of any step ends it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import argparse
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import venv
 from pathlib import Path
 from typing import Any
@@ -23,12 +27,20 @@ from typing import Any
 from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
 
 WITHOUT_TORCH = ROOT / "examples" / "runtime-requirements.txt"
+NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
 HEAVY = ("torch", "transformers", "datasets", "scikit_learn", "scipy", "plotly", "onnx", "accelerate")
 PREPARE = """
 import shutil
 from bort.model.checkpoints import example_data
 for part in ("train", "dev", "test", "unlabelled"):
     shutil.copy(example_data("support") / f"{part}.jsonl", ".")
+"""
+
+RUN_NOTEBOOK = """
+import nbclient, nbformat
+notebook = nbformat.read("notebook.ipynb", as_version=4)
+nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3").execute()
+print(len(notebook.cells))
 """
 
 
@@ -68,15 +80,19 @@ class Environment:
 
     def run(self, program: str, *words: str, text: str | None = None) -> tuple[str, float]:
         """Run a program of the environment in its folder, offline; returns what it printed, and the seconds."""
-        hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
-        clean = {name: value for name, value in os.environ.items() if name not in hidden} | {"HF_HUB_OFFLINE": "1"}
         command, started = [str(self.bin / program), *words], time.perf_counter()
         done = subprocess.run(
-            command, cwd=self.work, env=clean, input=text, capture_output=True, text=True, check=False
+            command, cwd=self.work, env=self.variables(), input=text, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise SystemExit(f"{program} {' '.join(words)[:200]} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return done.stdout, time.perf_counter() - started
+
+    @staticmethod
+    def variables() -> dict[str, str]:
+        """Of this process, without what would lead to another Python; and offline."""
+        hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+        return {name: value for name, value in os.environ.items() if name not in hidden} | {"HF_HUB_OFFLINE": "1"}
 
     def packages(self) -> int:
         """How many packages there are, those that pip itself needs left out."""
@@ -112,7 +128,36 @@ def check_whole(env: Environment, wheel: Path, quick: bool) -> dict[str, Any]:
     env.run("bort", "finetune", *files, "--method", "head", "--out", "runs/support")
     figures["readme"] = env.run("python", "-c", readme_python())[0].strip()
     env.run("bort", "export", "--model", "runs/support", "--out", "fast", "--precision", "fp32")
+    env.pip("-c", constraints, f"{wheel}[serve]")
+    check_server(env, "fast")
+    if not quick:
+        env.pip("-c", constraints, "nbclient", "ipykernel")
+        shutil.copy(NOTEBOOK, env.work)
+        figures["notebook_s"] = env.run("python", "-c", RUN_NOTEBOOK)[1]
     return figures
+
+
+def check_server(env: Environment, model: str) -> None:
+    """Start a server, ask it, and end it."""
+    command = [str(env.bin / "bort"), "serve", model, "--port", "0"]
+    with subprocess.Popen(command, cwd=env.work, env=env.variables(), stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            said = []
+            for line in server.stderr:
+                said.append(line)
+                if ready := re.search(r"ready on (http://\S+):", line):
+                    break
+            else:
+                raise SystemExit(f"bort serve did not start: {''.join(said)}")
+            body = json.dumps({"inputs": "Where is my parcel?"}).encode()
+            asked = urllib.request.Request(f"{ready[1]}/predict", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                assert json.load(answer)[0]["label"]
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
 
 
 def check_without_torch(env: Environment, wheel: Path, model: Path) -> dict[str, Any]:
@@ -130,19 +175,19 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
         The wheel is built out of the sdist and installed by pip into fresh environments without the repository, with
         the pinned CPU build of torch. Seconds are of this machine, its network or its cache of wheels. In the first
-        environment `bort info`, `bort demo`, a fine-tuning, the README's Python lines and `bort export` ran, in the
-        second one `bort predict` with the exported folder.
+        environment `bort info`, `bort demo`, a fine-tuning, the README's Python lines, `bort export`, `bort serve`
+        (with its extra) and the notebook ran, in the second one `bort predict` with the exported folder.
     """
     rows = [
         [name, str(one["packages"]), f"{one['mb']:.0f}", f"{one['install_s']:.0f}"]
         for name, one in (("all of it", figures["whole"]), ("prediction without torch", figures["without_torch"]))
     ]
-    demo = figures["whole"].get("demo_s")
+    demo, notebook = (figures["whole"].get(name) for name in ("demo_s", "notebook_s"))
     body = "\n\n".join(
         [
             table(["installed", "packages", "MB", "s"], rows),
             table(["file", "MB"], [[kind, f"{figures[f'{kind}_mb']:.1f}"] for kind in ("wheel", "sdist")]),
-            *([] if demo is None else [f"`bort demo` took {demo:.0f} s there."]),
+            *([] if demo is None else [f"There `bort demo` took {demo:.0f} s, the notebook {notebook:.0f} s."]),
         ]
     )
     targets = (
@@ -164,7 +209,7 @@ BENCHMARK = Benchmark(
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--quick", action="store_true", help="leave out the demo, which takes minutes")
+    made.add_argument("--quick", action="store_true", help="leave out demo and notebook, which take minutes")
     made.add_argument("--python", default=sys.executable, help="interpreter of the fresh environments")
     arguments = made.parse_args()
     with tempfile.TemporaryDirectory(prefix="bort-install-") as scratch:

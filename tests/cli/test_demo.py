@@ -10,6 +10,7 @@ import bort
 from bort.__main__ import main
 from bort.agora import run as training
 from bort.data.tables.examples import read_examples
+from bort.errors import BortError
 from bort.model.checkpoints import example_data, locate
 
 
@@ -60,17 +61,29 @@ def test_demo_goes_the_whole_road(tmp_path, monkeypatch, capsys):
     fit = training.finetune
 
     def one_epoch(arguments):
-        return fit(dataclasses.replace(arguments, max_epochs=1, final_epochs=1, learning_rates=[1e-3]))
+        short = {"max_epochs": 1, "final_epochs": 1, "learning_rates": [1e-3], "averaged": 1}
+        return fit(dataclasses.replace(arguments, **short))
 
     monkeypatch.setattr(training, "finetune", one_epoch)
     out = tmp_path / "demo"
-    for _ in range(2):  # a second demo replaces the first
-        assert main(["demo", "--out", str(out)]) == 0
+    assert main(["demo", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     rows = ("TF-IDF + logistic regression", "linear head", "plain fine-tuning", "Agora", "224 labels and 200 texts")
     for words in (*rows, "New messages", "bort finetune --train"):
         assert words in printed
     assert (out / "report.html").stat().st_size > 100_000
+
+
+def test_a_second_demo_replaces_the_first(tmp_path, monkeypatch):
+    def stop(arguments):
+        raise BortError("stopped here")
+
+    monkeypatch.setattr(training, "finetune", stop)
+    (tmp_path / "demo").mkdir()
+    for name in ("journal.jsonl", "metrics.json"):
+        (tmp_path / "demo" / name).write_text("")
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert not (tmp_path / "demo").exists()
 
 
 def test_demo_does_not_remove_a_folder_that_is_not_its_own(tmp_path, capsys):
