@@ -142,7 +142,7 @@ def pair_targets(
 def pair_losses(states: Tensor, pooled: Tensor, laid: Laid, targets: PairTargets, heads: Heads) -> dict[str, Tensor]:
     """Losses of joined pairs. *Shapes:* states (pairs, seq, H), pooled (pairs, H)."""
     words = (laid.side > 0).float()
-    middle, spread = torch.tensor(_MIDDLE), torch.tensor(_SPREAD)
+    middle, spread = (torch.tensor(values, device=states.device) for values in (_MIDDLE, _SPREAD))
     off = (heads.scores(pooled) - (targets.scores - middle) / spread).pow(2).mean(0)
     match = heads.token(states)
     nearness = ((match[..., 0] - (targets.matches[..., 0] - 0.35) / 0.25).pow(2) * words).sum() / words.sum()
