@@ -158,7 +158,9 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def publish(benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "") -> None:
+def publish(
+    benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "", packed_at: str = ""
+) -> None:
     """Keep what was measured, and print it as its page will show it.
 
     Args:
@@ -166,11 +168,12 @@ def publish(benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.N
         figures: All that was measured.
         arguments: The settings that it was measured with.
         name: Of the result, where a benchmark has several; its own by default.
+        packed_at: The commit, where the code was carried to a machine without its history.
     """
     settings = {flag: _portable(value) for flag, value in vars(arguments).items() if flag != "out"}
     record = {
         "benchmark": sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else "",
-        "commit": commit(),
+        "commit": commit() or packed_at,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         **environment(),
         "command": _command(),
@@ -194,7 +197,7 @@ def targets_table(targets: Sequence[Target]) -> str:
 
 
 def commit(tree: Path | None = None) -> str:
-    """The commit that is checked out, with a + where the package differs from it; empty outside of a repository.
+    """The commit that is checked out, with a + where the package differs from it; empty where there is no history.
 
     Args:
         tree: The checkout; this one by default.
@@ -222,7 +225,11 @@ def changed_since(commit: str, sources: Sequence[str]) -> bool:
 
 
 def _git(*words: str, tree: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", str(tree or ROOT), *words], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(tree or ROOT), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:  # no git here
+        return subprocess.CompletedProcess(command, 127, "", str(error))
 
 
 def _command() -> str:
