@@ -18,6 +18,10 @@ class BortError(Exception):
         column: Name of the column or field of that file.
         setting: Name of the setting (as the dataclass has it), for values that a person gave to a command.
         value: The value that breaks the rule; long ones are shortened.
+
+    Example:
+        >>> print(BortError("must be a number", file="train.csv", line=3, column="label", value="high"))
+        train.csv:3: column 'label': value 'high': must be a number
     """
 
     def __init__(

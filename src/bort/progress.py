@@ -35,6 +35,13 @@ def verbose(on: bool = True) -> Iterator[None]:
 
     Args:
         on: False silences what a caller wanted to hear.
+
+    Example:
+        >>> import bort
+        >>> with verbose(False):
+        ...     described = bort.info(bort.InfoArguments("bort-nano"))
+        >>> described.metrics["depth"]
+        3
     """
     global _listeners
     before = _muted.get()

@@ -103,5 +103,34 @@ def test_one_label_is_nothing_to_learn_from(bort, tmp_path):
 
 def test_mistakes(bort, tmp_path):
     bort("check", tmp_path / "none.csv").refused("none.csv", "no such file")
-    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": ["x"]}\n', "utf-8")
-    bort("check", tmp_path / "a.jsonl").refused("a.jsonl:1", "several labels a text are not covered")
+
+
+def several(path, form: str):
+    """Texts of two labels, one or both or none of them, with one that lacks a label and one that has it for nothing."""
+    damage = [f"The {thing} is broken." for thing in ("zip", "lid", "cup", "lamp", "chair", "box", "bag", "toy")]
+    late = [
+        f"My {thing} has not arrived." for thing in ("parcel", "order", "letter", "book", "coat", "gift", "shoe", "bed")
+    ]
+    rows = [(text, ["damage"]) for text in damage] + [(text, ["delivery"]) for text in late]
+    rows += [(f"{a} {b}", ["damage", "delivery"]) for a, b in zip(damage[:4], late[:4], strict=True)]
+    rows += [("Thank you!", []), ("Hello.", []), ("Good morning.", []), ("The plate is broken.", ["delivery"])]
+    if form == "lists":
+        path.write_text("".join(json.dumps({"text": text, "label": labels}) + "\n" for text, labels in rows), "utf-8")
+        return []
+    path.write_text("text,label\n" + "".join(f"{text},{';'.join(labels)}\n" for text, labels in rows), "utf-8")
+    return ["--label-separator", ";"]
+
+
+@pytest.mark.parametrize("form", ["lists", "cells"])
+def test_several_labels_a_text(bort, tmp_path, form):
+    file = tmp_path / ("a.jsonl" if form == "lists" else "a.csv")
+    words = several(file, form)
+    done = bort("check", file, *words, "--json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert found["labels"] == {"a": {"delivery": 13, "damage": 12}}
+    assert found["judged"] == 48, "two labels of 24 texts"
+    doubts = {(each["text"], each["label"], each["answer"]) for each in found["doubts"]}
+    assert ("The plate is broken.", "not damage", "damage") in doubts
+    assert ("The plate is broken.", "delivery", "not delivery") in doubts
+    assert "not damage" in bort("check", file, *words).out

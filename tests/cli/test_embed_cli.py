@@ -122,3 +122,39 @@ def test_an_encoder_is_exported_in_int8_where_its_vectors_stay(bort, teacher_fol
     (tmp_path / "gate.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
     gated = bort(*asked, "--out", tmp_path / "bad", "--gate", tmp_path / "gate.jsonl")
     assert (gated.status, "--gate" in gated.err, "this is an encoder" in gated.err) == (2, True, True)
+
+
+BAD = b'{"id": "1", "text": "a cat"}\n2\n{"id": "3", "text": "a dog"}\n{"id": "4", "text": 4}\n'
+
+
+@pytest.mark.parametrize("size", [1, 3, 256])
+def test_rows_that_cannot_be_read(bort, teacher_folder, tmp_path, size):
+    """As of `bort predict`: they end the job, are left out, or stay without a vector."""
+    given = tmp_path / "in.jsonl"
+    given.write_bytes(BAD)
+    words = ["embed", given, "--model", teacher_folder, "--batch-size", size, "--output"]
+    bort(*words, tmp_path / "o.npy").refused(f"{given}:2")
+    done = bort(*words, tmp_path / "o.npy", "--on-error", "skip")
+    assert done.status == 0, done.err
+    assert f"rows that cannot be read, left out: 2, see {tmp_path}/o.npy.errors.jsonl" in done.err
+    expected = Encoder(teacher_folder).encode(["a cat", "a dog"])
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-5)
+    kept = [json.loads(line) for line in (tmp_path / "o.npy.errors.jsonl").read_text("utf-8").splitlines()]
+    assert [row["line"] for row in kept] == [2, 4]
+    rows = bort(*words, "-", "--on-error", "label").rows()
+    assert [row["embedding"] is None for row in rows] == [False, True, False, True]
+    assert [row["error"] is None for row in rows] == [True, False, True, False]
+    np.testing.assert_allclose([rows[0]["embedding"], rows[2]["embedding"]], expected, atol=1e-5)
+    bort(*words, tmp_path / "p.npy", "--on-error", "label").refused("--on-error", ".parquet")
+    bort(*words, tmp_path / "p.npy", "--errors", "x").refused("--errors", "--on-error skip")
+
+
+def test_a_row_without_a_vector_is_null_in_parquet(bort, teacher_folder, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "in.csv").write_text("text,id\na,1\nb,c,2\nd,3\n")
+    out = tmp_path / "o.parquet"
+    done = bort("embed", tmp_path / "in.csv", "--model", teacher_folder, "--output", out, "--on-error", "label")
+    assert done.status == 0, done.err
+    table = pyarrow.read_table(out)
+    assert [vector is None for vector in table["embedding"].to_pylist()] == [False, True, False]
+    assert [error is None for error in table["error"].to_pylist()] == [True, False, True]

@@ -58,8 +58,16 @@ def test_pairs_and_single_texts_do_not_mix(bort, labelled, tmp_path):
     done.refused("train.jsonl:1", "must hold pairs")
 
 
-def test_several_labels_a_text_are_refused(bort, pool, tmp_path):
-    rows = [{"text": "a b", "label": ["x"]}, {"text": "c d", "label": ["x", "y"]}, {"text": "e", "label": ["y"]}]
-    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    done = bort("suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "many.jsonl")
-    done.refused("many.jsonl", "one label or number a text")
+def test_several_labels_a_text(bort, pool, tmp_path):
+    rows = [("It is torn.", ["x"]), ("It is late.", ["x", "y"]), ("Where is it?", ["y"]), ("Hello", [])] * 2
+    listed = [{"text": f"{text} {n}", "label": labels} for n, (text, labels) in enumerate(rows)]
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, listed)), "utf-8")
+    words = ["suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "many.jsonl", "--count", 2]
+    found = bort(*words).rows()
+    assert len(found) == 2
+    for row in found:
+        assert (row["label"], row["probability"]) == (None, None)
+        assert {*row["prediction"]} <= {"x", "y"}
+    (tmp_path / "many.csv").write_text("text,x,y\na,1,0\nb,0,1\nc,1,1\nd,0,0\n")
+    words = ["suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "many.csv", "--label", "x", "y"]
+    assert all((row["x"], row["y"]) == (None, None) for row in bort(*words).rows())

@@ -58,9 +58,10 @@ def test_a_file_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [[{"text": "a", "label": ["x", "y"]}], [{"text": "a", "label": []}]])
-def test_several_labels_a_text_are_not_covered(tmp_path, rows):
-    with pytest.raises(BortError, match="several labels a text are not covered"):
-        read_part(written(tmp_path / "a.jsonl", rows), Columns())
+def test_several_labels_a_text(tmp_path, rows):
+    part = read_part(written(tmp_path / "a.jsonl", rows), Columns())
+    assert [one.label for one in part.examples] == [tuple(row["label"]) for row in rows]
+    assert (part.labelled, part.spellings) == (True, ())
 
 
 def test_a_file_without_a_whole_row(tmp_path):

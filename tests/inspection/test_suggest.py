@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bort.data.tables.examples import Example
-from bort.errors import BortError
 from bort.inspection import suggest as module
 from bort.inspection.suggest import suggest_texts
 from bort.tasks.classification import Classification
@@ -58,10 +57,12 @@ def test_of_a_regression_only_the_distance_decides(model, monkeypatch):
     assert [each.probability for each in found] == [None, None]
 
 
-def test_several_labels_a_text_are_refused(model, monkeypatch):
-    monkeypatch.setattr(FakePredictor, "task", MultiLabel(("a", "b"), "f1_micro"))
-    with pytest.raises(BortError, match="one label or number a text"):
-        suggest_texts(POOL, [], model, count=2)
+def test_of_several_labels_the_least_sure_counts(model, monkeypatch):
+    monkeypatch.setattr(FakePredictor, "task", MultiLabel(("a", "b"), "f1_micro", thresholds=(0.5, 0.9)))
+    logits = {"The zip broke.": [9.0, 0.0], "Where is my parcel?": [9.0, 2.2]}
+    monkeypatch.setattr(FakePredictor, "LOGITS", logits)
+    [found] = suggest_texts(POOL, [], model, count=1)
+    assert (found.place, found.prediction, found.probability) == (1, ("a", "b"), None), "0.9002 is just above 0.9"
 
 
 def test_nothing_to_choose_from():

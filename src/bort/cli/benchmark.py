@@ -11,7 +11,12 @@ from bort.cli.results import FiguresResult
 
 @dataclass
 class BenchmarkArguments:
-    """Arguments of `bort benchmark`."""
+    """Arguments of `bort benchmark`.
+
+    Example:
+        >>> BenchmarkArguments(alone=True).model
+        ['bort', 'bort-nano']
+    """
 
     model: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["bort", "bort-nano"])
     """what to measure: folders of finetune or export, or names of shapes (bort, bort-nano, bert-base, ...), which get

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bort.bounds import PositiveInt, validate
+from bort.cli.parser import ONE_OR_MORE
 from bort.cli.results import FiguresResult
 from bort.errors import BortError
 
@@ -20,7 +21,12 @@ _SHOWN_LABELS, _SHOWN_REFUSED = 30, 5
 
 @dataclass
 class CheckArguments:
-    """Arguments of `bort check`."""
+    """Arguments of `bort check`.
+
+    Example:
+        >>> CheckArguments(["train.csv", "dev.csv"], quick=True).model
+        'bort-nano'
+    """
 
     files: list[str]
     """labelled or unlabelled files (.csv, .tsv, .jsonl, .parquet, .txt), or hub data sets (owner/name:split): first the
@@ -29,14 +35,18 @@ class CheckArguments:
     """encoder that finds near duplicates and probable label errors: bort-nano, a folder, or a hub name"""
     quick: bool = False
     """leave out what needs the encoder: lengths in tokens, near duplicates, probable label errors"""
-    kind: Literal["auto", "classification", "regression"] = "auto"
-    """what the labels are; auto: amounts where all are numbers and one is not whole, else classes"""
+    kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
+    """what the labels are; auto: several a text where they are lists, amounts where all are numbers and one is not
+    whole, else classes"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: str = "label"
-    """name of the column with the label; a file without a column `label` is taken for texts without labels"""
+    label: ONE_OR_MORE = "label"
+    """name of the column with the label, or of several columns of 0 and 1, one a label; a file without a column `label`
+    is taken for texts without labels"""
+    label_separator: str | None = None
+    """what stands between several labels of one text in the label's column"""
     delimiter: str | None = None
     """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
@@ -82,7 +92,7 @@ def check(arguments: CheckArguments) -> FiguresResult:
     from bort.inspection.reading import part_names, read_part
 
     validate(arguments)
-    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     names = part_names(arguments.files)
     read = {name: read_part(file, columns) for name, file in zip(names, arguments.files, strict=True)}
     told = []
@@ -144,7 +154,7 @@ def _print(
         _table(*labels_table(examined, _SHOWN_LABELS))
     for name, columns in unlabelled.items():
         which = f"; its columns are {', '.join(columns)}" if columns else ""
-        console().print(f"{name} has no column {arguments.label!r}, so its texts have no labels{which}", soft_wrap=True)
+        console().print(f"{name} has no column 'label', so its texts have no labels{which}", soft_wrap=True)
     findings = [*examined.inspection.sentences(), *told]
     for finding in findings:
         out().print(f"- {finding}", soft_wrap=True)

@@ -14,7 +14,12 @@ _PAPER_SHAPE = (4, 8, 1024, 768)
 
 @dataclass
 class ConvertArguments:
-    """Arguments of `bort convert`."""
+    """Arguments of `bort convert`.
+
+    Example:
+        >>> ConvertArguments("bort.params", "bort").dtype
+        'auto'
+    """
 
     source: str
     """an MXNet .params file of the released code, or a Hugging Face BERT folder"""

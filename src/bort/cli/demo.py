@@ -16,7 +16,12 @@ _TFIDF = "TF-IDF + logistic regression"
 
 @dataclass
 class DemoArguments:
-    """Arguments of `bort demo`."""
+    """Arguments of `bort demo`.
+
+    Example:
+        >>> DemoArguments().out
+        'runs/demo'
+    """
 
     out: str = "runs/demo"
     """folder of the run; an earlier demo there is replaced"""

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class EvaluateArguments:
-    """Arguments of `bort evaluate`."""
+    """Arguments of `bort evaluate`.
+
+    Example:
+        >>> EvaluateArguments("runs/mine", "test.csv").cast
+        'auto'
+    """
 
     model: str
     """a fine-tuned model: a folder or a hub name"""

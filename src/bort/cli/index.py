@@ -14,7 +14,12 @@ POSITIONAL = ("texts",)
 
 @dataclass
 class IndexArguments:
-    """Arguments of `bort index`."""
+    """Arguments of `bort index`.
+
+    Example:
+        >>> IndexArguments("texts.txt", "pool").stored
+        'int8'
+    """
 
     texts: str
     """file of one text a line (also .gz, .xz, .bz2, .zst), or a folder of such"""

@@ -17,7 +17,12 @@ POSITIONAL = ("model",)
 
 @dataclass
 class InfoArguments:
-    """Arguments of `bort info`."""
+    """Arguments of `bort info`.
+
+    Example:
+        >>> InfoArguments("bort-nano").json
+        False
+    """
 
     model: str
     """a preset (bort, bort-2-16-1024-512, bort-768, nano), a folder, an embedded name (bort-nano) or a hub name"""

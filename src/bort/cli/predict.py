@@ -18,7 +18,12 @@ from bort.workers import LOCAL, Needs, check_workers
 
 @dataclass
 class PredictArguments:
-    """Arguments of `bort predict`."""
+    """Arguments of `bort predict`.
+
+    Example:
+        >>> PredictArguments("runs/mine", "texts/*.parquet", "labels/", workers="8").into_folder
+        True
+    """
 
     model: str
     """a fine-tuned or exported model: a folder or a hub name"""

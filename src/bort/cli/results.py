@@ -105,6 +105,10 @@ class PredictResult(CommandResult):
         output: The file, or `-` for standard output.
         rows: How many it has.
         skipped: Rows that could not be read and are left out.
+
+    Example:
+        >>> PredictResult({"rows": 3}, "labels.csv", 3, 0).to_dict()["output"]
+        'labels.csv'
     """
 
     output: str
@@ -170,7 +174,12 @@ class FolderResult(CommandResult):
 
 @dataclass(frozen=True)
 class FiguresResult(CommandResult):
-    """Figures alone: of `info` and `benchmark`."""
+    """Figures alone: of `check`, `info` and `benchmark`.
+
+    Example:
+        >>> FiguresResult({"depth": 3}).metrics["depth"]
+        3
+    """
 
 
 def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:

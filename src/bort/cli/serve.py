@@ -11,7 +11,12 @@ POSITIONAL = ("models",)
 
 @dataclass
 class ServeArguments:
-    """Arguments of `bort serve`."""
+    """Arguments of `bort serve`.
+
+    Example:
+        >>> ServeArguments(["fast"]).port
+        8080
+    """
 
     models: list[str]
     """fine-tuned or exported folders, or encoders, as FOLDER or NAME=FOLDER; the first answers requests that name

@@ -21,7 +21,12 @@ _LONGEST = 128
 
 @dataclass
 class ShrinkArguments:
-    """Arguments of `bort shrink`."""
+    """Arguments of `bort shrink`.
+
+    Example:
+        >>> ShrinkArguments("bort-nano", "smaller", depth=2).layers
+        []
+    """
 
     model: str
     """an encoder of BERT's, RoBERTa's or XLM-RoBERTa's family: a folder, an embedded name or a hub name"""

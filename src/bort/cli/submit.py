@@ -11,7 +11,12 @@ from bort.cli.results import FolderResult
 
 @dataclass
 class SubmitArguments:
-    """Arguments of `bort submit`."""
+    """Arguments of `bort submit`.
+
+    Example:
+        >>> SubmitArguments("runs/glue", "glue", "answers").task
+        ['glue']
+    """
 
     models: str
     """folder with one model a task, as bort finetune --task glue --out FOLDER makes"""

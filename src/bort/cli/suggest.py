@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bort.bounds import PositiveInt, validate
+from bort.cli.parser import ONE_OR_MORE
 from bort.cli.results import PredictResult
 from bort.errors import BortError
 
@@ -15,7 +16,12 @@ _SHOWN = 10
 
 @dataclass
 class SuggestArguments:
-    """Arguments of `bort suggest`."""
+    """Arguments of `bort suggest`.
+
+    Example:
+        >>> SuggestArguments("runs/mine", "texts.txt").count
+        50
+    """
 
     model: str
     """a fine-tuned or exported model; or an encoder (bort-nano), to whose vectors a linear head is fitted with
@@ -37,8 +43,12 @@ class SuggestArguments:
     """name of the column with the text"""
     text_b: str = "text_b"
     """name of the column with the second text of a pair"""
-    label: str = "label"
-    """name of the column with the label, in --labelled and in the output, where it is empty"""
+    label: ONE_OR_MORE = "label"
+    """name of the column with the label, in --labelled and in the output, where it is empty; or of several columns of 0
+    and 1, one a label"""
+    label_separator: str | None = None
+    """what stands between several labels of one text in the label's column of --labelled; in a table it stands between
+    those of a prediction, too, which ; does otherwise"""
     delimiter: str | None = None
     """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
     found by the header"""
@@ -87,7 +97,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     if arguments.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)
-    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter)
+    columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     form: Any = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None
@@ -104,9 +114,13 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     )
     with row_writer(arguments.output, kind) as write:
         for each in found:
-            answer = {"prediction": each.prediction, "probability": each.probability}
-            given = {name: cell for name, cell in read[each.place][0].items() if name not in (*answer, arguments.label)}
-            write({**given, arguments.label: None, **answer})
+            said = each.prediction
+            if isinstance(said, tuple) and kind != "jsonl":
+                said = (arguments.label_separator or ";").join(said)
+            answer = {"prediction": said, "probability": each.probability}
+            empty = dict.fromkeys(columns.labels)
+            given = {name: cell for name, cell in read[each.place][0].items() if name not in (*answer, *empty)}
+            write({**given, **empty, **answer})
     if arguments.output != "-":
         _print([(read[each.place][1], each) for each in found], arguments.output, len(read))
     return PredictResult({"rows": len(found), "texts": len(read)}, arguments.output, len(found), 0)
@@ -137,7 +151,8 @@ def _print(found: list[Any], output: str, count: int) -> None:
     table.add_column("probability", justify="right")
     table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
     for example, each in found[:_SHOWN]:
-        shown = f"{each.prediction:.4g}" if isinstance(each.prediction, float) else each.prediction
+        said = each.prediction
+        shown = f"{said:.4g}" if isinstance(said, float) else ", ".join(said) if isinstance(said, tuple) else said
         table.add_row(shown, "" if each.probability is None else f"{each.probability:.2f}", shown_text(example))
     out().print(table)
     out().print(f"{output}: {len(found):,} of {count:,} texts, to be labelled", soft_wrap=True)

@@ -15,7 +15,12 @@ POSITIONAL = ("texts",)
 
 @dataclass
 class TokenizerArguments:
-    """Arguments of `bort tokenizer`."""
+    """Arguments of `bort tokenizer`.
+
+    Example:
+        >>> TokenizerArguments(["texts.txt"], "tokenizer").vocab_size
+        16384
+    """
 
     texts: list[str]
     """text files, one paragraph a line; .gz, .xz, .bz2 and .zst are unpacked"""
@@ -30,7 +35,18 @@ class TokenizerArguments:
 
 
 def tokenizer(arguments: TokenizerArguments) -> FolderResult:
-    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it."""
+    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it.
+
+    Example:
+        >>> import tempfile
+        >>> import bort
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "mine.txt").write_text("Where is my parcel?\\nMy parcel is late.\\n" * 9)
+        ...     made = bort.tokenizer(bort.TokenizerArguments([f"{folder}/mine.txt"], f"{folder}/made", vocab_size=300))
+        ...     (made.out / "tokenizer.json").is_file()
+        True
+    """
     from bort.data.tables.lines import read_lines, total_bytes
     from bort.errors import BortError
     from bort.files import new_folder

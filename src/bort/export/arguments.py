@@ -11,7 +11,12 @@ from bort.data.tables.examples import Columns
 
 @dataclass
 class ExportArguments:
-    """Arguments of `bort export`."""
+    """Arguments of `bort export`.
+
+    Example:
+        >>> ExportArguments("runs/mine", "fast").engine
+        'onnxruntime'
+    """
 
     model: str
     """a fine-tuned classifier or regressor, or an encoder (bort-nano, what pretrain writes, one of

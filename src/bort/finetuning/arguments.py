@@ -57,7 +57,12 @@ PairReading = Literal["auto", "cross-encoder", "bi-encoder"]
 
 @dataclass
 class FinetuneArguments:
-    """Arguments of `bort finetune`."""
+    """Arguments of `bort finetune`.
+
+    Example:
+        >>> FinetuneArguments("runs/mine", train="train.csv").cast
+        'improved'
+    """
 
     out: str
     """folder of the run: the model, its figures, its report, and what it resumes from"""

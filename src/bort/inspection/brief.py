@@ -12,9 +12,8 @@ from bort.finetuning.first_token import MEAN
 from bort.finetuning.splits import Splits
 from bort.finetuning.student_head import StudentHead, learned_from
 from bort.inspection.examine import ENGLISH_MODELS
-from bort.inspection.inspect import Doubt, Inspection, NearTexts, doubts_in, languages_in, near_in
+from bort.inspection.inspect import Inspection, NearTexts, doubts_in, languages_in, near_in
 from bort.predict.encoder import of_length_1
-from bort.progress import console
 
 _MOST_READ = 2000
 """Texts whose language is looked at: it takes 30 ms."""
@@ -40,15 +39,11 @@ def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspe
     if head is None:
         return Inspection(data.check, languages)
     labelled = {"train": learned_from(data.train), "dev": data.dev}
-    doubts: tuple[Doubt, ...] | None = None
-    if data.task.kind in ("classification", "regression"):
-        doubts = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
-    else:
-        console().print("labels are not checked for errors, as a text may have several")
+    doubts = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
     near, compared = None, 0
     if english and data.train[0].text_b is None and MEAN in head.features:
         near, compared = _near(labelled, data.test or [], head)
-    return Inspection(data.check, languages, near, doubts, compared, len(head.targets))
+    return Inspection(data.check, languages, near, doubts, compared, head.targets.size)
 
 
 def figures(inspection: Inspection) -> dict[str, Any]:

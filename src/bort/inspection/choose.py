@@ -25,6 +25,29 @@ def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     return unsure
 
 
+def uncertainty_of_labels(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
+    """The uncertainty about the least sure of several labels, each of which a text has or has not.
+
+    After Brinker, "On Active Learning in Multi-label Classification", 2006: a text is worth as much as its most useful
+    label.
+
+    Args:
+        probabilities: *Shape:* (texts, labels).
+        thresholds: Above which a text has a label; below 1. *Shape:* (labels,).
+
+    Returns:
+        1 where a probability is at its threshold, 0 where all are 0 or 1. *Shape:* (texts,).
+
+    Example:
+        >>> uncertainty_of_labels(np.array([[1.0, 0.25], [0.5, 0.0]]), np.array([0.5, 0.5]))
+        array([0.5, 1. ])
+    """
+    p, least = np.asarray(probabilities, np.float64), np.asarray(thresholds, np.float64)
+    room = np.where(p > least, 1.0 - least, np.maximum(least, 1e-12))
+    unsure: NDArray[np.float64] = (1.0 - np.abs(p - least) / room).max(1)
+    return unsure
+
+
 def choose_texts(
     vectors: NDArray[Any], unsure: NDArray[Any], count: int, *, labelled: NDArray[Any] | None = None
 ) -> list[int]:

@@ -98,7 +98,8 @@ def _drawn(part: Sequence[Example], count: int) -> list[Example]:
 
 
 def _counts(part: Sequence[Example]) -> dict[str, int]:
-    names, counts = np.unique([str(example.label) for example in part], return_counts=True)
+    labels = [one.label if isinstance(one.label, tuple) else [one.label] for one in part]
+    names, counts = np.unique([str(name) for several in labels for name in several], return_counts=True)
     return {str(names[place]): int(counts[place]) for place in np.argsort(-counts, kind="stable")}
 
 
@@ -126,4 +127,4 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
         console().print(f"fitting a linear head to {len(examples):,} labels")
     groups = [(fold_text(one.text), fold_text(one.text_b or "")) for one in examples]
     head = fit_linear_head({"mean": head_features([x[known] for x in vectors])}, targets, task, groups=groups)
-    return doubts_in(labelled, head.out_of_fold, targets, task), len(examples)
+    return doubts_in(labelled, head.out_of_fold, targets, task), targets.size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.checks import DataCheck, fold_text
 from bort.data.tables.examples import Example
-from bort.inspection.label_errors import DoubtfulLabel, doubtful_classes, doubtful_values
+from bort.inspection.label_errors import DoubtfulLabel, doubtful_classes, doubtful_memberships, doubtful_values
 from bort.inspection.languages import Languages, find_languages
 from bort.inspection.near_duplicates import NearPair, near_duplicates
 from bort.tasks.task import Task
@@ -61,7 +61,7 @@ class Doubt:
         part: The part that it stands in.
         line: Line there, from 1 (row for Parquet and the hub).
         text: Shortened; both texts of a pair.
-        label: As it is given.
+        label: As it is given; where a text may have several, the one in doubt, or "not" and the one that it lacks.
         answer: What a linear head that has not seen the text says.
         probability: Of the answer; None for numbers.
         probability_given: Of the label; None for numbers.
@@ -174,13 +174,15 @@ def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Tas
 
     Args:
         parts: Labelled examples by part.
-        says: Log-probabilities, or values, out of fold, one part after the other. *Shape:* (examples, outputs).
-        targets: Classes or values. *Shape:* (examples,).
-        task: A classification with one label a text, or a regression.
+        says: Log-probabilities, log-odds or values, out of fold, part after part. *Shape:* (examples, outputs).
+        targets: As of `Task.targets`.
+        task: A classification with one label a text or several, or a regression.
     """
     rows = [(name, example) for name, part in parts.items() for example in part]
     if task.kind == "regression":
         found = doubtful_values(says[:, 0], targets)
+    elif task.kind == "multilabel":
+        found = doubtful_memberships(task.activate(says), targets)
     else:
         found = doubtful_classes(np.exp(says), targets)
     return tuple(_doubt(rows, each, task) for each in found)
@@ -214,8 +216,11 @@ def _near(rows: Sequence[tuple[str, Example]], pair: NearPair) -> NearTexts:
 
 def _doubt(rows: Sequence[tuple[str, Example]], found: DoubtfulLabel, task: Task) -> Doubt:
     part, example = rows[found.row]
-    answer = task.names[int(found.answer)] if task.names else f"{found.answer:.4g}"
+    answer, label = f"{found.answer:.4g}", str(example.label)
+    if found.label is not None:
+        name = task.names[found.label]
+        label, answer = (f"not {name}", name) if found.answer else (name, f"not {name}")
+    elif task.names:
+        answer = task.names[int(found.answer)]
     shares = [None if p is None else round(p, 4) for p in (found.probability, found.probability_given)]
-    return Doubt(
-        place_of(example), part, example.line, shown_text(example), str(example.label), answer, shares[0], shares[1]
-    )
+    return Doubt(place_of(example), part, example.line, shown_text(example), label, answer, shares[0], shares[1])

@@ -8,7 +8,7 @@ authors' library, cleanlab, is under the AGPL, which the users of a package unde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,15 @@ class DoubtfulLabel:
         answer: The class that the model gives it, as an index; or the value.
         probability_given: Of its label; None for numbers.
         probability: Of the answer; None for numbers.
+        label: Of several labels a text, the one in doubt, as an index; `answer` is 1 where the text should have it, and
+            0 where it should not.
     """
 
     row: int
     answer: float
     probability_given: float | None = None
     probability: float | None = None
+    label: int | None = None
 
 
 def doubtful_classes(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
@@ -67,6 +70,30 @@ def doubtful_classes(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[
     doubted &= other > given
     order = sorted(np.flatnonzero(doubted), key=lambda row: (given[row], row))
     return [DoubtfulLabel(int(row), int(answers[row]), float(given[row]), float(other[row])) for row in order]
+
+
+def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
+    """Find labels that texts of several should have or should not, each label judged alone, the most doubtful first.
+
+    Each label is a class that a text has or has not, as in Thyagarajan, Snorrason, Northcutt and Mueller, "Identifying
+    Incorrect Annotations in Multi-Label Classification Data", 2022.
+
+    Args:
+        probabilities: Out of fold. *Shape:* (examples, labels).
+        labels: 1 where an example has the label. *Shape:* (examples, labels).
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.1, 0.9], [0.2, 0.8]])
+        >>> labels = np.array([[1, 0], [1, 0], [0, 0], [0, 1], [0, 1]])
+        >>> [(one.row, one.label, one.answer) for one in doubtful_memberships(p, labels)]
+        [(2, 0, 1)]
+    """
+    found = []
+    for label in range(labels.shape[1]):
+        has = probabilities[:, label]
+        doubted = doubtful_classes(np.stack([1 - has, has], 1), labels[:, label].astype(np.int64))
+        found += [replace(each, label=label) for each in doubted]
+    return sorted(found, key=lambda each: (each.probability_given or 0.0, each.row))
 
 
 def doubtful_values(answers: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:

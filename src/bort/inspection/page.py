@@ -106,7 +106,7 @@ def model_sections(report: Report, inspection: Inspection) -> None:
         report.heading("Labels to look at")
         report.paragraph(
             f"A linear head that has not seen a text is confident of another label than the given one, in "
-            f"{len(inspection.doubts)} of {inspection.judged} texts. The most doubtful come first"
+            f"{len(inspection.doubts)} of {inspection.judged} labels. The most doubtful come first"
             + (f"; these are the first {shown}." if shown < len(inspection.doubts) else ".")
         )
         report.table(*doubts_table(inspection.doubts, _MOST_DOUBTS))

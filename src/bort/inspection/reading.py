@@ -43,25 +43,23 @@ def read_part(source: str, columns: Columns) -> ReadPart:
         columns: Names of the columns. Without a column of the default name `label` the texts have none.
 
     Raises:
-        BortError: The file cannot be read, it has no rows, a column that was named is missing, or it is multi-label.
+        BortError: The file cannot be read, it has no rows, or a column that was named is missing.
     """
     first = None
     if format_of(source) != "txt":
         first = next((row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None)), None)
-    [label] = columns.labels
+    label = columns.labels[0]
     labelled = first is not None and (label in first or label != Columns.label)
     refused: list[str] = []
     written: dict[str, list[Example]] = defaultdict(list)
     examples = []
 
     def on_bad(error: BortError, row: dict[str, Any]) -> None:
-        _refuse_lists(row.get(label), columns, source, error.line)
         refused.append(str(error))
 
     with bar(f"reading {source}") as shown:
         for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
-            if labelled:
-                _refuse_lists(row[label], columns, source, example.line)
+            if labelled and not isinstance(example.label, tuple):
                 read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
                 written[read_as].append(Example("", label=str(row[label])))
             examples.append(example)
@@ -83,9 +81,3 @@ def part_names(files: Sequence[str]) -> list[str]:
     """
     stems = [Path(file).name.partition(".")[0] or file for file in files]
     return stems if len(set(stems)) == len(stems) else list(files)
-
-
-def _refuse_lists(label: Any, columns: Columns, source: str, line: int | None) -> None:
-    if isinstance(label, list | tuple):
-        rule = "is a list: data with several labels a text are not covered by bort check"
-        raise BortError(rule, file=source, line=line, column=columns.labels[0], value=label)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head
-from bort.inspection.choose import choose_texts, uncertainty
+from bort.inspection.choose import choose_texts, uncertainty, uncertainty_of_labels
 from bort.inspection.vectors import head_features, side_vectors
 from bort.predict.encoder import Encoder, of_length_1
 from bort.predict.engine import gives_vectors
@@ -28,12 +29,12 @@ class Suggestion:
 
     Attributes:
         place: Among the texts that were given.
-        prediction: What the model says of it, as a class by name or a value.
-        probability: Of the class; None for values.
+        prediction: What the model says of it: a class by name, a value, or all labels of a text that may have several.
+        probability: Of the class; None for all else.
     """
 
     place: int
-    prediction: str | float
+    prediction: Label
     probability: float | None
 
 
@@ -61,8 +62,7 @@ def suggest_texts(
         threads: Of the computation.
 
     Raises:
-        BortError: An encoder without labelled texts, a model of several labels a text or of choices, texts here and
-            pairs there.
+        BortError: An encoder without labelled texts, a model of choices, texts here and pairs there.
     """
     places = _worth_reading(pool, labelled)
     texts = [pool[place] for place in places]
@@ -79,13 +79,20 @@ def suggest_texts(
         sides = side_vectors([*texts, *labelled], reader)
     features = head_features(sides)
     if own:
-        task, says = _head_says(features[: len(texts)], features[len(texts) :], labelled)
+        task, outputs = _head_says(features[: len(texts)], features[len(texts) :], labelled)
     else:
-        task, says = _model_says(model, texts, threads)
-    unsure = uncertainty(says) if task.names else np.ones(len(texts))
+        task, outputs = _model_says(model, texts, threads)
+    shares = task.activate(outputs)
+    unsure = np.ones(len(texts))
+    if task.kind == "multilabel":
+        unsure = uncertainty_of_labels(shares, np.array([*task.threshold_by_name.values()]))
+    elif task.names:
+        unsure = uncertainty(shares)
     vectors = of_length_1(features)
     chosen = choose_texts(vectors[: len(texts)], unsure, count, labelled=vectors[len(texts) :])
-    return [_suggestion(places[place], says[place], task) for place in chosen]
+    said = task.labels(outputs[chosen])
+    sure = [round(float(shares[place].max()), 6) if task.kind == "classification" else None for place in chosen]
+    return [Suggestion(places[place], label, share) for place, label, share in zip(chosen, said, sure, strict=True)]
 
 
 def _worth_reading(pool: Sequence[Example], labelled: Sequence[Example]) -> list[int]:
@@ -106,34 +113,23 @@ def _folded(example: Example) -> tuple[str, str]:
 def _head_says(
     features: NDArray[np.float32], known: NDArray[np.float32], labelled: Sequence[Example]
 ) -> tuple[Task, NDArray[np.float64]]:
-    """Probabilities, or values, of a linear head. *Shape:* (texts, outputs)."""
+    """What a linear head puts out. *Shape:* (texts, outputs)."""
     task = task_of(labelled)
     _check_task(task, labelled[0].source)
     groups = [_folded(example) for example in labelled]
-    head = fit_linear_head({"mean": known}, task.targets(labelled), task, groups=groups)
-    says = head.says({"mean": features})
-    return task, np.exp(says) if task.names else says
+    targets = task.targets(labelled)
+    head = fit_linear_head({"mean": known}, targets, task, groups=groups)
+    return task.fitted(head.out_of_fold, targets), head.says({"mean": features})
 
 
 def _model_says(model: str, texts: Sequence[Example], threads: int | None) -> tuple[Task, NDArray[np.float64]]:
-    """Probabilities, or values, of a fine-tuned model. *Shape:* (texts, outputs)."""
+    """What a fine-tuned model puts out. *Shape:* (texts, outputs)."""
     with Predictor(model, threads=threads) as predictor:
-        task = predictor.task
-        _check_task(task, model)
-        logits = np.concatenate([predictor.logits(part) for part in in_parts("predicting", texts)]).astype(np.float64)
-    if not task.names:
-        return task, logits
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    return task, shares / shares.sum(1, keepdims=True)
+        _check_task(predictor.task, model)
+        logits = [predictor.logits(part) for part in in_parts("predicting", texts)]
+        return predictor.task, np.concatenate(logits).astype(np.float64)
 
 
 def _check_task(task: Task, source: str) -> None:
-    if task.choices or task.kind not in ("classification", "regression"):
-        raise BortError("bort suggest takes models and data with one label or number a text", file=source)
-
-
-def _suggestion(place: int, says: NDArray[np.float64], task: Task) -> Suggestion:
-    if not task.names:
-        return Suggestion(place, float(says[0]), None)
-    best = int(says.argmax())
-    return Suggestion(place, task.names[best], round(float(says[best]), 6))
+    if task.choices:
+        raise BortError("bort suggest takes no models that choose between texts", file=source)

@@ -26,7 +26,12 @@ ErrorKind = Literal["cross_entropy", "kl"]
 
 @dataclass
 class ExtractArguments:
-    """Arguments of `bort extract`."""
+    """Arguments of `bort extract`.
+
+    Example:
+        >>> ExtractArguments(["texts.txt"], "runs/search").out
+        'runs/search'
+    """
 
     corpus: list[str]
     """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as

@@ -94,6 +94,10 @@ class Encoder:
             BortError: The model gives no finite numbers.
             TypeError: One is no text.
             ValueError: `batch_size` is below 1, or the encoder is closed.
+
+        Example:
+            >>> Encoder("bort-nano").encode("Where is my parcel?").shape
+            (384,)
         """
         if isinstance(texts, str):
             return self._vectors([Example(texts)], normalize).reshape(-1)
@@ -117,6 +121,10 @@ class Encoder:
             BortError: The model gives no finite numbers.
             TypeError: One is no text.
             ValueError: `batch_size` is below 1, or the encoder is closed.
+
+        Example:
+            >>> [part.shape for part in Encoder("bort-nano").stream(["One.", "Two.", "Three."], batch_size=2)]
+            [(2, 384), (1, 384)]
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")

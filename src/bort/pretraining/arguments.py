@@ -27,7 +27,12 @@ _NEEDED = {"needed": "unless --plan"}
 
 @dataclass
 class PretrainArguments:
-    """Arguments of `bort pretrain`."""
+    """Arguments of `bort pretrain`.
+
+    Example:
+        >>> PretrainArguments(["texts.txt"], "tokenizer", "runs/encoder").architecture
+        'nano'
+    """
 
     corpus: list[str] = field(default_factory=list, metadata=_NEEDED)
     """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as

@@ -40,6 +40,8 @@ def vector_format(path: str) -> VectorFormat:
 def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterator[WriteVectors]:
     """Give a function that writes some rows with their vectors; a file appears, whole, when the block has ended.
 
+    A vector of NaN stands for none, and is written as null.
+
     Args:
         path: A file, or - for standard output.
         size: Width of a vector.
@@ -69,7 +71,8 @@ def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterato
 
 def _as_json(write: Callable[[Row], None], rows: Sequence[Row], vectors: NDArray[np.float32], column: str) -> None:
     for row, vector in zip(rows, vectors, strict=True):
-        write({**row, column: [float(f"{value:.{_DIGITS}g}") for value in vector.tolist()]})
+        values = None if np.isnan(vector[0]) else [float(f"{value:.{_DIGITS}g}") for value in vector.tolist()]
+        write({**row, column: values})
 
 
 class _Array:
@@ -115,7 +118,8 @@ class _Parquet:
             for field in self._schema
             if field.name != self._column
         ]
-        columns.append(self._arrow.FixedSizeListArray.from_arrays(flat, type=self._vectors))
+        none = self._arrow.array(np.isnan(vectors[:, 0]))
+        columns.append(self._arrow.FixedSizeListArray.from_arrays(flat, type=self._vectors, mask=none))
         self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
