@@ -40,7 +40,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bort fin", ["finetune"]),
         ("bort finetune", ["finetune"]),
         ("bort finetune --le", ["--learning-rates"]),
-        ("bort finetune --train a.csv --pa", ["--patience"]),  # a rare setting, too
+        ("bort finetune --train a.csv --pat", ["--patience"]),  # a rare setting, too
         ("bort finetune --method ", ["agora", "plain", "head"]),
         ("bort export --model m --engine op", ["openvino"]),
         ("bort predict --model my", ["my-model/"]),
