@@ -49,8 +49,10 @@ type: setup
 # By line and branch, of everything in src; processes that the tests start are counted too.
 coverage: setup
 	$(BIN)/coverage erase
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadgroup
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto --maxprocesses 4 --dist loadgroup
 	$(BIN)/coverage combine -q
+	mkdir -p build
+	$(BIN)/coverage json -q -o build/coverage.json
 	$(BIN)/coverage report
 
 # The long runs: an hour each. SEED and COUNT make a run again; what was done is in build/.
