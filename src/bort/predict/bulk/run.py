@@ -122,19 +122,23 @@ def label_into_folder(
     states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
     made_by = {"model": model.model, "model_sha256": fingerprint_of_model(model.model), **settings_of(job, model)}
     lock = _locked(folder)
-    ledger = Ledger(folder, made_by, resume=resume)
-    known = {task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks}
-    left = [task for task in tasks if known[task] is None]
-    whole = LabelledRows(sum(rows for rows in known.values() if rows is not None))
-    predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
-    finished = len(tasks) - len(left)
-    for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
-        ledger.add(task.source, task.output, states[task.source], done.rows, done.skipped)
-        whole = _sum(whole, done)
-        finished += 1
-        if shown is not None:
-            shown.update(finished, f"{finished:,} of {len(tasks):,} files, {whole.rows:,} rows")
-    del lock
+    try:
+        ledger = Ledger(folder, made_by, resume=resume)
+        known = {
+            task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks
+        }
+        left = [task for task in tasks if known[task] is None]
+        whole = LabelledRows(sum(rows for rows in known.values() if rows is not None))
+        predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
+        finished = len(tasks) - len(left)
+        for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
+            ledger.add(task.source, task.output, states[task.source], done.rows, done.skipped)
+            whole = _sum(whole, done)
+            finished += 1
+            if shown is not None:
+                shown.update(finished, f"{finished:,} of {len(tasks):,} files, {whole.rows:,} rows")
+    finally:
+        del lock  # which ends it, also where a traceback keeps this frame
     predictor.cut, predictor.unlike_training = whole.cut, whole.unlike_training
     return whole, predictor
 
