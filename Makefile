@@ -28,7 +28,7 @@ demo: $(BASE)
 
 # Processes of one thread each: most tests are too small for two.
 test: setup
-	$(TEST) -n auto --maxprocesses 4 --dist loadgroup
+	$(TEST) -n auto --maxprocesses 4 --dist loadgroup --durations 25 --durations-min 5
 
 # Before each commit, in under a minute: rules, format, types, and the tests that start nothing heavy.
 check: lint type

@@ -119,6 +119,7 @@ def guided(work: Work, corpus: Path) -> None:
 
     longest = max(len(seed.content or b"") for seed in seeds) * 2 + 200_000
     flags = [f"-max_len={longest}", f"-timeout={LONGEST_SECONDS}", f"-rss_limit_mb={MEMORY_MB}", "-verbosity=0"]
+    flags += [f"-report_slow_units={LONGEST_SECONDS}"]
     flags += [f"-artifact_prefix={work.out / 'found'}/", f"-seed={work.done['inputs'] + 1}", "-len_control=0"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], read, custom_mutator=damage)
     atheris.Fuzz()
