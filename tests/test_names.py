@@ -49,8 +49,6 @@ LATE = {
     "export/exporter.py": {"bort.export.onnx_model", "bort.export.openvino_model"},  # one of two engines
     "model/convert/convert.py": {"bort.model.checkpoints", "bort.model.tokenization"},  # only what is written
     "predict/engine.py": {  # an exported folder is served without torch
-        "bort.predict.onnx_engine",
-        "bort.predict.openvino_engine",
         "bort.predict.plain_encoder",
         "bort.predict.plain_engine",
         "bort.predict.torch_encoder",

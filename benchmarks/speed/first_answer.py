@@ -14,9 +14,8 @@ from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
 from benchmarks.speed.inference import OWN
 
 OTHERS = ("bert-base", "minilm-l6")
-ENGINE = "onnxruntime-int8"
-BOUNDS = {"bort": (0.6, 200), "bort-nano": (0.35, 120)}
-"""Seconds and megabytes."""
+BOUNDS = {"bort": (0.45, 200), "bort-nano": (0.30, 120)}
+"""Seconds and megabytes, in the engine that is soonest."""
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
@@ -34,12 +33,12 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         ]
         for row in figures["first_answers"]
     ]
-    found = {(row["model"], row["engine"]): row for row in figures["first_answers"]}
     targets = []
     for model, (seconds, megabytes) in BOUNDS.items():
-        row = found[model, ENGINE]
-        targets.append(Target(f"{model} {ENGINE}, seconds", row["seconds"]["median"], "<", seconds, " s"))
-        targets.append(Target(f"{model} {ENGINE}, memory", row["megabytes"], "<", megabytes, " MB"))
+        own = [row for row in figures["first_answers"] if row["model"] == model]
+        row = min(own, key=lambda row: row["seconds"]["median"])
+        targets.append(Target(f"{model} {row['engine']}, seconds", row["seconds"]["median"], "<", seconds, " s"))
+        targets.append(Target(f"{model} {row['engine']}, memory", row["megabytes"], "<", megabytes, " MB"))
     return Shown(about, table(["model and engine", "seconds", "peak MB", "MB on disk"], rows), tuple(targets))
 
 

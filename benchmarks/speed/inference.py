@@ -1,65 +1,96 @@
-"""How fast a Bort answers on this CPU, beside BERT-large, BERT-base and the small models one would pick instead.
+"""How fast `bort` and bort-nano answer: beside BERT-large in PyTorch, as papers compare, and beside what one would
+pick instead.
 
     python -m benchmarks.speed.inference
+    python -m benchmarks.speed.inference --only prepare   # then tokens, texts, lists, and publish
 
-This is `bort benchmark` with texts of 16, 32, 64 and 128 tokens, and some of natural lengths, held to targets.
+Each part leaves a file in --work, and a part whose file is there is not measured again; --fresh begins anew.
+
+prepare: exports all models. tokens: token ids of fixed lengths in, logits out, as a share of the machine's peak, too.
+texts: texts of natural lengths in, answers out, as users ask: `bort.Predictor` with a text, with lists of 8 and 32, and
+with 256 texts, beside static models, TF-IDF and BERT-large. lists: the same lists cut by cost and cut as before, by
+turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, commit, parser, publish, table
+from bort.files import write_aside
 
 OWN = ("bort", "bort-nano")
-OTHERS = ("bert-large", "bert-base", "distilbert", "minilm-l6", "tinybert-4")
-LENGTHS = (16, 32, 64, 128)
-LONGEST = "128 tokens"
-EAGER = "torch-eager"
+OTHERS = ("bert-large", "bert-base", "minilm-l6")
+EXPORTED = (*OWN, "minilm-l6")
+LENGTHS = (16, 128)
+WAYS = {"1 text": (1, 16), "8 texts": (8, 4), "32 texts": (32, 2), "256 texts": (256, 1)}
+"""Texts asked about at once, and how many lists."""
+NATURAL = "256 texts"
+PARTS = ("prepare", "tokens", "texts", "lists")
+EAGER, LARGE = "torch-eager", "bert-large"
+EAGER_TEXTS = 32
+"""Of a list, where PyTorch answers: it takes about as long for each of them as for each of 256."""
+
+Timed = dict[str, Any]
+"""A row: model, engine, load, texts, tokens, and the seconds of each round."""
 
 
 class Found:
     """The figures, by model, engine and load."""
 
     def __init__(self, figures: dict[str, Any]) -> None:
-        self.rows = {(row["model"], row["engine"], row["load"]): row for row in figures["results"]}
-        self.same = {(row["model"], row["engine"], row["load"]): row["times"] for row in figures["like_for_like"]}
+        results = [row for row in figures["results"] if row["load"] in WAYS or row["load"].endswith(" tokens")]
+        self.rows = {(row["model"], row["engine"], row["load"]): row for row in results}
+        self.loads = list(dict.fromkeys(row["load"] for row in results))
+        self.engines = list(dict.fromkeys(row["engine"] for row in results))
 
-    def against_large(self, engine: str, load: str) -> float:
-        """How many times as fast as BERT-large in PyTorch's eager fp32 `bort` is."""
-        ratio: float = self.rows["bort", engine, load]["times bert-large torch-eager"]["median"]
-        return ratio
+    def ms(self, model: str, engine: str, load: str) -> float | None:
+        """Milliseconds a text: the median of the rounds."""
+        row = self.rows.get((model, engine, load))
+        return None if row is None else row["ms"]["median"]
 
-    def same_engine(self, model: str, engine: str, load: str, other: str) -> float:
-        """How many times as fast as another model in the same engine."""
-        ratio: float = self.same[model, engine, load][other]["median"]
-        return ratio
+    def ratio(self, own: tuple[str, str], other: tuple[str, str], load: str) -> float | None:
+        """How many times as fast one model and engine is as another."""
+        ours, theirs = self.ms(*own, load), self.ms(*other, load)
+        return None if ours is None or theirs is None else theirs / ours
+
+    def best(self, model: str, load: str) -> str | None:
+        """The engine in which a model is fastest, of those that are exported to."""
+        exported = [engine for engine in self.engines if engine.startswith(("onnxruntime", "openvino"))]
+        timed = [(ms, engine) for engine in exported if (ms := self.ms(model, engine, load)) is not None]
+        return min(timed)[1] if timed else None
 
 
-def targets_of(found: Found, engines: list[str], mix: str) -> list[Target]:
-    """What was to be reached, in each engine that could reach it; ONNX Runtime, the default, leads."""
+def targets_of(found: Found, lists: Mapping[str, Any]) -> list[Target]:
+    """What was to be reached, with the best engine."""
     targets = []
-    for engine in engines:
-        leads = engine.startswith("onnxruntime")
-        if engine.endswith("int8"):
-            for load, bound in ((LONGEST, 60), ("16 tokens", 75), (mix, 60)):
-                name = f"bort {engine}, {load}: times BERT-large {EAGER}"
-                targets.append(Target(name, found.against_large(engine, load), ">=", bound, leads=leads))
-        if engine in ("onnxruntime-fp32", "openvino-fp32"):
-            name = f"bort {engine}, {LONGEST}: times BERT-large {EAGER}"
-            targets.append(Target(name, found.against_large(engine, LONGEST), ">=", 19, leads=leads))
-    for engine in engines:
-        for other, bound in (("bert-large", 11), ("bert-base", 3.3)):
-            name = f"bort against {other}, both {engine}, {LONGEST}"
-            value, leads = found.same_engine("bort", engine, LONGEST, other), engine == EAGER
-            targets.append(Target(name, value, ">=", bound, leads=leads))
-    for engine in engines:
-        if engine.endswith("int8"):
-            for load in ("16 tokens", LONGEST, mix):
-                name = f"bort-nano against minilm-l6, both {engine}, {load}"
-                value, leads = found.same_engine("bort-nano", engine, load, "minilm-l6"), engine.startswith("onnx")
-                targets.append(Target(name, value, ">=", 4, leads=leads))
+    for load, bound in (("128 tokens", 75), ("16 tokens", 95), (NATURAL, 65)):
+        engine = found.best("bort", load)
+        value = found.ratio(("bort", engine or ""), (LARGE, EAGER), load)
+        if value is not None:
+            targets.append(Target(f"bort {engine}, {load}: times BERT-large {EAGER}", value, ">=", bound))
+    for load in ("16 tokens", "128 tokens", NATURAL):
+        engine = found.best("bort-nano", load)
+        value = found.ratio(("bort-nano", engine or ""), ("minilm-l6", engine or ""), load)
+        if value is not None:
+            targets.append(Target(f"bort-nano against MiniLM-L6, both {engine}, {load}", value, ">=", 2.2))
+    engine = found.best("bort-nano", "128 tokens")
+    row = found.rows.get(("bort-nano", engine or "", "128 tokens"))
+    if row is not None and row.get("floor_ms"):
+        share = 100 * row["floor_ms"] / row["ms"]["median"]
+        targets.append(Target(f"bort-nano {engine}, 128 tokens: share of the peak", share, ">=", 45, " %"))
+    for name, ratios in lists.items():
+        for load in ("8 texts", "32 texts"):
+            leads = name == "bort onnxruntime-fp32"
+            what = f"{name}, {load}: cut by cost against cut by tokens"
+            targets.append(Target(what, ratios[load]["median"], ">=", 1.25, leads=leads))
     return targets
 
 
@@ -70,47 +101,47 @@ def milliseconds(value: float) -> str:
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     found = Found(figures)
-    loads = list(figures["rounds"])
-    mix = loads[-1]
     pairs = list(dict.fromkeys((model, engine) for model, engine, _ in found.rows))
-    pairs.sort(key=lambda pair: found.rows[(*pair, LONGEST)]["ms"]["median"])
-    timed = []
-    for model, engine in pairs:
-        spreads = [found.rows[model, engine, load]["ms"] for load in loads[:-1]]
-        cells = [
-            f"{milliseconds(s['median'])} ({milliseconds(s['low'])} to {milliseconds(s['high'])})" for s in spreads
-        ]
-        rate = f"{found.rows[model, engine, mix]['tokens_per_second']:,.0f}"
-        row = found.rows[model, engine, LONGEST]
-        peak = f"{100 * row['floor_ms'] / row['ms']['median']:.0f}" if row["floor_ms"] else ""
-        ratios = [row.get(f"times {other} {EAGER}") for other in ("bert-large", "bert-base")]
-        timed.append([f"{model}, {engine}", *cells, rate, peak, *(f"{r['median']:.1f}" if r else "" for r in ratios)])
-    head = ["model and engine", *(f"ms, {load}" for load in loads[:-1]), "tokens/s, natural lengths"]
-    head += [f"% of peak, {LONGEST}", f"x bert-large, {LONGEST}", f"x bert-base, {LONGEST}"]
-    parts = [table(head, timed)]
-    for load in (LONGEST, mix):
-        rows = [
-            [f"{model}, {engine}"] + [f"{times[o]['median']:.1f}" if o in times else "" for o in OTHERS]
-            for (model, engine, at), times in found.same.items()
-            if at == load
-        ]
-        parts.append(f"{load}: times as fast as the others in the same engine and precision")
-        parts.append(table(["model and engine", *OTHERS], rows))
+    parts = []
+    for title, loads in (
+        ("Token ids in, logits out: milliseconds a text", [load for load in found.loads if load.endswith(" tokens")]),
+        ("Texts in, answers out: milliseconds a text", [load for load in found.loads if not load.endswith(" tokens")]),
+    ):
+        shown = [pair for pair in pairs if any((*pair, load) in found.rows for load in loads)]
+        if not shown:
+            continue
+        shown.sort(key=lambda pair: found.ms(*pair, loads[-1]) or 0)
+        rows = []
+        for pair in shown:
+            row = found.rows.get((*pair, loads[-1]), {})
+            peak = f"{100 * row['floor_ms'] / row['ms']['median']:.0f}" if row.get("floor_ms") else ""
+            large = found.ratio(pair, (LARGE, EAGER), loads[-1])
+            cells = [_spread(found.rows.get((*pair, load))) for load in loads]
+            rate = f"{row['tokens_per_second']:,.0f}" if row else ""
+            rows.append([", ".join(filter(None, pair)), *cells, rate, peak, f"{large:.1f}" if large else ""])
+        head = ["model and engine", *loads, f"tokens/s, {loads[-1]}", f"% of peak, {loads[-1]}"]
+        parts += [title, table([*head, f"x BERT-large, {loads[-1]}"], rows)]
+    lists = figures.get("lists", {})
+    if lists:
+        loads = list(next(iter(lists.values())))
+        rows = [[name, *(f"{ratios[load]['median']:.2f}" for load in loads)] for name, ratios in lists.items()]
+        parts += ["Cut by cost: times as fast as cut by tokens", table(["model and engine", *loads], rows)]
     peaks = ", ".join(f"{name} {value / 1e9:.0f} G" for name, value in figures["peaks"].items())
     about = f"""
-        {settings.threads} threads; medians (range) of {settings.rounds} rounds in which all took turns, of natural
-        lengths {settings.mix_rounds}. Token ids in, logits out; models have random weights, which does not change their
-        speed. "x bert-large" and "x bert-base" compare with these in PyTorch eager fp32, whatever the engine of the
-        row. "% of peak" is the time that the model's own matrix products would take at the speed of the machine's
-        fastest product ({peaks} operations a second), as a share of its time.
+        {settings.threads} threads; medians (range) of {settings.rounds} rounds in which all took turns; weights are
+        random, which does not change the speed. "x BERT-large" compares with BERT-large in PyTorch eager fp32, whatever
+        the engine of the row. "% of peak" is the time that the model's own matrix products would take at the speed of
+        the machine's fastest product ({peaks} operations a second), as a share of its time. Lists are of texts whose
+        lengths are log-normal: half below 25 tokens, 95 % below 70.
     """
-    targets = targets_of(found, list(dict.fromkeys(engine for _, engine in pairs_in_order(figures))), mix)
-    return Shown(about, "\n\n".join(parts), tuple(targets))
+    return Shown(about, "\n\n".join(parts), tuple(targets_of(found, lists)))
 
 
-def pairs_in_order(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Models and engines as they were measured."""
-    return list(dict.fromkeys((row["model"], row["engine"]) for row in figures["results"]))
+def _spread(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    ms = row["ms"]
+    return f"{milliseconds(ms['median'])} ({milliseconds(ms['low'])} to {milliseconds(ms['high'])})"
 
 
 BENCHMARK = Benchmark(
@@ -123,29 +154,191 @@ BENCHMARK = Benchmark(
 )
 
 
+def row(model: str, engine: str, load: str, texts: int, tokens: int, seconds: Sequence[float]) -> Timed:
+    """What is kept of a contestant's rounds; milliseconds are those of a text."""
+    from bort.speed.race import Spread
+
+    ms = vars(Spread.of([1000 * one / texts for one in seconds]))
+    rate = tokens / statistics.median(seconds)
+    return {"model": model, "engine": engine, "load": load, "ms": ms, "tokens_per_second": rate,
+            "texts_per_second": texts / statistics.median(seconds)}  # fmt: skip
+
+
+class Parts:
+    """The parts of the measurement, each of which gives what its file keeps."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from bort.speed.contestants import usual_engines
+
+        self.arguments = arguments
+        self.engines = [engine for engine in usual_engines() if engine.startswith(("onnxruntime", "openvino"))]
+        self.models = [name for name in EXPORTED if name in arguments.models]
+
+    def prepare(self) -> dict[str, Any]:
+        """Export all models."""
+        for name in self.models:
+            for contestant in self._model(name).contestants(self.engines, self.arguments.threads):
+                print("exported", contestant.model, contestant.engine, flush=True)
+        return {}
+
+    def tokens(self) -> dict[str, Any]:
+        """Token ids of fixed lengths in, logits out."""
+        from benchmarks.speed.peak import floor_seconds, peaks, precision
+        from bort.speed.race import fixed, race
+
+        contestants = []
+        for name in self.models:
+            contestants += self._model(name).contestants(self.engines, self.arguments.threads)
+        for name in self.arguments.eager:
+            contestants += self._model(name).contestants([EAGER], self.arguments.threads)
+        reached = peaks(self.arguments.threads, {precision(engine) for engine in (*self.engines, EAGER)})
+        rows = []
+        for load in (fixed(1, length) for length in LENGTHS):
+            for timing in race(contestants, load, self.arguments.rounds, 1000, print):
+                made = row(timing.model, timing.engine, load.name, 1, load.tokens, timing.seconds)
+                seconds = floor_seconds(timing.model, timing.engine, load, reached)
+                rows.append(made | {"floor_ms": None if seconds is None else 1000 * seconds})
+        return {"results": rows, "peaks": reached}
+
+    def texts(self) -> dict[str, Any]:
+        """Texts of natural lengths in, answers out."""
+        from benchmarks.speed.rivals import Answer, eager, static, texts_of, tf_idf
+        from bort import Predictor
+        from bort.speed.race import natural, take_turns
+
+        threads = self.arguments.threads
+        lengths = natural(max(size * count for size, count in WAYS.values())).lengths
+        texts = texts_of(lengths)
+        answers: dict[tuple[str, str], Answer] = {}
+        for name in self.models:
+            for engine in self.engines:
+                predictor = Predictor(str(self._model(name).work / engine), threads=threads)
+                answers[name, engine] = predictor.predict
+        for name in self.arguments.eager:
+            answers[name, EAGER] = eager(self._model(name).folder)
+        for folder in self.arguments.static:
+            answers[f"static {folder.name}", "model2vec"] = static(folder)
+        answers["TF-IDF + logistic regression", "scikit-learn"] = tf_idf(texts)
+        rows = []
+        for load, (size, count) in WAYS.items():
+            turns: dict[Any, Callable[[], object]] = {}
+            used = {}
+            for pair, answer in answers.items():
+                number = min(size * count, EAGER_TEXTS if pair[1] == EAGER else size * count)
+                asked = [texts[start : min(start + size, number)] for start in range(0, number, size)]
+                turns[pair] = partial(_ask, answer, asked)
+                used[pair] = number
+            seconds = take_turns(turns, self.arguments.rounds, lambda pair, load=load: print(load, *pair, flush=True))
+            for pair, found in seconds.items():
+                rows.append(row(*pair, load, used[pair], sum(lengths[: used[pair]]), found))
+        return {"results": rows}
+
+    def lists(self) -> dict[str, Any]:
+        """Lists cut by cost, and cut as before: into batches of at most 512 tokens."""
+        from benchmarks.speed.rivals import texts_of
+        from bort.data.tables.examples import Example
+        from bort.predict.engine import open_exported
+        from bort.speed.race import natural, take_turns
+
+        lengths = natural(1024).lengths
+        texts = [Example(text) for text in texts_of(lengths)]
+        found: dict[str, Any] = {}
+        for name in (name for name in OWN if name in self.models):
+            for engine in self.engines:
+                opened = open_exported(self._model(name).work / engine, self.arguments.threads)
+                ratios = {}
+                for load, (size, _) in list(WAYS.items())[1:]:
+                    lists = [opened.encode(texts[s : s + size]) for s in range(0, min(1024, 8 * size), size)]
+                    turns = {
+                        "cost": lambda opened=opened, lists=lists: [opened.run(one) for one in lists],
+                        "tokens": lambda opened=opened, lists=lists: [before(opened, one) for one in lists],
+                    }
+                    seconds = take_turns(turns, self.arguments.rounds)
+                    by_round = [b / a for a, b in zip(seconds["cost"], seconds["tokens"], strict=True)]
+                    ratios[load] = {"median": statistics.median(by_round), "low": min(by_round), "high": max(by_round)}
+                    print(name, engine, load, f"{ratios[load]['median']:.2f}", flush=True)
+                found[f"{name} {engine}"] = ratios
+        return {"lists": found}
+
+    def _model(self, name: str) -> Any:
+        from bort.speed.contestants import Model
+
+        work = self.arguments.work / "models" / name
+        work.mkdir(parents=True, exist_ok=True)
+        return Model(name, work)
+
+
+def before(engine: Any, encoded: Any) -> None:
+    """Compute a list as it was before batches were cut by cost: greedily, and by all threads in turn where it is short.
+
+    Args:
+        engine: An exported one.
+        encoded: Its tokens of the list.
+    """
+    from bort.data.batches import token_budget_batches
+    from bort.predict.costs import MOST_ROWS, MOST_TOKENS
+
+    int8 = engine.manifest.precision == "int8"
+    lengths = encoded.lengths
+    groups = [[i for i, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
+    batches = []
+    for places in groups if int8 else [list(range(len(lengths)))]:
+        own = [lengths[place] for place in places]
+        cut = token_budget_batches(own, max_tokens=MOST_TOKENS, max_rows=MOST_ROWS)
+        batches += [[places[one] for one in batch] for batch in cut]
+    shared = engine.threads == 1 or len(batches) < 2 * engine.threads
+    compute = engine.runners[0].opened(shared=shared)
+    feeds = [engine.batch(encoded, batch) for batch in batches]
+    if shared:
+        for feed in feeds:
+            compute(feed)
+    else:
+        list(engine.pool.map(compute, feeds))
+
+
+def _ask(answer: Callable[[Sequence[str]], Any], lists: Sequence[Sequence[str]]) -> None:
+    for one in lists:
+        answer(one)
+
+
 def main() -> None:
-    from benchmarks.speed.peak import floor_seconds, peaks, precision
     from bort.model.checkpoints import quiet
-    from bort.speed.contestants import usual_engines
-    from bort.speed.measure import measure
-    from bort.speed.race import fixed, natural
+    from bort.predict.int8_weights import processor_flags
+    from bort.runs import environment
 
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--mix-rounds", type=int, default=1)
-    made.add_argument("--texts", type=int, default=512)
     made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--models", nargs="+", default=EXPORTED)
+    made.add_argument("--eager", nargs="*", default=(LARGE, "bert-base"), help="of these in PyTorch eager fp32")
+    made.add_argument("--static", nargs="*", type=Path, default=[], help="folders of model2vec")
+    made.add_argument("--work", type=Path, default=Path("build/inference"), help="where exports and parts are kept")
+    made.add_argument("--only", nargs="+", choices=(*PARTS, "publish"), default=(*PARTS, "publish"))
+    made.add_argument("--fresh", action="store_true", help="measure again what is there")
     arguments = made.parse_args()
-    loads = [(fixed(1, length), arguments.rounds) for length in LENGTHS]
-    loads.append((natural(arguments.texts), arguments.mix_rounds))
-    with quiet():
-        engines = usual_engines()
-        figures = measure(OWN, OTHERS, engines=engines, loads=loads, threads=arguments.threads, fresh_rounds=0)
-    figures["peaks"] = peaks(arguments.threads, set(map(precision, engines)))
-    by_name = {load.name: load for load, _ in loads}
-    for row in figures["results"]:
-        seconds = floor_seconds(row["model"], row["engine"], by_name[row["load"]], figures["peaks"])
-        row["floor_ms"] = None if seconds is None else 1000 * seconds
+    parts = Parts(arguments)
+    for part in arguments.only:
+        file = arguments.work / f"{part}.json"
+        if part == "publish" or (file.is_file() and not arguments.fresh):
+            continue
+        if part == "prepare" and arguments.fresh:
+            shutil.rmtree(arguments.work, ignore_errors=True)
+        with quiet():
+            measured = getattr(parts, part)()
+        with write_aside(file) as out:
+            json.dump({"commit": commit(), **measured}, out, default=float)
+    if "publish" not in arguments.only:
+        return
+    kept = {part: json.loads((arguments.work / f"{part}.json").read_text("utf-8")) for part in PARTS}
+    figures = {
+        "threads": arguments.threads,
+        "commits": {part: kept[part]["commit"] for part in PARTS},
+        "flags": sorted(processor_flags()),
+        "environment": environment(),
+        "peaks": kept["tokens"]["peaks"],
+        "results": kept["tokens"]["results"] + kept["texts"]["results"],
+        "lists": kept["lists"]["lists"],
+    }
     publish(BENCHMARK, figures, arguments)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from bort.predict.graph.onnx_graph import Graph
 from bort.predict.graph.quantization import per_channel
-from bort.predict.onnx_engine import open_session
+from bort.predict.onnx_runner import open_session
 from bort.speed.models import CONFIGS
 from bort.speed.race import Load, take_turns
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bort.export.timing import fastest
 from bort.predict.manifest import read_manifest
 from bort.predict.predictor import Predictor
 
@@ -21,7 +22,8 @@ def labelled(classifier, labelled_by, sentences) -> str:
 
 def test_int8_that_passes_the_gate_is_written(bort, classifier, labelled, tmp_path):
     done = bort("export", "--model", classifier, "--out", tmp_path / "out", "--gate", labelled,
-                "--max_drop", 100, "--calibrate", labelled, "--precision", "int8")  # fmt: skip
+                "--max_drop", 100, "--calibrate", labelled, "--precision", "int8",
+                "--engine", "onnxruntime")  # fmt: skip
     assert done.status == 0, done.err
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["gate"]["fp32"] == 100
@@ -39,7 +41,8 @@ def test_int8_that_does_not_pass_is_refused(bort, classifier, labelled, tmp_path
     """On few rows nothing is shown, however well int8 does on them."""
     gate = tmp_path / "gate.jsonl"
     gate.write_text("".join(Path(labelled).read_text("utf-8").splitlines(keepends=True)[:rows]), "utf-8")
-    words = ["export", "--model", classifier, "--out", tmp_path / "out", "--gate", gate, "--max_drop", 0.1]
+    words = ["export", "--model", classifier, "--out", tmp_path / "out", "--gate", gate, "--max_drop", 0.1,
+             "--engine", "onnxruntime"]  # fmt: skip
     refused = bort(*words, "--precision", "int8")
     assert (refused.status, refused.out) == (2, "")
     last = refused.err.splitlines()[-1]
@@ -57,16 +60,25 @@ def test_int8_that_does_not_pass_is_refused(bort, classifier, labelled, tmp_path
 def test_auto_takes_the_fastest_that_passes(bort, classifier, labelled, tmp_path):
     done = bort("export", "--model", classifier, "--out", tmp_path / "out", "--gate", labelled, "--max_drop", 100)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    times = metrics["gate"]["ms_per_row"]
-    assert metrics["precision"] == ("fp32" if times["fp32"] < 0.95 * times["int8"] else "int8")
-    assert ("slower here" in done.err) == (metrics["precision"] == "fp32")
-    assert "ms" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert done.status == 0, done.err
+    times = metrics["ms_per_text"]
+    assert {"onnxruntime-fp32", "onnxruntime-int8"} <= times.keys()
+    if "longer" not in metrics:
+        assert fastest(times) == f"{metrics['engine']}-{metrics['precision']}"
+        assert f"{metrics['engine']}-{metrics['precision']} is written" in done.err
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.about == metrics
+    assert all(graph.costs is not None for graph in manifest.graphs)
+    for way, ms in times["onnxruntime-int8"].items():
+        assert ms > 0
+        for shown in (done.err, (tmp_path / "out" / "report.html").read_text("utf-8")):
+            assert way in shown
 
 
 def test_without_a_gate(bort, classifier, tmp_path):
     assert bort("export", "--model", classifier, "--out", tmp_path / "a").out.count("fp32") == 1
     done = bort("export", "--model", classifier, "--out", tmp_path / "b", "--precision", "int8")
-    assert (done.status, read_manifest(tmp_path / "b").activations) == (0, "dynamic")
+    assert (done.status, read_manifest(tmp_path / "b").graphs[0].activations) == (0, "dynamic")
     assert "one by one" in done.err
     words = ["export", "--model", classifier, "--out", tmp_path / "c", "--precision", "int8", "--activations"]
     bort(*words, "calibrated").refused("give --calibrate or --gate")
@@ -94,7 +106,8 @@ def test_answers_that_are_not_sure_enough(bort, classifier, labelled, tmp_path):
     for row in rows[::3]:
         row["label"] = "cat"
     (tmp_path / "gate.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    words = ["export", "--model", classifier, "--precision", "fp32", "--out", tmp_path / "out"]
+    words = ["export", "--model", classifier, "--precision", "fp32", "--engine", "onnxruntime", "--out"]
+    words += [tmp_path / "out"]
     bort(*words, "--min_precision", 0.9).refused("--gate")
     bort(*words, "--min_precision", 2, "--gate", labelled).refused("at most 1", "2.0")
     words += ["--gate", tmp_path / "gate.jsonl", "--min_precision"]

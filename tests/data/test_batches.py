@@ -20,23 +20,20 @@ def test_token_budget_by_hand():
     assert token_budget_batches(lengths, max_tokens=12, max_rows=8) == [[1, 0, 3], [4], [2]]
     assert token_budget_batches(lengths, max_tokens=12, max_rows=2) == [[1, 0], [3, 4], [2]]
     assert token_budget_batches(lengths, max_tokens=16, max_rows=8) == [[1, 0, 3, 4], [2]]
-    assert token_budget_batches(lengths, max_tokens=12, max_rows=8, equal_lengths=True) == [[1], [0, 3], [4], [2]]
     assert token_budget_batches([], max_tokens=1, max_rows=1) == []
 
 
-@given(lengths_of, st.integers(1, 2000), st.integers(1, 40), st.booleans())
-def test_token_budget_properties(lengths, max_tokens, max_rows, equal):
-    batches = token_budget_batches(lengths, max_tokens=max_tokens, max_rows=max_rows, equal_lengths=equal)
+@given(lengths_of, st.integers(1, 2000), st.integers(1, 40))
+def test_token_budget_properties(lengths, max_tokens, max_rows):
+    batches = token_budget_batches(lengths, max_tokens=max_tokens, max_rows=max_rows)
     flat = [index for batch in batches for index in batch]
     assert flat == sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for batch in batches:
         assert 1 <= len(batch) <= max_rows
         assert len(batch) == 1 or padded(lengths, batch) <= max_tokens
-        assert not equal or len({lengths[index] for index in batch}) == 1
     # No batch could have taken the row that begins the next one.
     for batch, (following, *_) in itertools.pairwise(batches):
-        full = len(batch) == max_rows or padded(lengths, [*batch, following]) > max_tokens
-        assert full or (equal and lengths[batch[0]] != lengths[following])
+        assert len(batch) == max_rows or padded(lengths, [*batch, following]) > max_tokens
 
 
 @given(st.lists(st.lists(st.integers(2, 9), max_size=6), min_size=1, max_size=6))

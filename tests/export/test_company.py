@@ -33,7 +33,7 @@ def predictor(request, classifier, sentences, tmp_path_factory) -> tuple[Predict
     if engine == "openvino":
         pytest.importorskip("nncf")
     exporter.write(folder, Quantization())
-    assert read_manifest(folder).activations == ("dynamic" if precision == "dynamic" else "calibrated")
+    assert read_manifest(folder).graphs[0].activations == ("dynamic" if precision == "dynamic" else "calibrated")
     return Predictor(str(folder), threads=2), 0.0
 
 

@@ -27,7 +27,9 @@ def gate(multilabeller, labelled_by, sentences) -> str:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_an_export_keeps_labels_and_thresholds(multilabeller, gate, sentences, tmp_path, precision):
     out = tmp_path / "out"
-    arguments = ExportArguments(model=multilabeller, out=str(out), precision=precision, gate=gate, max_drop=100)
+    arguments = ExportArguments(
+        model=multilabeller, out=str(out), precision=precision, gate=gate, max_drop=100, engine="onnxruntime"
+    )
     metrics = export_model(arguments)
     assert metrics["gate"]["metric"] == "f1_micro"
     assert metrics["gate"]["fp32"] == 100
@@ -44,7 +46,7 @@ def test_an_export_keeps_labels_and_thresholds(multilabeller, gate, sentences, t
 
 def test_thresholds_of_a_least_precision(multilabeller, gate, tmp_path):
     out = tmp_path / "out"
-    settings = {"gate": gate, "precision": "fp32", "min_precision": 0.9}
+    settings = {"gate": gate, "precision": "fp32", "engine": "onnxruntime", "min_precision": 0.9}
     metrics = export_model(ExportArguments(model=multilabeller, out=str(out), **settings))
     with Predictor(str(out)) as exported:
         assert exported.task.threshold_by_name == metrics["thresholds"]["by_label"]

@@ -38,7 +38,7 @@ def test_fp32_answers_as_pytorch_does(exporter, fp32, sentences):
     np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
     np.testing.assert_allclose(ours.logits(examples[:1]), theirs.logits(examples[:1]), atol=1e-4)
     manifest = read_manifest(fp32)
-    assert (manifest.engine, manifest.model, {*manifest.files}) == (
+    assert (manifest.engine, manifest.graphs[0].model, {*manifest.files}) == (
         "openvino",
         "model.xml",
         {"model.xml", "model.bin", "tokenizer.json"},

@@ -42,16 +42,16 @@ def test_shared_by_eight_threads(model, sentences, threads):
 def test_sessions_are_opened_once(classifier, sentences, tmp_path, monkeypatch):
     """The one for many batches too, whoever asks first."""
     pytest.importorskip("onnxruntime")
-    from bort.predict import onnx_engine
+    from bort.predict import onnx_runner
 
     Exporter(classifier).write(tmp_path, None)
-    opened, original = [], onnx_engine.open_session
+    opened, original = [], onnx_runner.open_session
 
     def counting(folder, graph, threads=None):
         opened.append(threads)
         return original(folder, graph, threads)
 
-    monkeypatch.setattr(onnx_engine, "open_session", counting)
+    monkeypatch.setattr(onnx_runner, "open_session", counting)
     predictor = Predictor(str(tmp_path), threads=2)
     examples = [Example(text) for text in sentences]
     with ThreadPoolExecutor(THREADS) as pool:

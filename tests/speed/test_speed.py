@@ -15,7 +15,7 @@ from bort.errors import BortError
 from bort.export.exporter import Exporter
 from bort.model.config import Preset, configure
 from bort.predict.classifiers import load_classifier
-from bort.predict.exported_engine import TOKENS_PER_BATCH
+from bort.predict.costs import MOST_TOKENS
 from bort.speed.contestants import ENGINES, Contestant, Model, usual_engines
 from bort.speed.measure import first_answer
 from bort.speed.models import CONFIGS, padded_tokenizer, save_random
@@ -60,11 +60,11 @@ def test_natural_texts_are_asked_once_each(texts):
     load = natural(texts)
     assert sorted(index for batch in load.batches for index in batch) == list(range(texts))
     assert all(4 <= length <= 224 for length in load.lengths)
-    for feed in load.feeds(100):
-        assert feed["input_ids"].shape == feed["attention_mask"].shape
-        assert feed["input_ids"].size <= TOKENS_PER_BATCH
-        assert feed["input_ids"].max() < 100
-    assert sum(int(feed["attention_mask"].sum()) for feed in load.feeds(100)) == load.tokens
+    assert all(len(batch) * max(load.lengths[i] for i in batch) <= MOST_TOKENS for batch in load.batches)
+    encoded = load.tokens_of(100, types=True)
+    assert encoded.lengths == list(load.lengths)
+    assert max(max(ids) for ids in encoded.columns["input_ids"]) < 100
+    assert [len(kinds) for kinds in encoded.columns["token_type_ids"]] == encoded.lengths
 
 
 def test_natural_lengths_are_those_that_are_said():
@@ -88,7 +88,7 @@ def test_all_take_turns(names, rounds):
 
 def test_ratios_are_of_medians(tmp_path):
     def contestant(model: str, engine: str) -> Contestant:
-        return Contestant(model, engine, tmp_path, lambda feeds: None)
+        return Contestant(model, engine, tmp_path, lambda load, vocab_size: lambda: None)
 
     pairs = [("bort", "torch-eager"), ("bort", "onnxruntime-int8"), ("bert-large", "torch-eager")]
     results = race([contestant(*pair) for pair in pairs], fixed(2, 8), 3, 100)
@@ -139,7 +139,7 @@ def test_bad_input(words, rule, capsys):
 
 def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
     exporter = Model(str(classifier), tmp_path)
-    exported = exporter.export(Exporter(str(classifier)), "onnxruntime-int8")
+    exported = exporter.export(Exporter(str(classifier)), "onnxruntime-int8", 1)
     words = ["--model", str(classifier), str(exported), "--alone", "--sequence_length", "4", "8", "--rounds", "1"]
     words += ["--mix", "--texts", "4", "--mix_rounds", "1", "--threads", "1", "--fresh_rounds", "0"]
     words += ["--engines", "torch-eager", "onnxruntime-fp32", "--out", str(tmp_path / "out")]

@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def stacked(rows: Sequence[Sequence[int] | NDArray[Any]], fill: int) -> NDArray[np.int64]:
-    """Stack rows of ids, the shorter ones filled up on the right. *Shape:* (rows, longest)."""
-    out = np.full((len(rows), max(map(len, rows), default=0)), fill, np.int64)
+def stacked(rows: Sequence[Sequence[int] | NDArray[Any]], fill: int, least: int = 0) -> NDArray[np.int64]:
+    """Stack rows of ids, filled up on the right to the longest, or to `least`. *Shape:* (rows, longest)."""
+    out = np.full((len(rows), max([least, *map(len, rows)])), fill, np.int64)
     for place, row in enumerate(rows):
         out[place, : len(row)] = row
     return out
 
 
-def attention_mask(lengths: Sequence[int]) -> NDArray[np.int64]:
-    """1 where a stacked row has a token of its own, 0 where it was filled up. *Shape:* (rows, longest)."""
-    return (np.arange(max(lengths, default=0)) < np.asarray(lengths)[:, None]).astype(np.int64)
+def attention_mask(lengths: Sequence[int], least: int = 0) -> NDArray[np.int64]:
+    """1 where a stacked row has a token of its own, 0 where it was filled up. *Shape:* (rows, longest or `least`)."""
+    return (np.arange(max([least, *lengths])) < np.asarray(lengths)[:, None]).astype(np.int64)
 
 
-def token_budget_batches(
-    lengths: Sequence[int], *, max_tokens: int, max_rows: int, equal_lengths: bool = False
-) -> list[list[int]]:
+def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: int) -> list[list[int]]:
     """Cut rows, sorted by length, into batches of bounded size, for inference.
 
     Args:
@@ -32,7 +30,6 @@ def token_budget_batches(
         max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row that is longer gets a
             batch of its own.
         max_rows: Most rows of a batch.
-        equal_lengths: Whether the rows of a batch must be exactly as long as each other, so that none is padded.
 
     Returns:
         Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
@@ -42,7 +39,7 @@ def token_budget_batches(
     """
     _check_positive(max_tokens=max_tokens, max_rows=max_rows)
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
-    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows, equal_lengths=equal_lengths)
+    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows)
 
 
 def shuffled_length_batches(
@@ -83,16 +80,13 @@ def shuffled_length_batches(
     return [batches[position] for position in rng.permutation(len(batches))] + batches_of(order[full:])
 
 
-def _cut(
-    order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int, equal_lengths: bool = False
-) -> list[list[int]]:
+def _cut(order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int) -> list[list[int]]:
     """Cut indices in ascending order of length: the last of a batch is its longest."""
     batches: list[list[int]] = []
     batch: list[int] = []
     for index in order:
         too_long = max_tokens is not None and (len(batch) + 1) * lengths[index] > max_tokens
-        differs = equal_lengths and bool(batch) and lengths[index] != lengths[batch[-1]]
-        if batch and (too_long or differs or len(batch) == max_rows):
+        if batch and (too_long or len(batch) == max_rows):
             batches.append(batch)
             batch = []
         batch.append(index)

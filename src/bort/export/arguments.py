@@ -23,8 +23,10 @@ class ExportArguments:
     sentence-transformers): a folder or a hub name"""
     out: str
     """folder to write"""
-    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    """what shall run the model; OpenVINO is an extra: pip install bort[openvino]"""
+    engine: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    """what shall run the model. auto: each engine that is installed answers the texts of --gate (or --calibrate) as it
+    will be asked, and the fastest that passes is written, or two of which each computes the lengths that it is faster
+    at; without such texts ONNX Runtime. OpenVINO is an extra: pip install bort[openvino]"""
     precision: Literal["auto", "fp32", "int8"] = "auto"
     """auto: int8 where it passes the gate and is not slower on this machine; else, or without a gate, fp32. int8:
     refused where it does not pass the gate. The gate of an encoder is --min-cosine on the texts of --calibrate"""
@@ -44,8 +46,6 @@ class ExportArguments:
     min_precision: Annotated[float, Above(0), AtMost(1)] | None = None
     """share of each label's answers on --gate that must be right: below the probability at which they are, prediction
     gives no label"""
-    weight_bits: int = 7
-    """7: the same answers on every processor; 8: a little more exact, for processors with VNNI only"""
     text: str = "text"
     """name of the column with the text"""
     text_b: str = "text_b"

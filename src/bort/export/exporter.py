@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,11 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.predict.classifiers import tensors
+from bort.predict.costs import BatchCosts
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
+from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import Manifest
 from bort.predict.torch_encoder import TorchEncoder, is_encoder
 from bort.predict.torch_engine import TorchEngine
@@ -55,16 +58,20 @@ class Exporter:
     Args:
         model: A folder or a hub name.
         engine: What shall run it.
+        like: The same model for another engine, which is then not loaded again.
 
     Raises:
         BortError: The model cannot be loaded, it is neither a classifier nor an encoder, not of a kind that can be
             exported, or the engine is not installed.
     """
 
-    def __init__(self, model: str, engine: EngineName = "onnxruntime") -> None:
+    def __init__(self, model: str, engine: EngineName = "onnxruntime", like: Exporter | None = None) -> None:
         self.name = model
         self.source: TorchEngine | TorchEncoder
-        self.source = TorchEncoder(model, torch.device("cpu")) if is_encoder(model) else TorchEngine(model)
+        if like is not None:
+            self.source = like.source
+        else:
+            self.source = TorchEncoder(model, torch.device("cpu")) if is_encoder(model) else TorchEngine(model)
         self.source.model.cpu()
         self.encoder = self.source.spec if isinstance(self.source, TorchEncoder) else None
         """How an encoder makes a vector; None of a classifier or regressor."""
@@ -93,6 +100,7 @@ class Exporter:
         quantization: Quantization | None,
         about: Mapping[str, Any] = MappingProxyType({}),
         thresholds: Mapping[str, float] | None = None,
+        costs: BatchCosts | None = None,
     ) -> Manifest:
         """Write one precision, with all that prediction needs.
 
@@ -101,6 +109,7 @@ class Exporter:
             quantization: How int8 is done; None for fp32.
             about: How it was made, for the manifest.
             thresholds: Of labels, for the manifest; by default the model's own, where it has any.
+            costs: Of batches, where they were measured.
 
         Returns:
             The manifest.
@@ -110,10 +119,7 @@ class Exporter:
         with write_aside(folder / _TOKENIZER) as out:
             out.write(self._tokenizer())
         return Manifest(
-            engine=self.form.engine,
-            precision="fp32" if quantization is None else "int8",
-            activations=self.activations if quantization else "",
-            model=self.form.file_name,
+            graphs=(self.graph(quantization, costs),),
             tokenizer=_TOKENIZER,
             inputs=self.inputs,
             task=self.task,
@@ -128,6 +134,31 @@ class Exporter:
             thresholds=dict(getattr(source, "thresholds", {}) if thresholds is None else thresholds),
             about=dict(about),
         ).write(folder)
+
+    def add(
+        self, folder: Path, manifest: Manifest, quantization: Quantization | None, costs: BatchCosts, from_tokens: int
+    ) -> Manifest:
+        """Write one precision beside another engine's, for the longer inputs.
+
+        Args:
+            folder: Where the other lies.
+            manifest: Of the folder.
+            quantization: How int8 is done; None for fp32.
+            costs: Of batches.
+            from_tokens: The shortest input that this one computes.
+
+        Returns:
+            The manifest of both.
+        """
+        self.form.write(folder / self.form.file_name, quantization)
+        longer = dataclasses.replace(self.graph(quantization, costs), from_tokens=from_tokens)
+        return dataclasses.replace(manifest, graphs=(*manifest.graphs, longer)).write(folder)
+
+    def graph(self, quantization: Quantization | None, costs: BatchCosts | None = None) -> GraphSpec:
+        """What the manifest says of the graph of one precision."""
+        if quantization is None:
+            return GraphSpec(self.form.engine, "fp32", "", self.form.file_name, costs=costs)
+        return GraphSpec(self.form.engine, "int8", self.activations, self.form.file_name, costs=costs)
 
     @property
     def activations(self) -> Literal["calibrated", "dynamic"]:
@@ -217,7 +248,6 @@ class Exporter:
             return {}
         return {
             "activations": self.activations,
-            "weight_bits": quantization.weight_bits,
             "kept_fp32": sorted(quantization.kept),
         }
 

@@ -11,14 +11,14 @@ from bort.predict.graph.architectures import as_bert
 from bort.predict.graph.bert_graph import BertGraph
 from bort.predict.graph.quantization import Quantization, Range
 from bort.predict.manifest import Pooling
-from bort.predict.onnx_engine import open_session
+from bort.predict.onnx_runner import open_session
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class OnnxModel:
-    """See `exporting.Exportable`.
+    """See `exporter.Exportable`.
 
     Raises:
         BortError: The model is not of a kind that can be exported.

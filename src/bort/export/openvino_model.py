@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import re
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from bort.errors import BortError
+from bort.files import write_aside
 from bort.model.checkpoints import quiet
 from bort.model.pair_features import BI_ENCODER
 from bort.predict.encoding import Feed
 from bort.predict.graph.quantization import Quantization
-from bort.predict.openvino_engine import load_openvino
+from bort.predict.manifest import Manifest
+from bort.predict.openvino_runner import OpenVinoRunner, load_openvino
 from bort.predict.torch_encoder import TorchEncoder
 from bort.predict.torch_engine import TorchEngine
 
@@ -27,7 +30,7 @@ _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
 class OpenVinoModel:
-    """See `exporting.Exportable`. Any architecture that can be traced will do.
+    """See `exporter.Exportable`. Any architecture that can be traced will do.
 
     Raises:
         BortError: OpenVINO is not installed, or cannot convert the model.
@@ -88,9 +91,8 @@ class OpenVinoModel:
                 subset_size=len(self._feeds),
                 model_type=nncf.ModelType.TRANSFORMER,
                 ignored_scope=nncf.IgnoredScope(patterns=self._left(quantization), validate=False),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    overflow_fix=nncf.OverflowFix.ENABLE if quantization.weight_bits == 7 else nncf.OverflowFix.DISABLE
-                ),
+                # The full range; whoever opens the model narrows it where its processor needs that.
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
             )
 
     def _left(self, quantization: Quantization) -> list[str]:
@@ -99,6 +101,23 @@ class OpenVinoModel:
             return []
         kept = [block.removeprefix("layer.") for block in sorted(quantization.kept)]
         return [r"(?!.*\.layers?\.\d+).*", *(rf".*\.layers?\.{number}(\D.*)?" for number in kept)]
+
+
+def add_prepared(folder: Path, manifest: Manifest) -> Manifest:
+    """Put OpenVINO's graphs beside themselves as it compiled them here, for a sooner first answer on a like processor.
+
+    They are files like all others: named by the manifest with their sums, and never written where they are opened.
+    """
+    graphs = list(manifest.graphs)
+    for place, spec in enumerate(graphs):
+        if spec.engine == OpenVinoModel.engine:
+            content, wanted = OpenVinoRunner(folder, manifest, spec).prepared()
+            name = Path(spec.model).with_suffix(".blob").name
+            with write_aside(folder / name, "wb") as out:
+                out.write(content)
+            graphs[place] = dataclasses.replace(spec, prepared=name, prepared_for=wanted)
+    changed = dataclasses.replace(manifest, graphs=tuple(graphs))
+    return manifest if changed == manifest else changed.write(folder)
 
 
 class _Outputs(torch.nn.Module):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
+from bort.errors import BortError
 from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter
 from bort.export.gate import Verdict, judge
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
-from bort.predict.predictor import Predictor
+from bort.predict.int8_weights import LEAST_WEIGHT_BITS, weight_bits
 
 
 def mixtures(movement: Mapping[str, float]) -> Iterator[frozenset[str]]:
@@ -57,13 +56,6 @@ Precision = Literal["auto", "fp32", "int8"]
 _ROWS_AT_ONCE = 1024
 
 
-_TIMED_ROWS, _TIMED_RUNS = 64, 5
-
-
-_FASTER = 0.95
-"""fp32 must take less than this part of int8's time to be called faster: int8 takes less memory, too."""
-
-
 @dataclass(frozen=True)
 class Choice:
     """What was decided, and on what grounds.
@@ -73,14 +65,12 @@ class Choice:
         whole: int8 in every block against fp32.
         verdict: The int8 model that passed against fp32, or `whole` where none did.
         movement: How far the logits move, on average, with one block alone in int8; empty where `whole` passed.
-        ms_per_row: Of both precisions on this machine; empty where it did not decide.
     """
 
     quantization: Quantization | None
     whole: Verdict
     verdict: Verdict
     movement: Mapping[str, float] = field(default_factory=dict)
-    ms_per_row: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kept(self) -> list[str]:
@@ -90,37 +80,15 @@ class Choice:
     @property
     def told(self) -> str:
         """A sentence without its stop."""
-        if self.ms_per_row and self.quantization is None:
-            times = " against ".join(f"{name}'s {ms:.3g}" for name, ms in self.ms_per_row.items())
-            return f"int8 passes, but is slower here ({times} ms a row), so fp32 is written"
         if self.kept:
             return f"With {', '.join(self.kept)} in fp32 {self.verdict.told}; as a whole it {self.whole.outcome}"
-        return self.whole.told if self.quantization else f"{self.whole.told}. fp32 is written"
+        return self.whole.told
 
     def figures(self) -> dict[str, Any]:
         """For `metrics.json` and the manifest."""
         mixed = {"whole_int8": self.whole.int8, "kept_fp32": self.kept} if self.kept else {}
         moved = {"blocks": shares(self.movement)} if self.movement else {}
-        times = {"ms_per_row": dict(self.ms_per_row)} if self.ms_per_row else {}
-        return self.verdict.figures() | mixed | moved | times
-
-
-def ms_per_row(folders: Mapping[str, Path], rows: Sequence[Example]) -> dict[str, float]:
-    """Milliseconds a row of exported folders, by the same names: the least of some runs, by turns."""
-    engines = {name: open_exported(folder) for name, folder in folders.items()}
-    least = dict.fromkeys(engines, float("inf"))
-    for _ in range(_TIMED_RUNS):
-        for name, engine in engines.items():
-            encoded = engine.encode(rows[:_TIMED_ROWS])
-            started = time.perf_counter()
-            engine.run(encoded)
-            least[name] = min(least[name], 1000 * (time.perf_counter() - started) / len(encoded))
-    return least
-
-
-def is_slower(times: Mapping[str, float]) -> bool:
-    """Whether int8 takes so much longer than fp32 that the memory it saves is no reason to take it."""
-    return times["fp32"] < _FASTER * times["int8"]
+        return self.verdict.figures() | mixed | moved
 
 
 @dataclass
@@ -148,31 +116,29 @@ class Trials:
 
         Args:
             quantization: How int8 is done.
-            wanted: fp32: int8 is only scored. int8: it is chosen where it passes. auto: where it is not slower, too.
+            wanted: fp32: int8 is only scored. Otherwise it is chosen where it passes.
         """
         exact = self._logits(self.fp32, self.rows, "scoring fp32")
-        whole = self._judged(exact, self._int8(quantization, self.rows, "int8"))
+        whole = self._tried(quantization, exact, "int8")
         if wanted == "fp32":
             return Choice(None, whole, whole)
-        choice = Choice(quantization, whole, whole)
-        if not whole.passed:
-            # Where no row is lost, no mixture can lose fewer: there are too few rows.
-            choice = self._mixed(quantization, whole, exact) if whole.lost else Choice(None, whole, whole)
-        if choice.quantization is None or wanted == "int8":
-            return choice
-        times = self._times()
-        if is_slower(times):
-            choice = dataclasses.replace(choice, quantization=None)
-        return dataclasses.replace(choice, ms_per_row=times)
+        if whole.passed:
+            return Choice(quantization, whole, whole)
+        # Where no row is lost, no mixture can lose fewer: there are too few rows.
+        return self._mixed(quantization, whole, exact) if whole.lost else Choice(None, whole, whole)
+
+    def judged(self, folder: Path) -> Verdict:
+        """Any exported folder of the model against fp32."""
+        exact = self._logits(self.fp32, self.rows, "scoring fp32")
+        return self._judged(exact, self._logits(folder, self.rows, "scoring both engines"))
 
     def _mixed(self, quantization: Quantization, whole: Verdict, exact: NDArray[np.float32]) -> Choice:
         movement = self._movement(quantization, exact[:MOST_CALIBRATION_ROWS])
         verdicts: dict[frozenset[str], Verdict] = {}
 
         def passes(kept: frozenset[str]) -> bool:
-            mixed = quantization.keeping(kept)
-            logits = self._int8(mixed, self.rows, f"int8 with {len(kept)} of {len(movement)} blocks in fp32")
-            verdicts[kept] = self._judged(exact, logits)
+            what = f"int8 with {len(kept)} of {len(movement)} blocks in fp32"
+            verdicts[kept] = self._tried(quantization.keeping(kept), exact, what)
             return verdicts[kept].passed
 
         kept = keep_worst(movement, passes)
@@ -180,9 +146,12 @@ class Trials:
             return Choice(None, whole, whole, movement)
         return Choice(quantization.keeping(kept), whole, verdicts[kept], movement)
 
-    def _times(self) -> dict[str, float]:
-        self.say("timing fp32 and int8")
-        return ms_per_row({"fp32": self.fp32, "int8": self.work}, self.rows)
+    def _tried(self, quantization: Quantization, exact: NDArray[np.float32], what: str) -> Verdict:
+        """int8 as this processor computes it, and as one without VNNI does, where the worse of the two counts."""
+        found = [self._judged(exact, self._int8(quantization, self.rows, what))]
+        if weight_bits() > LEAST_WEIGHT_BITS:
+            found.append(self._judged(exact, self._logits(self.work, self.rows, what, LEAST_WEIGHT_BITS)))
+        return max(found, key=lambda verdict: (not verdict.passed, verdict.high))
 
     def _movement(self, quantization: Quantization, exact: NDArray[np.float32]) -> dict[str, float]:
         blocks = self.exporter.form.blocks
@@ -204,10 +173,14 @@ class Trials:
         self.exporter.write(self.work, quantization)
         return self._logits(self.work, rows, f"scoring {what}")
 
-    def _logits(self, folder: Path, rows: Sequence[Example], what: str) -> NDArray[np.float32]:
-        predictor = Predictor(str(folder))
-        found = []
+    def _logits(
+        self, folder: Path, rows: Sequence[Example], what: str, weight_bits: int | None = None
+    ) -> NDArray[np.float32]:
+        engine, found = open_exported(folder, weight_bits=weight_bits), []
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             self.say(f"{what}: {start:,} of {len(rows):,} rows")
-            found.append(predictor.logits(rows[start : start + _ROWS_AT_ONCE]))
-        return np.concatenate(found)
+            found.append(engine.run(engine.encode(rows[start : start + _ROWS_AT_ONCE])))
+        logits = np.concatenate(found)
+        if not np.isfinite(logits).all():
+            raise BortError(f"{what}: the model's outputs must be finite numbers, and they are not", file=folder)
+        return logits

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bort.export.precision import Choice, shares
+from bort.export.timing import WAYS, Speeds
 from bort.predict.thresholds import Thresholds
 from bort.report import Report
 
@@ -17,15 +20,24 @@ _WORSE = {
 }
 
 
-def write_report(file: Path, model: str, choice: Choice, thresholds: Thresholds | None = None) -> None:
+def write_report(
+    file: Path,
+    model: str,
+    choice: Choice,
+    times: Mapping[str, Speeds] = MappingProxyType({}),
+    thresholds: Thresholds | None = None,
+) -> None:
     """Write `report.html`."""
     whole, verdict, kept = choice.whole, choice.verdict, choice.kept
     page = Report(f"Export of {model}", f"{choice.told}.")
     tiles = [(f"{verdict.fp32:.2f}", f"{verdict.metric}, fp32"), (f"{whole.int8:.2f}", f"{whole.metric}, int8")]
     if kept:
         tiles.append((f"{verdict.int8:.2f}", f"{verdict.metric}, int8 but for {len(kept)} of {len(choice.movement)}"))
-    tiles += [(f"{ms:.3g} ms", f"a row, {name}") for name, ms in choice.ms_per_row.items()]
     page.tiles(tiles)
+    if times:
+        page.heading("How fast each is here")
+        page.paragraph("Milliseconds a text, where so many are asked about at once.")
+        page.table(["", *WAYS], [(name, *(f"{found[way]:.3g}" for way in WAYS)) for name, found in times.items()])
     if choice.movement:
         page.heading("Where it comes from")
         page.paragraph("How far the outputs move with one block alone in int8: its share of the sum of all.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.predict.engine import VectorEngine, open_vector_engine
+from bort.predict.encoding import TokenizedExamples
+from bort.predict.engine import VectorEngine, open_vector_engine, run_blocks
 
 Vectors = NDArray[np.float32]
-_BATCH_TEXTS = 256
 
 
 class Encoder:
@@ -77,13 +77,14 @@ class Encoder:
         self._engine = None
 
     def encode(
-        self, texts: str | Iterable[str], *, batch_size: int = _BATCH_TEXTS, normalize: bool | None = None
+        self, texts: str | Iterable[str], *, batch_size: int | None = None, normalize: bool | None = None
     ) -> Vectors:
         """Encode one text, or many.
 
         Args:
             texts: A text, or any iterable of texts: a list, an array, a column of a data frame.
-            batch_size: Texts that are tokenised and computed together, those of like length side by side.
+            batch_size: Texts that are tokenised and computed together, those of like length side by side; by default a
+                few hundred, more with many threads.
             normalize: True: each vector has length 1, so that products are cosines. False: it has the length that the
                 pooling gives. None: as the model's folder says.
 
@@ -105,13 +106,13 @@ class Encoder:
         return np.concatenate(parts) if parts else np.zeros((0, self.size), np.float32)
 
     def stream(
-        self, texts: Iterable[str], *, batch_size: int = _BATCH_TEXTS, normalize: bool | None = None
+        self, texts: Iterable[str], *, batch_size: int | None = None, normalize: bool | None = None
     ) -> Iterator[Vectors]:
-        """Encode one batch after another, in order, holding no more than one of them.
+        """Encode one batch after another, in order, holding no more than four of them.
 
         Args:
             texts: Read as they are needed.
-            batch_size: Texts of each batch but the last.
+            batch_size: Texts of each batch but the last; by default a few hundred, more with many threads.
             normalize: As of `encode`.
 
         Yields:
@@ -126,11 +127,17 @@ class Encoder:
             >>> [part.shape for part in Encoder("bort-nano").stream(["One.", "Two.", "Three."], batch_size=2)]
             [(2, 384), (1, 384)]
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        iterator = iter(texts)
-        while block := [_example(text) for text in islice(iterator, batch_size)]:
-            yield self._vectors(block, normalize)
+        rows, iterator = batch_size or self.engine.rows_at_once, iter(texts)
+        first = [_example(text) for text in islice(iterator, rows)]
+        if len(first) < rows:  # all of them
+            if first:
+                yield self._vectors(first, normalize)
+            return
+        blocks = chain([first], iter(lambda: [_example(text) for text in islice(iterator, rows)], []))
+        for encoded, vectors in run_blocks(self.engine, blocks, self.engine.encode):
+            yield self._finished(encoded, vectors, normalize)
 
     def told(self) -> Iterator[str]:
         """Lines for a person: how many texts so far were cut."""
@@ -138,11 +145,13 @@ class Encoder:
             yield f"texts longer than {self.max_length} tokens, which were cut: {self.cut:,}"
 
     def _vectors(self, examples: Sequence[Example], normalize: bool | None) -> Vectors:
-        engine = self.engine
-        encoded = engine.encode(examples)
+        encoded = self.engine.encode(examples)
+        return self._finished(encoded, self.engine.run(encoded), normalize)
+
+    def _finished(self, encoded: TokenizedExamples, vectors: Vectors, normalize: bool | None) -> Vectors:
+        """What the engine gave, counted, checked and scaled."""
         with self._counting:
             self.cut += encoded.cut
-        vectors = engine.run(encoded)
         if not np.isfinite(vectors).all():
             rule = "the model's vectors must be finite numbers, and they are not; did its training diverge?"
             raise BortError(rule, file=self._name)

@@ -57,18 +57,18 @@ class TokenizedExamples:
         columns = {name: [row for one in every for row in one.columns[name]] for name in self.columns}
         return TokenizedExamples(columns, sum(one.cut for one in every), self.choices)
 
-    def batch(self, indices: Sequence[int], pad_token_id: int) -> Feed:
-        """Pad some examples to the longest of them, on the right, and add their attention mask.
+    def batch(self, indices: Sequence[int], pad_token_id: int, length: int = 0) -> Feed:
+        """Pad some examples to the longest of them, or to `length` where that is more, and add their attention mask.
 
-        *Shape:* each (batch, longest), or (batch, choices, longest).
+        *Shape:* each (batch, longest), or (batch, choices, longest), padded on the right.
         """
         each = self.choices or 1
         rows = [i * each + choice for i in indices for choice in range(each)]
         batch = {
-            name: stacked([column[row] for row in rows], pad_token_id if name == "input_ids" else 0)
+            name: stacked([column[row] for row in rows], pad_token_id if name == "input_ids" else 0, length)
             for name, column in self.columns.items()
         }
-        batch["attention_mask"] = attention_mask([len(self.columns["input_ids"][row]) for row in rows])
+        batch["attention_mask"] = attention_mask([len(self.columns["input_ids"][row]) for row in rows], length)
         if self.choices:
             batch = {name: values.reshape(len(indices), each, -1) for name, values in batch.items()}
         return batch

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,10 @@ from numpy.typing import NDArray
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
+from bort.predict.exported_engine import ExportedEngine
 from bort.predict.manifest import is_exported, read_manifest
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
-
-if TYPE_CHECKING:
-    from bort.predict.exported_engine import ExportedEngine
 
 
 class Engine(Protocol):
@@ -25,6 +24,8 @@ class Engine(Protocol):
 
     max_length: int
     """Most tokens of an input."""
+    rows_at_once: int
+    """Examples to `start` together, enough for all threads."""
     cast: Cast | None
     """How the rows of a suite's task were cast that the model was fitted to, if it was."""
     pairs: bool | None
@@ -50,12 +51,17 @@ class Engine(Protocol):
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
 
+    def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
+        """Begin to compute, where that can be done meanwhile; what is returned waits, and gives what `run` gives."""
+
 
 class VectorEngine(Protocol):
     """A loaded encoder. Any number of threads may call `encode` and `run` at once."""
 
     max_length: int
     """Most tokens of a text."""
+    rows_at_once: int
+    """Texts to `start` together, enough for all threads."""
 
     @property
     def size(self) -> int:
@@ -82,6 +88,45 @@ class VectorEngine(Protocol):
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Vectors, not scaled at the end. *Shape:* (texts, width)."""
+
+    def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
+        """Begin to compute, where that can be done meanwhile; what is returned waits, and gives what `run` gives."""
+
+
+def run_blocks(
+    engine: Engine | VectorEngine,
+    blocks: Iterable[Sequence[Example]],
+    encode: Callable[[Sequence[Example]], TokenizedExamples],
+) -> Iterator[tuple[TokenizedExamples, NDArray[np.float32]]]:
+    """Run one block after another: the next is tokenised and begun before the last is waited for.
+
+    So no thread stands idle between two blocks. Four of them are held at most.
+
+    Args:
+        engine: What runs them.
+        blocks: Read as they are needed.
+        encode: Tokenises one.
+
+    Yields:
+        The tokens of each block, and its raw outputs.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # a single text does without
+
+    iterator = iter(blocks)
+    begun: deque[tuple[TokenizedExamples, Callable[[], NDArray[np.float32]]]] = deque()
+    with ThreadPoolExecutor(1) as ahead:
+        first = next(iterator, None)
+        waiting = None if first is None else ahead.submit(encode, first)
+        while waiting is not None:
+            encoded = waiting.result()
+            following = next(iterator, None)
+            waiting = None if following is None else ahead.submit(encode, following)
+            begun.append((encoded, engine.start(encoded)))
+            if len(begun) > 1:
+                encoded, finish = begun.popleft()
+                yield encoded, finish()
+        for encoded, finish in begun:
+            yield encoded, finish()
 
 
 def gives_vectors(model: str) -> bool:
@@ -145,26 +190,18 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     return TorchEngine(model, threads)
 
 
-def open_exported(folder: str | Path, threads: int | None = None) -> ExportedEngine:
+def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits: int | None = None) -> ExportedEngine:
     """Load a folder of `bort export`.
 
     Args:
         folder: The folder.
         threads: Of the computation and the tokenizer; by default one a core.
+        weight_bits: Of int8 weights, 7 or 8; by default what this processor multiplies exactly.
 
     Raises:
         BortError: A file is not what was exported, or its engine is not installed.
     """
-    folder, manifest = Path(folder), read_manifest(folder)
-    if manifest.engine == "onnxruntime":
-        from bort.predict.onnx_engine import OnnxEngine
-
-        return OnnxEngine(folder, manifest, threads)
-    if manifest.engine == "openvino":
-        from bort.predict.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(folder, manifest, threads)
-    raise BortError("is an engine that this version lacks", file=folder, value=manifest.engine)
+    return ExportedEngine(Path(folder), read_manifest(folder), threads, weight_bits=weight_bits)
 
 
 def _check_threads(threads: int | None) -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.cores import limit_threads
-from bort.data.batches import token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.tokenization import panics_are_errors, try_out
+from bort.predict.batching import Batch, Group, plan, rounded_up
+from bort.predict.costs import MOST_TOKENS, usual_costs
 from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize
+from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import EncoderSpec, Manifest
+from bort.predict.onnx_runner import OnnxRunner
+from bort.predict.openvino_runner import OpenVinoRunner
+from bort.predict.runner import Runner
 from bort.tasks.task import Task
 
-TOKENS_PER_BATCH = 512
-"""Small batches of like length stay in the processor's caches."""
-_ROWS_PER_BATCH = 64
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+_ROWS_PER_THREAD, _LEAST_ROWS = 128, 256
 
 
 class _Meanwhile(Thread):
@@ -42,38 +50,49 @@ class _Meanwhile(Thread):
             self.error = error
 
 
-class ExportedEngine(ABC):
+class ExportedEngine:
     """A model of `bort export`; several threads may share it.
 
-    In int8 rounding would carry the least difference in an input's surroundings into its answer. So rows go together
-    only where they are equally long, and need no padding. Where scales are taken from what is computed ("dynamic"),
-    each row is computed alone.
+    A folder holds one graph, or two: then each text is computed by the graph that is faster for its length, so that its
+    answer does not depend on its company. In int8 rounding would carry the least difference in an input's surroundings
+    into its answer: there each row is padded to a length that depends on it alone, and rows go together only where
+    these are equal. Where scales are taken from what is computed ("dynamic"), each row is computed alone.
 
     Args:
         folder: What `bort export` wrote.
         manifest: Of that folder.
         threads: Of the computation and the tokenizer; by default one a core.
+        weight_bits: Of int8 weights, 7 or 8; by default what this processor multiplies exactly.
 
     Raises:
         BortError: A file is not what was exported, or the engine is not installed.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
-        self.manifest, self.folder, self.threads = manifest, folder, threads
+    def __init__(
+        self, folder: Path, manifest: Manifest, threads: int | None = None, *, weight_bits: int | None = None
+    ) -> None:
+        self.manifest, self.folder = manifest, folder
         self.max_length, self.cast = manifest.max_length, manifest.cast
         self.outputs = manifest.outputs
         self.pairs, self.thresholds = manifest.pairs, manifest.thresholds
         if threads is not None:
             limit_threads(threads)
+        self.runners = [self._runner(spec, threads) for spec in manifest.graphs]
+        """What computes each of the manifest's graphs."""
+        for runner in self.runners:
+            runner.weight_bits = weight_bits or runner.weight_bits
+        self.threads = self.runners[0].threads
+        self.rows_at_once = max(_LEAST_ROWS, _ROWS_PER_THREAD * self.threads)
+        self._making = Lock()
         loading = _Meanwhile(self._check_and_load)
         try:
-            self._tokenizer = self._open_tokenizer()
+            self.tokenizer = self._open_tokenizer()
         finally:
             loading.join()
             if loading.error is not None:  # it says more than what a damaged tokenizer does
                 raise loading.error from None
         split = manifest.split_special_tokens
-        prepare(self._tokenizer, self.max_length, manifest.truncation_side, split_special_tokens=split)
+        prepare(self.tokenizer, self.max_length, manifest.truncation_side, split_special_tokens=split)
         self._takes_types = "token_type_ids" in manifest.inputs
 
     @property
@@ -114,6 +133,13 @@ class ExportedEngine(ABC):
         """Whether an encoder's vectors are scaled to length 1 unless something else is asked for."""
         return self.spec.normalizes
 
+    def _runner(self, spec: GraphSpec, threads: int | None) -> Runner:
+        if spec.engine == "onnxruntime":
+            return OnnxRunner(self.folder, self.manifest, spec, threads)
+        if spec.engine == "openvino":
+            return OpenVinoRunner(self.folder, self.manifest, spec, threads)
+        raise BortError("is an engine that this version lacks", file=self.folder, value=spec.engine)
+
     def _open_tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
@@ -129,24 +155,9 @@ class ExportedEngine(ABC):
             raise BortError(f"is no tokenizer: {str(error)[:200]}", file=file) from None
 
     def _check_and_load(self) -> None:
+        """Check all files, and load the first graph; a second one is loaded when a text asks for it."""
         self.manifest.check(self.folder)
-        self.load()
-
-    @abstractmethod
-    def load(self) -> None:
-        """Load the model, whose files are what was exported; called once, maybe in another thread.
-
-        Raises:
-            BortError: It cannot be loaded, or the engine is not installed.
-        """
-
-    @abstractmethod
-    def compute(self, batch: Feed) -> NDArray[np.float32]:
-        """The outputs of one batch, whose inputs are of *shape* (rows, length). *Shape:* (rows, outputs)."""
-
-    def compute_all(self, batches: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
-        """The outputs of several batches, in order."""
-        yield from map(self.compute, batches)
+        self.runners[0].opened(shared=True)
 
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise; many at once in the library's threads, which leave Python free.
@@ -156,24 +167,78 @@ class ExportedEngine(ABC):
         """
         if (spec := self.manifest.encoder) is not None:
             examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
-        return tokenize(examples, self._tokenizer, types=self._takes_types, windows=windows)
+        return tokenize(examples, self.tokenizer, types=self._takes_types, windows=windows)
 
-    def batch(self, encoded: TokenizedExamples, indices: Sequence[int]) -> Feed:
-        """Some examples as the model takes them, each choice a row. *Shape:* each (rows, longest)."""
-        batch = encoded.batch(indices, self.manifest.pad_token_id)
+    def batch(self, encoded: TokenizedExamples, indices: Sequence[int], length: int = 0) -> Feed:
+        """Some examples as the model takes them, each choice a row, padded to the longest, or to `length`.
+
+        *Shape:* each (rows, length).
+        """
+        batch = encoded.batch(indices, self.manifest.pad_token_id, length)
         return {name: values.reshape(-1, values.shape[-1]) for name, values in batch.items()}
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
-        """Raw outputs, computed in batches of like length. *Shape:* (examples, outputs), or (examples, choices)."""
+        """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
+        return self.start(encoded)()
+
+    def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
+        """Begin to compute, in threads of the engine's own where several work on batches of their own.
+
+        Returns:
+            What waits for the raw outputs, as `run` gives them.
+        """
         rows = TokenizedExamples(encoded.columns, encoded.cut)  # a model that chooses scores one choice a row
         outputs = np.empty((len(rows), self.outputs), np.float32)
-        batches = token_budget_batches(
-            rows.lengths,
-            max_tokens=TOKENS_PER_BATCH,
-            max_rows=1 if self.manifest.activations == "dynamic" else _ROWS_PER_BATCH,
-            equal_lengths=self.manifest.precision == "int8",
-        )
-        fed = [self.batch(rows, indices) for indices in batches]
-        for indices, found in zip(batches, self.compute_all(fed), strict=True):
-            outputs[indices] = found
-        return outputs.reshape(-1, encoded.choices) if encoded.choices else outputs
+        planned = plan(self._groups(rows.lengths), self.threads)
+
+        def compute(batch: Batch) -> None:
+            runner = self.runners[batch.graph]
+            feed = self.batch(rows, batch.places, batch.length)
+            outputs[batch.places] = runner.opened(shared=planned.shared)(feed)
+
+        waiting: list[Future[None]] = []
+        if not planned.shared:
+            waiting = [self.pool.submit(compute, batch) for batch in planned.batches]
+
+        def finish() -> NDArray[np.float32]:
+            if planned.shared:
+                for batch in planned.batches:
+                    compute(batch)
+            try:
+                for future in waiting:
+                    future.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+            return outputs.reshape(-1, encoded.choices) if encoded.choices else outputs
+
+        return finish
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads of which each computes batches of its own."""
+        with self._making:  # of several callers one makes it
+            return self._made_pool
+
+    @cached_property
+    def _made_pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # a single text does without
+
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="bort")
+
+    def _groups(self, lengths: Sequence[int]) -> list[Group]:
+        """The rows by the graph that computes them."""
+        starts = [spec.from_tokens for spec in self.manifest.graphs]
+        by_graph: list[list[int]] = [[] for _ in starts]
+        for place, length in enumerate(lengths):
+            by_graph[bisect_right(starts, length) - 1].append(place)
+        return [self._group(graph, places, lengths) for graph, places in enumerate(by_graph) if places]
+
+    def _group(self, graph: int, places: Sequence[int], lengths: Sequence[int]) -> Group:
+        spec, runner = self.manifest.graphs[graph], self.runners[graph]
+        dynamic, int8 = spec.activations == "dynamic", spec.precision == "int8"
+        padded = [lengths[place] for place in places]
+        if not dynamic and (int8 or runner.rounds_lengths):
+            padded = [rounded_up(length, self.max_length) for length in padded]
+        costs = spec.costs or usual_costs(self.max_length)
+        return Group(graph, places, padded, costs, equal_lengths=int8, max_tokens=1 if dynamic else MOST_TOKENS)

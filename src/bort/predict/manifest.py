@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.formats import check_format, stamp
+from bort.predict.graph_spec import GraphSpec, read_graph
 from bort.predict.thresholds import are_thresholds
 from bort.tasks.kinds import KINDS
 from bort.tasks.metrics import METRICS
@@ -23,8 +24,8 @@ from bort.tasks.task import Task
 NAME = "manifest.json"
 _FORMAT = 1
 _MOST_BYTES = 64 * 2**20
-_SHORTEST_INPUT = 4
-
+SHORTEST_INPUT = 4
+"""Tokens that a model must take at least: the special ones of a pair, and one of its own."""
 
 Pooling = Literal["mean", "cls"]
 """How the vectors of tokens become one: their mean, or the first one's, by the names of sentence-transformers."""
@@ -54,11 +55,7 @@ class Manifest:
     """An exported model: a classifier or regressor, which has a task, or an encoder.
 
     Args:
-        engine: What runs it.
-        precision: What it computes in: fp32 or int8.
-        activations: In int8, where the scales of its activations come from: "calibrated" on texts, or "dynamic", from
-            what is computed. In fp32 "".
-        model: File of the graph.
+        graphs: One, or two of which the second computes the longer inputs.
         tokenizer: File of the tokenizer.
         inputs: What the graph takes.
         task: What the model answers; None of an encoder.
@@ -76,10 +73,7 @@ class Manifest:
         files: SHA-256 and size in bytes of every file beside the manifest.
     """
 
-    engine: str
-    precision: str
-    activations: str
-    model: str
+    graphs: tuple[GraphSpec, ...]
     tokenizer: str
     inputs: tuple[str, ...]
     task: Task | None
@@ -96,6 +90,16 @@ class Manifest:
     files: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
     @property
+    def engine(self) -> str:
+        """What runs it, with a + between two."""
+        return "+".join(dict.fromkeys(graph.engine for graph in self.graphs))
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, with a + between two."""
+        return "+".join(dict.fromkeys(graph.precision for graph in self.graphs))
+
+    @property
     def outputs(self) -> int:
         """Width of what the graph gives for a row."""
         if self.task is None:
@@ -107,7 +111,9 @@ class Manifest:
         files = {file.name: (sha256(file), file.stat().st_size) for file in sorted(folder.iterdir())}
         files.pop(NAME, None)
         whole = dataclasses.replace(self, files=files)
-        described = {**stamp(_FORMAT), **dataclasses.asdict(whole)}
+        first, *longer = (graph.described() for graph in self.graphs)
+        described = {**stamp(_FORMAT), **first, "longer": longer[0] if longer else None, **dataclasses.asdict(whole)}
+        del described["graphs"]
         described["task"] = None if self.task is None else self.task.described()
         described["files"] = {name: {"sha256": value, "bytes": size} for name, (value, size) in files.items()}
         with write_aside(folder / NAME) as out:
@@ -219,18 +225,16 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     def refuse(column: str, rule: str = "is not what bort export writes") -> BortError:
         return BortError(rule, file=file, column=column, value=described.get(column))
 
-    for column, kind in (("engine", str), ("precision", str), ("model", str), ("tokenizer", str), ("about", dict)):
+    for column, kind in (("tokenizer", str), ("about", dict)):
         if not isinstance(described.get(column), kind):
             raise refuse(column)
-    for column, least in (("max_length", _SHORTEST_INPUT), ("pad_token_id", 0)):
+    for column, least in (("max_length", SHORTEST_INPUT), ("pad_token_id", 0)):
         value = described.get(column)
         if type(value) is not int or value < least:
             raise refuse(column, f"must be a whole number from {least}")
     if not _is_texts(described.get("inputs")):
         raise refuse("inputs")
     among = {
-        "precision": ("fp32", "int8"),
-        "activations": ("calibrated", "dynamic") if described["precision"] == "int8" else ("",),
         "truncation_side": ("left", "right"),
         "split_special_tokens": (False, True),
         "pairs": (None, False, True),
@@ -258,14 +262,16 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
                 "must map names of files in this folder to their sums", file=file, column="files", value=name
             )
         files[name] = (sums["sha256"], sums.get("bytes", -1))
-    for column in ("model", "tokenizer"):
-        if described[column] not in files:
-            raise refuse(column, "must be one of the files")
+    if described["tokenizer"] not in files:
+        raise refuse("tokenizer", "must be one of the files")
+    graphs = [read_graph(described, files, refuse)]
+    longer = described.get("longer")
+    if isinstance(longer, dict):
+        graphs.append(read_graph(longer, files, lambda column: refuse("longer"), least=1))
+    elif longer is not None:
+        raise refuse("longer")
     return Manifest(
-        engine=described["engine"],
-        precision=described["precision"],
-        activations=described["activations"],
-        model=described["model"],
+        graphs=tuple(graphs),
         tokenizer=described["tokenizer"],
         inputs=tuple(described["inputs"]),
         task=task,

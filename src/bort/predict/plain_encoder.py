@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from bort.model.checkpoints import EMBEDDED, unpacked
 from bort.predict.graph.architectures import as_bert
 from bort.predict.graph.bert_graph import BertGraph
+from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import EncoderSpec, Manifest
 from bort.predict.plain_engine import PlainEngine, may_have_gpu, plain_tokenizer
 
@@ -43,10 +44,7 @@ def open_plain_encoder(model: str, threads: int | None = None) -> PlainEngine | 
     graph = BertGraph(shape, weights)
     tokenizer = plain_tokenizer(folder, settings)
     manifest = Manifest(
-        engine="onnxruntime",
-        precision="fp32",
-        activations="",
-        model="model.safetensors",
+        graphs=(GraphSpec("onnxruntime", "fp32", "", "model.safetensors"),),
         tokenizer="tokenizer.json",
         inputs=graph.input_names,
         task=None,

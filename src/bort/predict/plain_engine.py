@@ -20,10 +20,12 @@ from bort.errors import BortError
 from bort.model.checkpoints import check_layout
 from bort.model.pair_features import BI_ENCODER
 from bort.model.tokenization import panics_are_errors, try_out
+from bort.predict.exported_engine import ExportedEngine
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
-from bort.predict.manifest import Manifest
-from bort.predict.onnx_engine import OnnxEngine, open_session
+from bort.predict.graph_spec import GraphSpec
+from bort.predict.manifest import SHORTEST_INPUT, Manifest
+from bort.predict.onnx_runner import OnnxRunner, open_session
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
 from bort.tasks.kinds import KINDS
 from bort.tasks.metrics import METRICS
@@ -32,7 +34,7 @@ from bort.tasks.task import Task
 
 _HEADS = ("ForSequenceClassification", "ForMultipleChoice")
 _KINDS = {kind.problem_type: kind for kind in KINDS.values()}
-_TOKENIZER, _SHORTEST_INPUT = "tokenizer.json", 4
+_TOKENIZER = "tokenizer.json"
 _TOKENIZER_SETTINGS = frozenset(
     {
         "backend",
@@ -47,7 +49,7 @@ _TOKENIZER_SETTINGS = frozenset(
 """What `bort finetune` writes beside the special tokens. Other settings may change what `tokenizer.json` describes."""
 
 
-class PlainEngine(OnnxEngine):
+class PlainEngine(ExportedEngine):
     """See `ExportedEngine`.
 
     Args:
@@ -68,9 +70,21 @@ class PlainEngine(OnnxEngine):
         return self._opened
 
     def _check_and_load(self) -> None:
-        self.load()
+        self.runners[0].opened(shared=True)
 
-    def _open(self, threads: int) -> Any:
+    def _runner(self, spec: GraphSpec, threads: int | None) -> OnnxRunner:
+        return _InMemory(self.folder, self.manifest, spec, threads, self._model)
+
+
+class _InMemory(OnnxRunner):
+    """A graph, and the weights that it names but does not hold."""
+
+    def __init__(self, *where: Any) -> None:
+        *place, self._model = where
+        super().__init__(*place)
+
+    def session(self, threads: int) -> Any:
+        """Of the graph in memory."""
         graph, weights = self._model
         return open_session(self.folder, graph, threads, weights)
 
@@ -105,15 +119,12 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
         places = len(weights["embeddings.position_embeddings.weight"]) - (shape.uncounted_id is not None)
         longest = min(settings["model_max_length"], places)
         ids = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-        fits = ids <= config["vocab_size"] and type(longest) is int and longest >= _SHORTEST_INPUT
+        fits = ids <= config["vocab_size"] and type(longest) is int and longest >= SHORTEST_INPUT
         if not fits or _shapes(config, 1 if task.choices else task.outputs) != _found(weights):
             return None
         graph = BertGraph(shape, weights)
         manifest = Manifest(
-            engine="onnxruntime",
-            precision="fp32",
-            activations="",
-            model="model.safetensors",
+            graphs=(GraphSpec("onnxruntime", "fp32", "", "model.safetensors"),),
             tokenizer=_TOKENIZER,
             inputs=graph.input_names,
             task=task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, Literal, overload
 
@@ -16,15 +16,14 @@ from bort.data.tables.examples import Example
 from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
-from bort.predict.engine import Engine, open_engine
+from bort.predict.engine import Engine, open_engine, run_blocks
 
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
 
 Long = Literal["first", "mean", "max"]
 """What is answered of a text that is longer than the model takes."""
-_WINDOW_ROWS = 1024
-_ROWS_AT_ONCE = 256
+_BLOCKS_HELD = 4
 _LONGEST_SHOWN = 80
 
 
@@ -141,18 +140,20 @@ class Predictor:
             raise TypeError(f"inputs must be a list of texts or pairs, not {_shown(inputs)}")
         return self.task.activate(self.logits(self._examples(inputs)))
 
-    def stream(self, examples: Iterable[Example], *, window: int = _WINDOW_ROWS) -> Iterator[Prediction]:
+    def stream(self, examples: Iterable[Example], *, window: int | None = None) -> Iterator[Prediction]:
         """Answer one after another, in order, holding at most `window` of them at a time.
+
+        By default these are a few hundred, and more with many threads.
 
         Raises:
             BortError: The model gives no finite numbers.
             ValueError: `window` is below 1.
         """
-        if window < 1:
+        if window is not None and window < 1:
             raise ValueError(f"window must be at least 1, not {window}")
-        iterator = iter(examples)
-        while block := list(islice(iterator, window)):
-            yield from self._answers(self.logits(block))
+        most = self.engine.rows_at_once
+        for logits in self._blocks(examples, most if window is None else max(1, min(most, window // _BLOCKS_HELD))):
+            yield from self._answers(logits)
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs).
@@ -162,6 +163,27 @@ class Predictor:
         Raises:
             BortError: One is not finite, as after a diverged training.
         """
+        self._check(examples)
+        pieces = list(self._blocks(examples, self.engine.rows_at_once))
+        if not pieces:
+            return np.empty((0, self.task.outputs), np.float32)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _blocks(self, examples: Iterable[Example], rows: int) -> Iterator[NDArray[np.float32]]:
+        """Raw outputs of so many examples after another, in order. *Shape:* (`rows` or fewer, outputs) each."""
+        iterator = iter(examples)
+        first = list(islice(iterator, rows))
+        if len(first) < rows:  # all of them
+            if first:
+                encoded = self._encode(first)
+                yield self._finished(encoded, self.engine.run(encoded))
+            return
+        blocks = chain([first], iter(lambda: list(islice(iterator, rows)), []))
+        for encoded, outputs in run_blocks(self.engine, blocks, self._encode):
+            yield self._finished(encoded, outputs)
+
+    def _check(self, examples: Sequence[Example]) -> None:
+        """Raise where an example does not have the choices that the model chooses between."""
         for example in examples:
             if bool(example.choices) != self.task.choices:
                 rule = "this model chooses between texts; bort evaluate --task names a task with choices"
@@ -173,21 +195,6 @@ class Predictor:
             if len(example.choices) != (choices := len(examples[0].choices)):
                 rule = f"must have {choices} choices, as the first row has"
                 raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
-        self._count_unlike(examples)
-        blocks = [examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE)]
-        if len(blocks) <= 1:
-            return self._run(self._encode(examples))
-        from concurrent.futures import ThreadPoolExecutor  # a single text does without
-
-        with ThreadPoolExecutor(1) as ahead:
-            pieces = []
-            waiting = ahead.submit(self._encode, blocks[0])
-            for following in [*blocks[1:], None]:
-                encoded = waiting.result()
-                if following is not None:
-                    waiting = ahead.submit(self._encode, following)
-                pieces.append(self._run(encoded))
-        return np.concatenate(pieces)
 
     def told(self) -> Iterator[str]:
         """Lines for a person: how many inputs so far were cut, and how many had another form than in training."""
@@ -214,6 +221,8 @@ class Predictor:
             self.unlike_training += unlike
 
     def _encode(self, examples: Sequence[Example]) -> TokenizedExamples:
+        self._check(examples)
+        self._count_unlike(examples)
         if self._long == "first":
             return self.engine.encode(examples)
         for example in examples:
@@ -233,10 +242,10 @@ class Predictor:
                 pooled[place] = self.task.mean([row[None] for row in rows])[0] if self._long == "mean" else rows.max(0)
         return pooled
 
-    def _run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
+    def _finished(self, encoded: TokenizedExamples, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the engine gave, counted, checked, and of windows put together."""
         with self._counting:
             self.cut += encoded.cut
-        logits = self.engine.run(encoded)
         if not np.isfinite(logits).all():
             rule = "the model's outputs must be finite numbers, and they are not; did its training diverge?"
             raise BortError(rule, file=self._name)

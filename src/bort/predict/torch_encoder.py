@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,9 @@ from bort.model.checkpoints import load, load_config, locate
 from bort.model.devices import INFERENCE_TOKENS, best_device
 from bort.predict.classifiers import fitting_tokenizer, positions, tensors
 from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize
-from bort.predict.manifest import EncoderSpec, Pooling
+from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec, Pooling
 from bort.predict.sentence_modules import read_modules
 
-_SHORTEST_INPUT = 4
 _PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 
 
@@ -49,6 +49,8 @@ class TorchEncoder:
         BortError: It cannot be loaded, or its modules are not known here.
     """
 
+    rows_at_once = 256
+
     def __init__(self, model: str, device: torch.device | None = None, threads: int | None = None) -> None:
         from transformers import AutoModel
 
@@ -63,8 +65,8 @@ class TorchEncoder:
             parameter.requires_grad_(False)
         stated = self.modules.max_length or self.tokenizer.model_max_length
         self.max_length = int(min(stated, self.tokenizer.model_max_length, positions(self.model)))
-        if self.max_length < _SHORTEST_INPUT:
-            rule = f"must take at least {_SHORTEST_INPUT} tokens"
+        if self.max_length < SHORTEST_INPUT:
+            rule = f"must take at least {SHORTEST_INPUT} tokens"
             raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
         self.normalizes, self.pooling = self.modules.normalizes, "+".join(self.modules.poolings)
         encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
@@ -113,6 +115,10 @@ class TorchEncoder:
             batch = tensors(encoded.batch(indices, int(self.tokenizer.pad_token_id)), self.device)
             vectors[indices] = self.forward(batch).cpu().numpy()
         return vectors
+
+    def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
+        """What computes when it is called; nothing is begun."""
+        return partial(self.run, encoded)
 
     @torch.no_grad()
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:

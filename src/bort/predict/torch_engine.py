@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,8 @@ from bort.errors import BortError
 from bort.model.devices import best_device
 from bort.predict.classifiers import fitting_tokenizer, load_classifier, positions, predict_logits
 from bort.predict.encoding import TokenizedExamples, encode, tokenize
+from bort.predict.manifest import SHORTEST_INPUT
 from bort.tasks.suites.task_entry import Cast
-
-_SHORTEST_INPUT = 4
 
 
 class TorchEngine:
@@ -30,6 +30,8 @@ class TorchEngine:
         BortError: The model or its tokenizer cannot be loaded, they do not fit each other, or it is no classifier.
     """
 
+    rows_at_once = 256
+
     def __init__(self, model: str, threads: int | None = None) -> None:
         self.model, self.task = load_classifier(model)
         self.model.to(best_device())
@@ -37,8 +39,8 @@ class TorchEngine:
             limit_threads(threads)
         self.tokenizer = fitting_tokenizer(model, self.model)
         self.max_length = min(self.tokenizer.model_max_length, positions(self.model))
-        if not isinstance(self.max_length, int) or self.max_length < _SHORTEST_INPUT:
-            rule = f"must be a whole number from {_SHORTEST_INPUT}"
+        if not isinstance(self.max_length, int) or self.max_length < SHORTEST_INPUT:
+            rule = f"must be a whole number from {SHORTEST_INPUT}"
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
         self.cast: Cast | None = getattr(self.model.config, "bort_cast", None)
         self.pairs: bool | None = getattr(self.model.config, "bort_pairs", None)
@@ -63,3 +65,7 @@ class TorchEngine:
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs)."""
         return predict_logits(self.model, encoded, int(self.tokenizer.pad_token_id))
+
+    def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
+        """What computes when it is called; nothing is begun."""
+        return partial(self.run, encoded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,19 +11,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.exporter import Exporter
+from bort.export.openvino_model import add_prepared
+from bort.export.timing import measured_costs
+from bort.files import folder_aside
 from bort.model.checkpoints import load_config
-from bort.predict.classifiers import load_classifier
-from bort.predict.encoding import Feed
+from bort.predict.classifiers import load_classifier, tensors
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import is_exported, read_manifest
 from bort.speed.models import CONFIGS, save_random
+from bort.speed.race import Load
 
 ENGINES = (
     "torch-eager",
@@ -33,7 +37,7 @@ ENGINES = (
     "openvino-int8",
 )
 """Engine and precision. torch-bf16 is torch-sdpa with all weights in bf16."""
-_CALIBRATION_TEXTS = 16
+_CALIBRATION_TEXTS, _PAD = 16, 1
 
 
 def usual_engines() -> list[str]:
@@ -48,6 +52,9 @@ def usual_engines() -> list[str]:
     return [engine for engine in ENGINES if engine not in leave]
 
 
+Prepare = Callable[[Load, int], Callable[[], Any]]
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A model in an engine.
@@ -56,13 +63,13 @@ class Contestant:
         model: Its name.
         engine: One of `ENGINES`.
         folder: Where it lies.
-        answer: Computes the logits of some batches.
+        prepare: Gives what computes the logits of a load whose token ids stay below a number.
     """
 
     model: str
     engine: str
     folder: Path
-    answer: Callable[[Sequence[Feed]], Any]
+    prepare: Prepare
 
     @property
     def size_bytes(self) -> int:
@@ -76,7 +83,7 @@ class Model:
     Args:
         name: One of `CONFIGS`, of which a model with random weights is made, or a folder of `bort finetune` or
             `bort export`.
-        work: An empty folder of its own.
+        work: A folder of its own; what an earlier call left there is used again.
 
     Raises:
         BortError: There is no such folder or name.
@@ -96,7 +103,8 @@ class Model:
         """With weights that PyTorch reads."""
         if self.name not in CONFIGS:
             return Path(self.name)
-        save_random(CONFIGS[self.name], self.work / "torch")
+        if not (self.work / "torch" / "tokenizer.json").is_file():  # it is written last
+            save_random(CONFIGS[self.name], self.work / "torch")
         return self.work / "torch"
 
     @property
@@ -121,46 +129,57 @@ class Model:
                 yield Contestant(self.shown, engine, self.folder, _torch(self.folder, engine))
             else:
                 kind: Any = engine.partition("-")[0]
-                if kind not in exporters:
-                    exporters[kind] = Exporter(str(self.folder), kind)
-                folder = self.export(exporters[kind], engine)
+                folder = self.work / engine
+                if not is_exported(folder):
+                    if kind not in exporters:
+                        exporters[kind] = Exporter(str(self.folder), kind)
+                    self.export(exporters[kind], engine, threads)
                 yield Contestant(self.shown, engine, folder, _opened(folder, threads))
 
-    def export(self, exporter: Exporter, engine: str) -> Path:
+    def export(self, exporter: Exporter, engine: str, threads: int) -> Path:
         """Write it for an engine, and give the folder."""
         folder = self.work / engine
-        folder.mkdir()
-        if engine.endswith("-int8"):
+        if engine.endswith("-int8") and not exporter.calibrated:
             plain = self.work / f"{engine}-calibration"
+            shutil.rmtree(plain, ignore_errors=True)
             plain.mkdir()
             exporter.write(plain, None)
             exporter.calibrate(plain, [Example("a small film " * count) for count in range(1, _CALIBRATION_TEXTS)])
-        exporter.write(folder, Quantization() if engine.endswith("int8") else None)
+        shutil.rmtree(folder, ignore_errors=True)
+        with folder_aside(folder) as aside:
+            manifest = exporter.write(aside, Quantization() if engine.endswith("int8") else None)
+            graph = dataclasses.replace(manifest.graphs[0], costs=measured_costs(open_exported(aside, threads)))
+            add_prepared(aside, dataclasses.replace(manifest, graphs=(graph,)).write(aside))
         return folder
 
 
-def _opened(folder: Path, threads: int) -> Callable[[Sequence[Feed]], Any]:
+def _opened(folder: Path, threads: int) -> Prepare:
     engine = open_exported(folder, threads)
-    takes_types = "token_type_ids" in engine.manifest.inputs
 
-    def answer(feeds: Sequence[Feed]) -> Any:
-        if takes_types:
-            feeds = [{**feed, "token_type_ids": np.zeros_like(feed["input_ids"])} for feed in feeds]
-        return list(engine.compute_all(feeds))
+    def prepare(load: Load, vocab_size: int) -> Callable[[], Any]:
+        types = "token_type_ids" in engine.manifest.inputs
+        asked = [one.tokens_of(vocab_size, types=types) for one in load.lists]
+        return lambda: [engine.run(encoded) for encoded in asked]
 
-    return answer
+    return prepare
 
 
-def _torch(folder: Path, engine: str) -> Callable[[Sequence[Feed]], Any]:
+def _torch(folder: Path, engine: str) -> Prepare:
     # As a paper or another program would: ours computes less of the last layer.
     model: Any = load_classifier(str(folder), ours=False)[0]
     model.set_attn_implementation("eager" if engine == "torch-eager" else "sdpa")
     if engine == "torch-bf16":
         model.bfloat16()
 
-    def answer(feeds: Sequence[Feed]) -> Any:
-        with torch.inference_mode():
-            for feed in feeds:
-                model(**{name: torch.from_numpy(values) for name, values in feed.items()})
+    def prepare(load: Load, vocab_size: int) -> Callable[[], Any]:
+        asked = [(one, one.tokens_of(vocab_size, types=False)) for one in load.lists]
+        feeds = [tensors(encoded.batch(batch, _PAD)) for one, encoded in asked for batch in one.batches]
 
-    return answer
+        def answer() -> None:
+            with torch.inference_mode():
+                for feed in feeds:
+                    model(**feed)
+
+        return answer
+
+    return prepare

@@ -6,17 +6,18 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bort.data.batches import token_budget_batches
-from bort.predict.encoding import Feed
-from bort.predict.exported_engine import TOKENS_PER_BATCH
-from bort.speed.contestants import Contestant
+from bort.predict.costs import MOST_TOKENS
+from bort.predict.encoding import TokenizedExamples
 
-_FIRST_WORD, _PAD = 5, 1
+if TYPE_CHECKING:
+    from bort.speed.contestants import Contestant
+
+_FIRST_WORD = 5
 _LEAST_SECONDS, _LONG_SECONDS, _MOST_CALLS = 0.03, 2.0, 10
 REFERENCES, REFERENCE_ENGINE = ("bert-large", "bert-base"), "torch-eager"
 """What the paper compares with."""
@@ -24,48 +25,60 @@ REFERENCES, REFERENCE_ENGINE = ("bert-large", "bert-base"), "torch-eager"
 
 @dataclass(frozen=True)
 class Load:
-    """Batches that are answered one after the other.
+    """Texts that are asked about, in one list or in several, one list after the other.
 
     Args:
         name: For people.
         lengths: Tokens of each text.
-        batches: Indices of the texts of each batch.
+        at_once: Texts of a list; 0 where all are asked about at once.
     """
 
     name: str
     lengths: tuple[int, ...]
-    batches: tuple[tuple[int, ...], ...]
+    at_once: int = 0
 
     @property
     def tokens(self) -> int:
         """Of all texts, padding not counted."""
         return sum(self.lengths)
 
-    def feeds(self, vocab_size: int) -> list[Feed]:
-        """Random token ids of these lengths, padded to the right."""
+    @property
+    def lists(self) -> list[Load]:
+        """Each list alone."""
+        size = self.at_once or len(self.lengths)
+        return [Load(self.name, self.lengths[start : start + size]) for start in range(0, len(self.lengths), size)]
+
+    @property
+    def batches(self) -> list[list[int]]:
+        """The texts in batches of like length, for an engine that does not cut them itself."""
+        return token_budget_batches(self.lengths, max_tokens=MOST_TOKENS, max_rows=MOST_TOKENS)
+
+    def tokens_of(self, vocab_size: int, *, types: bool) -> TokenizedExamples:
+        """Random token ids of these lengths, all in one.
+
+        Args:
+            vocab_size: Ids stay below it.
+            types: Whether kinds of tokens are given, too, all 0.
+        """
         rng = np.random.default_rng(0)
-        made = []
-        for indices in self.batches:
-            lengths = np.array([self.lengths[index] for index in indices])
-            mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-            ids = rng.integers(_FIRST_WORD, vocab_size, mask.shape)
-            made.append({"input_ids": np.where(mask, ids, _PAD), "attention_mask": mask})
-        return made
+        columns = {"input_ids": [rng.integers(_FIRST_WORD, vocab_size, length).tolist() for length in self.lengths]}
+        if types:
+            columns["token_type_ids"] = [[0] * length for length in self.lengths]
+        return TokenizedExamples(columns, 0)
 
 
 def fixed(batch_size: int, sequence_length: int) -> Load:
     """One batch of texts of one length."""
     name = f"{batch_size} x {sequence_length} tokens" if batch_size > 1 else f"{sequence_length} tokens"
-    return Load(name, (sequence_length,) * batch_size, (tuple(range(batch_size)),))
+    return Load(name, (sequence_length,) * batch_size)
 
 
-def natural(texts: int) -> Load:
-    """Texts of natural lengths (log-normal: half below 25 tokens, 95 % below 70, none above 224), sorted by length."""
+def natural(texts: int, at_once: int = 0) -> Load:
+    """Texts of natural lengths (log-normal: half below 25 tokens, 95 % below 70, none above 224), in random order."""
     rng = np.random.default_rng(0)
     lengths = np.clip(np.rint(np.exp(rng.normal(np.log(25), np.log(70 / 25) / 1.645, texts))), 4, 224)
-    found = tuple(int(length) for length in lengths)
-    batches = token_budget_batches(found, max_tokens=TOKENS_PER_BATCH, max_rows=TOKENS_PER_BATCH)
-    return Load(f"{texts} texts of natural lengths", found, tuple(map(tuple, batches)))
+    name = f"{texts} texts of natural lengths" + (f", {at_once} at once" if at_once else "")
+    return Load(name, tuple(int(length) for length in lengths), at_once)
 
 
 @dataclass(frozen=True)
@@ -169,8 +182,7 @@ def race(
         vocab_size: Token ids stay below it.
         done: Called after each turn with what is going on.
     """
-    feeds = load.feeds(vocab_size)
-    turns = {(c.model, c.engine): partial(c.answer, feeds) for c in contestants}
+    turns = {(c.model, c.engine): c.prepare(load, vocab_size) for c in contestants}
     seconds = take_turns(turns, rounds, lambda name: done(f"{load.name}: {' '.join(name)}"))
     return [Timing(model, engine, load, tuple(times)) for (model, engine), times in seconds.items()]
 

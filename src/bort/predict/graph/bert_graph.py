@@ -323,8 +323,7 @@ class BertGraph:
         return self._add("MatMulIntegerToFloat", inputs, f"{name}.product")
 
     def _int8_weights(self, name: str, matrix: NDArray[np.float32]) -> tuple[str, str]:
-        assert self._quantization is not None
-        whole, scales = per_channel(matrix, axis=1, bits=self._quantization.weight_bits)
+        whole, scales = per_channel(matrix, axis=1)
         return self.graph.weight(f"{name}.int8", whole), self.graph.weight(f"{name}.scales", scales)
 
     def _int8_input(self, values: str, name: str) -> list[str]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
-
+_MOST = 127
 Range = tuple[float, float]
 """Least and greatest value."""
 
@@ -20,15 +19,9 @@ class Quantization:
 
     Args:
         kept: Blocks that stay in fp32: "embeddings", "layer.0" and so on.
-        weight_bits: 7 gives the same answers on every processor; with 8 the 16-bit sums of those without VNNI overflow.
     """
 
     kept: frozenset[str] = frozenset()
-    weight_bits: int = 7
-
-    def __post_init__(self) -> None:
-        if self.weight_bits not in (7, 8):
-            raise BortError("must be 7 or 8", setting="weight_bits", value=self.weight_bits)
 
     def keeping(self, blocks: frozenset[str]) -> Quantization:
         """The same with these blocks in fp32."""
@@ -39,27 +32,23 @@ class Quantization:
         return any(name == block or name.startswith(f"{block}.") for block in self.kept)
 
 
-def per_channel(
-    weights: NDArray[np.float32], *, axis: int, bits: int = 7
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def per_channel(weights: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Quantise symmetrically, each channel by its own scale.
 
     Args:
         weights: *Shape:* (rows, columns).
         axis: The axis of the channels: 0 for one scale a row, 1 for one a column.
-        bits: 8 gives -127 to 127, 7 gives -63 to 63.
 
     Returns:
-        The whole numbers, *shape* (rows, columns), and the scales, *shape* (channels,). Their product is off by at
-        most half a scale.
+        The whole numbers from -127 to 127, *shape* (rows, columns), and the scales, *shape* (channels,). Their product
+        is off by at most half a scale.
     """
-    most = 2 ** (bits - 1) - 1
     greatest = np.abs(weights).max(axis=1 - axis)
-    scales = (greatest / most).astype(np.float32)
+    scales = (greatest / _MOST).astype(np.float32)
     # Of a channel of zeros, or of numbers too small for a scale, nothing is left: any scale will do.
     scales[scales < np.finfo(np.float32).tiny] = 1
     shape = (-1, 1) if axis == 0 else (1, -1)
-    whole = np.clip(np.rint(weights / scales.reshape(shape)), -most, most).astype(np.int8)
+    whole = np.clip(np.rint(weights / scales.reshape(shape)), -_MOST, _MOST).astype(np.int8)
     return whole, scales
 
 

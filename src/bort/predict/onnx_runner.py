@@ -1,57 +1,41 @@
-"""An exported folder, run by ONNX Runtime."""
+"""A graph of an exported folder, run by ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.cores import usable_cores
 from bort.errors import BortError
 from bort.predict.encoding import Feed
-from bort.predict.exported_engine import ExportedEngine
+from bort.predict.graph.narrowing import narrowed_graph
+from bort.predict.int8_weights import LEAST_WEIGHT_BITS
+from bort.predict.runner import Compute, Runner
 
 
-class OnnxEngine(ExportedEngine):
-    """See `ExportedEngine`."""
+class OnnxRunner(Runner):
+    """See `Runner`."""
 
-    def load(self) -> None:
+    def load(self, *, shared: bool) -> Compute:
         """Open a session."""
-        self._threads = self.threads or usable_cores()
-        self._session = self._open(self._threads)
-        # The same model with one thread a call, for many batches at once.
-        self._stream: Any = self._session if self._threads == 1 else None
-        self._opening = Lock()
+        session = self.session(self.threads if shared else 1)
 
-    def _open(self, threads: int) -> Any:
-        return open_session(self.folder, self.manifest.checked(self.folder, self.manifest.model), threads)
+        def compute(feed: Feed) -> NDArray[np.float32]:
+            outputs: NDArray[np.float32] = session.run(None, feed)[0]
+            return outputs
 
-    def compute(self, batch: Feed) -> NDArray[np.float32]:
-        """The outputs of one batch, all threads at work on it. *Shape:* (rows, outputs)."""
-        return _outputs(self._session, batch)
+        return compute
 
-    def compute_all(self, batches: Sequence[Feed]) -> Iterator[NDArray[np.float32]]:
-        """The outputs of many batches, each thread at work on one of its own: then none waits for another."""
-        if self._threads == 1 or len(batches) < 2 * self._threads:
-            yield from super().compute_all(batches)
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with self._opening:
-            if self._stream is None:
-                self._stream = self._open(1)
-        with ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda batch: _outputs(self._stream, batch), batches)
-
-
-def _outputs(session: Any, batch: Feed) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = session.run(None, batch)[0]
-    return found
+    def session(self, threads: int) -> Any:
+        """Of the graph that was exported, its weights narrowed to 7 bits where the processor needs that."""
+        graph = self.manifest.checked(self.folder, self.spec.model)
+        if self.spec.precision == "int8" and self.weight_bits == LEAST_WEIGHT_BITS:
+            graph = narrowed_graph(graph, self.folder)
+        return open_session(self.folder, graph, threads)
 
 
 def open_session(

@@ -1,0 +1,109 @@
+"""What an export is given to read: labelled rows that judge, and texts to calibrate on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from bort.data.tables.examples import Example, read_examples, stream_rows
+from bort.errors import BortError
+from bort.export.arguments import ExportArguments
+from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter
+
+_CALIBRATING_SHARE = 4
+"""One row of the gate in so many calibrates, where no other texts are given."""
+
+
+@dataclass(frozen=True)
+class ExportData:
+    """What an export is given to read.
+
+    Args:
+        arguments: Of the export.
+        gate: All labelled rows.
+        judging: Those that judge int8.
+        calibrating: Texts to calibrate on, none of which is among those that judge.
+        texts: Those of `--calibrate`, whatever they are good for.
+    """
+
+    arguments: ExportArguments
+    gate: Sequence[Example]
+    judging: Sequence[Example]
+    calibrating: Sequence[Example]
+    texts: Sequence[Example]
+
+    @classmethod
+    def read(cls, arguments: ExportArguments) -> ExportData:
+        """Read the files.
+
+        Raises:
+            BortError: A file breaks a rule, or settings contradict each other.
+        """
+        if arguments.min_precision is not None and not arguments.gate:
+            raise BortError("needs labelled data: give --gate", setting="min_precision")
+        if arguments.activations == "dynamic" and arguments.engine == "openvino":
+            raise BortError("int8 of OpenVINO is calibrated", setting="activations", value="dynamic")
+        columns = arguments.columns
+        gate = read_examples(arguments.gate, columns) if arguments.gate else []
+        texts: list[Example] = []
+        if arguments.calibrate:
+            texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), MOST_CALIBRATION_ROWS)]
+        if arguments.activations != "dynamic":
+            return cls(arguments, gate, *set_apart(gate, texts), texts)
+        return cls(arguments, gate, gate, (), texts)
+
+    def check(self, exporter: Exporter) -> None:
+        """Find at the start what would be found after minutes.
+
+        Raises:
+            BortError: The data or settings do not fit the model.
+        """
+        arguments, task = self.arguments, exporter.task
+        if task is None:
+            for setting in ("gate", "min_precision"):
+                if getattr(arguments, setting) is not None:
+                    rule = "is for classifiers, and this is an encoder: its int8 is judged on the texts of --calibrate"
+                    raise BortError(rule, setting=setting, value=getattr(arguments, setting))
+            self._check_calibration()
+            return
+        if task.choices and (self.gate or self.calibrating):
+            raise BortError("is not there yet for models that choose between texts", setting="gate")
+        task.targets(self.gate)
+        if arguments.min_precision is not None and task.kind == "regression":
+            raise BortError("is for classifiers, and this is a regression", setting="min_precision")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        arguments = self.arguments
+        needed = arguments.activations == "calibrated" or arguments.engine == "openvino"
+        if arguments.precision == "int8" and needed and not self.calibrating:
+            raise BortError("int8 needs texts to calibrate on: give --calibrate or --gate", file=arguments.model)
+
+
+def set_apart(gate: Sequence[Example], texts: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The rows that judge, and texts to calibrate on, none of which is the same.
+
+    Args:
+        gate: Labelled rows.
+        texts: Given to calibrate on. Those that stand in the gate too are left out; where none is left, a quarter of
+            the gate calibrates instead of judging.
+    """
+
+    def key(example: Example) -> tuple[str, str | None]:
+        return example.text, example.text_b
+
+    judged = {key(row) for row in gate}
+    others = [text for text in texts if key(text) not in judged]
+    if others or not gate:
+        return list(gate), others[:MOST_CALIBRATION_ROWS]
+    drawn = np.random.default_rng(0).permutation(len(gate))
+    drawn = np.sort(drawn[: min(MOST_CALIBRATION_ROWS, max(1, len(gate) // _CALIBRATING_SHARE))])
+    calibrating = [gate[place] for place in drawn]
+    chosen = {key(row) for row in calibrating}
+    judging = [row for row in gate if key(row) not in chosen]
+    if not judging:
+        raise BortError("must hold at least two different texts: one calibrates, the other judges", file=gate[0].source)
+    return judging, calibrating

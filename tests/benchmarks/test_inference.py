@@ -1,0 +1,65 @@
+"""The benchmark of inference: its targets, its baseline, and a simulated scaling that no machine can beat."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from benchmarks.speed.inference import Found, before, row, targets_of
+from benchmarks.speed.rivals import texts_of
+from benchmarks.speed.scaling import THREADS, scaling
+
+from bort.data.tables.examples import Example
+from bort.export.exporter import Exporter
+from bort.predict.costs import usual_costs
+from bort.predict.engine import open_exported
+from bort.speed.race import natural
+
+pytest.importorskip("onnxruntime")
+
+
+def test_targets_are_of_the_best_engine():
+    rows = [row("bort", engine, "128 tokens", 1, 128, [ms / 1000])
+            for engine, ms in (("onnxruntime-int8", 13.5), ("openvino-int8", 11.2))]  # fmt: skip
+    rows.append(row("bert-large", "torch-eager", "128 tokens", 1, 128, [0.7]))
+    [target] = targets_of(Found({"results": rows}), {})
+    assert "openvino-int8" in target.what
+    assert target.value == pytest.approx(700 / 11.2)
+    assert target.result == "**MISSED**"
+    ratios = {load: {"median": 1.3} for load in ("8 texts", "32 texts")}
+    found = targets_of(Found({"results": rows}), {"bort onnxruntime-fp32": ratios})
+    assert [one.result for one in found[1:]] == ["met", "met"]
+
+
+def test_texts_are_about_as_long_as_is_said():
+    lengths = natural(50).lengths
+    texts = texts_of(lengths)
+    assert [len(text.split()) + 2 for text in texts] == [max(3, length) for length in lengths]
+    assert texts == texts_of(lengths)
+
+
+@pytest.fixture(scope="module")
+def folder(classifier, tmp_path_factory):
+    made = tmp_path_factory.mktemp("exported")
+    manifest = Exporter(classifier).write(made, None)
+    graph = dataclasses.replace(manifest.graphs[0], costs=usual_costs(manifest.max_length))
+    dataclasses.replace(manifest, graphs=(graph,)).write(made)
+    return made
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_baseline_computes_every_row(folder, sentences, threads, monkeypatch):
+    engine = open_exported(folder, threads)
+    encoded, seen = engine.encode([Example(text) for text in sentences[:40]]), []
+    batch = engine.batch
+    monkeypatch.setattr(engine, "batch", lambda encoded, places: seen.extend(places) or batch(encoded, places))
+    before(engine, encoded)
+    assert sorted(seen) == list(range(40))
+
+
+def test_simulated_scaling(folder):
+    found = scaling(open_exported(folder).manifest, 512)
+    assert found[1] == 1
+    assert all(found[threads] <= threads + 1e-9 for threads in THREADS)
+    assert np.all(np.diff([found[threads] for threads in THREADS]) >= 0)
