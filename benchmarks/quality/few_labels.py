@@ -80,7 +80,8 @@ class Bench:
             "seed": seed,
             "code": self.code,
         }
-        found = self.cache.get(key)
+        codes = [self.code, *self.arguments.also]
+        found = next((known for code in codes if (known := self.cache.get(key | {"code": code}))), None)
         if found is None:
             began = time.perf_counter()
             found = {"key": key, **self._measured(method, student, task, seed)}
@@ -164,6 +165,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         pairs of texts. Milliseconds: one text of {settings.tasks[0]} after another, exported in fp32 to ONNX Runtime,
         two threads, median.
     """
+    if len(figures.get("commits", {})) > 1:
+        of_each = [f"{', '.join(tasks)} of commit {code}" for code, tasks in figures["commits"].items()]
+        about += f"Runs of {' and '.join(of_each)}. "
     if left := [task for task in TASKS if task not in settings.tasks]:
         about += f"Not measured yet: {', '.join(left)}."
     rows = [
@@ -216,6 +220,9 @@ def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--vectors", type=Path, default=Path("runs/few-labels-vectors.npz"))
+    made.add_argument(
+        "--also", nargs="+", default=[], metavar="COMMIT", help="take runs of these too, not to repeat them"
+    )
     made.add_argument("--fresh", action="store_true", help="forget the finished runs")
     made.add_argument("--measure-only", action="store_true", help="fill results/few_labels.jsonl, publish nothing")
     return made
@@ -256,7 +263,16 @@ def main() -> None:
     }
     test = parts_of(arguments.data / arguments.tasks[0])["test"]
     texts = [json.loads(line)["text"] for line in test.read_text("utf-8").splitlines()[:200]]
-    figures = {"rows": rows, "sizes": sizes, "milliseconds": latencies(arguments.students, test, texts)}
+    commits: dict[str, list[str]] = {}
+    for record in (record for by_task in found.values() for records in by_task.values() for record in records):
+        tasks = commits.setdefault(record["key"]["code"], [])
+        tasks += [record["key"]["task"]] * (record["key"]["task"] not in tasks)
+    figures = {
+        "rows": rows,
+        "sizes": sizes,
+        "commits": commits,
+        "milliseconds": latencies(arguments.students, test, texts),
+    }
     publish(BENCHMARK, figures, arguments)
 
 
