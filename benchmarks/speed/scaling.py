@@ -34,7 +34,7 @@ def milliseconds(manifest: Manifest, lengths: Sequence[int], threads: int) -> fl
     if spec.costs is None:
         raise ValueError("the folder has no costs; export the model again")
     int8 = spec.precision == "int8"
-    padded = [rounded_up(n, manifest.max_length) if int8 or spec.engine == "openvino" else n for n in lengths]
+    padded = [rounded_up(n, manifest.max_length) if spec.engine == "openvino" else n for n in lengths]
     group = Group(0, range(len(padded)), padded, spec.costs, equal_lengths=int8)
     return plan([group], threads).cost
 

@@ -55,8 +55,8 @@ class ExportedEngine:
 
     A folder holds one graph, or two: then each text is computed by the graph that is faster for its length, so that its
     answer does not depend on its company. In int8 rounding would carry the least difference in an input's surroundings
-    into its answer: there each row is padded to a length that depends on it alone, and rows go together only where
-    these are equal. Where scales are taken from what is computed ("dynamic"), each row is computed alone.
+    into its answer: there rows go together only where they are equally long, or were padded to the same length, which
+    depends on each row alone. Where scales are taken from what is computed ("dynamic"), each row is computed alone.
 
     Args:
         folder: What `bort export` wrote.
@@ -238,7 +238,7 @@ class ExportedEngine:
         spec, runner = self.manifest.graphs[graph], self.runners[graph]
         dynamic, int8 = spec.activations == "dynamic", spec.precision == "int8"
         padded = [lengths[place] for place in places]
-        if not dynamic and (int8 or runner.rounds_lengths):
+        if runner.rounds_lengths and not dynamic:
             padded = [rounded_up(length, self.max_length) for length in padded]
         costs = spec.costs or usual_costs(self.max_length)
         return Group(graph, places, padded, costs, equal_lengths=int8, max_tokens=1 if dynamic else MOST_TOKENS)
