@@ -56,6 +56,13 @@ def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
     """Time models in all engines, in turn, beside BERT-large, BERT-base and the small models one would pick instead.
 
     The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
+
+    Example:
+        >>> import bort
+        >>> quick = {"engines": ["torch-sdpa"], "sequence_length": [16], "rounds": 1, "fresh_rounds": 0}
+        >>> figures = bort.benchmark(bort.BenchmarkArguments(["runs/topics"], alone=True, **quick)).metrics
+        >>> figures["results"][0]["load"]
+        '16 tokens'
     """
     from bort.cores import usable_cores
     from bort.files import folder_aside, new_folder

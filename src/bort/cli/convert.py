@@ -34,7 +34,13 @@ class ConvertArguments:
 
 
 def convert(arguments: ConvertArguments) -> FolderResult:
-    """Read the original .params checkpoint, or a Hugging Face BERT one; write a plain Hugging Face BERT folder."""
+    """Read the original .params checkpoint, or a Hugging Face BERT one; write a plain Hugging Face BERT folder.
+
+    Example:
+        >>> import bort
+        >>> bort.convert(bort.ConvertArguments("runs/topics", "converted")).metrics["num_labels"]
+        2
+    """
     from rich.text import Text
 
     from bort.model.convert.convert import convert_checkpoint

@@ -33,6 +33,10 @@ def demo(arguments: DemoArguments) -> FolderResult:
     224 labelled messages and 200 without labels to learn from, 210 to test on. Beside Agora, which uses all of them:
     TF-IDF with logistic regression, a linear head on the frozen encoder, and plain fine-tuning, with the same labels.
     Then it labels new messages and says what to run on a file of your own.
+
+    Example:
+        >>> import bort
+        >>> bort.demo(bort.DemoArguments("runs/demo")).metrics["scores"]  # doctest: +SKIP
     """
     import shutil
 

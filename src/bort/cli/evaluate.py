@@ -60,6 +60,12 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
     Of several labels a text: micro and macro F1, exact match and mean average precision, at the model's thresholds.
 
     Intervals are 95 % by bootstrap over the rows.
+
+    Example:
+        >>> import bort
+        >>> rows = [{"text": "Where is it?", "label": "delivery"}, {"text": "It is torn.", "label": "damage"}]
+        >>> bort.evaluate(bort.EvaluateArguments("runs/topics"), data=rows).scores["accuracy"].value
+        1.0
     """
     from bort.data.tables.examples import Columns
     from bort.data.tables.objects import examples_of

@@ -16,6 +16,14 @@ def extract(arguments: ExtractArguments) -> ExtractResult:
     on the same text, to match the outputs of the maximum point, and scored by what it saves of size and time, divided
     by its error. Nothing is trained fully. With --inherit the members are parts of a trained encoder, with its weights.
     To continue an interrupted run, repeat the command with --resume.
+
+    Example:
+        >>> import bort
+        >>> quick = {"space": "space.yaml", "steps": 2, "rows_per_step": 4, "row_length": 16, "held_out_rows": 4}
+        >>> quick |= {"valid_share": 0.2, "repeats": 0, "maximum": "2,2,16,24"}
+        >>> found = bort.extract(bort.ExtractArguments(["corpus.txt"], "runs/search", **quick))
+        >>> found.architecture.name, sorted(found.shape)
+        ('architecture.json', ['depth', 'heads', 'hidden', 'intermediate'])
     """
     from bort.ose.extract import extract as implementation
     from bort.progress import out

@@ -39,6 +39,11 @@ def index(arguments: IndexArguments) -> FolderResult:
     """Embed each line of a text of any size, for `bort finetune --pool` and for `bort.Index`.
 
     What is killed goes on with --resume. Blank lines are left out; memory does not grow with the text.
+
+    Example:
+        >>> import bort
+        >>> bort.index(bort.IndexArguments("texts.txt", "pool")).metrics["texts"]
+        200
     """
     validate(arguments)
 

@@ -129,6 +129,12 @@ def predict(arguments: PredictArguments) -> PredictResult:
 
     Many files become one, or with a folder as --output one each: CSV and TSV stay so, all else becomes JSON lines
     (unless --output-format says another). Repeat a command that was interrupted with --resume.
+
+    Example:
+        >>> import bort
+        >>> result = bort.predict(bort.PredictArguments("runs/topics", "texts.txt", "labels.csv"))
+        >>> result.output, result.rows
+        ('labels.csv', 200)
     """
     from bort.data.tables.examples import Columns
     from bort.data.tables.writer import output_format

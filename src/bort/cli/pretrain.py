@@ -16,6 +16,15 @@ def pretrain(arguments: PretrainArguments) -> PretrainResult:
     0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary (--embedding-teacher) the
     student learns the teacher's sentence and token embeddings. --plan measures what a run would take. To continue an
     interrupted run, repeat the command with --resume. Several GPUs: `accelerate launch -m bort pretrain ...`.
+
+    Example:
+        >>> import bort
+        >>> quick = {"architecture": "tiny.json", "max_steps": 2, "batch_size": 4, "sequence_length": 16}
+        >>> result = bort.pretrain(
+        ...     bort.PretrainArguments(["corpus.txt"], "bort-nano", "runs/encoder", valid_share=0.2, **quick)
+        ... )
+        >>> bort.Encoder(str(result.out)).size
+        16
     """
     if arguments.plan:
         return PretrainResult(_plan(arguments), None)

@@ -27,7 +27,12 @@ class CommandResult:
     metrics: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON knows; paths as strings."""
+        """All of it as what JSON knows; paths as strings.
+
+        Example:
+            >>> FolderResult({}, Path("pool")).to_dict()["out"]
+            'pool'
+        """
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=_plain))
         return plain
 
@@ -45,6 +50,10 @@ class FinetuneResult(CommandResult):
         held_out: Whether the test part was split off the training data.
         best: The combination of settings that won.
         seconds: What it took.
+
+    Example:
+        >>> FinetuneResult({}, Path("runs/topics"), metric="accuracy").report.as_posix()
+        'runs/topics/report.html'
     """
 
     out: Path
@@ -68,6 +77,11 @@ class FinetuneResult(CommandResult):
         Args:
             out: The run's folder.
             metrics: What the file says.
+
+        Example:
+            >>> metrics = json.loads(Path("runs/topics/metrics.json").read_text())
+            >>> FinetuneResult.of("runs/topics", metrics).labels
+            ('damage', 'delivery')
         """
         return cls(
             metrics,
@@ -90,6 +104,12 @@ class EvaluateResult(CommandResult):
         scores: By metric, with 95 % intervals, which have no width where no resamples were asked for.
         rows: How many were scored.
         file: Answers for a leaderboard, where they were asked for.
+
+    Example:
+        >>> import bort
+        >>> result = bort.evaluate(bort.EvaluateArguments("runs/topics", "dev.csv"))
+        >>> result.rows, result.scores["accuracy"].value
+        (20, 1.0)
     """
 
     scores: Mapping[str, Score]
@@ -125,6 +145,10 @@ class ExportResult(CommandResult):
         engine: What runs it.
         precision: fp32 or int8, as was chosen.
         size_bytes: Of the folder.
+
+    Example:
+        >>> ExportResult({}, Path("fast"), "openvino", "int8", 12_800_000).to_dict()["precision"]
+        'int8'
     """
 
     out: Path
@@ -139,6 +163,10 @@ class PretrainResult(CommandResult):
 
     Attributes:
         out: The run's folder, which is the model's too; None for a plan.
+
+    Example:
+        >>> PretrainResult({"steps": 2000}, Path("runs/encoder")).to_dict()["out"]
+        'runs/encoder'
     """
 
     out: Path | None
@@ -153,6 +181,11 @@ class ExtractResult(CommandResult):
         shape: Depth, heads, hidden and intermediate size.
         parameters: Of the model, counted.
         architecture: The file that `bort pretrain --architecture` takes.
+
+    Example:
+        >>> shape = {"depth": 4, "heads": 8, "hidden": 1024, "intermediate": 768}
+        >>> ExtractResult({}, Path("run"), shape, 75_000_000, Path("run/architecture.json")).shape["depth"]
+        4
     """
 
     out: Path
@@ -167,6 +200,10 @@ class FolderResult(CommandResult):
 
     Attributes:
         out: The folder.
+
+    Example:
+        >>> FolderResult({"texts": 200}, Path("pool")).to_dict()
+        {'metrics': {'texts': 200}, 'out': 'pool'}
     """
 
     out: Path

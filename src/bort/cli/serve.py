@@ -59,6 +59,10 @@ def serve(arguments: ServeArguments) -> None:
     POST /predict takes what text-embeddings-inference takes, POST / what the Hugging Face inference API takes. An
     encoder answers POST /embed, and POST /v1/embeddings as OpenAI's API does. GET / is a page to try the model on, GET
     /docs describes all routes. Needs bort[serve].
+
+    Example:
+        >>> import bort
+        >>> bort.serve(bort.ServeArguments(["runs/topics"], port=8080))  # doctest: +SKIP
     """
     from bort import __version__
     from bort.errors import BortError

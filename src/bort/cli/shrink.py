@@ -75,6 +75,12 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
 
     What is written is a plain Hugging Face BERT folder. It knows part of what the encoder knew, and is where training
     goes on from.
+
+    Example:
+        >>> import bort
+        >>> figures = bort.shrink(bort.ShrinkArguments("bort-nano", "smaller", depth=2)).metrics
+        >>> figures["parameters"] < figures["of_parameters"]
+        True
     """
     import torch
     from transformers import AutoModel, AutoModelForMaskedLM

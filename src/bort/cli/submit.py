@@ -36,6 +36,14 @@ def submit(arguments: SubmitArguments) -> FolderResult:
     Tasks without a model or test data are named and left out of the zip, and so are answers whose number is not the
     official one. A task that fails does not stop the others; the exit status tells of it. AX is answered by the model
     of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
+
+    Example:
+        >>> import bort
+        >>> arguments = bort.FinetuneArguments("runs/glue/rte", task=["rte"], data="official", method="head")
+        >>> bort.finetune(arguments).method
+        'head'
+        >>> sorted(bort.submit(bort.SubmitArguments("runs/glue", "official", "answers", task=["rte"])).metrics["files"])
+        ['rte']
     """
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor, model_of

@@ -31,7 +31,7 @@ from bort.estimators.model_files import ModelFiles
 from bort.estimators.teacher import teacher_of
 from bort.export.arguments import ExportArguments
 from bort.export.run import export_model
-from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.arguments import FinetuneArguments, PairReading
 from bort.finetuning.splits import read_splits
 from bort.progress import verbose
 from bort.tasks.task import Task
@@ -39,7 +39,7 @@ from bort.tasks.task import Task
 Method = Literal["agora", "plain", "head"]
 _FILE = "estimator.json"
 _LISTS = ("learning_rates", "batch_sizes")
-_SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "budget_minutes")
+_SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "pairs", "budget_minutes")
 _GIVEN = {"out", "train", "dev", "test", "unlabelled", "teacher", "task", "data", "kind", "classes", "resume"}
 """Settings that a fit fills in itself."""
 
@@ -58,6 +58,7 @@ class TextEstimator(BaseEstimator):
         max_length: Longest input in tokens; 128 by default.
         metric: The development score that decides.
         balance: Let rare labels count as much as frequent ones.
+        pairs: How the two texts of a pair are read: together (`cross-encoder`), apart (`bi-encoder`), or `auto`.
         budget_minutes: Start no training after so many minutes.
         settings: Further settings of `bort.FinetuneArguments` by name.
         random_state: Seed of all chance; None draws one from NumPy's global state.
@@ -79,6 +80,7 @@ class TextEstimator(BaseEstimator):
         max_length: int | None = None,
         metric: str = "auto",
         balance: bool = False,
+        pairs: PairReading = "auto",
         budget_minutes: float | None = None,
         settings: Mapping[str, Any] | None = None,
         random_state: Any = 0,
@@ -94,6 +96,7 @@ class TextEstimator(BaseEstimator):
         self.max_length = max_length
         self.metric = metric
         self.balance = balance
+        self.pairs = pairs
         self.budget_minutes = budget_minutes
         self.settings = settings
         self.random_state = random_state
@@ -134,6 +137,13 @@ class TextEstimator(BaseEstimator):
         Raises:
             DataError: Data that break a rule; a `ValueError` too.
             BortError: Settings, a model or a teacher that break a rule.
+
+        Example:
+            >>> import bort
+            >>> texts = ["Where is it?", "When does it come?", "The zip broke.", "It is torn."] * 5
+            >>> labels = ["delivery", "delivery", "damage", "damage"] * 5
+            >>> bort.BortClassifier("bort-nano", "head").fit(texts, labels).predict(["It is torn."]).tolist()
+            ['damage']
         """
         train = self._labelled(X, self._fit_targets(y), "X")
         if (X_dev is None) != (y_dev is None):
@@ -166,6 +176,12 @@ class TextEstimator(BaseEstimator):
 
         Raises:
             BortError: Something is there already.
+
+        Example:
+            >>> import bort
+            >>> bort.BortClassifier.load("runs/topics").save("saved")
+            >>> bort.Predictor("saved").predict("Where is it?").label
+            'delivery'
         """
         check_is_fitted(self, "model_")
         about = {"parameters": _plain_parameters(self.get_params()), **self._described()}
@@ -180,6 +196,11 @@ class TextEstimator(BaseEstimator):
 
         Raises:
             BortError: It cannot be loaded, or it answers another question.
+
+        Example:
+            >>> import bort
+            >>> bort.BortClassifier.load("runs/topics").classes_.tolist()
+            ['damage', 'delivery']
         """
         file = Path(model).expanduser() / _FILE
         try:
@@ -208,6 +229,11 @@ class TextEstimator(BaseEstimator):
 
         Raises:
             BortError: Settings or data that break a rule, or an int8 that was asked for and loses too much.
+
+        Example:
+            >>> import bort
+            >>> bort.BortClassifier.load("runs/topics").export("fast", engine="onnxruntime")["precision"]
+            'fp32'
         """
         check_is_fitted(self, "model_")
         if (X is None) != (y is None):

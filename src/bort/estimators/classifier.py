@@ -58,6 +58,10 @@ class BortClassifier(ClassifierMixin, TextEstimator):
 
         Raises:
             DataError: `X` does not hold texts or pairs.
+
+        Example:
+            >>> BortClassifier.load("runs/topics").predict(["Where is it?", "It is torn."]).tolist()
+            ['delivery', 'damage']
         """
         outputs = self._outputs(X)
         if self.multilabel_:
@@ -70,6 +74,10 @@ class BortClassifier(ClassifierMixin, TextEstimator):
 
         Raises:
             DataError: `X` does not hold texts or pairs.
+
+        Example:
+            >>> BortClassifier.load("runs/topics").predict_proba(["Where is it?", "It is torn."]).round().tolist()
+            [[0.0, 1.0], [1.0, 0.0]]
         """
         outputs = self._outputs(X)
         return expit(outputs) if self.multilabel_ else softmax(outputs, axis=-1)
@@ -81,6 +89,10 @@ class BortClassifier(ClassifierMixin, TextEstimator):
 
         Raises:
             DataError: `X` does not hold texts or pairs.
+
+        Example:
+            >>> (BortClassifier.load("runs/topics").decision_function(["Where is it?", "It is torn."]) > 0).tolist()
+            [True, False]
         """
         outputs = self._outputs(X)
         if self.multilabel_:

@@ -62,6 +62,14 @@ class FitReport:
             first. A thousand at most.
         findings: What is odd about the data, in sentences.
         seconds: What the fit took.
+
+    Example:
+        >>> import bort
+        >>> texts = ["Where is it?", "When does it come?", "The zip broke.", "It is torn."] * 5
+        >>> labels = ["delivery", "delivery", "damage", "damage"] * 5
+        >>> report = bort.BortClassifier().fit(texts, labels).report_
+        >>> report.part, report.metric, [each.label for each in report.labels]
+        ('dev', 'accuracy', ['damage', 'delivery'])
     """
 
     metric: str
@@ -80,6 +88,12 @@ class FitReport:
         Args:
             metrics: What `metrics.json` says.
             examples: Of the part that is judged.
+
+        Example:
+            >>> figures = {"metric": "pearson", "rows": {"dev": 100}, "dev": {"pearson": 0.9}, "seconds": 2.5}
+            >>> figures |= {"dev_confidence": {"pearson": [0.8, 0.95]}, "by_label": [], "wrong": [], "findings": []}
+            >>> print(FitReport.of(figures, []))
+            development pearson 0.900 (95 %: 0.800 to 0.950), 100 examples
         """
         scores = {
             part: {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
@@ -98,7 +112,13 @@ class FitReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON knows."""
+        """All of it as what JSON knows.
+
+        Example:
+            >>> scores = {"dev": {"accuracy": Score(0.9, 0.8, 0.95)}}
+            >>> FitReport("accuracy", scores, {"dev": 100}, "dev", (), (), (), 2.5).to_dict()["scores"]
+            {'dev': {'accuracy': {'value': 0.9, 'low': 0.8, 'high': 0.95}}}
+        """
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:

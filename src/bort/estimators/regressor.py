@@ -35,6 +35,11 @@ class BortRegressor(RegressorMixin, TextEstimator):
 
         Raises:
             DataError: `X` does not hold texts or pairs.
+
+        Example:
+            >>> texts = ["one", "one two", "one two three", "one two three four"] * 5
+            >>> BortRegressor().fit(texts, [1, 2, 3, 4] * 5).predict(["one two", "three"]).shape
+            (2,)
         """
         return self._logits(X)[:, 0]
 

@@ -15,7 +15,7 @@ class ExportArguments:
 
     Example:
         >>> ExportArguments("runs/mine", "fast").engine
-        'onnxruntime'
+        'auto'
     """
 
     model: str

@@ -37,6 +37,14 @@ class BortForMaskedLM(BertForMaskedLM):
     embedding. Its eps is `config.mlm_layer_norm_eps`, or the encoder's where a checkpoint does not name one.
     The vocabulary projection is most of the work of a small encoder; with 15 % of the positions masked, decoding
     them alone does a seventh of it.
+
+    Example:
+        >>> import torch
+        >>> from bort import architecture
+        >>> config = architecture("tiny.json", vocab_size=100)
+        >>> model = BortForMaskedLM(config)
+        >>> model(torch.tensor([[0, 5, 6, 2]]), positions=torch.tensor([1])).logits.shape
+        torch.Size([1, 100])
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -68,6 +76,15 @@ class BortForMaskedLM(BertForMaskedLM):
 
         Returns:
             `logits` of *shape* (positions, vocab) where positions or labels are given, else (batch, seq, vocab).
+
+        Example:
+            >>> import torch
+            >>> from bort import architecture
+            >>> config = architecture("tiny.json", vocab_size=100)
+            >>> ids = torch.tensor([[0, 5, 6, 2]])
+            >>> labels = torch.tensor([[-100, 5, -100, -100]])
+            >>> BortForMaskedLM(config)(ids, labels=labels).logits.shape  # one position is masked
+            torch.Size([1, 100])
         """
         kwargs.pop("return_dict", None)
         encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
@@ -196,6 +213,14 @@ class BortForSequenceClassification(BertForSequenceClassification):
     """Dropout, Dense(H, tanh), dropout, Dense(n) on `<s>`; n = 1 with `problem_type="regression"` is a regressor.
 
     The last layer's output is computed for `<s>` alone, unless hidden states or attentions are asked for.
+
+    Example:
+        >>> import torch
+        >>> from bort import architecture
+        >>> config = architecture("tiny.json", vocab_size=100)
+        >>> config.num_labels = 3
+        >>> BortForSequenceClassification(config)(torch.tensor([[0, 5, 6, 2]])).logits.shape
+        torch.Size([1, 3])
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -209,7 +234,15 @@ class BortForSequenceClassification(BertForSequenceClassification):
 
 
 class BortForMultipleChoice(BertForMultipleChoice):
-    """The same head with one score a choice. *Shape:* input_ids (batch, choices, seq) -> logits (batch, choices)."""
+    """The same head with one score a choice. *Shape:* input_ids (batch, choices, seq) -> logits (batch, choices).
+
+    Example:
+        >>> import torch
+        >>> from bort import architecture
+        >>> config = architecture("tiny.json", vocab_size=100)
+        >>> BortForMultipleChoice(config)(torch.tensor([[[0, 5, 2], [0, 6, 2]]])).logits.shape
+        torch.Size([1, 2])
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)

@@ -73,7 +73,15 @@ class Encoder:
         self.close()
 
     def close(self) -> None:
-        """Let the model go, and its memory with it. Nothing can be encoded after that."""
+        """Let the model go, and its memory with it. Nothing can be encoded after that.
+
+        Example:
+            >>> encoder = Encoder("bort-nano")
+            >>> encoder.close()
+            >>> encoder.encode("Where is it?")
+            Traceback (most recent call last):
+            ValueError: the encoder of bort-nano is closed
+        """
         self._engine = None
 
     def encode(
@@ -140,7 +148,14 @@ class Encoder:
             yield self._finished(encoded, vectors, normalize)
 
     def told(self) -> Iterator[str]:
-        """Lines for a person: how many texts so far were cut."""
+        """Lines for a person: how many texts so far were cut.
+
+        Example:
+            >>> encoder = Encoder("bort-nano")
+            >>> vector = encoder.encode("Where is it? " * 1000)
+            >>> [line.rpartition(": ")[2] for line in encoder.told()]
+            ['1']
+        """
         if self.cut:
             yield f"texts longer than {self.max_length} tokens, which were cut: {self.cut:,}"
 

@@ -40,7 +40,12 @@ class Prediction:
     probabilities: dict[str, float]
 
     def top_k(self, k: int) -> list[tuple[str, float]]:
-        """The k likeliest labels with their probabilities, the likeliest first."""
+        """The k likeliest labels with their probabilities, the likeliest first.
+
+        Example:
+            >>> Prediction("cat", {"dog": 0.2, "cat": 0.7, "bird": 0.1}).top_k(2)
+            [('cat', 0.7), ('dog', 0.2)]
+        """
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
 
 
@@ -51,10 +56,12 @@ class Predictor:
     where all is int8 to the last bit, in fp32 within 1e-5. For an exported folder, and without a GPU for one of
     `bort finetune`, neither torch nor transformers is loaded.
 
-        with Predictor("runs/support") as predictor:
-            predictor.predict("Where is my parcel?").label
-            predictor.predict(["a text", ("a text", "its pair"), {"text": "a text", "text_pair": "its pair"}])
-            predictor.predict_proba(["a text", "another"])
+        >>> with Predictor("runs/topics") as predictor:
+        ...     answer = predictor.predict("Where is my parcel?")
+        ...     answers = predictor.predict(["The zip broke.", {"text": "When does it come?"}])
+        ...     probabilities = predictor.predict_proba(["The zip broke.", "Where is it?"])
+        >>> answer.label, len(answers), probabilities.shape
+        ('delivery', 2, (2, 2))
 
     Args:
         model: A folder of `bort export` or `bort finetune`, an embedded name, or a hub name.
@@ -103,7 +110,15 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """Let the model go, and its memory with it. Nothing can be asked after that."""
+        """Let the model go, and its memory with it. Nothing can be asked after that.
+
+        Example:
+            >>> predictor = Predictor("runs/topics")
+            >>> predictor.close()
+            >>> predictor.predict("Where is it?")
+            Traceback (most recent call last):
+            ValueError: the predictor of runs/topics is closed
+        """
         self._engine = None
 
     @overload
@@ -122,6 +137,13 @@ class Predictor:
         Raises:
             BortError: The model gives no finite numbers.
             TypeError: An input is something else.
+
+        Example:
+            >>> predictor = Predictor("runs/topics")
+            >>> predictor.predict("Where is my parcel?").label
+            'delivery'
+            >>> [answer.label for answer in predictor.predict(["The zip broke.", {"text": "When does it come?"}])]
+            ['damage', 'delivery']
         """
         if isinstance(inputs, str | Mapping):
             return next(self.stream(self._examples([inputs])))
@@ -133,6 +155,13 @@ class Predictor:
         Raises:
             BortError: The model is a regression, or gives no finite numbers.
             TypeError: An input is neither a text nor a pair, or `inputs` is no list.
+
+        Example:
+            >>> predictor = Predictor("runs/topics")
+            >>> predictor.task.names
+            ('damage', 'delivery')
+            >>> predictor.predict_proba(["The zip broke.", "Where is it?"]).argmax(-1).tolist()
+            [0, 1]
         """
         if self.task.kind == "regression":
             raise BortError("a regression gives values, not probabilities: use predict", file=self._name)
@@ -148,6 +177,12 @@ class Predictor:
         Raises:
             BortError: The model gives no finite numbers.
             ValueError: `window` is below 1.
+
+        Example:
+            >>> from bort.data.tables.examples import Example
+            >>> texts = (Example(line.strip()) for line in open("texts.txt"))
+            >>> sum(1 for answer in Predictor("runs/topics").stream(texts, window=64))
+            200
         """
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1, not {window}")
@@ -162,6 +197,11 @@ class Predictor:
 
         Raises:
             BortError: One is not finite, as after a diverged training.
+
+        Example:
+            >>> from bort.data.tables.examples import Example
+            >>> Predictor("runs/topics").logits([Example("Where is it?")]).shape
+            (1, 2)
         """
         self._check(examples)
         pieces = list(self._blocks(examples, self.engine.rows_at_once))
@@ -197,7 +237,14 @@ class Predictor:
                 raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
 
     def told(self) -> Iterator[str]:
-        """Lines for a person: how many inputs so far were cut, and how many had another form than in training."""
+        """Lines for a person: how many inputs so far were cut, and how many had another form than in training.
+
+        Example:
+            >>> predictor = Predictor("runs/topics")
+            >>> answer = predictor.predict("Where is it? " * 100)
+            >>> list(predictor.told())
+            ['texts longer than 128 tokens, which were cut: 1']
+        """
         if self.cut:
             what = "cut" if self._long == "first" else f"read in windows ({self._long})"
             yield f"texts longer than {self.max_length} tokens, which were {what}: {self.cut:,}"

@@ -21,9 +21,13 @@ class Index:
 
     Several threads may share it.
 
-        >>> index = Index("runs/messages")  # doctest: +SKIP
-        >>> cosines, places = index.search(vectors, k=10)  # doctest: +SKIP
-        >>> index.texts(places[0])  # doctest: +SKIP
+        >>> import bort
+        >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
+        >>> index = Index("pool")
+        >>> vectors = bort.Encoder("bort-nano").encode(["Where is my parcel?"], normalize=True)
+        >>> cosines, places = index.search(vectors, k=10)
+        >>> places.shape, len(index.texts(places[0]))
+        ((1, 10), 10)
 
     Args:
         folder: What `bort index` wrote.
@@ -61,6 +65,11 @@ class Index:
 
         Raises:
             BortError: One is not what was written.
+
+        Example:
+            >>> import bort
+            >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
+            >>> Index("pool").check()
         """
         import hashlib
 
@@ -74,6 +83,12 @@ class Index:
 
         Raises:
             BortError: There is no UTF-8.
+
+        Example:
+            >>> import bort
+            >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
+            >>> Index("pool").texts([0]) == [open("texts.txt").readline().strip()]
+            True
         """
         found = []
         for place in np.asarray(places, np.int64).tolist():
@@ -86,7 +101,14 @@ class Index:
         return found
 
     def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:
-        """The vectors at some places, of length 1. *Shape:* (places, `size`)."""
+        """The vectors at some places, of length 1. *Shape:* (places, `size`).
+
+        Example:
+            >>> import bort
+            >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
+            >>> Index("pool").vectors([0, 5]).shape
+            (2, 384)
+        """
         rows: Floats = self._vectors[places].astype(np.float32) * self._scales[places][:, None]
         return rows
 
@@ -104,6 +126,14 @@ class Index:
 
         Raises:
             ValueError: `k` is below 1, or the vectors have another width.
+
+        Example:
+            >>> import bort
+            >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
+            >>> index = Index("pool")
+            >>> cosines, places = index.search(index.vectors([7]), k=3)
+            >>> int(places[0, 0])  # itself
+            7
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
