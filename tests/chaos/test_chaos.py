@@ -28,7 +28,7 @@ pytestmark = [
 ]
 VOLATILE = {"config.yaml", "environment.json", "journal.jsonl", "report.html", "candidates.csv"}
 """They have times and places in them; what matters of them stands in other files, too."""
-MEASURED = re.compile(r"second|elapsed|minute|speed|_ms|_at$|^time|^out$|^sha256$|^bytes$|packages|command")
+MEASURED = re.compile(r"second|elapsed|minute|speed|_ms|_at$|^time|^out$|^sha256$|^bytes$|packages|command|^costs$")
 TUNE = ["finetune", "--learning-rates", "1e-2", "--batch-sizes", "8", "--max-epochs", "2", "--max-length", "24"]
 TUNE += ["--precision", "fp32", "--checkpoint-minutes", "0", "--no-keep-better"]
 ROWS = ["--sequence-length", "16", "--valid-share", "0.1", "--precision", "fp32", "--corpus-processes", "1"]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.export.data import set_apart
 from bort.export.gate import drop_bounds, judge, movement, rows_to_decide
-from bort.export.run import set_apart
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 

@@ -252,7 +252,7 @@ def test_an_encoder_must_be_fine_tuned_first(world):
         ({"hidden_size": "x"}, "hidden_size"),
         ({"hidden_size": 32}, "shapes that config.json gives"),
         ({"num_hidden_layers": 1}, "fewer layers than the weights"),
-        ({"num_hidden_layers": -1}, "fewer layers than the weights"),
+        ({"num_hidden_layers": -1}, "must not be negative"),
         ({"num_hidden_layers": 3}, "weights of the encoder"),
     ],
     ids=str,

@@ -47,7 +47,7 @@ class _Parser(ArgumentParser):
         if lacking := re.match("the following arguments are required: (.*)", message):
             names = lacking[1].split(", ")
             return f"needs {', '.join(n if n in self.positional else flag(n) for n in names)}"
-        message = " ".join(message.split())
+        message = re.sub(r", --[\w-]+\+", "", " ".join(message.split()))  # how the library appends to lists
         unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
         near = difflib.get_close_matches(unknown[1].replace("-", "_"), self.hints, n=1) if unknown else []
         return message + (f"; did you mean {flag(near[0])}?" if near else "")

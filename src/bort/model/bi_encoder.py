@@ -68,13 +68,12 @@ def taken_apart(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tenso
     Returns:
         Ids and mask of `[CLS] a [SEP]` and `[CLS] b [SEP]`. *Shape:* (2 batch, the longest text's) each.
     """
-    second = (token_type_ids * attention_mask).sum(1, keepdim=True)
-    first = (attention_mask.sum(1, keepdim=True) - second).clamp(min=1)  # [CLS] is always the first text's
+    both, second = attention_mask.sum(1, keepdim=True), (token_type_ids * attention_mask).sum(1, keepdim=True)
+    first = (both - second).clamp(min=1)  # [CLS] is the first text's, whatever its kind
+    second = both - first
     place = torch.arange(int(torch.maximum(first, second + 1).max()), device=input_ids.device)[None]
     # The second text stands behind the first one, whose last token gives its place to [CLS].
     behind = (first - 1 + place).clamp(0, input_ids.shape[1] - 1)
     b = torch.where(place == 0, input_ids[:, :1], input_ids.gather(1, behind))
     a = input_ids[:, : place.shape[1]]
-    if a.shape[1] < place.shape[1]:  # a row that is a second text alone
-        a = nn.functional.pad(a, (0, place.shape[1] - a.shape[1]))
     return torch.cat([a, b]), torch.cat([place < first, place <= second]).to(attention_mask.dtype)

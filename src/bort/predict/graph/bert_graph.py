@@ -242,9 +242,10 @@ class BertGraph:
         """Make rows of single texts of those of pairs: see `bort.model.bi_encoder.taken_apart`."""
         add, one = self._add, self._ints(1)
         kinds = add("Mul", ["token_type_ids", "attention_mask"], "second.kinds")
-        second = add("ReduceSum", [kinds, one], "second.length", keepdims=1)
+        second = add("ReduceSum", [kinds, one], "second.counted", keepdims=1)
         both = add("ReduceSum", ["attention_mask", one], "both.length", keepdims=1)
         first = add("Max", [add("Sub", [both, second], "first.counted"), one], "first.length")
+        second = add("Sub", [both, first], "second.length")
         longest = add("Max", [first, add("Add", [second, one], "second.with_cls")], "text.lengths")
         longest = add("ReduceMax", [longest], "text.longest", keepdims=0)
         scalars = [self.graph.weight(f"scalar.{value}", np.array(value, np.int64)) for value in (0, 1)]
