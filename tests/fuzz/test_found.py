@@ -52,6 +52,13 @@ FOUND = {
         changed(b"TABLE charges", b"TA\xcePE charges"),
         "cannot be used",
     ),
+    "a vocabulary of brackets without end": (
+        "vocabulary",
+        "roberta/vocab.json",
+        lambda content: b"[" * 20_000,
+        "must be JSON that maps tokens to ids",
+    ),
+    "a configuration of brackets without end": ("fine-tuned", "config.json", lambda content: b"[" * 20_000, "config"),
     "a message of SQLite of several lines": (
         "answers",
         "",

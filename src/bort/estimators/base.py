@@ -206,7 +206,7 @@ class TextEstimator(BaseEstimator):
         try:
             about = json.loads(file.read_text("utf-8")) if file.is_file() else {}
             estimator = cls(**about.get("parameters", {}))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, TypeError, AttributeError) as error:
             raise BortError(f"was not written by `save`: {error}", file=file) from None
         estimator.model_ = ModelFiles.of(model)
         task = estimator.model_.predictor(estimator._threads()).task

@@ -31,7 +31,7 @@ def seen(folder: str | Path, examples: Sequence[Example]) -> int:
     """
     try:
         known = {*json.loads((Path(folder) / "metrics.json").read_text("utf-8"))[KEY].split()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return 0
     return sum(_hash(example) in known for example in examples)
 

@@ -182,7 +182,7 @@ def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
 
     try:
         entries = json.loads(vocab.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BortError(f"must be JSON that maps tokens to ids: {error}", file=vocab) from None
     if not isinstance(entries, dict) or not all(type(number) is int for number in entries.values()):
         raise BortError("must be JSON that maps tokens to ids", file=vocab)

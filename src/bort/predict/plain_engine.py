@@ -140,7 +140,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
             about={},
         )
         return PlainEngine(folder, manifest, tokenizer, graph.in_memory(), threads)
-    except (BortError, OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (BortError, OSError, ValueError, RecursionError, KeyError, TypeError, SafetensorError):
         return None
 
 

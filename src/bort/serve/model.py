@@ -223,5 +223,5 @@ def known_mistakes(folder: str, most: int = 8) -> list[dict[str, Any]]:
             {name: one[name] for name in ("text", "text_b", "label", "prediction") if one.get(name) is not None}
             for one in errors[:most]
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return []

@@ -78,7 +78,7 @@ class CorpusBuilder:
             parts = {
                 part: PartWriter(self.folder, part, self.dtype, state["shards"][part], SHARD_TOKENS) for part in PARTS
             }
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return None
         self.place, self.before, self.described = Place(**state["place"]), state["before"], state["described"]
         self.documents, self.in_document = state["documents"], state["in_document"]

@@ -143,7 +143,7 @@ class IndexWriter:
         try:
             state: dict[str, Any] = json.loads(file.read_text("utf-8"))
             begun = state["begun"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
         check_format(state, FORMAT, file, "remove the folder, and begin anew")
         for name, value in self._begun.items():

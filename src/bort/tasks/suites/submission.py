@@ -94,7 +94,7 @@ def count_answers(task: SuiteTask, file: Path) -> int:
         if task.shape == "multirc":
             return sum(len(q["answers"]) for record in records for q in record["passage"]["questions"])
         return len(records)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise BortError(f"must be a file of answers to {task.title} ({error})", file=file) from None
 
 
