@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, table
+from benchmarks.robust.left import publish_left
 
 KINDS = {"kill": "kill -9", "signal": "SIGINT, SIGTERM", "memory": "memory limits"}
 
@@ -64,14 +65,5 @@ BENCHMARK = Benchmark(
 )
 
 
-def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--run", type=Path, default=Path("build/chaos.jsonl"), help="lines that the long run wrote")
-    arguments = made.parse_args()
-    figures = counted(arguments.run)
-    arguments.run = Path(arguments.run.name)
-    publish(BENCHMARK, figures, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    publish_left(BENCHMARK, __doc__, "build/chaos.jsonl", counted)

@@ -1,6 +1,6 @@
 """How much of the package the tests run, by line and branch: publishes what `make coverage` leaves.
 
-make coverage && python -m benchmarks.robust.coverage --report build/coverage.json
+make coverage && python -m benchmarks.robust.coverage --run build/coverage.json
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, table
+from benchmarks.robust.left import publish_left
 
 LEAST = 12
 
@@ -59,14 +60,5 @@ BENCHMARK = Benchmark(
 )
 
 
-def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--report", type=Path, default=Path("build/coverage.json"), help="what coverage json wrote")
-    arguments = made.parse_args()
-    figures = read(arguments.report)
-    arguments.report = Path(arguments.report.name)
-    publish(BENCHMARK, figures, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    publish_left(BENCHMARK, __doc__, "build/coverage.json", read)

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, table
+from benchmarks.robust.left import publish_left
 
 
 def counted(run: Path) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def counted(run: Path) -> dict[str, Any]:
         raise SystemExit(f"{run} holds no long run; make fuzz writes one")
     for reader in found.values():
         reader["found"] = len(reader["found"])
-    return found
+    return {"readers": found}
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
@@ -56,14 +57,5 @@ BENCHMARK = Benchmark(
 )
 
 
-def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--run", type=Path, default=Path("build/fuzz"), help="folder that the long run wrote")
-    arguments = made.parse_args()
-    figures = {"readers": counted(arguments.run)}
-    arguments.run = Path(arguments.run.name)
-    publish(BENCHMARK, figures, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    publish_left(BENCHMARK, __doc__, "build/fuzz", counted)
