@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of, out_of_memory
 
 COMMANDS: dict[str, str] = {
     "demo": "the whole road on the embedded model and data, offline, in minutes",
@@ -108,15 +108,10 @@ def main(argv: list[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else _fail(f"{name}: {done.code}", 1)
 
 
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive", re.I
-)
-
-
 def _short_of(error: Exception) -> str:
     """What the system refused, memory or a place to write, where a library says so in an exception of its own."""
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return "there is not enough memory"
+    if out_of_memory(error):
+        return lines_of(error)[0]
     if found := re.search(r"(?:^|I/O error: )([^:]+) \(os error \d+\)$", str(error)):  # safetensors, tokenizers
         return found[1]
     return "a checkpoint cannot be written" if "PytorchStreamWriter failed writing" in str(error) else ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _UNSET = object()
 _LONGEST_VALUE = 80
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive", re.I
+)
 
 
 class BortError(Exception):
@@ -52,3 +56,15 @@ class BortError(Exception):
 def flag(setting: str) -> str:
     """A setting as the command line spells it: `max_epochs` is `--max-epochs`."""
     return "--" + setting.replace("_", "-")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the system refused memory; libraries say so in exceptions of their own."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """What a library's exception says, at least one line: its text, its class where it has none."""
+    if out_of_memory(error):
+        return ["there is not enough memory"]
+    return (str(error).strip() or type(error).__name__).splitlines()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bort.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, validate
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.progress import console
 
 LOCAL = "local"
@@ -234,7 +234,7 @@ def _fetched(reference: Any) -> Any:
 
 def _line(error: Exception, place: int) -> str:
     """A line of a message: the first, or the last, which names what was raised where the message is a traceback."""
-    return (str(error).strip() or type(error).__name__).splitlines()[place][:_LONGEST_MESSAGE]
+    return lines_of(error)[place][:_LONGEST_MESSAGE]
 
 
 def check_workers(where: str, needs: Needs) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.files import write_aside
 from bort.model.checkpoints import quiet
 from bort.model.pair_features import BI_ENCODER
@@ -56,7 +56,7 @@ class OpenVinoModel:
             with _silent():
                 self._model = self._openvino.convert_model(asked, example_input=example)
         except Exception as error:  # tracing runs the model, which may raise anything
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+            first = lines_of(error)[0][:150]
             raise BortError(
                 f"OpenVINO cannot convert this model: {first}", file=name, value=model.config.model_type
             ) from None

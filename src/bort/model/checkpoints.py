@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.files import folder_aside, sync_folder, write_aside
 from bort.formats import check_format, stamp
 
@@ -90,7 +90,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
         if "ignore_mismatched_sizes" in str(error):
             rule = "the weights do not have the shapes that config.json gives"
         else:
-            first = (str(error).strip() or type(error).__name__).splitlines()[:2]
+            first = lines_of(error)[:2]
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
     _check_sizes(loaded.config, source)
@@ -114,7 +114,7 @@ def load_config(model: str | Path) -> Any:
             raise ValueError("architectures must be names")
         return found
     except Exception as error:  # the library has a class for each kind of damage
-        first = (str(error).strip() or type(error).__name__).splitlines()[:2]
+        first = lines_of(error)[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.model.checkpoints import unpacked
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
             tokenizer("")  # a setting that is no number fails here
         return tokenizer
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = lines_of(error)[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
 
 

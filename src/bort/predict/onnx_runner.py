@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.predict.encoding import Feed
 from bort.predict.graph.narrowing import narrowed_graph
 from bort.predict.int8_weights import LEAST_WEIGHT_BITS
@@ -79,5 +79,5 @@ def open_session(
         # Where it fails it would print a banner of its own and try the same again.
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except Exception as error:  # it has a class for each kind of damage, none of them public
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        first = lines_of(error)[0][:200]
         raise BortError(f"the model cannot be loaded: {first}", file=folder) from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.predict.encoding import Feed
 from bort.predict.int8_weights import LEAST_WEIGHT_BITS, narrowed, processor_flags
 from bort.predict.runner import Compute, Runner
@@ -57,7 +57,7 @@ class OpenVinoRunner(Runner):
                 return found
             return openvino.Core().compile_model(self.model(), "CPU", settings)
         except (RuntimeError, ValueError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+            first = lines_of(error)[-1][:200]
             raise BortError(f"the model cannot be loaded: {first}", file=self.folder) from None
 
     def model(self) -> Any:

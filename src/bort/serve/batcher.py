@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.errors import lines_of
 from bort.serve.errors import Kind, Refused
 
 Rows = NDArray[np.float32]
@@ -167,7 +168,7 @@ class Batcher:
                 for one in batch:
                     self._compute([one])
                 return
-            refusal = error if isinstance(error, Refused) else Refused(Kind.BACKEND, _first_line(error))
+            refusal = error if isinstance(error, Refused) else Refused(Kind.BACKEND, lines_of(error)[0][:300])
             _settle([(batch[0], refusal)])
             return
         self._observe(len(joined), joined.tokens, time.perf_counter() - start)
@@ -199,7 +200,3 @@ def _set(results: Sequence[tuple[_Waiting, Rows | Refused]]) -> None:
             one.future.set_exception(result)
         else:
             one.future.set_result(result)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -9,7 +9,7 @@ from typing import Any
 from bort.data.corpus.sources import is_hub
 from bort.data.tables.compressed import BROKEN, decompressed, open_stored
 from bort.data.tables.lines import LONGEST_ROW_BYTES
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 
 BLOCK_BYTES = 1 << 20
 
@@ -119,5 +119,5 @@ def _of_hub(source: str, place: Place) -> Iterator[Block]:
     except BortError:
         raise
     except Exception as error:  # offline, unknown, gated, cut off: the library has a class for each
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        told = lines_of(error)[0]
         raise Interrupted(f"the data set cannot be loaded from the hub: {told}", file=source) from None

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, get_args
 from bort.data.tables.compressed import COMPRESSED, decompressed, open_binary
 from bort.data.tables.delimited import NumberedRow, OnBad, Row, check_header, delimited_rows, missing_column
 from bort.data.tables.lines import Lines
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 
 Format = Literal["csv", "tsv", "jsonl", "txt", "parquet", "hub"]
 _EXTENSIONS: dict[str, Format] = {
@@ -178,7 +178,7 @@ def _parquet_rows(source: str, required: Sequence[str], file: str) -> Iterator[N
                     number += 1
                     yield number, row
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise BortError(f"must be a whole Parquet file ({_first_line(error)})", file=file) from None
+            raise BortError(f"must be a whole Parquet file ({lines_of(error)[0]})", file=file) from None
 
 
 def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
@@ -195,7 +195,7 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
         rule = (
             "the hub cannot be reached (offline?), and no local file has this name" if offline else "cannot be loaded"
         )
-        raise BortError(f"{rule} ({_first_line(error)})", file=source) from None
+        raise BortError(f"{rule} ({lines_of(error)[0]})", file=source) from None
     check_header(table.column_names, required, source)
     yield from dataset_rows(table)
 
@@ -219,7 +219,3 @@ def dataset_rows(table: Any) -> Iterator[NumberedRow]:
 
     for number, row in enumerate(table, start=1):
         yield number, row | {name: name_of(feature, row[name]) for name, feature in named.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

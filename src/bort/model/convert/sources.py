@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.model.convert.mxnet import read_params
 from bort.model.convert.weight_names import gluon_to_hf, hf_to_gluon, is_classifier
 
@@ -126,7 +126,7 @@ def _read_weights(path: Path) -> dict[str, Array]:
             for name, tensor in tensors.items()
         }
     except Exception as error:  # the libraries raise a dozen kinds, by where the damage is
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = lines_of(error)[0]
         raise BortError(f"the weights cannot be loaded: {first}", file=file) from None
 
 

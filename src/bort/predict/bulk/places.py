@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.files import write_aside
 
 _WILD = re.compile(r"[*?\[]")
@@ -170,7 +170,7 @@ def _told(name: str, what: str) -> Iterator[tuple[Any, str]]:
     try:
         yield _store(name)
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = lines_of(error)[0]
         missing = isinstance(error, FileNotFoundError)
         raise BortError("no such file" if missing else f"cannot be {what}: {line}", file=name) from None
 

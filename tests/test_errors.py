@@ -1,0 +1,17 @@
+import pytest
+
+from bort.errors import lines_of
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (ValueError("first\nsecond"), ["first", "second"]),
+        (KeyError(), ["KeyError"]),
+        (MemoryError(), ["there is not enough memory"]),
+        (RuntimeError("can't start new thread"), ["there is not enough memory"]),
+        (RuntimeError("std::bad_alloc"), ["there is not enough memory"]),
+    ],
+)
+def test_what_a_library_says(error, lines):
+    assert lines_of(error) == lines
