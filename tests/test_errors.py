@@ -10,6 +10,7 @@ from bort.errors import lines_of
         (KeyError(), ["KeyError"]),
         (MemoryError(), ["there is not enough memory"]),
         (RuntimeError("can't start new thread"), ["there is not enough memory"]),
+        (ImportError("onnx.so: failed to map segment from shared object"), ["there is not enough memory"]),
         (RuntimeError("std::bad_alloc"), ["there is not enough memory"]),
     ],
 )

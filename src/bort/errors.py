@@ -8,7 +8,9 @@ from pathlib import Path
 _UNSET = object()
 _LONGEST_VALUE = 80
 _NO_MEMORY = re.compile(
-    r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive", re.I
+    r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive"
+    r"|failed to map segment|cannot allocate memory",
+    re.I,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -37,6 +38,12 @@ FOUND = {
         "bert/vocab.txt",
         changed(b"[UNK]\n", b""),
         "the tokenizer cannot be loaded",
+    ),
+    "an id beyond any vocabulary": (
+        "fine-tuned",
+        "tokenizer.json",
+        lambda content: re.sub(rb'"C": *\d+', b'"C": 2147483648', content),
+        "its ids must be below 10,000,000",
     ),
     "a module in another folder": (
         "modules",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _TOKEN_NAMES = {
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
+_ENTRIES_AT_MOST = 10_000_000
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
@@ -57,6 +59,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise BortError("holds no tokenizer (tokenizer.json, or vocab.json with merges.txt)", file=folder)
     if not folder.exists() and ("/" not in str(source) or str(source).startswith((".", "/"))):
         raise BortError("no such folder", file=folder)
+    _check_ids(folder)
     from transformers import AutoTokenizer
 
     name = str(folder) if folder.is_dir() else str(source)
@@ -72,6 +75,20 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
         first = lines_of(error)[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
+
+
+def _check_ids(folder: Path) -> None:
+    """Refuse an id beyond any vocabulary: the library walks through all ids up to the largest, and keeps each gap."""
+    for file in (folder / "tokenizer.json", folder / "vocab.json"):
+        if not file.is_file() or not re.search(rb":\s*\d{8}", content := file.read_bytes()):
+            continue
+        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):  # the library tells
+            described = json.loads(content)
+            entries = described["model"]["vocab"] if file.name == "tokenizer.json" else described
+            largest = max(number for number in entries.values() if type(number) is int)
+            if largest >= _ENTRIES_AT_MOST:
+                rule = f"the tokenizer cannot be loaded: its ids must be below {_ENTRIES_AT_MOST:,}"
+                raise BortError(rule, file=file, value=largest)
 
 
 @contextlib.contextmanager
