@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -135,3 +136,17 @@ def test_without_the_packages(exporter, fp32, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BortError, match=r"pip install bort\[openvino\]"):
         Predictor(str(fp32))
+
+
+def test_what_computes_holds_the_weights_it_reads(fp32, sentences):
+    """They are mapped: let go with the runner, they were read from memory that is no more."""
+    from bort.predict.engine import open_exported
+
+    engine = open_exported(fp32, 1)
+    examples = [Example(text) for text in sentences[:1]]
+    expected = Predictor(str(fp32), threads=1).logits(examples)
+    feed = engine.batch(engine.encode(examples), range(1))
+    compute = engine.runners[0].opened(shared=True)
+    del engine
+    gc.collect()
+    np.testing.assert_allclose(compute(feed), expected, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,20 @@ class OpenVinoRunner(Runner):
 
     def load(self, *, shared: bool) -> Compute:
         """Compile the model, or take it as it was compiled at the export, on a processor of the same kind."""
-        compiled = self._compiled(shared=shared)
-        idle: list[Any] = []
+        return partial(self._infer, self._compiled(shared=shared), [])
 
-        def compute(feed: Feed) -> NDArray[np.float32]:
-            # A request holds one batch at a time; taking from a list and giving back are single steps in Python.
-            try:
-                request = idle.pop()
-            except IndexError:
-                request = compiled.create_infer_request()
-            try:
-                outputs: NDArray[np.float32] = request.infer(feed, share_inputs=True)[0]
-            finally:
-                idle.append(request)
-            return outputs
-
-        return compute
+    def _infer(self, compiled: Any, idle: list[Any], feed: Feed) -> NDArray[np.float32]:
+        """Answer with an idle request, or a new one; as a method, it holds the mapped weights that the model reads."""
+        # A request holds one batch at a time; taking from a list and giving back are single steps in Python.
+        try:
+            request = idle.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            outputs: NDArray[np.float32] = request.infer(feed, share_inputs=True)[0]
+        finally:
+            idle.append(request)
+        return outputs
 
     def prepared(self) -> tuple[bytes, str]:
         """The compiled model as a file, which opens sooner, and what it is for."""
