@@ -5,7 +5,7 @@
 Each task is a folder with train, dev, test and unlabelled.jsonl. Every method trains on train and dev together in the
 end; test is scored once. Finished runs are kept in results/few_labels.jsonl by code, data, weights, seed and method,
 and an interrupted benchmark goes on from there. The teacher's vectors are kept in --vectors. SetFit is left out where
-it is not installed.
+it is not installed. --static names folders of model2vec, distilled by its own library.
 """
 
 from __future__ import annotations
@@ -26,11 +26,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
-from benchmarks.quality.rivals import difference, kept_embedding, latencies, overall, percent, setfit_accuracy
+from benchmarks.quality.rivals import (
+    difference,
+    kept_embedding,
+    latencies,
+    overall,
+    percent,
+    setfit_accuracy,
+    static_accuracy,
+)
 from benchmarks.quality.scarce import TASKS, Cache, Record, parts_of, sha256
 
 SOURCES = ("src/bort/agora", "src/bort/finetuning", "src/bort/predict", "src/bort/data")
-TFIDF, TEACHER, HEAD, SETFIT = "TF-IDF + logistic regression", "the teacher", "linear head", "SetFit"
+TFIDF, TEACHER, HEAD = "TF-IDF + logistic regression", "the teacher", "linear head"
+STATIC, SETFIT, SETFIT_DISTILLED = "model2vec with its own classifier", "SetFit", "SetFit's distillation"
 PLAIN, DISTILLED, ALONE, AGORA = "plain fine-tuning", "plain distillation", "Agora without a pool", "Agora"
 TRAINED: dict[str, dict[str, Any]] = {
     PLAIN: {"rounds": 1},  # and the last training on all labels
@@ -39,8 +48,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     AGORA: {"unlabelled": True},
 }
 """What differs from the defaults of `bort finetune`."""
-BY_STUDENT = (HEAD, *TRAINED)
-METHODS = (TFIDF, TEACHER, HEAD, PLAIN, DISTILLED, ALONE, AGORA, SETFIT)
+RIVALS = (TFIDF, TEACHER, STATIC, HEAD, SETFIT, SETFIT_DISTILLED)
+METHODS = (*RIVALS, *TRAINED)
 SETFIT_PAIRS = 4000
 LEAST = {"bort-nano": 80.0, "all-MiniLM-L6-v2": 82.0}
 """Means to reach with a pool, in %."""
@@ -92,23 +101,35 @@ class Bench:
         return found
 
     def _measured(self, method: str, student: str, task: str, seed: int) -> Record:
-        if method not in (TFIDF, TEACHER, HEAD, SETFIT):
+        if method not in RIVALS:
             return self._trained(method, student, task, seed)
+        train, dev, test = self._read(task)
+        if method == STATIC:
+            return {"test": static_accuracy(student, [*train, *dev], test, seed)}
         if method == SETFIT:
-            train, dev, test = self._read(task)
             return {"test": setfit_accuracy(student, [*train, *dev], test, seed, SETFIT_PAIRS)}
+        if method == SETFIT_DISTILLED:
+            more = {"teacher": self.arguments.teacher, "pool": self._unlabelled(task)}
+            return {"test": setfit_accuracy(student, [*train, *dev], test, seed, SETFIT_PAIRS, **more)}
         if method == TFIDF:
             from bort.tasks.baselines import tfidf
 
-            train, dev, test = self._read(task)
             chosen = tfidf(train, dev, test)
             return {"test": tfidf([*train, *dev], dev, test, inverse_regularisations=(chosen["C"],))["test"]}
         return {"test": self._head(self.arguments.teacher if method == TEACHER else student, task)}
+
+    def _pool(self, task: str) -> str:
+        return str(self.arguments.data / task / "unlabelled.jsonl")
 
     def _read(self, task: str) -> list[list[Any]]:
         from bort.data.tables.examples import read_examples
 
         return [read_examples(file) for file in parts_of(self.arguments.data / task).values()]
+
+    def _unlabelled(self, task: str) -> list[Any]:
+        from bort.data.tables.examples import read_examples
+
+        return read_examples(self._pool(task), labelled=False)
 
     def _settings(self, student: str, task: str, seed: int, out: str, **settings: Any) -> Any:
         import bort
@@ -116,7 +137,7 @@ class Bench:
 
         files = parts_of(self.arguments.data / task)
         if settings.get("unlabelled") is True:
-            settings["unlabelled"] = str(self.arguments.data / task / "unlabelled.jsonl")
+            settings["unlabelled"] = self._pool(task)
         return bort.FinetuneArguments(
             **{part: str(file) for part, file in files.items()},
             model=student,
@@ -229,18 +250,27 @@ def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    from bort.model.checkpoints import locate
+
     made = flags(__doc__, TASKS)
+    made.add_argument("--static", nargs="+", default=[], metavar="FOLDER", help="models of model2vec")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = made.parse_args()
     bench = Bench(arguments)
-    methods = [m for m in arguments.methods if m != SETFIT or importlib.util.find_spec("setfit")]
+    setfit = importlib.util.find_spec("setfit") is not None
+    sentence_encoders = [s for s in arguments.students if setfit and (Path(locate(s)) / "modules.json").is_file()]
+    students = dict.fromkeys(METHODS, arguments.students) | {
+        TFIDF: arguments.students[:1],
+        TEACHER: arguments.students[:1],
+        STATIC: arguments.static,
+        SETFIT: sentence_encoders,
+        SETFIT_DISTILLED: sentence_encoders,
+    }
     found: dict[tuple[str, str], dict[str, list[Record]]] = {}
     # Seeds outermost: what an interrupted benchmark has is whole.
     for seed, task in itertools.product(arguments.seeds, arguments.tasks):
-        for method in methods:
-            for student in arguments.students if method in (*BY_STUDENT, SETFIT) else arguments.students[:1]:
-                if method == SETFIT and not (Path(student) / "modules.json").is_file():
-                    continue
+        for method in arguments.methods:
+            for student in students[method]:
                 record = bench.record(method, student, task, 0 if method in (TFIDF, TEACHER, HEAD) else seed)
                 name = record["key"]["student"]
                 found.setdefault((name, method), {}).setdefault(task, []).append(record)

@@ -38,16 +38,28 @@ def kept_embedding(model: str, file: Path) -> Any:
     return Kept()
 
 
-def setfit_accuracy(encoder: str, train: Sequence[Any], test: Sequence[Any], seed: int, pairs: int) -> float:
-    """SetFit with its own defaults but for the number of pairs that it learns from; pairs of texts are joined."""
-    import datasets
-    from setfit import SetFitModel, Trainer, TrainingArguments
+def setfit_accuracy(
+    encoder: str, train: Sequence[Any], test: Sequence[Any], seed: int, pairs: int, *, teacher: str = "", pool: Any = ()
+) -> float:
+    """SetFit with its own defaults but for the number of pairs that it learns from; pairs of texts are joined.
 
-    def joined(examples: Sequence[Any]) -> list[str]:
-        return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
+    Args:
+        encoder: Folder of the student.
+        train: Labelled texts.
+        test: What is scored.
+        seed: Of its sampling.
+        pairs: At most; 16 are a batch.
+        teacher: Folder of an encoder; its head is fitted to the labelled texts, and SetFit distils it.
+        pool: Unlabelled texts to distil over, beside the labelled ones.
+    """
+    import datasets
+    from setfit import DistillationTrainer, SetFitModel, Trainer, TrainingArguments
+
+    def opened(folder: str) -> Any:
+        return SetFitModel.from_pretrained(folder, local_files_only=True)
 
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        model = SetFitModel.from_pretrained(encoder, local_files_only=True)
+        model = opened(encoder)
         settings = TrainingArguments(
             output_dir=scratch,
             batch_size=16,
@@ -59,10 +71,40 @@ def setfit_accuracy(encoder: str, train: Sequence[Any], test: Sequence[Any], see
             logging_strategy="no",
             show_progress_bar=False,
         )
-        rows = datasets.Dataset.from_dict({"text": joined(train), "label": [e.label for e in train]})
-        Trainer(model=model, args=settings, train_dataset=rows).train()
-        answers = [str(answer) for answer in model.predict(joined(test))]
-    return statistics.mean(answer == str(e.label) for answer, e in zip(answers, test, strict=True))
+        texts, labels = joined(train), [example.label for example in train]
+        if teacher:
+            teaching = opened(teacher)
+            teaching.model_head.fit(teaching.model_body.encode(texts, show_progress_bar=False), labels)
+            rows = datasets.Dataset.from_dict({"text": [*texts, *joined(pool)]})
+            DistillationTrainer(teaching, model, settings, train_dataset=rows).train()
+        else:
+            rows = datasets.Dataset.from_dict({"text": texts, "label": labels})
+            Trainer(model=model, args=settings, train_dataset=rows).train()
+        answers = model.predict(joined(test))
+    return agreement(answers, test)
+
+
+def static_accuracy(folder: str, train: Sequence[Any], test: Sequence[Any], seed: int) -> float:
+    """A static model of model2vec with its own library's classifier, by its defaults; pairs of texts are joined."""
+    from model2vec import StaticModel
+    from model2vec.train import StaticModelForClassification
+
+    labels = [str(example.label) for example in train]
+    with contextlib.redirect_stdout(io.StringIO()):
+        static = StaticModel.from_pretrained(folder)
+        model = StaticModelForClassification.from_static_model(model=static, out_dim=len({*labels}))
+        model.fit(joined(train), labels, random_seed=seed, device="cpu")
+        return agreement(model.predict(joined(test)), test)
+
+
+def joined(examples: Sequence[Any]) -> list[str]:
+    """As one text each, for methods that read no pairs."""
+    return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
+
+
+def agreement(answers: Sequence[Any], test: Sequence[Any]) -> float:
+    """Share of right answers."""
+    return statistics.mean(str(answer) == str(e.label) for answer, e in zip(answers, test, strict=True))
 
 
 def latencies(students: Sequence[str], labelled: Path, texts: Sequence[str], rounds: int = 3) -> dict[str, float]:
