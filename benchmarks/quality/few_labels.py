@@ -294,7 +294,8 @@ def main() -> None:
     test = parts_of(arguments.data / arguments.tasks[0])["test"]
     texts = [json.loads(line)["text"] for line in test.read_text("utf-8").splitlines()[:200]]
     commits: dict[str, list[str]] = {}
-    for record in (record for by_task in found.values() for records in by_task.values() for record in records):
+    ours = (by_task for (_, method), by_task in found.items() if method in TRAINED)
+    for record in (record for by_task in ours for records in by_task.values() for record in records):
         tasks = commits.setdefault(record["key"]["code"], [])
         tasks += [record["key"]["task"]] * (record["key"]["task"] not in tasks)
     figures = {
