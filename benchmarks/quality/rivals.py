@@ -90,7 +90,7 @@ def static_accuracy(folder: str, train: Sequence[Any], test: Sequence[Any], seed
     from model2vec.train import StaticModelForClassification
 
     labels = [str(example.label) for example in train]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its progress
         static = StaticModel.from_pretrained(folder)
         model = StaticModelForClassification.from_static_model(model=static, out_dim=len({*labels}))
         model.fit(joined(train), labels, random_seed=seed, device="cpu")

@@ -1,22 +1,29 @@
-"""How a list of texts would scale with threads, by the costs that an export measured.
+"""How a list of texts scales with threads: measured with one and with two, and simulated with more.
 
-    python -m benchmarks.speed.scaling EXPORTED...
+    python -m benchmarks.speed.inference --only prepare   # exports the models
+    python -m benchmarks.speed.scaling
 
-The plan of `bort.predict` is made for each number of threads, and ends when its last batch does. Simulated are neither
-the memory's bandwidth nor a processor that clocks lower with all cores busy: a real machine scales less.
+The plan of `bort.predict` is made for each number of threads by the costs that the export measured, and ends when its
+last batch does. Simulated are neither the memory's bandwidth nor a processor that clocks lower with all cores busy: a
+real machine scales less.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.common import table
+from benchmarks.common import Benchmark, Shown, parser, publish, table
+from benchmarks.speed.inference import OWN
 from bort.predict.batching import Group, plan, rounded_up
 from bort.predict.manifest import Manifest, read_manifest
 from bort.speed.race import natural
 
-THREADS = (1, 2, 4, 8, 16, 32)
+MEASURED = (1, 2)
+SIMULATED = (2, 4, 8, 16, 32)
+ENGINES = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-int8")
 
 
 def milliseconds(manifest: Manifest, lengths: Sequence[int], threads: int) -> float:
@@ -39,25 +46,75 @@ def milliseconds(manifest: Manifest, lengths: Sequence[int], threads: int) -> fl
     return plan([group], threads).cost
 
 
-def scaling(manifest: Manifest, texts: int) -> dict[int, float]:
+def simulated(manifest: Manifest, texts: int) -> list[float]:
     """How many times as fast as one thread each number of threads is."""
     lengths = [min(length, manifest.max_length) for length in natural(texts).lengths]
     alone = milliseconds(manifest, lengths, 1)
-    return {threads: alone / milliseconds(manifest, lengths, threads) for threads in THREADS}
+    return [alone / milliseconds(manifest, lengths, threads) for threads in SIMULATED]
+
+
+def measured(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round, by the number of texts and of threads; all take turns."""
+    from bort.predict.engine import open_exported
+    from bort.speed.race import take_turns
+
+    engines = {threads: open_exported(folder, threads) for threads in MEASURED}
+    turns: dict[Any, Any] = {}
+    for size in sizes:
+        for threads, engine in engines.items():
+            types = "token_type_ids" in engine.manifest.inputs
+            encoded = natural(size).tokens_of(1000, types=types)
+            turns[f"{size} {threads}"] = lambda engine=engine, encoded=encoded: engine.run(encoded)
+    return take_turns(turns, rounds)
+
+
+def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
+    from bort.speed.race import Spread
+
+    rows = []
+    for one in figures["scaling"]:
+        alone, two = (one["seconds"][f"{one['texts']} {threads}"] for threads in MEASURED)
+        by_round = Spread.of([a / b for a, b in zip(alone, two, strict=True)])
+        cells = [by_round.show(2), *(f"{times:.2f}" for times in one["simulated"])]
+        rows.append([f"{one['model']}, {one['engine']}, {one['texts']} texts", *cells])
+    head = ["times one thread", "2, measured", *(f"{threads}, simulated" for threads in SIMULATED)]
+    about = f"""
+        Token ids in, logits out; texts of natural lengths in one list. Measured: median (range) of {settings.rounds}
+        rounds. Simulated: the plan of the batches by the costs that the export measured, without the limits of memory
+        and of clocks. Random weights.
+    """
+    return Shown(about, table(head, rows))
+
+
+BENCHMARK = Benchmark(
+    name="scaling",
+    page="speed",
+    title="Scaling with threads",
+    question="How does a list of texts scale with threads?",
+    sources=("src/bort/predict/batching.py", "src/bort/predict/costs.py", "src/bort/predict/exported_engine.py"),
+    show=show,
+)
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("folders", nargs="+")
-    made.add_argument("--texts", type=int, nargs="+", default=[8, 32, 256, 4096])
+    made = parser(__doc__)
+    made.add_argument("--models", nargs="+", default=OWN)
+    made.add_argument("--engines", nargs="+", default=ENGINES)
+    made.add_argument("--texts", type=int, nargs="+", default=[8, 32, 256])
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--work", type=Path, default=Path("build/inference"))
     arguments = made.parse_args()
-    rows = []
-    for folder in arguments.folders:
-        manifest = read_manifest(folder)
-        for texts in arguments.texts:
-            found = scaling(manifest, texts)
-            rows.append([f"{folder}, {texts} texts", *(f"{found[threads]:.2f}" for threads in THREADS)])
-    print(table(["times one thread", *map(str, THREADS)], rows))
+    found = []
+    for model in arguments.models:
+        for engine in arguments.engines:
+            folder = arguments.work / "models" / model / engine
+            seconds, manifest = measured(folder, arguments.texts, arguments.rounds), read_manifest(folder)
+            for texts in arguments.texts:
+                times = {name: each for name, each in seconds.items() if name.startswith(f"{texts} ")}
+                one = {"model": model, "engine": engine, "texts": texts, "seconds": times}
+                found.append(one | {"simulated": simulated(manifest, texts)})
+            print(model, engine, flush=True)
+    publish(BENCHMARK, {"scaling": found}, arguments)
 
 
 if __name__ == "__main__":

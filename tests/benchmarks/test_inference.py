@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from benchmarks.speed.inference import Found, before, row, targets_of
 from benchmarks.speed.rivals import texts_of
-from benchmarks.speed.scaling import THREADS, scaling
+from benchmarks.speed.scaling import SIMULATED, measured, simulated
 
 from bort.data.tables.examples import Example
 from bort.export.exporter import Exporter
@@ -59,7 +59,11 @@ def test_the_baseline_computes_every_row(folder, sentences, threads, monkeypatch
 
 
 def test_simulated_scaling(folder):
-    found = scaling(open_exported(folder).manifest, 512)
-    assert found[1] == 1
-    assert all(found[threads] <= threads + 1e-9 for threads in THREADS)
-    assert np.all(np.diff([found[threads] for threads in THREADS]) >= 0)
+    found = simulated(open_exported(folder).manifest, 512)
+    assert all(1 <= times <= threads + 1e-9 for times, threads in zip(found, SIMULATED, strict=True))
+    assert np.all(np.diff(found) >= 0)
+
+
+def test_measured_scaling(folder):
+    found = measured(folder, [8], 2)
+    assert {name: len(seconds) for name, seconds in found.items()} == {"8 1": 2, "8 2": 2}
