@@ -202,7 +202,7 @@ class Parts:
 
     def texts(self) -> dict[str, Any]:
         """Texts of natural lengths in, answers out."""
-        from benchmarks.speed.rivals import Answer, eager, static, texts_of, tf_idf
+        from benchmarks.speed.rivals import Answer, eager, sentence_transformers, static, texts_of, tf_idf
         from bort import Predictor
         from bort.speed.race import natural, take_turns
 
@@ -218,6 +218,10 @@ class Parts:
             answers[name, EAGER] = eager(self._model(name).folder)
         for folder in self.arguments.static:
             answers[f"static {folder.name}", "model2vec"] = static(folder)
+        if self.arguments.sentence_transformers:
+            python, folder = self.arguments.sentence_transformers
+            name = f"sentence-transformers {folder.name}"
+            answers[name, "onnxruntime-fp32, its own backend"] = sentence_transformers(python, folder)
         answers["TF-IDF + logistic regression", "scikit-learn"] = tf_idf(texts)
         rows = []
         for load, (size, count) in WAYS.items():
@@ -312,6 +316,13 @@ def main() -> None:
     made.add_argument("--models", nargs="+", default=EXPORTED)
     made.add_argument("--eager", nargs="*", default=(LARGE, "bert-base"), help="of these in PyTorch eager fp32")
     made.add_argument("--static", nargs="*", type=Path, default=[], help="folders of model2vec")
+    made.add_argument(
+        "--sentence-transformers",
+        nargs=2,
+        type=Path,
+        metavar=("PYTHON", "FOLDER"),
+        help="of an environment with sentence-transformers[onnx], and a model",
+    )
     made.add_argument("--work", type=Path, default=Path("build/inference"), help="where exports and parts are kept")
     made.add_argument("--only", nargs="+", choices=(*PARTS, "publish"), default=(*PARTS, "publish"))
     made.add_argument("--fresh", action="store_true", help="measure again what is there")
