@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.common import changed_since, table
-from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, TEACHER, TFIDF
+from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, STATIC, TEACHER, TFIDF
 from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.quality.scarce import TASKS
 from benchmarks.speed.serving import SERVERS
@@ -72,6 +72,7 @@ def few_labels(results: Results) -> str:
     tests = {(row["student"], row["method"]): row["test"] for row in figures["rows"]}
     shown = {
         "TF-IDF + logistic regression": ("", TFIDF),
+        "model2vec with its own classifier": ("all-mpnet-base-v2", STATIC),
         "bort-nano, linear head": (NANO, HEAD),
         "bort-nano, plain fine-tuning": (NANO, PLAIN),
         "bort-nano, plain distillation": (NANO, DISTILLED),
@@ -87,7 +88,12 @@ def few_labels(results: Results) -> str:
         if (test := tests.get(key)) is not None:
             ms = figures["milliseconds"].get(key[0])
             rows.append(
-                [name, *(percent(test[task]) for task in tasks), f"{overall(test):.1f}", f"{ms:.1f}" if ms else ""]
+                [
+                    name,
+                    *(percent(test[task]) if task in test else "" for task in tasks),
+                    f"{overall(test):.1f}" if {*test} == {*tasks} else "",
+                    f"{ms:.1f}" if ms else "",
+                ]
             )
     labels = {task: sum(figures["sizes"][task][part] for part in ("train", "dev")) for task in tasks}
     head = ["test score in %", *(f"{task} ({labels[task]})" for task in tasks), "mean", "ms a text"]

@@ -86,7 +86,9 @@ def drawn(results: Mapping[str, Any]) -> str:
         parts.append(_text(centre, BOTTOM + 18, task, anchor="middle"))
         parts.append(_text(centre, BOTTOM + 34, f"{sizes[task]['labels']} labels", anchor="middle", colour=GREY))
         for number, series in enumerate(shown):
-            values = [100 * value for value in rows[series.student, series.method][task]]
+            values = [100 * value for value in rows[series.student, series.method].get(task, ())]
+            if not values:
+                continue
             x = centre + (number - (len(shown) - 1) / 2) * 14
             if len(values) > 1:
                 low, high = _y(min(values)), _y(max(values))
@@ -106,6 +108,8 @@ def _rates(
     parts += [f'<path d="M{_x(tick):.1f} {BOTTOM}v5" stroke="{GREY}"/>' for tick in (1_000, 10_000, 100_000)]
     for series in shown:
         tests = rows[series.student, series.method]
+        if len(tests) < max(map(len, rows.values())):
+            continue  # a mean of fewer tasks does not compare
         y = _y(100 * statistics.mean(statistics.mean(values) for values in tests.values()))
         rates = [r["texts_per_second"] for r in timed if r["model"] == series.timed and r["load"] == "256 texts"]
         if rates:

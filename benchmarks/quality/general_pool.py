@@ -36,7 +36,8 @@ class GeneralBench(Bench):
             return self._run(student, task, seed, pool=str(self.arguments.pool))
         if method != BY_CHANCE:
             return super()._trained(method, student, task, seed)
-        count = self.texts(self.record(GENERAL, student, task, seed)) or _WHERE_NONE_WAS_LEARNED
+        general = self.record(GENERAL, student, task, seed)
+        count = (general and self.texts(general)) or _WHERE_NONE_WAS_LEARNED
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "drawn.jsonl"
             file.write_text("".join(json.dumps({"text": text}) + "\n" for text in self._drawn(count, seed)), "utf-8")
@@ -103,6 +104,8 @@ def main() -> None:
     for seed, task in itertools.product(arguments.seeds, arguments.tasks):
         for method in (PLAIN, ALONE, GENERAL, BY_CHANCE):
             record = bench.record(method, student, task, seed)
+            if record is None:
+                raise SystemExit(f"{task} seed {seed} {method} has not been measured")
             found[method].setdefault(task, []).append(record)
             print(f"{task} seed {seed} {method}: {record['test']:.4f}, {record['seconds']} s", flush=True)
     if arguments.measure_only:
