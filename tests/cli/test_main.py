@@ -360,7 +360,7 @@ def test_predict_to_head(classifier, tmp_path, sentences):
     first, status = done.stdout.decode("utf-8").splitlines()
     assert json.loads(first)["text"] == f"café 0 {sentences[0]}"
     assert status == "0"
-    assert done.stderr == b""
+    assert [line for line in done.stderr.splitlines() if not line.startswith(b"predicting: ")] == []  # where it is slow
 
 
 @pytest.mark.parametrize(

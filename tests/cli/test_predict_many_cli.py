@@ -191,14 +191,18 @@ def test_what_does_not_go_together(bort, classifier, texts, tmp_path):
 
 
 def kill_one(command: str, folder: Path, pattern: str) -> list[int]:
-    """Kill -9 one process that calls itself so, once a file is there; the number of it is told when it is done."""
+    """Kill -9 one process that calls itself so, once a file is there; the number of it is told when it is done.
+
+    Ray's workers are nobody's children; of all others only ours are killed, for other tests run beside this one.
+    """
     killed: list[int] = []
+    others = psutil.process_iter if command.startswith("ray::") else lambda: psutil.Process().children(recursive=True)
 
     def look() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not killed:
             if list(folder.glob(pattern)):
-                for process in psutil.process_iter():
+                for process in others():
                     with contextlib.suppress(psutil.Error):
                         if command in " ".join(process.cmdline()) and not killed:
                             process.kill()

@@ -89,7 +89,7 @@ def set_apart(gate: Sequence[Example], texts: Sequence[Example]) -> tuple[list[E
     Args:
         gate: Labelled rows.
         texts: Given to calibrate on. Those that stand in the gate too are left out; where none is left, a quarter of
-            the gate calibrates instead of judging.
+            the gate's texts calibrates instead of judging.
     """
 
     def key(example: Example) -> tuple[str, str | None]:
@@ -99,11 +99,12 @@ def set_apart(gate: Sequence[Example], texts: Sequence[Example]) -> tuple[list[E
     others = [text for text in texts if key(text) not in judged]
     if others or not gate:
         return list(gate), others[:MOST_CALIBRATION_ROWS]
-    drawn = np.random.default_rng(0).permutation(len(gate))
-    drawn = np.sort(drawn[: min(MOST_CALIBRATION_ROWS, max(1, len(gate) // _CALIBRATING_SHARE))])
-    calibrating = [gate[place] for place in drawn]
-    chosen = {key(row) for row in calibrating}
-    judging = [row for row in gate if key(row) not in chosen]
-    if not judging:
+    different = list(dict.fromkeys(map(key, gate)))
+    if len(different) < 2:
         raise BortError("must hold at least two different texts: one calibrates, the other judges", file=gate[0].source)
-    return judging, calibrating
+    drawn = np.random.default_rng(0).permutation(len(different))
+    drawn = drawn[: min(MOST_CALIBRATION_ROWS, max(1, len(different) // _CALIBRATING_SHARE))]
+    chosen = {different[place] for place in drawn}
+    calibrating = [row for row in gate if key(row) in chosen]
+    judging = [row for row in gate if key(row) not in chosen]
+    return judging, calibrating[:MOST_CALIBRATION_ROWS]
