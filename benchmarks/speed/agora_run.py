@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
 from bort.speed.race import Spread
 
-MINUTES = 10.0
+MINUTES = 6.0
 """At most, on two cores."""
 
 
