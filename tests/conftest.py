@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -51,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.fixture(autouse=True)
+def _little_garbage() -> None:
+    """Let garbage be looked for among what this test makes alone.
+
+    Each training begins with a full collection, which through all that was ever imported takes longer than the training.
+    """
+    gc.collect()  # what is garbage now would be kept for good
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
