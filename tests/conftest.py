@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _little_garbage() -> None:
     """Let garbage be looked for among what this test makes alone.
 
-    Each training begins with a full collection, which through all that was ever imported takes longer than the training.
+    Each training begins with a full collection. Through all that was ever imported, that takes longer than to train.
     """
     gc.collect()  # what is garbage now would be kept for good
     gc.freeze()
