@@ -53,8 +53,8 @@ def simulated(manifest: Manifest, texts: int) -> list[float]:
     return [alone / milliseconds(manifest, lengths, threads) for threads in SIMULATED]
 
 
-def measured(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round, by the number of texts and of threads; all take turns."""
+def measured(folder: Path, sizes: Sequence[int], rounds: int, vocab_size: int = 1000) -> dict[str, list[float]]:
+    """Seconds of each round, by the number of texts and of threads; all take turns. Token ids are below `vocab_size`."""
     from bort.predict.engine import open_exported
     from bort.speed.race import take_turns
 
@@ -63,7 +63,7 @@ def measured(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[
     for size in sizes:
         for threads, engine in engines.items():
             types = "token_type_ids" in engine.manifest.inputs
-            encoded = natural(size).tokens_of(1000, types=types)
+            encoded = natural(size).tokens_of(vocab_size, types=types)
             turns[f"{size} {threads}"] = lambda engine=engine, encoded=encoded: engine.run(encoded)
     return take_turns(turns, rounds)
 

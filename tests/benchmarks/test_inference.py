@@ -65,5 +65,5 @@ def test_simulated_scaling(folder):
 
 
 def test_measured_scaling(folder):
-    found = measured(folder, [8], 2)
+    found = measured(folder, [8], 2, vocab_size=300)
     assert {name: len(seconds) for name, seconds in found.items()} == {"8 1": 2, "8 2": 2}
