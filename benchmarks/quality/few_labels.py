@@ -197,7 +197,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             *(percent(row["test"][task]) if task in row["test"] else "" for task in settings.tasks),
             f"{overall(row['test']):.1f}" if {*row["test"]} == {*settings.tasks} else "",
             f"{statistics.median(row['seconds']) / 60:.1f}",
-            f"{ms:.2f}" if (ms := figures["milliseconds"].get(row["student"])) else "",
+            f"{ms:.2f}" if (ms := figures["milliseconds"].get(row["student"])) and row["method"] != STATIC else "",
         ]
         for row in figures["rows"]
     ]

@@ -54,7 +54,10 @@ def simulated(manifest: Manifest, texts: int) -> list[float]:
 
 
 def measured(folder: Path, sizes: Sequence[int], rounds: int, vocab_size: int = 1000) -> dict[str, list[float]]:
-    """Seconds of each round, by the number of texts and of threads; all take turns. Token ids are below `vocab_size`."""
+    """Seconds of each round, by the number of texts and of threads; all take turns.
+
+    Token ids are below `vocab_size`.
+    """
     from bort.predict.engine import open_exported
     from bort.speed.race import take_turns
 
