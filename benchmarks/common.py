@@ -159,7 +159,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
 
 
 def publish(
-    benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "", packed_at: str = ""
+    benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "", measured_at: str = ""
 ) -> None:
     """Keep what was measured, and print it as its page will show it.
 
@@ -168,12 +168,12 @@ def publish(
         figures: All that was measured.
         arguments: The settings that it was measured with.
         name: Of the result, where a benchmark has several; its own by default.
-        packed_at: The commit, where the code was carried to a machine without its history.
+        measured_at: The commit of what was measured, where that is not what is checked out.
     """
     settings = {flag: _portable(value) for flag, value in vars(arguments).items() if flag != "out"}
     record = {
         "benchmark": sys.modules["__main__"].__spec__.name if sys.modules["__main__"].__spec__ else "",
-        "commit": commit() or packed_at,
+        "commit": measured_at or commit(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         **environment(),
         "command": _command(),

@@ -136,7 +136,7 @@ def main() -> None:
         ),
         "peak_tflops": peak_tflops(planned["device"], planned["precision"]),
     }
-    publish(BENCHMARK, figures, arguments, packed_at=arguments.packed_at)
+    publish(BENCHMARK, figures, arguments, measured_at=arguments.packed_at)
 
 
 if __name__ == "__main__":
