@@ -310,7 +310,7 @@ def main() -> None:
         "commits": commits,
         "milliseconds": latencies(arguments.students, test, texts),
     }
-    in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", *commits]
+    in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", "--abbrev=10", *commits]
     oldest = subprocess.run(in_time, capture_output=True, text=True, check=True).stdout.split()[-1]
     publish(BENCHMARK, figures, arguments, measured_at=oldest)
 
