@@ -104,9 +104,9 @@ def damage(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "rule"),
     [
-        ("cut", "file not fully covered"),
-        ("garbage", "header too large"),
-        ("empty", "header too small"),
+        ("cut", ("file not fully covered", "MetadataIncompleteBuffer")),
+        ("garbage", ("header too large", "HeaderTooLarge")),
+        ("empty", ("header too small", "HeaderTooSmall")),
         ("absent", "no file named model.safetensors"),
         ("code", "holds more than weights"),
         ("no json", "not a valid JSON file"),
@@ -124,7 +124,9 @@ def test_damaged_models(saved, kind, rule):
         load(BortForMaskedLM, saved)
     message = str(caught.value)
     assert message.startswith(f"{saved}: ")
-    assert rule in message
+    assert any(
+        one in message for one in (rule if isinstance(rule, tuple) else (rule,))
+    )  # by the version of safetensors
     assert "\n" not in message
 
 
