@@ -261,7 +261,7 @@ def main() -> None:
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = made.parse_args()
     bench = Bench(arguments)
-    setfit = importlib.util.find_spec("setfit") is not None
+    setfit = arguments.publish_only or importlib.util.find_spec("setfit") is not None
     sentence_encoders = [s for s in arguments.students if setfit and (Path(locate(s)) / "modules.json").is_file()]
     students = dict.fromkeys(METHODS, arguments.students) | {
         TFIDF: arguments.students[:1],
