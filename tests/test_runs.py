@@ -216,6 +216,13 @@ def test_what_has_finished_is_told(out, capsys):
     assert not capsys.readouterr().err
 
 
+def test_what_has_finished_keeps_the_environment_that_made_it(out):
+    Run(out, "pretrain", Arguments()).write_json("metrics.json", {"accuracy": 1.0})
+    (out / "environment.json").write_text('{"bort": "0.0.9"}')
+    Run(out, "pretrain", Arguments(), resume=True)
+    assert (out / "environment.json").read_text() == '{"bort": "0.0.9"}'
+
+
 HOLD = """
 import sys
 from tests.test_runs import Arguments

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from bort.files import write_aside
-from bort.runs import environment
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; }
@@ -77,19 +76,39 @@ class Report:
     def chart(self, figure: Any) -> None:
         """A plotly figure; the library's script is put into the page once."""
         inline = figure.to_html(
-            full_html=False, include_plotlyjs=self._charts == 0, config={"displaylogo": False, "responsive": True}
+            full_html=False,
+            include_plotlyjs=self._charts == 0,
+            config={"displaylogo": False, "responsive": True},
+            div_id=f"chart-{self._charts}",  # by default it is drawn by chance
         )
         self._charts += 1
         self._parts.append(f'<div class="chart">{inline}</div>')
 
+    def made_with(self, made: Mapping[str, Any]) -> None:
+        """Say with which command, on which machine and with which versions the figures were made.
+
+        Args:
+            made: As of `bort.runs.environment`.
+        """
+        self.heading("Made with")
+        self.code(made["command"])
+        machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
+        self.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])
+
+    def text(self) -> str:
+        """The page as it is written: of the same sections the same, to the last character."""
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>"
+            + "\n".join(self._parts)
+            + "</body></html>\n"
+        )
+
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
         with write_aside(path) as file:
-            file.write('<!doctype html><html lang="en"><head><meta charset="utf-8">')
-            file.write('<meta name="viewport" content="width=device-width, initial-scale=1">')
-            file.write(f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>")
-            file.write("\n".join(self._parts))
-            file.write("</body></html>\n")
+            file.write(self.text())
 
 
 def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> Any:
@@ -141,12 +160,3 @@ def _cell(value: Any) -> str:
 
 
 Curve = tuple[Sequence[float], Sequence[float]]
-
-
-def made_with(report: Report) -> None:
-    """Say with which command, on which machine and with which versions the run was made."""
-    report.heading("Made with")
-    made = environment()
-    report.code(made["command"])
-    machine = [["processor", f"{made['processor']}, {made['cores']} cores"], ["python", made["python"]]]
-    report.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])

@@ -22,6 +22,7 @@ from bort.errors import BortError
 from bort.files import FolderLock, new_folder, write_aside
 from bort.formats import check_format, stamp
 from bort.progress import console
+from bort.report import Report
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
 DATA_FOLDER = "data"
@@ -85,7 +86,9 @@ class Run:
             self._lock = self._locked()
         if not self.resumed:
             self._write_yaml("config.yaml", settings)
-        self.write_json("environment.json", environment())
+        self.environment = environment()
+        if not (self.path / "metrics.json").is_file():  # or this machine would be told as the one that made them
+            self.write_json("environment.json", self.environment)
         self._mend_journal()
         begun = {**({} if self.resumed else stamp(_FORMAT)), "command": command, "pid": os.getpid()}
         self.log("resumed" if self.resumed else "started", **begun, host=platform.node())
@@ -186,6 +189,11 @@ class Run:
         with write_aside(self.path / name) as file:
             json.dump(value, file, indent=2, ensure_ascii=False, default=float)
             file.write("\n")
+
+    def write_page(self, page: Report) -> None:
+        """Write the page of the run, which ends with what it was made with."""
+        page.made_with(self.environment)
+        page.write(self.path / "report.html")
 
     def _write_yaml(self, name: str, value: dict[str, Any]) -> None:
         import yaml

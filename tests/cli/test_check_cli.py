@@ -6,8 +6,10 @@ import random
 import pytest
 
 from bort.data.tables.examples import read_examples
+from bort.inspection.page import check_report
 from bort.model.checkpoints import example_data
 from bort.predict.encoder import Encoder
+from bort.runs import environment
 
 
 @pytest.fixture
@@ -52,6 +54,9 @@ def test_all_findings(bort, train, tmp_path):
     assert len({1, 2, 3, 4, 5} & {*doubted[:10]}) >= 2  # by chance: 0.2
     assert len(found["findings"]) >= 5
     written = page.read_text("utf-8")
+    again = check_report(found)
+    again.made_with(environment())
+    assert written == again.text()
     for part in ("Labels to look at", "Near duplicates", "German", "hiking boots"):
         assert part in written
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -33,6 +35,32 @@ def costs(fixed: float, token: float) -> BatchCosts:
 
 def times(*milliseconds: float) -> timing.Speeds:
     return dict(zip(timing.WAYS, milliseconds, strict=True))
+
+
+@given(
+    arrays(float, (4, 3), elements=st.floats(0, 10)),
+    arrays(float, (4, 3), elements=st.sampled_from([0.0, 0.0, 0.0, 5.0, 100.0])),
+)
+def test_costs_lose_what_other_work_added_to_them(steps, added):
+    true = steps.cumsum(0).cumsum(1)  # more rows, or longer ones, never cost less
+    found = timing.undisturbed(true + added)
+    assert (true <= found).all()
+    assert (found <= true + added).all()
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert (np.diff(found, axis=1) >= 0).all()
+
+
+def test_one_stalled_measurement_does_not_spoil_the_others(classifier, tmp_path, monkeypatch):
+    """It was carried to all larger batches, which then seemed to cost as much."""
+    Exporter(classifier).write(tmp_path, None)
+    engine = open_exported(tmp_path, threads=2)
+    stalled = {(1, 8): 72.6}
+    monkeypatch.setattr(
+        timing, "_point", lambda engine, rows, length, shared: stalled.get((rows, length), 0.01 * rows * length)
+    )
+    found = timing.measured_costs(engine)
+    assert found.alone[0][0] == found.alone[0][1] == 0.16
+    assert found.alone[1][0] == 0.16
 
 
 def test_the_score_is_a_geometric_mean():
@@ -158,6 +186,26 @@ def test_a_compiled_model_opens_only_where_it_was_compiled(candidates, sentences
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     with pytest.raises(BortError, match="is not what was exported"):
         open_exported(tmp_path)
+
+
+@pytest.mark.parametrize(("shared", "callers"), [(True, 1), (False, 2)])
+def test_a_batch_is_timed_as_in_a_list(candidates, monkeypatch, shared, callers):
+    """After one of another shape, for which OpenVINO prepares anew, and while all threads compute."""
+    engine = open_exported(candidates[0].folder, threads=2)
+    calls, together = {}, threading.Barrier(callers, timeout=10)
+
+    def compute(feed):
+        mine = calls.setdefault(threading.get_ident(), [])
+        if not mine:
+            together.wait()
+        mine.append(feed["input_ids"].shape)
+
+    monkeypatch.setattr(engine.runners[0], "opened", lambda shared: compute)
+    assert timing._point(engine, 4, 32, shared=shared) > 0
+    assert len(calls) == callers
+    for shapes in calls.values():
+        assert set(shapes[1::2]) == {(4, 32)}
+        assert not {(4, 32)} & set(shapes[::2])
 
 
 def test_measured_costs_grow(candidates):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from bort.data.tables.examples import Example
 from bort.export.arguments import ExportArguments
 from bort.export.gate import judge
+from bort.export.report import export_report
 from bort.export.run import export_model
 from bort.predict.manifest import read_manifest
 from bort.predict.predictor import Predictor
@@ -51,6 +54,8 @@ def test_thresholds_of_a_least_precision(multilabeller, gate, tmp_path):
     with Predictor(str(out)) as exported:
         assert exported.task.threshold_by_name == metrics["thresholds"]["by_label"]
     assert metrics["thresholds"]["right"] >= 0.9
+    written = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert (out / "report.html").read_text("utf-8") == export_report(written).text()
 
 
 def test_the_least_threshold_of_each_label():
@@ -75,9 +80,9 @@ def test_the_gate_by_hand():
     verdict = judge(TASK, exact, moved, examples, 0.5)
     assert verdict.fp32 == 100
     assert verdict.int8 == pytest.approx(100 * 2 * 9 / (10 + 10))
-    assert verdict.lost == (
+    assert [tuple(row.values()) for row in verdict.lost] == [
         ("gate.jsonl:1", "a; b", "a; b", "a", "text 0"),
         ("gate.jsonl:10", "(none)", "(none)", "a", "text 9"),
-    )
+    ]
     assert not verdict.passed
     assert judge(TASK, *[np.tile(exact, (100, 1))] * 2, examples * 100, 0.5).passed

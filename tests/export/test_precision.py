@@ -10,7 +10,7 @@ import pytest
 from bort.data.tables.examples import Example
 from bort.export.exporter import Exporter
 from bort.export.precision import Trials
-from bort.export.report import write_report
+from bort.export.report import export_report
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
 from bort.predict.predictor import Predictor
@@ -32,11 +32,11 @@ def trials(classifier, sentences, tmp_path_factory) -> Trials:
     return Trials(exporter, folders[0], rows, 0.0, folders[1], lambda _: None)
 
 
-def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
+def test_a_mixture_is_found_where_int8_fails(trials):
     refused = dataclasses.replace(trials, max_drop=-1000.0).choose(Quantization(), "int8")
     assert refused.quantization is None
     assert refused.verdict is refused.whole
-    assert refused.movement.keys() == {"embeddings", "layer.0", "layer.1"}
+    assert refused.movement.keys() == {"embeddings", "layer.0", "layer.1", "pooler"}
     assert min(refused.movement.values()) > 0
     worst = max(refused.movement, key=refused.movement.__getitem__)
     exact = Predictor(str(trials.fp32)).logits(trials.rows)
@@ -60,10 +60,10 @@ def test_a_mixture_is_found_where_int8_fails(trials, tmp_path):
     assert figures["kept_fp32"] == [worst]
     assert figures["whole_int8"] < figures["int8"]
     assert sum(figures["blocks"].values()) == pytest.approx(1)
-    write_report(tmp_path / "report.html", "m", choice)
-    page = (tmp_path / "report.html").read_text("utf-8")
+    page = export_report({"model": "m", "precision": "int8", "gate": figures, "lost": choice.verdict.lost}).text()
     assert worst in page
-    assert all(row[-1].split("'")[0] in page for row in choice.verdict.lost[:50])
+    assert f"int8 but for 1 of {len(refused.movement)}" in page
+    assert all(row["text"].split("'")[0] in page for row in choice.verdict.lost[:50])
 
 
 def test_what_is_not_wanted_is_scored_all_the_same(trials):
@@ -84,9 +84,9 @@ def test_a_regression_shows_where_it_is_further_off(regressor, sentences, tmp_pa
     choice = Trials(exporter, tmp_path / "fp32", rows, 100.0, tmp_path / "work", lambda _: None).choose(
         Quantization(), "int8"
     )
-    lost = [abs(float(int8) - float(label)) - abs(float(fp32) - float(label))
-            for _, label, fp32, int8, _ in choice.verdict.lost]  # fmt: skip
+    lost = [abs(float(row["int8"]) - float(row["label"])) - abs(float(row["fp32"]) - float(row["label"]))
+            for row in choice.verdict.lost]  # fmt: skip
     assert lost == sorted(lost, reverse=True) or np.allclose(lost, sorted(lost, reverse=True), atol=2e-3)
     assert 0 < len(lost) <= 40
-    write_report(tmp_path / "report.html", "m", choice)
-    assert "Further off in int8" in (tmp_path / "report.html").read_text("utf-8")
+    page = export_report({"model": "m", "precision": "int8", "gate": choice.figures(), "lost": choice.verdict.lost})
+    assert "Further off in int8" in page.text()

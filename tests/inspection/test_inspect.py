@@ -1,5 +1,7 @@
 """What is said of findings."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_sentences_name_places_and_labels():
 
 
 def test_the_table_of_doubts():
-    head, rows = doubts_table(inspection().doubts, 5)
+    head, rows = doubts_table([*map(asdict, inspection().doubts)], 5)
     assert rows == [["dev 2", "b (0.05)", "a (0.95)", "one !"]]
     assert len(head) == 4
 
@@ -63,7 +65,7 @@ def test_many_labels_are_counted_in_one_line():
     examined = examine(
         {"train": [Example(f"text {n}", None, f"label {n}") for n in range(7)]}, None, max_length=9, most=9
     )
-    _, rows = labels_table(examined, 5)
+    _, rows = labels_table(examined.labels, 5)
     assert rows[-1] == ["… and 2 more", ""]
     assert [row[1] for row in rows[:-1]] == [1] * 5
 

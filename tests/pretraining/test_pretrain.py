@@ -17,6 +17,7 @@ from bort.model.tokenization import load_tokenizer, train_tokenizer
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.pretrain import pretrain
+from bort.pretraining.report import pretrain_report
 from bort.pretraining.validation import unigram_score
 
 
@@ -25,7 +26,7 @@ def arguments(world, tmp_path) -> PretrainArguments:
     return world.pretraining(tmp_path, max_steps=12, batch_size=4, learning_rate=1e-3)
 
 
-def test_learns_and_leaves_a_whole_run(arguments):
+def test_learns_and_leaves_a_whole_run(arguments, page_of_files):
     metrics = pretrain(replace(arguments, max_steps=200, batch_size=16, learning_rate=1e-2, dropout=0.0))
     assert metrics["steps"] == 200
     assert metrics["tokens"] == 200 * 16 * 32
@@ -42,6 +43,8 @@ def test_learns_and_leaves_a_whole_run(arguments):
     assert events[0] == "started"
     assert events[-1] == "finished"
     assert events.count("validation") == 11
+    page = Path(run, "report.html").read_text("utf-8")
+    assert page == page_of_files(pretrain_report, run, "step", "validation")
 
 
 def test_same_seed_same_weights_other_seed_other_weights(arguments, tmp_path, weights, assert_same_weights):

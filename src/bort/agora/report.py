@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bort.agora.rounds import AgoraResult
-from bort.agora.trial import TrainedWeights
-from bort.data.tables.examples import Example
-from bort.data.tables.labels import shown_label
-from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.report import failures_section, findings_section, labels_section, official_section
-from bort.finetuning.splits import Splits
-from bort.report import Report, lines_chart, made_with
-from bort.runs import Run
-from bort.tasks.task import Task
+from bort.report import Report, lines_chart
 
-_EXAMPLES_PER_ROUND = 6
-_LONGEST_TEXT = 160
-_SHOWN_FROM = 0.5
-"""Of several labels those are shown that are likelier than not."""
 AS_PUBLISHED = (
     "As published (arXiv 2010.07990), but for what is not published: how texts are changed, how many are made of a"
     " mistake, and which of them are dropped, are ours. So are two guards in the choice of combinations, without which"
@@ -38,30 +25,21 @@ _COMPARED = (
 )
 
 
-def agora_report(
-    run: Run,
-    arguments: FinetuneArguments,
-    metrics: dict[str, Any],
-    outcome: AgoraResult[TrainedWeights],
-    data: Splits,
-) -> None:
-    """Write `report.html`.
+def agora_report(name: str, metrics: dict[str, Any]) -> Report:
+    """The page of a run.
 
     Args:
-        run: Its folder.
-        arguments: Its settings.
+        name: Of its folder.
         metrics: What `metrics.json` says.
-        outcome: Of the loop.
-        data: What was given.
     """
     metric, rounds = metrics["metric"], metrics["rounds"]
     where = "held-out" if metrics["held_out"] else "test"
     how = (
         "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data."
     )
-    if not outcome.taught:
+    if not metrics["teacher"]["taught"]:
         how = "One round of plain fine-tuning: no teacher was worth learning from."
-    report = Report(f"Fine-tuning by Agora: {run.path.name}", how)
+    report = Report(f"Fine-tuning by Agora: {name}", how)
     low, high = metrics["test_confidence"][metric]
     gain = metrics["test"][metric] - metrics["plain"]["test"][metric]
     report.tiles(
@@ -69,11 +47,11 @@ def agora_report(
             (f"{metrics['test'][metric]:.3f}", f"{where} {metric} (95 %: {low:.3f} to {high:.3f})"),
             (f"{gain:+.3f}", f"against plain fine-tuning on {metrics['labels_used']['plain']} labels"),
             (f"{metrics['teacher']['test'][metric]:.3f}", "the teacher's"),
-            (f"{_learned_from(metrics, outcome):,}", f"texts, {metrics['labels_used']['result']:,} labelled"),
+            (f"{_learned_from(metrics):,}", f"texts, {metrics['labels_used']['result']:,} labelled"),
         ]
     )
     report.paragraph(_of_labels(metrics))
-    if arguments.as_published:
+    if metrics["as_published"]:
         report.paragraph(AS_PUBLISHED)
     if metrics["teacher"]["weak"]:
         report.paragraph(_of_weak_teacher(metrics["teacher"]["taught"]), warning=True)
@@ -118,13 +96,14 @@ def agora_report(
         report.table(["why", "how many"], dropped.most_common())
     _weights(report, metrics)
     _labels(report, metrics)
-    _examples(report, outcome, data)
-    made_with(report)
-    report.write(run.path / "report.html")
+    _examples(report, metrics["examples"])
+    return report
 
 
-def _learned_from(metrics: dict[str, Any], outcome: AgoraResult[TrainedWeights]) -> int:
-    return int(metrics["last_training"]["texts"]) if metrics["last_training"] else len(outcome.train)
+def _learned_from(metrics: dict[str, Any]) -> int:
+    """Texts of the last training; without one, those that were given and all that the rounds have added."""
+    last, rounds = metrics["last_training"], metrics["rounds"]
+    return int(last["texts"]) if last else metrics["rows"]["train"] + sum(done["kept"] for done in rounds)
 
 
 def _of_labels(metrics: dict[str, Any]) -> str:
@@ -192,56 +171,23 @@ def _labels(report: Report, metrics: dict[str, Any]) -> None:
         report.paragraph(text, warning=True)
 
 
-def _examples(report: Report, outcome: AgoraResult[TrainedWeights], data: Splits) -> None:
-    truth = data.task.targets(data.dev)
-    for done in outcome.rounds:
-        growth = done.growth
-        if not growth.points:
-            continue
-        report.heading(f"From mistakes to new texts: round {done.number}")
-        step = max(1, len(growth.points) // _EXAMPLES_PER_ROUND)
-        answers = np.array(done.winner.answers)
-        task = data.task.fitted(answers, truth)
+def _examples(report: Report, examples: Sequence[dict[str, Any]]) -> None:
+    for number, found in groupby(examples, key=lambda one: one["round"]):
+        report.heading(f"From mistakes to new texts: round {number}")
         rows = []
-        for parent, point in list(zip(growth.parents, growth.points, strict=True))[::step][:_EXAMPLES_PER_ROUND]:
-            mistake = [*data.dev, *data.train][parent]
-            taken = ""
-            if parent < len(data.dev):
-                [answer] = task.labels(answers[parent : parent + 1])
-                taken = f" (taken for {f'{answer:.3g}' if isinstance(answer, float) else shown_label(answer)})"
-            rows.append(
-                [
-                    _shown(mistake),
-                    f"{shown_label(mistake.label)}{taken}",
-                    _shown(point.x),
-                    _label_shown(point.y, data.task),
-                ]
-            )
+        for one in found:
+            taken = "" if one["taken_for"] is None else f" (taken for {one['taken_for']})"
+            rows.append([one["mistake"], f"{one['label']}{taken}", one["new_text"], one["new_label"]])
         report.table(["mistake", "its label", "new text", "the label it got"], rows)
 
 
-def _shown(example: Example) -> str:
-    parts = [part if len(part) <= _LONGEST_TEXT else part[:_LONGEST_TEXT] + "…" for part in _texts(example)]
-    return " ‖ ".join(parts)
+def model_card(folder: Path, metrics: dict[str, Any]) -> str:
+    """The README of the model's folder.
 
-
-def _texts(example: Example) -> list[str]:
-    return [example.text] if example.text_b is None else [example.text, example.text_b]
-
-
-def _label_shown(y: Any, task: Task) -> str:
-    names = task.names
-    if task.kind == "multilabel":
-        given = [f"{name} ({100 * p:.0f} %)" for name, p in zip(names, y, strict=True) if p > _SHOWN_FROM]
-        return "; ".join(given) or "(none)"
-    if isinstance(y, tuple):
-        likeliest = max(range(len(y)), key=lambda place: y[place])
-        return f"{names[likeliest]} ({100 * y[likeliest]:.0f} %)"
-    return str(names[y]) if names else f"{y:.3g}"
-
-
-def model_card(arguments: FinetuneArguments, metrics: dict[str, Any]) -> str:
-    """The README of the model's folder."""
+    Args:
+        folder: Where it lies.
+        metrics: What `metrics.json` says.
+    """
     metric, rows = metrics["metric"], metrics["rows"]
     where = "held out of the training data" if metrics["held_out"] else "of the test data"
     table = "\n".join(
@@ -265,9 +211,9 @@ library_name: transformers
 pipeline_tag: text-classification
 ---
 
-# {Path(arguments.out).name}
+# {folder.name}
 
-A {metrics["task"]} model: `{arguments.model}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
+A {metrics["task"]} model: `{metrics["model"]}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
 
 {rows["train"]} labelled texts were given; {grown}.
 {rows["dev"]} development texts chose the model and steered its training data.
@@ -283,6 +229,6 @@ Combination: {metrics["best_theta"]}, round {metrics["best_round"]}. Settings ar
 
 ```python
 import bort
-print(bort.Predictor("{arguments.out}").predict(["a text"]))
+print(bort.Predictor("{folder}").predict(["a text"]))
 ```
 """

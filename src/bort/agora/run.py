@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bort.agora.asked_teachers import chosen_generator, unasked, usage
 from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, trained
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
+from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
 from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
@@ -25,7 +26,8 @@ from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.plain_run import fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
-from bort.agora.rounds import AgoraResult, Point, Round
+from bort.agora.report import agora_report, model_card
+from bort.agora.rounds import Point, Round
 from bort.agora.session import Session, scored
 from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
@@ -214,9 +216,12 @@ def fit_growing(
     metrics["train_labels"] = _label_counts(session, taught.points if taught else result.train)
     metrics["given_labels"] = task.label_counts(task.targets([*train, *data.dev] if taught else train))
     metrics["rounds"] = [_described(session, done) for done in result.rounds]
+    metrics["examples"] = examples_of(result.rounds, data)
+    metrics["as_published"] = arguments.as_published
     metrics["seconds"] = session.clock.elapsed
-    _write_pages(session, metrics, result)
-    session.finish(metrics, model)
+    with write_aside(session.run.path / "README.md") as file:
+        file.write(model_card(session.run.path, metrics))
+    session.finish(metrics, model, agora_report(session.run.path.name, metrics))
     return metrics
 
 
@@ -243,10 +248,10 @@ def _vectors(
 
 def _missed(session: Session) -> list[int]:
     """The training data that a linear head on the frozen student gets wrong which was fitted without them."""
-    train, head = session.data.train, session.head
-    if head is None or len(head.targets) < len(train) + len(session.data.dev):  # of very many it has read a sample
+    train, found = session.data.train, session.out_of_fold
+    if found is None:
         return []
-    said, truth = head.whole.out_of_fold[: len(train)].tolist(), head.targets[: len(train)].tolist()
+    said, truth = found[: len(train)].tolist(), session.task.targets(train).tolist()
     return [place for place, fine in enumerate(session.learner.right(said, truth)) if not fine]
 
 
@@ -262,10 +267,10 @@ def _taken_for(session: Session, mistakes: Sequence[Example]) -> list[str | None
 
     Of the development texts this is the best of the round that has just ended, of the training texts the linear head.
     """
-    data, task, head, trial = session.data, session.task, session.head, session.journal.latest()
+    data, task, trial = session.data, session.task, session.journal.latest()
     said: dict[Any, Any] = {}
-    if head is not None and len(head.targets) >= len(data.train) + len(data.dev):
-        said |= dict(zip(map(identity, data.train), head.whole.out_of_fold, strict=False))
+    if (found := session.out_of_fold) is not None:
+        said |= dict(zip(map(identity, data.train), found, strict=False))
     if trial is not None:
         said |= dict(zip(map(identity, data.dev), trial.answers, strict=True))
     rows = [said.get(identity(mistake)) for mistake in mistakes]
@@ -312,14 +317,6 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     if run.finished() is None:
         fit_plainly(Session(settings, run, splits, session.workers, session.clock))
     return str(folder)
-
-
-def _write_pages(session: Session, metrics: dict[str, Any], result: AgoraResult[TrainedWeights]) -> None:
-    from bort.agora.report import agora_report, model_card
-
-    agora_report(session.run, session.arguments, metrics, result, session.data)
-    with write_aside(session.run.path / "README.md") as file:
-        file.write(model_card(session.arguments, metrics))
 
 
 def _described(session: Session, done: Round[TrainedWeights]) -> dict[str, Any]:

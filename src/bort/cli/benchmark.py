@@ -71,7 +71,7 @@ def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
     from bort.speed.race import fixed, natural
-    from bort.speed.report import write_page
+    from bort.speed.report import speed_report
 
     validate(arguments)
     threads = usable_cores() if arguments.threads is None else arguments.threads
@@ -99,7 +99,7 @@ def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
             with write_aside(aside / "benchmark.json") as file:
                 json.dump(figures, file, indent=2)
                 file.write("\n")
-            write_page(figures, aside / "report.html")
+            speed_report(figures).write(aside / "report.html")
     return FiguresResult(figures)
 
 

@@ -112,14 +112,17 @@ def check(arguments: CheckArguments) -> FiguresResult:
     )
     metrics = _metrics(examined, told, {name: part.refused for name, part in read.items()})
     if arguments.report is not None:
-        from bort.inspection.page import write_page
+        from bort.inspection.page import check_report
+        from bort.runs import environment
 
-        write_page(examined, told, arguments.report)
+        page = check_report(metrics)
+        page.made_with(environment())
+        page.write(arguments.report)
     if arguments.json:
         print(json.dumps(metrics, ensure_ascii=False))
     else:
         unlabelled = {name: part.columns for name, part in read.items() if not part.labelled}
-        _print(arguments, examined, told, unlabelled)
+        _print(arguments, metrics, unlabelled)
     return FiguresResult(metrics)
 
 
@@ -143,24 +146,21 @@ def _spelled(name: str, alike: Any) -> str:
     return f"labels of {name} differ in {alike.differ_in} only and are read as one: {listed}"
 
 
-def _print(
-    arguments: CheckArguments, examined: Examined, told: list[str], unlabelled: dict[str, tuple[str, ...]]
-) -> None:
+def _print(arguments: CheckArguments, found: dict[str, Any], unlabelled: dict[str, tuple[str, ...]]) -> None:
     from bort.inspection.page import doubts_table, labels_table, parts_table
     from bort.progress import console, out
 
-    _table(*parts_table(examined))
-    if examined.labels:
-        _table(*labels_table(examined, _SHOWN_LABELS))
+    _table(*parts_table(found))
+    if found["labels"]:
+        _table(*labels_table(found["labels"], _SHOWN_LABELS))
     for name, columns in unlabelled.items():
         which = f"; its columns are {', '.join(columns)}" if columns else ""
         console().print(f"{name} has no column 'label', so its texts have no labels{which}", soft_wrap=True)
-    findings = [*examined.inspection.sentences(), *told]
-    for finding in findings:
+    for finding in found["findings"]:
         out().print(f"- {finding}", soft_wrap=True)
-    if not findings:
+    if not found["findings"]:
         out().print("nothing odd was found")
-    if doubts := examined.inspection.doubts:
+    if doubts := found["doubts"]:
         shown = min(arguments.show, len(doubts))
         title = f"labels to look at, {shown} of {len(doubts)}, the most doubtful first"
         _table(*doubts_table(doubts, arguments.show), title=title)

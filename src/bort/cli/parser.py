@@ -50,6 +50,8 @@ class _Parser(ArgumentParser):
         message = re.sub(r", --[\w-]+\+", "", " ".join(message.split()))  # how the library appends to lists
         unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
         near = difflib.get_close_matches(unknown[1].replace("-", "_"), self.hints, n=1) if unknown else []
+        if near and near[0] in self.positional:
+            return f"{message}; give {near[0]} without a flag"
         return message + (f"; did you mean {flag(near[0])}?" if near else "")
 
 

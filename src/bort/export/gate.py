@@ -40,7 +40,7 @@ class Verdict:
             would, or the task is a regression.
         moved: Mean absolute change of a probability, or of a regression's value. Needs no labels.
         lost: Rows on which int8 makes more mistakes, or of a regression those that it is further off on, the worst
-            first: place, label, answers in fp32 and int8, text.
+            first: `row` (its place), `label`, answers in `fp32` and `int8`, `text`.
     """
 
     kind: Kind
@@ -53,7 +53,7 @@ class Verdict:
     rows: int
     rows_to_decide: int | None
     moved: float
-    lost: tuple[tuple[str, ...], ...]
+    lost: tuple[dict[str, str], ...]
 
     @property
     def drop(self) -> float:
@@ -86,6 +86,7 @@ class Verdict:
     def figures(self) -> dict[str, Any]:
         """For `metrics.json` and the manifest."""
         return {
+            "task": self.kind,
             "metric": self.metric,
             "fp32": self.fp32,
             "int8": self.int8,
@@ -213,7 +214,7 @@ def _resampled_drops(task: Task, before: Outputs, after: Outputs, targets: Targe
 
 def _lost(
     task: Task, fp32: Outputs, int8: Outputs, more: NDArray[Any], examples: Sequence[Example]
-) -> tuple[tuple[str, ...], ...]:
+) -> tuple[dict[str, str], ...]:
     worse = np.argsort(-more, kind="stable")[: int((more > 0).sum())]
 
     def shown(label: Label | None) -> str:
@@ -221,10 +222,12 @@ def _lost(
 
     answers = [task.labels(outputs[worse]) for outputs in (fp32, int8)] if len(worse) else [[], []]
     return tuple(
-        (
-            f"{Path(examples[row].source).name}:{examples[row].line}",
-            *(shown(label) for label in (examples[row].label, before, after)),
-            examples[row].text[:_LONGEST_TEXT],
-        )
+        {
+            "row": f"{Path(examples[row].source).name}:{examples[row].line}",
+            "label": shown(examples[row].label),
+            "fp32": shown(before),
+            "int8": shown(after),
+            "text": examples[row].text[:_LONGEST_TEXT],
+        }
         for row, before, after in zip(worse.tolist(), *answers, strict=True)
     )

@@ -88,7 +88,7 @@ class Choice:
         """For `metrics.json` and the manifest."""
         mixed = {"whole_int8": self.whole.int8, "kept_fp32": self.kept} if self.kept else {}
         moved = {"blocks": shares(self.movement)} if self.movement else {}
-        return self.verdict.figures() | mixed | moved
+        return self.verdict.figures() | mixed | moved | {"told": self.told}
 
 
 @dataclass

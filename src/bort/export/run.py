@@ -17,7 +17,7 @@ from bort.export.decision import ExportDecision, decide
 from bort.export.encoder_export import EncoderExport
 from bort.export.engines import exporters
 from bort.export.exporter import Exporter, write_json
-from bort.export.report import write_report
+from bort.export.report import MOST_LOST, export_report
 from bort.export.timing import WAYS
 from bort.files import folder_aside, new_folder
 from bort.progress import bar, console
@@ -93,15 +93,17 @@ def _write(
         if learned is not None:
             thresholds, metrics["thresholds"] = learned.by_label, learned.figures()
             told += learned.told()
-        if first.choice:
-            write_report(folder / "report.html", first.exporter.name, first.choice, decision.times, learned)
     if decision.longer is not None:
         metrics["engine"] = f"{first.engine}+{decision.longer[0].engine}"
     metrics["quantization"] = first.exporter.described(first.quantization)
     metrics |= decision.figures()
-    write_json(folder / "metrics.json", metrics)
-    decision.write(folder, metrics, thresholds, prepared=True)
-    return metrics, told
+    found = metrics | {"model": first.exporter.name}
+    if first.choice:
+        found["lost"] = first.choice.verdict.lost[:MOST_LOST]
+        export_report(found).write(folder / "report.html")
+    write_json(folder / "metrics.json", found)
+    decision.write(folder, metrics, thresholds, prepared=True)  # texts and paths are not for the manifest
+    return found, told
 
 
 def _show(decision: ExportDecision) -> None:

@@ -157,7 +157,8 @@ class FinetuneArguments:
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
     """peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
     labels: Literal["soft", "hard"] = "soft"
-    """soft: learn the teacher's probabilities; hard: learn its most likely label, as published"""
+    """soft: learn the teacher's probabilities, and at the end the given labels beside a linear head's opinion, where
+    that is the better calibrated; hard: learn the teacher's most likely label, as published, and given labels alone"""
     temperature: PositiveFloat = 1.0
     """temperature of soft labels"""
     labelled_by: Literal["both", "teacher"] = "both"

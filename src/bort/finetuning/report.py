@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bort.report import Report, confusion_chart, lines_chart, made_with
-from bort.runs import Run
+from bort.finetuning.hyper_parameters import HyperParameters
+from bort.report import Report, confusion_chart, lines_chart
 from bort.tasks.suites.published import PUBLISHED, claimed
 from bort.tasks.suites.scoring import METRIC_TITLES, shown
 from bort.tasks.suites.table import TASKS
@@ -14,26 +14,26 @@ _MOST_CHARTED = 30
 _MOST_DOUBTS = 10
 
 
-def finetune_report(run: Run, metrics: dict[str, Any], trials: list[dict[str, Any]]) -> None:
-    """Write `report.html` of a fine-tuning run.
+def finetune_report(name: str, metrics: dict[str, Any], trials: list[dict[str, Any]]) -> Report:
+    """The page of a run without a teacher.
 
     Args:
-        run: Its folder.
+        name: Of its folder.
         metrics: What `metrics.json` says.
-        trials: One journal event a point of the grid.
+        trials: The journal's events `trial`.
     """
     part = "test" if "test" in metrics else "dev"
     metric = metrics["metric"]
     lead = f"Best of {len(trials)} by development {metric}."
     if metrics["result"] == "head":
         lead = f"A linear head on the frozen encoder: {metrics['linear_head']['described']}."
-    report = Report(f"Fine-tuning: {run.path.name}", lead)
+    report = Report(f"Fine-tuning: {name}", lead)
     tiles = []
-    for name in ("test", "dev"):
-        if name in metrics:
-            low, high = metrics[f"{name}_confidence"][metric]
-            caption = f"{'test' if name == 'test' else 'development'} {metric} (95 %: {low:.3f} to {high:.3f})"
-            tiles.append((f"{metrics[name][metric]:.3f}", caption))
+    for judged, told in (("test", "test"), ("dev", "development")):
+        if judged in metrics:
+            low, high = metrics[f"{judged}_confidence"][metric]
+            caption = f"{told} {metric} (95 %: {low:.3f} to {high:.3f})"
+            tiles.append((f"{metrics[judged][metric]:.3f}", caption))
     rows = metrics["rows"]
     report.tiles([*tiles, (f"{rows['train']:,}", "training examples")])
     used = metrics["labels_used"]
@@ -51,7 +51,7 @@ def finetune_report(run: Run, metrics: dict[str, Any], trials: list[dict[str, An
     intervals = metrics[f"{part}_confidence"]
     report.table(
         ["metric", "value", "95 % from", "to"],
-        [[name, value, *intervals[name]] for name, value in metrics[part].items()],
+        [[score, value, *intervals[score]] for score, value in metrics[part].items()],
     )
     official_section(report, metrics)
     labels_section(report, metrics)
@@ -59,25 +59,25 @@ def finetune_report(run: Run, metrics: dict[str, Any], trials: list[dict[str, An
     if trials:
         _grid(report, metric, trials)
     failures_section(report, metrics)
-    made_with(report)
-    report.write(run.path / "report.html")
+    return report
 
 
 def _grid(report: Report, metric: str, trials: list[dict[str, Any]]) -> None:
     report.heading("The grid")
-    best = max(trials, key=lambda event: event["score"])
-    curve = best["evaluations"]
+    best_first = sorted(trials, key=lambda trial: (-trial["score"], trial["place"]))
+    named = [(str(HyperParameters(**trial["theta"])), trial) for trial in best_first]
+    best, curve = named[0][0], best_first[0]["evaluations"]
     report.chart(
         lines_chart(
             f"Development {metric} of the best combination",
-            {best["theta"]: ([e["step"] for e in curve], [e[metric] for e in curve])},
+            {best: ([e["step"] for e in curve], [e[metric] for e in curve])},
             "optimiser steps",
             metric,
         )
     )
     report.table(
         ["combination", f"development {metric}", "best step", "steps"],
-        [[e["theta"], e["score"], e["best_step"], e["steps"]] for e in sorted(trials, key=lambda e: -e["score"])],
+        [[name, trial["score"], trial["best_step"], trial["steps"]] for name, trial in named],
     )
 
 

@@ -13,7 +13,8 @@ from bort.errors import BortError
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
 from bort.progress import console
-from bort.report import Report, made_with
+from bort.report import Report
+from bort.runs import environment
 from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
 from bort.tasks.suites.reading import has_part, require_part
 from bort.tasks.suites.scoring import METRIC_TITLES, shown, suite_score
@@ -143,27 +144,39 @@ def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 def _write(arguments: FinetuneArguments, results: Mapping[str, Any]) -> None:
     """Write what is known so far: a suite may take days."""
-    metrics, out = results["tasks"], Path(arguments.out)
+    out = Path(arguments.out)
+    kept = {name: results[name] for name in ("official", "suites", "failed")}
+    kept |= {"model": arguments.model, "method": arguments.method, "environment": environment()}
+    kept["runs"] = {
+        name: {"train": each["rows"]["train"], "best_theta": each["best_theta"]}
+        for name, each in results["tasks"].items()
+    }
     with write_aside(out / "results.json") as file:
-        kept = {name: results[name] for name in ("official", "suites", "failed")} | {"model": arguments.model}
         json.dump(kept, file, indent=2, default=float)
         file.write("\n")
-    lead = f"{arguments.model}, {len(metrics)} tasks, --method {arguments.method}, in %."
-    report = Report(f"Suite: {out.name}", lead)
+    suite_report(out.name, kept).write(out / "report.html")
+
+
+def suite_report(name: str, results: Mapping[str, Any]) -> Report:
+    """The page of several tasks.
+
+    Args:
+        name: Of their folder.
+        results: What `results.json` says.
+    """
+    runs = results["runs"]
+    report = Report(f"Suite: {name}", f"{results['model']}, {len(runs)} tasks, --method {results['method']}, in %.")
     report.table(TABLE_HEAD, [*table_rows(results["official"]), *suite_rows(results["suites"])])
     report.paragraph(
         "Development data chose each model, so these scores are optimistic; the last columns are the papers' claims of "
         "the hidden test sets. Our test scores are of labelled test data, or of held-out training data after Agora."
     )
     if results["failed"]:
-        report.paragraph(f"Failed, see results.json: {', '.join(TASKS[name].title for name in results['failed'])}.")
+        report.paragraph(f"Failed, see results.json: {', '.join(TASKS[task].title for task in results['failed'])}.")
     report.heading("Runs")
     report.table(
         ["task", "training rows", "best combination", "folder"],
-        [
-            [TASKS[name].title, each["rows"]["train"], each["best_theta"], f"{name}/report.html"]
-            for name, each in metrics.items()
-        ],
+        [[TASKS[task].title, run["train"], run["best_theta"], f"{task}/report.html"] for task, run in runs.items()],
     )
-    made_with(report)
-    report.write(out / "report.html")
+    report.made_with(results["environment"])
+    return report

@@ -21,11 +21,11 @@ from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import CandidateTrial
 from bort.ose.criteria import could_win, doublings, savings
 from bort.ose.inherited import InheritedEncoder
-from bort.ose.journal import keep_order
+from bort.ose.journal import ORDER, keep_order
 from bort.ose.logit_lesson import LogitLesson
 from bort.ose.metrics import described, figures
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan
-from bort.ose.report import REPORT, extract_report
+from bort.ose.report import extract_report
 from bort.ose.resolve import lesson_of, outputs_of, training_of, warn_of_another_teacher
 from bort.ose.search_run import CANDIDATES, SearchRun
 from bort.ose.short_training import Lesson, untrained_error
@@ -62,8 +62,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
         assert finished is not None
-        if not (run.path / REPORT).is_file():
-            extract_report(run.path)
+        if not (run.path / "report.html").is_file():
+            _write_page(run, finished)
         return finished
     started = time.monotonic()
     inherited = None if arguments.inherit is None else InheritedEncoder.load(arguments.inherit)
@@ -106,9 +106,13 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     run.write_json("architecture.json", {**best._asdict(), **sizes})
     _write_table(run, metrics["candidates"])
     run.write_json("metrics.json", metrics)
-    extract_report(run.path)
+    _write_page(run, metrics)
     run.log("finished", best=list(best), coefficient=found.result.best.coefficient)
     return metrics
+
+
+def _write_page(run: Run, metrics: dict[str, Any]) -> None:
+    run.write_page(extract_report(run.path, metrics, next(run.events(ORDER))))
 
 
 def _announce(plan: SearchPlan) -> None:

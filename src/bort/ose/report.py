@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from bort.ose.charts import front_chart, order_chart, weights_chart
-from bort.ose.journal import ORDER
 from bort.ose.metrics import row_name
-from bort.report import Report, made_with
-
-REPORT = "report.html"
+from bort.report import Report
 
 
-def extract_report(run: Path) -> None:
-    """Write `report.html` from the figures and the journal of a run.
+def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) -> Report:
+    """The page of a search.
 
     Args:
         run: Its folder.
+        metrics: What `metrics.json` says.
+        order: The journal's event of that name.
     """
-    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text("utf-8"))
-    events = map(json.loads, (run / "journal.jsonl").read_text("utf-8").splitlines())
-    order: dict[str, Any] = next(event for event in events if event["event"] == ORDER)
     rows, top = metrics["candidates"], metrics["maximum"]
     best = rows[0]
     report = Report(
@@ -109,8 +104,7 @@ def extract_report(run: Path) -> None:
     report.heading("The same again")
     again = shlex.quote(str(run / "config.yaml"))
     report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run) + '-again')}")
-    made_with(report)
-    report.write(run / REPORT)
+    return report
 
 
 def _axes(row: dict[str, Any]) -> str:

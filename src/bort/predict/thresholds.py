@@ -84,6 +84,7 @@ class Thresholds:
             "answered": self.answered,
             "right": self.right,
             "by_label": dict(self.by_label),
+            "counts": {name: list(counts) for name, counts in self.counts.items()},
         }
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bort.report import Curve, Report, lines_chart, made_with
-from bort.runs import Run
+from bort.report import Curve, Report, lines_chart
 
 _NATS = {"loss_mlm": "training, masked LM", "loss_kd": "training, distance to the teacher's distributions"}
 
@@ -25,11 +24,19 @@ def _curve(events: list[dict[str, Any]], name: str) -> Curve:
     return [event["step"] for event in events], [event[name] for event in events]
 
 
-def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[str, float]]) -> None:
-    """Write `report.html` of a pre-training run: figures, loss curves, what it is measured against."""
-    steps = list(run.events("step"))
+def pretrain_report(
+    name: str, metrics: dict[str, Any], steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]
+) -> Report:
+    """The page of a pre-training run: figures, loss curves, what it is measured against.
+
+    Args:
+        name: Of its folder.
+        metrics: What `metrics.json` says.
+        steps: The journal's events `step`.
+        evaluations: The journal's events `validation`.
+    """
     masked, embedded = "validation_loss" in metrics, "validation_distance" in metrics
-    report = Report(f"Pre-training: {run.path.name}", "What the model makes of text that it was not trained on.")
+    report = Report(f"Pre-training: {name}", "What the model makes of text that it was not trained on.")
     tiles = []
     if masked:
         tiles += [
@@ -45,13 +52,13 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
     ]
     report.tiles(tiles)
     losses: dict[str, Curve] = {"training, all terms": _curve(steps, "loss")}
-    losses |= {title: _curve(steps, name) for name, title in _NATS.items() if _has(steps, name)}
+    losses |= {title: _curve(steps, loss) for loss, title in _NATS.items() if _has(steps, loss)}
     if masked:
         losses["held-out, masked LM"] = _curve(evaluations, "loss")
     report.chart(lines_chart("Loss", losses, "optimiser steps", "loss"))
     if embedded:
         distances: dict[str, Curve] = {
-            title: _curve(steps, name) for name, title in _DISTANCES.items() if _has(steps, name)
+            title: _curve(steps, loss) for loss, title in _DISTANCES.items() if _has(steps, loss)
         }
         distances["held-out, 1 - cosine, pooled"] = _curve(evaluations, "distance")
         report.chart(lines_chart("Distance to the teacher's embeddings", distances, "optimiser steps", "distance"))
@@ -65,5 +72,4 @@ def pretrain_report(run: Run, metrics: dict[str, Any], evaluations: list[dict[st
                 ["before training", metrics["initial_loss"], f"{100 * metrics['initial_accuracy']:.1f} %"],
             ],
         )
-    made_with(report)
-    report.write(run.path / "report.html")
+    return report

@@ -161,7 +161,8 @@ class TrainingRun:
             "precision": "bf16" if self.validation.bf16 else "fp32",
             "parameters": count_parameters(self.model.config).total,
         }
-        pretrain_report(self.run, metrics, self.evaluations)
+        losses = list(self.run.events("step"))
+        self.run.write_page(pretrain_report(self.run.path.name, metrics, losses, self.evaluations))
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **metrics)
         return metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 from bort.report import Report
@@ -79,8 +78,12 @@ def notes(figures: dict[str, Any]) -> list[str]:
     return found
 
 
-def write_page(figures: dict[str, Any], file: Path) -> None:
-    """Write `report.html`."""
+def speed_report(figures: dict[str, Any]) -> Report:
+    """The page of a benchmark.
+
+    Args:
+        figures: What `benchmark.json` says.
+    """
     own = figures["like_for_like"][0]["model"] if figures["like_for_like"] else figures["results"][0]["model"]
     page = Report("Speed", f"{own} on {figures['environment']['processor']}, {_threads(figures)}")
     keys = [key for key in figures["results"][0] if key.startswith("times ")]
@@ -98,7 +101,7 @@ def write_page(figures: dict[str, Any], file: Path) -> None:
         page.table(header, [[_number(cell) for cell in row] for row in rows])
     page.heading("Run it again")
     page.code(figures["command"])
-    page.write(file)
+    return page
 
 
 def _chart(load: str, rows: list[dict[str, Any]]) -> Any:
