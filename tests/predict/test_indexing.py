@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
 
 import numpy as np
@@ -41,23 +36,17 @@ def test_texts_come_out_with_their_vectors(teacher_folder, texts, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_was_killed_goes_on_to_the_same_files(teacher_folder, sentences, tmp_path):
+def test_what_was_killed_goes_on_to_the_same_files(launcher, killed, teacher_folder, sentences, tmp_path):
     source = tmp_path / "in.txt"
     source.write_text("".join(f"{n} {text}\n" for n in range(60) for text in sentences[:200]), "utf-8")
-    command = [sys.executable, "-m", "bort", "index", str(source), "--model", teacher_folder, "--threads", "1", "--out"]
-    done = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words, log = ["index", str(source), "--model", teacher_folder, "--threads", "1", "--out"], tmp_path / "log"
+    assert launcher.run([*words, str(tmp_path / "whole")], tmp_path, log=log) == 0, log.read_text("utf-8")
     out = tmp_path / "killed"
-    with subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 120
-        while not (out / "unfinished.json").is_file() and time.monotonic() < end:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
+    killed([*words, str(out)], out, "unfinished.json")
     assert not (out / "index.json").exists(), "it was killed before it was done"
-    refused = subprocess.run([*command, str(out)], capture_output=True, text=True, check=False)
-    assert (refused.returncode, "--resume" in refused.stderr) == (2, True)
-    again = subprocess.run([*command, str(out), "--resume"], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    assert launcher.run([*words, str(out)], tmp_path, log=log) == 2
+    assert "--resume" in log.read_text("utf-8")
+    assert launcher.run([*words, str(out), "--resume"], tmp_path, log=log) == 0, log.read_text("utf-8")
     for file in (tmp_path / "whole").iterdir():
         assert (out / file.name).read_bytes() == file.read_bytes(), file.name
     assert len(Index(out)) == 12_000

@@ -167,7 +167,10 @@ import sys
 from bort.predict import plain_engine
 plain_engine.may_have_gpu = lambda: False
 from bort.__main__ import main
-main(["predict", "--model", {str(saved())!r}, "--threads", "1"])
+from bort.serve.model import ServedModel, Limits
+folder = {str(saved())!r}
+main(["predict", "--model", folder, "--threads", "1"])
+served = ServedModel("a", folder, Limits(), threads=1)
 print(sorted({{"torch", "transformers", "datasets", "sklearn", "scipy", "pandas"}} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], input="a text\n", capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -73,3 +74,17 @@ def test_a_folder_of_links_opens(classifier, tmp_path, sentences):
             (links / file.name).symlink_to(Path("../../blobs") / str(number))
         linked = Predictor(str(links)).predict_proba(sentences[:20])
         np.testing.assert_allclose(linked, Predictor(classifier).predict_proba(sentences[:20]), atol=1e-4)
+
+
+def test_a_caller_does_not_wait_for_another_ones_batches(classifier, sentences, tmp_path):
+    pytest.importorskip("onnxruntime")
+    Exporter(classifier).write(tmp_path, None)
+    examples = [Example(text) for text in sentences]
+    expected = Predictor(str(tmp_path), threads=1).logits(examples)
+    predictor, ended = Predictor(str(tmp_path), threads=2), Event()
+    busy = predictor.engine.pool.submit(ended.wait)
+    try:
+        np.testing.assert_allclose(predictor.logits(examples), expected, atol=1e-5)
+    finally:
+        ended.set()
+    assert busy.result()

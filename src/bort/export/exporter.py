@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
+from bort.model.checkpoints import is_encoder
 from bort.predict.classifiers import tensors
 from bort.predict.costs import BatchCosts
 from bort.predict.encoding import Feed, TokenizedExamples
@@ -24,7 +25,7 @@ from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
 from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import Manifest
-from bort.predict.torch_encoder import TorchEncoder, is_encoder
+from bort.predict.torch_encoder import TorchEncoder
 from bort.predict.torch_engine import TorchEngine
 from bort.tasks.task import Task
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.predict.costs import MOST_TOKENS, BatchCosts
-from bort.predict.encoding import TokenizedExamples
+from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
 from bort.predict.exported_engine import ExportedEngine
 
@@ -23,7 +25,9 @@ _SECONDS_A_LIST = 2.0
 _FASTER = 0.95
 """fp32, or a second graph, must take less than this part of the time: int8 and a single graph take less memory."""
 _ROWS, _LENGTHS = (1, 2, 4, 8, 16, 32, 64), (8, 16, 32, 64, 128, 256)
-_SECONDS_A_POINT, _RUNS = 0.06, 5
+_SECONDS_A_POINT, _RUNS = 0.12, 9
+_OTHER_SHAPE = 4
+"""Tokens less than those of a batch that is timed, before it."""
 
 Speeds = dict[str, float]
 """Milliseconds a text, by way."""
@@ -112,28 +116,57 @@ def measured_costs(engine: ExportedEngine, done: Callable[[], None] = lambda: No
                     else:
                         points[i, j] = points[i - 1, j] * count / rows[i - 1]
                     done()
-            # More rows, or longer ones, never cost less: what says so was disturbed.
-            points = np.maximum.accumulate(np.maximum.accumulate(points, 0), 1)
-            tables[shared] = tuple(tuple(float(f"{ms:.4g}") for ms in line) for line in points)
+            tables[shared] = tuple(tuple(float(f"{ms:.4g}") for ms in line) for line in undisturbed(points))
     return BatchCosts(rows, tuple(lengths), engine.threads, tables.get(False, tables[True]), tables[True])
 
 
+def undisturbed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs without what other work on the machine has added to them.
+
+    More rows, or longer ones, never cost less; and what disturbs a measurement only adds to it. So a batch that has
+    cost more than a larger one was disturbed, and costs no more than that.
+
+    Args:
+        points: Measured. *Shape:* (rows, lengths), both ascending.
+
+    Returns:
+        *Shape:* (rows, lengths), no number less than those before it.
+    """
+    found: NDArray[np.float64] = np.minimum.accumulate(np.minimum.accumulate(points[::-1, ::-1], 0), 1)[::-1, ::-1]
+    return found
+
+
 def _point(engine: ExportedEngine, rows: int, length: int, *, shared: bool) -> float:
-    """Milliseconds of one batch: the least of a few runs."""
+    """Milliseconds of one batch, as it is computed in a list: after one of another shape, beside as much other work.
+
+    OpenVINO prepares for each change of shape, which may cost as much as a row; and threads that compute batches of
+    their own wait for the same memory.
+    """
+    feeds = [_feed(engine, rows, other) for other in (max(1, length - _OTHER_SHAPE), length)]
+    compute, began = engine.runners[0].opened(shared=shared), time.perf_counter()
+    callers = 1 if shared else engine.threads
+
+    def runs(_: int) -> list[float]:
+        found: list[float] = []
+        for run in range(1 + _RUNS):
+            for feed in feeds:
+                started = time.perf_counter()
+                compute(feed)
+            if run:
+                found.append(time.perf_counter() - started)
+            if run > 1 and time.perf_counter() - began > _SECONDS_A_POINT:  # a single run may have been disturbed
+                break
+        return found
+
+    with ThreadPoolExecutor(callers) as pool:
+        return 1000 * statistics.median(seconds for found in pool.map(runs, range(callers)) for seconds in found)
+
+
+def _feed(engine: ExportedEngine, rows: int, length: int) -> Feed:
     rng, size = np.random.default_rng(0), engine.tokenizer.get_vocab_size()
     columns = {name: rng.integers(0, size if name == "input_ids" else 1, (rows, length)).tolist()
                for name in engine.manifest.inputs if name != "attention_mask"}  # fmt: skip
-    compute, feed = engine.runners[0].opened(shared=shared), engine.batch(TokenizedExamples(columns, 0), range(rows))
-    least, spent = math.inf, 0.0
-    for run in range(1 + _RUNS):
-        started = time.perf_counter()
-        compute(feed)
-        seconds = time.perf_counter() - started
-        if run:
-            least, spent = min(least, seconds), spent + seconds
-        if spent > _SECONDS_A_POINT:
-            break
-    return 1000 * least
+    return engine.batch(TokenizedExamples(columns, 0), range(rows))
 
 
 def _a_text(costs: BatchCosts) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EMBEDDED = ("bort-nano",)
 _FORMAT = 1
 """Of what `config.json` says besides what Hugging Face's does; it stands there as `bort_format`."""
+_PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
     "BortForSequenceClassification": "BertForSequenceClassification",
@@ -116,6 +117,20 @@ def load_config(model: str | Path) -> Any:
     except Exception as error:  # the library has a class for each kind of damage
         first = lines_of(error)[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
+
+
+def is_encoder(model: str | Path) -> bool:
+    """Whether a folder or hub model is an encoder, and no classifier nor anything else with a head of its own.
+
+    Raises:
+        BortError: It cannot be found or read.
+    """
+    file, names = Path(locate(model)) / "config.json", None
+    with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        names = json.loads(file.read_bytes())["architectures"]  # without transformers, which takes seconds
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        names = load_config(model).architectures or []
+    return all(name.endswith(_PLAIN_HEADS) for name in names)
 
 
 def check_layout(source: str) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.model.checkpoints import is_encoder
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.exported_engine import ExportedEngine
 from bort.predict.manifest import is_exported, read_manifest
@@ -137,12 +138,6 @@ def gives_vectors(model: str) -> bool:
     """
     if is_exported(model):
         return read_manifest(model).task is None
-    from bort.predict.plain_encoder import is_embedded
-
-    if is_embedded(model):
-        return True
-    from bort.predict.torch_encoder import is_encoder
-
     return is_encoder(model)
 
 

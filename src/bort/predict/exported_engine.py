@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
@@ -196,27 +197,36 @@ class ExportedEngine:
             feed = self.batch(rows, batch.places, batch.length)
             outputs[batch.places] = runner.opened(shared=planned.shared)(feed)
 
-        waiting: list[Future[None]] = []
+        left = deque(planned.batches)
+
+        def work() -> None:
+            while True:
+                try:
+                    batch = left.popleft()  # a single step in Python: each batch is taken once
+                except IndexError:
+                    return
+                compute(batch)
+
+        helpers: list[Future[None]] = []
         if not planned.shared:
-            waiting = [self.pool.submit(compute, batch) for batch in planned.batches]
+            # The caller is one of the threads: one that only waited would take a core from them at every answer.
+            helpers = [self.pool.submit(work) for _ in range(min(self.threads, len(left)) - 1)]
 
         def finish() -> NDArray[np.float32]:
-            if planned.shared:
-                for batch in planned.batches:
-                    compute(batch)
             try:
-                for future in waiting:
-                    future.result()
+                work()
+                for helper in helpers:
+                    if not helper.cancel():  # one that has not begun, behind another caller's work, has nothing to do
+                        helper.result()
             finally:
-                for future in waiting:
-                    future.cancel()
+                left.clear()
             return outputs.reshape(-1, encoded.choices) if encoded.choices else outputs
 
         return finish
 
     @property
     def pool(self) -> ThreadPoolExecutor:
-        """Threads of which each computes batches of its own."""
+        """Threads of which each computes batches of its own, beside the caller."""
         with self._making:  # of several callers one makes it
             return self._made_pool
 
@@ -224,7 +234,7 @@ class ExportedEngine:
     def _made_pool(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor  # a single text does without
 
-        return ThreadPoolExecutor(self.threads, thread_name_prefix="bort")
+        return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="bort")
 
     def _groups(self, lengths: Sequence[int]) -> list[Group]:
         """The rows by the graph that computes them."""

@@ -15,23 +15,12 @@ from bort.cores import limit_threads
 from bort.data.batches import token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.model.checkpoints import load, load_config, locate
+from bort.model.checkpoints import load, locate
 from bort.model.devices import INFERENCE_TOKENS, best_device
 from bort.predict.classifiers import fitting_tokenizer, positions, tensors
 from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize
 from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec, Pooling
 from bort.predict.sentence_modules import read_modules
-
-_PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
-
-
-def is_encoder(model: str) -> bool:
-    """Whether a folder or hub model is an encoder, and no classifier nor anything else with a head of its own.
-
-    Raises:
-        BortError: It cannot be found or read.
-    """
-    return all(name.endswith(_PLAIN_HEADS) for name in load_config(model).architectures or [])
 
 
 class TorchEncoder:
