@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,20 +23,29 @@ _SIZES = ((512, 1024, 1024), (1024, 2048, 1024))
 _ROUNDS = 10
 
 
-def operations(config: Any, tokens: int, *, first_only: bool = False) -> int:
+LastLayer = Literal["whole", "first", "one query"]
+"""Of the last layer: all; keys and values of all tokens, and the rest of the first; or neither keys nor values."""
+
+
+def operations(config: Any, tokens: int, *, last: LastLayer = "whole") -> int:
     """Additions and multiplications of the matrix products of one text.
 
     Args:
         config: Of a BERT or DistilBERT.
         tokens: Of the text.
-        first_only: Whether the last layer computes only what the classifier reads, as exported graphs do: keys and
-            values of all tokens, the rest of the first.
+        last: What the last layer computes. A classifier reads the first token: traced graphs compute "first", written
+            ones "one query" (`BertGraph`), counted without their zeros.
     """
     h, s = config.hidden_size, tokens
     i = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
     layer = 8 * s * h * h + 4 * s * s * h + 4 * s * h * i
-    last = 4 * s * h * h + 4 * h * h + 4 * s * h + 4 * h * i if first_only else layer
-    return int((config.num_hidden_layers - 1) * layer + last)
+    behind = 4 * h * h + 4 * h * i
+    ends = {
+        "whole": layer,
+        "first": behind + 4 * s * h * h + 4 * s * h,
+        "one query": behind + 4 * h * h + 4 * s * h * config.num_attention_heads,
+    }
+    return int((config.num_hidden_layers - 1) * layer + ends[last])
 
 
 def floor_seconds(model: str, engine: str, load: Load, found: dict[str, float]) -> float | None:
@@ -49,10 +58,14 @@ def floor_seconds(model: str, engine: str, load: Load, found: dict[str, float]) 
         found: The peaks.
     """
     config = CONFIGS[model]
-    first_only = engine.startswith("onnxruntime") or (engine.startswith("openvino") and config.model_type == "bert")
+    last: LastLayer = "whole"
+    if engine.startswith("onnxruntime"):
+        last = "one query"
+    elif engine.startswith("openvino") and config.model_type == "bert":
+        last = "first"
     if not (peak := found.get(precision(engine))):
         return None
-    return sum(operations(config, tokens, first_only=first_only) for tokens in load.lengths) / peak
+    return sum(operations(config, tokens, last=last) for tokens in load.lengths) / peak
 
 
 def precision(engine: str) -> str:

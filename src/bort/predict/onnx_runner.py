@@ -70,6 +70,8 @@ def open_session(
         if file.is_symlink():  # ONNX Runtime follows no link out of the folder, and maps no file for us
             content = file.read_bytes()
             options.add_external_initializers_from_files_in_memory([file.name], [content], [len(content)])
+    # Calls of one thread are made side by side; they would wait for each other at a common store of memory.
+    options.enable_cpu_mem_arena = threads != 1
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers([*weights], values)

@@ -3,7 +3,7 @@
 The graph is written, not traced: `torch.onnx.export` gives attention as a dozen small operators in a form that ONNX
 Runtime's optimizer does not know again. Writing it also allows what no optimizer finds. Where only the first token's
 output goes on, as to a classifier, the last layer asks, and computes everything behind its attention, for that token
-alone.
+alone. And it computes neither keys nor values: see `BertGraph._attention_of_first`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class BertShape:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Parts that can stay in fp32, one by one."""
-        return ("embeddings", *(f"layer.{number}" for number in range(self.layers)))
+        head = () if self.pooling or self.bi_encoder else ("pooler",)
+        return ("embeddings", *(f"layer.{number}" for number in range(self.layers)), *head)
 
 
 class BertGraph:
@@ -189,21 +190,12 @@ class BertGraph:
 
     def _layer(self, number: int, hidden: str, lengths: str, *, first_only: bool) -> str:
         name, long = f"layer.{number}", f"encoder.layer.{number}"
-        wide = {"q": "query", "k": "key", "v": "value"}
-        matrices = [self._source[f"{long}.attention.self.{part}.weight"].T for part in wide.values()]
-        biases = np.concatenate([self._source[f"{long}.attention.self.{part}.bias"] for part in wide.values()])
-        bias = self.graph.weight(f"{name}.qkv.bias", biases)
-        heads = {"num_heads": self.shape.heads}
         residual = hidden
         if first_only:
             residual = self._add("Slice", [hidden, self._ints(0), self._ints(1), self._ints(1)], "first")
-            parts = [
-                self._product(residual if part == "q" else hidden, f"{name}.{part}", matrix)
-                for part, matrix in zip(wide, matrices, strict=True)
-            ]
-            found = self._add("MultiHeadAttention", [*parts, bias, lengths], f"{name}.attention", **heads)
+            found = self._attention_of_first(residual, hidden, name, f"{long}.attention.self", lengths)
         else:
-            found = self._self_attention(hidden, name, np.concatenate(matrices, axis=1), bias, lengths)
+            found = self._self_attention(hidden, name, f"{long}.attention.self", lengths)
         found = self._linear(found, f"{name}.attention.output", f"{long}.attention.output.dense")
         hidden = self._norm(found, residual, f"{long}.attention.output.LayerNorm")
         inner = self._product(hidden, f"{name}.intermediate", self._source[f"{long}.intermediate.dense.weight"].T)
@@ -212,7 +204,12 @@ class BertGraph:
             self._linear(inner, f"{name}.output", f"{long}.output.dense"), hidden, f"{long}.output.LayerNorm"
         )
 
-    def _self_attention(self, hidden: str, name: str, matrix: NDArray[np.float32], bias: str, lengths: str) -> str:
+    def _self_attention(self, hidden: str, name: str, long: str, lengths: str) -> str:
+        """*Shape:* (batch, length, H) -> the same."""
+        parts = ("query", "key", "value")
+        matrix = np.concatenate([self._source[f"{long}.{part}.weight"].T for part in parts], axis=1)
+        biases = np.concatenate([self._source[f"{long}.{part}.bias"] for part in parts])
+        bias = self.graph.weight(f"{name}.qkv.bias", biases)
         self.matrix_inputs[f"{name}.qkv"] = hidden
         heads = {"num_heads": self.shape.heads}
         if not self._is_int8(f"{name}.qkv"):
@@ -221,6 +218,28 @@ class BertGraph:
         whole, scales = self._int8_weights(f"{name}.qkv", matrix)
         asked, scale, zero = self._int8_input(hidden, f"{name}.qkv")
         return self._add("QAttention", [asked, whole, bias, scale, scales, lengths, zero], f"{name}.attention", **heads)
+
+    def _attention_of_first(self, first: str, hidden: str, name: str, long: str, lengths: str) -> str:
+        """What the first token finds. *Shape:* (batch, 1, H), (batch, length, H) -> (batch, 1, H).
+
+        One that asks needs neither keys nor values of all tokens. Its scores q (W_k h) are (W_k' q) h, and what it
+        finds is W_v times the weighted sum of all h: each matrix meets a row a head, not a row a token. The keys' bias
+        adds the same to all scores, and so nothing. The rows of the heads hold zeros in the other heads' places.
+        """
+        weight = {part: self._source[f"{long}.{part}.weight"] for part in ("query", "key", "value")}
+        width = len(weight["query"]) // self.shape.heads
+        places = np.kron(np.eye(self.shape.heads, dtype=np.float32), np.ones((1, width), np.float32))[None]
+        own = self.graph.weight("heads.places", places)
+        scaled = self.graph.weight("heads.scaled_places", places / np.float32(np.sqrt(width)))
+        query = self._biased(self._product(first, f"{name}.q", weight["query"].T), f"{long}.query.bias", f"{name}.q")
+        query = self._add("Mul", [query, scaled], f"{name}.queries")
+        query = self._product(query, f"{name}.k", weight["key"])
+        sums = self._add(
+            "MultiHeadAttention", [query, hidden, hidden, "", lengths], f"{name}.sums", num_heads=1, scale=1.0
+        )
+        found = self._add("Mul", [self._product(sums, f"{name}.v", weight["value"].T), own], f"{name}.found_apart")
+        found = self._add("ReduceSum", [found, self._ints(1)], f"{name}.found", keepdims=1)
+        return self._biased(found, f"{long}.value.bias", f"{name}.v")
 
     def _pooled(self, hidden: str, pooling: Pooling) -> None:
         """One vector a row. *Shape:* (batch, length or 1, H) -> (batch, H)."""
@@ -283,8 +302,8 @@ class BertGraph:
 
     def _head(self, hidden: str) -> None:
         first = self._and_a_row(self._add("Squeeze", [hidden, self._ints(1)], "first.output"), "pooler.dense")
-        pooled = [first, self._own("pooler.dense.weight"), self._own("pooler.dense.bias")]
-        self._logits(self._add(self.shape.pooled_by, [self._add("Gemm", pooled, "pooled.linear", transB=1)], "pooled"))
+        pooled = self._linear(first, "pooler", "pooler.dense")
+        self._logits(self._add(self.shape.pooled_by, [pooled], "pooled"))
 
     def _and_a_row(self, values: str, layer: str) -> str:
         """A lone row and another one where int8 is calibrated.
@@ -309,6 +328,9 @@ class BertGraph:
         if self._is_int8(name):
             return self._product(values, name, matrix, bias)
         return self._add("Add", [self._product(values, name, matrix), bias], f"{name}.sum")
+
+    def _biased(self, values: str, bias: str, name: str) -> str:
+        return self._add("Add", [values, self._own(bias)], f"{name}.biased")
 
     def _product(self, values: str, name: str, matrix: NDArray[np.float32], int8_bias: str = "") -> str:
         """Multiply; a bias can be given where the product is int8, and in fp32 what comes next adds it."""
