@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from bort.agora import averaging
-from bort.agora.averaging import averaged
+from bort.agora.averaging import averaged, plain_training
 from bort.agora.journal import RunClock
 from bort.agora.last_training import preferring_grown
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
@@ -58,6 +59,34 @@ def test_the_result_is_the_mean_of_trainings_from_one_start(settings, watched, w
     for name, values in kept.items():
         torch.testing.assert_close(values, sum(model[name] for model in models) / 3, atol=1e-6, rtol=0)
     assert Predictor(settings.out).predict("The cat walked.").label
+
+
+@pytest.mark.parametrize(("sure_of", "softened"), [("nothing", True), ("all", False)])
+def test_half_of_each_label_is_what_a_head_says_that_knows_how_far_to_be_certain(
+    settings, monkeypatch, sure_of, softened
+):
+    seen = []
+
+    def watching(session, best):
+        truth = session.head.truth
+        answers = 9 * np.eye(2)[truth] if sure_of == "all" else np.zeros((len(truth), 2))
+        training = plain_training(session, replace(best, answers=answers.tolist()))
+        seen.append((session, training.points))
+        return training
+
+    monkeypatch.setattr("bort.agora.plain_run.plain_training", watching)
+    finetune(settings)
+    finetune(replace(settings, labels="hard", out=f"{settings.out}-hard"))
+    (session, found), (_, hard) = seen
+    examples = [*session.data.train, *session.data.dev]
+    assert [point.x for point in found] == examples
+    truth = session.task.targets(examples)
+    assert [point.y for point in hard] == truth.tolist()
+    if softened:
+        own = np.exp(session.head.whole.out_of_fold)
+        np.testing.assert_allclose([point.y for point in found], (np.eye(2)[truth] + own) / 2, atol=1e-5)
+    else:
+        assert [point.y for point in found] == truth.tolist()
 
 
 def test_one_training_is_enough_where_asked(settings, watched):

@@ -21,6 +21,7 @@ from bort.agora.llm.prompt import Instructions, LabelPrompt, chosen_examples
 from bort.agora.llm.reading import read_answer
 from bort.agora.llm.writing import WritingPrompt
 from bort.agora.pooled_labels import Weights, pooled, weigh
+from bort.agora.report import agora_report
 from bort.agora.run import finetune
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -148,7 +149,7 @@ def pool(tmp_path, sentences):
     return str(file)
 
 
-def test_a_whole_run(arguments, pool, tmp_path, assert_same_weights):
+def test_a_whole_run(arguments, pool, tmp_path, assert_same_weights, page_of_files):
     arguments = replace(arguments, unlabelled=pool, points_per_mistake=1)
     metrics = finetune(arguments, teacher=knows)
     out = Path(arguments.out)
@@ -162,6 +163,7 @@ def test_a_whole_run(arguments, pool, tmp_path, assert_same_weights):
     page = (out / "report.html").read_text("utf-8")
     for said in ("From mistakes to new texts: round 1", "Label by label", "threshold"):
         assert said in page
+    assert page == page_of_files(agora_report, arguments.out)
     assert "Answers with all that fit, or none, of: apples, cat, walking." in (out / "README.md").read_text("utf-8")
     again = replace(arguments, out=str(tmp_path / "again"))
     finetune(again, teacher=knows)

@@ -20,6 +20,7 @@ from bort.agora import journal, labelling
 from bort.agora.journal import RunClock, RunJournal
 from bort.agora.labellers import HeadTeacher, judged
 from bort.agora.nearby import Embedding, identity
+from bort.agora.report import agora_report, model_card
 from bort.agora.rounds import DivergedError
 from bort.agora.run import finetune
 from bort.agora.session import Session
@@ -69,7 +70,7 @@ def answers(texts):
     return ["cat" if "cat" in text else "other" for text in texts]
 
 
-def test_leaves_a_whole_run(arguments, finetuned_files):
+def test_leaves_a_whole_run(arguments, finetuned_files, page_of_files):
     metrics = finetune(arguments, teacher=answers)
     run = Path(arguments.out)
     assert {file.name for file in run.iterdir()} == finetuned_files | {"README.md"}
@@ -96,6 +97,9 @@ def test_leaves_a_whole_run(arguments, finetuned_files):
         "Made with",
     ):
         assert (said in page) or (said == "New texts that were dropped" and not any(r["dropped"] for r in rounds)), said
+    assert page == page_of_files(agora_report, arguments.out)
+    assert card == model_card(run, metrics)
+    assert {example["round"] for example in metrics["examples"]} == {r["round"] for r in rounds if r["kept"]}
 
 
 def test_the_new_texts_are_new_and_labelled_by_the_teacher(arguments, world, grown):

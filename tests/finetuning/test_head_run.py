@@ -13,6 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from bort.agora.run import finetune
 from bort.data.tables.examples import read_examples
 from bort.errors import BortError
+from bort.finetuning.report import finetune_report
 from bort.predict.predictor import Predictor
 
 
@@ -27,7 +28,7 @@ def right(folder, file):
     return np.mean([answer.label == example.label for answer, example in zip(answers, examples, strict=True)])
 
 
-def test_the_method_uses_all_labels_and_shows_what_is_out_of_fold(arguments, world, finetuned_files):
+def test_the_method_uses_all_labels_and_shows_what_is_out_of_fold(arguments, world, finetuned_files, page_of_files):
     metrics = finetune(arguments)
     run = Path(arguments.out)
     assert {file.name for file in run.iterdir()} == finetuned_files
@@ -44,7 +45,9 @@ def test_the_method_uses_all_labels_and_shows_what_is_out_of_fold(arguments, wor
     assert right(arguments.out, world.test) == pytest.approx(metrics["test"]["accuracy"])
     # The saved head has learned the development data, the figure has not.
     assert right(arguments.out, world.dev) >= metrics["dev"]["accuracy"]
-    assert "Beside a linear head" in (run / "report.html").read_text("utf-8")
+    page = (run / "report.html").read_text("utf-8")
+    assert "Beside a linear head" in page
+    assert page == page_of_files(finetune_report, arguments.out, "trial")
 
 
 def test_the_same_run_gives_the_same_head(arguments, tmp_path, assert_same_weights):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import resource
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -141,3 +147,26 @@ def test_many_examples_are_chosen_by_a_part_and_all_are_answered(monkeypatch):
 def test_features_of_pairs():
     a, b = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, -1.0]], np.float32)
     assert pair_features(a, b).tolist() == [[1, 2, 3, -1, 2, 3, 3, -2, 3]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory as Linux does")
+def test_too_little_memory_is_an_error_and_no_endless_loop():
+    """OpenBLAS would ask for its buffer for ever."""
+    rng = np.random.default_rng(0)
+    features, targets = {"mean": rng.normal(size=(40, 16))}, rng.integers(0, 3, 40)
+    from sklearn.linear_model import LogisticRegression
+
+    assert LogisticRegression  # it is loaded while there is memory
+    process = os.fork()
+    if not process:
+        status = 70
+        try:
+            faulthandler.dump_traceback_later(60, exit=True)
+            mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + (16 << 20),) * 2)
+            fit_linear_head(features, targets, CLASSES)
+        except MemoryError:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

@@ -21,6 +21,7 @@ from bort.errors import BortError
 from bort.finetuning import fitter as module
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.hyper_parameters import grid
+from bort.finetuning.report import finetune_report
 from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
 from bort.serve.model import known_mistakes
@@ -34,7 +35,7 @@ def arguments(world, tmp_path) -> FinetuneArguments:
     )
 
 
-def test_learns_and_leaves_a_whole_run(arguments, world, finetuned_files):
+def test_learns_and_leaves_a_whole_run(arguments, world, finetuned_files, page_of_files):
     metrics = finetune(replace(arguments, max_epochs=10, learning_rates=[1e-2, 3e-2]))
     assert metrics["test"]["accuracy"] > 0.8
     low, high = metrics["test_confidence"]["accuracy"]
@@ -52,6 +53,7 @@ def test_learns_and_leaves_a_whole_run(arguments, world, finetuned_files):
     assert model.config.id2label == {0: "cat", 1: "other"}
     trials = [json.loads(line) for line in (run / "journal.jsonl").read_text("utf-8").splitlines()]
     assert sum(event["event"] == "trial" for event in trials) == 2
+    assert (run / "report.html").read_text("utf-8") == page_of_files(finetune_report, arguments.out, "trial")
 
 
 def test_saved_model_scores_what_the_run_says(arguments, world):

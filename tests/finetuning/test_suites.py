@@ -17,7 +17,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.hyper_parameters import usual_epochs, usual_interval
 from bort.finetuning.splits import drawn, read_splits
-from bort.finetuning.suites import finetune_each, suite_rows, table_rows, tasks_to_fit
+from bort.finetuning.suites import finetune_each, suite_report, suite_rows, table_rows, tasks_to_fit
 from bort.model.tokenization import load_tokenizer
 from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
 from bort.predict.encoding import encode
@@ -128,6 +128,7 @@ def test_several_tasks_make_a_table(arguments, official):
     assert "94.1/92.3" in page
     assert "claim" in page
     written = json.loads((out / "results.json").read_text("utf-8"))
+    assert page == suite_report(out.name, written).text()
     assert written["official"] == json.loads(json.dumps(results["official"]))
     before = (out / "cola/metrics.json").stat().st_mtime_ns
     again = bort.finetune(replace(arguments, task=["glue"], max_train_rows=6, resume=True)).metrics

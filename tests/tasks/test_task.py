@@ -12,6 +12,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.tasks.classification import Classification
 from bort.tasks.kinds import task_of
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 
@@ -131,3 +132,19 @@ def test_scores_of_values():
     assert scores["rmse"].value == pytest.approx(math.sqrt(1 / 3))
     with pytest.raises(BortError, match="diverged"):
         task.score(np.array([[math.nan]], dtype=np.float32), np.array([1.0], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("task", "targets"),
+    [
+        (Classification(("a", "b", "c"), "accuracy"), np.array([2, 0, 1])),
+        (MultiLabel(("a", "b"), "f1_micro"), np.array([[0, 1], [1, 1], [0, 0]], np.float32)),
+        (Regression((), "pearson"), np.array([1.5, -2.0, 3.0], np.float32)),
+    ],
+)
+def test_one_who_knows_is_never_wrong(task, targets):
+    says = task.certain(targets)
+    assert says.shape == (3, task.outputs)
+    assert task.decide(says).tolist() == targets.tolist()
+    assert task.losses(says, targets).max() < 1e-3
+    np.testing.assert_allclose(task.mean([says, says]), task.mean([says]))

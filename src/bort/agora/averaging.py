@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bort.agora.pruning import Theta
 from bort.agora.rounds import DivergedError, Point, Slot, Trial
 from bort.agora.session import Session
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
+from bort.finetuning.linear_head import loss_of
 from bort.progress import console
 from bort.tasks.task import Says
 
@@ -49,10 +52,29 @@ class LastTraining:
 
 def plain_training(session: Session, best: Trial[TrainedWeights]) -> LastTraining:
     """Fit the combination of a plain trial to all labels, for as many passes as it took to its best step."""
-    train, dev = session.data.train, session.data.dev
+    train = session.data.train
     steps = math.ceil(len(train) / int(best.theta["batch_size"]))
     epochs = max(1, round(int(best.model.about["best_step"]) / steps))
-    return LastTraining(session.learner, best.theta, session.points([*train, *dev]), epochs)
+    return LastTraining(session.learner, best.theta, _softened(session, best), epochs)
+
+
+def _softened(session: Session, best: Trial[TrainedWeights]) -> list[Point]:
+    """All labelled examples; half of each label may be what a linear head says that was fitted without it.
+
+    Who learns bare labels learns to be certain of all, also of a mistaken one. But the head must know better how far to
+    be certain: on the development data, which neither has learned, its log-loss must be below that of the trial.
+    """
+    task, head, examples = session.task, session.head, [*session.data.train, *session.data.dev]
+    points = session.points(examples)
+    # Thresholds are chosen by a model of bare labels, and must suit the result.
+    if head is None or session.out_of_fold is None or session.arguments.labels == "hard" or task.kind == "multilabel":
+        return points
+    theirs = task.says(np.array(best.answers, np.float32))
+    if loss_of(task, head.says, head.truth) >= loss_of(task, theirs, head.truth):
+        return points
+    says = task.mean([task.certain(task.targets(examples)), session.out_of_fold])
+    made = task.taught(says, hard=False, temperature=1.0)
+    return [Point(x, y) for x, y in zip(examples, made, strict=True)]
 
 
 def opinion(session: Session, training: LastTraining, numbers: Sequence[int], texts: Sequence[Example]) -> Says:

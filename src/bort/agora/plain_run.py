@@ -14,7 +14,6 @@ from bort.agora.session import Session
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.linear_head import Floats, LinearHead
 from bort.finetuning.report import finetune_report
 from bort.finetuning.student_head import StudentHead
@@ -50,13 +49,7 @@ def fit_plainly(session: Session) -> dict[str, Any]:
             model, fitted = again, everything
         metrics = session.metrics(result, model, fitted)
     metrics["labels_used"] = {"selection": len(train), "result": len(fitted)}
-    trials = [
-        {"theta": str(HyperParameters(**trial.theta)), "score": trial.score, **trial.model.about}
-        for trial in result.rounds[0].trials
-    ]
-    finetune_report(session.run, metrics, trials)
-    session.finish(metrics, model)
-    return metrics
+    return _finished(session, metrics, model)
 
 
 def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel | None:
@@ -70,8 +63,8 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
         The model; None if its outputs are not finite numbers, which is said.
     """
     data, learner, best = session.data, session.learner, result.best
-    training = plain_training(session, best)
-    again = averaged(learner, trained(session, training, range(session.arguments.averaged)), training.points)
+    training, known = plain_training(session, best), session.points([*data.train, *data.dev])
+    again = averaged(learner, trained(session, training, range(session.arguments.averaged)), known)
     try:
         learner.logits(again, data.dev)
     except DivergedError as error:
@@ -102,8 +95,12 @@ def fit_head(session: Session) -> dict[str, Any]:
     model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold, everything)
     metrics["best_theta"] = head.described
     metrics["labels_used"] = {"selection": len(head.targets), "result": len(head.targets)}
-    finetune_report(session.run, metrics, [])
-    session.finish(metrics, model)
+    return _finished(session, metrics, model)
+
+
+def _finished(session: Session, metrics: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    run = session.run
+    session.finish(metrics, model, finetune_report(run.path.name, metrics, [*run.events("trial")]))
     return metrics
 
 

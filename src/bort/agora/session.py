@@ -28,8 +28,10 @@ from bort.inspection.brief import figures, inspect_briefly
 from bort.inspection.inspect import Inspection
 from bort.model.devices import describe
 from bort.progress import console
+from bort.report import Report
 from bort.runs import Run
 from bort.tasks.metrics import Score
+from bort.tasks.task import Says
 from bort.workers import Workers
 
 _SHOWN_ERRORS = 20
@@ -119,6 +121,16 @@ class Session:
                 out_of_time=self.clock.is_up,
             )
 
+    @property
+    def out_of_fold(self) -> Says | None:
+        """What linear heads say of training and development data, each fitted without what it is asked about.
+
+        None where there is no head, or where they are so many that it has read a sample. *Shape:* (examples, outputs).
+        """
+        if self.head is None or len(self.head.targets) < len(self.data.train) + len(self.data.dev):
+            return None
+        return self.head.whole.out_of_fold
+
     def open(self, trial: Trial[TrainedWeights]) -> PreTrainedModel:
         """The model of a trial."""
         return self.fitter.open(trial.model.read())
@@ -177,6 +189,7 @@ class Session:
         task = self.task.fitted(outputs["dev"], self.task.targets(data.dev))
         metrics: dict[str, Any] = {
             "method": self.arguments.method,
+            "model": self.arguments.model,
             "task": task.kind,
             "metric": task.metric,
             "labels": list(task.names),
@@ -233,8 +246,9 @@ class Session:
             found |= scored("test", whole.score(head.logits(self.data.test), task.targets(self.data.test)))
         return found
 
-    def finish(self, metrics: dict[str, Any], model: PreTrainedModel) -> None:
-        """Write the model and the figures, and remove what only an unfinished run needs."""
+    def finish(self, metrics: dict[str, Any], model: PreTrainedModel, page: Report) -> None:
+        """Write the page, the model and the figures, and remove what only an unfinished run needs."""
+        self.run.write_page(page)
         self.fitter.save(model, self.run.path, metrics["thresholds"])
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **{part: metrics[part] for part in self.data.parts})

@@ -6,6 +6,7 @@ same data always give the same head. It is loaded inside the functions, as every
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ Features = Mapping[str, NDArray[Any]]
 INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _MOST_TO_CHOOSE_BY = 5000
 """The pooling and C are chosen by so many examples at most: more would take minutes and change nothing."""
+_SOLVER_BYTES = 40 << 20
+"""What a solver may take beside its data: OpenBLAS maps a buffer of 32 MiB at its first factorisation."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def fit_linear_head(
 
     Raises:
         ValueError: Fewer than two examples.
+        MemoryError: Not even the room that a solver needs.
     """
     folds = assign_folds(targets, groups, seed=seed)
     few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
@@ -156,6 +160,10 @@ def _out_of_fold(
 
 def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
     """Weights, *shape* (outputs, D), and biases, *shape* (outputs,)."""
+    try:  # OpenBLAS does not take no for an answer: it would ask for its buffer again and again, without end
+        mmap.mmap(-1, _SOLVER_BYTES).close()
+    except OSError as error:
+        raise MemoryError from error
     return _FITS[task.kind](x, targets, task.outputs, c)
 
 

@@ -99,6 +99,10 @@ class Classification(Task):
         """0 for a right answer, 1 for a wrong one."""
         return np.asarray(self.decide(outputs) != targets, dtype=np.float64)
 
+    def certain(self, targets: Targets) -> Says:
+        """Log-probabilities 0 and -inf."""
+        return np.where(np.eye(self.outputs, dtype=bool)[targets], 0.0, -np.inf)
+
     def mistaken(self, targets: Targets) -> Says:
         """See `Task`."""
         found: Says = np.eye(self.outputs)[(targets + 1) % self.outputs]

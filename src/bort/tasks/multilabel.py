@@ -114,9 +114,13 @@ class MultiLabel(Task):
         """How many labels are missing or too many."""
         return np.asarray(np.abs(self.decide(outputs) - self.hardened(targets)).sum(-1), dtype=np.float64)
 
+    def certain(self, targets: Targets) -> Says:
+        """The greatest log-odds that are reckoned with, for and against."""
+        return np.where(targets > USUAL, _MOST_ODDS, -_MOST_ODDS)
+
     def mistaken(self, targets: Targets) -> Says:
         """Each label that is not there, and none that is."""
-        return np.where(targets > USUAL, -_MOST_ODDS, _MOST_ODDS)
+        return -self.certain(targets)
 
     def base_rates(self, targets: Targets) -> Says:
         """See `Task`."""

@@ -89,6 +89,10 @@ class Regression(Task):
         """How far the values are off."""
         return np.asarray(np.abs(outputs[:, 0] - targets), dtype=np.float64)
 
+    def certain(self, targets: Targets) -> Says:
+        """The values."""
+        return np.asarray(targets[:, None], dtype=np.float64)
+
     def mistaken(self, targets: Targets) -> Says:
         """The mean of the values."""
         return np.full((len(targets), 1), float(targets.mean()))

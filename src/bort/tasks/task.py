@@ -153,6 +153,10 @@ class Task(ABC):
         """How many labels are wrong, or how far values are off. *Shape:* (examples,)."""
 
     @abstractmethod
+    def certain(self, targets: Targets) -> Says:
+        """What one says who knows what is right. *Shape:* (examples, outputs)."""
+
+    @abstractmethod
     def mistaken(self, targets: Targets) -> Says:
         """What counts as the answer of one who does not know: outputs that are wrong, or the mean value."""
 
