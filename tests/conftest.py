@@ -7,9 +7,9 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,10 +25,14 @@ from hypothesis import settings
 
 from bort.model.config import architecture
 from bort.model.tokenization import train_tokenizer
+from bort.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bort.finetuning.arguments import FinetuneArguments
     from bort.pretraining.arguments import PretrainArguments
+    from launcher import Launcher
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("bort", deadline=None)
@@ -47,11 +51,24 @@ _WHAT = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let no two processes of tests start a Ray cluster at a time."""
+# In the order of their names they would be among the last, and one process would still be at one of them when the
+# others have nothing left to do.
+_LONGEST = ("test_notebook.py", "test_python_page.py", "test_distributed.py", "test_demo.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, and let no two processes of tests start a Ray cluster, or the same server."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif item.path.parent.name == "serve":
+            item.add_marker(pytest.mark.xdist_group("serve"))
+        group = item.get_closest_marker("xdist_group")
+        # From 9.2 on pytest does not see where pytest-xdist 3.8 writes the group, and spreads its tests.
+        if group and config.getoption("loadgroup", default=False) and hasattr(item, "_id"):
+            item._id = type(item._id).parse(f"{item.nodeid}@{group.args[0]}")
 
 
 @pytest.fixture(autouse=True)
@@ -246,46 +263,79 @@ def official(tmp_path_factory) -> Path:
     return write_official(tmp_path_factory.mktemp("official"))
 
 
+_LAUNCHER = pytest.StashKey["Launcher"]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
+    """Fork the launcher while all that tests need is loaded, and none has changed anything yet."""
+    made = None
+    if sys.platform == "linux" and any("launcher" in getattr(item, "fixturenames", ()) for item in session.items):
+        from launcher import Launcher
+
+        made = session.config.stash[_LAUNCHER] = Launcher()
+    try:
+        return (yield)
+    finally:
+        if made:
+            made.close()
+
+
+@pytest.fixture(scope="session")
+def launcher(pytestconfig) -> Launcher:
+    """Starts commands without loading again what they need."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux, where what has threads and libraries may be forked")
+    return pytestconfig.stash[_LAUNCHER]
+
+
 @pytest.fixture
-def killed():
+def killed(launcher, tmp_path_factory):
     """Run a command of `bort` in a process of its own and kill it (-9) once a file is there."""
 
     def run(arguments: list[str], folder: Path, pattern: str) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bort", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=dict(os.environ),
-        )
-        deadline = time.monotonic() + 240
+        log = tmp_path_factory.mktemp("killed") / "log"
+        process = launcher.start(arguments, Path.cwd(), log)
         while not list(folder.glob(pattern)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                raise AssertionError(f"no {pattern} appeared: {process.communicate()[1].decode()[-2000:]}")
+            if launcher.status(process) is not None:
+                raise AssertionError(f"no {pattern} appeared: {log.read_text('utf-8')[-2000:]}")
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        os.kill(process, signal.SIGKILL)
+        launcher.wait(process)
 
     return run
 
 
+_NODES = pytest.StashKey["Cluster"]()
+
+
 @pytest.fixture(scope="module")
-def cluster():
-    """What `--workers` calls a Ray cluster of two nodes of a core each; it ends before other tests measure times."""
+def cluster(pytestconfig):
+    """What `--workers` calls a Ray cluster of two nodes of a core each."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them wait for minutes
-        # The nodes find by its name what is sent, the functions of tests among it.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
-        nodes = Cluster(initialize_head=True, head_node_args=node)
-        nodes.add_node(**node)
-    try:
-        yield str(nodes.address)
-    finally:
+    if _NODES not in pytestconfig.stash:
+        node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+            patch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them wait for minutes
+            # The nodes find by its name what is sent, the functions of tests among it.
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+            nodes = pytestconfig.stash[_NODES] = Cluster(initialize_head=True, head_node_args=node)
+            nodes.add_node(**node)
+    return str(pytestconfig.stash[_NODES].address)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the cluster when others follow than the tests that use it: they may measure times."""
+    if nextitem is not None:
+        groups = [mark.args for mark in nextitem.iter_markers("xdist_group")]
+        if ("ray",) in groups or nextitem.path == item.path:
+            return
+    if (nodes := item.config.stash.get(_NODES, None)) is not None:
+        del item.config.stash[_NODES]
         nodes.shutdown()
 
 
@@ -329,6 +379,23 @@ def one_thread(_threads_as_they_were):
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def page_of_files():
+    """Make the page of a run's folder once more, of the other files there alone."""
+
+    def made(report: Callable[..., Report], folder: str, *events: str) -> str:
+        run = Path(folder)
+        metrics, environment = (
+            json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("metrics", "environment")
+        )
+        journal = [json.loads(line) for line in (run / "journal.jsonl").read_text("utf-8").splitlines()]
+        page = report(run.name, metrics, *([each for each in journal if each["event"] == name] for name in events))
+        page.made_with(environment)
+        return page.text()
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,6 @@ HEAVY = {
 DOORS = {"cli", "__main__", "__init__"}
 """Where a function may import modules of ours: behind each stands a command that others need not load."""
 LATE = {
-    "agora/run.py": {"bort.agora.report"},  # plotly, once a run is over
     "agora/word_model.py": {"bort.predict.classifiers"},
     "data/tables/examples.py": {"bort.data.tables.delimited", "bort.data.tables.readers"},  # they build on it
     "export/exporter.py": {"bort.export.onnx_model", "bort.export.openvino_model"},  # one of two engines

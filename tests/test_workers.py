@@ -20,7 +20,10 @@ from bort.ose.criteria import Cost
 from bort.workers import InProcess, Needs, OnRay, Received, TrialError, check_workers, open_workers
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
-RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray")])
+RAY = pytest.param(
+    "ray",
+    marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray"), pytest.mark.xdist_group("ray")],
+)
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,12 @@ def test_uncommitted_code_is_marked_and_stale_at_once(repository):
     assert changed_since(common.commit(), ["src"])
 
 
-def test_a_commit_outside_of_the_history_is_no_answer(repository):
+def test_a_commit_that_was_rewritten_is_stale(repository):
+    assert changed_since("deadbeef00", ["src"])
+
+
+def test_a_commit_beyond_a_shallow_history_is_no_answer(repository):
+    head = subprocess.run(["git", "-C", repository, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    (repository / ".git" / "shallow").write_text(head.stdout)
     with pytest.raises(LookupError, match="deadbeef"):
         changed_since("deadbeef00", ["src"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -32,6 +33,14 @@ def test_targets_are_of_the_best_engine():
     assert [one.result for one in found[1:]] == ["met", "met"]
 
 
+def test_a_ratio_is_that_of_each_round():
+    """The clock of the processor may change from round to round."""
+    rows = [row("bort", "openvino-int8", "128 tokens", 1, 128, [0.010, 0.020, 0.040]),
+            row("bert-large", "torch-eager", "128 tokens", 1, 128, [1.0, 1.8, 4.4])]  # fmt: skip
+    own, other = ("bort", "openvino-int8"), ("bert-large", "torch-eager")
+    assert Found({"results": rows}).ratio(own, other, "128 tokens") == pytest.approx(100)
+
+
 def test_texts_are_about_as_long_as_is_said():
     lengths = natural(50).lengths
     texts = texts_of(lengths)
@@ -54,7 +63,8 @@ def test_the_baseline_computes_every_row(folder, sentences, threads, monkeypatch
     encoded, seen = engine.encode([Example(text) for text in sentences[:40]]), []
     batch = engine.batch
     monkeypatch.setattr(engine, "batch", lambda encoded, places: seen.extend(places) or batch(encoded, places))
-    before(engine, encoded)
+    with ThreadPoolExecutor(threads) as pool:
+        before(engine, encoded, pool)
     assert sorted(seen) == list(range(40))
 
 

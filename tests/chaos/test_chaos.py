@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
-from chaos.commands import COUNT, SEED, Launcher, record, told
+from chaos.commands import COUNT, SEED, record, told
+from launcher import Launcher
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and limits of Linux"),
-    pytest.mark.xdist_group("chaos"),  # one launcher for all
+    pytest.mark.xdist_group("chaos"),  # each command runs undisturbed once
     pytest.mark.slow,
 ]
 VOLATILE = {"config.yaml", "environment.json", "journal.jsonl", "report.html", "candidates.csv"}
@@ -249,6 +250,7 @@ def test_the_second_of_two_processes_is_refused(launcher, scenario, name, tmp_pa
     folder.mkdir()
     first = launcher.start(known.argv, folder)
     while not (list(folder.glob("out/journal.jsonl")) or list(folder.glob("out/vectors.bin"))):
+        assert launcher.status(first) is None, told(folder)
         time.sleep(0.001)
     os.kill(first, signal.SIGSTOP)
     assert launcher.run([*known.argv, "--resume"], folder) == 2
@@ -263,7 +265,7 @@ def test_of_several_at_once_one_writes(launcher, scenario, name, tmp_path):
     known = scenario(name)
     folder = tmp_path / "work"
     folder.mkdir()
-    started = [launcher.start(known.argv, folder, log=str(tmp_path / f"log-{number}")) for number in range(3)]
+    started = [launcher.start(known.argv, folder, log=tmp_path / f"log-{number}") for number in range(3)]
     left = [launcher.wait(process) for process in started]
     said = [(tmp_path / f"log-{number}").read_text("utf-8") for number in range(3)]
     assert {*left} <= {0, 2}, said

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.commands import COUNT, SEED, Launcher, record, told
+from chaos.commands import COUNT, SEED, record, told
+from launcher import Launcher
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks and signals of Linux"),

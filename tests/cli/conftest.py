@@ -41,7 +41,7 @@ def bort(capsys, monkeypatch):
 
     def run(*words: object, stdin: Any = b"") -> Done:
         buffer = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer, close=lambda: None))
         capsys.readouterr()
         status = main([str(word) for word in words])
         said = capsys.readouterr()

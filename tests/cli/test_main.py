@@ -127,6 +127,7 @@ def test_public_face():
         (["zzzzz"], ["'zzzzz'", "finetune, evaluate"]),
         (["--zzzzz"], ["'--zzzzz'"]),
         (["predict", "--modle", "x"], ["--modle", "did you mean --model?"]),
+        (["serve", "--model", "x"], ["--model", "give models without a flag"]),
         (["predict", "--input", "a.txt"], ["needs --model"]),
         (["tokenizer", "--out", "x"], ["needs texts"]),
         (["convert", "x"], ["needs --out"]),
@@ -383,6 +384,7 @@ def test_the_help_shows_bounds(bort):
     ("words", "parts"),
     [
         (["info", "./nosuch"], ["./nosuch: no such folder"]),
+        (["serve", "./nosuch"], ["./nosuch: no such folder"]),
         (["predict", "--model", "./nosuch"], ["./nosuch: no such folder"]),
         (["predict", "--model", "bort-nano", "--input", "nosuch.csv"], ["nosuch.csv: no such file"]),
         (["evaluate", "--model", "bort-nano", "--data", "nosuch.csv"], ["nosuch.csv: no such file"]),

@@ -19,6 +19,7 @@ from bort.errors import BortError
 from bort.predict.bulk.files import file_tasks
 from bort.predict.bulk.ledger import LEDGER
 from bort.predict.bulk.places import expand
+from bort.predict.plain_engine import may_have_gpu, open_plain
 
 SAME = {"window": 5, "threads": 1}
 
@@ -36,6 +37,9 @@ def classifier(classifier, tmp_path_factory):
     shutil.copytree(classifier, folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "bort_metric": "accuracy", "bort_pairs": False}), "utf-8")
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "split_special_tokens": False}), "utf-8")
+    assert may_have_gpu() or open_plain(str(folder)), "each worker process would load PyTorch, for seconds"
     return str(folder)
 
 

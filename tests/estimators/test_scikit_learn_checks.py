@@ -9,6 +9,7 @@ from bort.agora import plain_run
 from bort.estimators.base import TextEstimator
 from bort.estimators.classifier import BortClassifier
 from bort.estimators.regressor import BortRegressor
+from bort.report import Report
 
 _ENCODER = {"model": ""}
 
@@ -58,7 +59,7 @@ def expected_to_fail(estimator):
 @pytest.fixture(autouse=True)
 def _one_step(world, monkeypatch):
     monkeypatch.setitem(_ENCODER, "model", world.encoder)
-    monkeypatch.setattr(plain_run, "finetune_report", lambda *_: None)  # a page a fit takes longer than the fit
+    monkeypatch.setattr(plain_run, "finetune_report", lambda *_: Report("Fit"))  # a page takes longer than the fit
 
 
 _SETTINGS = {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.pretrain import pretrain
 from bort.pretraining.trainer import StepClock
 from bort.training import distributed
+from launcher import Launcher
 
 ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
 ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -28,15 +30,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 STEPS = 12
 
 # accelerate shards on GPUs only. torch does it on CPUs as well, so what tells the two apart is all that is replaced.
-FSDP_WORKER = """
-import sys
+AS_ON_GPUS = """
+import os
+os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_GPU)
 from bort.training import distributed
 distributed.on_cpu = lambda: False
-from bort.__main__ import main
-sys.exit(main())
 """
 
 TALK_WORKER = """
@@ -106,33 +107,66 @@ def line(settings: PretrainArguments, out: Path, *more: str) -> list[str]:
     return [*words, *more]
 
 
-def launch(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+def launch(command: list[str]) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, *command]
-    env = {**ENVIRONMENT, **environment}
-    return subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
 
 
-def killed(command: list[str], file: Path, **environment: str) -> None:
-    """Launch, and kill -9 the launcher and its processes once `file` is there."""
-    env = {**ENVIRONMENT, **environment}
-    started = subprocess.Popen(
-        [sys.executable, *command],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def start(launcher: Launcher, words: list[str], folder: Path, **more: str) -> list[int]:
+    """Start two processes as the launchers of PyTorch and accelerate do, but forked, for each loads all for seconds.
+
+    That those launchers themselves may be used is shown by the tests that launch.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    given = {"CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    given |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return [
+        launcher.start(
+            words, folder, folder / f"log-{rank}", environment={**given, "RANK": rank, "LOCAL_RANK": rank}, **more
+        )
+        for rank in ("0", "1")
+    ]
+
+
+def run_both(launcher: Launcher, words: list[str], folder: Path, **more: str) -> None:
+    """Run a command in two processes that both end well."""
+    left = {*start(launcher, words, folder, **more)}
+    deadline = time.monotonic() + 300
+    try:
+        while left and time.monotonic() < deadline:
+            for process in sorted(left):
+                status = launcher.status(process)
+                if status is not None:
+                    left.remove(process)
+                    assert status == 0, said(folder)
+            time.sleep(0.01)
+        assert not left, said(folder)
+    finally:
+        kill(launcher, left)
+
+
+def killed(launcher: Launcher, words: list[str], folder: Path, file: Path, **more: str) -> None:
+    """Start a command in two processes, and kill -9 both once `file` is there."""
+    started = start(launcher, words, folder, **more)
     deadline = time.monotonic() + 240
-    while not file.exists() and started.poll() is None and time.monotonic() < deadline:
+    while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     there = file.exists()
-    family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
-    for process in family:  # launchers start sessions of their own
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    started.communicate()
-    psutil.wait_procs(family)  # a run's folder is locked until the last is gone
-    assert there, f"no {file} appeared"
+    kill(launcher, started)  # and wait: a run's folder is locked until the last is gone
+    assert there, f"no {file} appeared: {said(folder)}"
+
+
+def kill(launcher: Launcher, processes: Iterable[int]) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    for process in processes:
+        launcher.wait(process)
+
+
+def said(folder: Path) -> str:
+    return "".join(file.read_text("utf-8") for file in sorted(folder.glob("log-?")))
 
 
 def curve(run: Path) -> dict[int, float]:
@@ -166,7 +200,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(settings, one, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_learn_embeddings_as_one(settings, teacher_folder, tmp_path, weights):
+def test_two_processes_learn_embeddings_as_one(launcher, settings, teacher_folder, tmp_path, weights):
     """Without the terms that are not a mean over rows: among the rows of a batch, and over tokens."""
     embedding = replace(
         settings,
@@ -179,33 +213,29 @@ def test_two_processes_learn_embeddings_as_one(settings, teacher_folder, tmp_pat
     pretrain(embedding)
     more = ["--embedding_teacher", teacher_folder, "--rows", "sentences", "--distinct_rows", "100"]
     more += ["--similarity_weight", "0"]
-    done = launch([*ACCELERATE, "-m", "bort", *line(embedding, tmp_path / "two", *more)])
-    assert done.returncode == 0, done.stderr
+    run_both(launcher, line(embedding, tmp_path / "two", *more), tmp_path)
     assert_same_training(tmp_path / "one", tmp_path / "two", weights)
 
 
 @pytest.mark.slow
-def test_two_killed_processes_resume_with_the_data_in_the_same_place(settings, one, tmp_path, weights):
-    command = [*ACCELERATE, "-m", "bort", *line(settings, tmp_path / "two")]
-    killed(command, tmp_path / "two/checkpoints/checkpoint-5/complete.json")
+def test_two_killed_processes_resume_with_the_data_in_the_same_place(launcher, settings, one, tmp_path, weights):
+    words = line(settings, tmp_path / "two")
+    killed(launcher, words, tmp_path, tmp_path / "two/checkpoints/checkpoint-5/complete.json")
     assert not (tmp_path / "two/metrics.json").exists()
     alone = replace(settings, out=str(tmp_path / "two"), batch_size=4, resume=True)
     with pytest.raises(BortError, match="started with 2 processes"):
         pretrain(alone)
-    done = launch([*command, "--resume"])
-    assert done.returncode == 0, done.stderr
+    run_both(launcher, [*words, "--resume"], tmp_path)
     assert_same_training(one, tmp_path / "two", weights)
 
 
 @pytest.mark.slow
-def test_sharded_processes_train_the_same_and_resume(settings, one, tmp_path, weights):
-    (tmp_path / "worker.py").write_text(FSDP_WORKER)
-    command = [*TORCHRUN, str(tmp_path / "worker.py"), *line(settings, tmp_path / "two", "--fsdp")]
+def test_sharded_processes_train_the_same_and_resume(launcher, settings, one, tmp_path, weights):
+    words = line(settings, tmp_path / "two", "--fsdp")
     checkpoint = tmp_path / "two/checkpoints/checkpoint-5"
-    killed(command, checkpoint / "complete.json", ACCELERATE_TORCH_DEVICE="cpu")
+    killed(launcher, words, tmp_path, checkpoint / "complete.json", first=AS_ON_GPUS)
     assert (checkpoint / "pytorch_model_fsdp.bin").is_file()  # or it did not shard
-    done = launch([*command, "--resume"], ACCELERATE_TORCH_DEVICE="cpu")
-    assert done.returncode == 0, done.stderr
+    run_both(launcher, [*words, "--resume"], tmp_path, first=AS_ON_GPUS)
     assert_same_training(one, tmp_path / "two", weights)
 
 
