@@ -209,19 +209,21 @@ def commit(tree: Path | None = None) -> str:
 
 
 def changed_since(commit: str, sources: Sequence[str]) -> bool:
-    """Whether files differ from what they were at a commit.
+    """Whether files differ from what they were at a commit, or this cannot be known: the commit has been rewritten.
 
     Raises:
-        LookupError: The history does not reach back to it.
+        LookupError: The history that is here does not reach back to it.
     """
     if not sources:
         return False
     if commit.endswith("+"):
         return True
     found = _git("diff", "--quiet", commit, "--", *sources)
-    if found.returncode not in (0, 1):
-        raise LookupError(f"cannot compare with commit {commit}: {found.stderr.strip()}")
-    return found.returncode == 1
+    if found.returncode in (0, 1):
+        return found.returncode == 1
+    if _git("rev-parse", "--is-shallow-repository").stdout.strip() == "false":
+        return True
+    raise LookupError(f"cannot compare with commit {commit}: {found.stderr.strip()}")
 
 
 def _git(*words: str, tree: Path | None = None) -> subprocess.CompletedProcess[str]:
