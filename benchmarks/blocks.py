@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.common import changed_since, table
+from benchmarks.common import WEIGHTS, table
 from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, STATIC, TEACHER, TFIDF
 from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.quality.scarce import TASKS
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Results = Mapping[str, "Result"]
 BLOCKS: dict[str, Callable[[Results], str]] = {}
-WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
 NANO, MINILM = "bort-nano", "all-MiniLM-L6-v2"
 
 
@@ -55,7 +54,7 @@ def _measured(result: Result) -> str:
     """When and where, and whether the code has changed since."""
     record = result.record
     since = "; the code has changed since" if result.stale else ""
-    if changed_since(record["commit"], [WEIGHTS]):
+    if result.changed([WEIGHTS]):
         since += ", and so has bort-nano"
     return f"Measured {record['date']} on {record['cores']} cores of an {record['processor']}{since}."
 

@@ -1,12 +1,14 @@
 """What the benchmarks share: fair timing, medians, targets, and how a result is kept and shown.
 
-A benchmark measures, and `publish` keeps what it measured in `results/<name>.json` with the commit, machine, versions
-and command. Pages are made of these files alone (`python -m benchmarks.pages`), by each benchmark's `show`.
+A benchmark measures, and `publish` keeps what it measured in `results/<name>.json` with the commit, machine, versions,
+command and fingerprints of the code behind it. Pages are made of these files alone (`python -m benchmarks.pages`), by
+each benchmark's `show`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -14,9 +16,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +29,7 @@ from bort.speed.race import Spread
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
+WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,7 @@ def publish(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         **environment(),
         "command": _command(),
+        "sources": fingerprints((*benchmark.sources, WEIGHTS), measured_at),
         "settings": settings,
         "figures": figures,
     }
@@ -208,22 +213,29 @@ def commit(tree: Path | None = None) -> str:
     return known.stdout.strip() + ("+" if _git("diff", "--quiet", "HEAD", "--", "src", tree=tree).returncode else "")
 
 
-def changed_since(commit: str, sources: Sequence[str]) -> bool:
-    """Whether files differ from what they were at a commit, or this cannot be known: the commit has been rewritten.
+def fingerprints(sources: Iterable[str], at: str = "") -> dict[str, str]:
+    """What tells the content of files and folders from any other. A rewritten history, which renames commits, keeps it.
 
-    Raises:
-        LookupError: The history that is here does not reach back to it.
+    Args:
+        sources: Paths from the root of the repository.
+        at: The commit to look at; by default the files as they are now.
+
+    Returns:
+        A few digits for each path. Those of a path where nothing is are those of an empty folder.
     """
-    if not sources:
-        return False
-    if commit.endswith("+"):
-        return True
-    found = _git("diff", "--quiet", commit, "--", *sources)
-    if found.returncode in (0, 1):
-        return found.returncode == 1
-    if _git("rev-parse", "--is-shallow-repository").stdout.strip() == "false":
-        return True
-    raise LookupError(f"cannot compare with commit {commit}: {found.stderr.strip()}")
+    return {source: _fingerprint(ROOT, source, at) for source in sources}
+
+
+@cache
+def _fingerprint(root: Path, source: str, at: str) -> str:
+    if at:
+        lines = _git("ls-tree", "-r", at, "--", source, tree=root).stdout.splitlines()
+        blobs = {name: facts.split()[2] for facts, _, name in (line.partition("\t") for line in lines)}
+    else:
+        names = _git("ls-files", "--", source, tree=root).stdout.splitlines()
+        contents = {name: (root / name).read_bytes() for name in names if (root / name).is_file()}
+        blobs = {name: hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() for name, text in contents.items()}
+    return hashlib.sha256("".join(f"{name} {blobs[name]}\n" for name in sorted(blobs)).encode()).hexdigest()[:12]
 
 
 def _git(*words: str, tree: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,13 +13,13 @@ import argparse
 import importlib
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import FOLDER, ROOT, Benchmark, Shown, changed_since, table, targets_table
+from benchmarks.common import FOLDER, ROOT, Benchmark, Shown, fingerprints, table, targets_table
 from bort.files import write_aside
 
 PAGES = {
@@ -67,7 +67,11 @@ class Result:
     @cached_property
     def stale(self) -> bool:
         """Whether the code that it depends on has changed since."""
-        return changed_since(self.record["commit"], self.benchmark.sources)
+        return self.changed(self.benchmark.sources)
+
+    def changed(self, sources: Sequence[str]) -> bool:
+        """Whether files differ from what they were, or nobody has kept what they were."""
+        return any(self.record["sources"].get(name) != now for name, now in fingerprints(sources).items())
 
     @property
     def commit(self) -> str:

@@ -9,7 +9,7 @@ from benchmarks.common import (
     Benchmark,
     Shown,
     Target,
-    changed_since,
+    fingerprints,
     interleaved,
     publish,
     ratio,
@@ -104,30 +104,31 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_result_is_stale_once_its_sources_differ(repository):
-    first = common.commit()
-    assert not changed_since(first, ["src"])
+def now(*sources):
+    common._fingerprint.cache_clear()
+    return fingerprints(sources)
+
+
+def test_a_fingerprint_is_that_of_the_content_alone(repository):
+    first, at_first = now("src", "b.py"), common.commit()
+    assert len({*first.values()}) == 2
+    assert fingerprints(["src", "b.py"], at_first) == first
     (repository / "b.py").write_text("2")
-    assert not changed_since(first, ["src"])
-    assert common.commit() == first
+    second = now("src", "b.py")
+    assert (second["src"] == first["src"], second["b.py"] == first["b.py"]) == (True, False)
     (repository / "src" / "a.py").write_text("2")
-    assert changed_since(first, ["src"])
-    assert changed_since(first, ["src/a.py"])
-    assert not changed_since(first, [])
+    assert now("src/a.py") != fingerprints(["src/a.py"], at_first)
+    (repository / "src" / "a.py").write_text("1")
+    assert now("src") == {"src": first["src"]}
 
 
-def test_uncommitted_code_is_marked_and_stale_at_once(repository):
+def test_what_is_not_there_has_a_fingerprint_too(repository):
+    gone = now("none")
+    assert fingerprints(["none"], common.commit()) == gone
+    assert gone["none"] != now("src")["src"]
+
+
+def test_uncommitted_code_is_marked(repository):
+    assert not common.commit().endswith("+")
     (repository / "src" / "a.py").write_text("2")
     assert common.commit().endswith("+")
-    assert changed_since(common.commit(), ["src"])
-
-
-def test_a_commit_that_was_rewritten_is_stale(repository):
-    assert changed_since("deadbeef00", ["src"])
-
-
-def test_a_commit_beyond_a_shallow_history_is_no_answer(repository):
-    head = subprocess.run(["git", "-C", repository, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    (repository / ".git" / "shallow").write_text(head.stdout)
-    with pytest.raises(LookupError, match="deadbeef"):
-        changed_since("deadbeef00", ["src"])

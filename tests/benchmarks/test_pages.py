@@ -56,9 +56,10 @@ def result(monkeypatch, *, stale: bool = False, targets: tuple[Target, ...] = ()
     benchmark = Benchmark(
         "thing", "ose", "Thing", "What is it?", ("src",), lambda *_: Shown("It is.", "T", targets, "7")
     )
-    monkeypatch.setattr(pages, "changed_since", lambda commit, sources: stale)
+    monkeypatch.setattr(pages, "fingerprints", lambda sources: dict.fromkeys(sources, "new" if stale else "old"))
     facts = {"date": "2026-01-02", "command": "c", "processor": "p", "cores": 2, "system": "s", "python": "3"}
-    made = Result("thing", {"commit": "abc", "figures": {}, "settings": {}, "packages": {"torch": "2"}, **facts})
+    facts |= {"commit": "abc", "sources": {"src": "old"}, "figures": {}, "settings": {}, "packages": {"torch": "2"}}
+    made = Result("thing", facts)
     object.__setattr__(made, "benchmark", benchmark)
     return made
 
