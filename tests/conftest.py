@@ -58,10 +58,12 @@ _LONGEST = ("test_notebook.py", "test_python_page.py", "test_distributed.py", "t
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and let no two processes of tests start a Ray cluster, or the same server."""
+    """Begin with what takes longest, and let no two processes of tests start the same server, or a Ray cluster."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+        if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
         elif item.path.parent.name == "serve":
             item.add_marker(pytest.mark.xdist_group("serve"))
@@ -330,10 +332,8 @@ def cluster(pytestconfig):
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the cluster when others follow than the tests that use it: they may measure times."""
-    if nextitem is not None:
-        groups = [mark.args for mark in nextitem.iter_markers("xdist_group")]
-        if ("ray",) in groups or nextitem.path == item.path:
-            return
+    if nextitem is not None and (nextitem.get_closest_marker("ray") or nextitem.path == item.path):
+        return
     if (nodes := item.config.stash.get(_NODES, None)) is not None:
         del item.config.stash[_NODES]
         nodes.shutdown()

@@ -21,8 +21,7 @@ from bort.workers import InProcess, Needs, OnRay, Received, TrialError, check_wo
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 RAY = pytest.param(
-    "ray",
-    marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray"), pytest.mark.xdist_group("ray")],
+    "ray", marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_RAY, reason="needs ray"), pytest.mark.ray]
 )
 
 

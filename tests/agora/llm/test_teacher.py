@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -310,6 +311,7 @@ def test_each_text_is_asked_of_once(server, teacher, tmp_path):
 
 KILLED = """
 import sys
+import threading
 from pathlib import Path
 sys.path[:0] = {path!r}
 from bort.agora.answer_cache import AnswerCache
@@ -428,16 +430,19 @@ def test_an_answer_that_was_lost_may_be_on_the_bill(server, teacher):
 
 
 def test_an_interrupted_run_does_not_wait_for_the_server(server, teacher):
-    server.behave = lambda request, number: Response(completion('{"label": "cat"}'), delay=20.0)
+    def behave(request, number):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return Response(completion('{"label": "cat"}'), delay=20.0)
+
+    server.behave = behave
     asked = teacher(timeout=60.0)
-    previous = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             asked(TEXTS)
     finally:
-        signal.signal(signal.SIGALRM, previous)
+        signal.signal(signal.SIGINT, previous)
     assert time.monotonic() - began < 5
 
 
