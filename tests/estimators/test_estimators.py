@@ -293,7 +293,7 @@ def test_threads_may_share_it(fitted, data):
         (["a", "b"], None, "requires y"),
         (["a", "b"], ["x", "x "], "no space around"),
         (pd.DataFrame({"a": ["x"] * 2, "b": ["x"] * 2, "c": ["x"] * 2}), ["x", "y"], "must have a column 'text'"),
-        (["a", "b"], ["x", "y"], "the class 'x' has one example"),
+        (["a", "b"], ["x", "y"], "the training data have 2 examples"),
     ],
 )
 def test_bad_data_are_told_as_value_errors(quick, X, y, rule):

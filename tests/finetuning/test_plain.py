@@ -257,19 +257,21 @@ def test_split_keeps_every_example_once_and_every_class_on_both_sides(labels, sh
     assert (train, dev) == again
 
 
-def test_class_of_one_cannot_be_split():
+def test_a_class_of_one_stays_whole():
     examples = [Example("x", label="a"), Example("y", label="a"), Example("z", label="b")]
-    with pytest.raises(BortError, match=r"'b' has one example, .* give a --dev file"):
-        split_off(examples, task_of(examples), 0.2)
+    train, dev = split_off(examples, task_of(examples), 0.2)
+    assert ({example.label for example in train}, [example.label for example in dev]) == ({"a", "b"}, ["a"])
+    with pytest.raises(BortError, match=r"have 2 examples, too few to split some off; give a --dev file"):
+        split_off(examples[1:], task_of(examples), 0.2)
 
 
 def test_what_is_asked_for_is_not_what_was_given(arguments, tmp_path):
-    """A class of one row cannot be held out, though development data are at hand."""
-    (tmp_path / "t.csv").write_text("text,label\na,x\nb,x\nc,y\n")
+    """Of two rows none can be held out, though development data are at hand."""
+    (tmp_path / "t.csv").write_text("text,label\na,x\nc,y\n")
     given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None)
-    with pytest.raises(BortError, match=r"'y' has one example, .* give --test, or --method plain"):
+    with pytest.raises(BortError, match=r"have 2 examples, .* give --test, or --method plain"):
         read_splits(given, hold_out=True)
-    assert len(read_splits(given).train) == 3
+    assert len(read_splits(given).train) == 2
 
 
 def test_labels_of_another_program_are_no_other_classes(arguments, tmp_path):

@@ -7,11 +7,12 @@ al., "Model soups", arXiv 2203.05482). It answers as fast as one of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.agora.pruning import Theta
 from bort.agora.rounds import DivergedError, Point, Slot, Trial
@@ -20,7 +21,7 @@ from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.linear_head import loss_of
 from bort.progress import console
-from bort.tasks.task import Says
+from bort.tasks.task import Says, Task
 
 _BARRIER = 0.02
 """Weights of different basins have a mean that has forgotten even the labels that all of them know."""
@@ -52,28 +53,47 @@ class LastTraining:
 
 def plain_training(session: Session, best: Trial[TrainedWeights]) -> LastTraining:
     """Fit the combination of a plain trial to all labels, for as many passes as it took to its best step."""
-    train = session.data.train
-    steps = math.ceil(len(train) / int(best.theta["batch_size"]))
-    epochs = max(1, round(int(best.model.about["best_step"]) / steps))
-    return LastTraining(session.learner, best.theta, _softened(session, best), epochs)
+    return LastTraining(session.learner, best.theta, _softened(session, best), passes(session, best))
+
+
+def passes(session: Session, best: Trial[TrainedWeights]) -> int:
+    """How many passes over the training data a plain trial took to its best step."""
+    steps = math.ceil(len(session.data.train) / int(best.theta["batch_size"]))
+    return max(1, round(int(best.model.about["best_step"]) / steps))
 
 
 def _softened(session: Session, best: Trial[TrainedWeights]) -> list[Point]:
-    """All labelled examples; half of each label may be what a linear head says that was fitted without it.
+    """All labelled examples, with the opinions of a linear head where those help."""
+    examples = [*session.data.train, *session.data.dev]
+    if session.out_of_fold is None or not opinions_help(session, best):
+        return session.points(examples)
+    return with_opinions(session.task, examples, session.task.targets(examples), session.out_of_fold)
 
-    Who learns bare labels learns to be certain of all, also of a mistaken one. But the head must know better how far to
-    be certain: on the development data, which neither has learned, its log-loss must be below that of the trial.
+
+def opinions_help(session: Session, best: Trial[TrainedWeights]) -> bool:
+    """Whether a linear head knows better than a plain trial how far to be certain.
+
+    Who learns bare labels learns to be certain of all, also of a mistaken one. But the head's log-loss must be below
+    that of the trial on the development data, which neither has learned.
     """
-    task, head, examples = session.task, session.head, [*session.data.train, *session.data.dev]
-    points = session.points(examples)
+    task, head = session.task, session.head
     # Thresholds are chosen by a model of bare labels, and must suit the result.
-    if head is None or session.out_of_fold is None or session.arguments.labels == "hard" or task.kind == "multilabel":
-        return points
+    if head is None or session.arguments.labels == "hard" or task.kind == "multilabel":
+        return False
     theirs = task.says(np.array(best.answers, np.float32))
-    if loss_of(task, head.says, head.truth) >= loss_of(task, theirs, head.truth):
-        return points
-    says = task.mean([task.certain(task.targets(examples)), session.out_of_fold])
-    made = task.taught(says, hard=False, temperature=1.0)
+    return loss_of(task, head.says, head.truth) < loss_of(task, theirs, head.truth)
+
+
+def with_opinions(task: Task, examples: Sequence[Example], targets: NDArray[Any], opinions: Says) -> list[Point]:
+    """Examples of which half of each label is what a linear head says that was fitted without them.
+
+    Args:
+        task: What is asked.
+        examples: Labelled.
+        targets: Their labels.
+        opinions: *Shape:* (examples, outputs).
+    """
+    made = task.taught(task.mean([task.certain(targets), opinions]), hard=False, temperature=1.0)
     return [Point(x, y) for x, y in zip(examples, made, strict=True)]
 
 
@@ -82,10 +102,20 @@ def opinion(session: Session, training: LastTraining, numbers: Sequence[int], te
     return session.task.mean([session.learner.says(model, texts) for model in trained(session, training, numbers)])
 
 
-def trained(session: Session, training: LastTraining, numbers: Sequence[int]) -> list[TrainedWeights]:
+def trained(
+    session: Session, training: Callable[[Slot], TrainedWeights], numbers: Sequence[int]
+) -> list[TrainedWeights]:
     """Train once for each number, in an order of its own.
 
     What was done before a run was interrupted is read from its journal. When time is up no other begins.
+
+    Args:
+        session: The run.
+        training: What goes to wherever trials run; a slot's place is the number.
+        numbers: Of this training among all that follow the trials.
+
+    Returns:
+        In the order of the numbers, without those that failed or for which there was no time.
 
     Raises:
         DivergedError: No training gave finite numbers.

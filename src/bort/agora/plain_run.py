@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from bort.agora.averaging import averaged, plain_training, trained
+from bort.agora.cross_validation import out_of_fold
 from bort.agora.rounds import AgoraResult, DivergedError
-from bort.agora.session import Session
+from bort.agora.session import Session, scored
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -26,20 +28,19 @@ _WORTH_ADDING = 0.1
 def fit_plainly(session: Session) -> dict[str, Any]:
     """Fit each combination once, choose by the development data, and fit the chosen one to all labels.
 
-    Where the linear head is better on the development data, it is the result: both have learned from the training data
-    alone when they are compared. The development figure is always that of the comparison.
+    Where the linear head is better, it is the result: both have learned the same labels when they are compared, on the
+    development data or, where a few labels are all there are, out of fold.
     """
     result = session.fit()
     model = session.open(result.best)
     arguments, head, train = session.arguments, session.head, session.data.train
     everything = [*train, *session.data.dev]
-    if arguments.keep_better and head is not None and head.held and head.beats(session.outputs(model)["dev"]):
-        console().print(
-            "no fine-tuned model beats the linear head on the development data: the head is the result", soft_wrap=True
-        )
-        fine_tuned = session.scores(model)
-        chosen, fitted = (head.whole, everything) if arguments.refit else (head.alone, train)
-        model, metrics = head_result(session, head, chosen, head.says, fitted)
+    rival = head if arguments.keep_better and head is not None and head.held else None
+    beaten, compared = (False, {}) if rival is None else compare(session, rival, result, session.outputs(model)["dev"])
+    if rival is not None and beaten:
+        fine_tuned = session.scores(model) | compared
+        chosen, fitted = (rival.whole, everything) if arguments.refit else (rival.alone, train)
+        model, metrics = head_result(session, rival, chosen, rival.says, fitted)
         metrics |= session.told(result) | {"fine_tuned": fine_tuned}
     else:
         fitted, again = train, None
@@ -47,9 +48,39 @@ def fit_plainly(session: Session) -> dict[str, Any]:
             again = refitted(session, result)
         if again is not None:
             model, fitted = again, everything
-        metrics = session.metrics(result, model, fitted)
+        metrics = session.metrics(result, model, fitted) | compared
     metrics["labels_used"] = {"selection": len(train), "result": len(fitted)}
+    if compared:
+        metrics["labels_used"]["out_of_fold"] = len(everything)
     return _finished(session, metrics, model)
+
+
+def compare(
+    session: Session, head: StudentHead, result: AgoraResult[TrainedWeights], dev: NDArray[np.float32]
+) -> tuple[bool, dict[str, Any]]:
+    """Whether a linear head is better than what was fine-tuned, which is said.
+
+    It is where it is better on the development data, or clearly so out of fold: see `out_of_fold`.
+
+    Args:
+        session: The run.
+        head: Its own.
+        result: Of the loop.
+        dev: What the best model says of the development data. *Shape:* (examples, outputs).
+
+    Returns:
+        The answer, and for `metrics.json` what was fine-tuned scores out of fold, where this was asked.
+    """
+    better, where, compared = head.beats(dev), "on the development data", dict[str, Any]()
+    # What has grown cannot be cross-validated in time; where nothing has, it is plain fine-tuning.
+    if not better and result.best_round == 1 and not result.stopped:
+        says = out_of_fold(session, head, result.best)
+        if says is not None:
+            compared = scored("out_of_fold", session.task.score(says.astype(np.float32), head.targets))
+            better, where = head.clearly_beats(says), "in cross-validation"
+    if better:
+        console().print(f"fine-tuning does not beat the linear head {where}: the head is the result", soft_wrap=True)
+    return better, compared
 
 
 def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel | None:

@@ -24,7 +24,7 @@ from bort.agora.labelling import Labelling
 from bort.agora.last_training import Taught, everything, preferring_grown
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near, identity
-from bort.agora.plain_run import fit_head, fit_plainly, head_result
+from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
 from bort.agora.rounds import Point, Round
@@ -178,14 +178,17 @@ def fit_growing(
             weights = averaged(session.learner, trained(session, alone, orders), labelled)
     model, fitted = session.fitter.open(weights.read()), [*train, *data.dev] if taught else train
     metrics = session.metrics(result, model, fitted)
-    head = session.head
-    if arguments.keep_better and head and head.held and head.beats(np.array(result.best.answers, np.float32)):
-        console().print("no round beats the linear head on the development data: the head is the result")
+    head = session.head if arguments.keep_better and session.head and session.head.held else None
+    answers = np.array(result.best.answers, np.float32)
+    beaten, compared = (False, {}) if head is None else compare(session, head, result, answers)
+    if head is not None and beaten:
         taught = None
         chosen, fitted = (head.whole, [*train, *data.dev]) if arguments.refit else (head.alone, train)
         model, of_head = head_result(session, head, chosen, head.says, fitted)
-        beaten = {name: metrics[name] for part in data.parts for name in (part, f"{part}_confidence")}
-        metrics |= of_head | {"labels_used": {}, "fine_tuned": beaten}
+        fine_tuned = {name: metrics[name] for part in data.parts for name in (part, f"{part}_confidence")}
+        metrics |= of_head | {"fine_tuned": fine_tuned | compared}
+    else:
+        metrics |= compared
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
     metrics["teacher"] = {
@@ -211,6 +214,7 @@ def fit_growing(
         "selection": given,
         "plain": given,
         "teacher": everyone if teachers.final is not teachers.rounds else None,
+        **({"out_of_fold": everyone} if compared else {}),
     }
     metrics["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
     metrics["train_labels"] = _label_counts(session, taught.points if taught else result.train)

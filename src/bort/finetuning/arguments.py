@@ -93,7 +93,7 @@ class FinetuneArguments:
     """how the two texts of a pair are read: together, by a cross-encoder; apart, by a bi-encoder, whose head compares
     their vectors; auto: apart where a linear head is clearly better so, with 2000 labels at most"""
     keep_better: bool = True
-    """plain, agora: where no fine-tuned model beats the linear head on the development data, the result is the head"""
+    """plain, agora: where fine-tuning does not beat the linear head, the result is the head"""
     kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
     """auto: multilabel where labels are lists, columns of 0 and 1, or have --label-separator between them; regression
     where every label is a number and one of them is not whole"""

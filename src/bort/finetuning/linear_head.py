@@ -39,7 +39,8 @@ class LinearHead:
         inverse_regularisation: C of the logistic regression, 1 / alpha of the ridge regression.
         weight: *Shape:* (outputs, D).
         bias: -inf for a label without an example, inf for one of several that all examples have. *Shape:* (outputs,).
-        out_of_fold: Of each example it was fitted to, what heads say that were fitted to the other folds. As `says`.
+        folds: Of each example it was fitted to. *Shape:* (examples,).
+        out_of_fold: Of each of them, what heads say that were fitted to the other folds. As `says`.
         score: The task's metric of `out_of_fold`.
         loss: The log-loss of `out_of_fold`, or the squared error.
     """
@@ -49,6 +50,7 @@ class LinearHead:
     inverse_regularisation: float
     weight: Floats
     bias: Floats
+    folds: NDArray[np.int64]
     out_of_fold: Floats
     score: float
     loss: float
@@ -96,7 +98,7 @@ def fit_linear_head(
             out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,))[c]
         weight, bias = x.unscaled(*_fitted(x.values, targets, task, c))
     score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
-    return LinearHead(task, pooling, c, weight, bias, out_of_fold, score, loss)
+    return LinearHead(task, pooling, c, weight, bias, folds, out_of_fold, score, loss)
 
 
 def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:

@@ -94,16 +94,20 @@ def head_section(report: Report, metrics: dict[str, Any]) -> None:
     used = metrics["labels_used"]
     parts = [(f"development {metric}", "dev"), (f"{metric} out of fold", "out_of_fold"), (f"test {metric}", "test")]
     if "fine_tuned" in metrics:
-        low, high = metrics["fine_tuned"]["dev_confidence"][metric]
+        fine_tuned = metrics["fine_tuned"]
+        part, told = ("dev", "on the development data")
+        if "out_of_fold" in fine_tuned:
+            part, told = "out_of_fold", "in cross-validation"
+        low, high = fine_tuned[f"{part}_confidence"][metric]
         text = (
-            f"Fine-tuning did not beat it on the development data: {metrics['fine_tuned']['dev'][metric]:.3f} "
-            f"(95 %: {low:.3f} to {high:.3f}). So the linear head is the result; --no-keep-better keeps the other."
+            f"Fine-tuning did not beat it {told}: {fine_tuned[part][metric]:.3f} (95 %: {low:.3f} to {high:.3f}). "
+            "So the linear head is the result; --no-keep-better keeps the other."
         )
         report.paragraph(text, warning=True)
     rows = []
     for title, part in parts:
         own = metrics[part][metric] if part in metrics else ""
-        labels = "" if own == "" else used["result" if part == "test" else "selection"]
+        labels = "" if own == "" else used[{"test": "result", "dev": "selection"}.get(part, part)]
         if part in head:
             low, high = head[f"{part}_confidence"][metric]
             rows.append([title, own, labels, head[part][metric], f"{low:.3f} to {high:.3f}", head["labels_used"][part]])

@@ -206,9 +206,9 @@ def drawn(examples: list[Example], count: int | None) -> list[Example]:
 def split_off(
     examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file"
 ) -> tuple[list[Example], list[Example]]:
-    """Split a share off at random but always the same, class by class, with one example a class on each side at least.
+    """Split a share off at random but always the same, class by class, with one example a class on each side.
 
-    Of several labels the rarest of each example is its class. A label with one example stays whole.
+    Of several labels the rarest of each example is its class. A class with one example stays whole.
 
     scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
 
@@ -222,7 +222,7 @@ def split_off(
         The examples that stay, and those split off, both in their order.
 
     Raises:
-        BortError: A class with one example only, or nothing to split off.
+        BortError: Nothing to split off.
     """
     groups: dict[int, list[int]] = {}
     for index, stratum in enumerate(task.strata(task.targets(examples)).tolist()):
@@ -230,9 +230,7 @@ def split_off(
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen: set[int] = set()
     few = f"too few to split some off; give {instead}, or more examples"
-    for stratum, members in groups.items():
-        if len(members) < 2 and task.kind == "classification":
-            raise BortError(f"the class {task.names[stratum]!r} has one example, {few}", file=examples[0].source)
+    for members in groups.values():
         count = min(len(members) - 1, max(1, round(share * len(members))))
         chosen.update(int(index) for index in rng.permutation(members)[:count])
     if not chosen or len(examples) - len(chosen) < _FEWEST:

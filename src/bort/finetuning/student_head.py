@@ -85,6 +85,17 @@ class StudentHead:
         )
         return own > other
 
+    def clearly_beats(self, says: Floats) -> bool:
+        """Whether heads err less than models of the same folds, by more than two standard errors of the difference.
+
+        Args:
+            says: What models say of training and development data, each of its own fold. *Shape:* (examples, outputs).
+        """
+        task, own, truth = self.fitter.task, self.whole.out_of_fold, self.targets
+        gain = task.errors(says, truth) - task.errors(own, truth)
+        clear = bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
+        return clear and score_of(task, own, truth) > score_of(task, says, truth)
+
     @property
     def dev_out_of_fold(self) -> Floats:
         """What is said of the development data by heads that were fitted to all other folds."""
@@ -181,7 +192,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     if holds_heads(model) and not holds_means(model):
         features.pop(MEAN, None)
     targets = fitter.task.targets(examples)
-    groups = [(fold_text(example.text), fold_text(example.text_b or "")) for example in examples]
+    groups = [text_group(example) for example in examples]
     count = len(train)
     whole = _chosen(fitter, features, targets, groups)
     alone = _chosen(fitter, {name: x[:count] for name, x in features.items()}, targets[:count], groups[:count])
@@ -205,6 +216,11 @@ def _clearly_better(one: LinearHead, other: LinearHead, targets: NDArray[Any]) -
     """Whether a head's score out of fold is higher, and its loss lower by more than the difference's standard error."""
     gain = other.task.losses(other.out_of_fold, targets) - one.task.losses(one.out_of_fold, targets)
     return one.score > other.score and bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+
+
+def text_group(example: Example) -> tuple[str, str]:
+    """What examples share that must not be on two sides of a fold: their text."""
+    return fold_text(example.text), fold_text(example.text_b or "")
 
 
 def learned_from(train: Sequence[Example]) -> list[Example]:

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bort.agora import cross_validation
+from bort.agora.run import finetune
+from bort.agora.trial import TextLearner
+from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.report import finetune_report
+from bort.finetuning.student_head import StudentHead
+
+
+@pytest.fixture
+def arguments(world, tmp_path) -> FinetuneArguments:
+    settings = {"method": "plain", "dev": None, "learning_rates": [1e-2], "max_epochs": 6}
+    return world.finetuning(tmp_path, **settings)
+
+
+def test_each_text_is_answered_by_a_model_that_has_not_learned_it(arguments, monkeypatch):
+    asked: dict[int, list[tuple[set, set]]] = {}
+    fit, says = TextLearner.refit, TextLearner.says
+    learned: dict[int, set] = {}
+
+    def refit(self, theta, train, slot, **more):
+        model = fit(self, theta, train, slot, **more)
+        learned[slot.place] = {point.x.text for point in train}
+        return model
+
+    def answer(self, model, examples):
+        asked.setdefault(len(asked), []).append({example.text for example in examples})
+        return says(self, model, examples)
+
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    monkeypatch.setattr(TextLearner, "refit", refit)
+    monkeypatch.setattr(cross_validation.TextLearner, "says", answer)
+    metrics = finetune(replace(arguments, keep_better=True))
+    folds = sorted(place for place in learned if place >= 1000)
+    assert len(folds) == 5
+    held_out = [texts for [texts] in asked.values() if len(texts) <= 20][-5:]
+    everything = set().union(*held_out)
+    assert sum(map(len, held_out)) == len(everything) == sum(metrics["rows"][part] for part in ("train", "dev"))
+    for place, texts in zip(folds, held_out, strict=True):
+        assert learned[place] == everything - texts
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_better_of_head_and_model_out_of_fold_is_the_result(arguments, monkeypatch, capsys, better, page_of_files):
+    compared = []
+
+    def beats(self, says):
+        compared.append(np.asarray(says))
+        return better
+
+    monkeypatch.setattr(StudentHead, "clearly_beats", beats)
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    metrics = finetune(arguments)
+    assert metrics["result"] == ("head" if better else "fine-tuned")
+    [says] = compared
+    np.testing.assert_allclose(np.exp(says).sum(1), 1, atol=1e-5)
+    assert metrics["labels_used"]["out_of_fold"] == len(says) == 40
+    assert 0 < (metrics["fine_tuned"] if better else metrics)["out_of_fold"]["accuracy"] <= 1
+    page = (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert page == page_of_files(finetune_report, arguments.out, "trial")
+    assert ("did not beat it in cross-validation" in page) == better
+    assert ("does not beat the linear head in cross-validation" in capsys.readouterr().err) == better
+
+
+def test_where_development_data_are_given_they_judge(arguments, world, monkeypatch):
+    monkeypatch.setattr(StudentHead, "clearly_beats", lambda *_: pytest.fail("they were not asked"))
+    given = replace(arguments, dev=world.dev)
+    alone = replace(arguments, keep_better=False, out=f"{arguments.out}-2")
+    teacher = replace(arguments, refit=False, out=f"{arguments.out}-4")
+    assert all("out_of_fold" not in finetune(settings)["labels_used"] for settings in (given, alone, teacher))
+    monkeypatch.setattr(cross_validation, "_MOST", 30)
+    assert "out_of_fold" not in finetune(replace(arguments, out=f"{arguments.out}-3"))["labels_used"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["rounds/final-1002.safetensors", "rounds/00-1001/checkpoint-*/complete.json"])
+def test_a_killed_run_comes_to_the_same_result(arguments, world, tmp_path, killed, moment, assert_same_weights):
+    arguments = replace(arguments, train=world.pairs, test=None)  # which a linear head does not get right
+    expected = finetune(arguments)
+    out = tmp_path / "killed"
+    line = ["finetune", "--method", "plain", "--train", world.pairs, "--model", world.encoder, "--out", str(out)]
+    line += ["--learning_rates", "1e-2", "--batch_sizes", "8", "--max_epochs", "6", "--max_length", "32"]
+    line += ["--precision", "fp32", "--averaged", "1", "--checkpoint_minutes", "0"]
+    killed(line, out, moment)
+    assert not (out / "metrics.json").exists()
+    again = finetune(replace(arguments, out=str(out), resume=True))
+    kept = [run.get("fine_tuned", run)["out_of_fold"] for run in (expected, again)]
+    assert kept[0] == kept[1]
+    assert_same_weights(arguments.out, out)
+    events = [json.loads(text) for text in (out / "journal.jsonl").read_text("utf-8").splitlines()]
+    numbers = [event["number"] for event in events if event["event"] == "refit"]
+    assert len(numbers) == len({*numbers}) == 5 + (again["result"] == "fine-tuned")
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_so_is_it_where_nothing_has_grown(arguments, monkeypatch, better):
+    """Agora whose only teacher is its own head makes texts, and keeps none where the first round comes out best."""
+    monkeypatch.setattr(StudentHead, "clearly_beats", lambda *_: better)
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    metrics = finetune(replace(arguments, method="agora", rounds=1))
+    assert (metrics["result"], metrics["best_round"]) == ("head" if better else "fine-tuned", 1)
+    assert metrics["labels_used"]["out_of_fold"] == metrics["labels_used"]["result"] == 40
