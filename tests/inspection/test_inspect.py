@@ -38,10 +38,7 @@ def test_sentences_name_places_and_labels():
     near, conflicting, doubt = inspection().sentences()
     assert near == "1 text is almost the same as texts of another part, such as d.csv:2 and t.csv:2 (cosine 1.00)"
     assert "d.csv:2 'b' and t.csv:2 'a'" in conflicting
-    assert (
-        doubt
-        == "1 of the 3 label is perhaps wrong, first of all d.csv:2: 'b', where a linear head, with 0.95, says 'a'"
-    )
+    assert doubt == "1 of the 3 labels is perhaps wrong, d.csv:2: 'b', where a linear head, with 0.95, says 'a'"
 
 
 def test_the_table_of_doubts():

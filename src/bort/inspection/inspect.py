@@ -127,9 +127,9 @@ class Inspection:
         if self.doubts:
             one = self.doubts[0]
             head = "a linear head" if one.probability is None else f"a linear head, with {one.probability:.2f},"
-            labels = "label is" if len(self.doubts) == 1 else "labels are"
+            wrong = "is perhaps wrong," if len(self.doubts) == 1 else "are perhaps wrong, first of all"
             yield (
-                f"{len(self.doubts)} of the {self.judged} {labels} perhaps wrong, first of all {one.place}: "
+                f"{len(self.doubts)} of the {self.judged} labels {wrong} {one.place}: "
                 f"{one.label!a}, where {head} says {one.answer!a}"
             )
 
