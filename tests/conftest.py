@@ -314,16 +314,19 @@ _NODES = pytest.StashKey["Cluster"]()
 @pytest.fixture(scope="module")
 def cluster(pytestconfig):
     """What `--workers` calls a Ray cluster of two nodes of a core each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     if _NODES not in pytestconfig.stash:
-        node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
             patch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them wait for minutes
+            # Where a busy machine does not answer for seconds, Ray would give a node up, and end this process with it.
+            patch.setenv("RAY_health_check_timeout_ms", "60000")
+            patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
             # The nodes find by its name what is sent, the functions of tests among it.
             patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
+            pytest.importorskip("ray")  # which reads some of these as it is loaded
+            from ray.cluster_utils import Cluster
+
+            node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
             nodes = pytestconfig.stash[_NODES] = Cluster(initialize_head=True, head_node_args=node)
             nodes.add_node(**node)
     return str(pytestconfig.stash[_NODES].address)
