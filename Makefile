@@ -26,13 +26,11 @@ $(READY): $(BASE)
 demo: $(BASE)
 	HF_HUB_OFFLINE=1 $(BIN)/bort demo
 
-# Processes of one thread each: most tests are too small for two. A process that has used Ray can be ended by it at any
-# later time, without a word, so what needs it runs apart. pytest-xdist may wait for ever once it has replaced a process
-# that died, so it replaces none: the run ends and names the test.
+# Processes of one thread each: most tests are too small for two. pytest-xdist may wait for ever once it has replaced a
+# process that died, so it replaces none: the run ends, and names the test.
 SPREAD := -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadgroup
 test: setup
-	$(TEST) -m ray
-	$(TEST) $(SPREAD) -m 'not ray' --durations 25 --durations-min 5
+	$(TEST) $(SPREAD) --durations 25 --durations-min 5
 
 # Before each commit, in under a minute: rules, format, types, and the tests that start nothing heavy.
 check: lint type
@@ -53,8 +51,7 @@ type: setup
 # By line and branch, of everything in src; processes that the tests start are counted too.
 coverage: setup
 	$(BIN)/coverage erase
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m ray
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest $(SPREAD) -m 'not ray'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest $(SPREAD)
 	$(BIN)/coverage combine -q
 	mkdir -p build
 	$(BIN)/coverage json -q -o build/coverage.json

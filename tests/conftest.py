@@ -53,24 +53,31 @@ _WHAT = (
 
 # In the order of their names they would be among the last, and one process would still be at one of them when the
 # others have nothing left to do.
-_LONGEST = ("test_notebook.py", "test_python_page.py", "test_distributed.py", "test_demo.py")
+_ALL_ON_RAY = "test_on_ray.py"
+_LONGEST = (_ALL_ON_RAY, "test_notebook.py", "test_python_page.py", "test_distributed.py", "test_demo.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and let no two processes of tests start the same server, or a Ray cluster."""
+    """Begin with what takes longest, start a server in one process alone, and leave Ray out of pytest-xdist's."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif item.path.parent.name == "serve":
+        if item.path.parent.name == "serve":
             item.add_marker(pytest.mark.xdist_group("serve"))
         group = item.get_closest_marker("xdist_group")
         # From 9.2 on pytest does not see where pytest-xdist 3.8 writes the group, and spreads its tests.
         if group and config.getoption("loadgroup", default=False) and hasattr(item, "_id"):
             item._id = type(item._id).parse(f"{item.nodeid}@{group.args[0]}")
+    spread = hasattr(config, "workerinput")
+    others = {item for item in items if (_on_ray(item) if spread else item.path.name == _ALL_ON_RAY)}
+    config.hook.pytest_deselected(items=[*others])
+    items[:] = [item for item in items if item not in others]
+
+
+def _on_ray(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ray") is not None
 
 
 @pytest.fixture(autouse=True)
