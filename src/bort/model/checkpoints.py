@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,8 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     """
     import torch
 
+    # Where memory is short, one of the library's loading threads may not start, and it would wait for ever.
+    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
     source = locate(model)
     check_layout(source)
     try:
