@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.averaging import opinions_help, passes, trained, with_opinions
-from bort.agora.pruning import Theta
+from bort.agora.averaging import LastTraining, opinions_help, passes, trained, with_opinions
 from bort.agora.rounds import DivergedError, Point, Slot, Trial
 from bort.agora.session import Session
-from bort.agora.trial import TextLearner, TrainedWeights
+from bort.agora.trial import TrainedWeights
 from bort.finetuning.linear_head import fit_linear_head
 from bort.finetuning.student_head import StudentHead, text_group
 from bort.tasks.task import Says
@@ -24,25 +23,18 @@ _MOST = 500
 
 
 @dataclass(frozen=True)
-class FoldTraining:
-    """Trainings of one combination, one for each fold, on what is not in it. This is what goes to other processes.
+class FoldTrainings:
+    """The trainings of all folds; a slot's place says which. This is what goes to other processes.
 
     Args:
-        learner: Fits.
-        theta: The combination.
-        points: What each fold's training learns from.
-        epochs: Passes over it.
+        of: Each on what is not in its fold.
     """
 
-    learner: TextLearner
-    theta: Theta
-    points: Sequence[Sequence[Point]]
-    epochs: int
+    of: Sequence[LastTraining]
 
     def __call__(self, slot: Slot) -> TrainedWeights:
         """Train for a slot's fold."""
-        points = self.points[slot.place - _FIRST]
-        return self.learner.refit(self.theta, points, slot, epochs=self.epochs, with_vectors=False)
+        return self.of[slot.place - _FIRST](slot)
 
 
 def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]) -> Says | None:
@@ -66,10 +58,13 @@ def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]
         return None
     folds, soft = head.whole.folds, opinions_help(session, best)
     numbers = range(_FIRST, _FIRST + int(folds.max()) + 1)
-    points = [_without(session, head, folds == fold, soft=soft) for fold in range(len(numbers))]
-    training = FoldTraining(session.learner, best.theta, points, passes(session, best))
+    epochs = passes(session, best)
+    each = [
+        LastTraining(session.learner, best.theta, _without(session, head, folds == fold, soft=soft), epochs)
+        for fold in range(len(numbers))
+    ]
     try:
-        models = trained(session, training, numbers)
+        models = trained(session, FoldTrainings(each), numbers)
         if len(models) < len(numbers):
             return None
         says = np.zeros((len(examples), session.task.outputs))
