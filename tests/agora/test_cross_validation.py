@@ -37,7 +37,7 @@ def test_each_text_is_answered_by_a_model_that_has_not_learned_it(arguments, mon
 
     monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
     monkeypatch.setattr(TextLearner, "refit", refit)
-    monkeypatch.setattr(cross_validation.TextLearner, "says", answer)
+    monkeypatch.setattr(TextLearner, "says", answer)
     metrics = finetune(replace(arguments, keep_better=True))
     folds = sorted(place for place in learned if place >= 1000)
     assert len(folds) == 5
