@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bort.agora.nearby import identity
 from bort.agora.rounds import Made
 from bort.data.index.layout import NAME
-from bort.data.index.search import Index
+from bort.data.index.search import Apart, Index
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
@@ -73,56 +73,57 @@ class GeneralPool:
         near: list[list[Example]] = [[] for _ in mistakes]
         if not mistakes or not len(self.index):
             return near
-        theirs = self.encode([mistake.text for mistake in mistakes])
-        taken, chosen = set(known), list[Vectors]()
-        for name, centroid in self.centroids.items():
+        theirs, names = self.encode([mistake.text for mistake in mistakes]), [*self.centroids]
+        near_mistakes = self._unknown(theirs, self.per_mistake, known)
+        near_classes = self._unknown(np.stack([self.centroids[name] for name in names]), self.per_class, known)
+        taken, chosen = set(known), Apart(self.index.size, self.distinct)
+        for name, near_class in zip(names, near_classes, strict=True):
             own = [place for place, mistake in enumerate(mistakes) if name in self._classes(mistake)]
-            queries = np.concatenate([theirs[own], centroid[None]])
-            wanted = [*[self.per_mistake] * len(own), self.per_class]
             among = own or range(len(mistakes))
-            for query, text, vector in self._chosen(queries, wanted, taken, chosen):
+            ranked = [*(near_mistakes[place] for place in own), near_class]
+            left = [*[self.per_mistake] * len(own), self.per_class]
+            for query, text, vector in self._chosen(ranked, left, taken, chosen):
                 parent = own[query] if query < len(own) else among[int(np.argmax(theirs[list(among)] @ vector))]
                 near[parent].append(Example(text))
         return near
 
     def _chosen(
-        self, queries: Vectors, wanted: Sequence[int], taken: set[Hashable], chosen: list[Vectors]
+        self, ranked: Sequence[Sequence[int]], left: list[int], taken: set[Hashable], chosen: Apart
     ) -> Iterator[tuple[int, str, Vectors]]:
         """Query, text and vector of what is chosen for a class; it joins what is taken and what was chosen."""
-        ranked = self._unknown(queries, wanted, taken)
-        left, most = list(wanted), len(chosen) + self.per_class
+        most = len(chosen) + self.per_class
         for rank in range(max(map(len, ranked), default=0)):
             for query, places in enumerate(ranked):
                 if rank >= len(places) or not left[query]:
                     continue
-                [text], [vector] = (
-                    self.index.texts(places[rank : rank + 1]),
-                    self.index.vectors(places[rank : rank + 1]),
-                )
+                place = places[rank : rank + 1]
+                [text], [vector] = self.index.texts(place), self.index.vectors(place)
                 name = identity(Example(text))
-                if name in taken or (chosen and float((np.stack(chosen) @ vector).max()) >= self.distinct):
+                if name in taken or not chosen.add(vector):
                     continue
                 taken.add(name)
-                chosen.append(vector)
                 left[query] -= 1
                 yield query, text, vector
                 if len(chosen) >= most:
                     return
 
-    def _unknown(self, queries: Vectors, wanted: Sequence[int], taken: AbstractSet[Hashable]) -> list[list[int]]:
-        """For each query places of unknown texts, the nearest first: twice as many as wanted, if there are."""
-        most = min(len(self.index), max(_MOST_SEARCHED, 2 * max(wanted)))
-        asked = min(most, 2 * max(wanted))
+    def _unknown(self, queries: Vectors, wanted: int, known: AbstractSet[Hashable]) -> list[list[int]]:
+        """For each query places of unknown texts, the nearest first: more than are wanted, as others choose, too."""
+        if not wanted or not len(queries):
+            return [[] for _ in queries]
+        spare = min(wanted * (len(self.centroids) + 1), max(2 * wanted, _MOST_SEARCHED))
+        asked, most = spare, max(_MOST_SEARCHED, spare)
         while True:
             _, places = self.index.search(queries, asked, distinct=self.distinct)
-            names: dict[int, Hashable] = {}
-            for place in {*places.ravel().tolist()} - {-1}:
-                names[place] = identity(Example(self.index.texts([place])[0]))
-            found = [[place for place in row if place >= 0 and names[place] not in taken] for row in places.tolist()]
-            enough = all(len(row) >= min(2 * count, most) for row, count in zip(found, wanted, strict=True))
-            if enough or asked >= most:
+            found = [
+                [place for place in row if place >= 0 and self._name(place) not in known] for row in places.tolist()
+            ]
+            if all(len(row) >= spare for row in found) or asked >= min(most, len(self.index)):
                 return found
             asked = min(most, 4 * asked)
+
+    def _name(self, place: int) -> Hashable:
+        return identity(Example(self.index.texts([place])[0]))
 
     def _classes(self, example: Example) -> tuple[str, ...]:
         """Several of an example with several labels; that of no label is one, too."""

@@ -16,6 +16,38 @@ _BLOCK_BYTES = 32 * 2**20
 """Of a block's vectors in fp32."""
 
 
+class Apart:
+    """Vectors of length 1, each far enough from all others.
+
+    Args:
+        size: Of a vector.
+        distinct: A vector with this cosine or a greater one to another is too near.
+
+    Example:
+        >>> apart = Apart(2, distinct=0.9)
+        >>> [apart.add(np.array(vector, np.float32)) for vector in ([1, 0], [0, 1], [0.96, 0.28])]
+        [True, True, False]
+        >>> len(apart)
+        2
+    """
+
+    def __init__(self, size: int, distinct: float) -> None:
+        self._rows, self._count, self._distinct = np.empty((256, size), np.float32), 0, distinct
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, vector: Floats) -> bool:
+        """Take a vector, unless it is too near another; whether it was taken. *Shape:* (size,)."""
+        if self._count and float((self._rows[: self._count] @ vector).max()) >= self._distinct:
+            return False
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[self._count] = vector
+        self._count += 1
+        return True
+
+
 class Index:
     """Texts and their vectors, mapped into memory: only what is looked at is read.
 
@@ -174,10 +206,10 @@ class Index:
 
     def _apart(self, places: NDArray[np.int64], k: int, distinct: float) -> list[int]:
         """Columns of the places to keep: none is too near to one before it."""
-        vectors = self.vectors(places)
+        vectors, apart = self.vectors(places), Apart(self.size, distinct)
         kept: list[int] = []
-        for column in range(len(places)):
-            if not kept or float((vectors[kept] @ vectors[column]).max()) < distinct:
+        for column, vector in enumerate(vectors):
+            if apart.add(vector):
                 kept.append(column)
                 if len(kept) == k:
                     break
