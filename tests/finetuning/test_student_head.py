@@ -33,6 +33,13 @@ def test_every_label_is_used_and_answered_for(fitter, data):
     assert head.whole.score > 0.5
 
 
+def test_features_are_those_of_the_examples_that_were_asked_about(fitter, data):
+    head = fit_student_head(fitter, data.train, data.dev)
+    for examples in (data.test[:2], data.test[2:4], data.test[4:6]):  # lists that are gone at once
+        found = head.logits([*examples])
+        np.testing.assert_allclose(found, head.logits([*examples, *data.dev])[:2], atol=1e-4)
+
+
 @pytest.mark.parametrize("pooling", [FIRST, MEAN])
 def test_the_folder_is_a_plain_classifier_that_answers_as_the_head(fitter, data, tmp_path, pooling, monkeypatch):
     monkeypatch.setattr(

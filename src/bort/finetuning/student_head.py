@@ -64,7 +64,7 @@ class StudentHead:
     targets: NDArray[Any]
     features: Features
     held: bool
-    _read: dict[int, Features] = field(default_factory=dict, repr=False)
+    _read: list[tuple[Sequence[Example], Features]] = field(default_factory=list, repr=False)
     """Of the last examples that were asked about, which are asked about again."""
 
     @property
@@ -125,10 +125,9 @@ class StudentHead:
 
     def features_of(self, examples: Sequence[Example]) -> Features:
         """Features of other examples, by pooling. *Shape:* (examples, hidden size) each."""
-        if id(examples) not in self._read:
-            self._read.clear()
-            self._read[id(examples)] = _features(self.fitter, self.fitter.fresh(), examples)
-        return self._read[id(examples)]
+        if not self._read or self._read[0][0] is not examples:
+            self._read[:] = [(examples, _features(self.fitter, self.fitter.fresh(), examples))]
+        return self._read[0][1]
 
     def announce(self) -> None:
         """Say how good it is."""
