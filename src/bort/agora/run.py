@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -27,7 +28,7 @@ from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
-from bort.agora.rounds import Point, Round
+from bort.agora.rounds import AgoraResult, Point, Round
 from bort.agora.session import Session, scored
 from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
@@ -158,37 +159,25 @@ def fit_growing(
     missed = () if arguments.as_published else _missed(session)
     source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
     result = session.fit(source)
-    taught: Taught | None = None
-    weights = result.best.model
-    if arguments.refit and not result.stopped:
+    lasting = arguments.refit and not result.stopped
+    if lasting:
         result = preferring_grown(result, task, session.points(data.dev))
-        labelled = session.points([*train, *data.dev])
-        alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
-        if result.best_round > 1:
-            heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
-            truth = task.targets(data.dev)
-            students = partial(opinion, session, alone, orders)
-            taught = everything(
-                arguments, labelled, result, session.learner, final, students, heard, truth, pool, forbidden
-            )
-            whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
-            [weights] = trained(session, whole, [arguments.averaged])
-        else:
-            taught = Taught(labelled, alone.epochs, NOBODY, len(labelled))
-            weights = averaged(session.learner, trained(session, alone, orders), labelled)
-    model, fitted = session.fitter.open(weights.read()), [*train, *data.dev] if taught else train
-    metrics = session.metrics(result, model, fitted)
     head = session.head if arguments.keep_better and session.head and session.head.held else None
     answers = np.array(result.best.answers, np.float32)
     beaten, compared = (False, {}) if head is None else compare(session, head, result, answers)
+    taught: Taught | None = None
     if head is not None and beaten:
-        taught = None
+        fine_tuned = session.scores(session.open(result.best)) | compared
         chosen, fitted = (head.whole, [*train, *data.dev]) if arguments.refit else (head.alone, train)
-        model, of_head = head_result(session, head, chosen, head.says, fitted)
-        fine_tuned = {name: metrics[name] for part in data.parts for name in (part, f"{part}_confidence")}
-        metrics |= of_head | {"fine_tuned": fine_tuned | compared}
+        model, metrics = head_result(session, head, chosen, head.says, fitted)
+        metrics |= session.told(result) | {"fine_tuned": fine_tuned}
     else:
-        metrics |= compared
+        weights, fitted = result.best.model, train
+        if lasting:
+            weights, taught = _last_training(session, result, teachers, final, pool, forbidden)
+            fitted = [*train, *data.dev]
+        model = session.fitter.open(weights.read())
+        metrics = session.metrics(result, model, fitted) | compared
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
     metrics["teacher"] = {
@@ -227,6 +216,29 @@ def fit_growing(
         file.write(model_card(session.run.path, metrics))
     session.finish(metrics, model, agora_report(session.run.path.name, metrics))
     return metrics
+
+
+def _last_training(
+    session: Session,
+    result: AgoraResult[TrainedWeights],
+    teachers: TeacherPair,
+    final: RememberedTeacher,
+    pool: Sequence[Example],
+    forbidden: AbstractSet[Hashable],
+) -> tuple[TrainedWeights, Taught]:
+    """Train on all labels and all texts, or on all labels alone where plain fine-tuning came out best."""
+    arguments, data, task = session.arguments, session.data, session.task
+    labelled = session.points([*data.train, *data.dev])
+    alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
+    if result.best_round == 1:
+        weights = averaged(session.learner, trained(session, alone, orders), labelled)
+        return weights, Taught(labelled, alone.epochs, NOBODY, len(labelled))
+    heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
+    truth, students = task.targets(data.dev), partial(opinion, session, alone, orders)
+    taught = everything(arguments, labelled, result, session.learner, final, students, heard, truth, pool, forbidden)
+    whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
+    [weights] = trained(session, whole, [arguments.averaged])
+    return weights, taught
 
 
 def _vectors(
