@@ -49,6 +49,22 @@ def test_the_nearest_of_the_pool_are_found_and_none_for_two():
     assert [[e.text for e in points] for points in made.near] == [["aab", "ab"], ["b", "c"]]
 
 
+def test_of_the_nearest_those_are_found_that_are_disputed_most():
+    texts = ["aab", "ab", "abb", "aaac", "c", "d", "aaad", "aad", "acc", "cd"]
+    disputed = {"ab": 0.9, "abb": 0.5, "aad": 0.5, "cd": 1.0}
+    asked = []
+
+    def far(examples):
+        asked.extend(example.text for example in examples)
+        return np.array([disputed.get(example.text, 0.0) for example in examples])
+
+    finder = near(pool=[Example(text) for text in texts], found=2, transforms={}, disputed=far)
+    [points] = finder([Example("aa")], random.Random(0), NONE).near
+    assert [e.text for e in points] == ["ab", "aad"]  # of equals the nearest; cd is disputed, but not near
+    assert len(asked) == len({*asked}) == 8
+    assert "cd" not in asked
+
+
 def test_what_is_known_is_not_found_and_nothing_is_found_twice():
     finder = near(pool=[Example("aab"), Example("AB"), Example("ab"), Example("c")], found=2, transforms={})
     made = finder([Example("aa")], random.Random(0), {identity(Example(" aab "))})

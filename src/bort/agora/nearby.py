@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from bort.predict.sentence_encoder import EmbeddingTeacher
 from bort.progress import bar, in_parts
 
 Vectors = NDArray[np.float32]
+_CANDIDATES = 4
+"""Of so many times the texts that are taken, the most disputed are."""
 
 
 class Embedding:
@@ -79,11 +82,13 @@ class Near:
         embedding: Says how near a point is.
         bounds: Least and greatest cosine between a mistake and a point made of it.
         pool: Texts without labels.
-        found: Texts to take from the pool for each mistake, the nearest first; none is taken for two.
+        found: Texts to take from the pool for each mistake, of the nearest ones; none is taken for two.
         whole: A pool of up to so many texts is taken whole, each text for the mistake that it is nearest to.
         made_from: Identities of the mistakes that points are made from; by default all. One that is made from a text is
             hardly another one: what chooses between models must not be made from the data that choose.
         written: Writes more points for each mistake, which are held to the same bounds; a list for each.
+        disputed: How far models disagree about texts. Of the nearest to a mistake, several times as many as are taken,
+            those go first that are disputed most; without it, the nearest. *Shape:* -> (examples,).
     """
 
     def __init__(
@@ -98,10 +103,11 @@ class Near:
         whole: int = 0,
         made_from: AbstractSet[Hashable] | None = None,
         written: Callable[[Sequence[Example], random.Random], Sequence[Sequence[Example]]] | None = None,
+        disputed: Callable[[Sequence[Example]], NDArray[Any]] | None = None,
     ) -> None:
         self.transforms, self.made, self.embedding, self.bounds = transforms, made, embedding, bounds
         self.found, self.whole, self.made_from = found, whole, made_from
-        self.written = written
+        self.written, self.disputed = written, disputed
         self.pool = dict[Hashable, Example]()
         for example in pool:
             self.pool.setdefault(identity(example), example)
@@ -165,6 +171,9 @@ class Near:
                 near[parent].append(example)
             return near
         order = np.argsort(-cosines, axis=1, kind="stable")
+        if self.disputed is not None:
+            most = _CANDIDATES * self.found
+            order = np.hstack([self._by_dispute(self.disputed, order[:, :most], left), order[:, most:]])
         place, gone = [0] * len(mistakes), np.zeros(len(left), dtype=bool)
         for _ in range(self.found):
             for parent, choices in enumerate(order):
@@ -175,3 +184,12 @@ class Near:
                     gone[chosen] = True
                     near[parent].append(left[chosen])
         return near
+
+    @staticmethod
+    def _by_dispute(
+        disputed: Callable[[Sequence[Example]], NDArray[Any]], nearest: NDArray[np.intp], left: Sequence[Example]
+    ) -> NDArray[np.intp]:
+        """Candidates in the order of how far they are disputed, of equals the nearest first. *Shape:* as `nearest`."""
+        places, which = np.unique(nearest, return_inverse=True)
+        by_text = disputed([left[place] for place in places.tolist()])[which.reshape(nearest.shape)]
+        return np.take_along_axis(nearest, np.argsort(-by_text, axis=1, kind="stable"), 1)

@@ -149,6 +149,7 @@ def fit_growing(
         whole=arguments.whole_pool,
         made_from=None if arguments.as_published else {*map(identity, train)},
         written=None if generator is None else partial(_written, session, generator),
+        disputed=None if session.head is None or arguments.as_published else partial(_disputed, session),
     )
     source_of_points: Found = near
     if arguments.pool is not None:
@@ -269,6 +270,19 @@ def _missed(session: Session) -> list[int]:
         return []
     said, truth = found[: len(train)].tolist(), session.task.targets(train).tolist()
     return [place for place, fine in enumerate(session.learner.right(said, truth)) if not fine]
+
+
+def _disputed(session: Session, texts: Sequence[Example]) -> NDArray[Any]:
+    """How far the best model of the round that has just ended and a linear head disagree. *Shape:* (texts,).
+
+    By the total variation of their probabilities, or by the difference of their values.
+    """
+    trial, head, task = session.journal.latest(), session.head, session.task
+    assert trial is not None, "no round has ended"
+    assert head is not None, "nobody disagrees"
+    one, other = session.learner.says(trial.model, texts), head.whole.says(head.features_of(texts))
+    apart: NDArray[Any] = np.abs(task.activate(one) - task.activate(other)).sum(-1)
+    return apart
 
 
 def _written(
