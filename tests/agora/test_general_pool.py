@@ -77,6 +77,22 @@ def test_near_duplicates_and_what_is_known_are_left_out(tmp_path):
     assert {example.text.split(".")[0].split()[0] for example in found} == {"40", "44"}
 
 
+def test_a_round_searches_twice_and_each_mistake_for_no_more_than_it_may_take(tmp_path, monkeypatch):
+    pool = pool_of(tmp_path / "i", [f"{degrees} x" for degrees in range(0, 180)], per_mistake=1, per_class=30)
+    asked, search = [], pool.index.search
+    monkeypatch.setattr(
+        pool.index, "search", lambda vectors, k, **how: asked.append((len(vectors), k)) or search(vectors, k, **how)
+    )
+    pool([Example(str(degrees), None, "east") for degrees in range(0, 50, 10)], set())
+    assert asked == [(5, 3), (2, 90)]
+
+
+def test_classes_share_what_is_taken_where_their_part_is_not_named(tmp_path):
+    pool = pool_of(tmp_path / "i", [f"{degrees} x" for degrees in range(9)], per_class=None)
+    assert pool.per_class == 2000
+    assert len(pool([Example("40", None, "east")], set())[0]) == 9
+
+
 @given(
     st.lists(st.integers(0, 359), min_size=1, max_size=60),
     st.lists(st.tuples(st.integers(0, 359), st.sampled_from(["east", "north"])), min_size=1, max_size=6),

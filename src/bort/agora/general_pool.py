@@ -24,6 +24,8 @@ Vectors = NDArray[np.float32]
 Found = Callable[[Sequence[Example], random.Random, AbstractSet[Hashable]], Made[Example]]
 _MOST_SEARCHED = 4096
 """Of the nearest to one mistake, when those before are known already."""
+_SHARED = 4000
+"""Texts of all classes: a teacher's encoder reads them in a few minutes."""
 
 
 class GeneralPool:
@@ -37,7 +39,7 @@ class GeneralPool:
         encode: Vectors of length 1, of the index's encoder. *Shape:* -> (texts, width).
         train: The training data, whose labels are the classes; where all are numbers of a regression there is one.
         per_mistake: Texts for each mistake and round.
-        per_class: Texts for each class and round, those of its mistakes counted.
+        per_class: Texts for each class and round, those of its mistakes counted; None: all classes share 4,000.
         distinct: A text with this cosine or a greater one to a text chosen in the same round is left out.
         classes: Whether labels are classes.
     """
@@ -49,12 +51,12 @@ class GeneralPool:
         train: Sequence[Example],
         *,
         per_mistake: int,
-        per_class: int,
+        per_class: int | None,
         distinct: float,
         classes: bool = True,
     ) -> None:
         self.index, self.encode, self.classes = index, encode, classes
-        self.per_mistake, self.per_class, self.distinct = per_mistake, per_class, distinct
+        self.per_mistake, self.distinct = per_mistake, distinct
         vectors = encode([example.text for example in train])
         members: dict[str, list[int]] = {}
         for place, example in enumerate(train):
@@ -62,6 +64,7 @@ class GeneralPool:
                 members.setdefault(name, []).append(place)
         means = of_length_1(np.stack([vectors[places].mean(0) for places in members.values()]))
         self.centroids: dict[str, Vectors] = dict(zip(members, means, strict=True))
+        self.per_class = per_class or max(1, _SHARED // len(members))
 
     def __call__(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
         """Texts for each mistake; those near the middle of a class go to the nearest of its mistakes.

@@ -194,8 +194,9 @@ class FinetuneArguments:
     """encoder that indexes --pool where it is no index yet; one of bort export in int8 is the fastest"""
     pool_per_mistake: NonNegativeInt = 8
     """texts taken from --pool per mistake and round"""
-    pool_per_class: PositiveInt = 200
-    """texts taken from --pool per class and round at most: those near its mistakes, and those near its middle"""
+    pool_per_class: PositiveInt | None = None
+    """texts taken from --pool per class and round at most: those near its mistakes, and those near its middle; by
+    default all classes share 4,000"""
     pool_distinct: Annotated[float, Above(0), AtMost(1)] = 0.95
     """leave out a text of --pool with this cosine or a greater one to another that was taken"""
     min_cosine: float = 0.5
