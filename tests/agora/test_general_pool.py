@@ -17,6 +17,7 @@ from bort.agora.journal import RunJournal
 from bort.agora.nearby import identity
 from bort.agora.rounds import Made
 from bort.agora.run import finetune
+from bort.agora.trial import TextLearner
 from bort.data.index.layout import Description
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter
@@ -123,6 +124,33 @@ def test_it_stands_beside_another_source(tmp_path):
     made = beside(near, pool)([Example("40", None, "east")], random.Random(0), set())
     assert [example.text for example in made.near[0]] == ["40 x", "42 x"]
     assert made.dropped == {"too far": 2}
+
+
+def test_the_vectors_of_a_sentence_encoder_are_learned_of_what_is_found(
+    world, teacher_folder, sentences, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(RunJournal, "close", lambda self: None)
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, task, dev: replace(result, best=grown(result))
+    )
+    grown, seen, labelled = lambda result: result.rounds[-1].winner, [], TextLearner._labelled
+
+    def watched(self, points, **settings):
+        made = labelled(self, points, **settings)
+        seen.append(made.vectors)
+        return made
+
+    monkeypatch.setattr(TextLearner, "_labelled", watched)
+    (tmp_path / "pool.txt").write_text("".join(f"{text} Indeed.\n" for text in sentences), "utf-8")
+    settings = world.finetuning(
+        tmp_path, pool=str(tmp_path / "pool.txt"), pool_model=teacher_folder, teacher=world.encoder, teacher_fit="head",
+        weak_teacher="use", pool_distinct=1.0, learning_rates=[1e-3], max_epochs=1, keep_better=False,
+    )  # fmt: skip
+    metrics = finetune(settings)
+    assert metrics["best_round"] == 2
+    assert metrics["last_training"]["texts"] == len(seen[-1]) > metrics["labels_used"]["result"]
+    assert np.abs(seen[-1]).max(1).min() > 0
+    assert all(vectors is None for vectors in seen[:-1])
 
 
 def test_a_run_learns_from_a_file(world, teacher_folder, sentences, tmp_path, monkeypatch):

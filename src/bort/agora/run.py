@@ -156,7 +156,8 @@ def fit_growing(
         opened_pool = open_general_pool(arguments, train, session.run.path / "pool", classes=bool(task.names))
         source_of_points = beside(near, opened_pool)
     test, forbidden = data.test or [], {*map(identity, data.test or [])}
-    session.learner.vectors = _vectors(session, teachers, pool)
+    if pool:
+        session.learner.vectors = _vectors(session, teachers, [*train, *data.dev, *pool], "vectors.npy")
     missed = () if arguments.as_published else _missed(session)
     source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
     result = session.fit(source)
@@ -237,25 +238,35 @@ def _last_training(
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
     truth, students = task.targets(data.dev), partial(opinion, session, alone, orders)
     taught = everything(arguments, labelled, result, session.learner, final, students, heard, truth, pool, forbidden)
+    if arguments.pool is not None:
+        known = session.learner.vectors
+        more = [point.x for point in taught.points if (point.x.text, None) not in known]
+        session.learner.vectors = {**known, **_vectors(session, teachers, more, "found-vectors.npy")}
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
     [weights] = trained(session, whole, [arguments.averaged])
     return weights, taught
 
 
 def _vectors(
-    session: Session, teachers: TeacherPair, pool: Sequence[Example]
+    session: Session, teachers: TeacherPair, examples: Sequence[Example], name: str
 ) -> dict[tuple[str, str | None], NDArray[np.float32]]:
     """The vectors that a head's encoder gives single texts, which the student learns beside the labels.
 
     They are kept in the run's folder: an encoder may give a text another last digit among other texts.
+
+    Args:
+        session: The run.
+        teachers: Of whom the last one has the encoder.
+        examples: Whose vectors are wanted.
+        name: Of their file.
     """
-    data, teacher = session.data, teachers.final
-    if not (session.arguments.teacher_vectors and pool and isinstance(teacher, HeadTeacher)):
+    arguments, teacher = session.arguments, teachers.final
+    if not (arguments.teacher_vectors and examples and isinstance(teacher, HeadTeacher)):
         return {}
-    if session.arguments.teacher is None or data.train[0].text_b is not None:
+    if arguments.teacher is None or examples[0].text_b is not None:
         return {}
-    texts = list(dict.fromkeys(example.text for example in (*data.train, *data.dev, *pool)))
-    file = session.journal.folder / "vectors.npy"
+    texts = list(dict.fromkeys(example.text for example in examples))
+    file = session.journal.folder / name
     if not file.is_file():
         vectors = teacher.embedding.texts(texts)
         with write_aside(file, "wb") as out:
