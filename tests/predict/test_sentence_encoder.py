@@ -31,6 +31,18 @@ def test_pooled_and_token_vectors_are_the_models(teacher, sentences):
             np.testing.assert_allclose(layers[layer], hidden[layer][0].numpy(), atol=1e-5)
 
 
+def test_in_bf16_no_row_is_padded(teacher, teacher_folder, sentences, monkeypatch):
+    rounded = EmbeddingTeacher(teacher_folder, torch.device("cpu"), bf16=True)
+    masks, hidden = [], rounded._hidden
+    monkeypatch.setattr(rounded, "_hidden", lambda ids, mask, layers: masks.append(mask) or hidden(ids, mask, layers))
+    found, _, _ = rounded.encode(sentences[:40])
+    assert all(mask.all() for mask in masks)
+    assert len(masks) < 40
+    expected, _, _ = teacher.encode(sentences[:40])
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert (found != expected).any()
+
+
 def test_pooling_of_the_first_token_is_read_from_the_folder(teacher_folder, sentences, tmp_path):
     folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
     (folder / "1_Pooling").mkdir()

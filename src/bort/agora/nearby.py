@@ -30,14 +30,15 @@ class Embedding:
 
     Args:
         model: A folder, a hub name, or bort-nano.
+        bf16: Whether it computes in bf16.
 
     Raises:
         BortError: It cannot be loaded.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, bf16: bool = False) -> None:
         self.model = model
-        self._encoder = EmbeddingTeacher(model, best_device())
+        self._encoder = EmbeddingTeacher(model, best_device(), bf16=bf16)
         self._known: dict[str, Vectors] = {}
 
     def texts(self, texts: Sequence[str]) -> Vectors:

@@ -41,6 +41,7 @@ from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
 from bort.finetuning.fingerprint import digest
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
+from bort.model.devices import use_bf16
 from bort.progress import console
 from bort.runs import Run
 from bort.tasks.task import Task
@@ -122,7 +123,9 @@ def fit_growing(
 
     @cache  # an encoder that teaches and says what is near is opened once
     def opened(model: str) -> Embedding:
-        return embedding if embedding is not None and embedding.model == model else Embedding(model)
+        if embedding is not None and embedding.model == model:
+            return embedding
+        return Embedding(model, bf16=use_bf16(arguments.precision))
 
     teachers = choose_teacher(arguments, data, function, opened, lambda model: _fine_tuned_teacher(session, model))
     session.run.log("teacher", name=teachers.final.name, elapsed=session.clock.elapsed)

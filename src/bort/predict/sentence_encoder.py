@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,20 @@ from bort.predict.torch_encoder import TorchEncoder
 class EmbeddingTeacher:
     """A frozen encoder that also gives the vectors of its tokens, with the characters that they stand for.
 
-    Its vectors end as the folder says: of length 1 where it has a Normalize module. On a GPU it computes in bf16.
+    Its vectors end as the folder says: of length 1 where it has a Normalize module.
 
     Args:
         model: A folder or hub name.
         device: Where it runs.
+        bf16: Whether it computes in bf16; on a GPU it always does.
 
     Raises:
         BortError: It cannot be loaded, its tokenizer gives no offsets, or its modules are not known here.
     """
 
-    def __init__(self, model: str, device: torch.device) -> None:
+    def __init__(self, model: str, device: torch.device, *, bf16: bool = False) -> None:
         encoder = TorchEncoder(model, device)
+        self._bf16 = bf16 or device.type == "cuda"
         self.source, self.modules, self.device = encoder.source, encoder.modules, device
         self.model, self.tokenizer = encoder.model, encoder.tokenizer
         self.hidden_size, self.size = encoder.hidden_size, encoder.size
@@ -69,8 +72,7 @@ class EmbeddingTeacher:
         )
         pooled = np.zeros((len(texts), self.size), dtype=np.float32)
         vectors: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
-        most = INFERENCE_TOKENS[self.device.type]
-        for batch in token_budget_batches([len(row) for row in rows], max_tokens=most, max_rows=most):
+        for batch in self._batches([len(row) for row in rows]):
             ids = torch.from_numpy(stacked([rows[n] for n in batch], int(self.tokenizer.pad_token_id)))
             attended = torch.from_numpy(attention_mask([len(rows[n]) for n in batch])).to(self.device)
             hidden = self._hidden(ids.to(self.device), attended, bool(layers))
@@ -79,6 +81,14 @@ class EmbeddingTeacher:
             for row, index in enumerate(batch):
                 vectors[index] = {layer: values[row, : len(rows[index])] for layer, values in kept.items()}
         return pooled, vectors, places
+
+    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Rows of like length; in bf16 of one length, for there padding changes a row's vector by a thousandth."""
+        most = INFERENCE_TOKENS[self.device.type]
+        batches = token_budget_batches(lengths, max_tokens=most, max_rows=most)
+        if not self._bf16:
+            return batches
+        return [list(rows) for batch in batches for _, rows in groupby(batch, key=lengths.__getitem__)]
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, mask: Tensor, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
@@ -110,7 +120,7 @@ class EmbeddingTeacher:
 
     @torch.no_grad()
     def _hidden(self, ids: Tensor, mask: Tensor, every_layer: bool) -> Sequence[Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=every_layer)
         return output.hidden_states if every_layer else (output.last_hidden_state,)
 
