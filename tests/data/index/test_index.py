@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bort.data.index import search
 from bort.data.index.layout import NAME, TEXTS, VECTORS, Description
-from bort.data.index.search import Index
+from bort.data.index.search import Apart, Index
 from bort.data.index.writer import IndexWriter, rounded
 from bort.errors import BortError
 
@@ -144,3 +144,10 @@ def test_what_is_asked_wrongly(tmp_path):
     with pytest.raises(ValueError, match="queries, 5"):
         index.search(unit(1, 4), 1)
     assert len(written(tmp_path / "empty", unit(0))) == 0
+
+
+def test_vectors_that_lie_apart_may_be_many():
+    vectors, apart = unit(700, size=16), Apart(16, distinct=0.99)
+    assert all(apart.add(vector) for vector in vectors)
+    assert not any(apart.add(vector) for vector in vectors)
+    assert len(apart) == 700
