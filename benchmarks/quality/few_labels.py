@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,12 @@ BENCHMARK = Benchmark(
 )
 
 
+def oldest(commits: Iterable[str]) -> str:
+    """The oldest of some commits; one that was rewritten since is passed over."""
+    in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", "--abbrev=10", "--ignore-missing"]
+    return subprocess.run([*in_time, *commits], capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
 def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
     """The flags of this benchmark and of those that keep their runs with it."""
     made = parser(about)
@@ -310,11 +316,7 @@ def main() -> None:
         "commits": commits,
         "milliseconds": latencies(arguments.students, test, texts),
     }
-    in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", "--abbrev=10"]
-    # A commit that was rewritten since is passed over.
-    known = subprocess.run([*in_time, "--ignore-missing", *commits], capture_output=True, text=True, check=True)
-    oldest = known.stdout.split()[-1]
-    publish(BENCHMARK, figures, arguments, measured_at=oldest)
+    publish(BENCHMARK, figures, arguments, measured_at=oldest(commits))
 
 
 if __name__ == "__main__":

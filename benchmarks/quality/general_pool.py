@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Benchmark, Shown, Target, publish, table
-from benchmarks.quality.few_labels import ALONE, PLAIN, SOURCES, Bench, flags
+from benchmarks.quality.few_labels import ALONE, PLAIN, SOURCES, Bench, flags, oldest
 from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.quality.scarce import Record
 
@@ -120,7 +120,8 @@ def main() -> None:
         }
         for method, by_task in found.items()
     ]
-    publish(BENCHMARK, {"rows": rows, "texts": len(Index(arguments.pool))}, arguments)
+    codes = {record["key"]["code"] for method in (GENERAL, BY_CHANCE) for by in found[method].values() for record in by}
+    publish(BENCHMARK, {"rows": rows, "texts": len(Index(arguments.pool))}, arguments, measured_at=oldest(codes))
 
 
 if __name__ == "__main__":
