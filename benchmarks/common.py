@@ -30,6 +30,12 @@ from bort.speed.race import Spread
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
+_ANSWERING = """
+    batching.py classifiers.py costs.py cutting.py encoding.py engine.py exported_engine.py graph graph_spec.py
+    int8_weights.py manifest.py onnx_runner.py openvino_runner.py plain_engine.py predictor.py runner.py torch_engine.py
+"""
+ANSWERING = tuple(f"src/bort/predict/{name}" for name in _ANSWERING.split())
+"""What a classifier's answer passes through, from its text to its probabilities."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import ANSWERING, Benchmark, Shown, Target, parser, publish, table
 from benchmarks.speed.inference import OWN
 
 OTHERS = ("bert-base", "minilm-l6")
@@ -47,7 +47,7 @@ BENCHMARK = Benchmark(
     page="speed",
     title="First answer",
     question="How soon does a new process answer, and in how much memory?",
-    sources=("src/bort/predict", "src/bort/export"),
+    sources=(*ANSWERING, "src/bort/export"),
     show=show,
 )
 

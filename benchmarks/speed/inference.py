@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Benchmark, Shown, Target, commit, parser, publish, table
+from benchmarks.common import ANSWERING, Benchmark, Shown, Target, commit, parser, publish, table
 from bort.files import write_aside
 
 OWN = ("bort", "bort-nano")
@@ -153,7 +153,7 @@ BENCHMARK = Benchmark(
     page="speed",
     title="Speed of inference",
     question="How fast do `bort` and bort-nano answer on a CPU, beside BERT and small rivals?",
-    sources=("src/bort/predict", "src/bort/export", "src/bort/speed", "src/bort/model/modelling.py"),
+    sources=(*ANSWERING, "src/bort/export", "src/bort/speed", "src/bort/model/modelling.py"),
     show=show,
 )
 
