@@ -48,7 +48,7 @@ class Series:
 
 SERIES = (
     Series("bort-nano", "Agora", "bort-nano, Agora", "#0969da", "circle", "bort-nano", below=-5),
-    Series("all-MiniLM-L6-v2", "Agora", "MiniLM, Agora", "#8250df", "diamond", "minilm-l6"),
+    Series("all-MiniLM-L6-v2", "Agora", "MiniLM, Agora", "#8250df", "diamond", "minilm-l6", below=-18),
     Series("bort-nano", "plain fine-tuning", "bort-nano, plain", "#1a7f37", "triangle", "bort-nano", below=6),
     Series("bort-nano", "linear head", "bort-nano, head", "#bc4c00", "square", "bort-nano"),
     Series(
