@@ -9,7 +9,8 @@ _UNSET = object()
 _LONGEST_VALUE = 80
 _NO_MEMORY = re.compile(
     r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive"
-    r"|failed to map segment|cannot allocate memory",
+    r"|failed to map segment|cannot allocate memory"
+    r"|error return without exception set",  # CPython's own parser and compiler, where they find no room
     re.I,
 )
 
