@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.nano.pairs import NOT_ASKED, Laid
+from benchmarks.nano.pairs import NOT_ASKED
 
 # Mean and deviation of the five scores of a pair: cosine, token agreement both ways, shared words both ways.
 _MIDDLE = (0.36, 0.40, 0.40, 0.30, 0.30)
 _SPREAD = (0.25, 0.22, 0.22, 0.30, 0.30)
 _SIMILARITY = 5.0
-SECOND_COSINE = 1.0
 
 
 def mean(states: Tensor, mask: Tensor) -> Tensor:
@@ -42,14 +41,20 @@ def tokens_apart(student: Tensor, teacher: Tensor, asked: Tensor) -> Tensor:
 
 
 class Heads(nn.Module):
-    """What reads the pooled first token (and the tokens) in training, and is thrown away after it.
+    """What reads the pooled first token, the vectors and the tokens in training, and is thrown away after it.
 
     A classifier that is fine-tuned later is a linear layer on the pooled first token; so are these.
+
+    Args:
+        hidden: Of the student and of MiniLM.
+        wide: Of mpnet.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, wide: int) -> None:
         super().__init__()
-        self.vector = nn.Linear(hidden, hidden)
+        self.vector = nn.Linear(hidden, wide)
+        self.wider = nn.Linear(hidden, wide, bias=False)
+        self.wider_first = nn.Linear(hidden, wide, bias=False)
         self.together = nn.Linear(hidden, hidden)
         self.features = nn.Linear(hidden, 2 * hidden)
         self.scores = nn.Linear(hidden, len(_MIDDLE))
@@ -58,8 +63,8 @@ class Heads(nn.Module):
         self.token = nn.Linear(hidden, 2)
 
 
-def single_losses(states: Tensor, pooled: Tensor, teacher: Tensor, mask: Tensor, heads: Heads) -> dict[str, Tensor]:
-    """Losses of texts read alone. *Shapes:* states, teacher (texts, seq, H); pooled (texts, H); mask (texts, seq)."""
+def single_losses(states: Tensor, teacher: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Losses of texts read alone against MiniLM. *Shapes:* states, teacher (texts, seq, H); mask (texts, seq)."""
     target = mean(teacher, mask)
     inner = mask.clone()
     inner[:, 0] = 0
@@ -67,21 +72,23 @@ def single_losses(states: Tensor, pooled: Tensor, teacher: Tensor, mask: Tensor,
         "mean": apart(mean(states, mask), target),
         "first": apart(states[:, 0], target),
         "states": tokens_apart(states, teacher, inner),
-        "pooled": 0.5 * (1 - F.cosine_similarity(heads.vector(pooled), target, dim=-1)).mean(),
     }
 
 
-def second_losses(states: Tensor, target: Tensor, mask: Tensor, wider: nn.Linear) -> dict[str, Tensor]:
-    """Losses against a second teacher's vectors, of another width.
+def second_losses(states: Tensor, pooled: Tensor, target: Tensor, mask: Tensor, heads: Heads) -> dict[str, Tensor]:
+    """Losses against mpnet's vectors, of another width.
 
-    *Shapes:* states (texts, seq, H); target (texts, D); mask (texts, seq); `wider` maps H to D.
+    *Shapes:* states (texts, seq, H); pooled (texts, H); target (texts, D); mask (texts, seq).
     """
-    made = {"mean": mean(states, mask), "first": states[:, 0]}
-    return {
-        f"second {name}": SECOND_COSINE * (1 - F.cosine_similarity(wider(vectors), target, dim=-1)).mean()
+    made = {
+        f"second {name}": (1 - F.cosine_similarity(head(vectors), target, dim=-1)).mean()
         + _SIMILARITY * similarities_apart(vectors, target)
-        for name, vectors in made.items()
+        for name, vectors, head in (
+            ("mean", mean(states, mask), heads.wider),
+            ("first", states[:, 0], heads.wider_first),
+        )
     }
+    return made | {"pooled": 0.5 * (1 - F.cosine_similarity(heads.vector(pooled), target, dim=-1)).mean()}
 
 
 @dataclass(frozen=True)
@@ -108,55 +115,58 @@ class PairTargets:
     edit: Tensor
 
 
-def pair_targets(
-    states: Tensor, a: Tensor, b: Tensor, laid: Laid, lexical: Tensor, related: Tensor, edit: Tensor
-) -> PairTargets:
-    """Targets from the teacher's states of the texts read alone.
+def pair_targets(states: Tensor, vectors: Tensor, batch: dict[str, Tensor]) -> PairTargets:
+    """Targets from MiniLM's states of the texts read alone, and from mpnet's cosines.
 
     Args:
         states: *Shape:* (texts x length, H).
-        a, b: Vectors of both texts, of length 1. *Shape:* (pairs, H).
-        laid: The joined pairs.
-        lexical: Shared words both ways. *Shape:* (pairs, 2).
-        related, edit: *Shape:* (pairs,).
+        vectors: MiniLM's of the texts, of length 1. *Shape:* (texts, H).
+        batch: The joined pairs, as `train.LaidPairs` lays them: mpnet's `cosine` of each is unknown (nan) for edits.
     """
-    tokens = states[laid.source]  # (pairs, seq, H)
+    ids, side = batch["ids"], batch["side"]
+    tokens = states[batch["source"]]  # (pairs, seq, H)
     unit = F.normalize(tokens, dim=-1)
     cosine = unit @ unit.transpose(1, 2)
-    across = (laid.side.unsqueeze(2) * laid.side.unsqueeze(1)) == 2  # a word of one and a word of the other
+    across = (side.unsqueeze(2) * side.unsqueeze(1)) == 2  # a word of one and a word of the other
     best = cosine.masked_fill(~across, -1).amax(2).clamp(min=0)
-    same = ((laid.ids.unsqueeze(2) == laid.ids.unsqueeze(1)) & across).any(2)
-    shares = [(best * (laid.side == side)).sum(1) / (laid.side == side).sum(1).clamp(min=1) for side in (1, 2)]
-    width = a.shape[1]
+    same = ((ids.unsqueeze(2) == ids.unsqueeze(1)) & across).any(2)
+    shares = [(best * (side == part)).sum(1) / (side == part).sum(1).clamp(min=1) for part in (1, 2)]
+    a, b = vectors[batch["first"]], vectors[batch["second"]]
+    theirs, width = (a * b).sum(1), a.shape[1]
+    both = torch.where(batch["cosine"].isnan(), theirs, (theirs + batch["cosine"]) / 2)
     return PairTargets(
         tokens=tokens,
         matches=torch.stack([best, same.float()], dim=2),
-        scores=torch.cat([(a * b).sum(1, keepdim=True), torch.stack(shares, 1), lexical], dim=1),
+        scores=torch.cat([both.unsqueeze(1), torch.stack(shares, 1), batch["lexical"]], dim=1),
         together=a + b,
         features=torch.cat([a * b * width, (a - b).abs() * width**0.5 - 0.8], dim=1),
-        related=related,
-        edit=edit,
+        related=batch["related"],
+        edit=batch["edit"],
     )
 
 
-def pair_losses(states: Tensor, pooled: Tensor, laid: Laid, targets: PairTargets, heads: Heads) -> dict[str, Tensor]:
+def pair_losses(
+    states: Tensor, pooled: Tensor, batch: dict[str, Tensor], targets: PairTargets, heads: Heads
+) -> dict[str, Tensor]:
     """Losses of joined pairs. *Shapes:* states (pairs, seq, H), pooled (pairs, H)."""
-    words = (laid.side > 0).float()
-    middle, spread = (torch.tensor(values, device=states.device) for values in (_MIDDLE, _SPREAD))
+    words = (batch["side"] > 0).float()
+    middle, spread = (torch.tensor(values).to(states.device, non_blocking=True) for values in (_MIDDLE, _SPREAD))
     off = (heads.scores(pooled) - (targets.scores - middle) / spread).pow(2).mean(0)
     match = heads.token(states)
     nearness = ((match[..., 0] - (targets.matches[..., 0] - 0.35) / 0.25).pow(2) * words).sum() / words.sum()
     found = F.binary_cross_entropy_with_logits(match[..., 1], targets.matches[..., 1], weight=words, reduction="sum")
-    asked = targets.related != NOT_ASKED
-    real = laid.mask.clone()
+    asked = (targets.related != NOT_ASKED).float()  # as a weight: to choose rows, a GPU would have to wait
+    together = F.binary_cross_entropy_with_logits(
+        heads.related(pooled).squeeze(1), targets.related.clamp(min=0).float(), weight=asked, reduction="sum"
+    )
+    real = batch["mask"].clone()
     real[:, 0] = 0
     return {
         "cosine": 2 * off[0],
         "scores": 0.3 * off[1:].sum(),
         "features": 0.1 * F.mse_loss(heads.features(pooled), targets.features),
         "together": 0.3 * (1 - F.cosine_similarity(heads.together(pooled), targets.together, dim=-1)).mean(),
-        "related": 0.7
-        * F.binary_cross_entropy_with_logits(heads.related(pooled).squeeze(1)[asked], targets.related[asked].float()),
+        "related": 0.7 * together / asked.sum(),
         "edit": 0.7 * F.cross_entropy(heads.edit(pooled), targets.edit, ignore_index=NOT_ASKED),
         "match": 0.3 * nearness + 0.5 * found / words.sum(),
         "pair states": 0.5 * tokens_apart(states, targets.tokens, real),

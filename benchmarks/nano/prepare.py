@@ -1,132 +1,83 @@
-"""Turn the texts into token ids of the student's cut vocabulary, in one shuffled order, memory-mapped by `train`.
+"""Turn texts and pairs into token ids, in one shuffled order, memory-mapped by `train` and `finish`.
 
-    python -m benchmarks.nano.prepare --corpus ../shared/corpus --teacher MINILM --out build/nano/texts
+    python -m benchmarks.nano.prepare --texts messages.txt.xz sentences.txt.xz --pairs pairs.tsv.xz \\
+      --tokenizer src/bort/assets/bort-nano --out build/nano/texts
 
-Writes the teacher's tokenizer, cut, with `kept.npy` (the teacher's id of each of its ids), and for `singles`,
-`pairs.a` and `pairs.b` the ids and where each row starts.
+Writes for `singles`, `pairs.a` and `pairs.b` the ids and where each row starts, and the tokenizer.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import lzma
 import random
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bort.model.checkpoints import quiet
+from benchmarks.nano.corpus import lines
 from bort.model.tokenization import load_tokenizer
-from bort.model.vocabulary_cut import count_tokens, cut_vocabulary
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']? +(?=[A-Z\"“'])")
+LONGEST = 128
+"""Tokens of a row; the rest is cut off."""
+LONGEST_OF_PAIR = 70
+_SPAN_SHARE = 0.35
 _CHUNK = 20_000
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What goes in, and how much of it.
-
-    Args:
-        corpus: Folder of `messages`, `pairs`, `simplewiki`, `enwiki`, `gutenberg` (`.xz`).
-        teacher: Folder whose `tokenizer.json` is cut.
-        vocabulary: Entries that remain.
-        counted: Texts in which entries are counted.
-        messages: Short messages at most.
-        sentences: Sentences of each of the three prose corpora.
-        paragraph_share: So many of the prose rows are whole paragraphs, so that long texts are seen, too.
-        longest: Tokens of a row; the rest is cut off.
-        longest_of_pair: Tokens of each text of a pair.
-    """
-
-    corpus: Path
-    teacher: Path
-    out: Path
-    vocabulary: int = 17_408
-    counted: int = 400_000
-    messages: int = 1_900_000
-    sentences: tuple[tuple[str, int], ...] = (("simplewiki", 400_000), ("enwiki", 400_000), ("gutenberg", 200_000))
-    paragraph_share: float = 0.06
-    longest: int = 190
-    longest_of_pair: int = 70
-    seed: int = 0
-
-
-def lines(path: Path) -> Iterator[str]:
-    with lzma.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            if line := line.strip():
-                yield line
-
-
-def prose(path: Path, most: int, paragraph_share: float, rng: random.Random) -> Iterator[str]:
-    """Sentences of 4 to 60 words, at most three of a paragraph, and a few whole paragraphs."""
-    given = 0
-    for paragraph in lines(path):
-        if rng.random() < paragraph_share:
-            taken = [paragraph]
-        else:
-            taken = [text for text in _SENTENCE_END.split(paragraph) if 4 <= len(text.split()) <= 60]
-            taken = rng.sample(taken, min(3, len(taken)))
-        yield from taken
-        given += len(taken)
-        if given >= most:
-            return
-
-
-def write(rows: Iterable[list[int]], stem: Path) -> int:
-    """Write ragged rows of ids: `.ids.npy` uint16, `.starts.npy` int64 of one more entry than rows."""
-    rows = list(rows)
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    np.save(f"{stem}.ids.npy", np.fromiter(itertools.chain.from_iterable(rows), np.uint16, int(starts[-1])))
-    np.save(f"{stem}.starts.npy", starts)
-    return int(starts[-1])
-
-
-def encode(tokenizer: Tokenizer, texts: list[str], longest: int) -> Iterator[list[int]]:
+def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Iterator[list[int]]:
     for start in range(0, len(texts), _CHUNK):
         for row in tokenizer.encode_batch_fast(texts[start : start + _CHUNK], add_special_tokens=False):
             yield row.ids[:longest]
 
 
-def prepare(settings: Settings) -> None:
-    rng = random.Random(settings.seed)
-    texts = list(itertools.islice(lines(settings.corpus / "messages.txt.xz"), settings.messages))
-    print(f"messages: {len(texts):,}", flush=True)
-    for name, most in settings.sentences:
-        before = len(texts)
-        texts += prose(settings.corpus / f"{name}.txt.xz", most, settings.paragraph_share, rng)
-        print(f"{name}: {len(texts) - before:,}", flush=True)
-    rng.shuffle(texts)
-    pairs = [line.split("\t") for line in lines(settings.corpus / "pairs.tsv.xz")]
-    rng.shuffle(pairs)
+def span(text: str, rng: random.Random) -> str:
+    """Three to twelve words of a text that follow one another."""
+    words = text.split()
+    length = min(rng.randint(3, 12), len(words))
+    start = rng.randint(0, len(words) - length)
+    return " ".join(words[start : start + length])
 
-    full = load_tokenizer(settings.teacher)
-    cut = cut_vocabulary(full, count_tokens(full, texts[: settings.counted]), settings.vocabulary)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        cut.tokenizer.save_pretrained(settings.out)
-    np.save(settings.out / "kept.npy", cut.kept)
-    print(f"vocabulary: {len(cut.kept):,} entries, {cut.covered:.3%} of the tokens", flush=True)
 
-    student = cut.tokenizer.backend_tokenizer
-    tokens = write(encode(student, texts, settings.longest), settings.out / "singles")
-    for column, side in enumerate("ab"):
-        sides = [pair[column] for pair in pairs]
-        tokens += write(encode(student, sides, settings.longest_of_pair), settings.out / f"pairs.{side}")
-    print(f"{len(texts):,} texts and {len(pairs):,} pairs, {tokens:,} tokens", flush=True)
+def write(rows: Iterator[list[int]], stem: Path) -> NDArray[np.int64]:
+    """Write ragged rows of ids: `.ids.npy` uint16, `.starts.npy` int64 of one more entry than rows.
+
+    Returns:
+        Where each row starts. *Shape:* (rows + 1,).
+    """
+    made = list(rows)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in made])]).astype(np.int64)
+    np.save(f"{stem}.ids.npy", np.fromiter(itertools.chain.from_iterable(made), np.uint16, int(starts[-1])))
+    np.save(f"{stem}.starts.npy", starts)
+    return starts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("corpus", "teacher", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    prepare(Settings(**vars(parser.parse_args())))
+    parser.add_argument("--texts", type=Path, required=True, nargs="+", help="one text a line (.xz)")
+    parser.add_argument("--pairs", type=Path, required=True, help="text a, text b, relation (.xz)")
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--most", type=int, help="texts and pairs at most, to try it out")
+    told = parser.parse_args()
+    rng = random.Random(0)
+    texts = [text for path in told.texts for text in itertools.islice(lines(path), told.most)]
+    texts += [span(text, rng) for text in texts if rng.random() < _SPAN_SHARE and len(text.split()) > 5]
+    rng.shuffle(texts)
+    pairs = [line.split("\t") for line in itertools.islice(lines(told.pairs), told.most)]
+    rng.shuffle(pairs)
+    tokenizer = load_tokenizer(told.tokenizer)
+    told.out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(told.out)
+    backend = tokenizer.backend_tokenizer
+    tokens = int(write(encode(backend, texts, LONGEST), told.out / "singles")[-1])
+    for column, side in enumerate("ab"):
+        sides = [pair[column] for pair in pairs]
+        tokens += int(write(encode(backend, sides, LONGEST_OF_PAIR), told.out / f"pairs.{side}")[-1])
+    print(f"{len(texts):,} texts and {len(pairs):,} pairs, {tokens:,} tokens", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,40 @@
-"""Train bort-nano: a shrunk sentence encoder that follows its teacher, alone and in pairs.
+"""Train bort-nano on a GPU: it follows two teachers, alone and in pairs.
 
-    python -m benchmarks.nano.train --texts build/nano/texts --teacher MINILM --out build/nano/run --tokens 25000000
+    python -m benchmarks.nano.train --texts build/nano/texts --teachers build/nano/teachers \\
+      --start_from src/bort/assets/bort-nano --out build/nano/run --minutes 7.3
 
-The same command goes on from the last checkpoint (kill it at any time). Every draw is a function of the seed and of
-the step's number, and there is no dropout, so a checkpoint needs no generator's state: weights, optimizer and step are
-all.
-`--start_from FOLDER` begins a new decay from a saved model's weights. `--device cuda` computes on a GPU, the teacher
-beside the student. With `--minutes` time ends the run instead of tokens; the same command with more of them goes on.
+all-mpnet-base-v2 says what a whole text means, all-MiniLM-L6-v2 what each of its tokens and each pair of tokens do.
+mpnet reads everything once, before training; MiniLM is read beside the student. Time ends the run: the learning rate
+falls to nothing over `--minutes`. Texts stay on the device and pairs are laid by processes of their own, for a GPU
+takes 40 ms a step. `--device cpu` tries it out.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import itertools
 import json
 import random
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 from transformers import BertModel
 
-from benchmarks.nano import losses
-from benchmarks.nano.devices import device_of, moved, precision_of
-from benchmarks.nano.pairs import Edit, Laid, Words, join, lay, lexical
+from benchmarks.nano import losses, teachers
+from benchmarks.nano.pairs import NOT_ASKED, Edit, Words, join, lay, lexical
 from benchmarks.nano.rows import Rows, batches, padded
-from benchmarks.nano.second_teacher import Vectors
-from benchmarks.nano.student import inherited, saved
-from bort.files import write_aside
-from bort.model.checkpoints import save
+from bort.model.checkpoints import quiet, save
 from bort.model.tokenization import load_tokenizer
 
 
@@ -45,348 +44,368 @@ class Settings:
 
     Args:
         texts: Folder that `prepare` wrote.
-        teacher: A BERT sentence encoder whose mean is its vector.
-        out: Where checkpoints, models and the log go.
-        tokens: Tokens that the student reads until the learning rate has fallen to a fiftieth.
-        minutes: Minutes of training, all parts of a resumed run together, until it has fallen so far; 0 leaves it to
-            the tokens.
-        device: Where student and teacher compute, in bf16 where it can.
-        start_from: Weights to start from; by default the teacher's.
-        skip_batches: Batches of single texts and of pairs that an earlier run has read.
-        layers: The teacher's layers that are inherited.
+        teachers: Folder that `pack` wrote, `mpnet` and `minilm` in it.
+        start_from: The student as it begins, with the tokenizer of the texts.
+        out: Where the model goes.
+        minutes: Of training.
         rows: Texts of a batch.
+        most_tokens: Tokens of a batch, padding counted.
+        window: Texts that are sorted by length, to be cut into batches.
         pairs: True pairs of a batch of pairs; as many again are made of them.
         edits: Texts of a batch of pairs that stand beside an edit of themselves.
         pair_every: One step in so many reads pairs.
-        second: Folder of a second teacher's vectors, as `second_teacher` writes it.
-        second_share: Share of the single texts' steps that follow the second teacher instead.
-        alone: Weight of the first teacher's vectors of texts read alone, beside a second teacher.
+        alone: Weight of MiniLM's vectors, beside 1 of mpnet's.
+        tokens: Weight of MiniLM's states of tokens.
         held_out: Texts at the end that are never trained on.
+        workers: Processes that lay pairs.
     """
 
     texts: Path
-    teacher: Path
+    teachers: Path
+    start_from: Path
     out: Path
-    tokens: int = 25_000_000
-    minutes: float = 0.0
-    device: str = "cpu"
-    start_from: Path | None = None
-    skip_batches: int = 0
-    layers: tuple[int, ...] = (0, 2, 5)
-    learning_rate: float = 6e-4
+    minutes: float = 8.0
+    device: str = "cuda"
+    rows: int = 4096
+    most_tokens: int = 131_072
+    window: int = 131_072
+    pairs: int = 512
+    edits: int = 192
+    pair_every: int = 4
+    alone: float = 0.25
+    tokens: float = 0.4
+    learning_rate: float = 1.5e-3
     warm_up: float = 0.02
     weight_decay: float = 0.01
-    clip: float = 1.0
-    rows: int = 128
-    most_tokens: int = 6144
-    pairs: int = 32
-    edits: int = 12
-    pair_every: int = 5
-    second: Path | None = None
-    second_share: float = 0.6
-    alone: float = 1.0
-    held_out: int = 1024
-    snapshots: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
-    save_every: int = 300
-    log_every: int = 50
+    held_out: int = 2048
+    workers: int = 10
+    log_every: int = 200
     seed: int = 0
 
 
+class Texts:
+    """Texts on a device, batches of which are made there."""
+
+    def __init__(self, rows: Rows, device: torch.device, cls: int, sep: int) -> None:
+        self.lengths, self.cls, self.sep = rows.lengths, cls, sep
+        self._ids = torch.from_numpy(np.asarray(rows.ids).astype(np.int32)).to(device)
+        self._starts = torch.from_numpy(rows.starts).to(device)
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """`[CLS] text [SEP]`, filled up with 0 to a length that is a multiple of 8, and the mask.
+
+        *Shapes:* (texts, seq) twice.
+        """
+        longest = -(-(int(self.lengths[chosen].max()) + 2) // 8) * 8
+        rows = sent(torch.from_numpy(chosen), self._starts.device)
+        starts, places = self._starts[rows].unsqueeze(1), torch.arange(longest, device=rows.device)
+        sizes = self._starts[rows + 1].unsqueeze(1) - starts
+        ids = self._ids[(starts + places - 1).clamp(0, len(self._ids) - 1)].long()
+        ids = torch.where(places == 0, self.cls, torch.where(places == sizes + 1, self.sep, ids))
+        mask = places < sizes + 2
+        return ids * mask, mask
+
+
+class LaidPairs(Dataset[dict[str, Tensor]]):
+    """Batches of joined pairs by their number, laid by whichever process asks.
+
+    Args:
+        rows: Row numbers of each batch's true pairs.
+        vectors: mpnet's of the first and of the second texts. *Shape:* (pairs, D) twice.
+    """
+
+    def __init__(
+        self, run: Run, rows: list[NDArray[np.int64]], vectors: tuple[NDArray[np.float16], NDArray[np.float16]]
+    ) -> None:
+        self.settings, self.rows, self.vectors = run.settings, rows, vectors
+        self.singles, (self.a, self.b), self.words = run.rows["singles"], run.sides, run.words
+        self.cls, self.sep = run.cls, run.sep
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        torch.set_num_threads(1)
+        rng, chosen = random.Random(f"{self.settings.seed} {number}"), self.rows[number]
+        texts = [self.a[int(row)] for row in chosen] + [self.b[int(row)] for row in chosen]
+        true, edits = len(chosen), []
+        donors = rng.sample(range(len(self.singles) - self.settings.held_out), 2 * self.settings.edits)
+        for text, donor in zip(donors[::2], donors[1::2], strict=True):
+            if len(row := self.singles[text][:70]) >= 3:
+                edited, done = self.words.edit(row, self.singles[donor], rng.choice(list(Edit)), rng)
+                texts += [row, edited]
+                edits.append(done)
+        vectors = torch.from_numpy(np.concatenate([side[chosen] for side in self.vectors]).astype(np.float32))
+        joined = join(vectors, true, edits, rng)
+        ids, mask = padded(texts, self.cls, self.sep)
+        laid = lay(texts, joined, ids.shape[1], self.cls, self.sep)
+        first, second, edit = map(torch.from_numpy, (joined.first, joined.second, joined.edit))
+        known = edit == NOT_ASKED  # of texts and their edits mpnet's vectors are not known
+        cosine = torch.full(known.shape, torch.nan)
+        cosine[known] = (vectors[first[known]] * vectors[second[known]]).sum(1)
+        return {
+            "alone": ids,
+            "alone mask": mask.bool(),
+            "first": first,
+            "second": second,
+            "related": torch.from_numpy(joined.related),
+            "edit": edit,
+            "cosine": cosine,
+            "lexical": lexical(texts, joined, self.words.idf),
+            **{name: getattr(laid, name) for name in ("ids", "types", "mask", "source", "side")},
+        }
+
+
+def as_is(batch: Any) -> Any:
+    return batch[0]
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting until a GPU has done what it is busy with."""
+    if device.type == "cpu":
+        return tensor
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+
+
+def encode(model: BertModel, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+    """The last layer, as `model` computes it, but without its look at the mask, for which a GPU would have to wait.
+
+    *Shapes:* (texts, seq) each -> (texts, seq, H).
+    """
+    states = model.embeddings(input_ids=ids, token_type_ids=torch.zeros_like(ids) if types is None else types)
+    seen = mask.bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+    heads = (*ids.shape, model.config.num_attention_heads, -1)
+    for layer in model.encoder.layer:
+        asked = layer.attention.self
+        q, k, v = (part(states).view(heads).transpose(1, 2) for part in (asked.query, asked.key, asked.value))
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+        states = layer.attention.output(read, states)
+        states = layer.output(layer.intermediate(states), states)
+    return states
+
+
 class Run:
-    """Student, teacher, texts and the place reached."""
+    """Student, teachers, texts."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.device = settings, device_of(settings.device)
-        self.precision = precision_of(self.device)
-        self.kept = torch.from_numpy(np.load(settings.texts / "kept.npy"))
+        if settings.device.startswith("cuda") and not torch.cuda.is_available():
+            raise SystemExit(f"--device {settings.device}: PyTorch finds no GPU here")
+        self.settings, self.device = settings, torch.device(settings.device)
         self.tokenizer = load_tokenizer(settings.texts)
-        teacher = BertModel.from_pretrained(settings.teacher, dtype=torch.float32, attn_implementation="eager").eval()
-        torch.manual_seed(settings.seed)
-        self.student = self._student(teacher).to(self.device)
-        self.teacher = teacher.to(self.device, self.precision)
-        self.kept = self.kept.to(self.device)
-        self.step = self.tokens = 0
-        self.seconds = 0.0
-        self.started: float | None = None
-        self.singles, self.a, self.b = (Rows.open(settings.texts / name) for name in ("singles", "pairs.a", "pairs.b"))
-        self.words = Words.of(
-            self.tokenizer.convert_ids_to_tokens(list(range(len(self.kept)))), self.singles.ids[:8_000_000]
-        )
         self.cls, self.sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        self.heads = losses.Heads(self.student.config.hidden_size)
-        if settings.start_from is not None and (file := settings.start_from / "heads.safetensors").is_file():
-            self.heads.load_state_dict(load_file(file), strict=False)
-        self.heads.to(self.device)
-        self.second = Vectors.open(settings.second) if settings.second else None
-        if self.second is not None:
-            self.heads.wider = self._wider(self.second)
-        self.trained: list[nn.Parameter] = [*self.student.parameters(), *self.heads.parameters()]
-        decayed = [p for p in self.trained if p.ndim > 1]
-        plain = [p for p in self.trained if p.ndim == 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        self.rows = {name: Rows.open(settings.texts / name) for name in ("singles", "pairs.a", "pairs.b")}
+        self.texts = {name: Texts(rows, self.device, self.cls, self.sep) for name, rows in self.rows.items()}
+        self.mpnet, self.minilm = (self._teacher(name) for name in ("mpnet", "minilm"))
+        torch.manual_seed(settings.seed)
+        with quiet():
+            student = BertModel.from_pretrained(settings.start_from, dtype=torch.float32)
+        for module in student.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        self.student = student.train().to(self.device)
+        self.heads = losses.Heads(student.config.hidden_size, self.mpnet.config.hidden_size).to(self.device)
+
+    @cached_property
+    def words(self) -> Words:
+        entries = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        return Words.of(entries, self.rows["singles"].ids[:8_000_000])
+
+    @property
+    def sides(self) -> tuple[Rows, Rows]:
+        return self.rows["pairs.a"], self.rows["pairs.b"]
+
+    def _teacher(self, name: str) -> Any:
+        folder = self.settings.teachers / name
+        with np.load(folder / "weights.npz") as weights:
+            return teachers.unpacked(dict(weights), folder).to(self.device, torch.bfloat16)
+
+    # What is read.
+
+    def read(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The student's states and pooled first token. *Shapes:* (texts, seq, H), (texts, H)."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            states = encode(self.student, ids, mask, types)
+            return states.float(), self.student.pooler(states).float()
+
+    def teach(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """MiniLM's states. *Shape:* (texts, seq, H)."""
+        with torch.no_grad():
+            return encode(self.minilm, ids, mask).float()
+
+    @torch.no_grad()
+    def read_by_mpnet(self, name: str) -> Tensor:
+        """Vectors of all texts, of length 1, in fp16. *Shape:* (texts, D)."""
+        texts = self.texts[name]
+        made = torch.zeros(len(texts.lengths), self.mpnet.config.hidden_size, dtype=torch.float16, device=self.device)
+        order, start = np.argsort(texts.lengths, kind="stable"), 0
+        while start < len(order):
+            longest = int(texts.lengths[order[start]]) + 10
+            part = order[start : start + max(1, self.settings.most_tokens // longest)]
+            ids, mask = texts[part]
+            vectors = F.normalize(losses.mean(teachers.states(self.mpnet, ids, mask).float(), mask), dim=-1)
+            made[sent(torch.from_numpy(part), self.device)] = vectors.half()
+            start += len(part)
+        return made
+
+    # One step of each kind.
+
+    def single_step(self, rows: NDArray[np.int64], vectors: Tensor) -> dict[str, Tensor]:
+        ids, mask = self.texts["singles"][rows]
+        states, pooled = self.read(ids, mask)
+        target = vectors[sent(torch.from_numpy(rows), self.device)].float()
+        made = losses.second_losses(states, pooled, target, mask, self.heads)
+        weights = {"mean": self.settings.alone, "first": self.settings.alone, "states": self.settings.tokens}
+        found = losses.single_losses(states, self.teach(ids, mask), mask)
+        return made | {name: weight * found[name] for name, weight in weights.items()}
+
+    def pair_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        batch = {name: sent(tensor, self.device) for name, tensor in batch.items()}
+        states = self.teach(batch["alone"], batch["alone mask"])
+        vectors = F.normalize(losses.mean(states, batch["alone mask"]), dim=-1)
+        targets = losses.pair_targets(states.flatten(0, 1), vectors, batch)
+        read, pooled = self.read(batch["ids"], batch["mask"], batch["types"])
+        return losses.pair_losses(read, pooled, batch, targets, self.heads)
+
+    @torch.no_grad()
+    def held_out(self, vectors: Tensor) -> dict[str, float]:
+        """1 - cosine of mean and first token, through the heads, to mpnet's vectors of texts never trained on."""
+        count, found = self.settings.held_out, torch.zeros(2, device=self.device)
+        rows = np.arange(len(self.rows["singles"]) - count, len(self.rows["singles"]))
+        rows = rows[np.argsort(self.texts["singles"].lengths[rows])]
+        for part in np.array_split(rows, -(-count // 128)):
+            ids, mask = self.texts["singles"][part]
+            states, _ = self.read(ids, mask)
+            target = vectors[torch.from_numpy(part).to(self.device)].float()
+            for place, (read, head) in enumerate(
+                ((losses.mean(states, mask), self.heads.wider), (states[:, 0], self.heads.wider_first))
+            ):
+                found[place] += (1 - F.cosine_similarity(head(read), target, dim=-1)).sum()
+        return dict(
+            zip(("held mean", "held first"), (round(value / count, 4) for value in found.tolist()), strict=True)
+        )
+
+    @torch.no_grad()
+    def _fit_heads(self, vectors: Tensor) -> None:
+        """Begin with the maps from the student's vectors to mpnet's that fit best before training."""
+        rows = np.arange(0, len(vectors), max(1, len(vectors) // 16_384))
+        rows = rows[np.argsort(self.texts["singles"].lengths[rows])]
+        means, firsts = [], []
+        for part in np.array_split(rows, -(-len(rows) // 256)):
+            states, _ = self.read(*self.texts["singles"][part])
+            _, mask = self.texts["singles"][part]
+            means.append(F.normalize(losses.mean(states, mask), dim=-1))
+            firsts.append(F.normalize(states[:, 0], dim=-1))
+        target = vectors[torch.from_numpy(rows).to(self.device)].float()
+        for head, parts in ((self.heads.wider, means), (self.heads.wider_first, firsts)):
+            read = torch.cat(parts)
+            penalty = 1e-3 * len(read) * torch.eye(read.shape[1], device=self.device) / read.shape[1]
+            head.weight.data = torch.linalg.solve(read.T @ read + penalty, read.T @ target).T.contiguous()
+
+    # The whole.
+
+    def train(self) -> None:
+        settings, begun = self.settings, time.monotonic()
+        torch.set_float32_matmul_precision("high")
+        vectors = {name: self.read_by_mpnet(name) for name in self.texts}
+        sides = tuple(vectors.pop(f"pairs.{side}").cpu().numpy() for side in "ab")
+        told = {"vectors": len(vectors["singles"]), "seconds": round(time.monotonic() - begun, 1)}
+        del self.mpnet
+        self._fit_heads(vectors["singles"])
+        print(json.dumps(told | self.held_out(vectors["singles"])), flush=True)
+        trained = [*self.student.parameters(), *self.heads.parameters()]
+        groups = ([p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1])
+        optimizer = torch.optim.AdamW(
+            [{"params": group, "weight_decay": settings.weight_decay * (group is groups[0])} for group in groups],
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
             fused=True,
         )
-
-    def _student(self, teacher: BertModel) -> BertModel:
-        if self.settings.start_from is not None:
-            student = saved(self.settings.start_from, teacher, self.kept, self.tokenizer)
-        else:
-            student = inherited(teacher, self.settings.layers, self.kept)
-        for module in student.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        return student.train()
-
-    def _wider(self, second: Vectors) -> nn.Linear:
-        """The map from the student's means to the second teacher's vectors that fits best before training."""
-        rows, target = second[np.arange(0, len(second.rows), max(1, len(second.rows) // 8192))]
-        (target,) = moved(self.device, target)
-        with torch.no_grad():
-            means = torch.cat([self._means(rows[start : start + 64]) for start in range(0, len(rows), 64)])
-        penalty = 1e-3 * len(means) * torch.eye(means.shape[1], device=self.device)
-        wider = nn.Linear(means.shape[1], second.size, bias=False)
-        wider.weight.data = torch.linalg.solve(means.T @ means + penalty, means.T @ target).T.contiguous()
-        return wider
-
-    def _means(self, rows: np.ndarray) -> Tensor:
-        ids, mask = self.padded([self.singles[int(row)] for row in rows])
-        return F.normalize(losses.mean(self.read(ids, mask)[0], mask), dim=-1)
-
-    # What both read.
-
-    def padded(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask on the device. *Shapes:* (texts, seq) twice."""
-        ids, mask = moved(self.device, *padded(texts, self.cls, self.sep))
-        return ids, mask
-
-    def teach(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The teacher's states. *Shape:* (texts, seq) -> (texts, seq, H)."""
-        with torch.no_grad():
-            return self.teacher(input_ids=self.kept[ids], attention_mask=mask).last_hidden_state.float()
-
-    def teach_sorted(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """The same in parts of similar length. *Shapes:* (texts, seq, H) and the vectors (texts, H)."""
-        longest = max(map(len, texts)) + 2
-        states = torch.zeros(len(texts), longest, self.student.config.hidden_size, device=self.device)
-        vectors = torch.zeros(len(texts), self.student.config.hidden_size, device=self.device)
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        size = 32 if self.device.type == "cpu" else len(order)  # a GPU has more to do in one part
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            ids, mask = self.padded([texts[number] for number in part])
-            made = self.teach(ids, mask)
-            states[part, : made.shape[1]] = made
-            vectors[part] = F.normalize(losses.mean(made, mask), dim=-1)
-        return states, vectors
-
-    def read(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The student's states and pooled first token. *Shapes:* (texts, seq, H), (texts, H)."""
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            read = self.student(input_ids=ids, attention_mask=mask, token_type_ids=types)
-        return read.last_hidden_state.float(), read.pooler_output.float()
-
-    @staticmethod
-    def tokens_of(texts: Rows, rows: np.ndarray) -> int:
-        """Tokens of texts read alone, the two special ones of each counted."""
-        return int((texts.starts[rows + 1] - texts.starts[rows] + 2).sum())
-
-    # One step of each kind.
-
-    def single_step(self, rows: np.ndarray) -> tuple[dict[str, Tensor], int]:
-        ids, mask = self.padded([self.singles[int(row)] for row in rows])
-        made = losses.single_losses(*self.read(ids, mask), self.teach(ids, mask), mask, self.heads)
-        if self.second is not None:
-            made |= {name: self.settings.alone * made[name] for name in ("mean", "first")}
-        return made, self.tokens_of(self.singles, rows)
-
-    def second_step(self, places: np.ndarray) -> tuple[dict[str, Tensor], int]:
-        assert self.second is not None
-        rows, target = self.second[places]
-        ids, mask = self.padded([self.singles[int(row)] for row in rows])
-        states, _ = self.read(ids, mask)
-        (target,) = moved(self.device, target)
-        return losses.second_losses(states, target, mask, self.heads.wider), self.tokens_of(self.singles, rows)
-
-    def pair_step(self, rows: np.ndarray, rng: random.Random) -> tuple[dict[str, Tensor], int]:
-        texts = [self.a[int(row)] for row in rows] + [self.b[int(row)] for row in rows]
-        true, edits = len(rows), []
-        donors = rng.sample(range(len(self.singles) - self.settings.held_out), 2 * self.settings.edits)
-        for number, donor in zip(donors[::2], donors[1::2], strict=True):
-            text = self.singles[number][:70]
-            if len(text) < 3:
-                continue
-            edited, done = self.words.edit(text, self.singles[donor], rng.choice(list(Edit)), rng)
-            texts += [text, edited]
-            edits.append(done)
-        states, vectors = self.teach_sorted(texts)
-        joined = join(vectors, true, edits, rng)
-        laid = lay(texts, joined, states.shape[1], self.cls, self.sep)
-        tokens = int(laid.mask.sum())
-        laid = Laid(*moved(self.device, laid.ids, laid.types, laid.mask, laid.source, laid.side))
-        targets = losses.pair_targets(
-            states.flatten(0, 1),
-            vectors[joined.first],
-            vectors[joined.second],
-            laid,
-            *moved(
-                self.device,
-                lexical(texts, joined, self.words.idf),
-                torch.from_numpy(joined.related),
-                torch.from_numpy(joined.edit),
-            ),
+        singles = batches(
+            self.texts["singles"].lengths[: -settings.held_out],
+            rows=settings.rows,
+            tokens=settings.most_tokens,
+            window=settings.window,
+            seed=settings.seed,
         )
-        read, pooled = self.read(laid.ids, laid.mask, laid.types)
-        return losses.pair_losses(read, pooled, laid, targets, self.heads), tokens
-
-    @torch.no_grad()
-    def held_out(self) -> dict[str, float]:
-        """1 - cosine of mean and of first token on texts never trained on."""
-        settings, found = self.settings, []
-        rows = sorted(
-            range(len(self.singles) - settings.held_out, len(self.singles)), key=lambda r: len(self.singles[r])
-        )
-        for start in range(0, len(rows), 64):
-            ids, mask = self.padded([self.singles[row] for row in rows[start : start + 64]])
-            target = losses.mean(self.teach(ids, mask), mask)
-            states, _ = self.read(ids, mask)
-            for vectors in (losses.mean(states, mask), states[:, 0]):
-                found.append((1 - F.cosine_similarity(vectors, target, dim=-1)).sum().item())
-        return {"held mean": sum(found[::2]) / len(rows), "held first": sum(found[1::2]) / len(rows)}
-
-    # The whole.
-
-    def elapsed(self) -> float:
-        """Seconds of training so far, those before the last checkpoint included."""
-        return self.seconds + (0.0 if self.started is None else time.monotonic() - self.started)
-
-    def progress(self) -> float:
-        """Share of the run that is done: of its minutes, where it has some, else of its tokens."""
-        if self.settings.minutes:
-            return self.elapsed() / (60 * self.settings.minutes)
-        return self.tokens / self.settings.tokens
-
-    def rate(self, done: float) -> float:
-        return self.settings.learning_rate * min(1.0, done / self.settings.warm_up + 0.01, max(0.02, 1 - done))
-
-    def kind(self, step: int) -> str:
-        """What a step reads: `single`, `second` or `pair`."""
-        every, share = self.settings.pair_every, self.settings.second_share
-        if step % every == every - 1:
-            return "pair"
-        return "second" if self.second is not None and (step * share) % 1 < share else "single"
-
-    def train(self) -> None:
-        settings = self.settings
-        self.resume()
-        done = Counter(map(self.kind, range(self.step)))
-        lengths = {
-            "single": self.singles.lengths[: -settings.held_out],
-            "pair": self.a.lengths + self.b.lengths,
-        }
-        if self.second is not None:
-            lengths["second"] = self.singles.lengths[self.second.rows]
-        read = {"single": settings.skip_batches, "pair": settings.skip_batches // (settings.pair_every - 1)}
-        taken = {
-            kind: batches(
-                found,
-                rows=settings.pairs if kind == "pair" else settings.rows,
-                tokens=settings.most_tokens,
-                window=5120,
-                seed=settings.seed,
-                skip=read.get(kind, 0) + done[kind],
-            )
-            for kind, found in lengths.items()
-        }
+        pairs = self._pairs(sides)
+        started = mark = time.monotonic()
+        step = tokens = marked = 0
         noted: dict[str, list[Tensor]] = {}
-        self.started = mark = time.monotonic()
-        mark_tokens, done_share = self.tokens, self.progress()
-        while done_share < 1:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(done_share)
-            kind = self.kind(self.step)
-            batch = next(taken[kind])
-            if kind == "pair":
-                made, tokens = self.pair_step(batch, random.Random(f"{settings.seed} {self.step}"))
+        while (done := (time.monotonic() - started) / (60 * settings.minutes)) < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * min(1.0, done / settings.warm_up + 0.01, max(0.005, 1 - done))
+            if step % settings.pair_every == settings.pair_every - 1:
+                batch = next(pairs)
+                tokens += batch["ids"].numel()
+                made = self.pair_step(batch)
             else:
-                made, tokens = self.single_step(batch) if kind == "single" else self.second_step(batch)
+                rows = next(singles)
+                tokens += int(self.texts["singles"].lengths[rows].sum()) + 2 * len(rows)
+                made = self.single_step(rows, vectors["singles"])
             torch.stack(list(made.values())).sum().backward()
-            nn.utils.clip_grad_norm_(self.trained, settings.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.tokens += tokens
-            self.step += 1
-            before, done_share = done_share, self.progress()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
             for name, value in made.items():
                 noted.setdefault(name, []).append(value.detach())
-            if self.step % settings.log_every == 0:
-                means = {name: sum(torch.stack(values).tolist()) / len(values) for name, values in noted.items()}
+            if step % settings.log_every == 0:
+                means = {name: round(torch.stack(values).mean().item(), 4) for name, values in noted.items()}
                 noted.clear()
                 now = time.monotonic()
-                line: dict[str, Any] = {
-                    "time": time.strftime("%H:%M:%S"),
-                    "step": self.step,
-                    "tokens": self.tokens,
-                    "tokens_per_s": round((self.tokens - mark_tokens) / (now - mark)),
-                    "rate": round(self.rate(done_share), 7),
-                    **{name: round(value, 4) for name, value in means.items()},
-                }
-                if self.step % (20 * settings.log_every) == 0:
-                    line |= {name: round(value, 4) for name, value in self.held_out().items()}
+                speed = {"tokens_per_s": round((tokens - marked) / (now - mark)), "done": round(done, 3)}
+                line = {"step": step, "tokens": tokens, **speed, **means}
+                if step % (10 * settings.log_every) == 0:
+                    line |= self.held_out(vectors["singles"])
+                    self.save()
                 print(json.dumps(line), flush=True)
-                mark, mark_tokens = now, self.tokens
-            for share in settings.snapshots:
-                if before < share <= done_share:
-                    self.save_model(settings.out / f"at-{share:.4f}")
-            if self.step % settings.save_every == 0:
-                self.save()
+                mark, marked = now, tokens
         self.save()
-        self.save_model(settings.out / "model")
-        print(json.dumps({"done": self.tokens, "seconds": round(self.elapsed()), **self.held_out()}), flush=True)
+        ended = {"steps": step, "tokens": tokens, "seconds": round(time.monotonic() - started)}
+        print(json.dumps(ended | self.held_out(vectors["singles"])), flush=True)
 
-    def save_model(self, folder: Path) -> None:
-        """A plain Hugging Face folder in fp16."""
-        student = copy.deepcopy(self.student).to(torch.float16)
-        save(student, self.tokenizer, folder)
-        save_file(self.heads.state_dict(), folder / "heads.safetensors")
+    def _pairs(self, vectors: tuple[NDArray[np.float16], ...]) -> Iterator[dict[str, Tensor]]:
+        a, b = self.sides
+        settings = self.settings
+        made = batches(
+            a.lengths + b.lengths,
+            rows=settings.pairs,
+            tokens=settings.most_tokens,
+            window=min(16 * settings.pairs, len(a)),
+            seed=settings.seed,
+        )
+        rows = [rows for rows in itertools.islice(made, 40_000 if settings.workers else 100) if len(rows) > 7]
+        laid = LaidPairs(self, rows, (vectors[0], vectors[1]))
+        return iter(
+            DataLoader(
+                laid,
+                batch_size=1,
+                collate_fn=as_is,
+                num_workers=settings.workers,
+                prefetch_factor=2 if settings.workers else None,
+                pin_memory=self.device.type != "cpu",
+            )
+        )
 
     def save(self) -> None:
-        state = {
-            "student": self.student.state_dict(),
-            "heads": self.heads.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "place": {"step": self.step, "tokens": self.tokens, "seconds": self.elapsed()},
-        }
-        self.settings.out.mkdir(parents=True, exist_ok=True)
-        with write_aside(self.settings.out / "checkpoint.pt", "wb") as file:
-            torch.save(state, file)
-
-    def resume(self) -> None:
-        file = self.settings.out / "checkpoint.pt"
-        if file.is_file():
-            state = torch.load(file, weights_only=True, map_location=self.device)
-            self.student.load_state_dict(state["student"])
-            self.heads.load_state_dict(state["heads"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.tokens = state["place"]["step"], state["place"]["tokens"]
-            self.seconds = state["place"]["seconds"]
-            print(json.dumps({"resumed": self.step, "tokens": self.tokens}), flush=True)
-        else:
-            described = {name: str(value) for name, value in asdict(self.settings).items()}
-            print(json.dumps({"settings": described, "parameters": sum(p.numel() for p in self.student.parameters())}))
+        """A plain Hugging Face folder in fp16."""
+        folder = self.settings.out / "model"
+        with torch.no_grad():
+            student = BertModel(self.student.config)
+            student.load_state_dict(self.student.state_dict())
+        save(student.to(torch.float16), self.tokenizer, folder)
+        save_file(
+            {name: value.half().contiguous() for name, value in self.heads.state_dict().items()},
+            folder / "heads.safetensors",
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Settings):
-        kind: Any = Path if field.name in ("texts", "teacher", "out", "start_from", "second") else type(field.default)
-        if not isinstance(field.default, tuple):
-            needed = field.name in ("texts", "teacher", "out")
-            parser.add_argument(
-                f"--{field.name}", type=kind, required=needed, default=None if needed else field.default
-            )
+        path = field.name in ("texts", "teachers", "out", "start_from")
+        kind: Any = Path if path else type(field.default)
+        parser.add_argument(f"--{field.name}", type=kind, required=path, default=None if path else field.default)
     Run(Settings(**vars(parser.parse_args()))).train()
 
 
