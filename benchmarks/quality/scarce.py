@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ Record = dict[str, Any]
 
 
 class Cache:
-    """Finished work, one JSON object a line.
+    """Finished work, one JSON object a line. Several processes may add to one file.
 
     Args:
         path: The file; it is made with the first record.
@@ -38,17 +41,35 @@ class Cache:
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
         self.path = path
-        lines = path.read_text("utf-8").splitlines() if path.is_file() and not fresh else []
-        self.records: list[Record] = [json.loads(line) for line in lines]
+        if fresh:
+            path.unlink(missing_ok=True)
+        self.records = self._kept()
+
+    def _kept(self) -> list[Record]:
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def get(self, key: Record) -> Record | None:
         return next((record for record in self.records if record["key"] == key), None)
 
     def add(self, record: Record) -> None:
-        """Keep a fit; the file is whole at every moment."""
-        self.records.append(record)
-        with write_aside(self.path) as file:
-            file.writelines(json.dumps(known, ensure_ascii=False) + "\n" for known in self.records)
+        """Keep a fit beside what others have kept since; the file is whole at every moment."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(self.path.parent):
+            self.records = [*self._kept(), record]
+            with write_aside(self.path) as file:
+                file.writelines(json.dumps(known, ensure_ascii=False) + "\n" for known in self.records)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process has the folder, and have it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sha256(*files: Path) -> str:

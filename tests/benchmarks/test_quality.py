@@ -23,6 +23,16 @@ def test_a_cache_keeps_and_finds_records(tmp_path):
     assert [json.loads(line)["test"] for line in file.read_text("utf-8").splitlines()] == [0.5, 0.7]
 
 
+def test_two_processes_may_add_to_one_cache(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    one, other = Cache(file, fresh=False), Cache(file, fresh=False)
+    one.add({"key": {"seed": 0}})
+    other.add({"key": {"seed": 1}})  # knew nothing of the first
+    one.add({"key": {"seed": 2}})
+    assert [json.loads(line)["key"]["seed"] for line in file.read_text("utf-8").splitlines()] == [0, 1, 2]
+    assert other.get({"seed": 0}) == {"key": {"seed": 0}}
+
+
 def test_a_fresh_cache_forgets(tmp_path):
     file = tmp_path / "kept.jsonl"
     Cache(file, fresh=False).add({"key": {"seed": 0}})
