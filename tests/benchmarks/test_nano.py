@@ -227,7 +227,7 @@ def test_a_run_writes_a_model_that_has_learned(settings, capsys):
 
 
 def test_pairs_are_laid_the_same_by_any_process(settings):
-    run = Run(replace(settings, workers=2))
+    run = Run(replace(settings, workers=1))
     vectors = tuple(np.random.default_rng(0).normal(size=(520, 24)).astype(np.float16) for _ in "ab")
     found, again = (next(part) for part in (run._pairs(vectors), Run(settings)._pairs(vectors)))
     assert found.keys() == again.keys()
