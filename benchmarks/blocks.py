@@ -53,9 +53,8 @@ def _wrapped(*paragraphs: str) -> str:
 def _measured(result: Result) -> str:
     """When and where, and whether the code has changed since."""
     record = result.record
-    since = "; the code has changed since" if result.stale else ""
-    if result.changed([WEIGHTS]):
-        since += ", and so has bort-nano"
+    changed = [name for name, has in (("the code", result.stale), ("bort-nano", result.changed([WEIGHTS]))) if has]
+    since = f"; {' and '.join(changed)} {'have' if len(changed) > 1 else 'has'} changed since" if changed else ""
     return f"Measured {record['date']} on {record['cores']} cores of an {record['processor']}{since}."
 
 

@@ -187,7 +187,8 @@ def publish(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         **environment(),
         "command": _command(),
-        "sources": fingerprints((*benchmark.sources, WEIGHTS), measured_at),
+        # Kept runs say which weights they were measured with, and only those of the present ones are published.
+        "sources": fingerprints(benchmark.sources, measured_at) | fingerprints((WEIGHTS,)),
         "settings": settings,
         "figures": figures,
     }
