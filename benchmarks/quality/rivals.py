@@ -7,7 +7,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,35 @@ def setfit_accuracy(
             teaching = opened(teacher)
             teaching.model_head.fit(teaching.model_body.encode(texts, show_progress_bar=False), labels)
             rows = datasets.Dataset.from_dict({"text": [*texts, *joined(pool)]})
-            DistillationTrainer(teaching, model, settings, train_dataset=rows).train()
+            with mended_pairs():
+                DistillationTrainer(teaching, model, settings, train_dataset=rows).train()
         else:
             rows = datasets.Dataset.from_dict({"text": texts, "label": labels})
             Trainer(model=model, args=settings, train_dataset=rows).train()
         answers = model.predict(joined(test))
     return agreement(answers, test)
+
+
+@contextlib.contextmanager
+def mended_pairs() -> Iterator[None]:
+    """Let SetFit distil the teacher's cosines.
+
+    SetFit 1.2.0 makes its pairs before it has numbered the texts, so that all are the first one, the cosine of each
+    pair is 1, and the student learns that all texts are the same.
+    """
+    from setfit import trainer_distillation as theirs
+
+    class Pairs(theirs.ContrastiveDistillationDataset):  # type: ignore[misc]
+        def generate_pairs(self) -> None:
+            self.sentence_labels = [(text, number) for number, text in enumerate(self.sentences)]
+            self.cos_sim_matrix = self.cos_sim_matrix.tolist()
+            super().generate_pairs()
+
+    known, theirs.ContrastiveDistillationDataset = theirs.ContrastiveDistillationDataset, Pairs
+    try:
+        yield
+    finally:
+        theirs.ContrastiveDistillationDataset = known
 
 
 def static_accuracy(folder: str, train: Sequence[Any], test: Sequence[Any], seed: int) -> float:
