@@ -380,9 +380,13 @@ def test_a_round_without_mistakes_adds_nothing(problem):
 
 
 def test_rounds_are_told_of_as_they_end(problem):
-    told, trials = [], []
+    told, trials, trainings = [], [], []
 
     class Told(LoopDisplay):
+        def trainings(self, number, count):
+            trainings.append((number, count))
+            return super().trainings(number, count)
+
         def trial(self, slot, trial):
             trials.append((slot, trial))
 
@@ -391,6 +395,7 @@ def test_rounds_are_told_of_as_they_end(problem):
 
     outcome = problem.run(display=Told())
     assert trials == [((r.number, n), trial) for r in outcome.rounds for n, trial in enumerate(r.trials)]
+    assert trainings == [(done.number, len(done.trials)) for done in outcome.rounds]
     assert [number for number, _, _ in told] == [done.number for done in outcome.rounds]
     assert [points for _, points, _ in told] == [len(done.growth.points) for done in outcome.rounds]
     assert [best for _, _, best in told] == sorted(best for _, _, best in told)

@@ -130,8 +130,9 @@ def trained(
             yield Slot(0, number)
 
     failed: list[Exception] = []
-    with session.display.shown():
+    with session.display.trainings(0, len(left)):
         for result in session.workers.map(training, slots()):
+            session.display.ended()
             if result.error is not None:
                 failed.append(result.error)
             else:

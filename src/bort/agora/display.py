@@ -15,7 +15,7 @@ from bort.progress import Bar, bar, console
 
 
 class RunDisplay(LoopDisplay[TrainedWeights]):
-    """A bar for the trials of a round, and a line for each round that is over.
+    """A bar for the trainings of a round, and a line for each round that is over.
 
     Args:
         thetas: The grid.
@@ -24,16 +24,18 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
     """
 
     def __init__(self, thetas: Sequence[HyperParameters], metric: str, *, rounds: bool) -> None:
-        self._metric, self._rounds, self._total = metric, rounds, len(thetas)
+        self._metric, self._rounds = metric, rounds
         values = {name: {asdict(theta)[name] for theta in thetas} for name in asdict(thetas[0])}
         self._varied = [name for name, found in values.items() if len(found) > 1] or ["learning_rate"]
         self._bar: Bar | None = None
-        self._round, self._ended = 1, 0
+        self._ended = 0
 
     @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show the bar for the time of a block."""
-        with bar("fine-tuning", self._total) as self._bar:
+    def trainings(self, number: int, count: int) -> Iterator[None]:
+        """Show the bar of a round's trainings; the round 0 is what follows the last."""
+        what = "last training" if not number else f"round {number}" if self._rounds else "fine-tuning"
+        self._ended = 0
+        with bar(what, count) as self._bar:
             yield
         self._bar = None
 
@@ -42,18 +44,22 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
         return " ".join(f"{name}={theta[name]:g}" for name in self._varied)
 
     def progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
-        """A trial in this process is as far as that."""
-        self._update(slot, share, f"{self.short(theta)}: {note}")
+        """A training in this process is as far as that."""
+        self._update(share, f"{self.short(theta)}: {note}" if note else self.short(theta))
+
+    def ended(self, note: str = "") -> None:
+        """A training has ended, here or elsewhere."""
+        self._update(1.0, note)
+        self._ended += 1
 
     def trial(self, slot: Slot, trial: Trial[TrainedWeights]) -> None:
         """A trial has ended, here or elsewhere."""
-        self._update(slot, 1.0, f"{self.short(trial.theta)}: {trial.score:.3f}")
-        self._ended += 1
+        self.ended(f"{self.short(trial.theta)}: {trial.score:.3f}")
 
     def failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
         """A trial has raised something."""
         console().print(f"{self.short(theta)} failed: {error_text(error)}", soft_wrap=True)
-        self._ended += 1
+        self.ended()
 
     def round(self, done: Round[TrainedWeights], best: Trial[TrainedWeights]) -> None:
         """A round is over."""
@@ -72,9 +78,6 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
             soft_wrap=True,
         )
 
-    def _update(self, slot: Slot, share: float, note: str) -> None:
-        if slot.round != self._round:
-            self._round, self._ended = slot.round, 0
+    def _update(self, share: float, note: str) -> None:
         if self._bar is not None:
-            where = f"round {slot.round}" if slot.round else "last training"
-            self._bar.update(self._ended + share, f"{where}, {note}" if self._rounds else note)
+            self._bar.update(self._ended + share, note)

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple
 
@@ -99,6 +100,10 @@ class AgoraJournal(Generic[M]):
 
 class LoopDisplay(Generic[M]):
     """Shows a run as it goes on. Nothing depends on it; this one shows nothing."""
+
+    def trainings(self, number: int, count: int) -> AbstractContextManager[None]:
+        """A round begins, and has so many sets to fit; what it gives is open while they are fitted."""
+        return nullcontext()
 
     def trial(self, slot: Slot, trial: Trial[M]) -> None:
         """A trial has ended."""
@@ -262,15 +267,16 @@ class _Run(Generic[M]):
                     yield begun[-1]
 
         left = len(sets) - len(done) - len(failures)
-        for result in self.workers.map(_Work(self.learner, self.train, self.dev), items()):
-            slot, theta = begun[result.place]
-            if result.error is not None:
-                failures[slot.place] = result.error
-                self.journal.keep_failure(slot, theta, result.error)
-                self.display.failure(slot, theta, result.error)
-            else:
-                done[slot.place] = self.journal.keep_trial(slot, result.value)
-                self.display.trial(slot, done[slot.place])
+        with self.display.trainings(number, left):
+            for result in self.workers.map(_Work(self.learner, self.train, self.dev), items()):
+                slot, theta = begun[result.place]
+                if result.error is not None:
+                    failures[slot.place] = result.error
+                    self.journal.keep_failure(slot, theta, result.error)
+                    self.display.failure(slot, theta, result.error)
+                else:
+                    done[slot.place] = self.journal.keep_trial(slot, result.value)
+                    self.display.trial(slot, done[slot.place])
         self.stopped = len(begun) < left
         if not done:
             if failures and not (self.rounds and all(isinstance(e, DivergedError) for e in failures.values())):

@@ -104,22 +104,21 @@ class Session:
             Exception: What all trials of a round raised.
         """
         _ = self.inspection  # first, in seconds, with the head: what all that follows has to beat
-        with self.display.shown():
-            return fit(
-                [asdict(theta) for theta in self.thetas],
-                self.points(self.data.train),
-                self.points(self.data.dev),
-                self.learner.learner,
-                source,
-                prune=self.arguments.prune,
-                rounds=self.arguments.rounds or None,
-                replay=self.arguments.replay,
-                seed=self.arguments.seed,
-                workers=self.workers,
-                journal=self.journal,
-                display=self.display,
-                out_of_time=self.clock.is_up,
-            )
+        return fit(
+            [asdict(theta) for theta in self.thetas],
+            self.points(self.data.train),
+            self.points(self.data.dev),
+            self.learner.learner,
+            source,
+            prune=self.arguments.prune,
+            rounds=self.arguments.rounds or None,
+            replay=self.arguments.replay,
+            seed=self.arguments.seed,
+            workers=self.workers,
+            journal=self.journal,
+            display=self.display,
+            out_of_time=self.clock.is_up,
+        )
 
     @property
     def out_of_fold(self) -> Says | None:
