@@ -103,10 +103,10 @@ def few_labels(results: Results) -> str:
     return _wrapped(
         table(head, rows),
         f"""
-        In brackets the labels, which every method uses whole; Agora and distillation also see the unlabelled texts.
-        {f"Means of {seeds} seeds" if seeds > 1 else "One seed"}. With bort-nano Agora is {differences[HEAD]} points
-        above the linear head, {differences[PLAIN]} above plain fine-tuning, and {differences[DISTILLED]} above plain
-        distillation. {left}{_measured(results["few_labels"])}
+        Every method gets the same labels; their number is in brackets. Agora and distillation also use unlabelled
+        texts. {f"Means of {seeds} seeds" if seeds > 1 else "One seed"}. With bort-nano, Agora scores
+        {differences[HEAD]} points more than the linear head, {differences[PLAIN]} more than plain fine-tuning, and
+        {differences[DISTILLED]} more than plain distillation. {left}{_measured(results["few_labels"])}
         """,
     )
 
@@ -132,7 +132,7 @@ def speed(results: Results) -> str:
     return _wrapped(
         table(["2 threads", "ms, 16 tokens", "ms, 128 tokens", "tokens/s in batches"], cells),
         f"""
-        A new process answers with bort-nano in int8 after {start["seconds"]["median"]:.2f} s, in
+        A new process gives its first answer with bort-nano in int8 after {start["seconds"]["median"]:.2f} s and takes
         {start["megabytes"]:.0f} MB. {_measured(results["inference"])}
         """,
     )
@@ -159,8 +159,8 @@ def serving(results: Results) -> str:
     return _wrapped(
         table(head, rows),
         f"""
-        int8, but fp32 under `transformers.pipeline`; one core for the server, another for the clients, single texts.
-        All figures are in [the results](../benchmarks/results/speed.md). {_measured(result)}
+        Models are in int8, except with `transformers.pipeline`, which runs fp32. Requests hold one text. The server has
+        one core, and the clients have another. [All figures](../benchmarks/results/speed.md). {_measured(result)}
         """,
     )
 
@@ -174,9 +174,9 @@ def agora_time(results: Results) -> str:
     spread = f"{min(minutes):.1f} to {max(minutes):.1f} in {len(runs)} seeds" if len(runs) > 1 else "one seed"
     return _wrapped(
         f"""
-        With the default grid, 100 labels of sst2, 2,000 unlabelled texts and all-mpnet-base-v2 as the teacher, a run of
-        bort-nano takes {statistics.median(minutes):.1f} minutes ({spread}), and comes from {accuracy["plain"]:.1f} %
-        by plain fine-tuning to {accuracy["test"]:.1f} %.
+        On sst2 with the default grid, 100 labels, 2,000 unlabelled texts and all-mpnet-base-v2 as the teacher, a run of
+        bort-nano takes {statistics.median(minutes):.1f} minutes ({spread}). Plain fine-tuning scores
+        {accuracy["plain"]:.1f} %, Agora {accuracy["test"]:.1f} %.
         {_measured(results["agora_run"])}
         """
     )
@@ -196,8 +196,8 @@ def workers(results: Results) -> str:
     return _wrapped(
         table(head, rows),
         f"""
-        The results were the same. Efficiency is the time of one process over twice that of two workers. Most of what is
-        missing to 1 is the start of the workers, {statistics.mean(starts):.0f} s, which longer trials hide. n =
+        Both give the same results. Efficiency is the time of one process divided by twice that of two workers. Most of
+        the loss is the workers' start, {statistics.mean(starts):.0f} s, which matters less in longer trials. n =
         {result.record["settings"]["rounds"]}. {_measured(result)}
         """,
     )
@@ -215,8 +215,8 @@ def tokenising(results: Results) -> str:
     return _wrapped(
         f"""
         Tokenising 2 GB of text takes {max(growth):.2f} times the memory of 200 MB: {mib[0]:.0f} MiB in one process,
-        {mib[1]:.0f} MiB in two. It reads {rates[0]:.1f} MB/s in one process, whose tokenizer uses threads, and
-        {rates[1]:.1f} MB/s in two. n = 1. {_measured(results["tokenising_memory"])}
+        {mib[1]:.0f} MiB in two. One process, whose tokenizer is multi-threaded, reads {rates[0]:.1f} MB/s, and two read
+        {rates[1]:.1f} MB/s. n = 1. {_measured(results["tokenising_memory"])}
         """
     )
 
@@ -232,9 +232,9 @@ def ose_nano(results: Results) -> str:
         f"""
         {len(search["candidates"])} candidates of the nano space, {steps[0]} steps each, took
         {search["training_seconds"] / 60:.0f} minutes on one core. The smallest member won,
-        ⟨{",".join(map(str, found["shape"]))}⟩. It is no better encoder: after {steps[1]} steps its error is
-        {found["errors"][1]:.2f}, that of the third bort-nano's shape {nano["errors"][1]:.2f}. Members differ tenfold in
-        size and by a tenth in error, so the savings decide. n = 1. {_measured(results["ose"])}
+        ⟨{",".join(map(str, found["shape"]))}⟩, but it is not a better encoder: after {steps[1]} steps its error is
+        {found["errors"][1]:.2f}, and that of the third bort-nano's shape is {nano["errors"][1]:.2f}. Sizes differ
+        tenfold and errors by a tenth, so the size decides. n = 1. {_measured(results["ose"])}
         """
     )
 
@@ -249,11 +249,12 @@ def ose_inherited(results: Results) -> str:
         f"""
         {len(search["candidates"])} parts of {search["inherited"]}, {search["steps"]} steps each, took
         {search["training_seconds"] / 60:.0f} minutes of training on one core. {len(compared)} of them with {least} to
-        {most} M parameters were then trained 20 times longer: their errors after {search["steps"]} steps rank them as
-        the long trainings do by {figures["rank_of_short"]:.2f}, the errors before any training by
-        {figures["rank_of_untrained"]:.2f}. So inherited weights make ê mean something. But W still weighs size so high
-        that it takes one of the smallest parts, ⟨{",".join(map(str, search["by_w_alone"].values()))}⟩ with an error of
-        {search["error"]:.2f}: bound the error, or choose on the front. n = 1. {_measured(results["ose_inherit"])}
+        {most} M parameters were then trained 20 times longer. The rank correlation of these errors with the errors
+        after {search["steps"]} steps is {figures["rank_of_short"]:.2f}, and with the errors before any training
+        {figures["rank_of_untrained"]:.2f}, so with inherited weights ê is informative. W still weighs size so heavily
+        that it chooses one of the smallest parts, ⟨{",".join(map(str, search["by_w_alone"].values()))}⟩, with an error
+        of {search["error"]:.2f}. Bound the error, or choose from the Pareto front. n = 1.
+        {_measured(results["ose_inherit"])}
         """
     )
 
@@ -264,9 +265,9 @@ def ose_paper(results: Results) -> str:
     stands = results["ose_paper"].record["figures"]["standing"]["128 tokens, all parameters"]
     return _wrapped(
         f"""
-        In the order of the paper's space the published answer stands at place {stands["place"]} of 300, and only ε =
-        {" and ".join(map(str, stands["epsilons"]))} take it as a block's first. The smallest member wins unless its
-        error is at least {stands["least_ratio"]:.2f} times as large.
+        The published answer is number {stands["place"]} of 300 in the order of the paper's space, and only ε =
+        {" and ".join(map(str, stands["epsilons"]))} try it as the first of a block. The smallest member wins unless its
+        error is at least {stands["least_ratio"]:.2f} times that of the published answer.
         """
     )
 
@@ -281,11 +282,11 @@ def cached_targets(results: Results) -> str:
     several = max(times for _, times in last)
     return _wrapped(
         f"""
-        On rows that a student has not trained on, the loss is within {worst:.1f} % of the full one. A student learns a
-        little less of each row than from the teacher itself, and one that sees the same rows several times learns the
-        draws by heart: after {steps} steps the distance to the teacher on other rows was {last["beside", 1]:.2f} with
-        the teacher itself, {last["cache", 1]:.2f} from cached targets of rows seen once, and
-        {last["cache", several]:.2f} of rows seen {several} times (n = 1).
+        On rows that the student has not trained on, the loss on cached targets is within {worst:.1f} % of the full
+        loss. The student learns a little less from each row than from the teacher itself, and overfits to the sampled
+        targets if it sees the same rows several times. After {steps} steps the distance to the teacher on held-out rows
+        was {last["beside", 1]:.2f} with the teacher itself, {last["cache", 1]:.2f} with cached targets of rows seen
+        once, and {last["cache", several]:.2f} of rows seen {several} times (n = 1).
         """
     )
 
@@ -299,7 +300,7 @@ def nano_glue(results: Results) -> str:
     scores = [f"{name} {100 * found[name]['dev'][GLUE[name]['metric']]:.1f}" for name in found]
     return _wrapped(
         f"""
-        With all training data of GLUE tasks the development scores of bort-nano are {", ".join(scores)} (n = 1, one
+        Trained on all data of a GLUE task, bort-nano's development scores are {", ".join(scores)} (n = 1, one
         learning rate; Matthews' correlation for CoLA, Pearson's for STS-B). {_measured(results["nano"])}
         """
     )
@@ -323,7 +324,7 @@ def scale_estimate(results: Results) -> str:
     rows: Sequence[Sequence[str]] = [
         ["computing, ms a step", *[f"{computing:.0f}"] * 3],
         ["gradients to sum, MB (fp32)", "0", *[f"{gradients / 1e6:.0f}"] * 2],
-        ["summing them, ms, were nothing else done meanwhile", *(f"{value:.1f}" for value in sums)],
+        ["summing them, ms, without overlap", *(f"{value:.1f}" for value in sums)],
         ["rows a step, all GPUs", "32", "256", "16,384"],
     ]
     teacher = 1000 * 2 * 303e6 * tokens / flops / computing
@@ -336,7 +337,7 @@ def scale_estimate(results: Results) -> str:
         """,
         table(head, rows),
         f"""
-        A teacher of RoBERTa-large's size that is asked at each step costs {teacher:.1f} times what the student does.
-        With cached targets it costs nothing.
+        A teacher of RoBERTa-large's size that runs in each step costs {teacher:.1f} times as much as the student. With
+        cached targets it costs nothing.
         """,
     )

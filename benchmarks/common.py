@@ -8,27 +8,24 @@ each benchmark's `show`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.fingerprints import commit, fingerprints
 from bort.files import write_aside
 from bort.runs import environment
 from bort.speed.race import Spread
 
 FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parent
 WEIGHTS = "src/bort/assets/bort-nano/model.safetensors"
 _ANSWERING = """
     batching.py classifiers.py costs.py cutting.py encoding.py engine.py exported_engine.py graph graph_spec.py
@@ -206,51 +203,6 @@ def targets_table(targets: Sequence[Target]) -> str:
     if not targets:
         return ""
     return table(["target", "bound", "measured", "result"], [[t.what, t.wanted, t.measured, t.result] for t in targets])
-
-
-def commit(tree: Path | None = None) -> str:
-    """The commit that is checked out, with a + where the package differs from it; empty where there is no history.
-
-    Args:
-        tree: The checkout; this one by default.
-    """
-    known = _git("rev-parse", "--short=10", "HEAD", tree=tree)
-    if known.returncode:
-        return ""
-    return known.stdout.strip() + ("+" if _git("diff", "--quiet", "HEAD", "--", "src", tree=tree).returncode else "")
-
-
-def fingerprints(sources: Iterable[str], at: str = "") -> dict[str, str]:
-    """What tells the content of files and folders from any other. A rewritten history, which renames commits, keeps it.
-
-    Args:
-        sources: Paths from the root of the repository.
-        at: The commit to look at; by default the files as they are now.
-
-    Returns:
-        A few digits for each path. Those of a path where nothing is are those of an empty folder.
-    """
-    return {source: _fingerprint(ROOT, source, at) for source in sources}
-
-
-@cache
-def _fingerprint(root: Path, source: str, at: str) -> str:
-    if at:
-        lines = _git("ls-tree", "-r", at, "--", source, tree=root).stdout.splitlines()
-        blobs = {name: facts.split()[2] for facts, _, name in (line.partition("\t") for line in lines)}
-    else:
-        names = _git("ls-files", "--", source, tree=root).stdout.splitlines()
-        contents = {name: (root / name).read_bytes() for name in names if (root / name).is_file()}
-        blobs = {name: hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() for name, text in contents.items()}
-    return hashlib.sha256("".join(f"{name} {blobs[name]}\n" for name in sorted(blobs)).encode()).hexdigest()[:12]
-
-
-def _git(*words: str, tree: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(tree or ROOT), *words]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:  # no git here
-        return subprocess.CompletedProcess(command, 127, "", str(error))
 
 
 def _command() -> str:

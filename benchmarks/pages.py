@@ -19,7 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import FOLDER, ROOT, Benchmark, Shown, fingerprints, table, targets_table
+from benchmarks.common import FOLDER, Benchmark, Shown, table, targets_table
+from benchmarks.fingerprints import ROOT, fingerprints
 from bort.files import write_aside
 
 PAGES = {

@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import FOLDER, ROOT, Benchmark, Shown, commit, parser, publish, table
+from benchmarks.common import FOLDER, Benchmark, Shown, parser, publish, table
+from benchmarks.fingerprints import ROOT, commit
 
 TRIPS = {
     "finetune": "a labelled text, to the first weight update",

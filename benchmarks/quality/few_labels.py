@@ -25,7 +25,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.fingerprints import ROOT
 from benchmarks.quality.rivals import (
     difference,
     kept_embedding,

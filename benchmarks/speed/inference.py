@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ANSWERING, Benchmark, Shown, Target, commit, parser, publish, table
+from benchmarks.common import ANSWERING, Benchmark, Shown, Target, parser, publish, table
+from benchmarks.fingerprints import commit
 from bort.files import write_aside
 
 OWN = ("bort", "bort-nano")

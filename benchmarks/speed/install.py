@@ -24,7 +24,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, Benchmark, Shown, Target, parser, publish, table
+from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.fingerprints import ROOT
 
 WITHOUT_TORCH = ROOT / "examples" / "runtime-requirements.txt"
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"

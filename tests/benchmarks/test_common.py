@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 
 import pytest
 from benchmarks.common import (
     Benchmark,
     Shown,
     Target,
-    fingerprints,
     interleaved,
     publish,
     ratio,
     ratios_by_round,
     table,
 )
-
-from benchmarks import common
 
 
 @pytest.mark.parametrize(
@@ -86,49 +82,3 @@ def test_what_is_published_is_what_was_measured(tmp_path, capsys):
     assert {"commit", "date", "processor", "command", "python", "benchmark"} <= record.keys()
     assert "1.5 after 3" in (said := capsys.readouterr().out)
     assert "**MISSED**" in said
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
-    def git(*words):
-        name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        return subprocess.run(["git", "-C", tmp_path, *name, *words], check=True, capture_output=True, text=True).stdout
-
-    git("init", "-q")
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.py").write_text("1")
-    (tmp_path / "b.py").write_text("1")
-    git("add", ".")
-    git("commit", "-qm", "one")
-    monkeypatch.setattr(common, "ROOT", tmp_path)
-    return tmp_path
-
-
-def now(*sources):
-    common._fingerprint.cache_clear()
-    return fingerprints(sources)
-
-
-def test_a_fingerprint_is_that_of_the_content_alone(repository):
-    first, at_first = now("src", "b.py"), common.commit()
-    assert len({*first.values()}) == 2
-    assert fingerprints(["src", "b.py"], at_first) == first
-    (repository / "b.py").write_text("2")
-    second = now("src", "b.py")
-    assert (second["src"] == first["src"], second["b.py"] == first["b.py"]) == (True, False)
-    (repository / "src" / "a.py").write_text("2")
-    assert now("src/a.py") != fingerprints(["src/a.py"], at_first)
-    (repository / "src" / "a.py").write_text("1")
-    assert now("src") == {"src": first["src"]}
-
-
-def test_what_is_not_there_has_a_fingerprint_too(repository):
-    gone = now("none")
-    assert fingerprints(["none"], common.commit()) == gone
-    assert gone["none"] != now("src")["src"]
-
-
-def test_uncommitted_code_is_marked(repository):
-    assert not common.commit().endswith("+")
-    (repository / "src" / "a.py").write_text("2")
-    assert common.commit().endswith("+")

@@ -6,7 +6,8 @@ import json
 import re
 
 import pytest
-from benchmarks.common import ROOT, Benchmark, Shown, Target
+from benchmarks.common import Benchmark, Shown, Target
+from benchmarks.fingerprints import ROOT
 from benchmarks.pages import PAGES, Result, index, made, page_of, replaced, results
 
 from benchmarks import blocks, pages, plot
