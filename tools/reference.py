@@ -22,12 +22,13 @@ HEAD = """<!-- Made by `python -m tools.reference` from the dataclasses of the c
 
 # Commands
 
-`bort COMMAND --help` shows the same. Each command is also a function: `bort.finetune(bort.FinetuneArguments(...))`. A
-YAML file for `--config` holds flags by name, with underscores; flags after the file win over it. Each training run
-writes such a file. Exit status: 0 done, 2 bad input, 1 a bug of ours, 130 interrupted, 143 terminated.
+`bort COMMAND --help` prints the same texts. Each command is also a function:
+`bort.finetune(bort.FinetuneArguments(...))`. A YAML file for `--config` sets flags by name, with underscores; flags
+after it on the command line override it. Each training run writes such a file. Exit status: 0 done, 2 bad input, 1
+internal error, 130 interrupted, 143 terminated.
 
-Tab completes commands, flags, choices and files once the shell knows: `eval "$(register-python-argcomplete bort)"` in
-`~/.bashrc`; in `~/.zshrc` the same behind `autoload -U bashcompinit && bashcompinit`; in fish
+To complete commands, flags, choices and files with Tab, put `eval "$(register-python-argcomplete bort)"` in
+`~/.bashrc`. In `~/.zshrc`, put `autoload -U bashcompinit && bashcompinit` before it. In fish, use
 `register-python-argcomplete --shell fish bort | source`.
 """
 

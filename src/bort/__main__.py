@@ -17,32 +17,32 @@ from typing import Any, get_type_hints
 from bort.errors import BortError, lines_of, out_of_memory
 
 COMMANDS: dict[str, str] = {
-    "demo": "the whole road on the embedded model and data, offline, in minutes",
-    "check": "what is odd in labelled texts: duplicates, leaks, conflicts, probable label errors",
+    "demo": "try the whole workflow on the embedded model and data, offline, in minutes",
+    "check": "find duplicates, leaks, conflicts and probable label errors in labelled texts",
     "finetune": "fit a classifier or regressor on labelled data",
     "evaluate": "score a model on a labelled file, or on a task of GLUE, SuperGLUE or RACE",
-    "submit": "answer the test data of a benchmark's tasks, as its leaderboard takes them",
+    "submit": "write answers to a benchmark's test data in its leaderboard's format",
     "predict": "label a file or standard input",
     "suggest": "choose the texts to label next",
-    "embed": "one vector a text, for a file or standard input",
-    "index": "a large pool of texts with their vectors, to be searched",
-    "export": "write a model that answers fast on a CPU, in fp32 or int8",
-    "serve": "answer over HTTP, with a page to try the model on",
-    "benchmark": "speed of models on this machine, side by side, in all engines",
-    "extract": "search for an architecture: small, fast and right at once",
+    "embed": "compute one vector per text of a file or standard input",
+    "index": "embed a large pool of texts for nearest-neighbour search",
+    "export": "export a model for fast inference on a CPU, in fp32 or int8",
+    "serve": "serve models over HTTP, with a page to try them",
+    "benchmark": "compare the speed of models on this machine, in all engines",
+    "extract": "search for a small, fast and accurate architecture",
     "pretrain": "pre-train or distil an architecture on text",
     "tokenizer": "train a byte-level BPE vocabulary on text",
-    "shrink": "make a smaller encoder that inherits its weights from a trained one",
-    "convert": "read the original .params checkpoint, or a Hugging Face BERT one",
-    "info": "print a model's shape and counted size",
+    "shrink": "make a smaller encoder that inherits the weights of a trained one",
+    "convert": "convert the original .params checkpoint, or a Hugging Face BERT one, to a Hugging Face folder",
+    "info": "print a model's shape and parameter counts",
 }
 
 _EPILOG = """
-Begin with `bort demo`, then try your own file:
+Start with `bort demo`, then try your own file:
   bort finetune --train train.csv --dev dev.csv --model bort-nano --out runs/mine
   bort predict --model runs/mine --input new.csv --output labels.csv
 
-`bort COMMAND --help` explains a command. Exit status: 0 done, 2 bad input, 1 a failure of ours, 130 interrupted,
+`bort COMMAND --help` explains a command. Exit status: 0 done, 2 bad input, 1 internal error, 130 interrupted,
 143 terminated.
 """
 
@@ -51,11 +51,11 @@ _COURTESY_SECONDS = 10.0
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM has come: what is under way is left as by Ctrl-C."""
+    """SIGTERM was received; it is handled like Ctrl-C."""
 
 
 def end_well() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, in one line; those that it forks die at once."""
+    """Make SIGTERM end this process like Ctrl-C, with a one-line message; forked processes die immediately."""
     owner = os.getpid()
 
     def end(number: int, _: object) -> None:
@@ -70,9 +70,9 @@ def end_well() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command of the line `argv` and return the exit status."""
+    """Run the command in `argv` and return the exit status."""
     if argv is None and sys.getfilesystemencoding() != "utf-8":
-        # In the locale C names of files that are not ASCII cannot be written down; begin again where they can.
+        # The C locale cannot encode file names that are not ASCII; restart in UTF-8 mode.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "bort", *sys.argv[1:]])
     if argv is None:
         end_well()
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         _keep_printable()
         status = _run(argv)
         if sys.stdout is not None:
-            sys.stdout.flush()  # what cannot be written is told here, not in the interpreter's last moments
+            sys.stdout.flush()  # report write errors here, not while the interpreter shuts down
         return status
     except BortError as error:
         return _fail(f"{name}: {error}", 2)
@@ -91,13 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(f"{name}: interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`), and wants no more of it.
+        # The reader of our output has exited (`| head`).
         _discard_output()
         return 0
     except OSError as error:
         if error.errno is None:
             raise
-        # A full disk, a missing right, a name too long: a person can mend them.
+        # The user can fix these: full disk, missing permission, name too long.
         place = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{name}: {place}{error.strerror}", 2)
     except Exception as error:
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _short_of(error: Exception) -> str:
-    """What the system refused, memory or a place to write, where a library says so in an exception of its own."""
+    """A short message if a library's own exception reports a lack of memory or a failed write, else an empty string."""
     if out_of_memory(error):
         return lines_of(error)[0]
     if found := re.search(r"(?:^|I/O error: )([^:]+) \(os error \d+\)$", str(error)):  # safetensors, tokenizers
@@ -129,7 +129,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _discard_output() -> None:
-    """Point standard output nowhere, so that closing it is quiet."""
+    """Redirect standard output to the null device, so that closing it raises nothing."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -139,13 +139,13 @@ def _discard_output() -> None:
 
 
 def _keep_printable() -> None:
-    """Let a terminal that lacks a character show another in its place."""
+    """Replace characters that the terminal cannot encode."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")
 
 
 def usage() -> str:
-    """The help of `bort` itself; it loads nothing heavy."""
+    """The help of `bort` itself; loads no heavy libraries."""
     rows = "\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())
     about = "Small, fast text classifiers from few labels."
     return f"usage: bort COMMAND [arguments]\n\n{about}\n\n{rows}\n{_EPILOG}".rstrip()
@@ -184,12 +184,12 @@ def _run(argv: list[str]) -> int:
     function, arguments, positional = command(name)
     settings = parse(name, function, arguments, positional, argv[1:])
     try:
-        # Before the command loads what it needs, which takes seconds.
+        # Before the command loads its libraries, which takes seconds.
         validate(settings)
         check_inputs(name, settings)
     except BortError:
         if os.environ.get("RANK", "0") != "0":
-            time.sleep(_COURTESY_SECONDS)  # the first of several processes tells it, and the launcher ends the others
+            time.sleep(_COURTESY_SECONDS)  # rank 0 reports it, and the launcher ends the others
         raise
     from bort.progress import verbose
 

@@ -1,10 +1,10 @@
-"""Where trials run: one after another in this process, or side by side on a Ray cluster.
+"""Where trials run: sequentially in this process, or in parallel on a Ray cluster.
 
-Both give results as trials finish, each trial once. What a trial raises is its result and ends nothing. A trial is a
-function of one item; the function is sent to each node once, the items one by one as there is room, so that an
-iterable of items may stop when time runs out. Only the caller writes journals.
+Both yield results as trials finish, each trial once. If a trial raises, the exception is its result, and the others
+continue. A trial is a function of one item. The function is sent to each node once, the items one by one as there is
+room, so an iterable of items may stop when time runs out. Only the caller writes journals.
 
-Where nodes do not see the caller's files, a trial gives what it would have written as bytes, and the caller writes it
+If nodes do not see the caller's files, a trial returns what it would have written as bytes, and the caller writes it
 (`Received`).
 """
 
@@ -30,19 +30,19 @@ _LONGEST_MESSAGE = 300
 
 TrialFiles = Literal["shared", "sent"]
 WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files")
-"""Settings of commands that run trials; they say where that happens, not what it comes to."""
+"""Settings of commands that run trials; they say where trials run and do not change the results."""
 RARE_WHERE_TRIALS_RUN = frozenset(WHERE_TRIALS_RUN) - {"workers"}
-"""Those that few users need, for `--help`."""
+"""Those that are rarely needed, for `--help`."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of an item.
+    """The result of a trial.
 
     Args:
-        place: Of the item, from 0.
-        value: What the function gave.
-        error: What it raised instead; `TrialError` where that happened elsewhere, or where the worker was lost.
+        place: Index of the item, from 0.
+        value: What the function returned.
+        error: What it raised instead; `TrialError` if another process raised it, or if the worker was lost.
     """
 
     place: int
@@ -55,7 +55,7 @@ class TrialError(RuntimeError):
 
 
 def raised(error: BaseException) -> str:
-    """The class of what a trial raised, wherever it ran, by name."""
+    """Name of the class of the exception that a trial raised, wherever it ran."""
     there = error.__cause__ if isinstance(error, TrialError) and error.__cause__ else error
     return type(getattr(there, "cause", None) or there).__name__
 
@@ -68,21 +68,21 @@ class Workers(Protocol):
         """Whether a trial reads and writes the caller's files, under the same names."""
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
-        """Call a function with each item, and give the results as they come, in whatever order.
+        """Call a function with each item, and yield the results as they come, in any order.
 
         Args:
-            function: May be called in another process; what it holds is sent there.
-            items: Taken when there is room for one more.
+            function: May be called in another process; everything that it holds is sent there.
+            items: Each is taken when there is room for one more.
         """
 
 
 class InProcess:
-    """One trial after another, each when its result is asked for."""
+    """Runs trials sequentially, each when its result is requested."""
 
     sees_files = True
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
-        """As of `Workers`."""
+        """See `Workers.map`."""
         for place, item in enumerate(items):
             try:
                 value = function(item)
@@ -93,32 +93,32 @@ class InProcess:
 
 
 class Received:
-    """Workers whose values the caller first makes into something else: files of what came as bytes.
+    """Workers whose values the caller first converts, for example bytes into files.
 
     Args:
-        workers: They run the trials.
-        receive: Called with each value as it comes, before the next trial begins in its place.
+        workers: Run the trials.
+        receive: Called with each value as it comes, before the next trial starts in its place.
     """
 
     def __init__(self, workers: Workers, receive: Callable[[Any], Any]) -> None:
         self.workers, self.receive, self.sees_files = workers, receive, workers.sees_files
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
-        """As of `Workers`."""
+        """See `Workers.map`."""
         for result in self.workers.map(function, items):
             yield result if result.error else replace(result, value=self.receive(result.value))
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a trial on a cluster takes.
+    """The resources that a trial on a cluster needs.
 
     Args:
-        cpus: Cores.
-        gpus: GPUs; a part of one, such as 0.5, lets trials share it.
-        memory_gb: Gigabytes that the cluster counts as taken; None counts nothing.
-        retries: How often a trial whose worker died is run again.
-        files: `shared` where all nodes see the caller's files under the same names, `sent` where they do not.
+        cpus: CPU cores.
+        gpus: GPUs; a fraction, such as 0.5, lets trials share one.
+        memory_gb: Gigabytes that the cluster reserves; None reserves nothing.
+        retries: How often a trial whose worker died is retried.
+        files: `shared` if all nodes see the caller's files under the same names, `sent` if they do not.
     """
 
     cpus: PositiveFloat = 1.0
@@ -129,26 +129,26 @@ class Needs:
 
     @classmethod
     def of(cls, arguments: Any) -> Needs:
-        """What the settings of a command say (`WHERE_TRIALS_RUN`)."""
+        """From the settings of a command (`WHERE_TRIALS_RUN`)."""
         a = arguments
         return cls(a.trial_cpus, a.trial_gpus, a.trial_memory_gb, a.trial_retries, a.trial_files)
 
     @property
     def asked(self) -> dict[str, float]:
-        """Amounts above 0 by Ray's names of resources; memory in bytes."""
+        """Amounts above 0, by Ray's resource names; memory in bytes."""
         amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": (self.memory_gb or 0) * 1e9}
         return {name: amount for name, amount in amounts.items() if amount}
 
     def fit_in(self, resources: Mapping[str, float]) -> int:
-        """How many such trials run side by side on one node with these resources."""
+        """How many such trials run in parallel on one node with these resources."""
         return math.floor(min(resources.get(name, 0) / amount for name, amount in self.asked.items()))
 
 
 class OnRay:
-    """Trials as tasks of a Ray cluster that this process has joined.
+    """Runs trials as tasks of a Ray cluster that this process has joined.
 
     Args:
-        needs: Of each trial.
+        needs: Resources of each trial.
     """
 
     def __init__(self, needs: Needs) -> None:
@@ -156,11 +156,11 @@ class OnRay:
 
     @property
     def sees_files(self) -> bool:
-        """As of `Workers`."""
+        """See `Workers.sees_files`."""
         return self.needs.files == "shared"
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[TrialResult]:
-        """As of `Workers`: Ray runs a trial again whose worker died, a bounded number of times."""
+        """See `Workers.map`. If the worker of a trial dies, Ray retries the trial, a limited number of times."""
         import ray
 
         options = {"num_cpus": self.needs.cpus, "num_gpus": self.needs.gpus, "max_retries": self.needs.retries}
@@ -182,7 +182,7 @@ class OnRay:
         finally:
             for reference in running:
                 with contextlib.suppress(Exception):
-                    # Not by force: an answer that comes then would end this process (a failed check inside of Ray).
+                    # Not by force: a result that arrives later would fail a check in Ray and end this process.
                     ray.cancel(reference)
 
     def _result(self, place: int, reference: Any) -> TrialResult:
@@ -193,7 +193,7 @@ class OnRay:
         except ray.exceptions.RayTaskError as there:
             if isinstance(there.cause, BortError):
                 return TrialResult(place, error=there.cause)
-            # The class of what was raised may be unknown here; Ray's error holds the traceback of the node.
+            # The class of the exception may be unknown here; Ray's error has the node's traceback.
             error, cause = TrialError(_line(there, -1)), there
         except ray.exceptions.RayError as lost:
             again = f"{self.needs.retries} retr{'y' if self.needs.retries == 1 else 'ies'}"
@@ -202,7 +202,7 @@ class OnRay:
         return TrialResult(place, error=error)
 
     def _room(self) -> int:
-        """Trials that the cluster can run at a time as it is now; at least one, which waits for a node to come."""
+        """How many trials the cluster can run at a time now; at least one, which waits until a node joins."""
         return max(1, sum(map(self.needs.fit_in, _nodes())))
 
 
@@ -214,31 +214,31 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _run(sent: list[Any], item: Any, folder: str) -> tuple[Any]:
-    """A trial on a node, in the folder of the driver, so that relative paths mean the same.
+    """Run a trial on a node, in the working directory of the driver, so that relative paths mean the same.
 
-    Ray's `working_dir` would copy the folder to each node, with the corpus and the checkpoints in it, and trials would
-    write into the copy.
+    Ray's `working_dir` would copy that directory to each node, including the corpus and the checkpoints, and trials
+    would write into the copy.
     """
     with contextlib.suppress(OSError):
         os.chdir(folder)
-    return (_fetched(sent[0])(item),)  # Ray would run through a generator that is not wrapped
+    return (_fetched(sent[0])(item),)  # wrapped, because Ray would exhaust a bare generator
 
 
 @lru_cache(maxsize=1)
 def _fetched(reference: Any) -> Any:
-    """A function, fetched once a node and unpacked once a process, however many trials those run."""
+    """The function, fetched once per node and unpickled once per process, for any number of trials."""
     import ray
 
     return ray.get(reference)
 
 
 def _line(error: Exception, place: int) -> str:
-    """A line of a message: the first, or the last, which names what was raised where the message is a traceback."""
+    """A line of an error message: the first, or the last, which names the exception if the message is a traceback."""
     return lines_of(error)[place][:_LONGEST_MESSAGE]
 
 
 def check_workers(where: str, needs: Needs) -> None:
-    """Refuse what is no place to run trials, and what no trial can need.
+    """Check where trials should run and what they need.
 
     Raises:
         BortError: The first rule that is broken.
@@ -253,24 +253,23 @@ def check_workers(where: str, needs: Needs) -> None:
 
 @contextlib.contextmanager
 def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Workers]:
-    """Join what `--workers` names, and leave it in the end.
+    """Join what `--workers` names, and leave it at the end.
 
     Args:
         where: `local` is this process. `ray` is the cluster that RAY_ADDRESS names or that runs on this machine, or a
-            new one on its cores. `HOST:PORT` is the cluster whose head listens there, of which this machine must be a
-            part.
-        needs: Of each trial, on a cluster.
+            new one on its cores. `HOST:PORT` is the cluster whose head listens there; this machine must be part of it.
+        needs: Resources of each trial, on a cluster.
 
     Raises:
-        BortError: Another word, Ray is not installed, the cluster cannot be joined, or a cluster that begins here has
-            no room for a trial and never will.
+        BortError: `where` is anything else, Ray is not installed, the cluster cannot be joined, or a cluster that was
+            started here can never fit a trial.
     """
     needs = needs or Needs()
     check_workers(where, needs)
     if where == LOCAL:
         yield InProcess()
         return
-    os.environ.setdefault("RAY_task_oom_retries", str(needs.retries))  # without bound by default
+    os.environ.setdefault("RAY_task_oom_retries", str(needs.retries))  # unlimited by default
     try:
         import ray
     except ImportError:
@@ -286,10 +285,10 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
 
 
 def _join(where: str) -> bool:
-    """Join a cluster; whether it began here and is this machine alone."""
+    """Join a cluster; returns whether it was started here and consists of this machine alone."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that begins here reports to nobody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that is started here sends no usage reports
     settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": "WARNING"}
     try:
         if where != _RAY:
@@ -309,7 +308,7 @@ def _join(where: str) -> bool:
 
 
 def _check_room(needs: Needs, alone: bool) -> None:
-    """Refuse needs that a cluster of this machine alone can never meet; say that a larger one is waited for."""
+    """Refuse needs that a cluster of this machine alone can never meet; on another cluster, say that the run waits."""
     nodes = _nodes()
     if any(map(needs.fit_in, nodes)):
         return

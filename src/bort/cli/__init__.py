@@ -1,1 +1,1 @@
-"""One file a command, thin."""
+"""One thin module per command."""

@@ -1,4 +1,4 @@
-"""`bort benchmark`: how fast a model is on this machine, beside the usual ones."""
+"""`bort benchmark`: how fast a model is on this machine, compared with common ones."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ class BenchmarkArguments:
     """
 
     model: Annotated[list[str], NotEmpty()] = field(default_factory=lambda: ["bort", "bort-nano"])
-    """what to measure: folders of finetune or export, or names of shapes (bort, bort-nano, bert-base, ...), which get
+    """models to measure: folders of finetune or export, or names of shapes (bort, bort-nano, bert-base, ...), which get
     random weights"""
     against: list[str] = field(
         default_factory=lambda: ["bert-large", "bert-base", "distilbert", "minilm-l6", "tinybert-4"]
     )
-    """what to measure beside them"""
+    """models to compare with"""
     alone: bool = False
-    """measure nothing beside them"""
+    """measure only --model, without --against"""
     engines: list[str] = field(default_factory=list)
-    """torch-eager, torch-sdpa, torch-bf16, onnxruntime-fp32, onnxruntime-int8, openvino-fp32, openvino-int8; by default
-    all that are installed, and bf16 where the processor has it"""
+    """engines to use: torch-eager, torch-sdpa, torch-bf16, onnxruntime-fp32, onnxruntime-int8, openvino-fp32,
+    openvino-int8; by default all installed ones, bf16 only if the processor has it"""
     batch_size: PositiveInt = 1
-    """texts at a time"""
+    """texts per batch"""
     sequence_length: Annotated[list[Annotated[int, AtLeast(1), AtMost(512)]], NotEmpty()] = field(
         default_factory=lambda: [16, 128]
     )
-    """tokens of each text"""
+    """tokens per text"""
     mix: bool = False
-    """also texts of natural lengths, sorted, in batches of at most 512 tokens"""
+    """also measure texts of natural lengths, sorted by length, in batches of at most 512 tokens"""
     texts: PositiveInt = 512
-    """how many texts --mix has"""
+    """number of texts for --mix"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
     rounds: PositiveInt = 10
-    """turns of each contestant at each length"""
+    """measurements of each model and engine at each length"""
     mix_rounds: PositiveInt = 3
-    """the same for --mix, which takes longer"""
+    """number of measurements for --mix, which takes longer"""
     fresh_rounds: NonNegativeInt = 3
-    """how often to time the first answer of a new process, and its memory; 0: not"""
+    """measurements of a new process: time to its first answer, and memory; 0 for none"""
     out: str | None = None
     """folder for benchmark.json and report.html"""
 
 
 def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
-    """Time models in all engines, in turn, beside BERT-large, BERT-base and the small models one would pick instead.
+    """Time models in all engines, in turn, next to BERT-large, BERT-base and the usual small alternatives.
 
-    The ratios are to BERT in PyTorch's eager fp32, and to each other model in the same engine and precision.
+    Ratios are to BERT in PyTorch eager fp32, and to each other model in the same engine and precision.
 
     Example:
         >>> import bort

@@ -1,4 +1,4 @@
-"""`bort check`: what is in the data, and what is odd about them."""
+"""`bort check`: what is in the data, and what may be wrong with it."""
 
 from __future__ import annotations
 
@@ -29,53 +29,54 @@ class CheckArguments:
     """
 
     files: list[str]
-    """labelled or unlabelled files (.csv, .tsv, .jsonl, .parquet, .txt), or hub data sets (owner/name:split): first the
-    training data, then the others"""
+    """labelled or unlabelled files (.csv, .tsv, .jsonl, .parquet, .txt), or hub data sets (owner/name:split); training
+    data first"""
     model: str = "bort-nano"
-    """encoder that finds near duplicates and probable label errors: bort-nano, a folder, or a hub name"""
+    """encoder that finds near-duplicates and probable label errors: bort-nano, a folder, or a hub name"""
     quick: bool = False
-    """leave out what needs the encoder: lengths in tokens, near duplicates, probable label errors"""
+    """skip what needs the encoder: lengths in tokens, near-duplicates, probable label errors"""
     kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
-    """what the labels are; auto: several a text where they are lists, amounts where all are numbers and one is not
-    whole, else classes"""
+    """kind of the labels; auto: multilabel if labels are lists; regression if every label is a number and at least one
+    is not whole; else classification"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     text_b: str = "text_b"
-    """name of the column with the second text of a pair"""
+    """column with the second text of a pair"""
     label: ONE_OR_MORE = "label"
-    """name of the column with the label, or of several columns of 0 and 1, one a label; a file without a column `label`
-    is taken for texts without labels"""
+    """column with the label or the list of labels; several names are 0/1 columns, one per label; a file without a
+    column `label` counts as unlabelled"""
     label_separator: str | None = None
-    """what stands between several labels of one text in the label's column"""
+    """separator of several labels in the label column, such as ; in a;b; an empty cell means no labels"""
     delimiter: str | None = None
-    """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
-    found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     max_length: PositiveInt = 128
-    """tokens at which a model will cut texts, to be compared with their lengths"""
+    """length in tokens at which a model will truncate texts; text lengths are compared with it"""
     most: PositiveInt = 10_000
-    """texts that the encoder reads at most; of larger data so many are drawn by chance"""
+    """maximum number of texts that the encoder reads, sampled at random from larger data"""
     show: PositiveInt = 20
-    """labels to look at that the table shows; --json and --report have all of them"""
+    """number of probable label errors in the table; --json and --report have all of them"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
     report: str | None = None
-    """page (.html) to write, with all that was found"""
+    """HTML page (.html) to write, with all findings"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
 
     def check(self) -> None:
-        """Refuse no files."""
+        """Raise an error if there are no files."""
         if not self.files:
             raise BortError("needs a file", setting="files")
 
 
 def check(arguments: CheckArguments) -> FiguresResult:
-    """Say what is in labelled texts before anything is trained on them.
+    """Inspect labelled texts before training on them.
 
-    Rows, labels, lengths; duplicates within and across files, exact, folded (case, spacing, Unicode form) and near;
-    equal texts with different labels; labels that look alike; empty and long texts; other languages than English
-    where the model is bort-nano; and labels that are probably wrong: a linear head on the encoder's vectors, fitted to
-    other texts, is confident of another one. Nothing is changed, and findings do not change the exit status.
+    Reports rows, labels and lengths; duplicates within and across files: exact, folded (case, spacing, Unicode form)
+    and near; equal texts with different labels; labels that look alike; empty and long texts; languages other than
+    English, if the model is bort-nano or with --quick; and probable label errors: a linear head on the encoder's
+    vectors, fitted to other texts, is confident of another label. Files are not changed, and findings do not affect
+    the exit status.
 
     Example:
 
@@ -127,7 +128,7 @@ def check(arguments: CheckArguments) -> FiguresResult:
 
 
 def _metrics(examined: Examined, told: list[str], refused: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    """All of it, as JSON has it."""
+    """All results as JSON types."""
     inspection = dataclasses.asdict(examined.inspection)
     found: dict[str, Any] = {
         "data": inspection.pop("check"),
@@ -176,7 +177,7 @@ def _table(head: list[str], rows: list[list[object]], *, title: str | None = Non
     table = Table(title=title, title_justify="left", expand="text" in head)
     for column, name in enumerate(head):
         numbers = any(isinstance(row[column], int) for row in rows)
-        if name == "text":  # one line each: the page has the rest
+        if name == "text":  # one line per text; the page has the whole text
             table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1)
         else:
             table.add_column(name, justify="right" if numbers else "left", overflow="fold")

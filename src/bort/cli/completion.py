@@ -1,4 +1,4 @@
-"""Answers to a shell that asks what could come next, by argcomplete's protocol."""
+"""Shell completion, by argcomplete's protocol."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _ASKED = "_ARGCOMPLETE"
 
 
 def asked() -> bool:
-    """Whether the shell asks."""
+    """Whether the shell asks for completions."""
     return _ASKED in os.environ
 
 
 def command_asked_about(commands: Iterable[str]) -> str | None:
-    """The command whose settings the shell asks for; None where it asks for the command, and has been answered."""
+    """The command whose flags the shell completes; None if it completes the command, which is done here."""
     words = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT") or 0)].split()
     known = [*commands]
     if len(words) > 1 and words[1] in known and not os.environ["COMP_LINE"].endswith(f" {words[1]}"):
-        os.environ[_ASKED] = "2"  # the command stands for the program's name
+        os.environ[_ASKED] = "2"  # the command takes the place of the program's name
         return words[1]
     import argcomplete
 
@@ -32,13 +32,13 @@ def command_asked_about(commands: Iterable[str]) -> str | None:
 
 
 def complete(parser: Any) -> None:
-    """Answer for the settings of a command, and end: choices where there are any, else files."""
+    """Complete the flags of a command and exit; values are the flag's choices if it has any, otherwise files."""
     from argcomplete.completers import FilesCompleter
 
     for action in parser._actions:
         choices = _choices(parser.hints.get(action.dest))
         action.completer = partial(_all, choices) if choices else FilesCompleter()
-    parser.parse_args([])  # which answers, for jsonargparse knows the protocol
+    parser.parse_args([])  # answers and exits: jsonargparse supports the protocol
 
 
 def _all(choices: list[str], **_: Any) -> list[str]:
@@ -46,7 +46,7 @@ def _all(choices: list[str], **_: Any) -> list[str]:
 
 
 def _choices(hint: Any) -> list[str]:
-    """The values of a literal, alone or in a union or list."""
+    """The values of a `Literal`, also inside a union or list."""
     if get_origin(hint) is Literal:
         return [str(value) for value in get_args(hint)]
     return [choice for part in get_args(hint) for choice in _choices(part)]

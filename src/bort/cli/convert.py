@@ -1,4 +1,4 @@
-"""`bort convert`: a checkpoint in, a Hugging Face BERT folder out."""
+"""`bort convert`: from a checkpoint to a Hugging Face BERT folder."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ConvertArguments:
     """
 
     source: str
-    """an MXNet .params file of the released code, or a Hugging Face BERT folder"""
+    """MXNet .params file of the released code, or Hugging Face BERT folder"""
     out: str
-    """folder to write; absent or empty"""
+    """folder to write; new or empty"""
     num_attention_heads: int | None = None
-    """attention heads of a .params file, which does not say; the published shapes need no flag"""
+    """number of attention heads of a .params file, which does not store it; not needed for the published shapes"""
     tokenizer: str | None = None
-    """folder of the tokenizer (vocab.json with merges.txt, or tokenizer.json); a Hugging Face source brings its own"""
+    """folder of the tokenizer (vocab.json with merges.txt, or tokenizer.json); a Hugging Face source has its own"""
     dtype: Literal["auto", "float32", "float16"] = "auto"
-    """type of the stored weights; auto keeps half precision where the source has it; models compute in float32"""
+    """type of the stored weights; auto: half precision if the source has it; models compute in float32"""
 
 
 def convert(arguments: ConvertArguments) -> FolderResult:
-    """Read the original .params checkpoint, or a Hugging Face BERT one; write a plain Hugging Face BERT folder.
+    """Convert the original .params checkpoint, or a Hugging Face BERT one, to a plain Hugging Face BERT folder.
 
     Example:
         >>> import bort

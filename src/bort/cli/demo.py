@@ -1,4 +1,4 @@
-"""`bort demo`: the whole road on what the package carries."""
+"""`bort demo`: the whole workflow on the embedded model and data."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class DemoArguments:
     """
 
     out: str = "runs/demo"
-    """folder of the run; an earlier demo there is replaced"""
+    """folder for the run; an earlier demo there is replaced"""
 
 
 def demo(arguments: DemoArguments) -> FolderResult:
     """Fine-tune the embedded bort-nano on the embedded support-desk messages, offline, in minutes.
 
-    224 labelled messages and 200 without labels to learn from, 210 to test on. Beside Agora, which uses all of them:
-    TF-IDF with logistic regression, a linear head on the frozen encoder, and plain fine-tuning, with the same labels.
-    Then it labels new messages and says what to run on a file of your own.
+    There are 224 labelled and 200 unlabelled training messages, and 210 test messages. Agora uses all training
+    messages. It is compared with TF-IDF with logistic regression, a linear head on the frozen encoder, and plain
+    fine-tuning, all with the same labels. Then the demo labels new messages and prints the commands for your own file.
 
     Example:
         >>> import bort
@@ -52,7 +52,7 @@ def demo(arguments: DemoArguments) -> FolderResult:
     out = Path(arguments.out).expanduser()
     _remove_earlier(out, shutil.rmtree)
     console().print("Messages to a support desk, seven topics, few labels.\n")
-    # The lower rate of the default grid is for larger encoders.
+    # The lower learning rate of the default grid is for larger encoders.
     usual: dict[str, Any] = {**parts, "learning_rates": [5e-4]}
     metrics = finetune(FinetuneArguments(**usual, out=str(out), unlabelled=str(data / "unlabelled.jsonl")))
     console().print("\nThe same without Agora, to compare:")
@@ -74,7 +74,7 @@ def demo(arguments: DemoArguments) -> FolderResult:
 
 
 def _baselines(parts: dict[str, str]) -> dict[str, float]:
-    """Test accuracies of what knows no language, with all labels; C is chosen by the development data."""
+    """Test accuracies of baselines without an encoder, with all labels; C is chosen on the development data."""
     from bort.data.tables.examples import read_examples
     from bort.tasks.baselines import majority, tfidf
 
@@ -87,7 +87,7 @@ def _baselines(parts: dict[str, str]) -> dict[str, float]:
 
 
 def _remove_earlier(folder: Path, remove: Any) -> None:
-    """Replace a folder only if a run of ours made it."""
+    """Remove the folder only if a run of bort made it."""
     if (folder / "journal.jsonl").is_file():
         remove(folder)
 

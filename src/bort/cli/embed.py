@@ -1,4 +1,4 @@
-"""`bort embed`: one vector a text, for a file or standard input."""
+"""`bort embed`: one vector per text of a file or standard input."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ class EmbedArguments:
     """
 
     model: str
-    """an encoder: bort-nano, a folder of pretrain, export, Hugging Face or sentence-transformers, or a hub name"""
+    """encoder: bort-nano, a folder of pretrain, export, Hugging Face or sentence-transformers, or a hub name"""
     output: str
-    """file (.parquet or .jsonl: the input's columns and the vectors; .npy: the vectors alone), or - for JSON lines on
+    """file (.parquet or .jsonl: the input's columns and the vectors; .npy: only the vectors), or - for JSON lines on
     standard output"""
     input: str = "-"
-    """file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), hub data set (owner/name:split), or - for
+    """file (.csv, .tsv, .jsonl, .parquet, .txt with one text per line), hub data set (owner/name:split), or - for
     standard input"""
     input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"
-    """format of the input; auto goes by the extension, and takes standard input for plain text, one a line"""
+    """input format; auto: by the file extension, and plain text with one text per line for standard input"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     delimiter: str | None = None
-    """what stands between the cells of a CSV or TSV input: a character, or comma, semicolon, tab, pipe; by default it
-    is found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     column: str = "embedding"
-    """name of the column with the vector; it replaces one of the same name"""
+    """column for the vector; replaces a column of the same name"""
     normalize: Literal["auto", "yes", "no"] = "auto"
-    """whether each vector is scaled to length 1, so that products are cosines; auto: as the model's folder says"""
+    """scale each vector to length 1, so that dot products are cosines; auto: as the model's folder says"""
     on_error: Literal["stop", "skip", "label"] = "stop"
-    """what a row that cannot be read does: stop ends the job and writes nothing; skip leaves the row out; label keeps
-    it, without a vector and with the reason in a column `error` (not in .npy, which has no columns)"""
+    """what to do with a row that cannot be read; stop: end the job and write nothing; skip: leave the row out; label:
+    keep it without a vector, with the reason in a column `error` (not for .npy, which has no columns)"""
     errors: str | None = None
-    """of --on-error skip and label: JSON lines file of those rows, with line and reason; by default OUTPUT.errors.jsonl
-    beside an output file, and none with standard output"""
+    """with --on-error skip or label: JSON lines file for those rows, with line and reason; by default
+    OUTPUT.errors.jsonl next to an output file, and none for standard output"""
     batch_size: PositiveInt = 256
-    """texts that are computed together; so many rows are held in memory"""
+    """texts per batch; this many rows are held in memory"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Reject incompatible settings.
 
         Raises:
-            BortError: `errors` where the first bad row ends the job, or rows without a vector in an array.
+            BortError: `errors` although the first bad row ends the job, or rows without a vector in an array.
         """
         if self.errors is not None and self.on_error == "stop":
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
@@ -64,10 +64,10 @@ class EmbedArguments:
 
 
 def embed(arguments: EmbedArguments) -> PredictResult:
-    """Give each text its vector, keeping order and columns.
+    """Compute a vector for each text, keeping row order and columns.
 
-    The vectors are those of `bort.Encoder`. Files are written whole or not at all; input of any length is read in
-    bounded memory. Empty input gives empty output.
+    Vectors are the same as those of `bort.Encoder`. Files are written atomically, and memory does not grow with the
+    input. Empty input gives empty output.
 
     Example:
         >>> import tempfile

@@ -24,42 +24,42 @@ class EvaluateArguments:
     """
 
     model: str
-    """a fine-tuned model: a folder or a hub name"""
+    """fine-tuned model: a folder or a hub name"""
     data: str = field(default="", metadata={"needed": "unless it is given as an object"})
-    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split); with --task the folder with the
+    """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split); with --task: folder with the
     suite's official files, or hub"""
     task: str | None = None
-    """a task of GLUE, SuperGLUE or RACE by name: score its development data by its official metrics"""
+    """name of a GLUE, SuperGLUE or RACE task, whose development data is scored with its official metrics"""
     submit: str | None = None
-    """of --task: folder for the answers to its test data, as the leaderboard takes them, and the zip of all there"""
+    """with --task: folder for the answers to its test data in the leaderboard's format, and for a zip of all answers"""
     cast: Literal["auto", "improved", "released"] = "auto"
-    """of --task: how rows are cast for the model; auto: as when it was fitted"""
+    """with --task: how rows become model inputs (see bort finetune); auto: as in fine-tuning"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     text_b: str = "text_b"
-    """name of the column with the second text of a pair"""
+    """column with the second text of a pair"""
     label: list[str] | str = "label"
-    """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
-    each label of a text that may have several"""
+    """column with the label or the list of labels; several names are 0/1 columns, one per label"""
     label_separator: str | None = None
-    """what stands between several labels in the label's column, as ; in a;b; a blank cell is a text without labels"""
+    """separator of several labels in the label column, such as ; in a;b; an empty cell means no labels"""
     delimiter: str | None = None
-    """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
-    found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     long: Literal["first", "mean", "max"] = "first"
-    """how a single text that is longer than the model takes is answered; as of bort predict"""
+    """how to answer a single text that is longer than the model's limit (see bort predict)"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
     resamples: NonNegativeInt = 1000
-    """bootstrap resamples for the confidence intervals; 0 for none"""
+    """bootstrap resamples for the confidence intervals; 0 for no intervals"""
 
 
 def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResult:
-    """Score a fine-tuned model: accuracy, F1 and Matthews' correlation, or Pearson's and Spearman's, or as a task does.
+    """Score a fine-tuned model on labelled data, with the metrics of its kind or the official ones of a task.
 
-    Of several labels a text: micro and macro F1, exact match and mean average precision, at the model's thresholds.
+    Classification: accuracy, F1 and Matthews correlation. Multi-label: micro and macro F1, exact match and mean average
+    precision, at the model's thresholds. Regression: Pearson and Spearman correlation, and RMSE.
 
-    Intervals are 95 % by bootstrap over the rows.
+    Intervals are 95 % bootstrap confidence intervals over rows.
 
     Example:
         >>> import bort
@@ -107,7 +107,7 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
 
 
 def _evaluate_task(arguments: EvaluateArguments, name: str) -> EvaluateResult:
-    """A suite's task: official scores where there are labels, and the leaderboard's file."""
+    """A suite's task: official scores if there are labels, and the file for the leaderboard."""
     from bort.cli.submit import pack_and_say
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor

@@ -1,4 +1,4 @@
-"""`bort export`: a folder that answers fast, without torch."""
+"""`bort export`: a model for fast inference without torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bort.export.arguments import ExportArguments
 
 
 def export(arguments: ExportArguments, *, gate: Any = None, calibrate: Any = None) -> ExportResult:
-    """Write a model for ONNX Runtime or OpenVINO, in fp32 or int8, with all that prediction needs.
+    """Export a model for ONNX Runtime or OpenVINO, in fp32 or int8, with all files that prediction needs.
 
-    fp32 is checked against PyTorch. int8 is refused, or with --precision auto not chosen, where the rows of --gate do
-    not show that it loses at most --max-drop points.
+    fp32 is checked against PyTorch. If the rows of --gate do not show that int8 loses at most --max-drop points,
+    --precision int8 fails and --precision auto writes fp32.
 
     Example:
         >>> import bort

@@ -1,4 +1,4 @@
-"""`bort extract`: an architecture for a corpus, a teacher and a device."""
+"""`bort extract`: search an architecture for a corpus, a teacher and a device."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bort.ose.space import Shape
 
 
 def extract(arguments: ExtractArguments) -> ExtractResult:
-    """Find the shape of an encoder that is small, fast and right at once (OSE, arXiv 2010.08512).
+    """Search for an encoder shape that is small, fast and accurate (OSE, arXiv 2010.08512).
 
     The space is ordered by counted parameters and inference time. Every epsilon-th member is trained for a few steps
-    on the same text, to match the outputs of the maximum point, and scored by what it saves of size and time, divided
-    by its error. Nothing is trained fully. With --inherit the members are parts of a trained encoder, with its weights.
-    To continue an interrupted run, repeat the command with --resume.
+    on the same text, to match the outputs of the maximum point, and scored by the size and time that it saves, divided
+    by its error. No member is trained fully. With --inherit, the members are parts of a trained encoder and start from
+    its weights. To continue an interrupted run, repeat the command with --resume.
 
     Example:
         >>> import bort

@@ -1,4 +1,4 @@
-"""`bort finetune`: a classifier from labelled texts."""
+"""`bort finetune`: train a classifier on labelled texts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def finetune(
 ) -> FinetuneResult:
     """Fit a classifier or regressor on labelled texts or pairs of texts.
 
-    The data are tables with a column `text`, perhaps `text_b`, and `label` (the names can be set). The default is
-    Agora: round after round, fine-tune a model for each combination of the grid, make new texts near the best model's
-    mistakes on the development data, let a teacher label them, and train on them too. --method plain fine-tunes each
-    combination once; --method head leaves the encoder as it is and fits a linear head, in seconds. Every run fits that
-    head first, and shows it beside the result. --task names tasks of GLUE, SuperGLUE and RACE, whose official files
-    --data holds, instead of a table. To continue an interrupted run, repeat the command with --resume.
+    The data are tables with the columns `text` and `label`, and `text_b` for pairs (other names can be set). The
+    default method is Agora: in rounds, fine-tune a model for each combination of the grid, add new texts near the best
+    model's mistakes, labelled by a teacher, and train on them too. --method plain fine-tunes each combination once;
+    --method head leaves the encoder as it is and fits a linear head, in seconds. Every run fits that head first and
+    shows it next to the result. Instead of a table, --task names tasks of GLUE, SuperGLUE and RACE, whose official
+    files are in --data. To continue an interrupted run, repeat the command with --resume.
 
     Example: data may be given as objects instead (`train`, `dev`, `test`, `unlabelled`: tables of pandas, polars,
     pyarrow or datasets, or lists of mappings), and the teacher as a function of texts.
@@ -59,7 +59,7 @@ def finetune(
 
 
 def _with_data(arguments: FinetuneArguments, given: dict[str, Any]) -> FinetuneArguments:
-    """Keep data that were given as objects in the run's folder, where `--resume` finds them."""
+    """Save data that were given as objects in the run's folder, where `--resume` finds them."""
     from bort.data.tables.objects import kept_file
     from bort.runs import DATA_FOLDER
 
@@ -73,10 +73,10 @@ def _with_data(arguments: FinetuneArguments, given: dict[str, Any]) -> FinetuneA
 
 
 def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:
-    """Refuse before the first task what the last one could not be fitted with.
+    """Check the settings for all tasks before the first one is trained.
 
     Raises:
-        BortError: A task with choices, and Agora.
+        BortError: Agora with a task that has choices.
     """
     from bort.agora.checks import check_choices
 
@@ -108,7 +108,7 @@ def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequen
 
 
 def _print_official(metrics: dict[str, Any]) -> None:
-    """The scores of a suite's task, in % as the leaderboards print them, beside the claims of the papers."""
+    """Print the scores of a suite's task, in % as on the leaderboards, next to the claims of the papers."""
     from bort.progress import out
 
     if "official" not in metrics:

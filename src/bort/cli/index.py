@@ -1,4 +1,4 @@
-"""`bort index`: a large pool of texts with their vectors, to be searched."""
+"""`bort index`: a large pool of texts with their vectors, for nearest-neighbour search."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ class IndexArguments:
     """
 
     texts: str
-    """file of one text a line (also .gz, .xz, .bz2, .zst), or a folder of such"""
+    """file with one text per line (also .gz, .xz, .bz2, .zst), or a folder of such files"""
     out: str
     """folder to write"""
     model: str = "bort-nano"
-    """encoder; one of bort export in int8 is the fastest"""
+    """encoder; an int8 model from bort export is the fastest"""
     stored: Literal["int8", "float16"] = "int8"
-    """type of the stored numbers; int8 takes half the space of float16"""
+    """type of the stored vectors; int8 takes half the space of float16"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
     resume: bool = False
-    """go on with an unfinished index"""
+    """continue an unfinished index"""
 
 
 def index(arguments: IndexArguments) -> FolderResult:
-    """Embed each line of a text of any size, for `bort finetune --pool` and for `bort.Index`.
+    """Embed each line of text files of any size, for `bort finetune --pool` and `bort.Index`.
 
-    What is killed goes on with --resume. Blank lines are left out; memory does not grow with the text.
+    Blank lines are left out, and memory does not grow with the text. To continue an interrupted run, repeat the command
+    with --resume.
 
     Example:
         >>> import bort

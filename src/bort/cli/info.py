@@ -1,4 +1,4 @@
-"""`bort info`: what a model is, counted."""
+"""`bort info`: a model's shape and parameter counts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class InfoArguments:
     """
 
     model: str
-    """a preset (bort, bort-2-16-1024-512, bort-768, nano), a folder, an embedded name (bort-nano) or a hub name"""
+    """preset (bort, bort-2-16-1024-512, bort-768, nano), folder, embedded name (bort-nano) or hub name"""
     json: bool = False
     """print one JSON object and nothing else on standard output"""
 
 
 def info(arguments: InfoArguments) -> FiguresResult:
-    """Print a model's shape and its counted parameters, and for a published architecture the paper's claims beside.
+    """Print a model's shape and parameter counts, and for a published architecture also the paper's claims.
 
     Example:
 
@@ -69,7 +69,7 @@ def info(arguments: InfoArguments) -> FiguresResult:
 
 
 def _saved(model: str) -> tuple[Preset, list[str]]:
-    """Shape and labels of a saved model. A folder's `config.json` is read as it is, which takes no library."""
+    """Shape and labels of a saved model. A folder's `config.json` is read directly, without loading transformers."""
     from bort.errors import BortError
     from bort.model.checkpoints import load_config, locate
     from bort.model.config import shape_of

@@ -1,4 +1,4 @@
-"""Missing inputs are told at once, before a command loads what it works with."""
+"""Missing inputs are reported immediately, before a command loads its libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = {
     "pretrain": ("corpus",),
     "extract": ("corpus",),
 }
-"""The settings of each command that name data: files, standard input, or data sets on the hub."""
+"""The settings of each command that name data: files, standard input, or hub data sets."""
 MODELS = {
     "finetune": ("model", "teacher", "transform_model", "pool_model"),
     "check": ("model",),
@@ -37,7 +37,7 @@ MODELS = {
 
 
 def check_inputs(command: str, arguments: Any) -> None:
-    """Refuse files and folders that are not there. What may lie elsewhere is left to the command.
+    """Reject files and folders that do not exist. Hub names, URLs and patterns are left to the command.
 
     Args:
         command: Its name.

@@ -1,4 +1,4 @@
-"""Flags and `--config` files as views of a command's dataclass."""
+"""Flags and `--config` files, generated from a command's dataclass."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from bort.errors import BortError, flag
 from bort.files import read_yaml
 
 ONE_OR_MORE = list[str] | str
-"""The type of a setting that is a text, or several one after another (`--label a b`)."""
+"""The type of a setting that is one string or several (`--label a b`)."""
 _MOST_LISTED = 20
 _PRINT_CONFIG = "--print_config"
 _BARE = {"finetune": "train", "predict": "input", "embed": "input", "suggest": "input", "evaluate": "data"}
-"""The setting of a command that a first word without a flag gives."""
+"""The setting of each command that a first word without a flag sets."""
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
 
 
 class _Parser(ArgumentParser):
-    """One command's parser, which tells a mistake in one line."""
+    """One command's parser, which reports a mistake in one line."""
 
     hints: dict[str, Any]
     positional: tuple[str, ...]
@@ -47,7 +47,7 @@ class _Parser(ArgumentParser):
         if lacking := re.match("the following arguments are required: (.*)", message):
             names = lacking[1].split(", ")
             return f"needs {', '.join(n if n in self.positional else flag(n) for n in names)}"
-        message = re.sub(r", --[\w-]+\+", "", " ".join(message.split()))  # how the library appends to lists
+        message = re.sub(r", --[\w-]+\+", "", " ".join(message.split()))  # the library's syntax for appending to lists
         unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
         near = difflib.get_close_matches(unknown[1].replace("-", "_"), self.hints, n=1) if unknown else []
         if near and near[0] in self.positional:
@@ -67,12 +67,12 @@ def _worded(hint: Any) -> str:
 
 
 def _description(function: Callable[[Any], Any]) -> str:
-    """What a command's docstring says before its example, which is Python."""
+    """A command's docstring up to its example, which is for Python users."""
     return (inspect.getdoc(function) or "").partition("\n\nExample")[0]
 
 
 def _usage(name: str, positional: tuple[str, ...]) -> str:
-    """One line, for the settings are explained below it."""
+    """A one-line usage; the settings are explained below it."""
     words = [*(word.upper() for word in positional), *([f"[{_BARE[name].upper()}]"] if name in _BARE else [])]
     return " ".join(["bort", name, *words, "[settings]"])
 
@@ -82,8 +82,8 @@ def build(
 ) -> _Parser:
     """The parser of one command: its docstring is the description, the fields' docstrings are the help.
 
-    Settings stand in the groups of the dataclass's `TOPICS`, in their order; those in `RARE` are shown if `rare`.
-    A list takes its items one after another (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no-resume`).
+    Settings are shown in the groups and order of the dataclass's `TOPICS`; those in `RARE` only if `rare`.
+    A list takes several values (`--seeds 0 1 2`), a bool is a switch (`--resume`, `--no-resume`).
     """
     topics: dict[str, tuple[str, ...]] = getattr(arguments, "TOPICS", {})
     hidden: frozenset[str] = frozenset() if rare else getattr(arguments, "RARE", frozenset())
@@ -129,17 +129,17 @@ def build(
 def parse(
     name: str, function: Callable[[Any], Any], arguments: type, positional: tuple[str, ...], argv: list[str]
 ) -> Any:
-    """Read the command line into the dataclass; a mistake prints one line and exits with status 2.
+    """Parse the command line into the dataclass; a mistake prints one line and exits with status 2.
 
     Raises:
-        BortError: A `--config` file cannot be read, or is no mapping of the settings' names.
+        BortError: A `--config` file cannot be read, or does not map names of settings to values.
     """
     if "--help-all" in argv:
         build(name, function, arguments, positional).print_help()
         raise SystemExit(0)
     if completion.asked():
         completion.complete(build(name, function, arguments, positional))
-    # A suppressed help text would keep the setting out of --print_config, too.
+    # Suppressed help would also hide the setting from --print_config.
     parser = build(name, function, arguments, positional, rare=bool(argv) and not {"-h", "--help"} & set(argv))
     fields = dataclasses.fields(arguments)
     needed = [f for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
@@ -156,7 +156,7 @@ def parse(
 
 
 def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
-    """Give a first word without a flag the flag that it stands for, and a result its place.
+    """Add the flag that a first word without one stands for, and a default --out.
 
     `bort finetune data.csv` is `bort finetune --train data.csv --out runs/data`.
     """
@@ -169,7 +169,7 @@ def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
 
 
 def _gathered(words: list[str], flags: set[str]) -> list[str]:
-    """Make one word, a JSON list, of several behind each of some flags."""
+    """Join several values after one of `flags` into one word, a JSON list."""
     made: list[str] = []
     several: list[str] = []
     for word in [*words, "--"]:
@@ -185,14 +185,14 @@ def _gathered(words: list[str], flags: set[str]) -> list[str]:
 
 
 def _with_home(value: Any) -> Any:
-    """Put the home folder in place of a leading `~/`, which no shell expands in `--out=~/run` and in settings files."""
+    """Expand a leading `~/`, which no shell does in `--out=~/run` or in settings files."""
     if isinstance(value, list):
         return [_with_home(item) for item in value]
     return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def hyphened(word: str) -> str:
-    """A flag with hyphens, as the parsers know it; underscores are taken as well."""
+    """A flag with hyphens, as the parsers know it; underscores are accepted as well."""
     name, equals, value = word.partition("=")
     if not name.startswith("--"):
         return word
@@ -201,7 +201,7 @@ def hyphened(word: str) -> str:
 
 
 def _check_config(path: str, hints: dict[str, Any]) -> None:
-    """Refuse what jsonargparse would tell of without the file and the line."""
+    """Reject what jsonargparse would report without the file and the line."""
     import yaml
 
     settings = read_yaml(path, yaml.safe_load)

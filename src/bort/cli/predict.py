@@ -26,53 +26,52 @@ class PredictArguments:
     """
 
     model: str
-    """a fine-tuned or exported model: a folder or a hub name"""
+    """fine-tuned or exported model: a folder or a hub name"""
     input: ONE_OR_MORE = "-"
-    """file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), hub data set (owner/name:split), or - for
-    standard input; or several of them, patterns ('in/*.parquet') and addresses of object stores (s3://...) among them,
-    read one after another"""
+    """file (.csv, .tsv, .jsonl, .parquet, .txt with one text per line), hub data set (owner/name:split), or - for
+    standard input; or several inputs, also patterns ('in/*.parquet') and object store URLs (s3://...), read one after
+    another"""
     output: str = "-"
-    """file (.csv, .tsv or .jsonl), or - for standard output; or a folder (that exists, or with a / at the end), which
-    gets one file for each of the input and a _manifest.json of those that are done"""
+    """file (.csv, .tsv or .jsonl), or - for standard output; or a folder (existing, or with a / at the end), which gets
+    one file per input file and a _manifest.json of the finished files"""
     input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"
-    """format of the input; auto goes by the extension, and takes standard input for plain text, one a line"""
+    """input format; auto: by the file extension, and plain text with one text per line for standard input"""
     output_format: Literal["auto", "csv", "tsv", "jsonl"] = "auto"
-    """format of the output; auto goes by the extension, and writes JSON lines to standard output"""
+    """output format; auto: by the file extension, and JSON lines for standard output"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     text_b: str = "text_b"
-    """name of the column with the second text of a pair"""
+    """column with the second text of a pair"""
     delimiter: str | None = None
-    """what stands between the cells of a CSV or TSV input: a character, or comma, semicolon, tab, pipe; by default it
-    is found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     label_separator: str = ";"
-    """of a model that may give a text several labels: what stands between them in CSV and TSV; JSON lines hold lists"""
+    """with a multi-label model: separator of the predicted labels in CSV and TSV; JSON lines hold lists"""
     on_error: Literal["stop", "skip", "label"] = "stop"
-    """what a row that cannot be read does: stop ends the job and writes nothing; skip leaves the row out; label keeps
-    it, without a prediction and with the reason in a column `error`"""
+    """what to do with a row that cannot be read; stop: end the job and write nothing; skip: leave the row out; label:
+    keep it without a prediction, with the reason in a column `error`"""
     errors: str | None = None
-    """of --on-error skip and label: JSON lines file of those rows, with line and reason; by default OUTPUT.errors.jsonl
-    beside an output file, and none with standard output"""
+    """with --on-error skip or label: JSON lines file for those rows, with line and reason; by default
+    OUTPUT.errors.jsonl next to an output file, and none for standard output"""
     window: PositiveInt = 1024
-    """rows held in memory at a time; a smaller number answers a slow stream sooner"""
+    """rows held in memory at a time; a smaller window answers a slow stream sooner"""
     long: Literal["first", "mean", "max"] = "first"
-    """what is answered of a single text that is longer than the model takes: first goes by its beginning; mean and max
-    go by all of it, in windows, whose probabilities (or values) are averaged, or of which the greatest of each label
-    counts"""
+    """how to answer a single text that is longer than the model's limit; first: read only its beginning; mean, max:
+    read all of it in windows, and take the mean of their probabilities (or values), or the maximum for each label"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core, and of --workers one each"""
+    """number of threads; by default one per core, and with --workers one per worker"""
     workers: str = "local"
-    """where it is computed: local is this process; a number is so many processes of this machine; ray is the running
-    Ray cluster or a new one on this machine's cores, and HOST:PORT the cluster whose head listens there. Each worker
-    holds the model once. Processes share the rows of a file, or take whole files where there are enough of them; a
-    cluster takes files and needs a folder as --output"""
+    """where to compute; local: in this process; a number: in that many processes on this machine; ray: on the running
+    Ray cluster, or a new one on this machine's cores; HOST:PORT: on the Ray cluster whose head listens there. Each
+    worker holds one copy of the model. Processes share the rows of a file, or take whole files if there are enough; a
+    cluster takes whole files and needs a folder as --output"""
     worker_retries: NonNegativeInt = 2
-    """of a cluster: how often a file is begun anew whose worker died"""
+    """on a cluster: how often to restart a file whose worker died"""
     keep_order: bool = True
-    """whether rows stand in the order of the input; without it --workers N writes them as they are ready, and a cluster
-    finishes files in any order (each file's own rows keep theirs)"""
+    """keep rows in the order of the input; without it, --workers N writes rows as they become ready, and a cluster
+    finishes files in any order (the rows of a file keep their order)"""
     resume: bool = False
-    """of a folder as --output: leave the files that are done and have not changed, and do the others"""
+    """with a folder as --output: skip finished files that have not changed, and label the others"""
 
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
         "what": ("model", "input", "output", "text", "text_b", "long"),
@@ -83,19 +82,19 @@ class PredictArguments:
 
     @property
     def inputs(self) -> list[str]:
-        """All that is named as input."""
+        """All inputs."""
         return [self.input] if isinstance(self.input, str) else list(self.input)
 
     @property
     def into_folder(self) -> bool:
-        """Whether each input becomes a file of its own."""
+        """Whether each input gets its own output file."""
         return self.output != "-" and (self.output.endswith("/") or Path(self.output).expanduser().is_dir())
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Reject incompatible settings.
 
         Raises:
-            BortError: The first that does not.
+            BortError: The first conflict.
         """
         if self.errors is not None and self.on_error == "stop":
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
@@ -121,14 +120,15 @@ class PredictArguments:
 def predict(arguments: PredictArguments) -> PredictResult:
     """Label texts, keeping their order and columns.
 
-    Each row comes out with `prediction` and, for a classifier, `probability` and one `p(LABEL)` column per label; they
-    replace columns of the same names. `prediction` is empty (null) where a model exported with --min-precision is not
-    sure enough. A multi-label model gives all labels above their thresholds, a list in JSON lines and a;b in tables,
-    and no `probability`. Files are written atomically; input of any length is read in bounded memory. Empty input gives
-    empty output.
+    Each row gets `prediction` and, from a classifier, `probability` and one `p(LABEL)` column per label; they replace
+    columns of the same names. `prediction` is empty (null) if a model exported with --min-precision is not confident
+    enough. A multi-label model gives all labels above their thresholds, as a list in JSON lines and as a;b in tables,
+    and no `probability`. Files are written atomically, and memory does not grow with the input. Empty input gives empty
+    output.
 
-    Many files become one, or with a folder as --output one each: CSV and TSV stay so, all else becomes JSON lines
-    (unless --output-format says another). Repeat a command that was interrupted with --resume.
+    Several input files become one output file, or one each if --output is a folder: CSV and TSV keep their format, all
+    others become JSON lines (unless --output-format is given). To continue an interrupted run with a folder, repeat the
+    command with --resume.
 
     Example:
         >>> import bort
@@ -156,7 +156,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
     model = OpenModel(a.model, a.threads if a.workers == LOCAL else a.threads or 1, a.long)
     place = Placement(a.workers, a.keep_order, a.worker_retries)
     sources = expand(a.inputs)
-    # Rows on a terminal are progress enough, and a bar would stand among them.
+    # Rows on a terminal show progress enough, and a bar would mix with them.
     quiet = a.output == "-" and sys.stdout and sys.stdout.isatty()
     several = len(sources) if into_folder and len(sources) > 1 else None
     with nullcontext() if quiet else bar("predicting", several) as shown:
@@ -178,7 +178,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
 
 
 def _tell_of_header(line: str, text: str) -> None:
-    """Say so where the first line of plain text looks like the header of a table."""
+    """Warn if the first line of plain text looks like the header of a table."""
     from bort.progress import console
 
     cells = [cell.strip().strip('"') for cell in re.split(r"[,;\t|]", line)]

@@ -1,4 +1,4 @@
-"""`bort pretrain`: a model from text."""
+"""`bort pretrain`: pre-train a model on text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bort.pretraining.arguments import PretrainArguments
 def pretrain(arguments: PretrainArguments) -> PretrainResult:
     """Pre-train an architecture on text, or distil it from a teacher.
 
-    Without a teacher the loss is the masked LM's. With a masked LM of the same vocabulary (--teacher) it is 0.1 MLM +
-    0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary (--embedding-teacher) the
-    student learns the teacher's sentence and token embeddings. --plan measures what a run would take. To continue an
-    interrupted run, repeat the command with --resume. Several GPUs: `accelerate launch -m bort pretrain ...`.
+    Without a teacher, the loss is the masked-LM loss. With a masked LM of the same vocabulary (--teacher), it is
+    0.1 MLM + 0.5 T² KL(teacher || student) at the masked positions. With an encoder of any vocabulary
+    (--embedding-teacher), the student learns the teacher's sentence and token embeddings. --plan measures what a run
+    would take. To continue an interrupted run, repeat the command with --resume. On several GPUs, run
+    `accelerate launch -m bort pretrain ...`.
 
     Example:
         >>> import bort

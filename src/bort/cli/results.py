@@ -1,6 +1,6 @@
-"""What commands return to Python: figures by name, and where the files are.
+"""What commands return to Python: figures by name, and paths of the files.
 
-Each is frozen, and `to_dict` gives it as JSON has it. `metrics` is the whole of what the run's `metrics.json` says.
+Each result is frozen, and `to_dict` returns it as JSON types. `metrics` holds everything in the run's `metrics.json`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CommandResult:
     metrics: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON knows; paths as strings.
+        """The result as JSON types; paths become strings.
 
         Example:
             >>> FolderResult({}, Path("pool")).to_dict()["out"]
@@ -39,17 +39,17 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class FinetuneResult(CommandResult):
-    """A fine-tuned model. Of a run over several tasks only `metrics` and `out` say something.
+    """A fine-tuned model. After a run over several tasks, only `metrics` and `out` are set.
 
     Attributes:
-        out: The run's folder, which is the model's too.
+        out: The folder of the run and of the model.
         method: How it was trained.
-        metric: The score that chose the model.
-        scores: By part (`dev`, and `test` where there was one), then by metric, with 95 % intervals.
+        metric: The metric by which the model was selected.
+        scores: By part (`dev`, and `test` if there was one), then by metric, with 95 % intervals.
         labels: The classes, in the order of the model's outputs; empty for a regression.
         held_out: Whether the test part was split off the training data.
-        best: The combination of settings that won.
-        seconds: What it took.
+        best: The best combination of settings.
+        seconds: Duration of the run.
 
     Example:
         >>> FinetuneResult({}, Path("runs/topics"), metric="accuracy").report.as_posix()
@@ -67,16 +67,16 @@ class FinetuneResult(CommandResult):
 
     @property
     def report(self) -> Path:
-        """The page of the run."""
+        """The report of the run."""
         return self.out / "report.html"
 
     @classmethod
     def of(cls, out: str, metrics: Mapping[str, Any]) -> FinetuneResult:
-        """Read it off `metrics.json`.
+        """Create the result from `metrics.json`.
 
         Args:
             out: The run's folder.
-            metrics: What the file says.
+            metrics: Contents of the file.
 
         Example:
             >>> metrics = json.loads(Path("runs/topics/metrics.json").read_text())
@@ -101,9 +101,9 @@ class EvaluateResult(CommandResult):
     """A model's scores on labelled data, or on a suite's task.
 
     Attributes:
-        scores: By metric, with 95 % intervals, which have no width where no resamples were asked for.
-        rows: How many were scored.
-        file: Answers for a leaderboard, where they were asked for.
+        scores: By metric, with 95 % intervals, which have zero width without resamples.
+        rows: Number of scored rows.
+        file: Answers for a leaderboard, if requested.
 
     Example:
         >>> import bort
@@ -119,12 +119,12 @@ class EvaluateResult(CommandResult):
 
 @dataclass(frozen=True)
 class PredictResult(CommandResult):
-    """A file with answers.
+    """A file with predictions.
 
     Attributes:
         output: The file, or `-` for standard output.
-        rows: How many it has.
-        skipped: Rows that could not be read and are left out.
+        rows: Number of rows in it.
+        skipped: Number of rows left out because they could not be read.
 
     Example:
         >>> PredictResult({"rows": 3}, "labels.csv", 3, 0).to_dict()["output"]
@@ -138,13 +138,13 @@ class PredictResult(CommandResult):
 
 @dataclass(frozen=True)
 class ExportResult(CommandResult):
-    """A model that answers fast on a CPU.
+    """A model for fast inference on a CPU.
 
     Attributes:
         out: Its folder.
-        engine: What runs it.
-        precision: fp32 or int8, as was chosen.
-        size_bytes: Of the folder.
+        engine: The engine that runs it.
+        precision: The chosen precision, fp32 or int8.
+        size_bytes: Size of the folder.
 
     Example:
         >>> ExportResult({}, Path("fast"), "openvino", "int8", 12_800_000).to_dict()["precision"]
@@ -162,7 +162,7 @@ class PretrainResult(CommandResult):
     """A pre-trained encoder, or the plan of a run.
 
     Attributes:
-        out: The run's folder, which is the model's too; None for a plan.
+        out: The folder of the run and of the model; None for a plan.
 
     Example:
         >>> PretrainResult({"steps": 2000}, Path("runs/encoder")).to_dict()["out"]
@@ -174,12 +174,12 @@ class PretrainResult(CommandResult):
 
 @dataclass(frozen=True)
 class ExtractResult(CommandResult):
-    """An architecture that was found.
+    """The result of an architecture search.
 
     Attributes:
         out: The run's folder.
         shape: Depth, heads, hidden and intermediate size.
-        parameters: Of the model, counted.
+        parameters: Parameter count of the model.
         architecture: The file that `bort pretrain --architecture` takes.
 
     Example:
@@ -196,7 +196,7 @@ class ExtractResult(CommandResult):
 
 @dataclass(frozen=True)
 class FolderResult(CommandResult):
-    """A folder that was written: of `convert`, `shrink`, `submit`, `tokenizer`, `demo`.
+    """A folder written by `convert`, `shrink`, `submit`, `index`, `tokenizer` or `demo`.
 
     Attributes:
         out: The folder.
@@ -211,7 +211,7 @@ class FolderResult(CommandResult):
 
 @dataclass(frozen=True)
 class FiguresResult(CommandResult):
-    """Figures alone: of `check`, `info` and `benchmark`.
+    """Only figures: the result of `check`, `info` and `benchmark`.
 
     Example:
         >>> FiguresResult({"depth": 3}).metrics["depth"]
@@ -223,7 +223,7 @@ def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:
     """The scores of a part with their intervals.
 
     Args:
-        metrics: What `metrics.json` says.
+        metrics: Contents of `metrics.json`.
         part: `dev` or `test`.
     """
     from bort.tasks.metrics import Score

@@ -1,4 +1,4 @@
-"""`bort serve`: answer over HTTP, with a page to try the model on."""
+"""`bort serve`: models over HTTP, with a page to try them."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ class ServeArguments:
     """
 
     models: list[str]
-    """fine-tuned or exported folders, or encoders, as FOLDER or NAME=FOLDER; the first answers requests that name
-    none"""
+    """fine-tuned or exported folders, or encoders, as FOLDER or NAME=FOLDER; the first answers requests that name no
+    model"""
     host: str = "127.0.0.1"
-    """address to listen on; 0.0.0.0 for every interface"""
+    """address to listen on; 0.0.0.0 for all interfaces"""
     port: NonNegativeInt = 8080
-    """port to listen on; 0 takes a free one and says which"""
+    """port to listen on; 0 picks a free one and prints it"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
     max_concurrent_requests: PositiveInt = 512
-    """requests accepted and not yet answered; one more gets 429"""
+    """maximum number of accepted requests without an answer yet; further ones get 429"""
     max_client_batch_size: PositiveInt = 32
-    """texts or pairs in one request; more get 413"""
+    """maximum number of texts or pairs in a request; more get 413"""
     max_batch_tokens: PositiveInt = 16384
-    """tokens that the model computes in one go"""
+    """maximum number of tokens per batch of the model"""
     payload_limit: PositiveInt = 2_000_000
-    """bytes of a request's body; more get 413"""
+    """maximum size of a request's body in bytes; more get 413"""
     max_wait_seconds: PositiveFloat = 30.0
-    """time that a request may wait for the model before it gets 429"""
+    """seconds that a request may wait for the model before it gets 429"""
     body_seconds: PositiveFloat = 10.0
-    """time that a client may take to send its body"""
+    """seconds that a client may take to send the request's body"""
     auto_truncate: bool = True
-    """cut texts that are longer than the model's limit, unless a request says otherwise"""
+    """truncate texts that are longer than the model's limit, unless a request says otherwise"""
     api_key_file: str | None = None
     """file with the key that clients must send as Authorization: Bearer KEY"""
     cors_origin: list[str] = field(default_factory=list)
-    """origins whose pages may ask, such as https://example.org"""
+    """origins whose pages may send requests, such as https://example.org"""
     drain_seconds: PositiveFloat = 30.0
-    """time for accepted requests after SIGTERM"""
+    """seconds to answer accepted requests after SIGTERM"""
     watch: bool = False
-    """load a model anew when its folder is replaced; SIGHUP does so at once"""
+    """reload a model when its folder is replaced; SIGHUP always reloads all models"""
     access_log: bool = True
-    """write one JSON line a request to standard error; it holds no text"""
+    """write one JSON line per request to standard error, without its texts"""
 
 
 def serve(arguments: ServeArguments) -> None:
-    """Answer over HTTP until SIGTERM or Ctrl-C.
+    """Serve models over HTTP until SIGTERM or Ctrl-C.
 
-    POST /predict takes what text-embeddings-inference takes, POST / what the Hugging Face inference API takes. An
-    encoder answers POST /embed, and POST /v1/embeddings as OpenAI's API does. GET / is a page to try the model on, GET
-    /docs describes all routes. Needs bort[serve].
+    POST /predict accepts the requests of text-embeddings-inference, POST / those of the Hugging Face inference API. An
+    encoder answers POST /embed, and POST /v1/embeddings like OpenAI's API. GET / is a page to try the model; GET /docs
+    describes all routes. Needs bort[serve].
 
     Example:
         >>> import bort

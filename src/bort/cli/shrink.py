@@ -1,4 +1,4 @@
-"""`bort shrink`: a smaller encoder that inherits its weights."""
+"""`bort shrink`: a smaller encoder with inherited weights."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ class ShrinkArguments:
     """
 
     model: str
-    """an encoder of BERT's, RoBERTa's or XLM-RoBERTa's family: a folder, an embedded name or a hub name"""
+    """encoder of the BERT, RoBERTa or XLM-RoBERTa family: a folder, an embedded name or a hub name"""
     out: str
-    """folder to write; absent or empty"""
+    """folder to write; new or empty"""
     layers: list[NonNegativeInt] = field(default_factory=list)
-    """numbers of the layers that stay, counted from 0 (0 2 5)"""
+    """layers to keep, numbered from 0 (0 2 5); by default all"""
     depth: PositiveInt | None = None
-    """how many layers stay, evenly spread; in place of --layers"""
+    """number of layers to keep, evenly spread; instead of --layers"""
     heads: PositiveInt | None = None
-    """attention heads of a layer; hidden / heads is the width of one"""
+    """attention heads per layer; the width of a head is hidden / heads"""
     intermediate: PositiveInt | None = None
-    """neurons of a layer's feed-forward part"""
+    """neurons in the feed-forward part of a layer"""
     hidden: PositiveInt | None = None
-    """dimensions of a token's state"""
+    """hidden size: dimensions of a token's state"""
     corpus: list[str] = field(default_factory=list)
-    """text files that the vocabulary is cut to; .gz, .xz, .bz2 and .zst are unpacked; without them it stays whole"""
+    """text files to whose tokens the vocabulary is reduced (also .gz, .xz, .bz2, .zst); by default it stays whole"""
     vocabulary: PositiveInt | None = None
-    """entries that remain, the corpus's most frequent ones; by default all that occur in it"""
+    """number of vocabulary entries to keep, the most frequent in the corpus; by default all that occur in it"""
     importance: Literal["weights", "batch", "even"] = "weights"
-    """which heads, neurons and dimensions stay: those with the largest weights, those that matter most to what the
-    model makes of the corpus's first lines, or every so many"""
+    """which heads, neurons and dimensions to keep; weights: those with the largest weights; batch: those that affect
+    the model's output on the corpus's first lines most; even: evenly spaced ones"""
     lines: PositiveInt = 256
-    """lines of the corpus that --importance batch reads"""
+    """number of corpus lines that --importance batch reads"""
     dtype: Literal["float32", "float16"] = "float32"
     """type of the stored weights"""
 
     def check(self) -> None:
-        """Refuse what does not go together.
+        """Reject incompatible settings.
 
         Raises:
-            BortError: Two ways to say the same, or a corpus that is needed and not given.
+            BortError: Both --layers and --depth, or a missing corpus.
         """
         from bort.errors import BortError
 
@@ -71,10 +71,10 @@ class ShrinkArguments:
 
 
 def shrink(arguments: ShrinkArguments) -> FolderResult:
-    """Cut layers, heads, neurons, dimensions and vocabulary out of a trained encoder, and save what remains.
+    """Remove layers, heads, neurons, dimensions and vocabulary entries from a trained encoder, and save the rest.
 
-    What is written is a plain Hugging Face BERT folder. It knows part of what the encoder knew, and is where training
-    goes on from.
+    The result is a plain Hugging Face BERT folder. It keeps part of what the encoder learned, as a starting point for
+    further training.
 
     Example:
         >>> import bort

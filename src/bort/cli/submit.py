@@ -1,4 +1,4 @@
-"""`bort submit`: the leaderboards' files of several tasks."""
+"""`bort submit`: leaderboard files for several tasks."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class SubmitArguments:
     """
 
     models: str
-    """folder with one model a task, as bort finetune --task glue --out FOLDER makes"""
+    """folder with one model per task, as bort finetune --task glue --out FOLDER writes it"""
     data: str
     """folder with the suite's official files, or hub"""
     out: str
     """folder for the answers and their zip"""
     task: list[str] = field(default_factory=lambda: ["glue"])
-    """tasks by name, or glue, superglue, race for all of one"""
+    """tasks by name, or glue, superglue or race for a whole suite"""
     cast: Literal["auto", "improved", "released"] = "auto"
-    """how rows are cast for the model; auto: as when it was fitted"""
+    """how rows become model inputs (see bort finetune); auto: as in fine-tuning"""
 
 
 def submit(arguments: SubmitArguments) -> FolderResult:
-    """Answer several tasks' test data, and zip the files as gluebenchmark.com and super.gluebenchmark.com take them.
+    """Answer the test data of several tasks, and zip the files for gluebenchmark.com and super.gluebenchmark.com.
 
-    Tasks without a model or test data are named and left out of the zip, and so are answers whose number is not the
-    official one. A task that fails does not stop the others; the exit status tells of it. AX is answered by the model
-    of MNLI, AX-b and AX-g by that of SuperGLUE's RTE.
+    Tasks without a model or test data are reported and left out of the zip, and so are answers whose number differs
+    from the official one. If a task fails, the others are still answered, and the exit status is 2. The MNLI model
+    answers AX, and SuperGLUE's RTE model answers AX-b and AX-g.
 
     Example:
         >>> import bort
@@ -75,7 +75,7 @@ def submit(arguments: SubmitArguments) -> FolderResult:
 
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:
-    """Zip each suite's files, and say on a console what the zip lacks."""
+    """Zip each suite's files, and print on a console what the zip lacks."""
     from bort.tasks.suites.submission import pack
 
     zips, lacking = {}, {}

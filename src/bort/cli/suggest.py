@@ -24,49 +24,48 @@ class SuggestArguments:
     """
 
     model: str
-    """a fine-tuned or exported model; or an encoder (bort-nano), to whose vectors a linear head is fitted with
+    """fine-tuned or exported model; or an encoder (bort-nano), on whose vectors a linear head is fitted to
     --labelled"""
     input: str = "-"
-    """texts to choose from: a file (.csv, .tsv, .jsonl, .parquet, .txt with one text a line), a hub data set
+    """texts to choose from: file (.csv, .tsv, .jsonl, .parquet, .txt with one text per line), hub data set
     (owner/name:split), or - for standard input"""
     output: str = "-"
-    """file to label in (.csv, .tsv or .jsonl), or - for JSON lines on standard output"""
+    """file for the chosen texts (.csv, .tsv or .jsonl), or - for JSON lines on standard output"""
     count: PositiveInt = 50
-    """texts to choose"""
+    """number of texts to choose"""
     labelled: list[str] = field(default_factory=list)
-    """labelled files, such as the training and development data of the model: what is chosen is unlike them"""
+    """labelled files, such as the model's training and development data; chosen texts differ from theirs"""
     encoder: str = "bort-nano"
-    """encoder that says how near texts are; an encoder given as --model is used itself"""
+    """encoder that measures the similarity of texts; if --model is an encoder, that one is used"""
     most: PositiveInt = 20_000
-    """texts that are looked at, at most; of more so many are drawn by chance"""
+    """maximum number of texts to consider, sampled at random from larger data"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     text_b: str = "text_b"
-    """name of the column with the second text of a pair"""
+    """column with the second text of a pair"""
     label: ONE_OR_MORE = "label"
-    """name of the column with the label, in --labelled and in the output, where it is empty; or of several columns of 0
-    and 1, one a label"""
+    """column with the label or the list of labels; several names are 0/1 columns, one per label; empty in the output"""
     label_separator: str | None = None
-    """what stands between several labels of one text in the label's column of --labelled; in a table it stands between
-    those of a prediction, too, which ; does otherwise"""
+    """separator of several labels in the label column, such as ; in a;b; an empty cell means no labels; it also
+    separates predicted labels in CSV and TSV, where ; is the default"""
     delimiter: str | None = None
-    """what stands between the cells of CSV or TSV data: a character, or comma, semicolon, tab, pipe; by default it is
-    found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     input_format: Literal["auto", "csv", "tsv", "jsonl", "txt"] = "auto"
-    """format of the input; auto goes by the extension, and takes standard input for plain text, one a line"""
+    """input format; auto: by the file extension, and plain text with one text per line for standard input"""
     output_format: Literal["auto", "csv", "tsv", "jsonl"] = "auto"
-    """format of the output; auto goes by the extension, and writes JSON lines to standard output"""
+    """output format; auto: by the file extension, and JSON lines for standard output"""
     threads: PositiveInt | None = None
-    """threads that compute; by default one a core"""
+    """number of threads; by default one per core"""
 
 
 def suggest(arguments: SuggestArguments) -> PredictResult:
-    """Choose texts to label next: the model is unsure of them, and they are unlike each other and what is labelled.
+    """Choose the texts to label next: those the model is unsure of, different from each other and from labelled texts.
 
-    Of the texts of which the model is less sure, one after another is taken: the one whose uncertainty times its
-    distance to the nearest labelled or chosen text is the greatest. So the first k of the output are good ones for any
-    k. Rows come out with their columns, an empty `label`, and `prediction` and `probability` of the model. Texts that
-    are labelled already, repeated or blank are left out.
+    From the more uncertain half of the texts, it repeatedly takes the one with the largest product of uncertainty and
+    distance to the nearest labelled or chosen text. So the first k rows of the output are a good choice for any k. Rows
+    keep their columns and get an empty `label` and the model's `prediction` and `probability`. Texts that are already
+    labelled, repeated or blank are left out.
 
     Example:
 
@@ -127,7 +126,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
 
 
 def _drawn(rows: list[Any], most: int) -> list[Any]:
-    """So many by chance, but always the same, in their order."""
+    """A fixed random sample of the rows, in their order."""
     if len(rows) <= most:
         return rows
     import numpy as np

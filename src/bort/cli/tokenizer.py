@@ -23,19 +23,19 @@ class TokenizerArguments:
     """
 
     texts: list[str]
-    """text files, one paragraph a line; .gz, .xz, .bz2 and .zst are unpacked"""
+    """text files with one paragraph per line (also .gz, .xz, .bz2, .zst)"""
     out: str
-    """folder to write the tokenizer to"""
+    """folder for the tokenizer"""
     vocab_size: Annotated[int, AtMost(1_000_000)] = 16_384
-    """entries of the vocabulary, the 256 bytes and 5 special tokens among them"""
+    """vocabulary size, including the 256 bytes and 5 special tokens"""
     lowercase: bool = False
-    """fold case first, which suits a small vocabulary"""
+    """lowercase the text first, which suits a small vocabulary"""
     min_frequency: Annotated[int, AtLeast(1), AtMost(2**32)] = 2
-    """how often a merge must occur"""
+    """minimum number of occurrences of a merge"""
 
 
 def tokenizer(arguments: TokenizerArguments) -> FolderResult:
-    """Train a byte-level BPE tokenizer in the manner of RoBERTa's and save it.
+    """Train a byte-level BPE tokenizer like RoBERTa's and save it.
 
     Example:
         >>> import tempfile

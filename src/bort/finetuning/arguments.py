@@ -1,4 +1,4 @@
-"""The settings of training runs; the command line and `--config` files are views of these."""
+"""Settings of training runs, for Python, the command line and `--config` files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bort.errors import BortError
 from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
 LLM_PREFIX = "openai:"
-"""What stands before the name of a model that is asked over an API."""
+"""Prefix of the name of a model that is called over an API."""
 
 AS_PUBLISHED: dict[str, Any] = {
     "labels": "hard",
@@ -37,7 +37,7 @@ AS_PUBLISHED: dict[str, Any] = {
     "keep_better": False,
     "pairs": "cross-encoder",
 }
-"""What `as_published` sets (arXiv 2010.07990); the number of points is ours, for the paper names none."""
+"""What `as_published` sets (arXiv 2010.07990); the number of points is ours, since the paper gives none."""
 
 
 _HOW_TEACHERS_ARE_ASKED = (
@@ -50,7 +50,7 @@ _HOW_TEACHERS_ARE_ASKED = (
     "teacher_batch",
     "answer_cache",
 )
-"""Settings of asked teachers that few need."""
+"""Rarely needed settings of teachers that are LLMs or commands."""
 
 PairReading = Literal["auto", "cross-encoder", "bi-encoder"]
 
@@ -65,210 +65,221 @@ class FinetuneArguments:
     """
 
     out: str
-    """folder of the run: the model, its figures, its report, and what it resumes from"""
+    """folder of the run: the model, its metrics, its report, and the state for --resume"""
     train: str = ""
     """labelled file (.csv, .tsv, .jsonl, .parquet) or hub data set (owner/name:split) to train on"""
     task: list[str] = field(default_factory=list)
-    """instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or glue, superglue or race
-    for a whole suite; each task gets its own folder in OUT, and a table compares them"""
+    """train on benchmark tasks instead of --train: tasks of GLUE, SuperGLUE and RACE by name (mrpc, SST-2, ...), or
+    glue, superglue or race for a whole suite; each of several tasks gets its own folder in OUT, and a table compares
+    them"""
     data: str = ""
     """with --task: folder with the suite's official files, or hub"""
     cast: Literal["improved", "released"] = "improved"
     """with --task: improved scores the choices of COPA and RACE one by one and marks what WSC and WiC ask about;
     released makes one text or pair of each row, as the released code does"""
     max_train_rows: Annotated[int, AtLeast(2)] | None = None
-    """train on this many rows, a fixed random sample"""
+    """train on a fixed random sample of this many rows"""
     dev: str | None = None
-    """labelled data that choose the settings and the stopping point; by default a fifth of the training data"""
+    """labelled development data, which choose the settings and the stopping point; by default a fifth of the training
+    data"""
     test: str | None = None
-    """labelled data that are scored once, at the end, and choose nothing; by default agora holds out a fifth of the
-    training data, because the development data steer what it trains on"""
+    """labelled test data, which are scored once at the end and choose nothing; by default agora holds out a fifth of
+    the training data, because the development data influence what it trains on"""
     model: str = "bort-nano"
-    """the student: a folder, a hub name, or the embedded bort-nano"""
+    """encoder to fine-tune (the student): a folder, a hub name, or the embedded bort-nano"""
     method: Literal["agora", "plain", "head"] = "agora"
-    """agora: in rounds, make new texts near the best model's mistakes, let a teacher label them, and train on them;
-    plain: fine-tune one model per combination of the grid and keep the best on the development data; head: leave the
-    encoder as it is and fit a linear head to all labels, in seconds"""
+    """agora: in rounds, add new texts near the best model's mistakes, labelled by a teacher, and train on them; plain:
+    fine-tune one model per combination of the grid and keep the best on the development data; head: leave the encoder
+    as it is and fit a linear head to all labels, in seconds"""
     pairs: PairReading = "auto"
-    """how the two texts of a pair are read: together, by a cross-encoder; apart, by a bi-encoder, whose head compares
-    their vectors; auto: apart where a linear head is clearly better so, with 2000 labels at most"""
+    """how the two texts of a pair are read: cross-encoder, together; bi-encoder, separately, with a head that compares
+    their vectors; auto: separately if this makes a linear head clearly better and there are at most 2000 labels, else
+    together"""
     keep_better: bool = True
-    """plain, agora: where fine-tuning does not beat the linear head, the result is the head"""
+    """plain, agora: return the linear head if fine-tuning does not beat it"""
     kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
-    """auto: multilabel where labels are lists, columns of 0 and 1, or have --label-separator between them; regression
-    where every label is a number and one of them is not whole"""
+    """kind of the labels; auto: multilabel if they are lists, 0/1 columns, or cells with --label-separator; regression
+    if every label is a number and at least one is not whole; else classification"""
     classes: list[str] = field(default_factory=list)
     """all classes, if the training data lack some; by default the labels in the training data"""
     text: str = "text"
-    """name of the column with the text"""
+    """column with the text"""
     text_b: str = "text_b"
-    """name of the column with the second text of a pair"""
+    """column with the second text of a pair"""
     label: list[str] | str = "label"
-    """name of the column with the label, or with the list of all labels; several names are columns of 0 and 1, one for
-    each label of a text that may have several"""
+    """column with the label or the list of labels; several names are 0/1 columns, one per label"""
     label_separator: str | None = None
-    """what stands between several labels in the label's column, as ; in a;b; a blank cell is a text without labels"""
+    """separator of several labels in the label column, such as ; in a;b; an empty cell means no labels"""
     delimiter: str | None = None
-    """what stands between the cells of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default it is
-    found by the header"""
+    """cell separator of CSV or TSV files: a character, or comma, semicolon, tab, pipe; by default detected from the
+    header"""
     teacher: str | None = None
-    """model that labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is
-    first fitted to the training data; or openai:MODEL for an LLM behind an API that speaks OpenAI's protocol, such as
-    that of vLLM, Ollama or llama.cpp; by default the student's own encoder"""
+    """model that labels new texts: a folder or hub name of a fine-tuned classifier, or of an encoder, which is first
+    fitted to the training data; or openai:MODEL for an LLM behind an OpenAI-compatible API, such as that of vLLM,
+    Ollama or llama.cpp; by default the student's own encoder"""
     teacher_command: str | None = None
-    """command that labels instead: it reads JSON lines with text (and text_b) and writes one line for each, a label
-    or a JSON object of label probabilities"""
+    """command that labels new texts instead of a model: it reads JSON lines with text (and text_b) and writes one line
+    per text, a label or a JSON object of label probabilities"""
     teacher_labels: list[str] = field(default_factory=list)
-    """which label of the data each label of a classifier stands for, as in entailment=1 neutral=0 contradiction=0;
-    probabilities of those that stand for one label add up, and labels that are not named are not heard"""
+    """with a classifier as the teacher: the label of the data that each of its labels stands for, such as entailment=1
+    neutral=0 contradiction=0; probabilities of labels that stand for the same one are added, and labels that are not
+    named are ignored"""
     teacher_url: str | None = None
-    """address of the API of openai:MODEL, such as http://localhost:8000/v1; by default OPENAI_BASE_URL of the
-    environment, or OpenAI's own"""
+    """URL of the API of openai:MODEL, such as http://localhost:8000/v1; by default the environment variable
+    OPENAI_BASE_URL, or OpenAI's own URL"""
     teacher_key_file: str | None = None
-    """file with the API key, in place of OPENAI_API_KEY of the environment"""
+    """file with the API key; by default the environment variable OPENAI_API_KEY"""
     instructions: str | None = None
-    """file that tells an LLM what the labels mean: plain text, or YAML or JSON that maps labels to descriptions, or
-    has both under the keys instructions and labels"""
+    """file that tells an LLM what the labels mean: plain text; or YAML or JSON that maps labels to descriptions, or has
+    both under the keys instructions and labels"""
     teacher_examples: NonNegativeInt = 16
-    """training examples shown to an LLM with each text, balanced over the labels"""
+    """number of training examples shown to an LLM with each text, balanced over the labels"""
     teacher_max_tokens: PositiveInt = 512
-    """longest answer of an LLM in tokens; one that reasons first needs thousands"""
+    """maximum length of an LLM's answer in tokens; a model that reasons first needs thousands"""
     teacher_concurrency: PositiveInt = 8
-    """requests to an LLM at a time"""
+    """number of concurrent requests to an LLM"""
     teacher_requests_per_minute: PositiveFloat | None = None
-    """most requests to an LLM in a minute; by default as many as the server takes"""
+    """maximum number of requests to an LLM per minute; by default as many as the server accepts"""
     teacher_timeout: PositiveFloat | None = None
-    """seconds that an answer may take: 120 by default for one of an LLM, 3600 for a batch of a command"""
+    """seconds that an answer may take; by default 120 for an LLM and 3600 for a batch of a command"""
     teacher_batch: PositiveInt = 1000
-    """most texts that a command reads at a time; answers are kept after each batch"""
+    """maximum number of texts that a command reads at a time; answers are saved after each batch"""
     answer_cache: str | None = None
-    """folder where answers are kept, so that none is paid for twice; by default bort/answers in the user's cache
-    folder for an LLM, and within the run for a command"""
+    """folder that keeps answers, so that none is paid for twice; by default bort/answers in the user's cache folder for
+    an LLM, and in the run's folder for a command"""
     teacher_input_price: NonNegativeFloat | None = None
-    """US dollars for a million tokens that an LLM reads"""
+    """price in US dollars per million tokens that an LLM reads"""
     teacher_output_price: NonNegativeFloat | None = None
-    """US dollars for a million tokens that an LLM writes"""
+    """price in US dollars per million tokens that an LLM writes"""
     budget_usd: PositiveFloat | None = None
-    """ask an LLM nothing more before it would cost this run more US dollars, and go on with the answers so far"""
+    """maximum cost of LLM requests in this run, in US dollars; requests that could exceed it are not sent, and the run
+    continues with the answers so far"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
     """how an encoder becomes a teacher: head fits a logistic regression on its embeddings; full fine-tunes it over
-    --teacher-learning-rates; best does both and keeps the better on the development data; auto is head for folders
-    with a modules.json, full otherwise"""
+    --teacher-learning-rates; best does both and keeps the better one on the development data; auto: head for folders
+    with a modules.json, else full"""
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
-    """peak learning rates of a fine-tuned teacher; of the other settings of the grid it takes the first"""
+    """peak learning rates of a fine-tuned teacher; for the other settings of the grid it uses the first value"""
     labels: Literal["soft", "hard"] = "soft"
-    """soft: learn the teacher's probabilities, and at the end the given labels beside a linear head's opinion, where
-    that is the better calibrated; hard: learn the teacher's most likely label, as published, and given labels alone"""
+    """soft: learn the teacher's probabilities, and in the last training mix given labels with a linear head's
+    out-of-fold predictions if its log-loss is below that of the fine-tuned model; hard: learn the teacher's most likely
+    label, as published, and given labels unmixed"""
     temperature: PositiveFloat = 1.0
     """temperature of soft labels"""
     labelled_by: Literal["both", "teacher"] = "both"
-    """both: the teacher and the best model of the round together, each weighted by how well it does on the
-    development data; teacher: the teacher alone, as published"""
+    """who labels new texts; both: the teacher and the best model of the round together, each weighted by its
+    performance on the development data; teacher: the teacher alone, as published"""
     weak_teacher: Literal["stop", "use"] = "stop"
-    """what to do with a teacher that is right on less than two thirds of the development data and not clearly
-    better than plain fine-tuning: stop ends after the first, plain round; use learns from it anyway, as published"""
+    """what to do if the teacher's labels are hardly better than a constant prediction, or if it is right on less than
+    two thirds of the labelled data and not clearly better than plain fine-tuning: stop ends after the first, plain
+    round; use learns from it anyway, as published"""
     transforms: Annotated[list[str], NotEmpty()] = field(
         default_factory=lambda: ["infill", "synonym", "swap", "delete", "typo"]
     )
-    """how new texts are made, one of these each time; join several with + to apply them in turn"""
+    """transforms that make new texts, one sampled at random per text; join names with + to apply them in sequence"""
     transform_model: str = "bort-nano"
     """masked LM that proposes words for infill and synonym"""
     points_per_mistake: NonNegativeInt | None = None
-    """new texts made per mistake and round; by default 4, and none where unlabelled texts are given"""
+    """number of new texts to make per mistake and round; by default 4, or 0 with --unlabelled"""
     generator: str | None = None
-    """who writes new texts near mistakes besides: openai:MODEL at --teacher-url, or a command that reads JSON lines
-    with text (and text_b), label, answer (what a model took it for) and count, and writes a JSON list of texts for
-    each"""
+    """additional source of new texts near mistakes: openai:MODEL at --teacher-url, or a command that reads JSON lines
+    with text (and text_b), label, answer (a model's wrong prediction) and count, and writes a JSON list of texts per
+    line"""
     generated_per_mistake: NonNegativeInt = 4
-    """texts that the generator writes per mistake and round"""
+    """number of texts that the generator writes per mistake and round"""
     unlabelled: str | None = None
-    """file of unlabelled texts like those the model will meet; the teacher labels them, and the student learns that"""
+    """file of unlabelled texts like those that the model will see in use; the teacher labels them for the student"""
     whole_pool: NonNegativeInt = 5000
-    """up to so many unlabelled texts all join the training data after the first round; of more, those near mistakes"""
+    """if there are at most this many unlabelled texts, all of them join the training data after the first round;
+    otherwise only those near mistakes"""
     unlabelled_per_mistake: NonNegativeInt = 16
-    """unlabelled texts taken per mistake and round where there are more than --whole-pool"""
+    """number of unlabelled texts added per mistake and round if there are more than --whole-pool"""
     pool: str | None = None
-    """any large text: an index of bort index, or a file of one text a line (or a folder of such) that is indexed first;
-    each round takes the texts nearest to the mistakes and to the classes, and the teacher labels them"""
+    """large collection of any texts: an index made by bort index, or a file with one text per line (or a folder of such
+    files), which is indexed first; each round adds the texts nearest to the mistakes and to the classes, labelled by
+    the teacher"""
     pool_model: str = "bort-nano"
-    """encoder that indexes --pool where it is no index yet; one of bort export in int8 is the fastest"""
+    """encoder that indexes --pool if it is not an index yet; an int8 model from bort export is the fastest"""
     pool_per_mistake: NonNegativeInt = 8
-    """texts taken from --pool per mistake and round"""
+    """number of texts added from --pool per mistake and round"""
     pool_per_class: PositiveInt | None = None
-    """texts taken from --pool per class and round at most: those near its mistakes, and those near its middle; by
+    """maximum number of texts added from --pool per class and round, near its mistakes and near its centroid; by
     default all classes share 4,000"""
     pool_distinct: Annotated[float, Above(0), AtMost(1)] = 0.95
-    """leave out a text of --pool with this cosine or a greater one to another that was taken"""
+    """skip a text of --pool whose cosine to another text of the same round is this or greater"""
     min_cosine: float = 0.5
-    """drop new texts less similar to their mistake than this, in the teacher's embedding"""
+    """drop synthetic texts whose cosine to their mistake is below this, in the embedding of the teacher's encoder or
+    else the student's"""
     max_cosine: float = 0.999
-    """drop new texts more similar than this"""
+    """drop synthetic texts whose cosine to their mistake is above this"""
     prune: Literal["lcs", "halving"] = "lcs"
-    """combinations dropped after a round: lcs drops the worst and those that share most with it, as published;
-    halving drops the worse half"""
+    """which combinations are dropped after a round: lcs drops the worst one and those that share most with it, as
+    published; halving drops the worse half"""
     rounds: NonNegativeInt = 2
-    """rounds at most: the first is plain fine-tuning, the others learn from new texts too; 0: until no combination is
-    left, as published"""
+    """maximum number of rounds: the first is plain fine-tuning, the others also learn from new texts; 0: until no
+    combination is left, as published"""
     teacher_vectors: bool = True
-    """where a sentence encoder with a linear head teaches single texts: learn its vectors too, beside the labels"""
+    """with single texts and a sentence encoder with a linear head as the teacher: learn its vectors too, not only its
+    labels"""
     refit: bool = True
-    """train the result once more, with the chosen settings, on all labels and on all unlabelled texts; without it, the
-    result is the best model on the way, which has not learned from the development data. Plain fine-tuning does so
-    where the development data are a tenth of the training data or more"""
+    """at the end, train again with the chosen settings on all labels, including the development data, and on all
+    unlabelled texts; plain does so if the development data are at least a tenth of the training data; --no-refit
+    returns the best model of the rounds, which has not learned the development data"""
     final_epochs: PositiveInt | None = None
-    """passes over the data of that last training; by default as many as show it a million tokens, but 3 to 15"""
+    """epochs of the last training on new texts; by default enough to see a million tokens, from 3 to 15"""
     averaged: PositiveInt = 3
-    """last trainings, from one start in different orders of the data, whose weights are averaged"""
+    """number of plain models trained at the end, from the same initial weights in different orders of the data; their
+    weights are averaged, or, if new texts help, they label these"""
     as_published: bool = False
-    """the paper's own rules: hard labels by the teacher alone, whatever it is worth, no unlabelled texts, texts made
-    of the mistakes on the development data, --prune lcs until no combination is left, no last training"""
+    """the paper's own rules: hard labels from the teacher alone, however weak it is; no unlabelled texts; texts made
+    from the mistakes on the development data; --prune lcs until no combination is left; no last training"""
     replay: NonNegativeInt = 0
-    """train on all data once more for this many of the last rounds, at the end"""
+    """repeat this many of the last rounds at the end, on all data"""
     workers: str = "local"
-    """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a
-    new one; HOST:PORT, on the cluster whose head listens there."""
+    """where trials run: local, sequentially in this process; ray, on the running Ray cluster or a new one on this
+    machine; HOST:PORT, on the Ray cluster whose head listens there"""
     trial_cpus: PositiveFloat = 1.0
     """on Ray: CPU cores per trial"""
     trial_gpus: NonNegativeFloat = 0.0
     """on Ray: GPUs per trial; 0.5 lets two trials share one"""
     trial_memory_gb: PositiveFloat | None = None
-    """on Ray: memory reserved per trial"""
+    """on Ray: GB of memory reserved per trial"""
     trial_retries: NonNegativeInt = 2
-    """on Ray: how often a trial is retried after its worker died"""
+    """on Ray: number of retries of a trial whose worker died"""
     trial_files: TrialFiles = "shared"
-    """on Ray: shared if all nodes see OUT and the model under the same paths; sent if not: the model is sent to
-    them, and weights come back as bytes"""
+    """on Ray: shared if all nodes see OUT and the model under the same paths; sent if they see only the model: texts
+    are sent to them, and weights come back as bytes"""
     budget_minutes: PositiveFloat | None = None
-    """start no trial after this many minutes of wall time, a teacher's training included, and keep the best model so
+    """start no trial after this many minutes of wall time, including the teacher's training, and keep the best model so
     far"""
     seed: NonNegativeInt = 0
-    """seed of the new texts"""
+    """random seed for new texts"""
     learning_rates: list[PositiveFloat] = field(default_factory=list)
-    """peak learning rates; by default 5e-4 and 2e-4, of a bi-encoder 2e-4 and 5e-5"""
+    """peak learning rates; by default 5e-4 and 2e-4, or 2e-4 and 5e-5 for a bi-encoder"""
     seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
-    """seeds of the head's weights, dropout and data order"""
+    """random seeds for the head's initial weights, dropout and data order"""
     weight_decays: Annotated[list[NonNegativeFloat], NotEmpty()] = field(default_factory=lambda: [0.01])
     """decoupled weight decays"""
     warmups: Annotated[list[Share], NotEmpty()] = field(default_factory=lambda: [0.1])
-    """share of the steps in which the learning rate rises"""
+    """shares of the steps in which the learning rate rises"""
     batch_sizes: Annotated[list[PositiveInt], NotEmpty()] = field(default_factory=lambda: [16])
-    """texts per step"""
+    """texts per optimiser step"""
     max_epochs: PositiveInt | None = None
-    """longest run of one combination, in passes over the training data that are given; by default as many as show it
-    200,000 rows, but 3 to 30"""
+    """maximum epochs per combination, over the given training data; by default enough to see 200,000 rows, from 3 to
+    30"""
     max_steps: PositiveInt | None = None
-    """longest training of one combination, in optimiser steps"""
+    """maximum optimiser steps per combination"""
     grown_epochs: PositiveInt | None = None
-    """passes over the grown training data, where that is longer than --max-epochs over the given data; by default as
-    many as show it 400,000 tokens, but 2 to 8"""
+    """minimum epochs over training data enlarged by new texts, which otherwise get as many steps as --max-epochs over
+    the given data; by default enough to see 400,000 tokens, from 2 to 8"""
     patience: PositiveInt = 8
-    """evaluations without a better development score before a combination stops"""
+    """early stopping: number of evaluations without a better development score before a combination stops"""
     eval_steps: PositiveInt | None = None
-    """optimiser steps between evaluations; by default an epoch, or 1000 steps of a longer one, but so many that scoring
-    the development data takes no longer, and an eighth of the longest run at most"""
+    """optimiser steps between evaluations; by default an epoch or 1000 steps, whichever is shorter; more if scoring the
+    development data would take longer than training; at most an eighth of the longest run"""
     start: Literal["head", "fresh"] = "fresh"
-    """what a classifier is trained from: head, a linear head fitted to its training data with the encoder frozen;
-    fresh, random weights, as published"""
+    """initial weights of a classifier's head: head, those of a linear head fitted to its training data with the encoder
+    frozen; fresh, random ones, as published"""
     metric: Literal[
         "auto",
         "accuracy",
@@ -281,17 +292,17 @@ class FinetuneArguments:
         "exact_match",
         "mean_average_precision",
     ] = "auto"
-    """the development score that decides; auto: accuracy, Pearson's correlation for a regression, micro F1 for several
-    labels a text (the last four are for these), or the task's own"""
+    """development score that decides; auto: accuracy, Pearson's correlation for a regression, micro F1 for several
+    labels per text, or the task's own; the last four are for several labels per text"""
     balance: bool = False
     """weight the loss so that rare labels count as much as frequent ones"""
     max_length: Annotated[int, AtLeast(4)] | None = None
-    """longest input in tokens; longer inputs are cut, the longer text of a pair first; by default 128, and 256 or
+    """longest input in tokens; longer inputs are truncated, the longer text of a pair first; by default 128, or 256 or
     512 for tasks with long texts"""
     precision: Precision = "auto"
-    """bf16 autocast where the hardware supports it (auto), or as named"""
+    """auto: bf16 autocast where the hardware supports it, else fp32"""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """time between checkpoints within a trial"""
+    """minutes between checkpoints within a trial"""
     resume: bool = False
     """continue the run in OUT"""
 
@@ -415,10 +426,10 @@ class FinetuneArguments:
     )
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Refuse settings that contradict each other.
 
         Raises:
-            BortError: The first of them.
+            BortError: The first contradiction.
         """
         if bool(self.train) == bool(self.task):
             raise BortError("give --train FILE, or --task NAME with --data FOLDER")
@@ -432,12 +443,12 @@ class FinetuneArguments:
 
     @property
     def columns(self) -> Columns:
-        """Where its tables keep their examples."""
+        """Columns of the tables that hold the examples."""
         return Columns(self.text, self.text_b, self.label, self.delimiter, self.label_separator)
 
     @property
     def made_per_mistake(self) -> int:
-        """New texts to make per mistake and round."""
+        """Number of new texts to make per mistake and round."""
         if self.points_per_mistake is not None:
             return self.points_per_mistake
         return 4 if self.unlabelled is None else 0
@@ -462,7 +473,7 @@ class FinetuneArguments:
         self._check_asked()
 
     def _check_asked(self) -> None:
-        """Refuse settings of an LLM where none is asked, a budget without prices, and an address with a password."""
+        """Refuse LLM settings without an LLM, a budget without prices, and a URL with a password."""
         asked = {name: getattr(self, name) or "" for name in ("teacher", "generator")}
         asks = [name for name, value in asked.items() if value.startswith(LLM_PREFIX)]
         for name in asks:

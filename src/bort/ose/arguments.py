@@ -1,4 +1,4 @@
-"""Arguments of `bort extract`, apart from what needs torch, so that its help loads at once."""
+"""Arguments of `bort extract`, without imports of torch, so that its help is fast."""
 
 from __future__ import annotations
 
@@ -34,104 +34,106 @@ class ExtractArguments:
     """
 
     corpus: list[str]
-    """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
+    """text files (one paragraph per line, a blank line between documents; also .gz, .xz, .bz2, .zst), hub data sets as
     owner/name[@config]:split, or one tokenised corpus folder"""
     out: str
-    """folder of the run: architecture.json, candidates.csv, report.html, the best checkpoints, and what it resumes
-    from"""
+    """folder of the run: architecture.json, candidates.csv, report.html, the best checkpoints, and the state for
+    --resume"""
     inherit: str | None = None
-    """trained encoder whose parts the candidates are, weights and all; it is the maximum point T, and the teacher"""
+    """trained encoder whose parts are the candidates, including their weights; it is the maximum point T and, by
+    default, the teacher"""
     space: str | None = None
-    """what is searched: paper, nano, or a YAML file with lists for depth, heads, hidden and intermediate, and with
-    --inherit for vocabulary too; by default nano, with --inherit depths and fractions of the encoder's own sizes"""
+    """search space: paper, nano, or a YAML file with lists for depth, heads, hidden and intermediate, and with
+    --inherit also vocabulary; by default nano, or with --inherit depths and fractions of the encoder's own sizes"""
     teacher: str | None = None
-    """masked LM of the candidates' vocabulary whose outputs they are to match: the maximum point, trained"""
+    """teacher whose outputs the candidates learn to match: a masked LM with their vocabulary, ideally the trained
+    maximum point"""
     maximum: str | None = None
-    """the maximum point T as D,A,H,I; by default the largest member. Without --teacher its outputs are those of random
+    """maximum point T as D,A,H,I; by default the largest member; without --teacher, its outputs are those of random
     weights"""
     tokenizer: str | None = None
-    """folder or hub name of the tokenizer; by default the teacher's, and without one bort-nano's"""
+    """folder or hub name of the tokenizer; by default the teacher's, or bort-nano's without a teacher"""
     epsilon: PositiveInt = 1
     """train every ε-th candidate in the order of size and time; 1 trains all"""
     outputs: Literal["auto", "logits", "embeddings"] = "auto"
-    """what candidates learn of the teacher: its masked-LM predictions, or with --inherit its embeddings; auto: logits
-    where it has a masked-LM head and the space no vocabularies"""
+    """teacher outputs that candidates learn: its masked-LM predictions, or with --inherit its embeddings; auto: logits
+    if it has a masked-LM head and the space has no vocabularies, else embeddings"""
     steps: PositiveInt = 200
     """training steps per candidate"""
     max_steps: PositiveInt | None = None
-    """double --steps, up to this many, until the candidates rank as after half the steps"""
+    """double --steps, up to this number, until the candidates rank as they did after half the steps"""
     rank_agreement: Annotated[float, Above(0), AtMost(1)] = 0.9
-    """rank correlation of the errors after s / 2 and s steps from which --max-steps is content"""
+    """with --max-steps: stop doubling when the rank correlation of the errors after s / 2 and s steps reaches this"""
     repeats: NonNegativeInt = 3
-    """number of the best candidates that are trained again from another seed; what differs by no more than they do is
+    """retrain this many of the best candidates with another seed; candidates that differ by no more than this noise are
     level with the best"""
     rows_per_step: PositiveInt = 32
     """rows of text per training step"""
     row_length: Annotated[int, AtLeast(8)] = 128
-    """tokens per row, <s> and </s> included"""
+    """tokens per row, including <s> and </s>"""
     held_out_rows: PositiveInt = 64
-    """held-out rows on which the error is measured: at their masked positions, or by their embeddings"""
+    """number of held-out rows on which the error is measured, at their masked positions or by their embeddings"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
     """share of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept"""
     learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
-    """peak learning rates; each candidate is trained with each, and its least error counts"""
+    """peak learning rates; each candidate is trained with each of them, and its lowest error counts"""
     warmup: Share = 0.1
-    """share of the steps in which the learning rate rises; it falls to 0 by the last"""
+    """share of the steps in which the learning rate rises; it falls to 0 by the last step"""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw, or sgd, which the theorem assumes and which hardly moves a transformer in so few steps"""
+    """adamw, or sgd, which the theorem assumes but which hardly moves a transformer in so few steps"""
     clip_weights: PositiveFloat | None = None
-    """keep every weight between -X and X, as the theorem assumes of a compact set of weights"""
+    """keep every weight between -X and X, since the theorem assumes a compact set of weights"""
     dropout: Share = 0.0
-    """dropout while candidates train"""
+    """dropout during the training of candidates"""
     error: ErrorKind = "cross_entropy"
-    """the error: cross-entropy with the teacher's outputs, as published; kl: less the teacher's own entropy, so that a
-    perfect student has 0 and differences count for more"""
+    """cross_entropy: cross-entropy with the teacher's outputs, as published; kl: the same minus the teacher's own
+    entropy, so that a perfect student has an error of 0 and differences count for more"""
     time: Literal["ops", "measured"] = "ops"
-    """inference time: counted operations, or a polynomial fitted to the times of some members on this device"""
+    """inference time: ops counts operations; measured times some members on this device and fits a polynomial"""
     timed_members: Annotated[int, AtLeast(10)] = 24
-    """with --time measured: number of members timed, in fp32"""
+    """with --time measured or --max-latency-ms: number of members to time, in fp32"""
     batch_size: PositiveInt = 1
     """texts per inference"""
     sequence_length: PositiveInt = 128
     """tokens per text at inference"""
     max_latency_ms: PositiveFloat | None = None
-    """consider only members that take at most this many milliseconds per inference; they are timed for it, whatever
-    --time says"""
+    """consider only members that take at most this many milliseconds per inference, measured even with --time ops"""
     max_parameters: PositiveInt | None = None
     """consider only members with at most this many parameters, embeddings included"""
     max_error: PositiveFloat | None = None
-    """only candidates whose error (in nats, as --error counts it, or 1 - cosine to the teacher) is at most this may
-    win; bounds on size alone never keep the smallest out"""
+    """consider only candidates with at most this error (in nats, as --error counts it, or 1 - cosine to the teacher) as
+    the answer; bounds on size alone never exclude the smallest member"""
     positions: Annotated[int, AtLeast(8)] = 512
-    """rows of the position embedding; with --inherit the encoder's own"""
+    """number of position embeddings; with --inherit the encoder's own"""
     top_k: PositiveInt = 3
     """number of checkpoints to keep, best first"""
     corpus_cache: str | None = None
     """folder for the tokenised corpus; by default OUT/corpus"""
     corpus_processes: PositiveInt | None = None
-    """processes that tokenise; by default one per core if there is enough text. The corpus does not depend on it"""
+    """number of tokenising processes, which does not change the corpus; by default one per core if there is enough
+    text"""
     teacher_cache: str | None = None
     """folder for the teacher's outputs; by default OUT/teacher"""
     valid_share: Annotated[float, Above(0), AtMost(0.5)] = 0.005
     """share of the documents held out to measure the error"""
     precision: Precision = "auto"
-    """bf16 autocast where the hardware supports it (auto), or as named"""
+    """auto: bf16 autocast where the hardware supports it, else fp32"""
     workers: str = "local"
-    """where trials run: local, one after another in this process; ray, on the Ray cluster of this machine or a new one;
-    HOST:PORT, on the cluster whose head listens there."""
+    """where trials run: local, sequentially in this process; ray, on the running Ray cluster or a new one on this
+    machine; HOST:PORT, on the Ray cluster whose head listens there"""
     trial_cpus: PositiveFloat = 1.0
     """on Ray: CPU cores per trial"""
     trial_gpus: NonNegativeFloat = 0.0
     """on Ray: GPUs per trial; 0.5 lets two trials share one"""
     trial_memory_gb: PositiveFloat | None = None
-    """on Ray: memory reserved per trial"""
+    """on Ray: GB of memory reserved per trial"""
     trial_retries: NonNegativeInt = 2
-    """on Ray: how often a trial is retried after its worker died"""
+    """on Ray: number of retries of a trial whose worker died"""
     trial_files: TrialFiles = "shared"
-    """ray: shared: all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent: they see none of
-    it, it is sent, and checkpoints come back as bytes"""
+    """on Ray: shared if all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent if they see
+    none of these: the data are sent to them, and checkpoints come back as bytes"""
     seed: NonNegativeInt = 0
-    """seed of the weights, the rows and the masks"""
+    """random seed for the weights, the rows and the masks"""
     resume: bool = False
     """continue the run in OUT"""
 
@@ -192,10 +194,10 @@ class ExtractArguments:
     )
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Refuse settings that contradict each other.
 
         Raises:
-            BortError: The first of them.
+            BortError: The first contradiction.
         """
         if self.inherit is not None:
             for name in ("maximum", "tokenizer"):

@@ -1,4 +1,4 @@
-"""The settings of `bort pretrain`; the command line and `--config` files are views of these."""
+"""Settings of `bort pretrain`, for Python, the command line and `--config` files."""
 
 from __future__ import annotations
 
@@ -35,41 +35,42 @@ class PretrainArguments:
     """
 
     corpus: list[str] = field(default_factory=list, metadata=_NEEDED)
-    """text files (one paragraph a line, a blank line between documents; .gz, .xz, .bz2, .zst too), hub data sets as
+    """text files (one paragraph per line, a blank line between documents; also .gz, .xz, .bz2, .zst), hub data sets as
     owner/name[@config]:split, or one tokenised corpus folder"""
     tokenizer: str = field(default="", metadata=_NEEDED)
     """folder or hub name of the tokenizer"""
     out: str = field(default="", metadata=_NEEDED)
-    """folder of the run: the model, its figures, its report, and what it resumes from"""
+    """folder of the run: the model, its metrics, its report, and the state for --resume"""
     architecture: str = "nano"
-    """a preset (bort, bort-2-16-1024-512, bort-768, nano), a JSON file or folder with a shape, or a folder of
-    `bort extract`"""
+    """preset (bort, bort-2-16-1024-512, bort-768, nano), JSON file or folder with a shape, or output folder of `bort
+    extract`"""
     init: str | None = None
     """start from this model's weights instead of random ones; sets the architecture"""
     init_from: str | None = None
-    """cut the student of this architecture out of a trained encoder, with its weights: evenly spread layers, the heads,
-    neurons and dimensions with the largest weights, and the vocabulary of --tokenizer, which must be part of its own
-    (the encoder itself, or what `bort shrink` cut)"""
+    """start from the part of this trained encoder that has the shape of --architecture: evenly spread layers, the
+    heads, neurons and dimensions with the largest weights, and the vocabulary of --tokenizer, which must be contained
+    in the encoder's (give the encoder itself, or an output folder of `bort shrink`)"""
     position_init: Literal["sinusoidal", "fixed", "normal"] = "sinusoidal"
-    """positions of random weights begin as sinusoids, so that neighbours begin alike and attention to them is learned
-    sooner, or as noise, as in the released code; fixed: sinusoids that this run does not train, so that inputs longer
-    than its rows meet no position that is less trained than others"""
+    """initial position embeddings of random weights; sinusoidal: neighbouring positions start alike, so attention to
+    neighbours is learned sooner; normal: noise, as in the released code; fixed: sinusoids that are not trained, so that
+    inputs longer than the rows use no position that is less trained than others"""
     corpus_cache: str | None = None
     """folder for the tokenised corpus; by default OUT/corpus"""
     corpus_processes: PositiveInt | None = None
-    """processes that tokenise; by default one per core if there is enough text. The corpus does not depend on it"""
+    """number of tokenising processes, which does not change the corpus; by default one per core if there is enough
+    text"""
     valid_share: Annotated[float, Above(0), AtMost(0.5)] = 0.005
     """share of the documents held out for validation"""
     max_steps: PositiveInt | None = None
     """stop after this many optimiser steps"""
     max_minutes: PositiveFloat | None = None
-    """stop after this much training time; the learning rate reaches 0 by then"""
+    """stop after this many minutes of training; the learning rate reaches 0 by then"""
     batch_size: PositiveInt = 32
     """rows per step and device"""
     accumulate: PositiveInt = 1
-    """steps whose gradients are summed before each optimiser step"""
+    """gradient accumulation: number of batches per optimiser step"""
     sequence_length: Annotated[int, AtLeast(8)] = 128
-    """tokens per row, <s> and </s> included; with --rows sentences the maximum"""
+    """tokens per row, including <s> and </s>; with --rows sentences the maximum"""
     mask_probability: Annotated[float, Above(0), Below(1)] = 0.15
     """share of the tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept"""
     learning_rate: PositiveFloat = 1e-4
@@ -79,69 +80,71 @@ class PretrainArguments:
     weight_decay: NonNegativeFloat = 0.01
     """decoupled weight decay, not applied to biases and layer norms"""
     rows: Literal["packed", "sentences"] = "packed"
-    """packed: full rows cut from the running text; sentences: one each, padded, in batches of like length"""
+    """packed: full rows cut from the running text; sentences: one sentence per row, padded, in batches of similar
+    length"""
     distinct_rows: PositiveInt | None = None
-    """train on so many rows of the corpus, chosen by chance, again and again in another order; what a teacher said of
-    each is then kept. By default all of the corpus, or as many as max_steps take where a teacher's answers are kept"""
+    """train on this many rows of the corpus, sampled at random, over and over in different orders; by default all of
+    the corpus, or as many as --max-steps takes with --embedding-teacher, or with --teacher and --teacher-cache"""
     dropout: Share = 0.1
-    """dropout during pre-training; 0 is faster and no worse if no text is seen twice. The saved model keeps 0.1"""
+    """dropout during pre-training; 0 is faster, and no worse if no text is seen twice; the saved model keeps 0.1"""
     teacher: str | None = None
-    """distil from this masked LM, which must share the student's vocabulary"""
+    """distil from this masked LM, which must have the student's vocabulary"""
     temperature: PositiveFloat = 2.0
     """distillation temperature T"""
     mlm_weight: NonNegativeFloat | None = None
-    """weight of the masked-LM loss; by default 1, 0.1 with a teacher, 0 with an embedding teacher"""
+    """weight of the masked-LM loss; by default 1, 0.1 with --teacher, 0 with --embedding-teacher"""
     kd_weight: NonNegativeFloat = 0.5
     """weight of the distillation loss"""
     kd_loss: KdLoss = "kl"
-    """kl is the paper's loss; as-released is what the released code computes (two softmaxes, a mean over the
-    vocabulary), which all but switches distillation off"""
+    """kl: the paper's loss; as-released: what the released code computes (two softmaxes, a mean over the vocabulary),
+    which nearly switches distillation off"""
     embedding_teacher: str | None = None
-    """the student learns the sentence and token embeddings of this encoder, whatever its vocabulary; its answers
-    are computed once, before the run"""
+    """learn the sentence and token embeddings of this encoder, whatever its vocabulary; its outputs are computed once,
+    before training, or at each step if its vocabulary contains the student's and there is no --teacher-cache"""
     embedding_weight: NonNegativeFloat = 1.0
     """weight of 1 - cosine between the student's pooled and projected vector and the teacher's"""
     similarity_weight: NonNegativeFloat = 5.0
-    """weight of the squared differences of the cosines within a batch"""
+    """weight of the mean squared difference of the cosines within a batch"""
     token_weight: NonNegativeFloat = 0.0
-    """weight of 1 - cosine between the vectors of tokens, aligned by their characters; above 0 the cache holds a vector
-    of the teacher for each token"""
+    """weight of 1 - cosine between token vectors, aligned by their characters; above 0 the cache holds the teacher's
+    vector of each token"""
     token_layers: list[PositiveInt] = field(default_factory=list)
-    """layers of the student, counted from 1, that --token-weight applies to; by default the last. Each is compared
-    with the teacher's layer at the same relative depth"""
+    """student layers, counted from 1, that --token-weight applies to; by default the last; each is compared with the
+    teacher's layer at the same relative depth"""
     pooling: Pooling = "mean"
-    """student vector that is compared: the mean over the tokens, the first token (which a classifier reads), or
-    both"""
+    """student vector to compare: the mean over the tokens, the first token (which a classifier reads), or both"""
     words_from_teacher: bool = False
-    """random weights only: word embeddings begin as the embedding teacher's vector of each entry of the vocabulary,
+    """random weights only: initialise word embeddings with the embedding teacher's vector of each vocabulary entry,
     reduced to the student's width by principal components"""
     teacher_cache: str | None = None
-    """folder that keeps what the teacher says of each row, for this run and others on the same rows. Without it a
-    teacher is asked at each step, and the answers of an embedding teacher of another vocabulary lie in OUT"""
+    """folder that caches the teacher's outputs per row, for this run and others on the same rows; by default a masked
+    LM, or an encoder whose vocabulary contains the student's, runs at each step, and other encoders are cached in
+    OUT/teacher"""
     teacher_top_k: PositiveInt = 64
-    """cached distributions: most probable tokens kept per masked position"""
+    """cached distributions: number of most probable tokens per masked position"""
     teacher_tail: NonNegativeInt = 16
-    """cached distributions: samples that represent the other tokens"""
+    """cached distributions: number of samples per masked position that represent the other tokens"""
     teacher_dtype: Literal["fp16", "fp32"] = "fp16"
-    """type of the numbers in the cache"""
+    """number type of the cache"""
     precision: Precision = "auto"
-    """bf16 autocast where the hardware supports it (auto), or as named"""
+    """auto: bf16 autocast where the hardware supports it, else fp32"""
     seed: NonNegativeInt = 0
-    """seed of the weights, the order of the data and the masks"""
+    """random seed for the weights, the data order and the masks"""
     checkpoint_minutes: NonNegativeFloat = 5.0
-    """time between checkpoints"""
+    """minutes between checkpoints"""
     fsdp: bool = False
-    """several GPUs: split weights, gradients and optimiser states between them (FSDP) instead of a copy on each"""
+    """several GPUs: shard weights, gradients and optimiser states across them (FSDP) instead of replicating them"""
     compile: bool = False
-    """torch.compile the student: minutes at the start, faster steps on a GPU"""
+    """compile the student with torch.compile: minutes at the start, faster steps on a GPU"""
     plan: bool = False
-    """train nothing: measure 20 steps on this device and report what the run would take; needs no corpus and no OUT"""
+    """do not train: measure 20 steps on this device and report what the run would take; needs no corpus, tokenizer or
+    OUT"""
     resume: bool = False
     """continue the run in OUT"""
 
     @property
     def weight_of_mlm(self) -> float:
-        """`mlm_weight`, or its default: the published 0.1 beside a teacher, 0 beside an embedding teacher, else 1."""
+        """`mlm_weight`, or its default: the published 0.1 with a teacher, 0 with an embedding teacher, else 1."""
         if self.mlm_weight is not None:
             return self.mlm_weight
         if self.teacher is not None:
@@ -155,7 +158,7 @@ class PretrainArguments:
 
     @property
     def keeps_logits(self) -> bool:
-        """Whether a teacher's distributions are asked for once and kept, rather than at each step."""
+        """Whether a teacher's distributions are computed once and cached, rather than at each step."""
         return self.teacher is not None and self.teacher_cache is not None
 
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -207,10 +210,10 @@ class PretrainArguments:
     )
 
     def check(self) -> None:
-        """Refuse settings that do not go together.
+        """Refuse settings that contradict each other.
 
         Raises:
-            BortError: The first of them.
+            BortError: The first contradiction.
         """
         if not self.plan and (lacking := [name for name in ("corpus", "tokenizer", "out") if not getattr(self, name)]):
             raise BortError(f"needs {', '.join(map(flag, lacking))} (only --plan does without)")
