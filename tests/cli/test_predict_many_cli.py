@@ -136,6 +136,8 @@ def test_bad_rows_stand_beside_each_file(bort, classifier, texts, tmp_path):
         assert "a.csv:3: " in done.err
         assert "rows that cannot be read, left out: 1, see FILE.errors.jsonl" in done.err
         assert sorted(files_of(out)) == ["a.csv", "a.csv.errors.jsonl", "b.jsonl"]
+        again = PredictArguments(str(classifier), [f"{texts}/*.*"], str(out), on_error="skip", resume=True)
+        assert (predict(again).rows, predict(again).skipped) == (8, 1)
 
 
 def test_object_stores(bort, classifier, texts, tmp_path, alone):
@@ -174,6 +176,9 @@ def test_names(tmp_path):
     assert expand([f"{tmp_path}/x[1].csv", f"{tmp_path}/*.csv"]) == [f"{tmp_path}/x[1].csv"]
     with pytest.raises(BortError, match="no file has such a name"):
         expand([f"{tmp_path}/*.tsv"])
+    (tmp_path / "a.csv?version=2").write_text("text\n")
+    address = f"local://{tmp_path}/a.csv?version=2"
+    assert expand([address]) == [address]
     tasks = file_tasks(["s3://b/in/x/a.parquet", "s3://b/in/a.csv.gz", "s3://b/in/b.c.tsv"], "s3://b/out/", "auto")
     assert [task.output for task in tasks] == ["s3://b/out/x/a.jsonl", "s3://b/out/a.csv", "s3://b/out/b.c.tsv"]
     with pytest.raises(BortError, match="the same file as"):

@@ -1,1 +1,1 @@
-"""Many rows, and many files: read in blocks, answered here, in processes or on a cluster, and written whole."""
+"""Label many rows or files: read in blocks, predicted here, in processes or on a cluster, and written atomically."""

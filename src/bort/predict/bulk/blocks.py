@@ -1,4 +1,4 @@
-"""Rows in blocks: those that can be read with their example, those that cannot with what is wrong."""
+"""Read rows in blocks: valid rows with their example, invalid rows with their error."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from bort.errors import BortError
 
 Row = dict[str, Any]
 Block = list[tuple[Row, Example | BortError]]
-"""Rows in their order, each with its example, or with why it has none."""
+"""Rows in order, each with its example or its error."""
 Source = tuple[str | IO[bytes], str | None]
-"""A path, a hub name or an open stream, and what messages call it where that is another name."""
+"""A path, a hub name or an open stream, and its name in messages, if different."""
 OnError = Literal["stop", "skip", "label"]
-"""What a row that cannot be read does: it ends the job, it is left out, or it is kept without an answer."""
+"""What an unreadable row does: stop the job, be left out, or be kept without a label."""
 ERRORS = ".errors.jsonl"
-"""Behind the name of an output: the rows that could not be read."""
+"""Suffix of the file next to an output with the rows that could not be read."""
 _SHOWN_ERRORS = 5
 
 
 class BadRows:
-    """Counts the rows that could not be read, and keeps them in a file of their own.
+    """Counts the rows that could not be read, and writes them to a separate file.
 
     Args:
-        on_error: What becomes of them.
-        path: JSON lines file, made with the first of them; None keeps none.
+        on_error: What happens to them.
+        path: JSON lines file, created at the first of them; None writes none.
     """
 
     def __init__(self, on_error: OnError, path: str | None) -> None:
         self.on_error, self.path = on_error, path
         self.count = 0
         self.first: list[str] = []
-        """What is wrong with the first few."""
+        """Errors of the first few."""
         self._file = ExitStack()
         self._write: Callable[[Row], None] | None = None
 
@@ -46,7 +46,7 @@ class BadRows:
         return self._file.__exit__(*error)
 
     def add(self, error: BortError, row: Row) -> None:
-        """Take a row and what is wrong with it."""
+        """Record a row and its error."""
         self.count += 1
         if len(self.first) < _SHOWN_ERRORS:
             self.first.append(str(error))
@@ -56,18 +56,18 @@ class BadRows:
             self._write({"line": error.line, "error": str(error), "row": row})
 
     def told(self) -> Iterator[str]:
-        """Lines for a person: how many there were, with the first of them."""
+        """Messages for the user: the first errors, and the number of rows."""
         yield from bad_rows_told(self.on_error, self.count, self.first, self.path)
 
 
 def bad_rows_told(on_error: OnError, count: int, first: Sequence[str], place: str | None) -> Iterator[str]:
-    """Lines for a person about rows that could not be read.
+    """Messages for the user about rows that could not be read.
 
     Args:
-        on_error: What became of them.
-        count: How many there were.
-        first: What is wrong with the first few.
-        place: Where they are kept; None where they are not.
+        on_error: What happened to them.
+        count: Number of rows.
+        first: Errors of the first few.
+        place: File that has them; None if there is none.
     """
     yield from first[:_SHOWN_ERRORS]
     if count:
@@ -77,7 +77,7 @@ def bad_rows_told(on_error: OnError, count: int, first: Sequence[str], place: st
 
 
 def errors_path(output: str, on_error: OnError, asked: str | None) -> str | None:
-    """Where rows that cannot be read are kept: as asked, beside an output file, or nowhere."""
+    """Where rows that cannot be read are written: as requested, next to an output file, or nowhere."""
     if on_error == "stop":
         return None
     return asked or (None if output == "-" else output + ERRORS)
@@ -86,17 +86,17 @@ def errors_path(output: str, on_error: OnError, asked: str | None) -> str | None
 def read_blocks(
     sources: Iterable[Source], columns: Columns, form: Format | None, bad: BadRows, *, rows: int
 ) -> Iterator[Block]:
-    """Read sources one after another, in blocks that go on from one source to the next.
+    """Read sources in order, in blocks that may span several sources.
 
     Args:
-        sources: What is read.
+        sources: Sources to read.
         columns: Names of the columns.
-        form: Format of the rows; by default the extension tells it.
-        bad: Takes the rows that break a rule.
-        rows: Of a block, at most; the last one has fewer.
+        form: Format of the rows; by default from the file extension.
+        bad: Collects the invalid rows.
+        rows: Rows per block; the last block may have fewer.
 
     Raises:
-        BortError: While iterating, as of `stream_rows`; of single rows only where these end the job.
+        BortError: While iterating, as in `stream_rows`; for invalid rows, only if these stop the job.
     """
     block: Block = []
 
@@ -117,18 +117,18 @@ def read_blocks(
 
 
 def examples_of(block: Block) -> list[Example]:
-    """Those of the rows that can be read."""
+    """The examples of the rows that could be read."""
     return [example for _, example in block if isinstance(example, Example)]
 
 
 def unread(row: Row, text: str, error: BortError, added: Iterable[str]) -> Row:
-    """A row that cannot be read as it is written: its columns, none of the added ones, and what is wrong.
+    """The output row for a row that could not be read: its columns, empty added columns, and the error.
 
     Args:
-        row: Its cells by column, or as `raw` what stood there.
-        text: Column of the text.
-        error: What is wrong.
-        added: Columns of an answer.
+        row: Its cells by column, or its original content as `raw`.
+        text: Name of the text column.
+        error: Its error.
+        added: Names of the columns of an answer.
     """
     kept = {text: row["raw"]} if list(row) == ["raw"] else row
     return {**kept, **dict.fromkeys(added), "error": str(error)}

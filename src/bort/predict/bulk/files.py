@@ -1,4 +1,4 @@
-"""A folder of files: which becomes which, and one of them labelled."""
+"""Label files into a folder: names of the output files, and the labelling of one file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class OpenModel:
     """How a worker opens the model.
 
     Attributes:
-        model: A folder, seen by every worker, or a name.
-        threads: Of each worker.
-        long: As of `Predictor`.
+        model: A folder that every worker sees, or a name.
+        threads: Threads of each worker.
+        long: See `Predictor`.
     """
 
     model: str
@@ -33,7 +33,7 @@ class OpenModel:
     long: Long = "first"
 
     def open(self) -> Predictor:
-        """Open it."""
+        """Open the model."""
         return Predictor(self.model, threads=self.threads, long=self.long)
 
 
@@ -42,9 +42,9 @@ class FileTask:
     """A file to label.
 
     Attributes:
-        source: Where it is.
-        output: What becomes of it.
-        output_format: In which format.
+        source: Path, address or hub name of the file.
+        output: Path or address of the labelled file.
+        output_format: Format of the output.
     """
 
     source: str
@@ -53,17 +53,17 @@ class FileTask:
 
 
 def file_tasks(sources: Sequence[str], folder: str, asked: str) -> list[FileTask]:
-    """Give each file its name in a folder: its own below what all have in common, with the extension of the output.
+    """Name each output file: its source's path without the folders that all have in common, and a new extension.
 
-    CSV and TSV stay so unless another format is asked for; all else becomes JSON lines.
+    By default, CSV and TSV keep their format, and everything else becomes JSON lines.
 
     Args:
         sources: Paths, addresses, or hub names.
-        folder: Of the output, a path or an address.
-        asked: The format, or `auto`.
+        folder: Output folder, a path or an address.
+        asked: Output format, or `auto`.
 
     Raises:
-        BortError: Two files would become one, or one would become itself.
+        BortError: Two files would have the same output, or a file would overwrite itself.
     """
     whole = [
         source if is_address(source) or is_hub(source) else os.path.normpath(Path.cwd() / source) for source in sources
@@ -94,10 +94,10 @@ def label_file(
     answers: AnswerBlocks | None = None,
     on_block: Callable[[Block, int], None] | None = None,
 ) -> LabelledRows:
-    """Label one file into one, fetching and storing it where it is in an object store.
+    """Label one file into another; files in an object store are downloaded and uploaded.
 
     Raises:
-        BortError: It breaks a rule, or something cannot be read or written.
+        BortError: The file is invalid, or cannot be read or written.
     """
     with as_file(task.source) as source, written_to(task.output) as output:
         mine = replace(job, output_format=task.output_format)
@@ -105,7 +105,7 @@ def label_file(
 
 
 def is_hub(name: str) -> bool:
-    """Whether a name is that of a data set on the hub."""
+    """Whether a name refers to a data set on the hub."""
     return not is_address(name) and ":" in name and not Path(name).exists() and format_of(name) == "hub"
 
 
@@ -125,7 +125,7 @@ def _without_extension(name: str) -> str:
 
 
 def settings_of(job: LabelJob, model: OpenModel) -> dict[str, Any]:
-    """What labels depend on beside the model, as a folder's manifest says it."""
+    """Settings, apart from the model, that labels depend on, for the ledger of an output folder."""
     columns = job.columns
     return {
         "text": columns.text,

@@ -1,4 +1,4 @@
-"""Rows in, labelled rows out: what `bort predict` writes, whoever computes it."""
+"""Label rows into one output, as `bort predict` writes it, wherever predictions are computed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bort.predict.predictor import Prediction, Predictor
 from bort.tasks.task import Task
 
 Answered = Iterator[tuple[Block, Sequence[Prediction]]]
-"""Blocks with the answers to their examples."""
+"""Blocks with the predictions of their examples."""
 AnswerBlocks = Callable[[Iterator[Block]], Answered]
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What is done with rows, as it is sent to other processes and machines.
+    """Settings of a labelling job, which can be sent to other processes and machines.
 
     Attributes:
         columns: Names of the columns.
-        input_format: Format of the rows; None where the extension tells it.
-        output_format: Format of what is written.
-        label_separator: Between the labels of a multi-label answer in a table.
-        on_error: What a row that cannot be read does.
-        window: Rows of a block.
+        input_format: Format of the rows; None takes it from the file extension.
+        output_format: Format of the output.
+        label_separator: Separator of the labels of a multi-label answer in a table.
+        on_error: What happens to a row that cannot be read.
+        window: Rows per block.
     """
 
     columns: Columns
@@ -43,16 +43,16 @@ class LabelJob:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """What became of some rows.
+    """Counts of labelled rows.
 
     Attributes:
-        rows: How many were written.
-        skipped: How many were left out.
-        unread: How many could not be read.
-        first_errors: What is wrong with the first few of these.
-        first_text: The first text of all.
-        cut: How many texts were longer than the model takes.
-        unlike_training: How many had another form than in training.
+        rows: Number of rows written.
+        skipped: Number of rows left out.
+        unread: Number of rows that could not be read.
+        first_errors: Errors of the first few of these.
+        first_text: The first text.
+        cut: Number of texts longer than the model's limit.
+        unlike_training: Number of single texts for a model fine-tuned on pairs, or vice versa.
     """
 
     rows: int
@@ -65,7 +65,7 @@ class LabelledRows:
 
 
 def answer_here(predictor: Predictor) -> AnswerBlocks:
-    """Let a predictor of this process answer, one block after another."""
+    """Return a function that predicts blocks in this process, in order."""
 
     def answered(blocks: Iterator[Block]) -> Answered:
         for block in blocks:
@@ -85,19 +85,19 @@ def label_rows(
     answers: AnswerBlocks | None = None,
     on_block: Callable[[Block, int], None] | None = None,
 ) -> LabelledRows:
-    """Label the rows of sources, one after another, into one output, in bounded memory.
+    """Label the rows of sources into one output, in order and in bounded memory.
 
     Args:
-        job: What is done.
-        predictor: Knows the task; answers, too, unless `answers` is given.
-        sources: What is read.
-        output: A file, which appears when all of it is there, or - for standard output.
-        errors: JSON lines file of the rows that cannot be read; by default beside the output file.
-        answers: Who answers, in whatever order of blocks.
-        on_block: Called with each block that is written, and the number of rows so far.
+        job: Settings of the job.
+        predictor: Has the task; also predicts, unless `answers` is given.
+        sources: Sources to read.
+        output: A file, which appears when it is complete, or - for standard output.
+        errors: JSON lines file for rows that cannot be read; by default next to the output file.
+        answers: Predicts blocks, and yields them in any order.
+        on_block: Called with each written block and the number of rows so far.
 
     Raises:
-        BortError: The input breaks a rule, or the output cannot be written.
+        BortError: The input is invalid, or the output cannot be written.
     """
     cut, unlike, rows, first_text = predictor.cut, predictor.unlike_training, 0, ""
     with (

@@ -1,4 +1,4 @@
-"""Which files of a folder are labelled already: a file that is rewritten, in one step, as each becomes ready."""
+"""The record of a folder's finished files, rewritten atomically after each."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from bort.formats import check_format, stamp
 from bort.predict.bulk.places import read_text, write_text
 
 LEDGER = "_manifest.json"
-"""Readers of folders of tables (Spark, Ray, Hive) leave out what begins with an underscore."""
+"""Readers of table folders (Spark, Ray, Hive) skip names that begin with an underscore."""
 _FORMAT = 1
 
 
 class Ledger:
-    """The files that are done.
+    """The finished files of an output folder.
 
     Args:
-        folder: Where the labelled files go.
-        made_by: The model and the settings; another folder's labels are not mixed with these.
-        resume: Whether files that are done stay so.
+        folder: Folder of the labelled files.
+        made_by: The model and the settings; labels of others are not mixed with these.
+        resume: Whether to continue an existing ledger, and keep its finished files.
 
     Raises:
-        BortError: There is one and it is not to be resumed, it was made by another model or with other settings, or it
-            is damaged.
+        BortError: A ledger exists, and `resume` is off, it has another model or other settings, or it is damaged.
     """
 
     def __init__(self, folder: str, made_by: Mapping[str, Any], *, resume: bool) -> None:
@@ -47,7 +46,10 @@ class Ledger:
             found = json.loads(text)
             check_format(found, _FORMAT, self.path, "label the files again, into another folder")
             made_by, files = found["made_by"], found["files"]
-            known = all(isinstance(each["state"], list) and type(each["rows"]) is int for each in files.values())
+            known = all(
+                isinstance(each["state"], list) and type(each["rows"]) is type(each["skipped"]) is int
+                for each in files.values()
+            )
             if not known or not isinstance(made_by, dict):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -58,20 +60,20 @@ class Ledger:
                 raise BortError(rule, file=self.path, value=value)
         return dict(files)
 
-    def done(self, source: str, state: list[Any]) -> int | None:
-        """How many rows a file gave that is done and has not changed since; None of any other."""
+    def done(self, source: str, state: list[Any]) -> tuple[int, int] | None:
+        """Rows and skipped rows of a file that is finished and has not changed since; None for any other file."""
         entry = self._files.get(source)
-        return int(entry["rows"]) if entry is not None and entry["state"] == state else None
+        return (entry["rows"], entry["skipped"]) if entry is not None and entry["state"] == state else None
 
     def add(self, source: str, output: str, state: list[Any], rows: int, skipped: int) -> None:
-        """Note that a file is done."""
+        """Record that a file is finished."""
         self._files[source] = {"output": output, "rows": rows, "skipped": skipped, "state": state}
         content = {**stamp(_FORMAT), "made_by": self._made_by, "files": self._files}
         write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def fingerprint_of_model(model: str) -> str:
-    """SHA-256 over the files of a model's folder; a name that is no folder stands for itself."""
+    """SHA-256 over the files of a model's folder; the name itself if it is not a folder."""
     folder = Path(model)
     if not folder.is_dir():
         return model

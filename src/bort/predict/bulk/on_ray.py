@@ -1,4 +1,4 @@
-"""Files labelled on a Ray cluster, by Ray Data: a worker holds one session, and a file is one worker's."""
+"""Label files on a Ray cluster with Ray Data: each worker loads the model once, and labels whole files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PLACE, _RESULT = "place", "result"
 
 
 class FileLabeller:
-    """A worker of the cluster, as `map_batches` takes it: made once, called with one file after another.
+    """A worker for `map_batches`: created once, and called with one file at a time.
 
     Args:
-        model: What it opens.
-        job: What is done.
-        tasks: All files, by their place.
+        model: The model to open.
+        job: Settings of the job.
+        tasks: All files; a batch has indices into them.
     """
 
     def __init__(self, model: OpenModel, job: LabelJob, tasks: Sequence[FileTask]) -> None:
@@ -30,7 +30,7 @@ class FileLabeller:
         self._job, self._tasks = job, tasks
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Label the files whose places are given. What is wrong with one is its result, and ends no worker."""
+        """Label the files at the given indices. A file's error is returned as its result, and ends no worker."""
         results: list[bytes] = []
         for place in batch[_PLACE]:
             result: LabelledRows | BortError
@@ -45,24 +45,24 @@ class FileLabeller:
 def label_on_ray(
     where: str, model: OpenModel, job: LabelJob, tasks: Sequence[FileTask], needs: Needs, *, keep_order: bool
 ) -> Iterator[tuple[FileTask, LabelledRows]]:
-    """Label files on a cluster, and tell of each when it is done.
+    """Label files on a cluster, and yield each when it is done.
 
-    Ray Data starts as many workers as there is room and work for. It begins a file anew whose worker died, on another;
-    as a file appears when it is whole, nothing is there twice.
+    Ray Data starts as many workers as there is room and work for. If a worker dies, another one starts its file again;
+    as a file appears only when it is complete, no row is written twice.
 
     Args:
-        where: `ray` or HOST:PORT, as of `open_workers`.
-        model: Seen by every node, as all files are.
-        job: What is done.
+        where: `ray` or HOST:PORT, as in `open_workers`.
+        model: The model to open; every node must see it, like all files.
+        job: Settings of the job.
         tasks: The files.
-        needs: Of each worker.
-        keep_order: Whether files are told of in their order.
+        needs: Resources of each worker.
+        keep_order: Whether to yield files in the order of `tasks`.
 
     Raises:
-        BortError: A file breaks a rule, or the cluster cannot be joined.
+        BortError: A file is invalid, or the cluster cannot be joined.
     """
     with open_workers(where, needs):
-        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its steps are not the user's
+        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # the user need not see its steps
         import ray.data
 
         places = ray.data.from_items([{_PLACE: place} for place in range(len(tasks))], override_num_blocks=len(tasks))

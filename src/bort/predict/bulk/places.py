@@ -1,4 +1,4 @@
-"""Files by path or by address: patterns, and object stores whose files are fetched and put back whole."""
+"""Files by path, pattern or object store address; files of a store are downloaded and uploaded whole."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _LOCAL = "file://"
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is that of a file in an object store, such as `s3://bucket/texts.parquet`."""
+    """Whether a name is an address in an object store, such as `s3://bucket/texts.parquet`."""
     return "://" in name
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """The files that paths, patterns (`in/*.parquet`, `**` for any folders) and addresses name, each once.
+    """Expand paths, patterns (`in/*.parquet`, `**` for any folders) and addresses to files, without duplicates.
 
     Args:
-        names: `file://` is a path. A pattern's files are sorted; a file that has such a name goes before the pattern.
+        names: `file://` is a path. A pattern's files are sorted; an existing file of that name takes precedence.
 
     Raises:
-        BortError: A pattern that nothing has, or a store that cannot be asked.
+        BortError: A pattern matches nothing, or a store cannot be accessed.
     """
     found: list[str] = []
     for name in names:
         name = name.removeprefix(_LOCAL)
         path = name if is_address(name) else str(Path(name).expanduser())
-        if not _WILD.search(name) or Path(path).exists():
+        if not _WILD.search(name) or (is_there(name) if is_address(name) else Path(path).exists()):
             found.append(path)
             continue
         files = _listed(name) if is_address(name) else glob.glob(path, recursive=True)  # noqa: PTH207 - any path, also an absolute one
@@ -48,10 +48,10 @@ def expand(names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def as_file(name: str) -> Iterator[str]:
-    """Give a file as a path; one of a store is copied for the time of the block.
+    """Give a local path of a file; a store's file is downloaded for the duration of the block.
 
     Raises:
-        BortError: It cannot be fetched.
+        BortError: The file cannot be downloaded.
     """
     if not is_address(name):
         yield name
@@ -65,10 +65,10 @@ def as_file(name: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written_to(name: str) -> Iterator[str]:
-    """Give a path to be written, which goes to `name` when the block ends without an exception.
+    """Give a path to write to; a store gets the file when the block ends without an exception.
 
     Raises:
-        BortError: It cannot be stored; or one that the block raises, which then names the file as it is given here.
+        BortError: The file cannot be stored. The block's own errors are raised with `name` in place of the local path.
     """
     if not is_address(name):
         yield name
@@ -79,15 +79,15 @@ def written_to(name: str) -> Iterator[str]:
             yield str(path)
         with _told(name, "written") as (store, place):
             store.makedirs(store._parent(place), exist_ok=True)
-            for file in sorted(path.parent.iterdir()):  # rows that could not be read may lie beside it
+            for file in sorted(path.parent.iterdir()):  # maybe also a file of the rows that could not be read
                 store.put_file(str(file), f"{store._parent(place)}/{file.name}")
 
 
 def state_of(name: str) -> list[Any]:
-    """What tells that a file has changed: its size, and when it was written or what its store says of its content.
+    """What shows that a file has changed: its size, and its modification time or the ETag, hash or time of its store.
 
     Raises:
-        BortError: There is none.
+        BortError: The file cannot be read.
     """
     if not is_address(name):
         try:
@@ -102,10 +102,10 @@ def state_of(name: str) -> list[Any]:
 
 
 def is_there(name: str) -> bool:
-    """Whether there is such a file.
+    """Whether a file exists.
 
     Raises:
-        BortError: Its store cannot be asked.
+        BortError: Its store cannot be accessed.
     """
     if not is_address(name):
         return Path(name).is_file()
@@ -114,10 +114,10 @@ def is_there(name: str) -> bool:
 
 
 def read_text(name: str) -> str | None:
-    """A small file, or None where there is none.
+    """Read a small file; None if it does not exist.
 
     Raises:
-        BortError: It cannot be read.
+        BortError: The file cannot be read.
     """
     if not is_address(name):
         try:
@@ -131,10 +131,10 @@ def read_text(name: str) -> str | None:
 
 
 def write_text(name: str, text: str) -> None:
-    """Write a small file, in one step.
+    """Write a small file atomically.
 
     Raises:
-        BortError: It cannot be written.
+        BortError: The file cannot be written.
     """
     if is_address(name):
         with _told(name, "written") as (store, place):
@@ -146,10 +146,10 @@ def write_text(name: str, text: str) -> None:
 
 
 def _store(name: str) -> tuple[Any, str]:
-    """The store of an address, as fsspec has it, and the place there.
+    """The file system of an address, with fsspec's interface, and the path in it.
 
-    Ray Data reads with Arrow's file systems, and with those of fsspec where Arrow has none; so does this. Arrow brings
-    S3, Google's and Hadoop's; a package for fsspec that is installed goes before it, for it knows more ways to log in.
+    fsspec's file systems come first, since they support more ways to log in. If fsspec has none installed for the
+    address, Arrow's are used (S3, Google Cloud Storage, Hadoop).
     """
     import fsspec
 
@@ -166,7 +166,7 @@ def _store(name: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _told(name: str, what: str) -> Iterator[tuple[Any, str]]:
-    """Word what a store raises, of whatever library, as bad input."""
+    """Give a store and a path; convert any exception of the store's library to a `BortError`."""
     try:
         yield _store(name)
     except Exception as error:
@@ -176,7 +176,7 @@ def _told(name: str, what: str) -> Iterator[tuple[Any, str]]:
 
 
 def _listed(pattern: str) -> list[str]:
-    """The files of a store that have a pattern."""
+    """The files of a store that match a pattern."""
     fixed = _WILD.split(pattern)[0].rpartition("/")[0] + "/"
     with _told(pattern, "read") as (store, place):
         _, root = _store(fixed)
@@ -186,7 +186,7 @@ def _listed(pattern: str) -> list[str]:
 
 @contextlib.contextmanager
 def _named(path: str, name: str) -> Iterator[None]:
-    """Let errors about a copy name what it is a copy of."""
+    """Replace the path of a local copy in errors by the original name."""
     try:
         yield
     except BortError as error:

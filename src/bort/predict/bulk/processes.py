@@ -1,4 +1,4 @@
-"""Processes of one machine, each with a session of its own: they answer blocks of rows, or label whole files."""
+"""Worker processes on one machine, each with its own model: they predict blocks of rows, or label whole files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from bort.predict.bulk.labelling import AnswerBlocks, Answered, LabelJob, Labell
 from bort.predict.predictor import Prediction, Predictor
 
 _AHEAD = 2
-"""Blocks that wait for each process, so that none is idle while rows are read and written."""
+"""Blocks queued per process, so that none is idle while rows are read and written."""
 _predictor: Predictor | None = None
-"""Of a worker process."""
+"""In a worker process."""
 
 
 class WorkerProcesses:
-    """Processes that hold a model; they end with the block.
+    """A pool of processes that each hold a model; it ends with the `with` block.
 
-    They are spawned: a script that uses them from Python does so under `if __name__ == "__main__":`.
+    They are spawned, so a script must use them under `if __name__ == "__main__":`.
 
     Args:
-        model: What each opens.
-        count: How many.
+        model: The model that each process opens.
+        count: Number of processes.
         keep_order: Whether answers come in the order of the blocks, or as they are ready.
 
     Raises:
-        BortError: While they work: one was killed.
+        BortError: A process was killed or could not start; raised while iterating over results.
     """
 
     def __init__(self, model: OpenModel, count: int, *, keep_order: bool = True) -> None:
@@ -50,10 +50,10 @@ class WorkerProcesses:
         self._pool.shutdown(cancel_futures=True)
 
     def answering(self, predictor: Predictor) -> AnswerBlocks:
-        """What answers blocks in these processes, as `label_rows` takes it.
+        """Return a function that predicts blocks in these processes, for `label_rows`.
 
         Args:
-            predictor: Counts what they tell of inputs.
+            predictor: Its counts of cut and unlike inputs are updated.
         """
 
         def answered(blocks: Iterator[Block]) -> Answered:
@@ -66,14 +66,14 @@ class WorkerProcesses:
         return answered
 
     def label_files(self, job: LabelJob, tasks: Iterable[FileTask]) -> Iterator[tuple[FileTask, LabelledRows]]:
-        """Label files, each in one process, and tell of each when it is done."""
+        """Label files, each in one process, and yield each when it is done."""
         given = ((task, self._pool.submit(_label, job, task)) for task in tasks)
         yield from self._as_ready(given, _AHEAD * self.count, keep_order=False)
 
     def _as_ready(
         self, given: Iterator[tuple[Any, Future[Any]]], most: int, *, keep_order: bool | None = None
     ) -> Iterator[tuple[Any, Any]]:
-        """Results of what is given to the pool, of which no more than `most` are under way."""
+        """Yield items with their results; at most `most` are in progress at a time."""
         in_order = self._keep_order if keep_order is None else keep_order
         waiting: deque[tuple[Any, Future[Any]]] = deque()
         with _told():
@@ -104,7 +104,7 @@ def _told() -> Iterator[None]:
 
 def _open(model: OpenModel) -> None:
     global _predictor
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that leads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C
     _predictor = model.open()
 
 

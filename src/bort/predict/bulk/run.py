@@ -1,4 +1,4 @@
-"""Labels into one output, or file by file into a folder, wherever they are computed."""
+"""Label sources into one output, or file by file into a folder, here, in processes or on a cluster."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_ERRORS = 5
 
 @dataclass(frozen=True)
 class Placement:
-    """Where it is computed.
+    """Where labels are computed.
 
     Attributes:
         workers: `local` for this process, a number of processes, `ray`, or HOST:PORT of a cluster.
-        keep_order: Whether rows, or files on a cluster, come in their order, or as they are ready.
-        retries: How often a cluster begins a file anew whose worker died.
+        keep_order: Whether rows, or files on a cluster, come in order, or as they are ready.
+        retries: How often a cluster retries a file whose worker died.
     """
 
     workers: str = LOCAL
@@ -40,12 +40,12 @@ class Placement:
 
     @property
     def processes(self) -> int:
-        """How many processes of this machine beside this one."""
+        """Number of worker processes on this machine; 0 for this process or a cluster."""
         return int(self.workers) if self.workers.isdecimal() else 0
 
     @property
     def is_cluster(self) -> bool:
-        """Whether it is a cluster's."""
+        """Whether labels are computed on a cluster."""
         return self.workers != LOCAL and not self.processes
 
 
@@ -59,22 +59,22 @@ def label_into_one(
     errors: str | None,
     shown: Bar | None,
 ) -> tuple[LabelledRows, Predictor]:
-    """Label sources into one output, one after another.
+    """Label sources into one output, in order.
 
     Args:
-        job: What is done.
-        model: What answers.
-        place: Not a cluster.
+        job: Settings of the job.
+        model: The model to open.
+        place: Where to compute; not a cluster.
         sources: Paths, addresses, hub names, or open streams.
         output: A file, an address, or - for standard output.
-        errors: As of `label_rows`.
-        shown: Told of the rows that are done.
+        errors: See `label_rows`.
+        shown: Progress bar of the rows done.
 
     Returns:
-        What became of the rows, and what knows the task.
+        The counts of the rows, and a predictor.
 
     Raises:
-        BortError: As of `label_rows`.
+        BortError: See `label_rows`.
     """
     predictor = model.open()
     with contextlib.ExitStack() as stack:
@@ -100,23 +100,23 @@ def label_into_folder(
     resume: bool,
     shown: Bar | None,
 ) -> tuple[LabelledRows, Predictor]:
-    """Label each file into one of a folder, and keep a manifest of those that are done.
+    """Label each file into a file of a folder, and keep a ledger of finished files.
 
     Args:
-        job: What is done.
-        model: What answers.
-        place: Anywhere.
+        job: Settings of the job.
+        model: The model to open.
+        place: Where to compute.
         sources: Paths, addresses, hub names.
-        folder: A path or an address.
-        asked_format: Of the output, or `auto`.
-        resume: Whether files that are done are left as they are.
-        shown: Told of the files that are done.
+        folder: Output folder, a path or an address.
+        asked_format: Output format, or `auto`.
+        resume: Whether finished files are kept and skipped.
+        shown: Progress bar of the files done.
 
     Returns:
-        What became of all rows, those of earlier runs among them, and what knows the task.
+        The counts of all rows, including those of earlier runs, and a predictor.
 
     Raises:
-        BortError: A file breaks a rule; those before it are done. Or another process labels into the folder.
+        BortError: A file is invalid, after files before it were finished; or another process labels into the folder.
     """
     tasks = file_tasks(sources, folder, asked_format)
     states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
@@ -128,7 +128,9 @@ def label_into_folder(
             task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks
         }
         left = [task for task in tasks if known[task] is None]
-        whole = LabelledRows(sum(rows for rows in known.values() if rows is not None))
+        whole = LabelledRows(0)
+        for earlier in filter(None, known.values()):
+            whole = _sum(whole, LabelledRows(*earlier))
         predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
         finished = len(tasks) - len(left)
         for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
@@ -138,7 +140,7 @@ def label_into_folder(
             if shown is not None:
                 shown.update(finished, f"{finished:,} of {len(tasks):,} files, {whole.rows:,} rows")
     finally:
-        del lock  # which ends it, also where a traceback keeps this frame
+        del lock  # releases it, even if a traceback keeps this frame alive
     predictor.cut, predictor.unlike_training = whole.cut, whole.unlike_training
     return whole, predictor
 
@@ -164,13 +166,13 @@ def _labelled(
             if len(tasks) >= place.processes:
                 yield from pool.label_files(job, tasks)
                 return
-            answers = pool.answering(predictor)  # fewer files than processes, which share the rows of each
+            answers = pool.answering(predictor)  # fewer files than processes: all processes share the rows of each
         for task in tasks:
             yield task, label_file(job, predictor, task, answers=answers, on_block=_tells(shown))
 
 
 def _opened(sources: Sequence[str | IO[bytes]]) -> Iterator[Source]:
-    """One after another; what was fetched is gone before the next is."""
+    """Open sources in order; a downloaded file is deleted before the next download."""
     for source in sources:
         if isinstance(source, str):
             with as_file(source) as path:
@@ -180,10 +182,10 @@ def _opened(sources: Sequence[str | IO[bytes]]) -> Iterator[Source]:
 
 
 def _locked(folder: str) -> FolderLock | None:
-    """Keep other processes of this machine out of a folder.
+    """Lock a folder against other processes on this machine.
 
     Raises:
-        BortError: One is in it.
+        BortError: Another process holds the lock.
     """
     if is_address(folder):
         return None
