@@ -126,6 +126,17 @@ def test_killed_run_resumes_to_the_same_weights(embedding, tmp_path, killed, ass
     assert_same_weights(settings.out, out)
 
 
+def test_the_teacher_reads_what_is_masked_for_the_student(embedding, tmp_path):
+    kept = {}
+    for weight in (0.0, 1.0):
+        cache = tmp_path / f"cache-{weight}"
+        settings = replace(embedding, out=str(tmp_path / f"run-{weight}"), teacher_cache=str(cache), token_weight=0.5)
+        pretrain(replace(settings, mlm_weight=weight))
+        kept[weight] = {file.name: file.read_bytes() for file in (cache / "embeddings").glob("*.bin")}
+    assert kept[0.0]
+    assert kept[0.0] == kept[1.0]
+
+
 def test_a_cache_serves_other_runs_and_other_shapes(embedding, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     settings = replace(embedding, teacher_cache=str(cache), token_weight=0.5)

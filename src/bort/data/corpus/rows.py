@@ -1,4 +1,4 @@
-"""What all training rows share: numbers, epochs, masks, and that each is a pure function of the seed and its index."""
+"""Training rows: numbered, ordered by epoch and masked, each a pure function of the seed and its index."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingRows(ABC):
-    """Rows `<s> tokens </s>` cut from a corpus, numbered on from epoch to epoch.
+    """Rows `<s> tokens </s>` cut from a corpus, with an index that counts on from epoch to epoch.
 
-    Row `i` is a pure function of the seed and `i`: epoch `i // rows_per_epoch` has an order of its own, and masks
+    Row `i` is a pure function of the seed and `i`: epoch `i // rows_per_epoch` has its own order, and masks
     are drawn from (seed, i). So a resumed run, or one with more processes, sees the same data at the same step.
 
-    With `distinct` there are only so many rows, a random choice of the corpus's; what a teacher said of one once can
-    be used again. What it said of a masked row can where `fixed_masks` masks a row the same way whenever it comes.
+    With `distinct`, only that many rows are used, sampled at random from the corpus, so that a teacher's output for a
+    row can be cached and reused. For masked rows this needs `fixed_masks`, which masks a row the same way every time.
 
     Args:
-        tokens: The corpus's ids. *Shape:* (tokens,).
-        masker: Chooses what is masked; None leaves the rows as they are, without labels.
-        sequence_length: Tokens of the longest row, the two special ones among them.
+        tokens: Token ids of the corpus. *Shape:* (tokens,).
+        masker: Chooses the tokens to mask; with None, rows are unmasked and have no labels.
+        sequence_length: Maximum tokens per row, including the two special ones.
         bos_id: Id of `<s>`.
         eos_id: Id of `</s>`.
-        length: Rows in all, over every epoch.
-        seed: Source of the order and the masks.
-        distinct: Number of different rows, or None for all that the corpus gives.
+        length: Total number of rows, over all epochs.
+        seed: Random seed of the order and the masks.
+        distinct: Number of distinct rows, or None for all rows of the corpus.
         fixed_masks: Draw the masks from (seed, number of the row) instead.
     """
 
@@ -60,57 +60,61 @@ class TrainingRows(ABC):
     @property
     @abstractmethod
     def available(self) -> int:
-        """Rows that the corpus gives."""
+        """Number of rows in the corpus."""
 
     @property
     @abstractmethod
     def too_little(self) -> str:
-        """What a corpus without any row lacks."""
+        """End of the error message for a corpus without a single row."""
 
     @abstractmethod
     def span(self, place: int) -> tuple[int, int]:
-        """First token of the corpus's row at a place, and the one after its last."""
+        """Return the token span (end exclusive) of the corpus row at a position."""
 
     @property
     @abstractmethod
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of the row of each number, without the special ones. *Shape:* (rows_per_epoch,)."""
+        """Tokens per row, in order of row number, without the special ones. *Shape:* (rows_per_epoch,)."""
 
     @property
     @abstractmethod
     def kind(self) -> str:
-        """How rows are cut, in one word, for the keys of caches."""
+        """How rows are cut, in one word, for cache keys."""
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the rows of each number depend on, besides the corpus."""
+        """Settings that determine the row of each number, apart from the corpus."""
         masks = None if self.masker is None or not self.fixed_masks else self.masker.probability
         return {"cut": self.kind, "sequence_length": self.sequence_length, "seed": self.seed, "masks": masks}
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows in one pass."""
+        """Number of rows per epoch."""
         return self.available if self.distinct is None else self.distinct
 
     def limited(self, distinct: int | None, *, fixed_masks: bool = False) -> TrainingRows:
-        """The same rows, but so many different ones; see `distinct` and `fixed_masks` of the class."""
+        """Return a copy with other values of `distinct` and `fixed_masks`; see the class."""
         return replace(self, distinct=distinct, fixed_masks=fixed_masks)
 
+    def unmasked(self) -> TrainingRows:
+        """Return a copy whose rows are unmasked."""
+        return replace(self, masker=None)
+
     def tokens_of(self, count: int) -> int:
-        """Tokens of the first rows, special ones counted: each epoch's, then those of the last one's beginning."""
+        """Count the tokens of the first `count` rows, including special ones: full epochs, then part of the last."""
         epochs, rest = divmod(count, self.rows_per_epoch)
         numbers = _epoch_order(self, epochs)[:rest]
         return epochs * int(self.lengths.sum()) + int(self.lengths[numbers].sum()) + 2 * count
 
     def order(self, epoch: int) -> Order:
-        """Numbers of the rows of an epoch, in their order. *Shape:* (rows_per_epoch,)."""
+        """Return the row numbers of an epoch, in order. *Shape:* (rows_per_epoch,)."""
         return order(self.seed, epoch, self.rows_per_epoch)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Row:
-        """The row of an index. *Shapes:* `input_ids` (seq,), with a masker `labels` (seq,); `number` is an int."""
+        """Return a row by index. *Shapes:* `input_ids` (seq,), with a masker `labels` (seq,); `number` is an int."""
         if not 0 <= index < self.length:
             raise IndexError(f"row {index} of {self.length}")
         epoch, place = divmod(index, self.rows_per_epoch)
@@ -118,7 +122,7 @@ class TrainingRows(ABC):
         return self._masked(number, number if self.fixed_masks else index)
 
     def numbered(self, number: int) -> Row:
-        """The row of a number, masked as `fixed_masks` has it wherever it comes."""
+        """Return the row with a number, masked as with `fixed_masks`."""
         return self._masked(number, number)
 
     def _masked(self, number: int, draw: int) -> Row:
@@ -129,7 +133,7 @@ class TrainingRows(ABC):
         return {"input_ids": inputs, "labels": labels, "number": number}
 
     def row(self, number: int) -> NDArray[np.int64]:
-        """The unmasked row of a number. *Shape:* (seq,)."""
+        """Return the unmasked row with a number. *Shape:* (seq,)."""
         start, stop = self.span(int(self.places[number]) if self.distinct is not None else number)
         row = np.empty(stop - start + 2, dtype=np.int64)
         row[0], row[-1] = self.bos_id, self.eos_id
@@ -138,7 +142,7 @@ class TrainingRows(ABC):
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
-        """Where in the corpus the row of each number is. *Shape:* (rows_per_epoch,)."""
+        """Position in the corpus of each row, in order of row number. *Shape:* (rows_per_epoch,)."""
         if self.distinct is None:
             return np.arange(self.available)
         return order(self.seed, 0, self.available)[: self.distinct]
@@ -149,7 +153,7 @@ class TrainingRows(ABC):
 
 
 def _epoch_order(rows: TrainingRows, epoch: int) -> Order:
-    """The order of an epoch; the last two are kept, since a validation may come between two rows."""
+    """Return the order of an epoch; the last two are cached, since validation may run between two rows."""
     known = rows._orders
     if epoch not in known:
         if len(known) > 1:
@@ -159,18 +163,18 @@ def _epoch_order(rows: TrainingRows, epoch: int) -> Order:
 
 
 class PackedRows(TrainingRows):
-    """Rows that are all `sequence_length` long; one may hold the end of a document and the start of the next."""
+    """Rows of exactly `sequence_length` tokens; one may hold the end of a document and the start of the next."""
 
     kind = "packed"
 
     @property
     def available(self) -> int:
-        """Whole rows in the corpus."""
+        """Number of whole rows in the corpus."""
         return len(self.tokens) // (self.sequence_length - 2)
 
     @property
     def too_little(self) -> str:
-        """What a corpus without any row lacks."""
+        """End of the error message for a corpus without a single row."""
         return f"has too little text for one row of {self.sequence_length} tokens"
 
     @property
@@ -179,10 +183,10 @@ class PackedRows(TrainingRows):
         return np.broadcast_to(np.int64(self.sequence_length - 2), (self.rows_per_epoch,))
 
     def tokens_of(self, count: int) -> int:
-        """Tokens of the first rows, special ones counted."""
+        """Count the tokens of the first `count` rows, including special ones."""
         return count * self.sequence_length
 
     def span(self, place: int) -> tuple[int, int]:
-        """Neighbouring rows are neighbours in the corpus."""
+        """Return the token span (end exclusive) of a row; consecutive rows are consecutive in the corpus."""
         width = self.sequence_length - 2
         return place * width, (place + 1) * width

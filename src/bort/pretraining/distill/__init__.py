@@ -1,1 +1,1 @@
-"""Teachers of a pre-training run: what they are asked, and where their answers are kept."""
+"""Teachers of a pre-training run: what they compute, and where their outputs are cached."""

@@ -1,8 +1,8 @@
-"""What a teacher said of each row, kept on disk: written once, resumed when interrupted, memory-mapped when read.
+"""A teacher's outputs per row on disk: written once, resumed after an interruption, memory-mapped for reading.
 
-The folder holds `cache.json` (what it was made from, and how many rows are whole) and for each field its items one
-after another (`NAME.bin`) and where each row's begin (`NAME.starts.bin`, int64). Rows are written in the order of
-their numbers, a chunk at a time; what a killed process left after the last whole chunk is cut off.
+The folder holds `cache.json` (what it was made from, and the number of complete rows) and, for each field, all items
+concatenated (`NAME.bin`) and the index of each row's first item (`NAME.starts.bin`, int64). Rows are written in the
+order of their numbers, in chunks; what a killed process left after the last complete chunk is truncated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATE = "cache.json"
 
 @dataclass(frozen=True)
 class Field:
-    """Items of one kind: of what type, and of what shape each is. A row may have any number of them."""
+    """Type and shape of the items of one kind. A row may have any number of them."""
 
     dtype: str
     shape: tuple[int, ...] = ()
@@ -39,13 +39,13 @@ class Field:
 
 
 class TeacherCache:
-    """Open a cache folder, or begin one.
+    """Open or create a cache folder.
 
     Args:
-        folder: Where it is.
+        folder: Path of the folder.
         key: What it is made from: a corpus, its masks, a teacher, what is kept. JSON values by name.
-        fields: What is kept of a row; a complete cache may hold more than is asked for.
-        rows: Rows in all.
+        fields: What is kept per row; a complete cache on disk may hold more fields.
+        rows: Total number of rows.
 
     Raises:
         BortError: The folder holds something else, or a cache that was made from something else.
@@ -102,14 +102,14 @@ class TeacherCache:
 
     @property
     def complete(self) -> bool:
-        """Whether every row is there."""
+        """Whether all rows are cached."""
         return self.done == self.rows
 
     def append(self, chunk: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Write the next rows, durably: all of them or, when killed, none.
+        """Append the next rows durably: all of them or, if the process is killed, none.
 
         Args:
-            chunk: For each row its items by field. *Shapes:* (items, \\*field.shape).
+            chunk: Items of each row, by field. *Shapes:* (items, \\*field.shape).
         """
         for name, field in self.fields.items():
             items = [np.ascontiguousarray(row[name], dtype=field.dtype) for row in chunk]
@@ -126,7 +126,7 @@ class TeacherCache:
         """A row's items by field, copied from disk. *Shapes:* (items, \\*field.shape).
 
         Raises:
-            BortError: The starts of the rows do not fit the items.
+            BortError: The starts of the rows are negative or decrease.
         """
         if not self._items:
             self._open()
@@ -137,7 +137,7 @@ class TeacherCache:
         return row
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which maps the files itself."""
+        """The state for another process, which maps the files itself."""
         return self.__dict__ | {"folder": self.folder.absolute(), "_starts": {}, "_items": {}}
 
     def _open(self) -> None:
@@ -159,7 +159,7 @@ def _described(fields: Mapping[str, Field]) -> str:
 
 
 def _extend(path: Path, size: int, parts: Sequence[bytes]) -> None:
-    """Cut a file to a size and write on from there."""
+    """Truncate a file to a size and append to it."""
     with open(path, "r+b" if path.exists() else "w+b") as file:
         file.truncate(size)
         file.seek(size)

@@ -1,4 +1,4 @@
-"""Teachers of the same vocabulary: any masked LM of `transformers`, asked for the masked positions only."""
+"""Teachers with the student's vocabulary: any masked LM of `transformers`, decoding only the masked positions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MaskedLMTeacher:
 
     Args:
         model: A folder or hub name.
-        vocabulary: The student's tokens and ids, which must be the teacher's.
+        vocabulary: The student's tokens and ids, which must equal the teacher's.
         device: Where it runs.
 
     Raises:
-        BortError: It cannot be loaded, has no masked-LM head, or speaks another vocabulary.
+        BortError: It cannot be loaded, has no masked-LM head, or has another vocabulary.
     """
 
     def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device) -> None:
@@ -50,7 +50,7 @@ class MaskedLMTeacher:
     def logits(self, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits at the masked positions. *Shape:* (batch, seq), (batch, seq) -> (positions, vocab)."""
         positions = masked_positions(labels)
-        # Without padding a mask of ones keeps the teacher from guessing one out of pad ids.
+        # Without padding, a mask of ones keeps the teacher from deriving a mask from pad ids.
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids.device)
         head = getattr(self.model, _HEADS.get(self.model.config.model_type) or "", None)
         if head is None:

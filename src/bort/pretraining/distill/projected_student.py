@@ -1,4 +1,4 @@
-"""A masked LM with what only its training needs: projections into the spaces of its teachers."""
+"""A masked LM with projections into the embedding space of its teacher, which only its training needs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bort.model.modelling import BortForMaskedLM, BortMaskedLMOutput
 from bort.pretraining.arguments import Pooling
 
 PROJECTIONS = "projections."
-"""How the names of the weights begin that are dropped after training."""
+"""Prefix of the names of weights that are dropped after training."""
 
 
 @dataclass
 class StudentOutput(BortMaskedLMOutput):
-    """Beside the masked LM's output the vectors to compare with a teacher's.
+    """The masked LM's output, plus the vectors to compare with a teacher's.
 
-    `pooled`: one matrix for each way of pooling, *shape* (ways, batch, D). `layers`: by layer of the student, the
-    vectors of the ordinary tokens of all rows one after another, *shape* (tokens, D).
+    `pooled`: one matrix per way of pooling, *shape* (ways, batch, D). `layers`: by layer of the student, the vectors of
+    the ordinary tokens of all rows, concatenated, *shape* (tokens, D).
     """
 
     pooled: Tensor | None = None
@@ -29,12 +29,12 @@ class StudentOutput(BortMaskedLMOutput):
 
 
 class Student(BortForMaskedLM):
-    """A masked LM that is drawn to a teacher's embeddings through linear projections, which are dropped afterwards.
+    """A masked LM that learns a teacher's embeddings through linear projections, which are dropped after training.
 
     Args:
-        config: Of the masked LM.
-        size: Width of the teacher's vectors; None where the student's own are compared, without projections.
-        pooling: Which vector of the student stands for a text: the mean over its tokens, the first one's, or both.
+        config: Configuration of the masked LM.
+        size: Width of the teacher's vectors; None to compare the student's own vectors, without projections.
+        pooling: Vector of a text in the student: the mean over its tokens, the first token's, or both.
         layers: Layers of the student, counted from 1, whose tokens are compared with the teacher's.
     """
 
@@ -52,12 +52,12 @@ class Student(BortForMaskedLM):
 
     @classmethod
     def around(cls, model: BortForMaskedLM, size: int | None, pooling: Pooling, layers: tuple[int, ...]) -> Student:
-        """A student with the weights of a model (shared, not copied) and new projections."""
+        """Create a student with the weights of a model (shared, not copied) and new projections."""
         student = cls(model.config, size, pooling, layers)
         student.bert, student.cls = model.bert, model.cls
         return student
 
-    def forward(  # type: ignore[override]  # asked positions and plain logits are not what a student is for
+    def forward(  # type: ignore[override]  # a student takes no positions, and is not called for plain logits
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -65,15 +65,15 @@ class Student(BortForMaskedLM):
         ordinary: Tensor | None = None,
         **kwargs: Any,
     ) -> StudentOutput:
-        """Encode, pool, project; and decode the masked positions where there are labels.
+        """Encode, pool and project; with labels, also decode the masked positions.
 
         Args:
             input_ids: *Shape:* (batch, seq).
-            attention_mask: *Shape:* (batch, seq), or None where there is no padding.
-            labels: As the masked LM takes them. *Shape:* (batch, seq).
-            ordinary: Flat positions of the tokens that are no special ones; without them no layers are compared.
+            attention_mask: *Shape:* (batch, seq), or None if there is no padding.
+            labels: Labels of the masked LM. *Shape:* (batch, seq).
+            ordinary: Flat positions of the tokens that are not special; without them no layers are compared.
                 *Shape:* (tokens,).
-            kwargs: Of the masked LM.
+            kwargs: Passed to the masked LM.
         """
         if labels is None:
             encoded = self.bert(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)

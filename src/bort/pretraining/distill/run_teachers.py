@@ -1,4 +1,4 @@
-"""The teachers of a run: who they are, what they are asked about, and where their answers are kept."""
+"""The teachers of a run: which they are, what they compute, and where their outputs are cached."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _WORDS_PER_CHUNK = 4096
 
 
 class Teachers:
-    """The teachers of a run, each loaded when it is first needed.
+    """The teachers of a run, each loaded on first use.
 
     Args:
-        arguments: Of the run.
-        corpus: Text that they are asked about.
-        tokenizer: The student's.
-        student_depth: Layers of the student.
-        folder: For their answers.
+        arguments: Settings of the run.
+        corpus: The corpus that they read.
+        tokenizer: The student's tokenizer.
+        student_depth: Number of layers of the student.
+        folder: Folder for their outputs.
         device: Where they run.
     """
 
@@ -64,7 +64,7 @@ class Teachers:
 
     @property
     def embeds(self) -> bool:
-        """Whether embeddings are learned from."""
+        """Whether the student learns from embeddings."""
         return self.arguments.embedding_teacher is not None
 
     @cached_property
@@ -81,8 +81,7 @@ class Teachers:
 
     @cached_property
     def layers(self) -> dict[int, int]:
-        """The embedding teacher's layer for each of the student's that is compared token by token, at the same share of
-        its depth.
+        """The embedding teacher's layer, at the same relative depth, for each student layer compared token by token.
 
         Raises:
             BortError: The student has no such layer.
@@ -105,7 +104,7 @@ class Teachers:
 
     @property
     def _beside(self) -> TeacherBeside | None:
-        """The embedding teacher where it can read the student's ids and nobody wants its answers kept."""
+        """The embedding teacher, if it can read the student's ids and its outputs need not be cached."""
         if not self.embeds or self.arguments.teacher_cache is not None or self._shared is None:
             return None
         return TeacherBeside(self.encoder, self._shared, tuple(sorted(set(self.layers.values()))))
@@ -113,7 +112,7 @@ class Teachers:
     def projected(self, model: BortForMaskedLM) -> BortForMaskedLM:
         """The student, with projections into the embedding teacher's space if there is one.
 
-        A student of the teacher's vocabulary and width learns that space itself: nothing stands between.
+        A student with the teacher's vocabulary and width learns that space directly, without projections.
         """
         if not self.embeds:
             return model
@@ -122,7 +121,7 @@ class Teachers:
         return Student.around(model, size, self.arguments.pooling, tuple(self.layers))
 
     def taught(self, rows: TrainingRows) -> TaughtRows:
-        """Rows to train on with all that the teachers say of them once, from the cache or asked now."""
+        """Rows to train on, with the teacher outputs that are computed once: from the cache or computed now."""
         caches = []
         if self.arguments.keeps_logits:
             arguments = self.arguments
@@ -135,7 +134,7 @@ class Teachers:
                 pad_id=self.tokenizer.pad_token_id,
             )
             caches.append(self._cached(targets, rows, "logits"))
-            del self.masked_lm  # a large one would take memory for nothing
+            del self.masked_lm  # it is not needed any more and may be large
         if self.embeds and self._beside is None:
             caches.append(self._cached(self._embeddings(), rows, "embeddings"))
         return TaughtRows(rows, tuple(caches))
@@ -145,7 +144,7 @@ class Teachers:
         return TaughtRows(rows, (self._cached(self._embeddings(), rows, "held-out"),))
 
     def objective(self) -> Objective:
-        """The loss of the run; a teacher whose answers are not kept is asked at each step."""
+        """The objective of the run; a teacher whose outputs are not cached runs at each step."""
         live = self.arguments.teacher is not None and not self.arguments.keeps_logits
         return Objective(self.arguments, self.masked_lm if live else None, self.layers, self._beside)
 
@@ -162,7 +161,7 @@ class Teachers:
             return cached_targets(targets, rows, self.folder / name, self.corpus.tokens("train").digest(), progress)
 
     def words(self) -> NDArray[np.float32]:
-        """The teacher's vector of each entry of the student's vocabulary by itself. *Shape:* (vocab, D)."""
+        """The teacher's vector of each single entry of the student's vocabulary. *Shape:* (vocab, D)."""
         text = ByteText.of(self.tokenizer)
         entries = [text.decode(np.array([number]))[0].strip() for number in range(len(self.tokenizer))]
         listed = hashlib.sha256("\0".join(entries).encode()).hexdigest()

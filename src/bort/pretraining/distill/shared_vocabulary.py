@@ -1,4 +1,4 @@
-"""Teachers that read the student's own ids: their vocabulary is the student's, or a larger one that it was cut from."""
+"""Teachers that read the student's own ids: their vocabulary equals the student's, or contains it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPECIAL = ("cls_token", "sep_token", "pad_token", "unk_token")
 
 @dataclass(frozen=True)
 class SharedVocabulary:
-    """The teacher's id of each of the student's.
+    """The teacher's id for each id of the student.
 
     Args:
         teacher_ids: *Shape:* (student's vocabulary,).
@@ -29,7 +29,7 @@ class SharedVocabulary:
 
     @classmethod
     def of(cls, student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast) -> SharedVocabulary | None:
-        """Find it; None where the two cut text otherwise, or the student has an entry that the teacher lacks."""
+        """Match two vocabularies; None if the tokenizers differ, or if the teacher lacks an entry of the student's."""
         ours, theirs = (json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (student, teacher))
         alike = ours["model"]["type"] == theirs["model"]["type"] and all(ours[key] == theirs[key] for key in _ALIKE)
         if not alike or any(getattr(student, name) != getattr(teacher, name) for name in _SPECIAL):
@@ -43,13 +43,13 @@ class SharedVocabulary:
     def read(
         self, teacher: EmbeddingTeacher, input_ids: Tensor, mask: Tensor | None, layers: Sequence[int]
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Let the teacher read a batch of the student's.
+        """Run the teacher on a batch of the student's.
 
         Args:
-            teacher: Whose vocabulary this is about.
-            input_ids: Of the student, with its special tokens. *Shape:* (batch, seq).
-            mask: *Shape:* (batch, seq), or None where there is no padding.
-            layers: Layers, counted from 1, whose vectors are wanted as well.
+            teacher: The teacher.
+            input_ids: Ids of the student, with special tokens. *Shape:* (batch, seq).
+            mask: *Shape:* (batch, seq), or None if there is no padding.
+            layers: Teacher layers, counted from 1, whose vectors are also returned.
 
         Returns:
             Pooled vectors, *shape* (batch, D), and by layer the vectors of all positions, *shape* (batch, seq, D).
@@ -60,12 +60,12 @@ class SharedVocabulary:
 
 @dataclass(frozen=True)
 class TeacherBeside:
-    """An encoder that reads each batch when the student does.
+    """An encoder that reads each batch together with the student.
 
     Args:
         teacher: The encoder.
-        vocabulary: What it shares with the student.
-        layers: Layers of the teacher, counted from 1, whose vectors of each token are compared.
+        vocabulary: The vocabulary that it shares with the student.
+        layers: Teacher layers, counted from 1, whose token vectors are compared.
     """
 
     teacher: EmbeddingTeacher
@@ -73,18 +73,18 @@ class TeacherBeside:
     layers: tuple[int, ...]
 
     def answer(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a cache would hold of a batch, and which of its flat positions are ordinary tokens.
+        """The outputs that a cache would hold for a batch, and the flat positions of its ordinary tokens.
 
         *Shapes:* `pooled` (batch, D), `ordinary` (tokens,), `layer_N` (tokens, D).
         """
         ids, mask = batch["input_ids"], batch.get("attention_mask")
-        if "labels" in batch:  # the teacher reads what was masked
+        if "labels" in batch:  # the teacher reads the original tokens
             ids = torch.where(batch["labels"] == IGNORED, ids, batch["labels"])
         pooled, hidden = self.vocabulary.read(self.teacher, ids, mask, self.layers)
         if not self.layers:
             return {"pooled": pooled}
         inner = torch.ones_like(ids) if mask is None else mask.clone()
-        inner[:, :-1] *= inner[:, 1:].clone()  # the last token of a row is a special one
+        inner[:, :-1] *= inner[:, 1:].clone()  # the last token of a row is special
         inner[:, -1] = inner[:, 0] = 0
         ordinary = inner.reshape(-1).nonzero().squeeze(1)
         answers = {f"layer_{n}": states.flatten(0, 1).index_select(0, ordinary) for n, states in hidden.items()}

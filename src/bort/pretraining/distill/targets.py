@@ -1,4 +1,4 @@
-"""What is asked of a teacher once and kept: its tempered distributions at masked positions, or its embeddings."""
+"""Teacher outputs that are computed once and cached: tempered distributions at masked positions, or embeddings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -28,37 +28,40 @@ _BATCH_TOKENS = 8192
 
 
 class TeacherTargets(Protocol):
-    """What a student learns from a teacher, as far as it is asked for once and kept."""
+    """Teacher outputs that a student learns and that are computed once and cached."""
+
+    reads_masks: ClassVar[bool]
+    """Whether the teacher reads rows masked as the student does, or unmasked."""
 
     @property
     def fields(self) -> dict[str, Field]:
-        """What is kept of a row: the type and shape of each item, by name."""
+        """What is cached per row: the type and shape of each item, by name."""
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the answers depend on, besides the rows."""
+        """What the outputs depend on, apart from the rows."""
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
-        """The answers for rows, the first of which has the number `first`."""
+        """Compute the outputs for rows, the first of which has the number `first`."""
 
 
 @dataclass(frozen=True)
 class LogitTargets:
     """The teacher's distribution at each masked position: its most probable tokens and a sample of the others.
 
-    The k most probable tokens are kept with their tempered log-probabilities. The rest of the vocabulary is stood
-    for by `tail` draws from it, which share its probability: without them a student would learn that the rest has none
-    (Anshumann et al. 2025, "Sparse logit sampling"). So the loss is an unbiased estimate of the full one; it is as
-    near as it is because each token's log-probability by the teacher is compared with the student's of the same token,
-    and draws that are improbable for one are so for the other.
+    The k most probable tokens are kept with their tempered log-probabilities. The rest of the vocabulary is represented
+    by `tail` samples, which share its probability: without them a student would learn that the rest has probability 0
+    (Anshumann et al. 2025, "Sparse logit sampling"). So the loss is an unbiased estimate of the full one. Its variance
+    is low because it compares the teacher's and the student's log-probabilities of the same token, and samples that are
+    improbable for one are improbable for the other.
 
     Args:
         teacher: A masked LM.
-        top_k: Tokens kept of each position.
-        tail: Draws from the others.
+        top_k: Most probable tokens kept per position.
+        tail: Samples of the other tokens per position.
         temperature: T.
-        dtype: Of the log-probabilities.
-        pad_id: Padding of the rows.
+        dtype: Number type of the log-probabilities.
+        pad_id: Id of the padding token.
     """
 
     teacher: MaskedLMTeacher
@@ -67,6 +70,7 @@ class LogitTargets:
     temperature: float
     dtype: str
     pad_id: int
+    reads_masks: ClassVar[bool] = True
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -99,7 +103,7 @@ class LogitTargets:
         return min(self.top_k, self._vocab_size)
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
-        """In batches of like length; the draws depend on `first` alone."""
+        """Run the teacher in batches of similar lengths; `first` is the random seed of the samples."""
         rng = torch.Generator(self.teacher.device).manual_seed(first)
         found: list[Items] = [{} for _ in rows]
         for batch in _batches([len(row["input_ids"]) for row in rows]):
@@ -114,18 +118,18 @@ class LogitTargets:
 
 
 def sample(logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A few tokens that stand for a distribution, with `weights_of` them.
+    """Sample a few tokens that represent a distribution; `weights_of` gives their weights.
 
     Args:
         logits: *Shape:* (positions, V).
-        top_k: Most probable tokens to take.
-        tail: Draws from the others, each token as often on average as it is probable. They are systematic: one from
-            each equal part of the others' probability, sorted, so that they range from probable to improbable ones.
+        top_k: Number of most probable tokens to take.
+        tail: Number of samples of the other tokens, in proportion to their probabilities. Sampling is systematic: one
+            sample from each of `tail` equal parts of their sorted probability mass, from probable to improbable.
         temperature: T.
-        rng: Source of the draws.
+        rng: Random generator of the samples.
 
     Returns:
-        Ids and log-probabilities, those of the draws last. *Shape:* (positions, top_k + tail).
+        Ids and log-probabilities, those of the samples last. *Shape:* (positions, top_k + tail).
     """
     log_p = torch.log_softmax(logits.float() / temperature, -1)
     top = log_p.topk(top_k, -1)
@@ -135,26 +139,26 @@ def sample(logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch
     below = ranked.values.double().exp().cumsum(-1)
     first = torch.rand(len(logits), 1, generator=rng, device=logits.device, dtype=torch.float64)
     steps = (first + torch.arange(tail, device=logits.device)) / tail * below[:, -1:]
-    last = max(log_p.shape[-1] - top_k, 1) - 1  # behind it stand the tokens that are taken already
+    last = max(log_p.shape[-1] - top_k, 1) - 1  # the tokens that are already taken come after it
     drawn = ranked.indices.gather(-1, torch.searchsorted(below, steps).clamp_max(last))
     return torch.cat([top.indices, drawn], -1), torch.cat([top.values, log_p.gather(-1, drawn)], -1)
 
 
 def weights_of(log_p: Tensor, tail: int) -> Tensor:
-    """What sampled tokens stand for: the probable ones for themselves, draws in equal parts for all the rest.
+    """Weights of sampled tokens: the most probable have their own probability, samples share the rest equally.
 
     Args:
-        log_p: As `sample` gave them. *Shape:* (positions, samples).
-        tail: How many of them, the last ones, are draws.
+        log_p: Log-probabilities from `sample`. *Shape:* (positions, samples).
+        tail: How many of them, at the end, are samples.
 
     Returns:
-        *Shape:* (positions, samples); each position's sum to 1.
+        *Shape:* (positions, samples); the weights of each position sum to 1.
     """
     if not tail:
         return log_p.softmax(-1)
     probable = log_p[..., :-tail].exp()
     total = probable.sum(-1, keepdim=True)
-    # Rounded numbers may sum to a little more than 1.
+    # Rounded probabilities may sum to slightly more than 1.
     drawn = ((1 - total).clamp_min(0.0) / tail).expand(*log_p.shape[:-1], tail)
     return torch.cat([probable / total.clamp_min(1.0), drawn], -1)
 
@@ -166,18 +170,19 @@ class EmbeddingTargets:
     Args:
         teacher: An encoder.
         reader: How it reads a row: as text, or as the student's own ids.
-        layers: Layers of the teacher, counted from 1, whose vectors of each token are kept.
-        dtype: Of the vectors.
+        layers: Teacher layers, counted from 1, whose token vectors are kept.
+        dtype: Number type of the vectors.
     """
 
     teacher: EmbeddingTeacher
     reader: ByteText | SharedVocabulary
     layers: tuple[int, ...]
     dtype: str
+    reads_masks: ClassVar[bool] = False
 
     @property
     def fields(self) -> dict[str, Field]:
-        """One pooled vector, and for each layer the vector of each ordinary token, in the student's tokens."""
+        """One pooled vector, and per layer the vector of each of the student's ordinary tokens."""
         size = (self.teacher.size,)
         return {"pooled": Field(self.dtype, size)} | {f"layer_{n}": Field(self.dtype, size) for n in self.layers}
 
@@ -192,7 +197,7 @@ class EmbeddingTargets:
         }
 
     def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
-        """The teacher reads the rows unmasked."""
+        """Run the teacher on the `input_ids` of the rows."""
         if isinstance(self.reader, ByteText):
             return self._of_texts(rows, self.reader)
         return self._of_ids(rows, self.reader)
@@ -226,18 +231,20 @@ def cached_targets(
     corpus: str,
     progress: Callable[[int, int], None] = lambda done, tokens: None,
 ) -> TeacherCache:
-    """Ask a teacher about every distinct row, or about those that it has not been asked about yet.
+    """Run a teacher on all distinct rows that are not in the cache yet.
 
     Args:
-        targets: What to ask.
-        rows: Their numbers run from 0 to `rows_per_epoch`.
-        folder: Of the cache.
+        targets: The outputs to compute.
+        rows: The rows, numbered from 0 to `rows_per_epoch` - 1.
+        folder: Folder of the cache.
         corpus: Fingerprint of the corpus.
-        progress: Called with the rows that are done, and the tokens that this call asked about.
+        progress: Called with the number of cached rows, and the number of tokens that this call ran the teacher on.
 
     Raises:
-        BortError: The folder holds the cache of other rows, of another teacher, or something else.
+        BortError: The folder holds the cache of other rows or of another teacher, or something else.
     """
+    if not targets.reads_masks:
+        rows = rows.unmasked()
     key = {"corpus": corpus, **rows.key, **targets.key}
     cache = TeacherCache(folder, key, targets.fields, rows.rows_per_epoch)
     tokens = 0
@@ -251,7 +258,7 @@ def cached_targets(
 
 
 def pad(rows: Sequence[NDArray[np.int64]], value: int) -> tuple[Tensor, Tensor | None]:
-    """Stack rows, and say which positions are theirs; None where all are as long as each other.
+    """Pad and stack rows, and return their attention mask, or None if all have the same length.
 
     *Shapes:* (batch, longest) each.
     """
@@ -265,7 +272,7 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def fingerprint(model: Any, source: str) -> str:
-    """A hash of a loaded model's files; of its name and commit where the hub holds them."""
+    """A hash of a loaded model's files, or of its name and commit if it comes from the hub."""
     folder, digest = Path(source), hashlib.sha256()
     files = sorted(file for file in folder.glob("*") if file.suffix in (".safetensors", ".bin"))
     for file in [*files, folder / "config.json"] if files else []:
