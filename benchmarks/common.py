@@ -1,7 +1,7 @@
-"""What the benchmarks share: fair timing, medians, targets, and how a result is kept and shown.
+"""Shared by the benchmarks: fair timing, medians, targets, and how results are stored and shown.
 
-A benchmark measures, and `publish` keeps what it measured in `results/<name>.json` with the commit, machine, versions,
-command and fingerprints of the code behind it. Pages are made of these files alone (`python -m benchmarks.pages`), by
+`publish` writes a benchmark's measurements to `results/<name>.json`, with the commit, machine, versions, command and
+fingerprints of the code behind them. The pages are generated only from these files (`python -m benchmarks.pages`), by
 each benchmark's `show`.
 """
 
@@ -32,21 +32,21 @@ _ANSWERING = """
     int8_weights.py manifest.py onnx_runner.py openvino_runner.py plain_engine.py predictor.py runner.py torch_engine.py
 """
 ANSWERING = tuple(f"src/bort/predict/{name}" for name in _ANSWERING.split())
-"""What a classifier's answer passes through, from its text to its probabilities."""
+"""The files that a text passes through in a classifier, from the text to its probabilities."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and the bound that it was meant to keep.
+    """A figure and the bound that it should meet.
 
     Args:
         what: The figure in words.
         value: The figure.
-        relation: How it must stand to the bound.
+        relation: How the figure must relate to the bound.
         bound: The bound.
-        unit: Behind both numbers.
-        error: Standard error of the figure. Within it of the bound, the result is "level".
-        leads: Whether the index shows it; a page shows all.
+        unit: Appended to both numbers.
+        error: Standard error of the figure. If the bound is within it, the result is "level".
+        leads: Whether the index shows it; the page shows all targets.
     """
 
     what: str
@@ -59,14 +59,14 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Judged on the figure itself, not on its rounded print."""
+        """Judged on the unrounded figure."""
         if self.relation == ">=":
             return self.value >= self.bound
         return self.value <= self.bound if self.relation == "<=" else self.value < self.bound
 
     @property
     def result(self) -> str:
-        """`met`, `MISSED`, or `level` where the figure cannot be told from the bound."""
+        """`met`, `MISSED`, or `level` if the figure is within its standard error of the bound."""
         if self.error is not None and abs(self.value - self.bound) <= self.error:
             return "level"
         return "met" if self.met else "**MISSED**"
@@ -90,8 +90,8 @@ class Shown:
     Args:
         about: What was measured and how; one paragraph.
         body: Tables, as Markdown.
-        targets: What was to be reached.
-        figure: The answer in a few words, for the index, where there is no target.
+        targets: The targets.
+        figure: The answer in a few words, for the index, if there is no target.
     """
 
     about: str
@@ -105,12 +105,12 @@ class Benchmark:
     """One question, and how its answer is shown.
 
     Args:
-        name: Of the file in `results/`.
-        page: Of the page in `results/` that shows it.
+        name: Name of the file in `results/`.
+        page: Name of the page in `results/` that shows it.
         title: Heading.
-        question: What it answers.
-        sources: Files and folders of the package that the figures depend on. A later change makes them stale.
-        show: From the figures and the settings that they were measured with.
+        question: The question that it answers.
+        sources: Files and folders of the package that the figures depend on. A later change makes the figures stale.
+        show: Makes text and tables from the figures and the settings they were measured with.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Benchmark:
 
 
 def interleaved(functions: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Time functions in turn, A, B, A, B, …, so that a slow minute of the machine slows all of them.
+    """Time functions in turn, A, B, A, B, …, so that a slow minute of the machine affects all of them.
 
     Each runs once beforehand, untimed.
 
@@ -148,12 +148,12 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
 
 
 def ratios_by_round(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
-    """Ratios of measurements made one after the other: how far the machine lets `ratio` be trusted."""
+    """Ratios of consecutive measurements; their spread shows how reliable `ratio` is on this machine."""
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, all columns but the first aligned right."""
+    """A Markdown table; all columns but the first are right-aligned."""
     lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -161,21 +161,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def parser(about: str | None) -> argparse.ArgumentParser:
     """A parser with the flag that all benchmarks have."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=FOLDER, help="folder of results/; another to try out")
+    made.add_argument("--out", type=Path, default=FOLDER, help="folder that holds results/; use another one for trials")
     return made
 
 
 def publish(
     benchmark: Benchmark, figures: dict[str, Any], arguments: argparse.Namespace, name: str = "", measured_at: str = ""
 ) -> None:
-    """Keep what was measured, and print it as its page will show it.
+    """Store a measurement, and print it as its page will show it.
 
     Args:
-        benchmark: The question.
-        figures: All that was measured.
-        arguments: The settings that it was measured with.
-        name: Of the result, where a benchmark has several; its own by default.
-        measured_at: The commit of what was measured, where that is not what is checked out.
+        benchmark: The benchmark.
+        figures: All measurements.
+        arguments: The settings they were measured with.
+        name: Name of the result, if a benchmark has several; by default the benchmark's.
+        measured_at: The commit that was measured, if it is not the one checked out.
     """
     settings = {flag: _portable(value) for flag, value in vars(arguments).items() if flag != "out"}
     record = {
@@ -184,7 +184,7 @@ def publish(
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         **environment(),
         "command": _command(),
-        # Kept runs say which weights they were measured with, and only those of the present ones are published.
+        # Stored runs record the weights they were measured with; only runs of the present weights are published.
         "sources": fingerprints(benchmark.sources, measured_at) | fingerprints((WEIGHTS,)),
         "settings": settings,
         "figures": figures,
@@ -195,18 +195,18 @@ def publish(
         out.write("\n")
     kept = json.loads(file.read_text("utf-8"))
     shown = benchmark.show(kept["figures"], argparse.Namespace(**kept["settings"]))
-    print(f"{shown.body}\n\n{targets_table(shown.targets)}\n\n`make pages` puts it into the pages.")
+    print(f"{shown.body}\n\n{targets_table(shown.targets)}\n\nRun `make pages` to update the pages.")
 
 
 def targets_table(targets: Sequence[Target]) -> str:
-    """What was to be reached, and what was."""
+    """The targets and what was measured."""
     if not targets:
         return ""
     return table(["target", "bound", "measured", "result"], [[t.what, t.wanted, t.measured, t.result] for t in targets])
 
 
 def _command() -> str:
-    """The running command as a reader would type it at the root of the repository."""
+    """The running command as a user would type it in the root of the repository."""
     spec = sys.modules["__main__"].__spec__
     script = ["-m", spec.name] if spec is not None else [Path(sys.argv[0]).name]
     return shlex.join(["python", *script, *map(_without_home, sys.argv[1:])])
@@ -218,7 +218,7 @@ def _without_home(argument: str) -> str:
 
 
 def _portable(value: Any) -> Any:
-    """A setting as JSON holds it."""
+    """A setting in a form that JSON can store."""
     if isinstance(value, list):
         return [_portable(item) for item in value]
     return str(value) if isinstance(value, Path) else value

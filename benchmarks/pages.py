@@ -1,10 +1,10 @@
-"""Make the pages of results, and the figures in README and docs, from `benchmarks/results/*.json`.
+"""Generate the result pages, and the figures in README and docs, from `benchmarks/results/*.json`.
 
     python -m benchmarks.pages
 
-`benchmarks/RESULTS.md` is the index, `benchmarks/results/<page>.md` have the tables. What stands between `<!-- BEGIN
-figures NAME -->` and `<!-- END figures NAME -->` in a document is made by `benchmarks.blocks`. The drawing of the
-README is made by `benchmarks.plot`. Nothing is measured here.
+`benchmarks/RESULTS.md` is the index, `benchmarks/results/<page>.md` have the tables. In a document, `benchmarks.blocks`
+generates the text between `<!-- BEGIN figures NAME -->` and `<!-- END figures NAME -->`. `benchmarks.plot` generates
+the README's chart. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NOTE = "<!-- Made by `python -m benchmarks.pages` from benchmarks/results/*.json
 
 @dataclass(frozen=True)
 class Result:
-    """One file of `results/`, with what its benchmark says of it."""
+    """One file of `results/`, with the text that its benchmark makes from it."""
 
     name: str
     record: dict[str, Any]
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The question that it answers."""
+        """The benchmark that measured it."""
         found: Benchmark = importlib.import_module(self.record["benchmark"]).BENCHMARK
         return found
 
@@ -55,39 +55,39 @@ class Result:
 
     @property
     def title(self) -> str:
-        """Heading; the second result of a benchmark has the end of its name in it."""
+        """Heading; if a benchmark has several results, it contains the end of the result's name."""
         variant = self.name.removeprefix(self.benchmark.name).lstrip("_").replace("_", " ")
         return self.benchmark.title + (f": {variant}" if variant else "")
 
     @property
     def anchor(self) -> str:
-        """Of the heading, as GitHub makes it."""
+        """The heading's anchor, as on GitHub."""
         kept = "".join(c for c in self.title.lower() if c.isalnum() or c in " -_")
         return kept.replace(" ", "-")
 
     @cached_property
     def stale(self) -> bool:
-        """Whether the code that it depends on has changed since."""
+        """Whether the code that the figures depend on has changed since."""
         return self.changed(self.benchmark.sources)
 
     def changed(self, sources: Sequence[str]) -> bool:
-        """Whether files differ from what they were, or nobody has kept what they were."""
+        """Whether files have changed since the measurement, or their fingerprints were not stored."""
         return any(self.record["sources"].get(name) != now for name, now in fingerprints(sources).items())
 
     @property
     def commit(self) -> str:
-        """Short, for the index."""
+        """The short commit, for the index."""
         commit: str = self.record["commit"]
         return commit[:7]
 
     @property
     def when(self) -> str:
-        """Date, and whether it is out of date."""
+        """The date, marked if the result is stale."""
         return self.record["date"] + (", stale" if self.stale else "")
 
 
 def results(folder: Path = FOLDER / "results") -> dict[str, Result]:
-    """All results by name, in the order of the pages and, on a page, of their dates."""
+    """All results by name, ordered by page and, on a page, by date."""
     files = sorted(folder.glob("*.json"))
     found = [Result(file.stem, json.loads(file.read_text("utf-8"))) for file in files]
     order = list(PAGES)
@@ -101,11 +101,10 @@ def index(found: Iterable[Result]) -> str:
         NOTE,
         "# Results",
         """
-        What was measured, and how it stands to its target. "level": the figure is within one standard error (±) of its
-        target. "stale": the code behind the figure has changed since it was measured. An asterisk marks a setting that
-        was chosen by test figures.
-        Figures of different machines or dates do not compare; ratios within a table do. Finished experiments without a
-        target are in [LOG.md](LOG.md), how to measure in [README.md](README.md).
+        All measurements and their targets. "level": the figure is within one standard error (±) of its target. "stale":
+        the code behind the figure has changed since it was measured. An asterisk marks a setting that was chosen on
+        test figures. Figures from different machines or dates are not comparable; ratios within a table are.
+        [LOG.md](LOG.md) has finished experiments without a target, [README.md](README.md) explains how to measure.
         """,
     ]
     found = list(found)
@@ -118,7 +117,7 @@ def index(found: Iterable[Result]) -> str:
 
 
 def _rows(result: Result, page: str) -> list[list[str]]:
-    """A result's lines of the index: one a target, or one with the answer."""
+    """A result's rows in the index: one per target, or one with the answer."""
     link = f"[{result.benchmark.question}](results/{page}.md#{result.anchor})"
     end = [result.when, f"`{result.commit}`"]
     targets = [target for target in result.shown.targets if target.leads]
@@ -146,14 +145,14 @@ def page_of(page: str, found: Iterable[Result]) -> str:
             parts.append(f"> Stale: the code behind it has changed since commit `{record['commit']}`.")
         parts += [shown.about, shown.body, targets_table(shown.targets)]
         parts.append(
-            f"Remake: `{record['command']}`  \n{record['date']} (UTC), commit `{record['commit']}`, "
+            f"Reproduce: `{record['command']}`  \n{record['date']} (UTC), commit `{record['commit']}`, "
             f"{record['processor']}, {record['cores']} cores, {record['system']}, Python {record['python']}, {packages}"
         )
     return _joined(parts)
 
 
 def _joined(parts: Iterable[str]) -> str:
-    """Paragraphs, of which plain ones are wrapped."""
+    """Join paragraphs; plain text is wrapped."""
     made = []
     for part in parts:
         text = textwrap.dedent(part).strip("\n")
@@ -165,11 +164,11 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 def _is_laid_out(text: str) -> bool:
-    return text.lstrip().startswith(("|", "#", "<", "1. ", "Remake")) or "\n\n" in text
+    return text.lstrip().startswith(("|", "#", "<", "1. ", "Reproduce")) or "\n\n" in text
 
 
 def _left(markdown: str) -> str:
-    """A table whose columns are words: all aligned left."""
+    """A table with all columns left-aligned, for columns of words."""
     return markdown.replace("---:", "---")
 
 
@@ -188,7 +187,7 @@ def replaced(text: str, name: str, block: str) -> str:
 
 
 def made(root: Path = ROOT) -> dict[Path, str]:
-    """Every page and document with its figures, as they should be."""
+    """Every page and document with up-to-date figures."""
     from benchmarks import blocks, plot
 
     found = results(root / "benchmarks" / "results")

@@ -1,6 +1,6 @@
-"""The drawing of the README: accuracy with few labels, by task and against texts a second.
+"""The README's chart: accuracy with few labels, by task and against texts per second.
 
-Made of results/few_labels.json and results/inference.json.
+Made from results/few_labels.json and results/inference.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INK, GREY, LINE = "#24292f", "#57606a", "#d8dee4"
 
 @dataclass(frozen=True)
 class Series:
-    """A method's place in the drawing."""
+    """A method's place in the chart."""
 
     student: str
     method: str
@@ -29,9 +29,9 @@ class Series:
     colour: str
     shape: str
     timed: str
-    """The model that results/inference.json has timed for it."""
+    """The model in results/inference.json whose speed it has."""
     below: int = 0
-    """Pixels that its name stands lower, where another one is in its way."""
+    """Pixels by which its label is moved down, to avoid overlaps."""
 
     def mark(self, x: float, y: float) -> str:
         """A circle, a diamond, a square or a triangle."""
@@ -73,10 +73,10 @@ def drawn(results: Mapping[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         'role="img" font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12">',
-        "<title>Test accuracy with few labels, by task and against texts a second</title>",
+        "<title>Test accuracy with few labels, by task and against texts per second</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT[0], 18, "Test accuracy in %, by task and its labels", bold=True),
-        _text(MIDDLE[0], 18, "Mean accuracy and texts a second (2 cores, best engine)", bold=True),
+        _text(MIDDLE[0], 18, "Mean accuracy and texts per second (2 cores, best engine)", bold=True),
         *_legend(shown),
         *_grid(),
     ]
@@ -103,13 +103,13 @@ def _rates(
     rows: Mapping[tuple[str, str], Mapping[str, list[float]]],
     timed: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """The right panel: lists of 256 texts of natural lengths, in the engine that is fastest."""
+    """The right panel: lists of 256 texts of natural lengths, with the fastest engine."""
     parts = [_text(_x(tick), BOTTOM + 18, f"{tick:,}", anchor="middle") for tick in (1_000, 10_000, 100_000)]
     parts += [f'<path d="M{_x(tick):.1f} {BOTTOM}v5" stroke="{GREY}"/>' for tick in (1_000, 10_000, 100_000)]
     for series in shown:
         tests = rows[series.student, series.method]
         if len(tests) < max(map(len, rows.values())):
-            continue  # a mean of fewer tasks does not compare
+            continue  # a mean over fewer tasks is not comparable
         y = _y(100 * statistics.mean(statistics.mean(values) for values in tests.values()))
         rates = [r["texts_per_second"] for r in timed if r["model"] == series.timed and r["load"] == "256 texts"]
         if rates:
@@ -141,7 +141,7 @@ def _grid() -> list[str]:
 
 
 def _x(rate: float) -> float:
-    """Of a logarithmic axis from 500 to 200,000 texts a second."""
+    """Position on a logarithmic axis from 500 to 200,000 texts per second."""
     return MIDDLE[0] + (MIDDLE[1] - MIDDLE[0]) * math.log(rate / 500) / math.log(200_000 / 500)
 
 

@@ -1,4 +1,4 @@
-"""A small distillation that benchmarks take steps of: bort-nano learns from bort-nano."""
+"""A small distillation for benchmarks: bort-nano learns from bort-nano."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Kind = Literal["without", "cache", "beside"]
 
 
 class Taught:
-    """A corpus, a teacher that has been asked about its rows, and a student that every run begins from.
+    """A corpus, a teacher whose answers for its rows are cached, and a student that every run starts from.
 
     Args:
-        corpus: An .xz file of text, of which a little is read.
+        corpus: An .xz text file, of which only the beginning is read.
         folder: For the tokenised text and the teacher's answers.
-        settings: What differs from the defaults of `bort pretrain`; with `distinct_rows`.
+        settings: Changes to the defaults of `bort pretrain`, with `distinct_rows`.
     """
 
     def __init__(self, corpus: Path, folder: Path, **settings: Any) -> None:
@@ -67,18 +67,18 @@ class Taught:
 
     @property
     def answer_bytes(self) -> int:
-        """Size of the kept answers."""
+        """Size of the cached answers."""
         return sum(file.stat().st_size for file in self.answers.rglob("*.bin"))
 
     def batch(self, kind: Kind, first: int) -> Any:
-        """So many rows as a step takes, from `first` on, with the kept answers if `kind` is `cache`."""
+        """The rows of one step, from `first` on, with the cached answers if `kind` is `cache`."""
         from bort.pretraining.taught_rows import TaughtRows
 
         taught = self.taught if kind == "cache" else TaughtRows(self.taught.rows)
         return self.collator([taught[first + n] for n in range(self.settings.batch_size)])
 
     def objective(self, kind: Kind) -> Any:
-        """The loss `without` a teacher, of the `cache`, or with the teacher `beside` the student."""
+        """The loss `without` a teacher, with the `cache`, or with the teacher running `beside` the student."""
         from bort.pretraining.arguments import PretrainArguments
         from bort.pretraining.objective import Objective
 
@@ -86,11 +86,11 @@ class Taught:
         return Objective(plain if kind == "without" else self.settings, self.live if kind == "beside" else None)
 
     def steps(self, kind: Kind, repeat_after: int = 10**9) -> tuple[Any, Callable[[], None]]:
-        """A new student, and what trains it for a step: forward, backward, clipping and AdamW, in fp32.
+        """A new student, and a function that trains it for one step: forward, backward, clipping and AdamW, in fp32.
 
         Args:
-            kind: As of `objective`.
-            repeat_after: So many rows are taken again and again.
+            kind: As for `objective`.
+            repeat_after: The number of rows after which they repeat.
         """
         import torch
 

@@ -1,8 +1,8 @@
-"""One trip through the package, recorded; `benchmarks.trips` starts it in a process of its own, for any checkout.
+"""Record one trip through the package; `benchmarks.trips` runs it in a separate process, for any checkout.
 
     python benchmarks/travel.py TRIP TREE
 
-It prints a JSON object. Nothing of the benchmarks is imported, which are of another version than the checkout.
+It prints a JSON object. It imports nothing from the benchmarks, because their version differs from the checkout's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _FUNCTION = 0x1  # CO_OPTIMIZED: neither a module nor a class body
 
 
 class Arrived(BaseException):
-    """The trip is over; no handler of the package takes it for its own."""
+    """The trip is over. A BaseException, so that no handler in the package catches it."""
 
 
 class Recorder:
-    """Records the moves between modules below a folder, by `sys.setprofile`.
+    """Records the moves between modules below a folder, with `sys.setprofile`.
 
     Args:
         source: The folder of the package.
@@ -38,11 +38,11 @@ class Recorder:
         self.source, self.floors = f"{source}{os.sep}", floors
         self.stack: list[str | None] = []
         self.moves: dict[tuple[str, str], bool] = {}
-        """Each move in the order of its first time, and whether it climbs."""
+        """Each move in the order of its first occurrence, and whether it is a climb."""
         self._modules: dict[CodeType, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        """What `sys.setprofile` calls."""
+        """Called by `sys.setprofile`."""
         if event == "call":
             module = self._module(frame.f_code)
             if module is not None:
@@ -60,7 +60,7 @@ class Recorder:
         return self.floors.get(module.partition(".")[0], len(self.floors))
 
     def _module(self, code: CodeType) -> str | None:
-        """The module of a function of the package, as a path below it; None of all else."""
+        """The dotted path of a function's module within the package; None for all other code."""
         if code not in self._modules:
             inside = code.co_flags & _FUNCTION and code.co_filename.startswith(self.source)
             name = code.co_filename.removeprefix(self.source).removesuffix(".py").replace(os.sep, ".")
@@ -69,7 +69,7 @@ class Recorder:
 
 
 def floors(tests: Path) -> dict[str, int]:
-    """The rank of each part, as the tree's own test of its layers has it; what everybody may import is lowest."""
+    """The rank of each part, from the tree's own test of its layers; what everything may import is lowest."""
     for node in ast.parse((tests / "test_layers.py").read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "LAYERS":
             layers = ast.literal_eval(node.value)
@@ -78,7 +78,7 @@ def floors(tests: Path) -> dict[str, int]:
 
 
 def jobs(examples: Path, out: Path) -> dict[str, list[str]]:
-    """The command line of each trip; flags with underscores, which every version takes."""
+    """The command line of each trip; flags with underscores, which every version accepts."""
     text = out / "text.txt"
     tiny = ["--max_steps", "2", "--batch_sizes", "4", "--learning_rates", "1e-3", "--method", "agora"]
     data = [word for part in ("train", "dev", "test") for word in (f"--{part}", str(examples / f"{part}.jsonl"))]
@@ -103,7 +103,7 @@ def prepare(examples: Path, out: Path) -> None:
     from bort.model.checkpoints import locate, save
 
     lines = [json.loads(line)["text"] for line in (examples / "unlabelled.jsonl").read_text("utf-8").splitlines()]
-    # Each text a document of its own, so that some are held out.
+    # Each text is its own document, so that some are held out.
     (out / "text.txt").write_text("\n\n".join(lines * 5) + "\n", "utf-8")
     (out / "new.txt").write_text("Where is my parcel?\n", "utf-8")
     torch.manual_seed(0)

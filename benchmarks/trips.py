@@ -1,12 +1,12 @@
-"""How far it is from a command to its work: moves and climbs of four trips through the modules of the package.
+"""The distance from a command to its work: moves and climbs of four trips through the modules of the package.
 
     python -m benchmarks.trips --before ../bort-at-1ef21ea
 
-Each trip is a tiny job in a process of its own, whose calls between modules of `bort` are recorded. A *move* is a call
-from a function of one module into a function of another; the same move is counted once. A *climb* is a move that goes
-up: to a module of a higher floor (`LAYERS` in tests/test_layers.py), or back to a module that is still waiting on the
-call stack. Two trips end with the first weight update, the others with their answer. `--before` is a checkout of an
-earlier commit to compare with.
+Each trip is a tiny job in a separate process; the benchmark records its calls between modules of `bort`. A *move* is a
+call from a function of one module into a function of another; repeated moves count once. A *climb* is a move that goes
+up: to a module on a higher floor (`LAYERS` in tests/test_layers.py), or back to a module that is still on the call
+stack. Two trips end with the first weight update, the others with their answer. `--before` is a checkout of an earlier
+commit to compare with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRIPS = {
 
 
 def all_trips(tree: Path) -> dict[str, Any]:
-    """Each trip in a process of its own, with the package of a checkout."""
+    """Run each trip in a separate process, with the package of a checkout."""
     found = {}
     for trip in TRIPS:
         environment = os.environ | {"PYTHONPATH": str(tree / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -47,9 +47,9 @@ def all_trips(tree: Path) -> dict[str, Any]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
         Moves and climbs of four trips, from the command line to the first weight update or to the answer, recorded in
-        tiny jobs. A move is a call from a function of one module of the package into a function of another, counted
-        once. A climb is a move to a module of a higher floor, or back to a module that is still on the call stack. Each
-        commit is judged by its own floors.
+        tiny jobs. A move is a call from a function of one module of the package into a function of another; repeated
+        moves count once. A climb is a move to a module on a higher floor, or back to a module that is still on the call
+        stack. Each commit is judged by its own floors.
     """
     commits = list(figures)
     rows = [
@@ -72,7 +72,7 @@ BENCHMARK = Benchmark(
     name="trips",
     page="house",
     title="Trips through the house",
-    question="Through how many modules does a text travel?",
+    question="How many modules does a text pass through?",
     sources=(),  # a comparison of commits, which do not change
     show=show,
 )

@@ -1,9 +1,9 @@
-"""The pre-training step of preset `bort` beside a teacher of RoBERTa-large's shape, compiled, in bf16 on a GPU.
+"""The pre-training step of preset `bort` with a teacher of RoBERTa-large's shape, compiled, in bf16 on a GPU.
 
     python -m benchmarks.gpu.step
 
-It takes the 20 steps that `bort pretrain --plan` takes. Weights are random, for only time and memory count. Of a card
-whose peak is not listed here no share is told.
+It runs the 20 steps that `bort pretrain --plan` runs. Weights are random, because only time and memory count. If the
+card's peak is not listed here, no share of the peak is reported.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DENSE_BF16_TFLOPS = (
     (r"\bA10\b", 125.0),
     (r"\bL4\b", 121.0),
 )
-"""Of the vendor's data sheets, without sparsity. A T4 is not here: it does not compute in bf16."""
+"""From the vendor's data sheets, without sparsity. A T4 is missing: it does not compute in bf16."""
 
 
 def peak_tflops(device: str, precision: str) -> float | None:
-    """The card's dense peak in the precision, or None where it is not known.
+    """The card's dense peak in the precision, or None if unknown.
 
     >>> peak_tflops("NVIDIA H100 80GB HBM3", "bf16"), peak_tflops("Tesla T4", "fp32")
     (989.0, None)
@@ -42,11 +42,11 @@ def peak_tflops(device: str, precision: str) -> float | None:
 
 
 def forward_operations(config: PretrainedConfig, length: int, masked: float) -> float:
-    """Multiplications and additions for one token forward, those of matrix products only.
+    """Multiplications and additions per token of a forward pass, in matrix products only.
 
     Args:
         config: A BERT or RoBERTa with a masked-LM head.
-        length: Tokens of a row, which each token attends to.
+        length: Tokens per row; each token attends to all of them.
         masked: Share of the tokens that the head decodes.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
@@ -57,7 +57,7 @@ def forward_operations(config: PretrainedConfig, length: int, masked: float) -> 
 
 
 def step_operations(student: PretrainedConfig, teacher: PretrainedConfig | None, length: int, masked: float) -> float:
-    """The same for a token of a step: the student forward and, at twice that, backward; a teacher forward."""
+    """The same per token of a training step: student forward, backward (twice as many), and teacher forward."""
     beside = 0.0 if teacher is None else forward_operations(teacher, length, masked)
     return 3 * forward_operations(student, length, masked) + beside
 
@@ -69,14 +69,14 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     millions = f"{figures['operations_per_token'] / 1e6:,.0f} M"
     size = f"{figures['measured_batch_size']} x {figures['measured_sequence_length']}"
     about = f"""
-        Student of preset `{settings.architecture}` ({figures["student_parameters"] / 1e6:.0f} M parameters)
-        {"compiled" if settings.compile else "not compiled"}, teacher of the shape of `{settings.teacher}`
-        ({figures["teacher_parameters"] / 1e6:.0f} M) asked at each step, random weights and tokens, {size} tokens a
-        step, {figures["precision"]}, on {figures["device"]}. A step is forward, backward, clipping and AdamW; mean of
-        20 after 2 others. TFLOP/s count the matrix products, {millions} operations a token;
-        the peak is the data sheet's, dense. {" ".join(f"Note: {note}." for note in figures["notes"])}
+        Student with preset `{settings.architecture}` ({figures["student_parameters"] / 1e6:.0f} M parameters),
+        {"compiled" if settings.compile else "not compiled"}; teacher with the shape of `{settings.teacher}`
+        ({figures["teacher_parameters"] / 1e6:.0f} M), which runs in each step; random weights and tokens, {size} tokens
+        per step, {figures["precision"]}, on {figures["device"]}. A step is forward, backward, clipping and AdamW; mean
+        of 20 steps after 2 others. TFLOP/s count the matrix products, {millions} operations per token; the peak is the
+        dense one of the data sheet. {" ".join(f"Note: {note}." for note in figures["notes"])}
     """
-    head = ["device", "tokens/s", "ms a step", "TFLOP/s", "share of the peak", "peak memory, GiB"]
+    head = ["device", "tokens/s", "ms per step", "TFLOP/s", "share of the peak", "peak memory, GiB"]
     row = [
         figures["device"],
         f"{speed:,.0f}",
@@ -92,7 +92,7 @@ BENCHMARK = Benchmark(
     name="gpu_step",
     page="speed",
     title="Pre-training step on a GPU",
-    question="How fast is a step of `bort` beside a large teacher on a GPU, and how much of the card does it use?",
+    question="How fast is a pre-training step with a large teacher on a GPU, and how much of the card does it use?",
     sources=("src/bort/model/modelling.py", "src/bort/model/mlm_loss.py", "src/bort/pretraining/objective.py"),
     show=show,
 )
@@ -101,12 +101,12 @@ BENCHMARK = Benchmark(
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--architecture", default="bort")
-    made.add_argument("--teacher", default="roberta-large", help="one whose shape --plan knows, or a folder with one")
+    made.add_argument("--teacher", default="roberta-large", help="a teacher whose shape --plan knows, or a folder")
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--sequence-length", type=int, default=512)
     made.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     made.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    made.add_argument("--packed-at", default="", help="commit, where the checkout has no history")
+    made.add_argument("--packed-at", default="", help="the commit, if the checkout has no history")
     arguments = made.parse_args()
 
     from bort.model.checkpoints import load_config

@@ -1,4 +1,4 @@
-"""Sentences of the three corpora of prose, one a line, to train bort-nano on beside short messages.
+"""Sentences of three prose corpora, one per line, on which bort-nano trains in addition to short messages.
 
 python -m benchmarks.nano.corpus --corpus ../shared/corpus --out build/nano/sentences.txt.xz
 """
@@ -16,7 +16,7 @@ from bort.files import write_aside
 
 SENTENCES = (("simplewiki", 220_000), ("enwiki", 160_000), ("gutenberg", 60_000))
 PARAGRAPH_SHARE = 0.06
-"""So many of the rows are whole paragraphs, so that long texts are seen, too."""
+"""Share of the paragraphs that are kept whole, so that training sees long texts, too."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"”']? +(?=[A-Z\"“'])")
 
 
@@ -28,7 +28,7 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def prose(path: Path, most: int, rng: random.Random) -> Iterator[str]:
-    """Sentences of 4 to 60 words, at most three of a paragraph, and a few whole paragraphs."""
+    """Sentences of 4 to 60 words, at most three per paragraph, and a few whole paragraphs."""
     given = 0
     for paragraph in lines(path):
         if rng.random() < PARAGRAPH_SHARE:

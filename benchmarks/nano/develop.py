@@ -1,10 +1,11 @@
-"""What the frozen features of an encoder are good for on development data, by its mean and by its first token.
+"""Quality of an encoder's frozen features on development data, with its mean and with its first token.
 
     python -m benchmarks.nano.develop --data ../shared/data FOLDER…
 
-Logistic regression (ridge regression where the labels are numbers) on the training rows, scored on the
-development rows, for one C for all tasks (10) and for the best of a few. Test files are not read. Pairs are read in two
-ways: each text alone (features a, b, |a - b|, a · b), and joined, as a cross-encoder reads them (pooled first token).
+Logistic regression (ridge regression if the labels are numbers) is fitted to the training rows and scored on the
+development rows, with one C for all tasks (10) and with the best of a few. Test files are not read. Pairs are read in
+two ways: each text alone (features a, b, |a - b|, a · b), and joined, as a cross-encoder reads them (pooled first
+token).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Features = NDArray[np.float32]
 
 
 class Reader:
-    """A folder that reads texts; everything padded batch by batch, sorted by length."""
+    """Encodes texts with a model folder, in padded batches sorted by length."""
 
     def __init__(self, folder: str) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -1,9 +1,10 @@
-"""Finish bort-nano: cut the vocabulary to size, and train a masked-LM head on the encoder, which stays as it is.
+"""Finish bort-nano: cut the vocabulary to size, and train a masked-LM head on the frozen encoder.
 
     python -m benchmarks.nano.finish --texts build/nano/texts --model build/nano/run/final --out build/nano/bort-nano
 
-The head is what `infill` draws words from, and what `bort extract` compares distributions with. It decodes with the
-word embeddings, so it adds a dense layer, a layer norm and a bias. The words that the text uses least make room for it.
+`infill` samples words from the head, and `bort extract` compares its distributions. The head decodes with the word
+embeddings, so it adds a dense layer, a layer norm and a bias. To make room for it, the words that the text uses least
+are removed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def cut(model: Path, out: Path, size: int, counts: np.ndarray) -> np.ndarray:
 
     Args:
         model: Folder of a BERT encoder with a WordPiece tokenizer.
-        out: Where to.
+        out: Output folder.
         size: Entries to keep.
         counts: How often the text uses each entry. *Shape:* (entries,), or fewer.
 
     Returns:
-        The new number of each old one; those cut are the unknown token's. *Shape:* (entries,).
+        The new id of each old entry; removed ones have that of the unknown token. *Shape:* (entries,).
     """
     shutil.copytree(model, out, dirs_exist_ok=True)
     described = json.loads((out / "tokenizer.json").read_text("utf-8"))
@@ -110,7 +111,7 @@ def main() -> None:
     started, seen = time.time(), 0
     pool = arguments.rows * 16
     for step in range(arguments.steps):
-        # Batches of like length, cut from a larger draw.
+        # Batches of similar length, cut from a larger sample.
         draw = np.take(usable, range(step // 16 * pool, (step // 16 + 1) * pool), mode="wrap")
         draw = draw[np.argsort(lengths[draw], kind="stable")]
         part = int(np.random.default_rng([arguments.seed, step // 16]).permutation(16)[step % 16])
@@ -139,7 +140,7 @@ def main() -> None:
 
     theirs = load_file(arguments.out / "model.safetensors")
     model.half().save_pretrained(arguments.out)
-    # The masked LM has no use for the pooler, which has learned pairs and which a classifier begins with.
+    # The masked LM does not use the pooler, but it was trained on pairs, and a classifier starts from it.
     weights = load_file(arguments.out / "model.safetensors")
     weights |= {f"bert.{name}": theirs[name].half() for name in theirs if name.startswith("pooler.")}
     save_file(weights, arguments.out / "model.safetensors", metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""What the student is asked: that its mean, first token and tokens say what the teacher's mean and tokens say."""
+"""The training losses: the student's mean, first token and tokens must match the teacher's mean and tokens."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def similarities_apart(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def tokens_apart(student: Tensor, teacher: Tensor, asked: Tensor) -> Tensor:
-    """1 - cosine over the asked positions. *Shape:* (texts, seq, H) twice, (texts, seq) -> ()."""
+    """1 - cosine over the selected positions. *Shape:* (texts, seq, H) twice, (texts, seq) -> ()."""
     cosine = F.cosine_similarity(student, teacher, dim=-1)
     return ((1 - cosine) * asked).sum() / asked.sum()
 
 
 class Heads(nn.Module):
-    """What reads the pooled first token, the vectors and the tokens in training, and is thrown away after it.
+    """Linear heads on the pooled first token, the vectors and the tokens during training; discarded afterwards.
 
-    A classifier that is fine-tuned later is a linear layer on the pooled first token; so are these.
+    A classifier that is fine-tuned later is also a linear layer on the pooled first token.
 
     Args:
-        hidden: Of the student and of MiniLM.
-        wide: Of mpnet.
+        hidden: Width of the student and of MiniLM.
+        wide: Width of mpnet.
     """
 
     def __init__(self, hidden: int, wide: int) -> None:
@@ -76,7 +76,7 @@ def single_losses(states: Tensor, teacher: Tensor, mask: Tensor) -> dict[str, Te
 
 
 def second_losses(states: Tensor, pooled: Tensor, target: Tensor, mask: Tensor, heads: Heads) -> dict[str, Tensor]:
-    """Losses against mpnet's vectors, of another width.
+    """Losses against mpnet's vectors, which have another width.
 
     *Shapes:* states (texts, seq, H); pooled (texts, H); target (texts, D); mask (texts, seq).
     """
@@ -93,11 +93,11 @@ def second_losses(states: Tensor, pooled: Tensor, target: Tensor, mask: Tensor, 
 
 @dataclass(frozen=True)
 class PairTargets:
-    """What the teacher finds in pairs.
+    """The teachers' targets for pairs.
 
     Args:
-        tokens: Its states of each token, read alone. *Shape:* (pairs, seq, H).
-        matches: For each word the greatest cosine to a word of the other text, and whether it stands there itself.
+        tokens: MiniLM's states of each token, each text read alone. *Shape:* (pairs, seq, H).
+        matches: For each word, the greatest cosine to a word of the other text, and whether the other text contains it.
             *Shape:* (pairs, seq, 2).
         scores: Cosine; mean match of the first's words and of the second's; shared words both ways.
             *Shape:* (pairs, 5).
@@ -120,8 +120,8 @@ def pair_targets(states: Tensor, vectors: Tensor, batch: dict[str, Tensor]) -> P
 
     Args:
         states: *Shape:* (texts x length, H).
-        vectors: MiniLM's of the texts, of length 1. *Shape:* (texts, H).
-        batch: The joined pairs, as `train.LaidPairs` lays them: mpnet's `cosine` of each is unknown (nan) for edits.
+        vectors: MiniLM's vectors of the texts, of length 1. *Shape:* (texts, H).
+        batch: The joined pairs of `train.LaidPairs`; mpnet's `cosine` is unknown (nan) for edits.
     """
     ids, side = batch["ids"], batch["side"]
     tokens = states[batch["source"]]  # (pairs, seq, H)
@@ -155,7 +155,7 @@ def pair_losses(
     match = heads.token(states)
     nearness = ((match[..., 0] - (targets.matches[..., 0] - 0.35) / 0.25).pow(2) * words).sum() / words.sum()
     found = F.binary_cross_entropy_with_logits(match[..., 1], targets.matches[..., 1], weight=words, reduction="sum")
-    asked = (targets.related != NOT_ASKED).float()  # as a weight: to choose rows, a GPU would have to wait
+    asked = (targets.related != NOT_ASKED).float()  # as a weight: selecting rows would make a GPU wait
     together = F.binary_cross_entropy_with_logits(
         heads.related(pooled).squeeze(1), targets.related.clamp(min=0).float(), weight=asked, reduction="sum"
     )

@@ -3,7 +3,7 @@
     python -m benchmarks.nano.pack --teachers all-mpnet-base-v2 all-MiniLM-L6-v2 \\
       --tokenizer src/bort/assets/bort-nano --out build/nano/teachers
 
-Writes `mpnet` and `minilm`: config.json, and weights.npz of a byte a weight.
+Writes the folders `mpnet` and `minilm` with config.json and weights.npz, one byte per weight.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument(
         "--teachers", type=Path, required=True, nargs=2, help="folders of all-mpnet-base-v2, all-MiniLM-L6-v2"
     )
-    parser.add_argument("--tokenizer", type=Path, required=True, help="whose words stay")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer whose words are kept")
     parser.add_argument("--out", type=Path, required=True)
     told = parser.parse_args()
     for name, teacher in zip(("mpnet", "minilm"), told.teachers, strict=True):

@@ -1,4 +1,4 @@
-"""Joined pairs to learn from: true ones, strangers, near misses, and a text beside an edited part of itself."""
+"""Joined pairs for training: true pairs, random pairs, near misses, and texts with an edited part of themselves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Edit(IntEnum):
 
 @dataclass(frozen=True)
 class Words:
-    """What is known of the vocabulary's entries. *Shapes:* (vocab,) each.
+    """Properties of the vocabulary's entries. *Shapes:* (vocab,) each.
 
     Args:
-        continues: The entry goes on with a word (`##ing`).
-        content: The entry is a rare enough word that another in its place changes what is said.
+        continues: The entry continues a word (`##ing`).
+        content: The entry is a word so rare that replacing it changes the meaning.
         idf: Minus the logarithm of the entry's share of the tokens.
     """
 
@@ -57,10 +57,10 @@ class Words:
         return words
 
     def edit(self, row: list[int], donor: list[int], kind: Edit, rng: random.Random) -> tuple[list[int], Edit]:
-        """A part of a text, perhaps with a word of another text in it, or with its halves exchanged.
+        """A part of a text, perhaps with a word of another text in it, or with its halves swapped.
 
         Returns:
-            The edited text, and what was done to it (only shortened, where the texts do not lend themselves to more).
+            The edited text, and what was done to it (only shortened if the texts do not allow more).
         """
         words = self.split(row)
         length = max(3, round(len(words) * rng.uniform(0.4, 1.0)))
@@ -83,11 +83,11 @@ class Words:
 
 @dataclass(frozen=True)
 class Joined:
-    """Pairs of texts of a batch, each text given by its number in it.
+    """Pairs of texts in a batch, as indices into it.
 
     Args:
-        first, second: Numbers of the two texts. *Shape:* (pairs,).
-        related: 1 for a pair as it was found, 0 for a made-up one, `NOT_ASKED` for an edit. *Shape:* (pairs,).
+        first, second: Indices of the two texts. *Shape:* (pairs,).
+        related: 1 for a true pair, 0 for a made-up one, `NOT_ASKED` for an edit. *Shape:* (pairs,).
         edit: Kind of edit, or `NOT_ASKED`. *Shape:* (pairs,).
     """
 
@@ -100,15 +100,15 @@ class Joined:
 def join(vectors: Tensor, true: int, edits: list[Edit], rng: random.Random) -> Joined:
     """Choose the pairs that the student reads.
 
-    The texts are `true` firsts, `true` seconds, then a text and its edit in turn. Beside the true pairs stand
-    strangers (a quarter as many) and near misses (half as many): of the seconds of other pairs, the one that the
-    teacher finds nearest to both texts, unless it could as well be the true one.
+    The texts are `true` firsts, `true` seconds, then texts and their edits, alternating. Random pairs (a quarter as
+    many) and near misses (at most half as many) are added. A near miss is the one of all other pairs' seconds that the
+    teacher finds nearest to both texts, unless it could just as well be the true one.
 
     Args:
-        vectors: The teacher's, of length 1. *Shape:* (texts, H).
+        vectors: The teacher's vectors, of length 1. *Shape:* (texts, H).
         true: Number of true pairs.
-        edits: What was done, by edit.
-        rng: Draws.
+        edits: Kind of each edit.
+        rng: Random generator.
     """
     a, b = vectors[:true], vectors[true : 2 * true]
     near = b @ b.T
@@ -132,8 +132,8 @@ class Laid:
 
     Args:
         ids, types, mask: *Shape:* (pairs, seq).
-        source: Where in the flattened (texts x length) states of the texts read alone each token is; 0 where there is
-            none (the first token, padding). *Shape:* (pairs, seq).
+        source: Place of each token in the flattened (texts x length) states of the texts read alone; 0 if there is none
+            (the first token, padding). *Shape:* (pairs, seq).
         side: 1 and 2 for the words of the first and second text, 0 for special tokens and padding.
             *Shape:* (pairs, seq).
     """
@@ -150,8 +150,8 @@ def lay(texts: list[list[int]], joined: Joined, length: int, cls: int, sep: int)
 
     Args:
         texts: Ids of each text, without special tokens.
-        joined: Which texts stand together.
-        length: Tokens a text takes in the states of texts read alone, special tokens and padding counted.
+        joined: Which texts form pairs.
+        length: Tokens per text in the states of texts read alone, including special tokens and padding.
         cls: Id of `[CLS]`.
         sep: Id of `[SEP]`.
     """
@@ -171,7 +171,7 @@ def lay(texts: list[list[int]], joined: Joined, length: int, cls: int, sep: int)
 
 
 def lexical(texts: list[list[int]], joined: Joined, idf: NDArray[np.float32]) -> Tensor:
-    """How much of each text, weighted by rarity, stands in the other. *Shape:* (pairs, 2)."""
+    """The share of each text, weighted by rarity, that also occurs in the other. *Shape:* (pairs, 2)."""
     shares = []
     for p, q in zip(joined.first.tolist(), joined.second.tolist(), strict=True):
         for inner, outer in ((texts[p], texts[q]), (texts[q], texts[p])):

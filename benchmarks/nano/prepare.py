@@ -1,9 +1,9 @@
-"""Turn texts and pairs into token ids, in one shuffled order, memory-mapped by `train` and `finish`.
+"""Turn texts and pairs into token ids, in one shuffled order; `train` and `finish` memory-map them.
 
     python -m benchmarks.nano.prepare --texts messages.txt.xz sentences.txt.xz --pairs pairs.tsv.xz \\
       --tokenizer src/bort/assets/bort-nano --out build/nano/texts
 
-Writes for `singles`, `pairs.a` and `pairs.b` the ids and where each row starts, and the tokenizer.
+Writes the ids and row starts of `singles`, `pairs.a` and `pairs.b`, and the tokenizer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.nano.corpus import lines
 from bort.model.tokenization import load_tokenizer
 
 LONGEST = 128
-"""Tokens of a row; the rest is cut off."""
+"""Maximum tokens per row; the rest is truncated."""
 LONGEST_OF_PAIR = 70
 _SPAN_SHARE = 0.35
 _CHUNK = 20_000
@@ -35,7 +35,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Iterator
 
 
 def span(text: str, rng: random.Random) -> str:
-    """Three to twelve words of a text that follow one another."""
+    """Three to twelve consecutive words of a text."""
     words = text.split()
     length = min(rng.randint(3, 12), len(words))
     start = rng.randint(0, len(words) - length)
@@ -43,7 +43,7 @@ def span(text: str, rng: random.Random) -> str:
 
 
 def write(rows: Iterator[list[int]], stem: Path) -> NDArray[np.int64]:
-    """Write ragged rows of ids: `.ids.npy` uint16, `.starts.npy` int64 of one more entry than rows.
+    """Write ragged rows of ids: `.ids.npy` uint16, `.starts.npy` int64 with one entry more than rows.
 
     Returns:
         Where each row starts. *Shape:* (rows + 1,).
@@ -57,11 +57,11 @@ def write(rows: Iterator[list[int]], stem: Path) -> NDArray[np.int64]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=Path, required=True, nargs="+", help="one text a line (.xz)")
+    parser.add_argument("--texts", type=Path, required=True, nargs="+", help="one text per line (.xz)")
     parser.add_argument("--pairs", type=Path, required=True, help="text a, text b, relation (.xz)")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--most", type=int, help="texts and pairs at most, to try it out")
+    parser.add_argument("--most", type=int, help="maximum lines per file, for a trial")
     told = parser.parse_args()
     rng = random.Random(0)
     texts = [text for path in told.texts for text in itertools.islice(lines(path), told.most)]

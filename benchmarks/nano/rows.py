@@ -1,4 +1,4 @@
-"""Ragged rows of token ids on disk, and batches of similar length in an order that only the seed decides."""
+"""Ragged rows of token ids on disk, and batches of similar length in an order that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Rows:
 def batches(
     lengths: NDArray[np.int64], *, rows: int, tokens: int, window: int, seed: int, skip: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of batch after batch, pass after pass, without end.
+    """Row numbers of each batch, pass after pass, endlessly.
 
-    The rows of a window are sorted by length and cut into batches of at most `rows` rows and `tokens` tokens (padding
-    counted), which come in random order.
+    The rows of a window are sorted by length and cut into batches of at most `rows` rows and `tokens` tokens (including
+    padding), which come in random order.
 
     Args:
         lengths: Tokens of each row. *Shape:* (rows,).
-        skip: Batches left out at the start: those that an interrupted run has seen.
+        skip: Batches to skip at the start: those that an interrupted run has seen.
     """
     given = turn = 0
     while True:
@@ -70,7 +70,7 @@ def batches(
 
 
 def padded(texts: list[list[int]], cls: int, sep: int) -> tuple[Tensor, Tensor]:
-    """`[CLS] text [SEP]`, filled up with 0, and the mask. *Shapes:* (texts, seq) twice."""
+    """`[CLS] text [SEP]`, padded with 0, and the mask. *Shapes:* (texts, seq) twice."""
     longest = max(map(len, texts)) + 2
     ids = np.zeros((len(texts), longest), dtype=np.int64)
     mask = np.zeros_like(ids)

@@ -1,4 +1,4 @@
-"""The two teachers of bort-nano, cut to its vocabulary and rounded to a byte a weight, so that they travel in 90 MB."""
+"""The two teachers of bort-nano, cut to its vocabulary and rounded to one byte per weight: 90 MB in all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bort.model.tokenization import load_tokenizer
 
 _NAMES_OF_MPNET = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
 _STEPS_OF_DEVIATION = 20.0
-"""So finely are the weights of a row told: errors are a seventieth of their deviation."""
+"""Rounding steps per standard deviation of a row's weights: errors are a seventieth of the deviation."""
 _WORDS = "embeddings.word_embeddings.weight"
 Packed = dict[str, NDArray[Any]]
 
 
 def packed(folder: Path, student: PreTrainedTokenizerBase) -> Packed:
-    """A teacher's weights, its word embeddings in the student's order: int8 with one scale a row, vectors in fp16.
+    """A teacher's weights: matrices in int8 with one scale per row, vectors in fp16, words in the student's order.
 
     Args:
         folder: A BERT or MPNet sentence encoder with BERT's uncased vocabulary.
-        student: Whose entries stay.
+        student: Tokenizer whose entries are kept.
     """
     with quiet():
         model = AutoModel.from_pretrained(folder, dtype=torch.float32)
@@ -68,7 +68,7 @@ def unpacked(weights: Packed, config: Path) -> Any:
 def states(teacher: Any, ids: Tensor, mask: Tensor) -> Tensor:
     """The last layer. *Shapes:* (texts, seq) twice -> (texts, seq, H)."""
     positions: dict[str, Tensor] = {}
-    if teacher.config.model_type == "mpnet":  # counts from 2, and finds padding by a number that is a word here
+    if teacher.config.model_type == "mpnet":  # positions start at 2, and its padding id is a word here
         positions["position_ids"] = torch.arange(2, ids.shape[1] + 2, device=ids.device).expand_as(ids)
     with torch.no_grad():
         made: Tensor = teacher(input_ids=ids, attention_mask=mask, **positions).last_hidden_state

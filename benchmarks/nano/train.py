@@ -1,12 +1,12 @@
-"""Train bort-nano on a GPU: it follows two teachers, alone and in pairs.
+"""Train bort-nano on a GPU with two teachers, on single texts and on pairs.
 
     python -m benchmarks.nano.train --texts build/nano/texts --teachers build/nano/teachers \\
       --start_from src/bort/assets/bort-nano --out build/nano/run --minutes 7.3
 
-all-mpnet-base-v2 says what a whole text means, all-MiniLM-L6-v2 what each of its tokens and each pair of tokens do.
-mpnet reads everything once, before training; MiniLM is read beside the student. Time ends the run: the learning rate
-falls to nothing over `--minutes`. Texts stay on the device and pairs are laid by processes of their own, for a GPU
-takes 40 ms a step. `--device cpu` tries it out.
+all-mpnet-base-v2 provides the target for whole texts, all-MiniLM-L6-v2 for each token and each pair of tokens. mpnet
+reads everything once, before training; MiniLM runs beside the student. Time ends the run: the learning rate falls to
+almost zero over `--minutes`. Texts stay on the device and separate processes lay out the pairs, because a GPU takes
+only 40 ms per step. `--device cpu` is for trials.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from bort.model.tokenization import load_tokenizer
 
 @dataclass(frozen=True)
 class Settings:
-    """How it trains.
+    """Training settings.
 
     Args:
         texts: Folder that `prepare` wrote.
-        teachers: Folder that `pack` wrote, `mpnet` and `minilm` in it.
-        start_from: The student as it begins, with the tokenizer of the texts.
-        out: Where the model goes.
-        minutes: Of training.
-        rows: Texts of a batch.
-        most_tokens: Tokens of a batch, padding counted.
-        window: Texts that are sorted by length, to be cut into batches.
-        pairs: True pairs of a batch of pairs; as many again are made of them.
-        edits: Texts of a batch of pairs that stand beside an edit of themselves.
-        pair_every: One step in so many reads pairs.
-        alone: Weight of MiniLM's vectors, beside 1 of mpnet's.
+        teachers: Folder that `pack` wrote, with `mpnet` and `minilm` in it.
+        start_from: The initial student, with the tokenizer of the texts.
+        out: Output folder.
+        minutes: Minutes of training.
+        rows: Texts per batch.
+        most_tokens: Tokens per batch, including padding.
+        window: Texts that are sorted by length together and cut into batches.
+        pairs: True pairs per batch of pairs; up to three quarters as many are made from them.
+        edits: Texts per batch of pairs that are paired with an edit of themselves.
+        pair_every: One step in this many uses pairs.
+        alone: Weight of MiniLM's vectors; that of mpnet's is 1.
         tokens: Weight of MiniLM's states of tokens.
         held_out: Texts at the end that are never trained on.
-        workers: Processes that lay pairs.
+        workers: Processes that lay out pairs.
     """
 
     texts: Path
@@ -84,7 +84,7 @@ class Settings:
 
 
 class Texts:
-    """Texts on a device, batches of which are made there."""
+    """Texts on a device; batches are made there."""
 
     def __init__(self, rows: Rows, device: torch.device, cls: int, sep: int) -> None:
         self.lengths, self.cls, self.sep = rows.lengths, cls, sep
@@ -92,7 +92,7 @@ class Texts:
         self._starts = torch.from_numpy(rows.starts).to(device)
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """`[CLS] text [SEP]`, filled up with 0 to a length that is a multiple of 8, and the mask.
+        """`[CLS] text [SEP]`, padded with 0 to a multiple of 8, and the mask.
 
         *Shapes:* (texts, seq) twice.
         """
@@ -107,11 +107,11 @@ class Texts:
 
 
 class LaidPairs(Dataset[dict[str, Tensor]]):
-    """Batches of joined pairs by their number, laid by whichever process asks.
+    """Batches of joined pairs by number, made in the process that asks for them.
 
     Args:
         rows: Row numbers of each batch's true pairs.
-        vectors: mpnet's of the first and of the second texts. *Shape:* (pairs, D) twice.
+        vectors: mpnet's vectors of the first and of the second texts. *Shape:* (pairs, D) twice.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class LaidPairs(Dataset[dict[str, Tensor]]):
         ids, mask = padded(texts, self.cls, self.sep)
         laid = lay(texts, joined, ids.shape[1], self.cls, self.sep)
         first, second, edit = map(torch.from_numpy, (joined.first, joined.second, joined.edit))
-        known = edit == NOT_ASKED  # of texts and their edits mpnet's vectors are not known
+        known = edit == NOT_ASKED  # mpnet's vectors are unknown for texts and their edits
         cosine = torch.full(known.shape, torch.nan)
         cosine[known] = (vectors[first[known]] * vectors[second[known]]).sum(1)
         return {
@@ -161,14 +161,14 @@ def as_is(batch: Any) -> Any:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting until a GPU has done what it is busy with."""
+    """The tensor on the device, without waiting for a busy GPU."""
     if device.type == "cpu":
         return tensor
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def encode(model: BertModel, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-    """The last layer, as `model` computes it, but without its look at the mask, for which a GPU would have to wait.
+    """The last layer, as `model` computes it, but without its check of the mask, which makes a GPU wait.
 
     *Shapes:* (texts, seq) each -> (texts, seq, H).
     """
@@ -219,7 +219,7 @@ class Run:
         with np.load(folder / "weights.npz") as weights:
             return teachers.unpacked(dict(weights), folder).to(self.device, torch.bfloat16)
 
-    # What is read.
+    # Encoding.
 
     def read(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The student's states and pooled first token. *Shapes:* (texts, seq, H), (texts, H)."""
@@ -234,7 +234,7 @@ class Run:
 
     @torch.no_grad()
     def read_by_mpnet(self, name: str) -> Tensor:
-        """Vectors of all texts, of length 1, in fp16. *Shape:* (texts, D)."""
+        """mpnet's vectors of all texts, of length 1, in fp16. *Shape:* (texts, D)."""
         texts = self.texts[name]
         made = torch.zeros(len(texts.lengths), self.mpnet.config.hidden_size, dtype=torch.float16, device=self.device)
         order, start = np.argsort(texts.lengths, kind="stable"), 0
@@ -268,7 +268,7 @@ class Run:
 
     @torch.no_grad()
     def held_out(self, vectors: Tensor) -> dict[str, float]:
-        """1 - cosine of mean and first token, through the heads, to mpnet's vectors of texts never trained on."""
+        """1 - cosine of mean and first token, through the heads, to mpnet's vectors of the held-out texts."""
         count, found = self.settings.held_out, torch.zeros(2, device=self.device)
         rows = np.arange(len(self.rows["singles"]) - count, len(self.rows["singles"]))
         rows = rows[np.argsort(self.texts["singles"].lengths[rows])]
@@ -286,7 +286,7 @@ class Run:
 
     @torch.no_grad()
     def _fit_heads(self, vectors: Tensor) -> None:
-        """Begin with the maps from the student's vectors to mpnet's that fit best before training."""
+        """Start with the linear maps from the student's vectors to mpnet's that fit best before training."""
         rows = np.arange(0, len(vectors), max(1, len(vectors) // 16_384))
         rows = rows[np.argsort(self.texts["singles"].lengths[rows])]
         means, firsts = [], []
@@ -301,7 +301,7 @@ class Run:
             penalty = 1e-3 * len(read) * torch.eye(read.shape[1], device=self.device) / read.shape[1]
             head.weight.data = torch.linalg.solve(read.T @ read + penalty, read.T @ target).T.contiguous()
 
-    # The whole.
+    # The whole run.
 
     def train(self) -> None:
         settings, begun = self.settings, time.monotonic()

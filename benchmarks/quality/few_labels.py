@@ -2,10 +2,10 @@
 
     python -m benchmarks.quality.few_labels --students bort-nano runs/all-MiniLM-L6-v2 --teacher runs/all-mpnet-base-v2
 
-Each task is a folder with train, dev, test and unlabelled.jsonl. Every method trains on train and dev together in the
-end; test is scored once. Finished runs are kept in results/few_labels.jsonl by code, data, weights, seed and method,
-and an interrupted benchmark goes on from there. The teacher's vectors are kept in --vectors. SetFit is left out where
-it is not installed. --static names folders of model2vec, distilled by its own library.
+Each task is a folder with train, dev, test and unlabelled.jsonl. In the end, every method trains on train and dev
+together; test is scored once. Finished runs are stored in results/few_labels.jsonl by code, data, weights, seed and
+method, and an interrupted benchmark continues from there. The teacher's vectors are cached in --vectors. SetFit is
+skipped if it is not installed. --static names model2vec folders, distilled with its own library.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ TRAINED: dict[str, dict[str, Any]] = {
     ALONE: {},
     AGORA: {"unlabelled": True},
 }
-"""What differs from the defaults of `bort finetune`."""
+"""Changes to the defaults of `bort finetune`."""
 RIVALS = (TFIDF, TEACHER, STATIC, HEAD, SETFIT, SETFIT_DISTILLED)
 METHODS = (*RIVALS, *TRAINED)
 SETFIT_PAIRS = 4000
 LEAST = {"bort-nano": 80.0, "all-MiniLM-L6-v2": 82.0}
-"""Means to reach with a pool, in %."""
+"""Target means with a pool, in %."""
 
 
 class Bench:
@@ -75,7 +75,7 @@ class Bench:
         return kept_embedding(self.arguments.teacher, self.arguments.vectors)
 
     def record(self, method: str, student: str, task: str, seed: int) -> Record | None:
-        """A run, from the cache or made now; None where it would have to be made and shall not."""
+        """A run, from the cache or measured now; None if it is not there and must not be measured."""
         from bort.model.checkpoints import locate
 
         folder = self.arguments.data / task
@@ -181,17 +181,17 @@ class Bench:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     seeds = f"means over {len(settings.seeds)} seeds" if len(settings.seeds) > 1 else "one seed"
     about = f"""
-        Test scores in %, {seeds}. All methods get the same labels, train and dev. The
-        teacher is {Path(settings.teacher).name} with a linear head. Plain distillation is Agora without the student's
-        opinion and without the teacher's vectors. Minutes: wall time of a run, median. SetFit: at most {SETFIT_PAIRS}
-        pairs of texts. Milliseconds: one text of {settings.tasks[0]} after another, exported in fp32 to ONNX Runtime,
-        two threads, median.
+        Test scores in %, {seeds}. All methods get the same labels, train and dev. The teacher is
+        {Path(settings.teacher).name} with a linear head. Plain distillation is Agora with only the teacher's labels,
+        and without its vectors. Minutes: median wall-clock time of a run. SetFit: at most {SETFIT_PAIRS} text pairs.
+        Milliseconds: median per text of {settings.tasks[0]}, one at a time, exported in fp32 to ONNX Runtime, two
+        threads.
     """
     if len(figures.get("commits", {})) > 1:
-        of_each = [f"{', '.join(tasks)} of commit {code}" for code, tasks in figures["commits"].items()]
-        about += f"Runs of {' and '.join(of_each)}. "
+        of_each = [f"{code} ({', '.join(tasks)})" for code, tasks in figures["commits"].items()]
+        about += f" Commits of the runs: {', '.join(of_each)}."
     if left := [task for task in TASKS if task not in settings.tasks]:
-        about += f"Not measured yet: {', '.join(left)}."
+        about += f" Not measured yet: {', '.join(left)}."
     rows = [
         [
             " ".join(filter(None, (row["student"] and f"{row['student']},", row["method"]))),
@@ -230,20 +230,20 @@ BENCHMARK = Benchmark(
     name="few_labels",
     page="agora",
     title="Agora and its rivals with the same labels",
-    question="What does Agora reach where every method gets the same labels?",
+    question="What does Agora reach when every method gets the same labels?",
     sources=SOURCES,
     show=show,
 )
 
 
 def oldest(commits: Iterable[str]) -> str:
-    """The oldest of some commits; one that was rewritten since is passed over."""
+    """The oldest of some commits; those that no longer exist are skipped."""
     in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", "--abbrev=10", "--ignore-missing"]
     return subprocess.run([*in_time, *commits], capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
 def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
-    """The flags of this benchmark and of those that keep their runs with it."""
+    """The flags of this benchmark and of those that share its stored runs."""
     made = parser(about)
     made.add_argument("--teacher", required=True, help="folder of the sentence encoder that teaches")
     made.add_argument("--students", nargs="+", default=["bort-nano"])
@@ -252,9 +252,9 @@ def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--vectors", type=Path, default=Path("runs/few-labels-vectors.npz"))
     made.add_argument(
-        "--also", nargs="+", default=[], metavar="COMMIT", help="take runs of these too, not to repeat them"
+        "--also", nargs="+", default=[], metavar="COMMIT", help="also use runs of these commits, not repeating them"
     )
-    made.add_argument("--fresh", action="store_true", help="forget the finished runs")
+    made.add_argument("--fresh", action="store_true", help="discard the finished runs")
     made.add_argument("--measure-only", action="store_true", help="fill results/few_labels.jsonl, publish nothing")
     made.add_argument("--publish-only", action="store_true", help="publish what has been measured, measure nothing")
     return made
@@ -264,7 +264,7 @@ def main() -> None:
     from bort.model.checkpoints import locate
 
     made = flags(__doc__, TASKS)
-    made.add_argument("--static", nargs="+", default=[], metavar="FOLDER", help="models of model2vec")
+    made.add_argument("--static", nargs="+", default=[], metavar="FOLDER", help="model2vec folders")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     arguments = made.parse_args()
     bench = Bench(arguments)
@@ -278,7 +278,7 @@ def main() -> None:
         SETFIT_DISTILLED: sentence_encoders,
     }
     found: dict[tuple[str, str], dict[str, list[Record]]] = {}
-    # Seeds outermost: what an interrupted benchmark has is whole.
+    # Seeds in the outer loop: an interrupted benchmark has complete seeds.
     for seed, task in itertools.product(arguments.seeds, arguments.tasks):
         for method in arguments.methods:
             for student in students[method]:

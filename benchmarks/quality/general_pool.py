@@ -1,12 +1,12 @@
-"""A general pool: are texts that Agora chooses from it worth more than texts drawn by chance?
+"""A general pool: are texts that Agora chooses from it worth more than texts sampled at random?
 
-    xz -dc ../shared/corpus/messages.txt.xz | shuf -n 400000 > runs/messages.txt  # the whole takes half an hour longer
+    xz -dc ../shared/corpus/messages.txt.xz | shuf -n 400000 > runs/messages.txt  # all of it takes half an hour longer
     bort export --model bort-nano --precision int8 --out runs/nano-int8
     bort index runs/messages.txt --model runs/nano-int8 --out runs/messages
     python -m benchmarks.quality.general_pool --pool runs/messages --teacher runs/all-mpnet-base-v2
 
-No text of the tasks' own pools is read. Agora takes the texts of the pool that are near its mistakes and classes; plain
-distillation takes as many by chance. Labels, teacher and the kept runs are those of `benchmarks.quality.few_labels`.
+The tasks' own pools are not read. Agora takes the texts of the pool that are near its mistakes and classes; plain
+distillation takes as many at random. Labels, teacher and stored runs are those of `benchmarks.quality.few_labels`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ TASKS = ("sst2", "trec", "banking12")
 GENERAL, BY_CHANCE = "Agora, general pool", "plain distillation, as many texts of it by chance"
 _WHERE_NONE_WAS_LEARNED = 1000
 METHODS = (PLAIN, ALONE, BY_CHANCE, GENERAL)
+SHOWN = {BY_CHANCE: "plain distillation, as many texts sampled at random"}
+"""Names for the page that differ from those of the stored runs."""
 
 
 class GeneralBench(Bench):
-    """Few labels with a pool of any texts."""
+    """Few labels with a pool of arbitrary texts."""
 
     def _trained(self, method: str, student: str, task: str, seed: int) -> Record:
         if method == GENERAL:
@@ -46,7 +48,7 @@ class GeneralBench(Bench):
             return self._run(student, task, seed, unlabelled=str(file), labelled_by="teacher", teacher_vectors=False)
 
     def texts(self, record: Record) -> int:
-        """How many texts without a person's label a run has learned from in the end."""
+        """How many texts without a human label the last training of a run learned from."""
         taught = record["about"]["last_training"]
         labelled = sum(len(part) for part in self._read(record["key"]["task"])[:2])
         return taught["texts"] - labelled if taught else 0
@@ -64,13 +66,13 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     seeds = f"means over {len(settings.seeds)} seeds" if len(settings.seeds) > 1 else "one seed"
     about = f"""
         Test scores in %, {seeds}, {settings.students[0]}. The pool: {figures["texts"]:,} texts of {settings.pool_name},
-        none of them of the tasks. Labels (train and dev, the same for all) and teacher as in the comparison of few
-        labels. Texts: those of the pool that were learned from, in the mean.
+        none from the tasks. Labels (train and dev, the same for all) and teacher as in the comparison with few labels.
+        Texts: mean number of texts without a human label, found or generated, that the last training learned from.
     """
     tests = {row["method"]: row["test"] for row in figures["rows"]}
     rows = [
         [
-            row["method"],
+            SHOWN.get(row["method"], row["method"]),
             *(percent(row["test"][task]) for task in settings.tasks),
             f"{overall(row['test']):.1f}",
             f"{row['texts']:,.0f}" if row["texts"] else "",
@@ -79,7 +81,10 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     ]
     best = max((tests[name] for name in (PLAIN, ALONE)), key=overall)
     targets = []
-    for what, other, least in (("the best method without a pool", best, 2.0), (BY_CHANCE, tests[BY_CHANCE], 0.0)):
+    for what, other, least in (
+        ("the best method without a pool", best, 2.0),
+        (SHOWN[BY_CHANCE], tests[BY_CHANCE], 0.0),
+    ):
         points, error = difference(tests[GENERAL], other)
         targets.append(Target(f"Agora with the general pool: points above {what}", points, ">=", least, error=error))
     return Shown(about, table(["method", *settings.tasks, "mean", "texts"], rows), tuple(targets))
@@ -89,7 +94,7 @@ BENCHMARK = Benchmark(
     name="general_pool",
     page="agora",
     title="Agora with a general pool",
-    question="Are texts that Agora chooses from a general pool worth more than texts drawn by chance?",
+    question="Are texts that Agora chooses from a general pool worth more than texts sampled at random?",
     sources=(*SOURCES, "src/bort/agora/general_pool.py"),
     show=show,
 )
@@ -97,7 +102,7 @@ BENCHMARK = Benchmark(
 
 def main() -> None:
     made = flags(__doc__, TASKS)
-    made.add_argument("--pool", type=Path, required=True, help="an index of bort index")
+    made.add_argument("--pool", type=Path, required=True, help="an index made by bort index")
     made.add_argument("--pool-name", default="short messages, questions, reviews, posts and headlines")
     arguments = made.parse_args()
     [student] = arguments.students

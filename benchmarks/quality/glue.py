@@ -1,12 +1,12 @@
-"""bort-nano on whole tasks of GLUE and SuperGLUE, beside the majority answer and published figures of small BERTs.
+"""bort-nano on full GLUE and SuperGLUE tasks, with the majority answer and published figures of small BERTs.
 
     python -m benchmarks.quality.glue --data ../shared/data
 
-`--data` holds the official files: glue/CoLA/train.tsv and so on. One plain fine-tuning a task on all its training data
-(SST-2: 10,000 rows), with so many epochs that one core is done in about 45 minutes. The development data choose the
-step and the rate; test scores are given where labels are at hand: MRPC's, and STS-B's in the original benchmark's file
-sts-test-labelled.tsv. Finished tasks are kept in results/glue.jsonl. Their key is the model's weights and the settings,
-but not this package's code: after a change use --fresh.
+`--data` holds the official files: glue/CoLA/train.tsv and so on. Each task is fine-tuned once on all its training data
+(SST-2: 10,000 rows); the epochs are chosen so that everything takes about 45 minutes on one core. The development data
+choose the step and the rate; test scores are reported if labels are available: MRPC's, and STS-B's in the original
+benchmark's file sts-test-labelled.tsv. Finished tasks are stored in results/glue.jsonl. Their key is the model's
+weights and the settings, but not this package's code: after a change use --fresh.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "copa": {"max_epochs": 10, "batch_sizes": [16]},
     "wsc": {"max_epochs": 8, "batch_sizes": [16]},
 }
-"""How each task is fitted; batches of 32 unless said, inputs of 128 tokens."""
+"""Training settings of each task; batches of 32 unless stated otherwise, inputs of 128 tokens."""
 PUBLISHED = {
     "BERT-Tiny (4.4 M)": {
         **{"cola": "0.0", "sst2": "83.2", "mrpc": "81.1/71.1", "stsb": "74.3/73.6"},
@@ -57,7 +57,7 @@ PUBLISHED = {
 
 
 def with_test_labels(data: Path, folder: Path) -> Path:
-    """A copy of STS-B's folder whose test file has the scores of the original benchmark's, pair by pair."""
+    """A copy of STS-B's folder with the original benchmark's scores in the test file, matched pair by pair."""
     source, target = data / "glue/STS-B", folder / "glue/STS-B"
     target.mkdir(parents=True)
     for name in ("train.tsv", "dev.tsv"):
@@ -73,7 +73,7 @@ def with_test_labels(data: Path, folder: Path) -> Path:
 
 
 def settings_of(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """How a task is fitted."""
+    """Training settings of a task."""
     settings = {"batch_sizes": [32], "learning_rates": arguments.learning_rates, "max_length": 128, **TASKS[name]}
     if arguments.max_train_rows is not None:
         settings["max_train_rows"] = min(arguments.max_train_rows, settings.get("max_train_rows", 10**9))
@@ -83,7 +83,7 @@ def settings_of(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def fit(name: str, arguments: argparse.Namespace) -> Record:
-    """Fine-tune once, in a folder that is thrown away; the official scores of the labelled parts."""
+    """Fine-tune once in a temporary folder; returns the official scores of the labelled parts."""
     import bort
 
     with tempfile.TemporaryDirectory() as made, contextlib.redirect_stdout(io.StringIO()):
@@ -113,7 +113,7 @@ def fit(name: str, arguments: argparse.Namespace) -> Record:
 
 
 def majority_scores(name: str, data: Path) -> dict[str, dict[str, float]]:
-    """Official scores of the training data's most frequent answer, of STS-B of a constant."""
+    """Official scores of the training data's most frequent answer; for STS-B, of a constant."""
     from bort.tasks.suites.reading import has_part, is_labelled, read_part
 
     task, found = OFFICIAL[name], {}
@@ -148,11 +148,12 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         `bort finetune --task ... --method plain` of {Path(settings.model).name} on all training data of each task
         (SST-2: 10,000 rows), one seed (n = 1), learning rate {rates}, {min(epochs)} to {max(epochs)} epochs. Official
-        metrics in %. The development data chose the step that was kept, so those scores are optimistic; the test data
-        chose nothing. The majority answer is the training data's. The columns of the two small BERTs are published
-        (hidden test set of the leaderboard, README of google-research/bert), not measured here; of SuperGLUE there are
-        none. As a cross-encoder bort-nano hardly compares the two texts of a pair, since it was pre-trained on single
-        sentences. The cosine of its frozen embeddings, without any training, is far better on STS-B.
+        metrics in %. The development data choose the step that is kept, so scores on them are optimistic; the test data
+        choose nothing. The majority answer is that of the training data. The columns of the two small BERTs are
+        published figures (hidden test set of the leaderboard, README of google-research/bert), not measured here;
+        SuperGLUE has none. As a cross-encoder, bort-nano hardly compares the two texts of a pair, because it was
+        pre-trained on single sentences. On STS-B, the cosine of its frozen embeddings is far better, without any
+        training.
     """
     rows = []
     for name in settings.tasks:
@@ -169,14 +170,14 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             )
     head = ["task", "majority, dev", "bort-nano, dev", "majority, test", "bort-nano, test"]
     head += [f"{name}, test, published" for name in PUBLISHED]
-    return Shown(about, table([*head, "min"], rows), figure=f"on {len(settings.tasks)} tasks: see there")
+    return Shown(about, table([*head, "min"], rows), figure=f"{len(settings.tasks)} tasks, on its page")
 
 
 BENCHMARK = Benchmark(
     name="glue",
     page="tasks",
-    title="Whole tasks",
-    question="What does bort-nano reach on whole tasks of GLUE and SuperGLUE?",
+    title="Full tasks",
+    question="What does bort-nano reach on full GLUE and SuperGLUE tasks?",
     sources=("src/bort/finetuning", "src/bort/tasks", "src/bort/assets/bort-nano/model.safetensors"),
     show=show,
 )
@@ -188,9 +189,9 @@ def main() -> None:
     made.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with glue and superglue")
     made.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     made.add_argument("--learning-rates", nargs="+", type=float, default=[1e-3])
-    made.add_argument("--max-train-rows", type=int, help="at most so many rows of each task, for a trial")
-    made.add_argument("--max-epochs", type=int, help="at most so many epochs of each task, for a trial")
-    made.add_argument("--fresh", action="store_true", help="forget the finished tasks")
+    made.add_argument("--max-train-rows", type=int, help="maximum rows per task, for a trial")
+    made.add_argument("--max-epochs", type=int, help="maximum epochs per task, for a trial")
+    made.add_argument("--fresh", action="store_true", help="discard the finished tasks")
     arguments = made.parse_args()
 
     cache = Cache(arguments.out / "results" / "glue.jsonl", fresh=arguments.fresh)

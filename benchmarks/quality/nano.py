@@ -1,10 +1,10 @@
-"""What bort-nano is good for: frozen features and fine-tuning on few labels, and five tasks of GLUE.
+"""The quality of bort-nano: frozen features and fine-tuning on few labels, and five tasks of GLUE.
 
     python -m benchmarks.quality.nano --minilm all-MiniLM-L6-v2
 
 `--minilm` is a folder with all-MiniLM-L6-v2; `--static` are folders that `model2vec.distill.distill(NAME,
-pca_dims=256)` made, each named after its teacher. Finished parts are kept in results/nano.jsonl, known by the weights
-of the model and their settings, but not by the code of this package: after a change use --fresh.
+pca_dims=256)` made, each named after its teacher. Finished parts are stored in results/nano.jsonl by the model's
+weights and the settings, but not by this package's code: after a change use --fresh.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FEATURES, FIRST = "frozen mean + logistic regression", "frozen first token + log
 MINILM = "all-MiniLM-L6-v2 (22.7 M)"
 STATIC = "model2vec, 256 dimensions, from"
 Tests = dict[str, list[float]]
-"""Accuracies of each task, one a seed."""
+"""Accuracies of each task, one per seed."""
 
 
 def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
@@ -72,7 +72,7 @@ def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
 
 
 def once(cache: Cache, key: Record, work: Callable[[], Record]) -> Record:
-    """A finished part, or the part done now."""
+    """A finished part, from the cache or made now."""
     known = cache.get(key)
     if known is None:
         known = {"key": key, **work()}
@@ -143,20 +143,20 @@ def over_tasks(a: Tests, b: Tests) -> tuple[float, float]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     few, found = figures["few_labels"], figures["glue"]
     about = f"""
-        Frozen features are the mean over the last layer or its first token, normalised; for pairs a, b, |a - b| and
-        a * b; C is chosen on the development data. Fine-tuning on few labels is `bort finetune --method plain` with
-        the learning rates 5e-4 and 2e-4, batches of 16 and at most 15 epochs, chosen on the development data, whose
-        labels it learns, too, in the end; the other rows learn from the training labels alone. For GLUE
-        one fine-tuning a task (n = 1): learning rate {settings.rate:g}, batch 32, at most 3 epochs of SST-2 and 8 of
-        the others, the best development score of the evaluations on the way. ± is the standard error over the five
-        tasks, of GLUE's accuracies that of a share of the development rows.
+        Frozen features are the mean over the last layer or its first token, normalised; for pairs a, b, |a - b| and a *
+        b. C is chosen on the development data. Fine-tuning on few labels is `bort finetune --method plain` with
+        learning rates 5e-4 and 2e-4, batches of 16 and at most 15 epochs, chosen on the development data, whose labels
+        the final model also learns; the other rows learn only the training labels. For GLUE, one fine-tuning per task
+        (n = 1): learning rate {settings.rate:g}, batch size 32, at most 3 epochs of SST-2 and 8 of the others, the best
+        development score of all evaluations during training. ± is the standard error over the five tasks; for GLUE's
+        accuracies, that of a proportion of the development rows.
     """
     means = {name: mean_of(tests) for name, tests in few.items()}
     labels = [
         [name, *(f"{100 * statistics.mean(tests[task]):.1f}" for task in TASKS), f"{means[name]:.1f}"]
         for name, tests in few.items()
     ]
-    body = [f"Few labels, test accuracy in %, means over {len(settings.seeds)} seeds where a model is fine-tuned:"]
+    body = [f"Few labels, test accuracy in %, means over {len(settings.seeds)} seeds for fine-tuned models:"]
     body.append(table(["method", *TASKS, "mean"], labels))
     targets = []
     features = f"bort-nano, {FEATURES}"
@@ -191,8 +191,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
 BENCHMARK = Benchmark(
     name="nano",
     page="nano",
-    title="What bort-nano knows",
-    question="What are bort-nano's features and weights worth?",
+    title="Features and weights of bort-nano",
+    question="How good are bort-nano's features and weights?",
     sources=("src/bort/finetuning", "src/bort/assets/bort-nano/model.safetensors"),
     show=show,
 )
@@ -208,7 +208,7 @@ def main() -> None:
     made.add_argument("--glue-tasks", nargs="*", default=list(GLUE))
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     made.add_argument("--rate", type=float, default=3e-4, help="learning rate for GLUE")
-    made.add_argument("--fresh", action="store_true", help="forget the finished parts")
+    made.add_argument("--fresh", action="store_true", help="discard the finished parts")
     arguments = made.parse_args()
     cache = Cache(arguments.out / "results" / "nano.jsonl", fresh=arguments.fresh)
 

@@ -1,10 +1,10 @@
-"""What a search on the nano space finds, how these shapes fare when trained longer, and what the search saves.
+"""What a search on the nano space finds, how these shapes do when trained longer, and what the search saves.
 
     python -m benchmarks.quality.ose --corpus simplewiki.txt.xz gutenberg.txt.xz --teacher bort-nano
 
 `bort extract` trains every ε-th member of the nano space for --steps steps. Then the shape that it found, three others
 spread over the order of W, and bort-nano's own shape are trained --longer times as long, with the same teacher.
-Finished trainings are kept in results/ose.jsonl, the search in WORK/search; both go on from there.
+Finished trainings are stored in results/ose.jsonl, the search in WORK/search; both continue from there.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bort.ose.criteria import Cost, coefficient
 from bort.ose.space import Shape
 
 NANO = Shape(4, 4, 256, 768)
-"""The shape of bort-nano, which may be no candidate: trained as shortly and as long as the others."""
+"""bort-nano's shape, which may not be a candidate; it gets the same short and long training."""
 COMPARED = 4
-"""Candidates that are trained longer: the found one, and others spread over the order of W."""
+"""Candidates to train longer: the one found, and others spread over the order of W."""
 
 
 def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str, Any]]:
-    """Run the search, or read what it found."""
+    """Run the search, or read its result."""
     import bort
 
     out = arguments.work / "search"
@@ -53,14 +53,14 @@ def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str
 
 
 def spread(rows: list[dict[str, Any]]) -> list[Shape]:
-    """The best candidate, the worst, and others at equal distances between, by W."""
+    """The best candidate, the worst, and others evenly spaced between them, by W."""
     sound = [row for row in rows if not row["diverged"]]
     places = [round(step * (len(sound) - 1) / (COMPARED - 1)) for step in range(COMPARED)]
     return list(dict.fromkeys(Shape(*(sound[place][axis] for axis in Shape._fields)) for place in places))
 
 
 class Bench:
-    """Trains shapes for any number of steps as the search does, and keeps what came of it."""
+    """Trains shapes for any number of steps as the search does, and stores the results."""
 
     def __init__(self, settings: ExtractArguments, file: Path) -> None:
         from bort.data.corpus.corpus import open_corpus
@@ -77,7 +77,7 @@ class Bench:
         self.lessons: dict[int, Any] = {}
 
     def record(self, shape: Shape, steps: int) -> dict[str, Any]:
-        """What became of a shape, from the file or now."""
+        """A shape's result, from the file or computed now."""
         s = self.settings
         key = {
             "shape": list(shape),
@@ -147,7 +147,7 @@ class Bench:
 
 
 def by_kl(metrics: dict[str, Any], top: Cost) -> str:
-    """The three best of the same candidates if their error were the KL divergence from the teacher's outputs."""
+    """The best three of the same candidates if their error were the KL divergence from the teacher's outputs."""
     known = metrics["teacher_entropy"] if metrics["error_kind"] == "cross_entropy" else 0.0
     found = []
     for row in metrics["candidates"]:
@@ -163,7 +163,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     short, long = settings.steps, settings.longer * settings.steps
     about = f"""
         The nano space ({metrics["members"]} members), ε = {settings.epsilon}: {len(candidates)} candidates trained for
-        {short} steps of {settings.rows} x {settings.length} tokens towards the outputs of {settings.teacher}, AdamW,
+        {short} steps of {settings.rows} x {settings.length} tokens to match the outputs of {settings.teacher}, AdamW,
         error: {settings.error} on {settings.held_out_rows} held-out rows (the teacher's own entropy:
         {metrics["teacher_entropy"]:.3f}). Then {len(compared)} shapes, spread over the order of W, for {long} steps.
         One seed (n = 1). A longer training took {figures["mean_long_seconds"] / 60:.1f} min on average. Stated
@@ -188,21 +188,21 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         )
     unit = metrics["time_unit"]
     head = ["D,A,H,I", "parameters", unit if unit == "ms" else "operations", f"error, {short} steps"]
-    head += [f"error, {long}", f"W, {short}", f"W, {long}", f"masked-LM loss, {long}", "% right"]
+    head += [f"error, {long}", f"W, {short}", f"W, {long}", f"masked-LM loss, {long}", "accuracy, %"]
     some, others = metrics["training_seconds"] / 60, metrics["all_members_seconds"] / 60
     members, count = str(metrics["members"] - 1), str(len(candidates))
     spent = [
         ["the search", count, str(short), f"{some:.1f}"],
-        ["all members as shortly (estimated)", members, str(short), f"{others:.1f}"],
-        ["the same candidates for longer (estimated)", count, str(long), f"{settings.longer * some:.1f}"],
-        ["all members for longer (estimated)", members, str(long), f"{settings.longer * others:.1f}"],
+        ["all members, as many steps (estimated)", members, str(short), f"{others:.1f}"],
+        ["the same candidates, longer (estimated)", count, str(long), f"{settings.longer * some:.1f}"],
+        ["all members, longer (estimated)", members, str(long), f"{settings.longer * others:.1f}"],
     ]
     body = [
-        f"The five best of {len(candidates)}:",
+        f"The best five of {len(candidates)}:",
         order,
         f"With the KL divergence as the error: {by_kl(metrics, top)}.",
         table(head, rows),
-        table(["what", "members", "steps each", "training, min"], spent),
+        table(["training", "members", "steps each", "minutes"], spent),
     ]
     found = Shape(*(metrics["architecture"][axis] for axis in Shape._fields))
     return Shown(about, "\n\n".join(body), figure=f"{found}, the smallest member; {some:.0f} min on one core")
@@ -227,14 +227,14 @@ def main() -> None:
     made.add_argument("--work", type=Path, default=Path("runs/ose"), help="folder for the search")
     made.add_argument("--epsilon", type=int, default=11)
     made.add_argument("--steps", type=int, default=40)
-    made.add_argument("--longer", type=int, default=20, help="times as many steps for those that are trained longer")
-    made.add_argument("--rows", type=int, default=16, help="rows a step")
-    made.add_argument("--length", type=int, default=64, help="tokens a row")
+    made.add_argument("--longer", type=int, default=20, help="factor on the steps, for longer trainings")
+    made.add_argument("--rows", type=int, default=16, help="rows per step")
+    made.add_argument("--length", type=int, default=64, help="tokens per row")
     made.add_argument("--held-out-rows", type=int, default=64)
     made.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3])
     made.add_argument("--error", choices=["cross_entropy", "kl"], default="cross_entropy")
     made.add_argument("--time", choices=["ops", "measured"], default="ops")
-    made.add_argument("--search-only", action="store_true", help="do not train longer yet")
+    made.add_argument("--search-only", action="store_true", help="skip the longer trainings")
     arguments = made.parse_args()
 
     settings, metrics = search(arguments)

@@ -1,10 +1,10 @@
-"""Does the error of a short training say which parts of a trained encoder a long one would make good?
+"""Does the error after a short training predict which parts of a trained encoder are good after a long one?
 
     python -m benchmarks.quality.ose_inherit --model all-MiniLM-L6-v2 --corpus messages.txt.xz
 
-`bort extract --inherit` searches the parts of a sentence encoder. Some of the candidates, spread evenly over their
-order by size, are then trained --longer times as long, each with one learning rate. Finished trainings are kept in
-results/ose_inherit.jsonl, the search in WORK/search; both go on from there.
+`bort extract --inherit` searches the parts of a sentence encoder. Some of the candidates, evenly spaced in their order
+by size, are then trained --longer times as long, each with one learning rate. Finished trainings are stored in
+results/ose_inherit.jsonl, the search in WORK/search; both continue from there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ vocabulary: [8192, 16384, 30522]
 
 
 def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str, Any]]:
-    """Run the search, or read what it found."""
+    """Run the search, or read its result."""
     import bort
 
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -56,13 +56,13 @@ def search(arguments: argparse.Namespace) -> tuple[ExtractArguments, Mapping[str
 
 
 def by_size(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Candidates at equal distances in the order by size and time, the smallest and the largest among them."""
+    """Candidates evenly spaced in the order by size and time, including the smallest and the largest."""
     ordered = sorted((row for row in rows if row["error"] is not None), key=lambda row: row["place"])
     return [ordered[round(step * (len(ordered) - 1) / (count - 1))] for step in range(count)]
 
 
 class LongTrainings:
-    """Trains shapes as the search does, but for longer, and keeps what came of it."""
+    """Trains shapes as the search does, but for longer, and stores the results."""
 
     def __init__(self, settings: ExtractArguments, arguments: argparse.Namespace, steps: int) -> None:
         self.settings, self.steps, self.rate = settings, steps, arguments.longer_rate
@@ -71,7 +71,7 @@ class LongTrainings:
         self._lesson: Any = None
 
     def error(self, shape: Shape) -> dict[str, Any]:
-        """ê after many steps, from the file or now."""
+        """ê after many steps, from the file or computed now."""
         s = self.settings
         key = {
             "shape": list(shape),
@@ -127,23 +127,22 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     candidates, steps = metrics["candidates"], metrics["steps"]
     long = settings.longer * steps
     halves = ", ".join(
-        f"{rank:.2f} (after {int(number) // 2} and {number} steps)"
+        f"{rank:.2f} (errors after {int(number) // 2} and {number} steps)"
         for number, rank in metrics["agreement_with_half_the_steps"].items()
         if rank is not None
     )
     about = f"""
         {metrics["members"]} parts of {Path(settings.model).name} (layers, heads, intermediate size, vocabulary), ε =
         {settings.epsilon}: {len(candidates)} candidates with inherited weights, trained for {steps} steps of
-        {settings.rows} texts towards its embeddings; error: 1 - cosine on {settings.held_out} held-out texts, the least
-        over {len(settings.learning_rates)} learning rates. Then {len(compared)} candidates, spread evenly over the
-        order by size, for {long} steps with the learning rate {settings.longer_rate:g}. Ranks of all candidates agree
-        by {halves}; those before training with those after it by {metrics["untrained_rank_correlation"]:.2f}. W ranks
-        as the savings alone do by {metrics["decision"]["rank_correlation"]:.2f}; ln(error) spreads by
-        {metrics["decision"]["spread_ln_error"]:.2f}, ln(savings) by {metrics["decision"]["spread_ln_savings"]:.2f}.
-        Noise of ln(error): {metrics["noise"]["band"]:.3f}; {len(metrics["level"])} candidates are level with the best
-        W. One seed (n = 1), one thread; the search trained for
-        {metrics["training_seconds"] / 60:.0f} min, a longer training took {figures["mean_long_seconds"] / 60:.1f} min
-        on average.
+        {settings.rows} texts to match its embeddings. The error is 1 - cosine on {settings.held_out} held-out texts,
+        the lowest of {len(settings.learning_rates)} learning rates. Then {len(compared)} candidates, evenly spaced in
+        the order by size, train for {long} steps with the learning rate {settings.longer_rate:g}. Rank correlations
+        over all candidates: {halves}, {metrics["untrained_rank_correlation"]:.2f} (errors before and after training),
+        {metrics["decision"]["rank_correlation"]:.2f} (W and the savings alone). Standard deviation of ln(error):
+        {metrics["decision"]["spread_ln_error"]:.2f}, of ln(savings): {metrics["decision"]["spread_ln_savings"]:.2f}.
+        Noise of ln(error): {metrics["noise"]["band"]:.3f}; candidates level with the best W: {len(metrics["level"])}.
+        One seed (n = 1), one thread; the search trained for {metrics["training_seconds"] / 60:.0f} min, a longer
+        training took {figures["mean_long_seconds"] / 60:.1f} min on average.
     """
 
     def cells(row: dict[str, Any], *figures: float) -> list[str]:
@@ -157,12 +156,12 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     body = [
         "The Pareto front:",
         table(["D,A,H,I,V", "parameters", "error", "operations", "W", "level with the best W"], front),
-        f"W alone takes {_name(metrics['by_w_alone'])}. Trained longer:",
+        f"W alone selects {_name(metrics['by_w_alone'])}. Longer trainings:",
         table(["D,A,H,I,V", "parameters", "untrained error", f"error, {steps} steps", f"error, {long}"], rows),
-        f"Rank correlation with the error after {long} steps: of the error after {steps} steps "
-        f"{figures['rank_of_short']:.2f}, of the untrained error {figures['rank_of_untrained']:.2f}.",
+        f"Rank correlation with the error after {long} steps: {figures['rank_of_short']:.2f} for the error after "
+        f"{steps} steps, {figures['rank_of_untrained']:.2f} for the untrained error.",
     ]
-    target = Target("rank correlation of short and long trainings' errors", figures["rank_of_short"], ">=", 0.8)
+    target = Target("rank correlation of errors after short and long trainings", figures["rank_of_short"], ">=", 0.8)
     return Shown(about, "\n\n".join(body), (target,))
 
 
@@ -174,7 +173,7 @@ BENCHMARK = Benchmark(
     name="ose_inherit",
     page="ose",
     title="A search over the parts of a sentence encoder",
-    question="Does the error of a short training rank parts of a trained encoder as a long one does?",
+    question="Do errors after short trainings rank parts of a trained encoder as errors after long ones do?",
     sources=(
         "src/bort/model/shrink.py",
         "src/bort/model/vocabulary_cut.py",
@@ -194,12 +193,12 @@ def main() -> None:
     made.add_argument("--epsilon", type=int, default=3)
     made.add_argument("--steps", type=int, default=10)
     made.add_argument("--max-steps", type=int, default=40)
-    made.add_argument("--longer", type=int, default=20, help="times as many steps for those that are trained longer")
+    made.add_argument("--longer", type=int, default=20, help="factor on the steps, for longer trainings")
     made.add_argument("--longer-rate", type=float, default=5e-4, help="their learning rate")
-    made.add_argument("--compared", type=int, default=5, help="how many are trained longer")
-    made.add_argument("--rows", type=int, default=32, help="texts a step")
-    made.add_argument("--length", type=int, default=48, help="tokens of the longest text")
-    made.add_argument("--held-out", type=int, default=256, help="texts that the error is measured on")
+    made.add_argument("--compared", type=int, default=5, help="number of candidates to train longer")
+    made.add_argument("--rows", type=int, default=32, help="texts per step")
+    made.add_argument("--length", type=int, default=48, help="maximum tokens per text")
+    made.add_argument("--held-out", type=int, default=256, help="texts to measure the error on")
     made.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
     arguments = made.parse_args()
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality.ose_paper
 
-Where ⟨4,8,1024,768⟩ stands in the order of the 300 members, which ε take it, what its rivals' errors must be for it to
-win, and how much of the best W a coarser search finds where errors are smooth.
+It shows where ⟨4,8,1024,768⟩ stands in the order of the 300 members, which ε select it, which errors its rivals need
+for it to win, and how much of the best W a coarser search finds if errors are smooth.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROUGHNESS = (0.001, 0.01, 0.05)
 
 
 def ordered(*, length: int = 128, embeddings: bool = True, maximum: Shape | None = None) -> Ordering[Shape]:
-    """The space by p̂ and î, with or without the embeddings in p̂, beside its own maximum point or another."""
+    """The space by p̂ and î, with or without the embeddings in p̂, relative to its own maximum point or another."""
 
     def cost(shape: Shape) -> Cost:
         size = parameters(shape, vocab_size=VOCABULARY)
@@ -55,7 +55,7 @@ def place(ordering: Ordering[Shape]) -> Ranked[Shape]:
 
 
 def standing(ordering: Ordering[Shape]) -> dict[str, Any]:
-    """Where the published answer stands: in the order, by savings, and what its rivals' errors must be."""
+    """Where the published answer stands in the order and by savings, and the errors its rivals need for it to win."""
     own = place(ordering)
     saved = {r.member: savings(r.cost, ordering.maximum) for r in ordering.members}
     least = ordering.members[0].member
@@ -72,7 +72,7 @@ def standing(ordering: Ordering[Shape]) -> dict[str, Any]:
 
 
 def power_law(saved: dict[Shape, float]) -> list[float] | None:
-    """The least exponents a, b, c, d for which error ∝ D^-a A^-b H^-c I^-d lets the published answer win, if any do."""
+    """The smallest a, b, c, d with which error ∝ D^-a A^-b H^-c I^-d lets the published answer win, if any do."""
     rivals = [member for member, value in saved.items() if value > 0 and member != PUBLISHED]
     gains = [[math.log(ours / theirs) for ours, theirs in zip(PUBLISHED, member, strict=True)] for member in rivals]
     lost = [math.log(saved[PUBLISHED] / saved[member]) for member in rivals]
@@ -87,7 +87,7 @@ def powers(found: list[float] | None) -> str:
 
 
 def coarse(roughness: float) -> dict[int, dict[str, float]]:
-    """How much of the best W is found, by ε, over random walks of ln(error) along the order with steps of at most L."""
+    """How much of the best W each ε finds, over random walks of ln(error) along the order with steps of at most L."""
     exhaustive = ordered()
     inside = [ranked for ranked in exhaustive.members if ranked.block is not None]
     cost = {ranked.member: ranked.cost for ranked in exhaustive.members}
@@ -110,10 +110,10 @@ def coarse(roughness: float) -> dict[int, dict[str, float]]:
 HEAD = [
     "counted",
     "place",
-    "taken with ε =",
+    "selected with ε =",
     "savings",
     "rank by savings",
-    "smallest member's error must be",
+    "error ratio needed, smallest member / published",
     "powers",
 ]
 ALL = "128 tokens, all parameters"
@@ -121,12 +121,12 @@ ALL = "128 tokens, all parameters"
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
-        The {len(SPACE)} members of the paper's space by parameters and operations (both counted, {VOCABULARY:,} tokens
-        of vocabulary). T is the largest member unless said otherwise. Savings are the two brackets of W. A member with
-        greater savings loses to the published answer where its error is greater by more than the ratio of the savings.
-        `powers`: the least exponents of D, A, H and I with which an error that falls as a power of each makes the
-        published answer win over all others. Smooth errors: ln(error) walks by at most L from member to member.
-        Nothing is trained, and nothing is timed: the figures are exact.
+        The {len(SPACE)} members of the paper's space by parameters and operations (both counted, with a vocabulary of
+        {VOCABULARY:,} tokens). T is the largest member unless stated otherwise. Savings are the first two factors of W.
+        A member with greater savings loses to the published answer if its error is greater by more than the ratio of
+        the savings. "powers": the smallest exponents of D, A, H and I with which an error that falls as a power of each
+        makes the published answer win over all others. Smooth errors: ln(error) changes by at most L from one member to
+        the next. Nothing is trained or timed: the figures are exact.
     """
     rows = [
         [
@@ -151,24 +151,24 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         ]
         for what, r in figures["rivals"].items()
     ]
-    head = ["rival", "place", "parameters", "operations", "savings", "published wins where its error is more, times"]
+    head = ["rival", "place", "parameters", "operations", "savings", "error ratio needed, rival / published"]
     lines = [
         [name, str(epsilon), f"{c['candidates']:.0f}"]
         + [f"{c[figure]:.4f}" for figure in ("mean", "low", "least", "stated")]
         for name, by_epsilon in figures["coarse"].items()
         for epsilon, c in by_epsilon.items()
     ]
-    coarser = ["roughness", "ε", "candidates", "found W / best W, mean", "5 % quantile", "least", "stated guarantee"]
+    coarser = ["roughness", "ε", "candidates", "found W / best W, mean", "5 % quantile", "lowest", "stated guarantee"]
     body = [
         "⟨4,8,1024,768⟩ in the order of the space:",
         table(HEAD, rows),
         f"{ALL}:",
         table(head, rivals),
-        f"What a coarser search finds, over {INSTANCES:,} random smooth errors each:",
+        f"What a coarser search finds, over {INSTANCES:,} sets of random smooth errors each:",
         table(coarser, lines),
     ]
     own = figures["standing"][ALL]
-    answer = f"place {own['place']} of {len(SPACE)}, taken with ε = {' and '.join(map(str, own['epsilons']))} only"
+    answer = f"place {own['place']} of {len(SPACE)}, selected only with ε = {' and '.join(map(str, own['epsilons']))}"
     return Shown(about, "\n\n".join(body), figure=answer)
 
 
@@ -176,7 +176,7 @@ BENCHMARK = Benchmark(
     name="ose_paper",
     page="ose",
     title="The paper's space",
-    question="Where does the published answer stand in the paper's space, and which ε find it?",
+    question="Where does the published answer stand in the paper's space, and which ε select it?",
     sources=("src/bort/ose/ordering.py", "src/bort/ose/cost.py", "src/bort/ose/criteria.py", "src/bort/ose/space.py"),
     show=show,
 )

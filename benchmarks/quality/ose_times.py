@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality.ose_times
 
-A polynomial is fitted to the times of some members. 20 other members, drawn by chance, are timed and compared with its
-predictions.
+A polynomial is fitted to the times of some members. 20 other members, sampled at random, are timed and compared with
+its predictions.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         {settings.space} space, {settings.batch_size} x {settings.sequence_length} tokens, fp32: {fit["members"]}
         members timed for the polynomial, whose error on members left out of the fit is {100 * fit["mean_error"]:.1f} %
-        on average and {100 * fit["worst_error"]:.1f} % at most. On {OTHERS} other random members the polynomial is off
-        by {100 * figures["mean_error"]:.1f} % on average; rank correlation of counted operations with the timings:
-        {figures["spearman_operations"]:.3f}. One pass.
+        on average and {100 * fit["worst_error"]:.1f} % at most. On {OTHERS} other random members, the polynomial is off
+        by {100 * figures["mean_error"]:.1f} % on average. The rank correlation of counted operations with the timings
+        is {figures["spearman_operations"]:.3f}. One pass.
     """
     rows = [[str(Shape(*shape)), f"{own:.2f}", f"{said:.2f}"] for own, said, shape in figures["others"]]
-    target = Target("rank correlation with the members' own timings", figures["spearman"], ">=", 0.95)
+    target = Target("rank correlation with the measured times", figures["spearman"], ">=", 0.95)
     return Shown(about, table(["D,A,H,I", "timed, ms", "polynomial, ms"], rows), (target,))
 
 
@@ -41,7 +41,7 @@ BENCHMARK = Benchmark(
     name="ose_times",
     page="ose",
     title="Measured inference times",
-    question="Does the fitted polynomial rank shapes as their own timings do?",
+    question="Does the fitted polynomial rank shapes as their measured inference times do?",
     sources=("src/bort/ose/cost.py", "src/bort/ose/plan.py"),
     show=show,
 )
@@ -59,7 +59,7 @@ def main() -> None:
     members = SPACES[given.space].members
     fitted = sample(members, given.timed)
     others = random.Random(1).sample([member for member in members if member not in fitted], OTHERS)
-    # One pass over both, in random order, so that a slow minute of the machine falls on both.
+    # One pass over both, in random order, so that a slow minute of the machine affects both.
     mixed = random.Random(2).sample([*fitted, *others], len(fitted) + OTHERS)
     timed = measure(mixed, costs)
     polynomial = fit_polynomial({shape: timed[shape] for shape in fitted})

@@ -1,4 +1,4 @@
-"""What frozen features of an encoder are good for: logistic regression on few labels."""
+"""Quality of an encoder's frozen features: logistic regression on few labels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Encoder:
     """A BERT-like folder that turns texts into vectors of length 1.
 
     Args:
-        folder: Of the model.
-        pooling: What stands for a text: the mean over its tokens, or its first token.
+        folder: Folder of the model.
+        pooling: What represents a text: the mean over its tokens, or its first token.
     """
 
     folder: str
@@ -60,7 +60,7 @@ class Encoder:
 
 
 class Static:
-    """Averaged word vectors of a model2vec folder, of length 1, by its own library."""
+    """Averaged word vectors of a model2vec folder, of length 1, with its own library."""
 
     def __init__(self, folder: str) -> None:
         from model2vec import StaticModel
@@ -74,7 +74,7 @@ class Static:
 
 
 def features(encoder: Encoder | Static, examples: Sequence[Example]) -> Features:
-    """a, and for pairs a, b, |a - b|, a * b side by side. *Shape:* (examples, features)."""
+    """a, or for pairs a, b, |a - b| and a * b side by side. *Shape:* (examples, features)."""
     a = encoder([example.text for example in examples])
     if examples[0].text_b is None:
         return a
@@ -85,7 +85,7 @@ def features(encoder: Encoder | Static, examples: Sequence[Example]) -> Features
 def probe(
     encoder: Encoder | Static, task: Path, parts: Sequence[Literal["dev", "test"]] = ("dev", "test")
 ) -> dict[str, float]:
-    """Accuracy of logistic regression on a task's training part; C is chosen on `dev`, the least on a tie."""
+    """Accuracy of logistic regression fitted to a task's training part; C is chosen on `dev`, the smallest on a tie."""
     from sklearn.linear_model import LogisticRegression
 
     rows = {part: read_examples(task / f"{part}.jsonl") for part in {"train", "dev", *parts}}

@@ -1,4 +1,4 @@
-"""What the comparison of methods with few labels is made of: a remembering encoder, SetFit, latencies, differences."""
+"""Parts of the comparison of methods with few labels: a caching encoder, SetFit, latencies, differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def kept_embedding(model: str, file: Path) -> Any:
-    """The teacher's encoder, which remembers the texts of earlier runs in a file."""
+    """The teacher's encoder, which caches the vectors of earlier runs in a file."""
     import numpy as np
 
     from bort.agora.nearby import Embedding
@@ -41,16 +41,16 @@ def kept_embedding(model: str, file: Path) -> Any:
 def setfit_accuracy(
     encoder: str, train: Sequence[Any], test: Sequence[Any], seed: int, pairs: int, *, teacher: str = "", pool: Any = ()
 ) -> float:
-    """SetFit with its own defaults but for the number of pairs that it learns from; pairs of texts are joined.
+    """Accuracy of SetFit with its own defaults, except for the number of pairs it learns from; text pairs are joined.
 
     Args:
         encoder: Folder of the student.
         train: Labelled texts.
-        test: What is scored.
-        seed: Of its sampling.
-        pairs: At most; 16 are a batch.
+        test: Texts to score.
+        seed: Seed of its sampling.
+        pairs: Maximum number of pairs, in batches of 16.
         teacher: Folder of an encoder; its head is fitted to the labelled texts, and SetFit distils it.
-        pool: Unlabelled texts to distil over, beside the labelled ones.
+        pool: Unlabelled texts for the distillation, in addition to the labelled ones.
     """
     import datasets
     from setfit import DistillationTrainer, SetFitModel, Trainer, TrainingArguments
@@ -87,10 +87,10 @@ def setfit_accuracy(
 
 @contextlib.contextmanager
 def mended_pairs() -> Iterator[None]:
-    """Let SetFit distil the teacher's cosines.
+    """Make SetFit distil the teacher's cosines.
 
-    SetFit 1.2.0 makes its pairs before it has numbered the texts, so that all are the first one, the cosine of each
-    pair is 1, and the student learns that all texts are the same.
+    SetFit 1.2.0 builds its pairs before it numbers the texts, so every text counts as the first one, every pair has the
+    cosine 1, and the student learns that all texts are the same.
     """
     from setfit import trainer_distillation as theirs
 
@@ -108,12 +108,12 @@ def mended_pairs() -> Iterator[None]:
 
 
 def static_accuracy(folder: str, train: Sequence[Any], test: Sequence[Any], seed: int) -> float:
-    """A static model of model2vec with its own library's classifier, by its defaults; pairs of texts are joined."""
+    """A model2vec static model with its own library's classifier and defaults; text pairs are joined."""
     from model2vec import StaticModel
     from model2vec.train import StaticModelForClassification
 
     labels = [str(example.label) for example in train]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its progress
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # no progress bars
         static = StaticModel.from_pretrained(folder)
         model = StaticModelForClassification.from_static_model(model=static, out_dim=len({*labels}))
         model.fit(joined(train), labels, random_seed=seed, device="cpu")
@@ -121,23 +121,23 @@ def static_accuracy(folder: str, train: Sequence[Any], test: Sequence[Any], seed
 
 
 def joined(examples: Sequence[Any]) -> list[str]:
-    """As one text each, for methods that read no pairs."""
+    """Each example as one text, for methods that do not read pairs."""
     return [e.text if e.text_b is None else f"{e.text} {e.text_b}" for e in examples]
 
 
 def agreement(answers: Sequence[Any], test: Sequence[Any]) -> float:
-    """Share of right answers."""
+    """Share of correct answers."""
     return statistics.mean(str(answer) == str(e.label) for answer, e in zip(answers, test, strict=True))
 
 
 def latencies(students: Sequence[str], labelled: Path, texts: Sequence[str], rounds: int = 3) -> dict[str, float]:
-    """Median milliseconds of one text after another, exported in fp32, two threads; models take turns at each text.
+    """Median milliseconds per text, one at a time, exported in fp32, two threads; models alternate at each text.
 
     Args:
-        students: Encoders, which get a head of random weights.
-        labelled: File of labelled texts, whose labels are the head's.
-        texts: What is asked.
-        rounds: How often all is asked.
+        students: Encoders, which get a head with random weights.
+        labelled: File of labelled texts, whose labels the head gets.
+        texts: Texts to classify.
+        rounds: Passes over the texts.
     """
     from bort.agora.run import finetune
     from bort.export.exporter import Exporter
@@ -173,9 +173,9 @@ def overall(by_task: dict[str, list[float]]) -> float:
 
 
 def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
-    """Points by which `a` is better than `b`, and the standard error of it where a task has several seeds.
+    """Points by which `a` is better than `b`, and their standard error if every task has several seeds.
 
-    Runs of the same task and seed are paired; tasks weigh the same.
+    Runs of the same task and seed are paired; all tasks have the same weight.
     """
     points = [100 * (x - y) for task in a for x, y in zip(a[task], b[task], strict=True)]
     if min(len(a[task]) for task in a) < 2:

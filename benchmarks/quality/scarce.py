@@ -1,9 +1,9 @@
-"""Test accuracy with 100 to 300 labels: plain fine-tuning of a model against random weights, TF-IDF and the majority.
+"""Test accuracy with 100 to 300 labels: plain fine-tuning of a model, random weights, TF-IDF and the majority.
 
     python -m benchmarks.quality.scarce --data ../shared/data/scarce
 
 Each task is a folder with train, dev and test.jsonl. Learning rates, stopping points and C are chosen on dev; test is
-scored once. Finished fits are kept in results/scarce.jsonl, so that an interrupted benchmark continues. The key of a
+scored once. Finished fits are stored in results/scarce.jsonl, so that an interrupted benchmark continues. The key of a
 fit is its data, weights, seed and settings, but not this package's code: after a change use --fresh.
 """
 
@@ -32,11 +32,11 @@ Record = dict[str, Any]
 
 
 class Cache:
-    """Finished work, one JSON object a line. Several processes may add to one file.
+    """Finished work, one JSON object per line. Several processes may add to one file.
 
     Args:
-        path: The file; it is made with the first record.
-        fresh: Forget what it holds.
+        path: The file; the first record creates it.
+        fresh: Discard its contents.
     """
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
@@ -53,7 +53,7 @@ class Cache:
         return next((record for record in self.records if record["key"] == key), None)
 
     def add(self, record: Record) -> None:
-        """Keep a fit beside what others have kept since; the file is whole at every moment."""
+        """Store a record after those that others have stored since; the file is complete at every moment."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with alone(self.path.parent):
             self.records = [*self._kept(), record]
@@ -63,7 +63,7 @@ class Cache:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process has the folder, and have it."""
+    """Wait until no other process has locked the folder, and lock it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -80,7 +80,7 @@ def sha256(*files: Path) -> str:
 
 
 def save_random(shape: str, folder: Path) -> None:
-    """Make a model of the configuration and tokenizer of `shape` with the random weights of seed 0."""
+    """Save a model with the configuration and tokenizer of `shape` and random weights of seed 0."""
     import torch
     from transformers import AutoConfig
 
@@ -97,7 +97,7 @@ def parts_of(task: Path) -> dict[str, Path]:
 
 
 def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
-    """Fine-tune once, in a folder that is thrown away."""
+    """Fine-tune once, in a temporary folder."""
     import bort
     from bort.data.tables.examples import read_examples
     from bort.data.tables.labels import label_names
@@ -160,7 +160,7 @@ def percent(values: list[float]) -> str:
 
 
 def row(label: str, tests: dict[str, list[float]], seconds: list[float]) -> list[str]:
-    """A line of the table; the spread of the mean over tasks is over the seeds' means."""
+    """A row of the table; the spread of the mean over tasks is over the seeds' means."""
     means = [statistics.mean(of_seed) for of_seed in zip(*tests.values(), strict=True)]
     duration = f"{statistics.median(seconds):.0f}" if seconds else ""
     return [label, *map(percent, tests.values()), percent(means), duration]
@@ -191,9 +191,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         Test accuracy in % after training on 100 to 300 labels; mean ± standard deviation over {len(settings.seeds)}
         seeds (of the head's weights, the dropout and the order of the data). Fine-tuning is `bort finetune --method
-        plain`: learning rates {rates}, at most {settings.max_epochs} epochs, patience {settings.patience}; rate and
-        stopping point are chosen on the 200 to 300 development labels, and so is C of the logistic regression (1, 10 or
-        100). Random weights are one draw. The last column is the median wall time of a whole run.
+        plain`: learning rates {rates}, at most {settings.max_epochs} epochs, patience {settings.patience}. The 200 to
+        300 development labels choose the rate, the stopping point, and C of the logistic regression (1, 10 or 100).
+        Random weights are from one seed. The last column is the median wall-clock time of a whole run.
     """
     rows = []
     for name, by_task in figures.items():
@@ -201,7 +201,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         tests = {task: [record["test"] for record in records] for task, records in fits.items()}
         seconds = [record["seconds"] for records in fits.values() for record in records if "seconds" in record]
         rows.append(row(NAMES.get(name, f"`{name}`, fine-tuned"), tests, seconds))
-    shown = table(["method", *settings.tasks, "mean", "s a run"], rows)
+    shown = table(["method", *settings.tasks, "mean", "s per run"], rows)
     return Shown(about, shown, figure=f"{rows[-1][0]}: {rows[-1][-2]} %; {rows[1][0]}: {rows[1][-2]} %")
 
 
@@ -217,15 +217,15 @@ BENCHMARK = Benchmark(
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"), help="folder with one folder a task")
+    made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"), help="folder with a folder per task")
     made.add_argument("--tasks", nargs="+", default=list(TASKS))
     made.add_argument("--models", nargs="+", default=[RANDOM, "bort-nano"], help=f"folders, bort-nano, or {RANDOM}")
-    made.add_argument("--shape", default="bort-nano", help=f"whose configuration and tokenizer {RANDOM} takes")
+    made.add_argument("--shape", default="bort-nano", help=f"model whose configuration and tokenizer {RANDOM} uses")
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     made.add_argument("--learning-rates", nargs="+", type=float, default=[1e-3, 3e-4])
     made.add_argument("--max-epochs", type=int, default=30)
     made.add_argument("--patience", type=int, default=8)
-    made.add_argument("--fresh", action="store_true", help="forget the finished fits")
+    made.add_argument("--fresh", action="store_true", help="discard the finished fits")
     arguments = made.parse_args()
 
     from bort.model.checkpoints import locate

@@ -1,11 +1,11 @@
-"""Which texts to label next: what `bort suggest` chooses, beside random choice.
+"""Which texts to label next: the choice of `bort suggest`, compared with random choice.
 
     python -m benchmarks.quality.suggest --data scarce
 
-Each task is a folder with train, dev and test.jsonl. Of train and dev together some texts are drawn as labelled. From
-the others so many more are chosen, their labels revealed, and a linear head on bort-nano's frozen features fitted to
-all. The test data are scored by that head alone. All choices of a seed start with the same texts. The method was chosen
-on other tasks, and on train and dev of these.
+Each task is a folder with train, dev and test.jsonl. Some texts of train and dev are sampled as labelled. Then each
+method chooses more of the other texts, their labels are revealed, and a linear head on bort-nano's frozen features is
+fitted to all. Only that head scores the test data. With the same seed, all methods start with the same texts. The
+method of `bort suggest` was chosen on other tasks, and on train and dev of these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.quality.scarce import TASKS, parts_of
 
 NOTHING, RANDOM, UNSURE, OURS = "nothing more", "random", "least sure", "bort suggest"
 BETTER_ON = 4
-"""Tasks of five on which random choice must be beaten."""
+"""The number of tasks, of five, on which it must beat random choice."""
 
 
 class Reader:
@@ -48,14 +48,14 @@ class Reader:
         self.targets, self.truth = self.task.targets([*train, *dev]), self.task.targets(test)
 
     def logits(self, rows: Any, features: Any) -> Any:
-        """What a head says that has learned from these rows. *Shape:* (examples, classes)."""
+        """Logits of a head fitted to these rows. *Shape:* (examples, classes)."""
         from bort.finetuning.linear_head import fit_weights
 
         weight, bias = fit_weights(self.known[rows], self.targets[rows], self.task, self.c)
         return features @ weight.T + bias
 
     def score(self, rows: Any) -> float:
-        """Test accuracy of a head that has learned from these rows."""
+        """Test accuracy of a head fitted to these rows."""
         return float((self.logits(rows, self.test).argmax(1) == self.truth).mean())
 
 
@@ -83,7 +83,7 @@ def scores(read: Reader, start: int, count: int, draws: int, seed: int) -> dict[
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All scores: by task, then by choice, one a seed; and the size of each pool."""
+    """All scores by task, then by choice, one per seed; and the size of each pool."""
     found: dict[str, Any] = {"test": {}, "pool": {}}
     for task in arguments.tasks:
         began = time.perf_counter()
@@ -114,12 +114,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     against = difference(by_choice[OURS], by_choice[UNSURE])
     about = f"""
         Logistic regression (C {settings.c:g}) on {Path(settings.model).name}'s frozen features, fitted to
-        {settings.start} labels drawn by chance and {settings.count} more of texts that were chosen from the rest of
-        train and dev: by chance (mean of {settings.draws} draws), those that the head of the first
-        labels is least sure of (the least margin), or by
-        `bort suggest`. Means of {len(settings.seeds)} starts, the same for all choices; differences with their standard
-        error over starts. `bort suggest` is {_gain(*against)} points from the least sure texts. How it chooses was
-        chosen on other tasks, and on train and dev of these.
+        {settings.start} labels sampled at random and {settings.count} more, chosen from the rest of train and dev: at
+        random (mean of {settings.draws} draws), those that the head of the first labels is least sure of (smallest
+        margin), or by `bort suggest`. Means of {len(settings.seeds)} starts, the same for all choices; differences with
+        their standard error over starts. `bort suggest` differs by {_gain(*against)} points from the least sure texts.
+        Its method was chosen on other tasks, and on train and dev of these.
     """
     better = sum(points > 0 for points, _ in gains.values())
     return Shown(
@@ -140,7 +139,7 @@ BENCHMARK = Benchmark(
     name="suggest",
     page="nano",
     title="Which texts to label next",
-    question="Are texts that `bort suggest` chooses worth more labels than texts drawn by chance?",
+    question="Are labels worth more on texts that `bort suggest` chooses than on texts sampled at random?",
     sources=("src/bort/inspection/choose.py", "src/bort/finetuning/linear_head.py", "src/bort/assets/bort-nano"),
     show=show,
 )
@@ -151,8 +150,8 @@ def main() -> None:
     made.add_argument("--data", type=Path, required=True, help="folder with a folder for each task")
     made.add_argument("--tasks", nargs="+", default=list(TASKS))
     made.add_argument("--model", default="bort-nano")
-    made.add_argument("--start", type=int, default=50, help="labels to begin with")
-    made.add_argument("--count", type=int, default=50, help="labels that are added")
+    made.add_argument("--start", type=int, default=50, help="labels at the start")
+    made.add_argument("--count", type=int, default=50, help="labels to add")
     made.add_argument("--c", type=float, default=10.0, help="inverse regularisation of the heads")
     made.add_argument("--draws", type=int, default=5, help="random choices for each start")
     made.add_argument("--seeds", type=int, nargs="+", default=list(range(20)), help="starts")

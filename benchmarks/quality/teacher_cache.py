@@ -1,9 +1,9 @@
-"""What a student learns from cached targets of a teacher, beside what it learns from the teacher itself.
+"""What a student learns from cached targets of a teacher, compared with what it learns from the teacher itself.
 
     python -m benchmarks.quality.teacher_cache --corpus ../shared/corpus/simplewiki.txt.xz
 
 Student and teacher have the shape and vocabulary of bort-nano; the teacher is bort-nano itself, whose distributions are
-flat: a hard case. All students begin with the same weights and take the same rows in the same order. They are judged on
+flat: a hard case. All students start from the same weights and see the same rows in the same order. They are judged on
 rows that none of them trained on, by the full T² KL and by its estimate from cached targets.
 """
 
@@ -44,10 +44,10 @@ def judge(taught: Taught, model: Any, first: int) -> dict[str, float]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     runs = figures["runs"]
     about = f"""
-        T² KL to the teacher on {HELD_OUT} held-out rows of 128 tokens, over the whole vocabulary, and in brackets as
-        cached targets estimate it; T = 2, batches of {settings.batch_size}, learning rate 1e-3. One run each.
+        T² KL to the teacher on {HELD_OUT} held-out rows of 128 tokens, over the whole vocabulary; in brackets, its
+        estimate from cached targets. T = 2, batches of {settings.batch_size}, learning rate 1e-3. One run each.
     """
-    head = ["learns from", "KiB a row", "rows seen", *(f"KL after {n} steps (estimate)" for n in runs[0]["judged"])]
+    head = ["learns from", "KiB per row", "rows seen", *(f"KL after {n} steps (estimate)" for n in runs[0]["judged"])]
     rows = [
         [
             run["name"],
@@ -58,9 +58,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         for run in runs
     ]
     worst = 100 * max(at["off"] for run in runs for at in run["judged"].values())
-    target = Target(
-        "difference of the estimate from the full KL on rows not trained on, at most", worst, "<=", 1.0, " %"
-    )
+    target = Target("largest error of the estimate relative to the full KL, on held-out rows", worst, "<=", 1.0, " %")
     return Shown(about, table(head, rows), (target,))
 
 
@@ -68,7 +66,7 @@ BENCHMARK = Benchmark(
     name="teacher_cache_quality",
     page="nano",
     title="Learning from cached targets",
-    question="What does a student lose that learns from cached targets instead of the teacher itself?",
+    question="How much does a student lose by learning from cached targets instead of the teacher itself?",
     sources=("src/bort/pretraining/objective.py", "src/bort/pretraining/distill"),
     show=show,
 )
@@ -80,7 +78,7 @@ def main() -> None:
     made.add_argument("--steps", type=int, default=160)
     made.add_argument("--batch-size", type=int, default=16)
     made.add_argument("--times", type=int, default=8, help="how often repeated rows are seen")
-    made.add_argument("--tails", type=int, nargs="+", default=[16, 128], help="draws for the improbable tokens")
+    made.add_argument("--tails", type=int, nargs="+", default=[16, 128], help="samples of the improbable tokens")
     arguments = made.parse_args()
     trained_on = arguments.steps * arguments.batch_size
     runs: list[tuple[str, Kind, int]] = [("teacher beside the student", "beside", arguments.tails[0])]

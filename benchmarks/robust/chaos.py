@@ -1,4 +1,4 @@
-"""What a long run of kills has done, and how it ended: publishes the lines that `make chaos` leaves.
+"""Publishes what `make chaos`, a long run of kills, recorded.
 
 make chaos COUNT=200 SEED=1 && python -m benchmarks.robust.chaos --run build/chaos.jsonl
 """
@@ -20,7 +20,7 @@ KINDS = {"kill": "kill -9", "signal": "SIGINT, SIGTERM", "memory": "memory limit
 def counted(run: Path) -> dict[str, Any]:
     """How often each command was disturbed, and how often that ended it."""
     if not run.is_file():
-        raise SystemExit(f"{run} is not there; make chaos writes it")
+        raise SystemExit(f"{run} does not exist; make chaos writes it")
     lines = [json.loads(line) for line in run.read_text("utf-8").splitlines()]
     tries, ends = Counter[str](), Counter[str]()
     for one in lines:
@@ -34,10 +34,10 @@ def counted(run: Path) -> dict[str, Any]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
         Commands are killed with kill -9 once or twice at random moments, sent SIGINT or SIGTERM, or given too little
-        memory, and then run again, with --resume where they have it. The result must equal that of an undisturbed
-        run, bit for bit but for times and places, with no file beside it. A server is killed or ended under the load
-        of four clients and started again; each request must get its one right answer. The run ends at the first
-        difference. A process that was faster than its kill counts as tried alone.
+        memory, and then run again, with --resume if they support it. The result must be bit-identical to that of an
+        undisturbed run, except for times and places, with no extra file. A server is killed or stopped under the load
+        of four clients and restarted; each request must get its one correct answer. The run ends at the first
+        difference. A process that finished before its kill only counts as an attempt.
     """
     names = sorted({name.rpartition(" ")[0] for name in figures["tries"]})
     rows = [
@@ -59,7 +59,7 @@ BENCHMARK = Benchmark(
     name="chaos",
     page="house",
     title="Killed commands",
-    question="What do commands and servers leave that are killed at any moment?",
+    question="What do commands and servers leave behind when they are killed at a random moment?",
     sources=("tests/chaos",),
     show=show,
 )

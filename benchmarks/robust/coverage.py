@@ -1,4 +1,4 @@
-"""How much of the package the tests run, by line and branch: publishes what `make coverage` leaves.
+"""Publishes what `make coverage` recorded: the lines and branches of the package that the tests run.
 
 make coverage && python -m benchmarks.robust.coverage --run build/coverage.json
 """
@@ -17,9 +17,9 @@ LEAST = 12
 
 
 def read(report: Path) -> dict[str, Any]:
-    """The shares of lines and branches, and the files that have most that no test runs."""
+    """The shares of lines and branches, and the files with the most code that no test runs."""
     if not report.is_file():
-        raise SystemExit(f"{report} is not there; make coverage writes it")
+        raise SystemExit(f"{report} does not exist; make coverage writes it")
     found = json.loads(report.read_text("utf-8"))
     totals = found["totals"]
     missed = {
@@ -37,16 +37,16 @@ def read(report: Path) -> dict[str, Any]:
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
-        Lines and branches of `src` that the whole suite runs on this machine, in the processes that it starts, too.
-        What needs a GPU, several GPUs, another system than Linux or a network is not run here.
+        Lines and branches of `src` that the whole test suite runs on this machine, including the processes that it
+        starts. Code that needs a GPU, several GPUs, an operating system other than Linux, or a network is not run here.
     """
     shares = [
         [what, f"{figures[what][0]:,} of {figures[what][1]:,}", f"{100 * figures[what][0] / figures[what][1]:.1f} %"]
         for what in ("lines", "branches")
     ]
     least = [[f"`{name}`", f"{n}", f"{m}", f"{p:.0f} %"] for name, (n, m, p) in figures["least"].items()]
-    body = table(["", "run", "share"], shares) + "\n\n"
-    body += table(["file with most that no test runs", "lines", "branches", "run"], least)
+    body = table(["", "covered", "share"], shares) + "\n\n"
+    body += table(["file with the most uncovered code", "uncovered lines", "uncovered branches", "covered"], least)
     return Shown(about, body, (Target("lines and branches together", figures["percent"], ">=", 92, " %"),))
 
 
@@ -54,7 +54,7 @@ BENCHMARK = Benchmark(
     name="coverage",
     page="house",
     title="Tests",
-    question="How much of the package do the tests run?",
+    question="How much of the package do the tests cover?",
     sources=(),  # it changes with each commit
     show=show,
 )

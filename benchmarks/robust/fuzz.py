@@ -1,4 +1,4 @@
-"""What a long run of fuzzing has read and found: publishes the counts that `make fuzz` leaves.
+"""Publishes what `make fuzz`, a long run of fuzzing, read and found.
 
 make fuzz && python -m benchmarks.robust.fuzz --run build/fuzz
 """
@@ -26,12 +26,11 @@ def counted(run: Path) -> dict[str, Any]:
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
-        Each reader of files, folders, bodies and answers that others wrote was given damaged ones: bytes that are
-        changed, cut, inserted or repeated, and JSON whose values are others, guided by the coverage of the package
-        (atheris). An input counts as a failure where the reader raises anything but a BortError of one line, takes over
-        2 s or over 64 MiB and 20 times the input, opens or changes a file outside of its folder, leaves one there, or
-        starts a process. Failures that earlier runs found are tests now (tests/fuzz/test_found.py and beside each
-        reader).
+        Each reader of files, folders, request bodies and answers from elsewhere was given damaged ones: bytes changed,
+        cut, inserted or repeated, and JSON with other values, guided by the coverage of the package (atheris). An input
+        counts as a failure if the reader raises anything but a one-line BortError, takes over 2 s, or over 64 MiB and
+        20 times the input, opens or changes a file outside its folder, leaves one there, or starts a process. Failures
+        found in earlier runs are tests now (tests/fuzz/test_found.py and next to each reader).
     """
     readers = figures["readers"]
     rows = [
@@ -51,7 +50,7 @@ BENCHMARK = Benchmark(
     name="fuzz",
     page="house",
     title="Damaged files",
-    question="What do readers do with files that are damaged or hostile?",
+    question="What do readers do with damaged or hostile files?",
     sources=("tests/fuzz",),
     show=show,
 )

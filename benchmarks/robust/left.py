@@ -1,4 +1,4 @@
-"""What a long run of `make` leaves, published by another command once the run is over."""
+"""Publish the output of a long `make` run, with another command once the run is over."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.common import Benchmark, parser, publish
 
 
 def publish_left(benchmark: Benchmark, about: str | None, default: str, read: Callable[[Path], dict[str, Any]]) -> None:
-    """Read what a run left where `--run` says, and publish it under the last part of that path.
+    """Read the output of a run from `--run`, and publish it with only the last part of that path.
 
     Args:
-        benchmark: The question.
-        about: Of the command, for its help.
-        default: Where the run leaves it.
-        read: Gives the figures; ends the command where there are none.
+        benchmark: The benchmark.
+        about: Help text of the command.
+        default: Where the run writes its output.
+        read: Returns the figures; exits if there are none.
     """
     made = parser(about)
     made.add_argument("--run", type=Path, default=Path(default), help="file or folder that the run left")

@@ -2,10 +2,10 @@
 
     python -m benchmarks.speed.agora_run --teacher runs/all-mpnet-base-v2 --data ../shared/data/scarce/sst2
 
-Each run is a fresh process: imports, the teacher's answers, all rounds, figures and report are in its time. Its seed is
-that of the new texts and of the models; how many combinations a round prunes, and so the time, is partly chance. A seed
-is run in one process that uses all cores; with `--workers local ray` then on Ray too, whose workers have a core each
-(wants `pip install 'bort[ray]'`).
+Each run is a fresh process; its time includes imports, the teacher's answers, all rounds, figures and report. Its seed
+is that of the new texts and of the models; how many combinations a round prunes, and so the time, depends partly on
+chance. Each seed runs in one process that uses all cores; with `--workers local ray`, then also on Ray, whose workers
+have one core each (needs `pip install 'bort[ray]'`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MINUTES = 6.0
 
 
 def finetune(data: Path, teacher: str, *flags: str) -> dict[str, Any]:
-    """What a run says of itself, and its minutes."""
+    """The metrics of a run, and its minutes."""
     given = [argument for part in ("train", "dev", "test") for argument in (f"--{part}", str(data / f"{part}.jsonl"))]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -50,14 +50,14 @@ def finetune(data: Path, teacher: str, *flags: str) -> dict[str, Any]:
 
 
 def row(where: str, runs: Sequence[dict[str, Any]]) -> list[str]:
-    """A line of the table: medians of the seeds' times, means of their accuracies."""
+    """A row of the table: the median of the seeds' times, the means of their accuracies."""
     minutes = Spread.of([run["minutes"] for run in runs])
     grown = "; ".join(", ".join(f"{fits} on {texts:,}" for fits, texts in run["rounds"]) for run in runs)
     accuracies = [f"{100 * statistics.mean(run[part] for run in runs):.1f}" for part in ("plain", "test", "teacher")]
     return [where, minutes.show(1), *accuracies, grown]
 
 
-NAMES = {"local": "one after another, on all cores", "ray": "side by side, `--workers ray`"}
+NAMES = {"local": "in turn, on all cores", "ray": "in parallel, `--workers ray`"}
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
@@ -66,8 +66,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         `bort finetune` of bort-nano with the default settings on {first[0]["texts"]} labelled texts of
         {Path(settings.data).name} and 2,000 unlabelled ones; the teacher is {Path(settings.teacher).name} with logistic
-        regression. Wall minutes of a fresh process, everything included: median (range) of {len(first)} seeds, run in
-        turn. Mean test accuracy in %.
+        regression. Wall-clock minutes of a fresh process, including everything: median (range) over {len(first)}
+        seed{"s" if len(first) > 1 else ""}. Mean test accuracy in %.
     """
     head = ["trials", "minutes", "plain", "Agora", "the teacher", "combinations trained, and on how many texts"]
     targets = [

@@ -1,4 +1,4 @@
-"""Fine-tuning with length-sorted batches against padding every text to 128 tokens, on SST-2.
+"""Fine-tuning with length-sorted batches, compared with padding every text to 128 tokens, on SST-2.
 
     python -m benchmarks.speed.finetune_batches --data ../shared/data/glue/SST-2/train.tsv
 
@@ -38,7 +38,7 @@ Batch = tuple[dict[str, Tensor], Tensor]
 
 
 def sorted_batches(data: Labelled, rows: int, epoch: int, pad_token_id: int) -> Iterator[Batch]:
-    """What `bort finetune` trains on."""
+    """The batches that `bort finetune` trains on."""
     for indices in shuffled_length_batches(data.encoded.lengths, rows=rows, seed=SEED, epoch=epoch):
         yield data.encoded.batch(indices, pad_token_id), torch.from_numpy(data.targets[indices])
 
@@ -66,7 +66,7 @@ def epochs_of(
     pad_token_id: int,
     bf16: bool,
 ) -> Callable[[], None]:
-    """A function that trains one more epoch each time, with the optimiser of `bort finetune`."""
+    """A function that trains one more epoch per call, with the optimiser of `bort finetune`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, eps=1e-6, weight_decay=0.01, fused=True)
     done = 0
 
@@ -85,7 +85,7 @@ def epochs_of(
 
 
 def sample(file: Path, rows: int) -> tuple[Task, list[Example]]:
-    """Seeded rows of SST-2's training file."""
+    """A seeded sample of SST-2's training file."""
     examples = read_examples(file, Columns(text="sentence"))
     order = np.random.default_rng(SEED).permutation(len(examples))[:rows]
     chosen = [examples[index] for index in order]
@@ -97,9 +97,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     by_round = ratios_by_round(seconds[PADDED], seconds[SORTED])
     about = f"""
         {texts:,} texts of SST-2's training file (a seeded sample; mean {tokens / texts:.1f} tokens), preset `nano` with
-        random weights, batch {settings.batch_size}, {figures["precision"]} on the CPU with {figures["threads"]}
+        random weights, batch size {settings.batch_size}, {figures["precision"]} on the CPU with {figures["threads"]}
         threads. An epoch is {math.ceil(texts / settings.batch_size)} steps of collation, forward, backward, clipping
-        and fused AdamW; texts are tokenised beforehand. Medians (range) of {settings.rounds} epochs each, taken in turn
+        and fused AdamW; texts are tokenised beforehand. Medians (range) of {settings.rounds} epochs each, run in turn
         after one untimed epoch; the ratio of neighbouring epochs was {by_round.low:.2f} to {by_round.high:.2f}.
     """
     rows = []
@@ -107,8 +107,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         spread, computed = Spread.of(values), figures["tokens_computed"][name]
         rate = f"{texts / spread.median:,.0f}"
         rows.append([name, spread.show(2), rate, f"{computed:,}", f"{100 * (1 - tokens / computed):.0f} %"])
-    head = ["batches", "s an epoch", "texts/s", "tokens computed", "of it padding"]
-    target = Target("speed, times padding to 128", ratio(seconds[PADDED], seconds[SORTED]), ">=", 2.0, "x")
+    head = ["batches", "s per epoch", "texts/s", "tokens computed", "share of padding"]
+    target = Target("speed relative to padding to 128", ratio(seconds[PADDED], seconds[SORTED]), ">=", 2.0, "x")
     return Shown(about, table(head, rows), (target,))
 
 

@@ -1,8 +1,8 @@
-"""How soon a new process answers its first text, in how much memory, and how large a model is on disk.
+"""How soon a new process answers its first text, how much memory it uses, and how large a model is on disk.
 
     python -m benchmarks.speed.first_answer
 
-The time runs from the start of Python to the answer. Imports, the check of all files and the load of the model count.
+The time runs from the start of Python to the answer, including imports, the check of all files and loading the model.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from benchmarks.speed.inference import OWN
 
 OTHERS = ("bert-base", "minilm-l6")
 BOUNDS = {"bort": (0.45, 200), "bort-nano": (0.30, 120)}
-"""Seconds and megabytes, in the engine that is soonest."""
+"""Seconds and megabytes, with the fastest engine."""
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         From the start of a Python process to the answer to one text with `bort.Predictor`: medians of {settings.rounds}
-        rounds in which all took turns, {settings.threads} threads, files in the page cache. Memory is the peak resident
-        size, mapped files included. Random weights.
+        rounds, in which all run in turn, {settings.threads} threads, files in the page cache. Memory is the peak
+        resident size, including mapped files. Random weights.
     """
     rows = [
         [
@@ -46,7 +46,7 @@ BENCHMARK = Benchmark(
     name="first_answer",
     page="speed",
     title="First answer",
-    question="How soon does a new process answer, and in how much memory?",
+    question="How soon does a new process answer, and how much memory does it use?",
     sources=(*ANSWERING, "src/bort/export"),
     show=show,
 )

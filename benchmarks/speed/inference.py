@@ -1,15 +1,15 @@
-"""How fast `bort` and bort-nano answer: beside BERT-large in PyTorch, as papers compare, and beside what one would
+"""How fast `bort` and bort-nano are, compared with BERT-large in PyTorch, as in papers, and with what users would
 pick instead.
 
     python -m benchmarks.speed.inference
     python -m benchmarks.speed.inference --only prepare   # then tokens, texts, lists, and publish
 
-Each part leaves a file in --work, and a part whose file is there is not measured again; --fresh begins anew.
+Each part writes a file to --work, and a part whose file exists is not measured again; --fresh starts over.
 
-prepare: exports all models. tokens: token ids of fixed lengths in, logits out, as a share of the machine's peak, too.
-texts: texts of natural lengths in, answers out, as users ask: `bort.Predictor` with a text, with lists of 8 and 32, and
-with 256 texts, beside static models, TF-IDF and BERT-large. lists: the same lists cut by cost and cut as before, by
-turns.
+prepare: exports all models. tokens: token ids of fixed lengths in, logits out, also as a share of the machine's peak.
+texts: texts of natural lengths in, answers out, as users run it: `bort.Predictor` with one text, with lists of 8 and
+32, and with 256 texts, compared with static models, TF-IDF and BERT-large. lists: the same lists cut by cost and cut as
+before, in turn.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ OTHERS = ("bert-large", "bert-base", "minilm-l6")
 EXPORTED = (*OWN, "minilm-l6")
 LENGTHS = (16, 128)
 WAYS = {"1 text": (1, 16), "8 texts": (8, 4), "32 texts": (32, 2), "256 texts": (256, 1)}
-"""Texts asked about at once, and how many lists."""
+"""Texts per list, and number of lists."""
 NATURAL = "256 texts"
 PARTS = ("prepare", "tokens", "texts", "lists")
 EAGER, LARGE = "torch-eager", "bert-large"
 EAGER_TEXTS = 32
-"""Of a list, where PyTorch answers: it takes about as long for each of them as for each of 256."""
+"""List length with PyTorch, whose time per text is about the same as with 256."""
 
 Timed = dict[str, Any]
 """A row: model, engine, load, texts, tokens, and the seconds of each round."""
@@ -55,7 +55,7 @@ class Found:
         self.engines = list(dict.fromkeys(row["engine"] for row in results))
 
     def ms(self, model: str, engine: str, load: str) -> float | None:
-        """Milliseconds a text: the median of the rounds."""
+        """Milliseconds per text: the median of the rounds."""
         row = self.rows.get((model, engine, load))
         return None if row is None else row["ms"]["median"]
 
@@ -67,25 +67,25 @@ class Found:
         return statistics.median(b / a for a, b in zip(ours["rounds"], theirs["rounds"], strict=True))
 
     def best(self, model: str, load: str) -> str | None:
-        """The engine in which a model is fastest, of those that are exported to."""
+        """The engine in which an exported model is fastest."""
         exported = [engine for engine in self.engines if engine.startswith(("onnxruntime", "openvino"))]
         timed = [(ms, engine) for engine in exported if (ms := self.ms(model, engine, load)) is not None]
         return min(timed)[1] if timed else None
 
 
 def targets_of(found: Found, lists: Mapping[str, Any]) -> list[Target]:
-    """What was to be reached, with the best engine."""
+    """The targets, with the best engine."""
     targets = []
     for load, bound in (("128 tokens", 75), ("16 tokens", 95), (NATURAL, 65)):
         engine = found.best("bort", load)
         value = found.ratio(("bort", engine or ""), (LARGE, EAGER), load)
         if value is not None:
-            targets.append(Target(f"bort {engine}, {load}: times BERT-large {EAGER}", value, ">=", bound))
+            targets.append(Target(f"bort {engine}, {load}: speed relative to BERT-large {EAGER}", value, ">=", bound))
     for load in ("16 tokens", "128 tokens", NATURAL):
         engine = found.best("bort-nano", load)
         value = found.ratio(("bort-nano", engine or ""), ("minilm-l6", engine or ""), load)
         if value is not None:
-            targets.append(Target(f"bort-nano against MiniLM-L6, both {engine}, {load}", value, ">=", 2.2))
+            targets.append(Target(f"bort-nano {engine}, {load}: speed relative to MiniLM-L6", value, ">=", 2.2))
     engine = found.best("bort-nano", "128 tokens")
     row = found.rows.get(("bort-nano", engine or "", "128 tokens"))
     if row is not None and row.get("peak_share"):
@@ -94,13 +94,13 @@ def targets_of(found: Found, lists: Mapping[str, Any]) -> list[Target]:
     for name, ratios in lists.items():
         for load in ("8 texts", "32 texts"):
             leads = name == "bort onnxruntime-fp32"
-            what = f"{name}, {load}: cut by cost against cut by tokens"
+            what = f"{name}, {load}: speed cut by cost, relative to cut by tokens"
             targets.append(Target(what, ratios[load]["median"], ">=", 1.25, leads=leads))
     return targets
 
 
 def milliseconds(value: float) -> str:
-    """With three digits at least."""
+    """With at least three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -109,8 +109,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     pairs = list(dict.fromkeys((model, engine) for model, engine, _ in found.rows))
     parts = []
     for title, loads in (
-        ("Token ids in, logits out: milliseconds a text", [load for load in found.loads if load.endswith(" tokens")]),
-        ("Texts in, answers out: milliseconds a text", [load for load in found.loads if not load.endswith(" tokens")]),
+        ("Token ids in, logits out: ms per text", [load for load in found.loads if load.endswith(" tokens")]),
+        ("Texts in, answers out: ms per text", [load for load in found.loads if not load.endswith(" tokens")]),
     ):
         shown = [pair for pair in pairs if any((*pair, load) in found.rows for load in loads)]
         if not shown:
@@ -130,14 +130,14 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     if lists:
         loads = list(next(iter(lists.values())))
         rows = [[name, *(f"{ratios[load]['median']:.2f}" for load in loads)] for name, ratios in lists.items()]
-        parts += ["Cut by cost: times as fast as cut by tokens", table(["model and engine", *loads], rows)]
+        parts += ["Lists cut by cost: speed relative to lists cut by tokens", table(["model and engine", *loads], rows)]
     peaks = ", ".join(f"{name} {value / 1e9:.0f} G" for name, value in figures["peaks"].items())
     about = f"""
-        {settings.threads} threads; medians (range) of {settings.rounds} rounds in which all took turns; weights are
-        random, which does not change the speed. "x BERT-large" compares with BERT-large in PyTorch eager fp32, whatever
-        the engine of the row. "% of peak" is the time that the model's own matrix products would take at the speed of
-        the machine's fastest product ({peaks} operations a second), as a share of its time. Lists are of texts whose
-        lengths are log-normal: half below 25 tokens, 95 % below 70.
+        {settings.threads} threads; medians (range) of {settings.rounds} rounds, in which all run in turn; random
+        weights, which do not change the speed. "x BERT-large" is the speed relative to BERT-large in PyTorch eager
+        fp32, whatever the engine of the row. "% of peak" is the time that the model's matrix products would take at the
+        speed of the machine's fastest product ({peaks} operations per second), as a share of the measured time. Text
+        lengths in lists are log-normal: half are below 25 tokens, 95 % below 70.
     """
     return Shown(about, "\n\n".join(parts), tuple(targets_of(found, lists)))
 
@@ -153,14 +153,14 @@ BENCHMARK = Benchmark(
     name="inference",
     page="speed",
     title="Speed of inference",
-    question="How fast do `bort` and bort-nano answer on a CPU, beside BERT and small rivals?",
+    question="How fast are `bort` and bort-nano on a CPU, compared with BERT and small rivals?",
     sources=(*ANSWERING, "src/bort/export", "src/bort/speed", "src/bort/model/modelling.py"),
     show=show,
 )
 
 
 def row(model: str, engine: str, load: str, texts: int, tokens: int, seconds: Sequence[float]) -> Timed:
-    """What is kept of a contestant's rounds; milliseconds are those of a text."""
+    """What is stored of a contestant's rounds; milliseconds are per text."""
     from bort.speed.race import Spread
 
     rounds = [1000 * one / texts for one in seconds]
@@ -170,7 +170,7 @@ def row(model: str, engine: str, load: str, texts: int, tokens: int, seconds: Se
 
 
 class Parts:
-    """The parts of the measurement, each of which gives what its file keeps."""
+    """The parts of the measurement; each returns what its file stores."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from bort.speed.contestants import usual_engines
@@ -197,7 +197,7 @@ class Parts:
         for name in self.arguments.eager:
             contestants += self._model(name).contestants([EAGER], self.arguments.threads)
         kinds = {precision(engine) for engine in (*self.engines, EAGER)}
-        # The clock of the processor changes within minutes, so the peak takes its turn in each round, too.
+        # The clock of the processor changes within minutes, so each round measures the peak, too.
         reached, timings = [], defaultdict(list)
         for _ in range(self.arguments.rounds):
             reached.append(peaks(self.arguments.threads, kinds))
@@ -287,11 +287,11 @@ class Parts:
 
 
 def before(engine: Any, encoded: Any, pool: ThreadPoolExecutor) -> None:
-    """Compute a list as it was before batches were cut by cost: greedily, and by all threads in turn where it is short.
+    """Compute a list as before batches were cut by cost: greedily, and a short list with all threads on each batch.
 
     Args:
-        engine: An exported one.
-        encoded: Its tokens of the list.
+        engine: An exported engine.
+        encoded: The list, tokenised by the engine.
         pool: As many threads as the engine has; the caller waits for them.
     """
     from bort.data.batches import token_budget_batches
@@ -329,18 +329,18 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--models", nargs="+", default=EXPORTED)
-    made.add_argument("--eager", nargs="*", default=(LARGE, "bert-base"), help="of these in PyTorch eager fp32")
-    made.add_argument("--static", nargs="*", type=Path, default=[], help="folders of model2vec")
+    made.add_argument("--eager", nargs="*", default=(LARGE, "bert-base"), help="models to run in PyTorch eager fp32")
+    made.add_argument("--static", nargs="*", type=Path, default=[], help="model2vec folders")
     made.add_argument(
         "--sentence-transformers",
         nargs=2,
         type=Path,
         metavar=("PYTHON", "FOLDER"),
-        help="of an environment with sentence-transformers[onnx], and a model",
+        help="interpreter with sentence-transformers[onnx], and a model",
     )
-    made.add_argument("--work", type=Path, default=Path("build/inference"), help="where exports and parts are kept")
+    made.add_argument("--work", type=Path, default=Path("build/inference"), help="folder for exports and parts")
     made.add_argument("--only", nargs="+", choices=(*PARTS, "publish"), default=(*PARTS, "publish"))
-    made.add_argument("--fresh", action="store_true", help="measure again what is there")
+    made.add_argument("--fresh", action="store_true", help="measure again, even if files exist")
     arguments = made.parse_args()
     parts = Parts(arguments)
     for part in arguments.only:

@@ -1,10 +1,10 @@
-"""What a user installs, and whether it works there: a wheel, out of the sdist, in environments without the repository.
+"""What a user installs, and whether it works: a wheel built from the sdist, in environments without the repository.
 
     python -m benchmarks.speed.install
 
-Two environments are made: the whole package, in which the demo, `bort info`, the README's Python lines, `bort serve`
-and the notebook run; and, as docs/runtime.md tells it, one without torch, in which an exported model answers. A failure
-of any step ends it.
+It creates two environments: one with the whole package, in which the demo, `bort info`, the README's Python lines,
+`bort serve` and the notebook run; and one without torch, as in docs/runtime.md, in which an exported model answers. It
+stops if any step fails.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ print(len(notebook.cells))
 
 
 class Environment:
-    """A fresh virtual environment and an empty folder to work in.
+    """A fresh virtual environment and an empty working folder.
 
     Args:
-        folder: Where both are made.
+        folder: Where both are created.
         python: The interpreter.
     """
 
@@ -63,13 +63,13 @@ class Environment:
         self._before = self.size_mb()
 
     def size_mb(self) -> float:
-        """What lies in `site-packages`."""
+        """Size of `site-packages`."""
         packages = next((self.bin.parent / "lib").glob("python*/site-packages"))
         return sum(file.stat().st_size for file in packages.rglob("*") if file.is_file()) / 1e6
 
     @property
     def installed_mb(self) -> float:
-        """What was installed since it was made."""
+        """Size of what was installed since the environment was created."""
         return self.size_mb() - self._before
 
     def pip(self, *words: str) -> float:
@@ -91,18 +91,18 @@ class Environment:
 
     @staticmethod
     def variables() -> dict[str, str]:
-        """Of this process, without what would lead to another Python; and offline."""
+        """This process's variables without those that lead to another Python, and offline."""
         hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
         return {name: value for name, value in os.environ.items() if name not in hidden} | {"HF_HUB_OFFLINE": "1"}
 
     def packages(self) -> int:
-        """How many packages there are, those that pip itself needs left out."""
+        """The number of packages, without those that pip itself needs."""
         listed = self.run("python", "-m", "pip", "list", "--format", "json", "--disable-pip-version-check")[0]
         return sum(found["name"] not in ("pip", "setuptools") for found in json.loads(listed))
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """The sdist, and the wheel that is built out of it."""
+    """The sdist, and the wheel that is built from it."""
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
     return next(folder.glob("*.tar.gz")), next(folder.glob("*.whl"))
 
@@ -113,7 +113,7 @@ def readme_python() -> str:
 
 
 def check_whole(env: Environment, wheel: Path, quick: bool) -> dict[str, Any]:
-    """Install all of it, and use it as README and demo do."""
+    """Install the whole package, and use it as README and demo do."""
     constraints = str(ROOT / "constraints.txt")
     figures: dict[str, Any] = {"install_s": env.pip("-c", constraints, str(wheel)), "mb": env.installed_mb}
     figures["packages"] = env.packages()
@@ -139,7 +139,7 @@ def check_whole(env: Environment, wheel: Path, quick: bool) -> dict[str, Any]:
 
 
 def check_server(env: Environment, model: str) -> None:
-    """Start a server, ask it, and end it."""
+    """Start a server, query it, and stop it."""
     command = [str(env.bin / "bort"), "serve", model, "--port", "0"]
     with subprocess.Popen(command, cwd=env.work, env=env.variables(), stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -162,7 +162,7 @@ def check_server(env: Environment, model: str) -> None:
 
 
 def check_without_torch(env: Environment, wheel: Path, model: Path) -> dict[str, Any]:
-    """Install what answers, and nothing that trains."""
+    """Install what prediction needs, and nothing for training."""
     seconds = env.pip("-r", str(WITHOUT_TORCH)) + env.pip("--no-deps", str(wheel))
     figures = {"install_s": seconds, "mb": env.installed_mb, "packages": env.packages()}
     packages = next((env.bin.parent / "lib").glob("python*/site-packages"))
@@ -174,21 +174,21 @@ def check_without_torch(env: Environment, wheel: Path, model: Path) -> dict[str,
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = """
-        The wheel is built out of the sdist and installed by pip into fresh environments without the repository, with
-        the pinned CPU build of torch. Seconds are of this machine, its network or its cache of wheels. In the first
-        environment `bort info`, `bort demo`, a fine-tuning, the README's Python lines, `bort export`, `bort serve`
-        (with its extra) and the notebook ran, in the second one `bort predict` with the exported folder.
+        The wheel is built from the sdist and installed with pip into fresh environments without the repository, with
+        the pinned CPU build of torch. Seconds depend on the machine, its network or its cache of wheels. The first
+        environment ran `bort info`, `bort demo`, a fine-tuning, the README's Python lines, `bort export`, `bort serve`
+        (with its extra) and the notebook; the second ran `bort predict` with the exported folder.
     """
     rows = [
         [name, str(one["packages"]), f"{one['mb']:.0f}", f"{one['install_s']:.0f}"]
-        for name, one in (("all of it", figures["whole"]), ("prediction without torch", figures["without_torch"]))
+        for name, one in (("whole package", figures["whole"]), ("prediction without torch", figures["without_torch"]))
     ]
     demo, notebook = (figures["whole"].get(name) for name in ("demo_s", "notebook_s"))
     body = "\n\n".join(
         [
             table(["installed", "packages", "MB", "s"], rows),
             table(["file", "MB"], [[kind, f"{figures[f'{kind}_mb']:.1f}"] for kind in ("wheel", "sdist")]),
-            *([] if demo is None else [f"There `bort demo` took {demo:.0f} s, the notebook {notebook:.0f} s."]),
+            *([] if demo is None else [f"`bort demo` took {demo:.0f} s, the notebook {notebook:.0f} s."]),
         ]
     )
     targets = (
@@ -202,7 +202,7 @@ BENCHMARK = Benchmark(
     name="install",
     page="speed",
     title="Installation",
-    question="How large is what a user installs, and does it work without the repository?",
+    question="How large is the installation, and does it work without the repository?",
     sources=("pyproject.toml", "examples/runtime-requirements.txt"),
     show=show,
 )
@@ -210,7 +210,7 @@ BENCHMARK = Benchmark(
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--quick", action="store_true", help="leave out demo and notebook, which take minutes")
+    made.add_argument("--quick", action="store_true", help="skip demo and notebook, which take minutes")
     made.add_argument("--python", default=sys.executable, help="interpreter of the fresh environments")
     arguments = made.parse_args()
     with tempfile.TemporaryDirectory(prefix="bort-install-") as scratch:

@@ -1,6 +1,6 @@
 """How much of the machine's peak an engine reaches: the time that a model's matrix products alone would take.
 
-`benchmarks.speed.inference` sets it beside the measured times: at 100 % nothing is left to gain but by another model.
+`benchmarks.speed.inference` compares it with the measured times: at 100 %, only another model could be faster.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _ROUNDS = 10
 
 
 LastLayer = Literal["whole", "first", "one query"]
-"""Of the last layer: all; keys and values of all tokens, and the rest of the first; or neither keys nor values."""
+"""What the last layer computes: all; keys and values of all tokens, the rest for the first; or no keys or values."""
 
 
 def operations(config: Any, tokens: int, *, last: LastLayer = "whole") -> int:
-    """Additions and multiplications of the matrix products of one text.
+    """Additions and multiplications in the matrix products of one text.
 
     Args:
-        config: Of a BERT or DistilBERT.
-        tokens: Of the text.
+        config: Configuration of a BERT or DistilBERT.
+        tokens: Length of the text.
         last: What the last layer computes. A classifier reads the first token: traced graphs compute "first", written
             ones "one query" (`BertGraph`), counted without their zeros.
     """
@@ -49,12 +49,12 @@ def operations(config: Any, tokens: int, *, last: LastLayer = "whole") -> int:
 
 
 def floor_seconds(model: str, engine: str, load: Load, found: dict[str, float]) -> float | None:
-    """Seconds that the products of a load would take at the peak; None where there is no peak of the precision.
+    """Seconds that the products of a load would take at the peak; None if the precision has no known peak.
 
     Args:
         model: One of `CONFIGS`.
         engine: One of `bort.speed.contestants.ENGINES`.
-        load: What is asked.
+        load: The load.
         found: The peaks.
     """
     config = CONFIGS[model]
@@ -69,20 +69,20 @@ def floor_seconds(model: str, engine: str, load: Load, found: dict[str, float]) 
 
 
 def precision(engine: str) -> str:
-    """What an engine computes in."""
+    """The precision that an engine computes in."""
     return {"eager": "fp32", "sdpa": "fp32"}.get(name := engine.partition("-")[2], name)
 
 
 def peaks(threads: int, precisions: Collection[str] = ("fp32", "int8")) -> dict[str, float]:
-    """Additions and multiplications a second of the fastest of some matrix products.
+    """Additions and multiplications per second of the fastest of several matrix products.
 
     Args:
-        threads: That compute.
-        precisions: Which; where the processor has no instructions for bf16, its product takes very long.
+        threads: Number of threads.
+        precisions: Those to measure; if the processor has no bf16 instructions, a bf16 product takes very long.
 
     Returns:
-        By precision: "fp32" and "bf16" by PyTorch's product or, if that is faster, ONNX Runtime's; "int8" by ONNX
-        Runtime's product of whole numbers.
+        By precision: "fp32" from PyTorch's product or, if faster, ONNX Runtime's; "bf16" from PyTorch's; "int8" from
+        ONNX Runtime's integer product.
     """
     torch.set_num_threads(threads)
     functions: dict[tuple[str, str, int], Any] = {}

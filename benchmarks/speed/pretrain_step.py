@@ -1,4 +1,4 @@
-"""The pre-training step of preset `bort` against `transformers.BertForMaskedLM` of the same weights.
+"""The pre-training step of preset `bort`, compared with `transformers.BertForMaskedLM` with the same weights.
 
     python -m benchmarks.speed.pretrain_step
 
@@ -59,7 +59,7 @@ def build(variant: str) -> Any:
 
 
 def step_of(model: Any, batch: dict[str, Tensor]) -> Callable[[], None]:
-    """One optimiser step as in `bort pretrain`, which asks for no logits where no teacher needs them."""
+    """One optimiser step as in `bort pretrain`, which computes no logits unless a teacher needs them."""
     import torch
 
     from bort.model.modelling import BortForMaskedLM
@@ -87,7 +87,7 @@ def peak_mib() -> float:
 
 
 def measure_memory(variant: str, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Run in a process of its own."""
+    """Run in a separate process."""
     step = step_of(build(variant), batch)
     loaded = peak_mib()
     for _ in range(MEMORY_STEPS):
@@ -96,7 +96,7 @@ def measure_memory(variant: str, batch: dict[str, Tensor]) -> dict[str, float]:
 
 
 def memory_of(variant: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Start that process. A child's peak begins at its parent's, so this one must not have loaded torch yet."""
+    """Start that process. A child's peak starts at its parent's, so this one must not have loaded torch yet."""
     if "torch" in sys.modules:
         raise RuntimeError("memory must be measured before torch is loaded")
     sizes = ["--batch-size", str(arguments.batch_size), "--sequence-length", str(arguments.sequence_length)]
@@ -123,11 +123,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
         Preset `bort` with 50,265 tokens, batch {settings.batch_size} x {settings.sequence_length}, {figures["masked"]}
         positions masked, fp32 on the CPU with {figures["threads"]} threads, dropout 0.1. A step is forward, backward,
-        clipping and fused AdamW. Medians (range) of {settings.rounds} steps each, taken in turn on the same batch after
+        clipping and fused AdamW. Medians (range) of {settings.rounds} steps each, run in turn on the same batch after
         one untimed step; the ratio of neighbouring steps was {by_round.low:.2f} to {by_round.high:.2f}. Memory is the
-        peak resident size of a whole fresh process, interpreter and libraries included, over {MEMORY_STEPS} steps;
-        beside it the same before the first step, with the weights loaded. First loss: same weights, no dropout, the
-        same LayerNorm eps in both heads; the two differ by {abs(losses["bort"] - losses["transformers"]):.1e}.
+        peak resident size of a fresh process, including interpreter and libraries, over {MEMORY_STEPS} steps, and
+        before the first step, with the weights loaded. First loss: same weights, no dropout, the same LayerNorm eps in
+        both heads; the two differ by {abs(losses["bort"] - losses["transformers"]):.1e}.
     """
     spreads = {name: Spread.of(values) for name, values in seconds.items()}
     rows = [
@@ -141,11 +141,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         ]
         for name in VARIANTS
     ]
-    head = ["model", "s a step", "tokens/s", "peak MiB", "MiB before step 1", "first loss"]
+    head = ["model", "s per step", "tokens/s", "peak MiB", "MiB before step 1", "first loss"]
     share = memory["bort"]["peak_mib"] / memory["transformers"]["peak_mib"]
     targets = (
-        Target("speed, times transformers", ratio(seconds["transformers"], seconds["bort"]), ">=", 2.2, "x"),
-        Target("peak memory, times transformers", share, "<=", 0.6, "x"),
+        Target("speed relative to transformers", ratio(seconds["transformers"], seconds["bort"]), ">=", 2.2, "x"),
+        Target("peak memory relative to transformers", share, "<=", 0.6, "x"),
     )
     return Shown(about, table(head, rows), targets)
 
@@ -154,7 +154,7 @@ BENCHMARK = Benchmark(
     name="pretrain_step",
     page="speed",
     title="Pre-training step",
-    question="How much faster is a pre-training step of `bort` than with `transformers`, in how much less memory?",
+    question="How much faster is a pre-training step than with `transformers`, and how much memory does it save?",
     sources=("src/bort/model/modelling.py", "src/bort/model/mlm_loss.py"),
     show=show,
 )

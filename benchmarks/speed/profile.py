@@ -3,8 +3,8 @@
     python -m benchmarks.speed.inference --only prepare   # exports the models
     python -m benchmarks.speed.profile
 
-ONNX Runtime's profiler and OpenVINO's counters time each operator; to be timed slows small ones. One thread computes,
-so that a time is work and not waiting.
+ONNX Runtime's profiler and OpenVINO's counters time each operator, which slows small operators. It uses one thread, so
+that times are work and not waiting.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from benchmarks.speed.inference import OWN
 
 ENGINES = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8")
 LEAST_SHARE = 0.02
-"""Operators that take less are put together."""
+"""Operators that take less are grouped."""
 PRODUCTS = ("MatMul", "Attention", "QAttention", "Gemm", "FullyConnected", "MultiHeadAttention")
-"""How operators begin whose time is that of matrix products, most of it at least."""
+"""Prefixes of operators that spend all or most of their time in matrix products."""
 Times = dict[str, float]
 """Milliseconds by operator."""
 
 
 def onnx_times(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) -> Times:
-    """Of ONNX Runtime, a round of all batches."""
+    """Times in ONNX Runtime for a round of all batches."""
     import onnxruntime
 
     from bort.predict.manifest import read_manifest
@@ -47,7 +47,7 @@ def onnx_times(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) -> Tim
         _repeat(lambda feed: session.run(None, feed), feeds, rounds + 1)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    kernels = kernels[len(kernels) // (rounds + 1) :]  # the first round makes ready
+    kernels = kernels[len(kernels) // (rounds + 1) :]  # the first round is a warm-up
     found: Times = collections.defaultdict(float)
     for event in kernels:
         found[event["args"]["op_name"]] += event["dur"] / 1000 / rounds
@@ -55,7 +55,7 @@ def onnx_times(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) -> Tim
 
 
 def openvino_times(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) -> Times:
-    """Of OpenVINO, a round of all batches."""
+    """Times in OpenVINO for a round of all batches."""
     from bort.predict.manifest import read_manifest
     from bort.predict.openvino_runner import OpenVinoRunner, compile_settings, load_openvino
 
@@ -74,7 +74,7 @@ def openvino_times(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) ->
 
 
 def whole(folder: Path, feeds: list[Mapping[str, Any]], rounds: int) -> float:
-    """Milliseconds of a round without a profiler: the least of all."""
+    """Milliseconds of the fastest round without a profiler."""
     from bort.predict.engine import open_exported
 
     compute = open_exported(folder, 1).runners[0].opened(shared=True)
@@ -104,10 +104,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         rows.append([f"{one['model']}, {one['engine']}, {one['load']}", f"{one['ms']:.3g}", f"{total:.3g}",
                      f"{total / products:.2f}", "; ".join([*shown, f"others {rest:.0%}"])])  # fmt: skip
     about = f"""
-        One thread, {settings.rounds} rounds. "ms" is a round without a profiler, "timed" the sum of all
-        operators with it.
-        "At most" is how many times as fast it would be if all but the matrix products took no time; attention counts as
-        products. Natural lengths are {settings.texts} texts, one at a time. Random weights.
+        One thread, {settings.rounds} rounds. "ms" is a round without a profiler, "timed" the sum of all operators with
+        it. "At most" is the speed-up if everything but the matrix products took no time; attention counts as a product.
+        Natural lengths: {settings.texts} texts, one at a time. Random weights.
     """
     return Shown(about, table(["model, engine and load", "ms", "timed", "at most", "operators"], rows))
 
@@ -116,7 +115,7 @@ BENCHMARK = Benchmark(
     name="profile",
     page="speed",
     title="Where the time goes",
-    question="Which operators take the time of `bort` and bort-nano?",
+    question="Which operators take the most time in `bort` and bort-nano?",
     sources=("src/bort/predict/graph", "src/bort/export"),
     show=show,
 )

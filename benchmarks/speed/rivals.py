@@ -1,4 +1,4 @@
-"""What answers texts beside our own engines: text in, answer out, as a user would run it."""
+"""The rivals of our own engines: text in, answer out, as a user would run them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ for line in sys.stdin:
 
 
 def texts_of(lengths: Sequence[int]) -> list[str]:
-    """English words, about one token each, in sentences of these lengths; the same for the same lengths."""
+    """Sentences of these lengths, of English words with about one token each; always the same for the same lengths."""
     from bort.model.checkpoints import unpacked
 
     described = json.loads((Path(unpacked("bort-nano")) / "tokenizer.json").read_text("utf-8"))
@@ -36,7 +36,7 @@ def texts_of(lengths: Sequence[int]) -> list[str]:
 
 
 def eager(folder: Path) -> Answer:
-    """PyTorch in eager fp32, as a paper would: batches of like length, padded."""
+    """PyTorch in eager fp32, as in a paper: padded batches of similar length."""
     import torch
 
     from bort.data.batches import token_budget_batches
@@ -61,7 +61,7 @@ def eager(folder: Path) -> Answer:
 
 
 def static(folder: Path) -> Answer:
-    """A static model of model2vec, by its own library, and a logistic regression on its vectors."""
+    """A static model of model2vec, with its own library, and a linear head on its vectors."""
     from model2vec import StaticModel
 
     model = StaticModel.from_pretrained(str(folder))
@@ -70,13 +70,13 @@ def static(folder: Path) -> Answer:
 
 
 def sentence_transformers(python: Path, folder: Path) -> Answer:
-    """sentence-transformers' ONNX backend and a linear head, in another environment, for its libraries exclude ours.
+    """sentence-transformers' ONNX backend and a linear head, in another environment: its libraries conflict with ours.
 
-    What goes to that process and back are the texts and a number: some tens of microseconds.
+    Only the texts and a number pass between the processes, which takes some tens of microseconds.
 
     Args:
         python: Interpreter of an environment with `sentence-transformers[onnx]`.
-        folder: Of an encoder.
+        folder: Folder of an encoder.
     """
     words = [str(python), "-c", OTHER_PYTHON, str(folder)]
     process = subprocess.Popen(
@@ -103,7 +103,7 @@ def sentence_transformers(python: Path, folder: Path) -> Answer:
 
 
 def tf_idf(texts: Sequence[str]) -> Answer:
-    """TF-IDF and logistic regression, fitted to some texts with labels of no meaning."""
+    """TF-IDF and logistic regression, fitted to some texts with meaningless labels."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,11 +1,11 @@
-"""How a list of texts scales with threads: measured with one and with two, and simulated with more.
+"""How the speed on a list of texts scales with threads: measured with one and two, simulated with more.
 
     python -m benchmarks.speed.inference --only prepare   # exports the models
     python -m benchmarks.speed.scaling
 
-The plan of `bort.predict` is made for each number of threads by the costs that the export measured, and ends when its
-last batch does. Simulated are neither the memory's bandwidth nor a processor that clocks lower with all cores busy: a
-real machine scales less.
+For each number of threads, `bort.predict` plans the batches by the costs that the export measured; the simulated list
+ends with its last batch. The simulation ignores memory bandwidth and the lower clock of a processor with all cores
+busy: a real machine scales less.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ENGINES = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-int8")
 
 
 def milliseconds(manifest: Manifest, lengths: Sequence[int], threads: int) -> float:
-    """Until a list is answered, tokenising not counted.
+    """Time to answer a list, without tokenising.
 
     Args:
-        manifest: Of a folder with costs.
+        manifest: Manifest of a folder with costs.
         lengths: Tokens of each text.
         threads: At least 1.
 
@@ -47,14 +47,14 @@ def milliseconds(manifest: Manifest, lengths: Sequence[int], threads: int) -> fl
 
 
 def simulated(manifest: Manifest, texts: int) -> list[float]:
-    """How many times as fast as one thread each number of threads is."""
+    """The speed of each number of threads relative to one thread."""
     lengths = [min(length, manifest.max_length) for length in natural(texts).lengths]
     alone = milliseconds(manifest, lengths, 1)
     return [alone / milliseconds(manifest, lengths, threads) for threads in SIMULATED]
 
 
 def measured(folder: Path, sizes: Sequence[int], rounds: int, vocab_size: int = 1000) -> dict[str, list[float]]:
-    """Seconds of each round, by the number of texts and of threads; all take turns.
+    """Seconds of each round, by the number of texts and of threads; all run in turn.
 
     Token ids are below `vocab_size`.
     """
@@ -80,11 +80,11 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         by_round = Spread.of([a / b for a, b in zip(alone, two, strict=True)])
         cells = [by_round.show(2), *(f"{times:.2f}" for times in one["simulated"])]
         rows.append([f"{one['model']}, {one['engine']}, {one['texts']} texts", *cells])
-    head = ["times one thread", "2, measured", *(f"{threads}, simulated" for threads in SIMULATED)]
+    head = ["speed relative to one thread", "2, measured", *(f"{threads}, simulated" for threads in SIMULATED)]
     about = f"""
         Token ids in, logits out; texts of natural lengths in one list. Measured: median (range) of {settings.rounds}
-        rounds. Simulated: the plan of the batches by the costs that the export measured, without the limits of memory
-        and of clocks. Random weights.
+        rounds. Simulated: batches planned by the costs that the export measured, ignoring the limits of memory and
+        clock. Random weights.
     """
     return Shown(about, table(head, rows))
 
@@ -93,7 +93,7 @@ BENCHMARK = Benchmark(
     name="scaling",
     page="speed",
     title="Scaling with threads",
-    question="How does a list of texts scale with threads?",
+    question="How does the speed on a list of texts scale with threads?",
     sources=("src/bort/predict/batching.py", "src/bort/predict/costs.py", "src/bort/predict/exported_engine.py"),
     show=show,
 )

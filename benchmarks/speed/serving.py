@@ -1,9 +1,9 @@
-"""How fast `bort serve` answers over HTTP, beside the bare predictor and what one would write instead.
+"""How fast `bort serve` answers over HTTP, compared with the bare predictor and with what users would write instead.
 
     python -m benchmarks.speed.serving --seconds 10 --rounds 3
 
-Needs `wrk` and, for one of the peers, `pip install litserve`. The server has one core and one thread, the clients
-another core, so that neither takes the other's time. All takes turns.
+Needs `wrk` and, for one of the rivals, `pip install litserve`. The server has one core and one thread, and the clients
+have another core, so that they do not slow each other down. All run in turn.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ _TEXTS = 2000
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     rounds = settings.rounds
     about = f"""
-        Single texts of the demo over HTTP on the loopback, from {", ".join(map(str, CLIENTS))} clients that each wait
-        for an answer before they ask again: texts a second and milliseconds, medians of {rounds} rounds of
-        {settings.seconds} s in which all took turns. int8 in ONNX Runtime, but PyTorch in fp32 under
-        `transformers.pipeline`; one core and one thread for each server, the other core for `wrk`. Random weights.
+        Single texts of the demo over HTTP on the loopback interface, from {", ".join(map(str, CLIENTS))} clients, each
+        of which waits for an answer before the next request: texts per second and milliseconds, medians of {rounds}
+        rounds of {settings.seconds} s, in which all run in turn. int8 in ONNX Runtime, except with
+        `transformers.pipeline` (PyTorch in fp32); one core and one thread for each server, the other core for `wrk`.
+        Random weights.
     """
     rows, targets = [], []
     for model in MODELS:
@@ -77,9 +78,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         busiest = max(statistics.median(load["texts_per_s"] for load in own[str(n)]) for n in CLIENTS)
         lone = statistics.median(load["p99"] for load in own["1"])
         targets += [
-            Target(f"{model}, saturated: share of the offline texts a second", busiest / alone, ">=", _BUSY_SHARE),
+            Target(f"{model}, saturated: share of the offline texts per second", busiest / alone, ">=", _BUSY_SHARE),
             Target(
-                f"{model}, one client: p99 above the bare predictor's",
+                f"{model}, one client: p99 minus the bare predictor's",
                 lone - found["alone"]["p99"],
                 "<=",
                 _LATER_MS,
@@ -87,7 +88,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             ),
         ]
         if model == "bort-nano":
-            targets.append(Target("bort-nano, start to ready", found["ready_s"], "<=", _READY_SECONDS, " s"))
+            targets.append(Target("bort-nano, time from start to ready", found["ready_s"], "<=", _READY_SECONDS, " s"))
     return Shown(
         about, table(["model: server", "clients", "texts/s", "p50 ms", "p99 ms", "lost"], rows), tuple(targets)
     )
@@ -97,7 +98,7 @@ BENCHMARK = Benchmark(
     name="serving",
     page="speed",
     title="Serving",
-    question="How fast are answers over HTTP?",
+    question="How fast does `bort serve` answer over HTTP?",
     sources=("src/bort/serve", "src/bort/predict"),
     show=show,
 )
@@ -113,7 +114,7 @@ def texts() -> list[str]:
 
 
 def write_models(model: str, work: Path) -> tuple[Path, Path]:
-    """A classifier in PyTorch's form, and exported in int8."""
+    """A classifier as a PyTorch folder, and exported in int8."""
     from bort.export.exporter import Exporter
     from bort.speed.contestants import Model
 
@@ -123,7 +124,7 @@ def write_models(model: str, work: Path) -> tuple[Path, Path]:
 
 
 def alone(folder: Path, asked: list[str]) -> None:
-    """Texts a second of a list, and the milliseconds of single texts; printed as JSON. Runs in a process of its own."""
+    """Print as JSON the texts per second of a list and the milliseconds of single texts. Runs in a separate process."""
     from bort import Predictor
 
     predictor = Predictor(str(folder), threads=1)

@@ -1,4 +1,4 @@
-"""A few lines of FastAPI around `transformers.pipeline`, on the route and for the bodies of `bort serve`.
+"""A few lines of FastAPI around `transformers.pipeline`, with the route and bodies of `bort serve`.
 
 python -m benchmarks.speed.serving_fastapi FOLDER PORT
 """

@@ -1,4 +1,4 @@
-"""The same exported model behind LitServe, with its batching, on the route and for the bodies of `bort serve`.
+"""The same exported model behind LitServe, with its batching, and with the route and bodies of `bort serve`.
 
 python -m benchmarks.speed.serving_litserve FOLDER PORT
 """
@@ -13,7 +13,7 @@ from bort import Predictor
 
 
 class Served(LitAPI):
-    """Classifies texts; LitServe sends it to a process of its own, so it stands at the top of a module."""
+    """Classifies texts. LitServe sends it to another process, so it must be defined at module level."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(max_batch_size=32, batch_timeout=0.0)

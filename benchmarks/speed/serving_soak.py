@@ -1,9 +1,9 @@
-"""Whether `bort serve` holds out at saturation: no answer lost, none wrong, and no growing memory.
+"""Whether `bort serve` holds up at saturation: no lost answers, no wrong ones, and no growing memory.
 
     python -m benchmarks.speed.serving_soak --minutes 60
 
-Clients that ask without a pause send single texts and batches; each answer is
-compared with `bort.Predictor`'s. It needs no quiet machine: it counts, and does not time.
+Clients send single texts and batches without a pause; each answer is compared with `bort.Predictor`'s. The machine need
+not be idle: the benchmark counts and does not time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SAMPLE_SECONDS = 5.0
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
-        {settings.clients} clients asked bort-nano (int8, ONNX Runtime, one thread, random weights) for
+        {settings.clients} clients queried bort-nano (int8, ONNX Runtime, one thread, random weights) for
         {figures["seconds"] / 60:.0f} minutes without a pause: the demo's messages, one or up to {_MOST_TEXTS} at a
-        time, on connections that stay open. Each answer was compared with `bort.Predictor`'s. Memory: resident, of the
-        server's process; growth is that of the last tenth of the time over the second tenth, medians.
+        time, on persistent connections. Each answer was compared with `bort.Predictor`'s. Memory is the resident size
+        of the server's process: the median of the second tenth of the time, and of the last.
     """
     rows = [
         [f"{figures[name]:,.0f}" for name in ("requests", "texts", "lost", "wrong")]
@@ -47,9 +47,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         Target("answers lost", figures["lost"], "<=", 0),
         Target("answers that are wrong", figures["wrong"], "<=", 0),
         Target("requests", figures["requests"], ">=", 100_000),
-        Target("memory, end over beginning", _growth(figures), "<=", _MOST_GROWTH),
+        Target("memory, end relative to beginning", _growth(figures), "<=", _MOST_GROWTH),
     )
-    return Shown(about, table(["requests", "texts", "lost", "wrong", "MB at first", "MB at last"], rows), targets)
+    return Shown(about, table(["requests", "texts", "lost", "wrong", "MB, beginning", "MB, end"], rows), targets)
 
 
 def _growth(figures: dict[str, Any]) -> float:
@@ -60,21 +60,21 @@ BENCHMARK = Benchmark(
     name="serving_soak",
     page="speed",
     title="Serving for an hour",
-    question="Does the server lose an answer, give a wrong one, or grow?",
+    question="Does the server lose answers, give wrong ones, or use more and more memory?",
     sources=("src/bort/serve",),
     show=show,
 )
 
 
 class Counts:
-    """What came of the requests."""
+    """Requests by outcome."""
 
     def __init__(self) -> None:
         self.requests = self.texts = self.lost = self.wrong = 0
 
 
 async def ask(port: int, number: int, expected: dict[str, dict[str, float]], until: float, counts: Counts) -> None:
-    """One client: asks again and again, and opens a new connection where one breaks."""
+    """One client: sends requests without a pause, and reconnects if a connection breaks."""
     rng, known = random.Random(number), sorted(expected)
     while time.monotonic() < until:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -115,7 +115,7 @@ def _same(answer: list[dict[str, Any]], expected: dict[str, float]) -> bool:
 
 
 async def soak(port: int, process: psutil.Process, expected: Any, seconds: float, clients: int) -> dict[str, Any]:
-    """Let clients ask for some time, and watch the server's memory."""
+    """Run the clients for some time, and monitor the server's memory."""
     counts, begun, sizes = Counts(), time.monotonic(), list[int]()
 
     async def watch() -> None:

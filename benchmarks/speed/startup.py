@@ -1,9 +1,9 @@
-"""How long the command line takes, from the shell and back.
+"""How long the command line takes, measured from the shell.
 
     python -m benchmarks.speed.startup --model runs/support
 
-Help, the shape of the embedded model, and mistakes that are told: a bad setting, a missing file. And one answer of a
-fine-tuned folder.
+It times help, the shape of the embedded model, refused mistakes (a bad setting, a missing file), and one prediction
+with a fine-tuned folder.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ COMMANDS = {
     "bort finetune --train MISSING (refused)": (["finetune", "--train", "/no/such.csv", "--out", "b"], 2),
     "bort predict --model MISSING (refused)": (["predict", "--model", "/no/such"], 2),
 }
-"""What is typed, and the exit status."""
+"""The arguments and the expected exit status."""
 
 
 ANSWER = "bort predict (one text, a fine-tuned folder)"
 LIMITS = {ANSWER: 2.5}
-"""Seconds that a command may take; half of one where nothing needs to be computed."""
+"""Seconds that a command may take; 0.5 if nothing needs to be computed."""
 
 
 def runner(arguments: list[str], status: int) -> Callable[[], None]:
-    """Run the console script that stands beside this interpreter."""
+    """Run the console script next to this interpreter."""
     script = Path(sys.executable).with_name("bort")
 
     def run() -> None:
@@ -51,7 +51,7 @@ def runner(arguments: list[str], status: int) -> Callable[[], None]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     seconds: dict[str, list[float]] = figures["seconds"]
     about = f"""
-        Wall time of the whole process, {settings.rounds} runs each, taken in turn after one untimed run, with the files
+        Wall-clock time of the whole process, {settings.rounds} runs each, in turn after one untimed run, with the files
         in the page cache.
     """
     rows = [
@@ -68,8 +68,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
 BENCHMARK = Benchmark(
     name="startup",
     page="speed",
-    title="Start of the command line",
-    question="How long does the command line take to explain itself, to refuse, or to answer one text?",
+    title="Start-up of the command line",
+    question="How long does the command line take to show help, refuse a mistake, or label one text?",
     sources=(
         "src/bort/__main__.py",
         "src/bort/__init__.py",

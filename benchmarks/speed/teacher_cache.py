@@ -1,9 +1,9 @@
-"""What cached targets of a teacher cost a training step.
+"""How much time cached targets of a teacher add to a training step.
 
     python -m benchmarks.speed.teacher_cache --corpus ../shared/corpus/simplewiki.txt.xz
 
 Student and teacher have the shape and vocabulary of bort-nano; the teacher is bort-nano itself. A step is reading the
-rows, forward, backward, clipping and AdamW, in fp32. The steps are taken in turn, in one process.
+rows, forward, backward, clipping and AdamW, in fp32. The steps run in turn, in one process.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     seconds = figures["seconds"]
     about = f"""
         A step of {settings.batch_size} rows of {settings.sequence_length} tokens, medians of {settings.rounds} rounds
-        (ratio by round: {ratios_by_round(seconds["cache"], seconds["without"]).show()}). Cached for each masked
-        position: the 64 most probable tokens and 16 draws from the others, {
-        figures["bytes"] / settings.rows / 1024:.1f} KiB a row.
+        (cached targets relative to no teacher, by round:
+        {ratios_by_round(seconds["cache"], seconds["without"]).show()}). For each masked position, the 64 most probable
+        tokens and 16 samples of the others are cached: {figures["bytes"] / settings.rows / 1024:.1f} KiB per row.
     """
     rows = [
         [name, Spread.of(seconds[kind]).show(), f"{ratio(seconds[kind], seconds['without']):.3f}"]
         for kind, name in NAMES.items()
     ]
-    shown = table(["a training step", "seconds (range)", "times the one without"], rows)
+    shown = table(["training step", "seconds (range)", "relative to no teacher"], rows)
     cost = ratio(seconds["cache"], seconds["without"])
-    return Shown(about, shown, (Target("step with cached targets, times one without a teacher", cost, "<=", 1.1),))
+    return Shown(about, shown, (Target("step with cached targets, relative to no teacher", cost, "<=", 1.1),))
 
 
 BENCHMARK = Benchmark(
     name="teacher_cache",
     page="speed",
     title="Cached targets of a teacher",
-    question="What do cached targets of a teacher cost a training step?",
+    question="How much time do cached targets of a teacher add to a training step?",
     sources=("src/bort/pretraining/objective.py", "src/bort/pretraining/distill"),
     show=show,
 )
@@ -55,7 +55,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
     made.add_argument("--rounds", type=int, default=12)
-    made.add_argument("--rows", type=int, default=1024, help="rows that the teacher is asked about")
+    made.add_argument("--rows", type=int, default=1024, help="rows that the teacher reads")
     made.add_argument("--batch-size", type=int, default=32)
     made.add_argument("--sequence-length", type=int, default=128)
     arguments = made.parse_args()

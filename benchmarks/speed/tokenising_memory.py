@@ -1,9 +1,9 @@
-"""Whether the memory that tokenising takes grows with the text.
+"""Whether the memory for tokenising grows with the text.
 
     python -m benchmarks.speed.tokenising_memory --corpus ../shared/corpus/simplewiki.txt.xz
 
-Texts of 200 MB and 2 GB, made of the paragraphs of a corpus in random order, are tokenised by `build_corpus` in fresh
-processes, once in one process and once in two. Needs about 5 GB of disk for a while.
+`build_corpus` tokenises texts of 200 MB and 2 GB, made from the paragraphs of a corpus in random order, in fresh
+processes: once with one process and once with two. Temporarily needs about 5 GB of disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ print(corpus.info.train_tokens + corpus.info.valid_tokens)
 
 
 def write_text(corpus: Path, out: Path, size_bytes: int, read_bytes: int) -> None:
-    """Fill a file with the first paragraphs of a corpus, again and again, each time in another order."""
+    """Fill a file with the first paragraphs of a corpus, repeatedly, each time in another order."""
     with lzma.open(corpus, "rt", encoding="utf-8") as lines:
         paragraphs = [line for line in lines.read(read_bytes).splitlines(keepends=True) if line.strip()]
     rng, written = random.Random(0), 0
@@ -53,7 +53,7 @@ def write_text(corpus: Path, out: Path, size_bytes: int, read_bytes: int) -> Non
 
 
 def resident(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of a process and those that it started: all, and without the pages of files that they map."""
+    """Bytes of a process and its children: in total, and without the pages of mapped files."""
     whole = own = 0
     for each in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
@@ -63,7 +63,7 @@ def resident(process: psutil.Process) -> tuple[int, int]:
 
 
 def tokenise(text: Path, out: Path, processes: int) -> dict[str, Any]:
-    """Tokenise in a fresh process, and watch it: peak memory in bytes, seconds, tokens."""
+    """Tokenise in a fresh process and monitor it: peak memory in bytes, seconds, tokens."""
     began, peak, own_peak = time.monotonic(), 0, 0
     child = subprocess.Popen(
         [sys.executable, "-c", CODE, str(text), str(out), str(processes)], stdout=subprocess.PIPE, text=True
@@ -93,10 +93,10 @@ def tokenise(text: Path, out: Path, processes: int) -> dict[str, Any]:
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     small, large = settings.megabytes
     about = f"""
-        Peak resident memory of tokenising with bort-nano's tokenizer in fresh processes, the driver and what it starts
-        added up, sampled every {1000 * SECONDS_BETWEEN_LOOKS:.0f} ms: all of it, and without shared pages, which are
-        those of mapped files (mostly libraries). The texts are paragraphs of {Path(settings.corpus).name} in random
-        order. MB/s are bytes of text over the whole time, with the start of Python and its imports. One run each.
+        Peak resident memory of tokenising with bort-nano's tokenizer in fresh processes, summed over the main process
+        and its children, sampled every {1000 * SECONDS_BETWEEN_LOOKS:.0f} ms: in total, and without shared pages, which
+        belong to mapped files (mostly libraries). The texts are paragraphs of {Path(settings.corpus).name} in random
+        order. MB/s is bytes of text divided by the total time, including the start of Python and imports. One run each.
     """
     rows, targets = [], []
     for processes in settings.processes:
@@ -107,7 +107,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             growth = other[key] / one[key]
             rows.append([f"{name}, {what}", *(f"{each[key] / 2**20:.0f}" for each in (one, other)), f"{growth:.2f}"])
             rows[-1] += speeds if key == "peak_bytes" else ["", ""]
-            what_grows = f"{name}, {what}: peak of {large} MB over that of {small} MB"
+            what_grows = f"{name}, {what}: peak for {large} MB relative to {small} MB"
             targets.append(Target(what_grows, growth, "<=", 1.2, "x", leads=key == "peak_bytes"))
     head = ["peak resident memory", *(f"{n} MB of text, MiB" for n in (small, large)), "ratio"]
     head += [f"{n} MB: MB/s" for n in (small, large)]
@@ -117,8 +117,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
 BENCHMARK = Benchmark(
     name="tokenising_memory",
     page="speed",
-    title="Memory of tokenising",
-    question="Does the memory of tokenising grow with the text?",
+    title="Memory for tokenising",
+    question="Does the memory for tokenising grow with the text?",
     sources=("src/bort/data/corpus",),
     show=show,
 )

@@ -1,9 +1,9 @@
-"""What two Ray workers of one core each gain over one core in this process, and what they cost a trial.
+"""What two Ray workers with one core each gain over one core in this process, and their overhead per trial.
 
     python -m benchmarks.speed.workers --corpus ../shared/corpus/simplewiki.txt.xz
 
-A search of 16 candidates (OSE) and the first round of 8 combinations (Agora), each in this process on one thread and on
-a Ray cluster of two nodes of one core, which the benchmark starts and stops. Needs two free cores and `bort[ray]`.
+It runs an OSE search of 16 candidates and the first Agora round of 8 combinations, each in this process on one thread
+and on a Ray cluster of two one-core nodes, which the benchmark starts and stops. Needs two free cores and `bort[ray]`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Measured:
 
     @property
     def wall(self) -> float:
-        """Seconds of all of it, the start of the workers included."""
+        """Total seconds, including the start of the workers."""
         return self.ended - self.began
 
     @property
     def inside(self) -> float:
-        """Seconds of the trials themselves, added up."""
+        """Total seconds of the trials themselves."""
         return sum(span.ended - span.began for span in self.spans)
 
     @property
@@ -65,7 +65,7 @@ class Measured:
 
     @property
     def gaps(self) -> list[float]:
-        """Seconds between two trials on the same worker: what a trial costs beside itself."""
+        """Seconds between two trials on the same worker: the overhead of a trial."""
         return [
             after.began - before.ended for spans in self._by_process() for before, after in itertools.pairwise(spans)
         ]
@@ -77,7 +77,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Watched:
-    """A trial that tells when it ran."""
+    """A trial that records when it ran."""
 
     function: Callable[[Any], Any]
 
@@ -88,14 +88,14 @@ class Watched:
 
 
 class Enough(Exception):
-    """The round that is measured is over."""
+    """The measured round is over."""
 
 
 class Stopwatch:
-    """Workers whose trials are timed; a second round is not begun.
+    """Workers whose trials are timed; stops before a second round.
 
     Args:
-        workers: They run the trials.
+        workers: The workers that run the trials.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -123,8 +123,8 @@ def answer(value: Any) -> float:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """Two nodes of one core each, as `--workers` names them."""
-    # Nobody is told of it, and its processes get as much of a core as this one.
+    """Two nodes of one core each, in the form that `--workers` takes."""
+    # No usage statistics, and its processes have the same priority as this one.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
@@ -139,7 +139,7 @@ def cluster() -> Iterator[str]:
 
 
 def search(arguments: argparse.Namespace, scratch: Path, out: Path, workers: Workers) -> None:
-    """An OSE search; what comes before its trials is done once and kept in `scratch`."""
+    """An OSE search; what precedes its trials is done once and kept in `scratch`."""
     from bort.ose.arguments import ExtractArguments
     from bort.ose.extract import extract
 
@@ -194,14 +194,14 @@ def once(job: Callable[..., None], arguments: argparse.Namespace, scratch: Path,
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     about = f"""
-        Wall time of the trials, medians (ranges) of {settings.rounds} run{"s in turn" if settings.rounds > 1 else ""}:
-        in this process on one thread, and on a Ray cluster of two nodes of one core each, all on one machine.
-        Efficiency is the time here over twice the time there. Start is the time until a worker's first trial begins: a
-        new process that imports everything. The overhead is the time between two trials on the same worker: the result
-        goes to the command, which writes it to the journal and sends the next trial. The trials' own time there over
-        that here says what two busy cores cost each other. A candidate is trained for {settings.steps} steps of 32 rows
-        of 128 tokens, a combination for {settings.epochs} epochs on the 84 texts of examples/support. n =
-        {settings.rounds}.
+        Wall-clock time of the trials, medians (ranges) of {settings.rounds}
+        run{"s in turn" if settings.rounds > 1 else ""}: in this process on one thread, and on a Ray cluster of two
+        one-core nodes on the same machine. Efficiency is the time in this process divided by twice the time on the
+        cluster. Start is the time until a worker's first trial begins, in a new process that imports everything. The
+        overhead is the time between two trials on the same worker: the result goes to the command, which writes it to
+        the journal and sends the next trial. "Trials' own time" is that on the cluster relative to this process: how
+        much two busy cores slow each other down. A candidate trains for {settings.steps} steps of 32 rows of 128
+        tokens, a combination for {settings.epochs} epochs on the 84 texts of examples/support. n = {settings.rounds}.
     """
     rows, targets = [], []
     for name, kinds in figures.items():
@@ -222,9 +222,9 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
                 {True: "yes", False: "**no**"}[kinds["same"]],
             ]
         )
-        targets.append(Target(f"{name}: efficiency, start included", median(efficiencies), ">=", 0.85))
-        targets.append(Target(f"{name}: overhead of a trial", 1000 * mean(gaps), "<=", 50, " ms"))
-    head = ["", "one process, s", "two workers, s", "efficiency", "start, s", "overhead a trial, ms", "at most"]
+        targets.append(Target(f"{name}: efficiency, including the start", median(efficiencies), ">=", 0.85))
+        targets.append(Target(f"{name}: overhead per trial", 1000 * mean(gaps), "<=", 50, " ms"))
+    head = ["", "one process, s", "two workers, s", "efficiency", "start, s", "overhead per trial, ms", "at most, ms"]
     head += ["trials' own time", "same results"]
     return Shown(about, table(head, rows), tuple(targets))
 
@@ -233,7 +233,7 @@ BENCHMARK = Benchmark(
     name="workers",
     page="speed",
     title="Trials on two workers",
-    question="How well do trials spread over two Ray workers?",
+    question="How well do trials scale to two Ray workers?",
     sources=("src/bort/workers.py", "src/bort/ose", "src/bort/agora", "src/bort/finetuning"),
     show=show,
 )
@@ -243,7 +243,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--corpus", type=Path, default=Path("../shared/corpus/simplewiki.txt.xz"))
     made.add_argument("--data", type=Path, default=FOLDER.parent / "examples" / "support")
-    made.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turn")
+    made.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
     made.add_argument("--steps", type=int, default=100, help="training steps of a candidate")
     made.add_argument("--epochs", type=int, default=40, help="epochs of a combination")
     arguments = made.parse_args()

@@ -1,16 +1,16 @@
 """bort: the open Bort system - a small, fast text classifier from few labels.
 
-Each command is a function that takes one dataclass of arguments, here and on the command line alike, and gives a
-frozen result:
+Each command is a function that takes one dataclass of arguments, in Python and on the command line alike, and returns
+a frozen result:
 
     import bort
     result = bort.finetune(bort.FinetuneArguments(train="train.csv", dev="dev.csv", model="bort-nano", out="runs/mine"))
     result.scores["dev"]["accuracy"].value
 
-It prints nothing; inside of `with bort.verbose():` it tells what the command line tells. `bort.BortClassifier` is an
-estimator of scikit-learn.
+It prints nothing, except inside `with bort.verbose():`, where it prints what the command line prints.
+`bort.BortClassifier` is a scikit-learn estimator.
 
-Everything is loaded when it is first named, so that `import bort` costs nothing.
+Names are imported lazily, on first use, so `import bort` is fast.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `bort.predict` the command, although `bort/predict` is a package: importing it would take the name."""
+    """Keeps `bort.predict` the command: importing the package `bort/predict` would otherwise overwrite the name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _PUBLIC and isinstance(value, ModuleType)):

@@ -1,4 +1,4 @@
-"""The public names, for editors and type checkers; at run time each is loaded when it is first used."""
+"""The public names, for editors and type checkers; at run time each is imported on first use."""
 
 from bort.cli.benchmark import BenchmarkArguments as BenchmarkArguments
 from bort.cli.benchmark import benchmark as benchmark

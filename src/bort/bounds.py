@@ -1,4 +1,4 @@
-"""Types of settings: bounds stand beside the field, are checked in one place, and appear in `--help`.
+"""Types of settings: bounds are part of a field's type, are checked in one place, and appear in `--help`.
 
 steps: Annotated[int, AtLeast(1)] = 200
 learning_rates: Annotated[list[Annotated[float, Above(0)]], NotEmpty()] = …
@@ -20,14 +20,14 @@ from bort.errors import BortError
 
 @dataclass(frozen=True)
 class Limit:
-    """A number that a value is compared with; its text completes the sentence "must be …"."""
+    """A bound that a value is compared with; its text completes the sentence "must be …"."""
 
     limit: float
     words: ClassVar[str]
     compare: ClassVar[Callable[[Any, Any], bool]]
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps it."""
+        """Whether a value is within the bound."""
         return type(self).compare(value, self.limit)
 
     def __str__(self) -> str:
@@ -35,35 +35,35 @@ class Limit:
 
 
 class AtLeast(Limit):
-    """A least value, itself allowed."""
+    """An inclusive lower bound."""
 
     words, compare = "at least", operator.ge
 
 
 class Above(Limit):
-    """A least value, itself refused."""
+    """An exclusive lower bound."""
 
     words, compare = "above", operator.gt
 
 
 class AtMost(Limit):
-    """A greatest value, itself allowed."""
+    """An inclusive upper bound."""
 
     words, compare = "at most", operator.le
 
 
 class Below(Limit):
-    """A greatest value, itself refused."""
+    """An exclusive upper bound."""
 
     words, compare = "below", operator.lt
 
 
 @dataclass(frozen=True)
 class NotEmpty:
-    """A list of one item or more."""
+    """Requires a list to have at least one item."""
 
     def holds(self, value: Any) -> bool:
-        """Whether a list keeps it."""
+        """Whether a list has an item."""
         return bool(value)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ PositiveFloat = Annotated[float, Above(0)]
 NonNegativeFloat = Annotated[float, AtLeast(0)]
 Share = Annotated[float, AtLeast(0), Below(1)]
 Precision = Literal["auto", "fp32", "bf16"]
-"""What a model computes in; auto is bf16 where the processor or GPU has instructions for it."""
+"""Number format of computations; auto is bf16 where the processor or GPU has instructions for it."""
 
 
 def validate(arguments: Any, *, prefix: str = "") -> None:
@@ -84,10 +84,10 @@ def validate(arguments: Any, *, prefix: str = "") -> None:
 
     Args:
         arguments: The dataclass.
-        prefix: Stands before a field's name in messages, where a setting of a command is called so.
+        prefix: Put before field names in messages, for settings that a command names with a prefix.
 
     Raises:
-        BortError: The first rule that is broken.
+        BortError: A rule is broken; names the first one.
     """
     hints = get_type_hints(type(arguments), include_extras=True)
     for field in dataclasses.fields(arguments):
@@ -99,7 +99,7 @@ def validate(arguments: Any, *, prefix: str = "") -> None:
 
 
 def bounds(hint: Any) -> str:
-    """The bounds that a field's type carries, in words for `--help`; empty where there are none."""
+    """The bounds in a field's type, in words for `--help`; empty if there are none."""
     if get_origin(hint) is Annotated:
         inner, *limits = get_args(hint)
         return _joined([limit for limit in limits if isinstance(limit, Limit)]) or bounds(inner)
@@ -117,7 +117,7 @@ def _joined(limits: Sequence[Any]) -> str:
 
 
 def _broken(hint: Any, value: Any) -> Iterator[str]:
-    """What the value would have to be, and is not."""
+    """Yield what the value would have to be, for each broken rule."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         yield from _broken(inner[0], value)
@@ -145,7 +145,7 @@ def _broken(hint: Any, value: Any) -> Iterator[str]:
 
 
 def _is(kind: type, value: Any) -> bool:
-    """Whether a value is of a kind, numbers of NumPy and paths among them; true and false are no numbers."""
+    """Whether a value has a type; NumPy numbers and paths are accepted, and booleans do not count as numbers."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     if kind is float:

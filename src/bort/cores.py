@@ -1,4 +1,4 @@
-"""How many cores this process may use, and how many threads its libraries take."""
+"""Number of cores that this process may use, and of threads that its libraries start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those it is bound to, or fewer where its container has a quota of CPU time.
+    """Number of cores that this process may use: its CPU affinity, or less if its container has a CPU quota.
 
     A quota of 1.5 cores counts as 2.
     """
@@ -22,13 +22,13 @@ def usable_cores() -> int:
 
 
 def quotas(own: Path, mounted: Path) -> Iterator[float]:
-    """The CPU quotas, in cores, of a process's control groups and of those above them; nothing where there are none.
+    """Yield the CPU quotas, in cores, of a process's control groups and their ancestors.
 
-    Inside a container the groups that the kernel names may lie outside of what is mounted, so each ancestor is tried.
+    Inside a container, the groups that the kernel names may be outside the mounted tree, so each ancestor is tried.
 
     Args:
-        own: The process's list of groups (`/proc/self/cgroup`), of version 1, 2 or both.
-        mounted: Where the groups' files are mounted (`/sys/fs/cgroup`).
+        own: File that lists the process's groups (`/proc/self/cgroup`), of cgroup version 1, 2 or both.
+        mounted: Mount point of the groups' files (`/sys/fs/cgroup`).
     """
     for line in _text(own).splitlines():
         _, _, rest = line.partition(":")
@@ -61,9 +61,9 @@ def _text(file: Path) -> str:
 
 
 def limit_threads(threads: int) -> None:
-    """Bound the threads of this process's tokenizers, and of PyTorch where it is loaded.
+    """Limit the threads of this process's tokenizers, and of PyTorch if it is loaded.
 
-    The tokenizers library makes its threads when it first encodes several texts, and keeps them: call this before.
+    Call this early: the tokenizers library starts its threads when it first encodes several texts, and keeps them.
 
     Args:
         threads: At least 1.

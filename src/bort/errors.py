@@ -1,4 +1,4 @@
-"""The one exception for input that a person can mend."""
+"""The one exception for input that the user can correct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST_VALUE = 80
 _NO_MEMORY = re.compile(
     r"can't allocate memory|bad_?alloc|out of memory|can't start new thread|could not create a primitive"
     r"|failed to map segment|cannot allocate memory"
-    r"|error return without exception set",  # CPython's own parser and compiler, where they find no room
+    r"|error return without exception set",  # CPython's parser and compiler, when out of memory
     re.I,
 )
 
@@ -23,7 +23,7 @@ class BortError(Exception):
         file: Where the input came from.
         line: Line of that file, counted from 1.
         column: Name of the column or field of that file.
-        setting: Name of the setting (as the dataclass has it), for values that a person gave to a command.
+        setting: Name of the setting (as in the dataclass), for values that the user passed to a command.
         value: The value that breaks the rule; long ones are shortened.
 
     Example:
@@ -57,17 +57,17 @@ class BortError(Exception):
 
 
 def flag(setting: str) -> str:
-    """A setting as the command line spells it: `max_epochs` is `--max-epochs`."""
+    """A setting's command-line flag: `max_epochs` is `--max-epochs`."""
     return "--" + setting.replace("_", "-")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the system refused memory; libraries say so in exceptions of their own."""
+    """Whether memory ran out; libraries raise exceptions of their own for this."""
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """What a library's exception says, at least one line: its text, its class where it has none."""
+    """The lines of a library's exception message, at least one: the name of its class if it has no message."""
     if out_of_memory(error):
         return ["there is not enough memory"]
     return (str(error).strip() or type(error).__name__).splitlines()

@@ -1,4 +1,4 @@
-"""Atomic writes: everything goes to a temporary neighbour first, which then takes the name in one step."""
+"""Atomic writes: everything goes to a temporary file or folder next to the target, which is then renamed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 @contextlib.contextmanager
 def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary neighbour of `path` that replaces it when the block ends without an exception.
+    """Open a temporary file next to `path` that replaces it when the block ends without an exception.
 
     Args:
-        path: The file to write; parent folders are made.
+        path: The file to write; parent folders are created.
         mode: "w" (UTF-8 text, `\\n` line ends) or "wb"; with "+" the block may read what it has written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     earlier = _mode(path)
-    # A new file takes what the umask leaves; of one that replaces another nobody sees more than of that.
+    # A new file follows the umask; a replacement is private until it gets the permissions of the old file.
     allowed = 0o666 if earlier is None else 0o600
     name, descriptor = _claim(path, lambda new: os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, allowed))
     held = os.dup(descriptor)
@@ -57,16 +57,16 @@ def write_aside(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _neighbour(path: Path) -> Path:
-    """A name beside `path` that nothing has."""
+    """A random temporary name next to `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}{_PART}")
 
 
 def _claim(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Make a neighbour of `path` that no `sweep` takes for a dead process's while its descriptor, or a copy, is open.
+    """Make a temporary neighbour of `path`, locked against `sweep` while its descriptor, or a copy, is open.
 
     Args:
-        path: What it shall become.
-        make: Makes a file or folder of a name and opens it.
+        path: The final name.
+        make: Creates and opens a file or folder of a given name.
     """
     sweep(path)
     while True:
@@ -74,16 +74,16 @@ def _claim(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
         try:
             descriptor = make(name)
         except OSError as error:
-            error.filename = str(path)  # what a person has named
+            error.filename = str(path)  # the name that the user knows
             raise
-        # Another process may have swept it in the moment before it was locked.
+        # Another process may have swept it before it was locked.
         if _lock(descriptor) is not False and name.exists():
             return name, descriptor
         os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock a file or folder until its descriptor is closed; False where another has it, None where nothing locks."""
+    """Lock a file or folder until its descriptor is closed; False if it is locked, None if locks are unsupported."""
     try:
         import fcntl
 
@@ -96,7 +96,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def sweep(path: str | Path) -> None:
-    """Remove the temporary neighbours of `path` that killed processes have left behind."""
+    """Remove the temporary neighbours of `path` that killed processes left behind."""
     path = Path(path)
     start, found = f".{path.name}.", []
     with contextlib.suppress(OSError):
@@ -116,7 +116,7 @@ def sweep(path: str | Path) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """The permissions of what is there."""
+    """The permissions of a file or folder; None if there is none."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -125,7 +125,7 @@ def _mode(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def folder_aside(path: str | Path) -> Iterator[Path]:
-    """Give an empty neighbour folder that takes the place of `path` when the block ends without an exception.
+    """Yield an empty temporary folder next to `path` that replaces it when the block ends without an exception.
 
     An existing folder of that name is replaced as a whole.
     """
@@ -148,10 +148,10 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(aside: Path, path: Path) -> None:
-    """Let a finished folder on the same disk take the name `path`, durably; a folder of that name goes as a whole.
+    """Rename a finished folder on the same disk to `path`, durably, replacing a folder of that name as a whole.
 
-    Linux and macOS exchange the two in one step. Elsewhere, and on disks that cannot, the name is free for a moment
-    between two renames. Permissions stay as they were; new files get those of the folder.
+    Linux and macOS exchange the two atomically. Elsewhere, and on file systems that cannot, `path` does not exist for a
+    moment between two renames. Permissions are kept; new files get those of the folder.
     """
     folder_mode = _mode(path)
     if folder_mode is None:
@@ -159,7 +159,7 @@ def replace_folder(aside: Path, path: Path) -> None:
     for file in aside.rglob("*"):
         if file.is_file():
             earlier = _mode(path / file.relative_to(aside))
-            file.chmod(folder_mode & 0o666 if earlier is None else earlier)  # some libraries write private files
+            file.chmod(folder_mode & 0o666 if earlier is None else earlier)  # some libraries create private files
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
     aside.chmod(folder_mode)
@@ -182,7 +182,7 @@ def replace_folder(aside: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; false where the system or the disk cannot."""
+    """Exchange two names atomically; False if the system or the file system cannot."""
     names = os.fsencode(one), os.fsencode(other)
     try:
         library = ctypes.CDLL(None, use_errno=True)
@@ -198,12 +198,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def read_folder(path: Path) -> dict[str, bytes]:
-    """The files of a folder by name."""
+    """The contents of a folder's files, by name."""
     return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Write files by name into a folder, which takes the place of an earlier one of that name."""
+    """Write files by name into a folder, which replaces an existing one."""
     with folder_aside(path) as aside:
         for name, content in files.items():
             (aside / name).write_bytes(content)
@@ -213,7 +213,7 @@ def new_folder(path: str | Path) -> Path:
     """Check that `path` can take a new result: absent, or an empty folder.
 
     Raises:
-        BortError: Something is there already.
+        BortError: `path` exists and is not an empty folder.
     """
     path = Path(path)
     if is_vacant(path):
@@ -224,12 +224,12 @@ def new_folder(path: str | Path) -> Path:
 
 
 def is_vacant(path: Path) -> bool:
-    """Whether `path` is a folder that holds nothing but what a killed `write_aside` may have left in it."""
+    """Whether `path` is an empty folder, apart from files that a killed `write_aside` may have left."""
     return path.is_dir() and all(file.name.startswith(".") and file.suffix == _PART for file in path.iterdir())
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename inside `path` durable, where the system can."""
+    """Make a rename inside `path` durable, if the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -239,7 +239,7 @@ def sync_folder(path: Path) -> None:
 
 
 class FolderLock:
-    """A lock of a folder against other processes; it ends with the object, and with a killed process.
+    """A lock on a folder against other processes, released when the object is deleted or the process dies.
 
     Args:
         path: The folder.
@@ -253,14 +253,14 @@ class FolderLock:
         try:
             import fcntl
         except ImportError:
-            return  # a system without such locks
+            return  # the system has no such locks
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
         except OSError:
-            pass  # a disk without such locks
+            pass  # the file system has no such locks
 
     def __del__(self) -> None:
         if self._descriptor is not None:
@@ -272,10 +272,10 @@ def read_yaml(path: str | Path, parse: Callable[[str], Any]) -> Any:
 
     Args:
         path: The file.
-        parse: Makes something of its text, as `yaml.safe_load` does.
+        parse: Parses its text, as `yaml.safe_load` does.
 
     Raises:
-        BortError: It cannot be read, or is no YAML, with the line.
+        BortError: It cannot be read, or is not valid YAML; names the line.
     """
     import yaml
 

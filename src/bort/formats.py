@@ -1,7 +1,7 @@
-"""The formats of files that outlive a version of this package: which number they carry, and who can read them.
+"""Format numbers of files that later versions of this package read.
 
-Whatever is written to be read again says `format`, the number of its layout, and `bort`, the version that wrote it.
-A layout that changes takes the next number; `tests/upgrade` keeps files of every number that is read.
+Every such file holds `format`, the number of its layout, and `bort`, the version that wrote it. A changed layout gets
+the next number; `tests/upgrade` keeps files of every number that can be read.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ _LONGEST_VERSION = 20
 
 
 def stamp(number: int) -> dict[str, Any]:
-    """What a file says of its own layout.
+    """The entries of a file that identify its layout.
 
         >>> stamp(1)["format"]
         1
 
     Args:
-        number: Of the layout.
+        number: Number of the layout.
     """
     return {"format": number, "bort": _version()}
 
 
 def check_format(described: Mapping[str, Any], number: int, file: str | Path, remedy: str) -> None:
-    """Refuse a file of another layout, and name the version of this package that reads a newer one.
+    """Reject a file of another layout; for a newer one, name the version of this package that reads it.
 
     Args:
-        described: What the file says; `format` and `bort` are looked at.
-        number: Of the layout that is read here.
+        described: The file's content; only `format` and `bort` are read.
+        number: Number of the expected layout.
         file: The file.
-        remedy: What to do about an older one ("export the model again").
+        remedy: What to do about an older file ("export the model again").
 
     Raises:
-        BortError: The layout is another one.
+        BortError: The layout is a different one.
     """
     found = described.get("format")
     if type(found) is int and found == number:
@@ -53,6 +53,6 @@ def check_format(described: Mapping[str, Any], number: int, file: str | Path, re
 
 
 def _version() -> str:
-    from importlib.metadata import version  # loading it takes longer than reading most files
+    from importlib.metadata import version  # this import takes longer than reading most files
 
     return version("bort")

@@ -1,4 +1,4 @@
-"""Progress for a person: a live bar in a terminal, a line now and then in a log. Always on standard error."""
+"""Progress display: a live bar in a terminal, or a line every 15 seconds in a log. Always on standard error."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
-"""Whether this thread's caller wants to hear nothing."""
+"""Whether the caller in this context turned output off."""
 _listeners = 0
-"""How many callers want to be told; of the whole process, for work goes on in many threads."""
+"""Number of open `verbose` blocks in the whole process, because work runs in many threads."""
 _counting = threading.Lock()
 _SECONDS_BETWEEN_LINES = 15.0
 _A_PART = 256
@@ -26,15 +26,15 @@ _A_PART = 256
 
 @contextlib.contextmanager
 def verbose(on: bool = True) -> Iterator[None]:
-    """Let commands called from Python tell what they do and find, as they do on the command line.
+    """Make commands called from Python print progress and results, as they do on the command line.
 
-    Without it they print nothing: neither progress nor results.
+    By default they print nothing.
 
         with bort.verbose():
             bort.finetune(bort.FinetuneArguments(train="train.csv", out="runs/mine"))
 
     Args:
-        on: False silences what a caller wanted to hear.
+        on: False turns output off, also inside an outer `verbose()`.
 
     Example:
         >>> import bort
@@ -61,18 +61,18 @@ def _is_mute() -> bool:
 
 
 def console() -> Console:
-    """A console on standard error; standard output is for results. It is mute outside of `verbose`."""
+    """A console on standard error; standard output is for results. It is silent outside `verbose`."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=_is_mute())
 
 
 def out() -> Console:
-    """A console on standard output, for a command's result. It is mute outside of `verbose`."""
+    """A console on standard output, for a command's result. It is silent outside `verbose`."""
     from rich.console import Console
 
     class Output(Console):
-        """Leaves it to `bort.__main__` what a reader that has gone means: no failure."""
+        """Lets `bort.__main__` handle a closed pipe, which is no failure."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
@@ -81,10 +81,10 @@ def out() -> Console:
 
 
 class Bar:
-    """One piece of long work; `update` may be called as often as one likes. One within another stands below it."""
+    """Progress of one long task; `update` may be called at any rate. A nested bar is shown below the outer one."""
 
     _display: Progress | None = None
-    """What a terminal shows, of all bars that there are."""
+    """The terminal display that all open bars share."""
 
     def __init__(self, what: str, total: float | None, *, silent: bool = False) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -106,7 +106,7 @@ class Bar:
                     TextColumn("{task.fields[note]}", markup=False),
                     console=self._console,
                     transient=True,
-                    # What is printed meanwhile goes above the bar, but results that go elsewhere must still go there.
+                    # Output on the terminal goes above the bar; redirected results must still reach their target.
                     redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
                 )
                 Bar._display.start()
@@ -114,7 +114,7 @@ class Bar:
             self._task = self._live.add_task(what, total=total, note="")
 
     def update(self, done: float, note: str = "") -> None:
-        """Say how much of `total` is done, and a few words beside it."""
+        """Report how much of `total` is done, with a short note."""
         self.done = done
         if self._live is not None:
             self._live.update(self._task, completed=done, note=note)
@@ -126,7 +126,7 @@ class Bar:
             self._console.print(f"{self.what}:{share} after {now - self._started:.0f} s {note}".rstrip())
 
     def close(self) -> None:
-        """End the live display, or its own part of it."""
+        """Remove the bar; the outermost one also ends the live display."""
         if self._live is None:
             return
         self._live.remove_task(self._task)
@@ -137,7 +137,7 @@ class Bar:
 
 @contextlib.contextmanager
 def bar(what: str, total: float | None = None, *, silent: bool = False) -> Iterator[Bar]:
-    """Show a `Bar` for the time of a block, or where `silent` is set only pretend to."""
+    """Show a `Bar` during a block; with `silent`, the bar prints nothing."""
     shown = Bar(what, total, silent=silent)
     try:
         yield shown
@@ -146,11 +146,11 @@ def bar(what: str, total: float | None = None, *, silent: bool = False) -> Itera
 
 
 def in_parts(what: str, items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Show a `Bar` while some items after others are worked on.
+    """Yield items in parts, and show a `Bar` of how many are done.
 
     Args:
-        what: What is done with them.
-        items: They are given in parts of a few hundred.
+        what: Description of the work.
+        items: The items, which are yielded in parts of a few hundred.
     """
     with bar(what, len(items)) as shown:
         for start in range(0, len(items), _A_PART):

@@ -1,4 +1,4 @@
-"""One static HTML page a run: a title, a few figures, charts, tables. Nothing is loaded from anywhere."""
+"""One static HTML page per run: a title, key figures, charts and tables. It loads no external resources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pre { background: var(--soft); padding: .8rem; white-space: pre-wrap; overflow-w
 
 
 class Report:
-    """Collects sections, then writes the page.
+    """An HTML page that collects sections and is then written.
 
     Args:
         title: Heading of the page.
@@ -42,7 +42,7 @@ class Report:
         self._charts = 0
 
     def tiles(self, figures: Iterable[tuple[str, str]]) -> None:
-        """Large figures with a caption each: (value, caption)."""
+        """Add key figures, as (value, caption)."""
         cells = "".join(
             f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(caption)}</span></div>'
             for value, caption in figures
@@ -50,20 +50,20 @@ class Report:
         self._parts.append(f'<div class="tiles">{cells}</div>')
 
     def heading(self, text: str) -> None:
-        """Begin a section."""
+        """Start a section."""
         self._parts.append(f"<h2>{html.escape(text)}</h2>")
 
     def paragraph(self, text: str, *, warning: bool = False) -> None:
-        """A paragraph, or one that stands out."""
+        """Add a paragraph, highlighted if it is a warning."""
         kind = ' class="warning"' if warning else ""
         self._parts.append(f"<p{kind}>{html.escape(text)}</p>")
 
     def code(self, text: str) -> None:
-        """A command or a listing."""
+        """Add a command or a listing."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table; cells that are numbers stand to the right."""
+        """Add a table; numbers are right-aligned."""
         rows = list(rows)
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
         numeric = [any(_is_number(row[column]) for row in rows) for column in range(len(header))]
@@ -74,21 +74,21 @@ class Report:
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
     def chart(self, figure: Any) -> None:
-        """A plotly figure; the library's script is put into the page once."""
+        """Add a plotly figure; the page embeds the library's script once."""
         inline = figure.to_html(
             full_html=False,
             include_plotlyjs=self._charts == 0,
             config={"displaylogo": False, "responsive": True},
-            div_id=f"chart-{self._charts}",  # by default it is drawn by chance
+            div_id=f"chart-{self._charts}",  # random by default
         )
         self._charts += 1
         self._parts.append(f'<div class="chart">{inline}</div>')
 
     def made_with(self, made: Mapping[str, Any]) -> None:
-        """Say with which command, on which machine and with which versions the figures were made.
+        """Add the command, machine and package versions that produced the figures.
 
         Args:
-            made: As of `bort.runs.environment`.
+            made: The result of `bort.runs.environment`.
         """
         self.heading("Made with")
         self.code(made["command"])
@@ -96,7 +96,7 @@ class Report:
         self.table(["what", "which"], [*machine, *([name, version] for name, version in made["packages"].items())])
 
     def text(self) -> str:
-        """The page as it is written: of the same sections the same, to the last character."""
+        """The page's HTML; the same sections always give the same text."""
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -127,7 +127,7 @@ def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[fl
 
 
 def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Any:
-    """A heat map of true against predicted labels, with the counts in it."""
+    """A heat map of true against predicted labels, annotated with the counts."""
     import plotly.graph_objects as plotly
 
     size = 140 + 42 * len(labels)
@@ -144,7 +144,7 @@ def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> A
 
 
 def _plain(text: str) -> str:
-    """Keep plotly, which knows a few tags of HTML, from reading any in a text."""
+    """Escape a text, because plotly interprets some HTML tags."""
     return html.escape(text, quote=False)
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: its settings, its environment, its journal, its figures and its report."""
+"""The folder of one run: settings, environment, journal, metrics and report."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from bort.report import Report
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
 DATA_FOLDER = "data"
-"""In a run's folder: data that were given as objects. It is there before the run begins."""
+"""Subfolder with data that were passed as Python objects; it exists before the run starts."""
 _FORMAT = 1
-"""Of the folder's layout; the journal's first line has it."""
+"""Number of the folder's layout, in the journal's first line."""
 _LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
-"""Of the folders that this process writes, by device and inode."""
+"""Locks on the folders that this process writes, by device and inode."""
 _LOCKING = threading.Lock()
 
 
 class Run:
     """One command's run in one folder.
 
-    `config.yaml` holds the settings (and runs again with `--config`), `environment.json` the versions and the machine,
-    `journal.jsonl` one JSON object an event, appended and synced, `metrics.json` the figures, `report.html` the page.
+    `config.yaml` holds the settings (pass it to `--config` to rerun), `environment.json` the versions and the machine,
+    `journal.jsonl` one JSON object per event, appended and synced, `metrics.json` the metrics, `report.html` the page.
 
     Args:
         out: The folder.
         command: Name of the command, for the journal.
         arguments: Its settings, a dataclass.
-        resume: Go on with an earlier run of the same settings.
-        may_change: Settings that a resumed run may have otherwise (budgets, say).
-        leads: Whether this process writes the folder; those that train beside it only read.
+        resume: Continue an earlier run with the same settings.
+        may_change: Settings that may differ in a resumed run (such as budgets).
+        leads: Whether this process writes the folder; the other processes of distributed training only read it.
 
     Raises:
-        BortError: The folder is taken and `resume` is off, it was made with other settings, or another process writes
-            it now.
+        BortError: The folder is not empty and `resume` is off, it has other settings, or another process is
+            writing it.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Run:
             self._check_format()
             self._check_settings(settings, _defaults(arguments), may_change)
         elif started and self._got_nowhere():
-            self.journal_path.unlink()  # a start that failed at once does not block its folder
+            self.journal_path.unlink()  # a run that failed right after its start must not block the folder
         elif started:
             raise BortError("holds an earlier run; go on with --resume, or name another --out", file=self.path)
         else:
@@ -87,20 +87,20 @@ class Run:
         if not self.resumed:
             self._write_yaml("config.yaml", settings)
         self.environment = environment()
-        if not (self.path / "metrics.json").is_file():  # or this machine would be told as the one that made them
+        if not (self.path / "metrics.json").is_file():  # finished metrics keep the environment that produced them
             self.write_json("environment.json", self.environment)
         self._mend_journal()
         begun = {**({} if self.resumed else stamp(_FORMAT)), "command": command, "pid": os.getpid()}
         self.log("resumed" if self.resumed else "started", **begun, host=platform.node())
 
     def same_data(self, digests: dict[str, str]) -> None:
-        """Note what the run reads when it begins, and refuse to go on with anything else.
+        """Record which data the run starts with, and refuse to resume with other data.
 
         Args:
-            digests: For each part of the data a text that changes when its content does.
+            digests: For each part of the data, a digest of its content.
 
         Raises:
-            BortError: A part has changed since the run began.
+            BortError: A part has changed since the run started.
         """
         begun = next(self.events("data"), None)
         if begun is None:
@@ -114,7 +114,7 @@ class Run:
                 raise BortError(rule, file=self.path)
 
     def finished(self) -> dict[str, Any] | None:
-        """The figures of a run that has ended before, which is said; None of one that has not."""
+        """The metrics of a finished run, after a message that it is finished; None if the run is not finished."""
         file = self.path / "metrics.json"
         if not file.is_file():
             return None
@@ -129,7 +129,7 @@ class Run:
         return metrics
 
     def _locked(self) -> FolderLock:
-        """Keep other processes out for as long as any `Run` of this process has the folder."""
+        """Lock the folder against other processes as long as a `Run` of this process uses it."""
         found = self.path.stat()
         with _LOCKING:
             lock = _LOCKS.get((found.st_dev, found.st_ino))
@@ -143,7 +143,7 @@ class Run:
             return lock
 
     def _holder(self) -> str:
-        """The process that began last, as the journal has it."""
+        """The process that last started or resumed the run, according to the journal."""
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
             events = [json.loads(line) for line in self.journal_path.read_text("utf-8").splitlines()]
             begun = [event for event in events if event["event"] in ("started", "resumed")][-1]
@@ -152,7 +152,7 @@ class Run:
         return "another process"
 
     def _got_nowhere(self) -> bool:
-        """Whether the folder holds what a start writes and nothing more."""
+        """Whether the folder holds only what the start of a run writes."""
         files = {file.name for file in self.path.iterdir()}
         lines = self.journal_path.read_bytes().splitlines()
         return files <= {DATA_FOLDER, "config.yaml", "environment.json", "journal.jsonl"} and len(lines) <= 1
@@ -168,10 +168,10 @@ class Run:
             os.fsync(file.fileno())
 
     def events(self, event: str) -> Iterator[dict[str, Any]]:
-        """The journal's events of one name, oldest first.
+        """Yield the journal's events of one name, oldest first.
 
         Raises:
-            BortError: A line is no event.
+            BortError: A line is not an event.
         """
         with open(self.journal_path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -185,13 +185,13 @@ class Run:
                     yield record
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the run, whole or not at all."""
+        """Write a JSON file of the run atomically."""
         with write_aside(self.path / name) as file:
             json.dump(value, file, indent=2, ensure_ascii=False, default=float)
             file.write("\n")
 
     def write_page(self, page: Report) -> None:
-        """Write the page of the run, which ends with what it was made with."""
+        """Write the run's report, with the command, machine and versions at its end."""
         page.made_with(self.environment)
         page.write(self.path / "report.html")
 
@@ -199,7 +199,7 @@ class Run:
         import yaml
 
         with write_aside(self.path / name) as file:
-            yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True, width=float("inf"))  # one line a setting
+            yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True, width=float("inf"))  # one line per setting
 
     def _make_folder(self, resume: bool) -> None:
         data_alone = self.path.is_dir() and {file.name for file in self.path.iterdir()} == {DATA_FOLDER}
@@ -211,7 +211,7 @@ class Run:
             raise BortError(f"cannot be made: {error.strerror or error}", file=self.path) from None
 
     def _check_format(self) -> None:
-        """Refuse to go on with a folder of another layout."""
+        """Refuse to resume in a folder of another layout."""
         self._mend_journal()
         if (begun := next(self.events("started"), None)) is not None:
             check_format(begun, _FORMAT, self.journal_path, "name another --out")
@@ -227,14 +227,14 @@ class Run:
         if not isinstance(before, dict):
             raise BortError("the settings of the run to resume cannot be read; name another --out", file=file)
         for name, value in settings.items():
-            # A setting that an earlier version did not have is as if it had not been given.
+            # A setting that an earlier version did not have counts as left at its default.
             if name in ("resume", "out", *may_change) or before.get(name, defaults.get(name)) == value:
                 continue
             rule = f"the run to resume was started with {before.get(name)!r}; give the same, or name another --out"
             raise BortError(rule, file=file, column=name, value=value)
 
     def _mend_journal(self) -> None:
-        """Drop a last line that a killed process wrote in part."""
+        """Drop an incomplete last line, left by a killed process."""
         if not self.journal_path.is_file():
             return
         content = self.journal_path.read_bytes()
@@ -245,7 +245,7 @@ class Run:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor and cores: what a figure depends on."""
+    """Versions, processor, cores and command: what a result depends on."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -263,7 +263,7 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The running command as a person would type it again."""
+    """The running command, as typed in a shell."""
     module = getattr(sys.modules["__main__"].__spec__, "name", "").removesuffix(".__main__")
     program = Path(sys.argv[0]).name
     if "bort" in (module, program):
@@ -284,7 +284,7 @@ def _processor() -> str:
 
 
 def _defaults(arguments: Any) -> dict[str, Any]:
-    """The defaults of a dataclass's fields, as a run's settings are written."""
+    """The defaults of a dataclass's fields, in the form of `config.yaml`."""
     found = {}
     for field in dataclasses.fields(arguments):
         if field.default is not dataclasses.MISSING:

@@ -1,6 +1,6 @@
-"""Fine-tuning with scarce labels: training data that grow from the model's own mistakes (arXiv 2010.07990).
+"""Agora: fine-tuning with few labels, on training data that grow near the model's mistakes (arXiv 2010.07990).
 
-`fit` is the algorithm, which knows nothing of texts or networks. The modules beside it make it work on texts.
+`fit` is the algorithm, independent of texts and networks. The other modules apply it to texts.
 """
 
 from bort.agora.loop import Learner, Source, fit

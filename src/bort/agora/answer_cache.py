@@ -1,4 +1,4 @@
-"""Answers that were paid for, kept on disk: by what was asked, for all runs and processes."""
+"""A disk cache of paid answers, keyed by the request and shared by all runs and processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 
 class Charge(NamedTuple):
-    """What a request took."""
+    """Tokens and cost of a request."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -38,25 +38,25 @@ class Charge(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Where answers are kept that every run may use: `bort/answers` in the user's cache folder."""
+    """Return the default folder of answers that all runs share: `bort/answers` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "bort" / "answers"
 
 
 class AnswerCache:
-    """The answers of one that is asked, under one set of instructions: a SQLite file in a folder of such files.
+    """The answers of one model or command under one set of instructions: a SQLite file in a folder of such files.
 
-    An answer and its charge are written in one transaction that is synced to the disk, so a killed process loses
-    neither, and several processes may write at once. Only hashes of what was asked are kept.
+    An answer and its charge are written in one transaction and synced to disk, so a killed process loses neither, and
+    several processes can write at once. Requests are stored as hashes only.
 
     Args:
-        folder: Of the files; it is made.
-        asked_of: All that answers depend on besides the text: model, instructions, examples, labels. It is hashed into
+        folder: Folder of the files; created if missing.
+        asked_of: Everything that answers depend on except the text: model, instructions, examples, labels. Its hash is
             the name of the file.
-        owner: The run that pays, as far as charges go.
+        owner: The run that charges are attributed to.
 
     Raises:
-        BortError: The folder cannot be made, or the file is no SQLite file, or of a later version.
+        BortError: The folder cannot be created, or the file is not a SQLite file or has another format version.
     """
 
     def __init__(self, folder: Path, asked_of: Mapping[str, Any], owner: str = "") -> None:
@@ -74,7 +74,7 @@ class AnswerCache:
         check_format(found, _FORMAT, self._file, "remove it, or name another --answer-cache")
 
     def known(self, asked: Iterable[str]) -> dict[str, Any]:
-        """The answers that there are, by `digest` of what was asked."""
+        """Return the cached answers, by `digest` of the request."""
         found = {}
         with self._open() as file:
             for name in asked:
@@ -84,7 +84,7 @@ class AnswerCache:
         return found
 
     def keep(self, answers: Mapping[str, Any], charge: Charge | None = None) -> None:
-        """Write answers, by `digest` of what was asked, and what they took."""
+        """Write answers, by `digest` of the request, and their charge."""
         with self._open() as file:
             rows = [(name, json.dumps(answer)) for name, answer in answers.items()]
             file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
@@ -92,7 +92,7 @@ class AnswerCache:
                 file.execute("INSERT INTO charges VALUES (?, ?, ?, ?, ?)", (self._owner, time.time(), *charge))
 
     def charged(self) -> tuple[int, Charge]:
-        """How many requests the owner has paid for, and what they took together."""
+        """Return the number of requests that the owner has paid for, and their total charge."""
         what = "COUNT(*), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(usd)"
         with self._open() as file:
             row = file.execute(f"SELECT {what} FROM charges WHERE owner = ?", (self._owner,)).fetchone()
@@ -100,7 +100,7 @@ class AnswerCache:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from asking the same meanwhile: they wait, and find the answers here."""
+        """Hold an exclusive lock: other processes with the same instructions wait, then find the answers here."""
         try:
             import fcntl
         except ImportError:
@@ -118,7 +118,7 @@ class AnswerCache:
                     time.sleep(_LOOK_AGAIN_SECONDS)
                     continue
                 except OSError:
-                    pass  # a disk without such locks
+                    pass  # a file system without such locks
                 break
             yield
 
@@ -128,11 +128,11 @@ class AnswerCache:
             with contextlib.closing(sqlite3.connect(self._file, timeout=_BUSY_SECONDS)) as file, file:
                 file.execute("PRAGMA synchronous = FULL")
                 yield file
-        except (sqlite3.Error, ValueError, TypeError) as error:  # the latter of rows that are not as we write them
+        except (sqlite3.Error, ValueError, TypeError) as error:  # the last two: malformed rows
             told = " ".join(str(error).split())
             raise BortError(f"the cache of answers cannot be used: {told}", file=self._file) from None
 
 
 def digest(asked: Any) -> str:
-    """A hash of what was asked, the same in every process."""
+    """Return a hash of a request that is the same in every process."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What somebody who is asked may answer of a text, and what that says of the task's classes or value."""
+"""Answers of teachers, and their conversion to log-probabilities, log-odds or values."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from bort.data.tables.labels import Kind
 from bort.tasks.task import Task
 
 Answer = str | float | Sequence[str] | Mapping[str, float] | None
-"""A label, a list of labels, a value, probabilities of labels, or None from somebody who does not know."""
+"""A label, a list of labels, a value, label probabilities, or None for an unknown answer."""
 _MOST_NAMES = 12
 
 
 class WrongAnswerError(ValueError):
-    """An answer that breaks a rule; its text completes the sentence "the teacher …"."""
+    """An invalid answer; the message completes the sentence "the teacher …"."""
 
 
 def answer_row(answer: Any, task: Task) -> list[float]:
-    """Log-probabilities of classes, log-odds of labels, or the value alone; NaN where nothing is known.
+    """Convert an answer to log-probabilities of classes, log-odds of labels, or a single value; NaN if unknown.
 
     Args:
-        answer: As of `Answer`; a blank text counts as None. Shares of classes need not sum to 1. Of several labels each
-            has a probability of its own; one that is not named has none.
-        task: What was asked.
+        answer: See `Answer`; a blank string counts as None. Class probabilities need not sum to 1. In a multilabel
+            task each label has its own probability, which is 0 for labels that are not named.
+        task: The task.
 
     Raises:
-        WrongAnswerError: No label and no shares of labels, or no finite number for a regression.
+        WrongAnswerError: Unknown labels, invalid probabilities, or no finite number for a regression.
 
     Example:
         >>> answer_row({"cat": 3, "dog": 1}, Classification(("cat", "dog"), "accuracy"))
@@ -40,10 +40,10 @@ def answer_row(answer: Any, task: Task) -> list[float]:
 
 
 def parsed_line(line: str, task: Task) -> Any:
-    """The answer that a line spells: a label or number as it is, or a JSON object or string.
+    """Parse an output line: a plain label or number, or a JSON object, string or (in a multilabel task) list.
 
     Raises:
-        WrongAnswerError: It begins as JSON, and is none.
+        WrongAnswerError: The line starts like JSON but is invalid.
     """
     line = line.strip()
     begins = ("{", '"', "[") if task.kind == "multilabel" else ("{", '"')
@@ -115,7 +115,7 @@ def _log_shares(answer: Mapping[Any, Any], task: Task) -> list[float]:
         total = math.inf
     if not 0 < total < math.inf:
         raise WrongAnswerError(f"{_rule(task)}, with a sum above 0")
-    # The quotient of a tiny share would be 0.
+    # The quotient of a tiny share would underflow to 0.
     logs = {name: math.log(share) - math.log(total) for name, share in shares.items() if share}
     return [logs.get(name, -math.inf) for name in task.names]
 

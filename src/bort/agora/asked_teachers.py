@@ -1,4 +1,4 @@
-"""Teachers and generators that are asked, and may have their price: a command, or an LLM behind an API."""
+"""Teachers and generators whose answers may cost money: commands, and LLMs behind an API."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from bort.finetuning.arguments import LLM_PREFIX, FinetuneArguments
 from bort.finetuning.splits import Splits
 
 REQUEST_SECONDS = 120.0
-"""Longest time of one request to an LLM, by default."""
+"""Default timeout of a request to an LLM."""
 LEAST_WRITING_TOKENS = 2048
-"""New texts are longer than labels: so long may their answers be at least."""
+"""Minimum token limit of a generator's answers; new texts are longer than labels."""
 
 
 def is_language_model(teacher: str | None) -> bool:
@@ -36,10 +36,10 @@ def is_language_model(teacher: str | None) -> bool:
 
 
 def check_asked(arguments: FinetuneArguments) -> None:
-    """Refuse, before anything is made, a command without a program, and an LLM without key, package or instructions.
+    """Reject a command without a program, and an LLM whose instructions, API key or package are missing or bad.
 
     Raises:
-        BortError: The first of them.
+        BortError: The first problem found.
     """
     for setting in ("teacher_command", "generator"):
         line = getattr(arguments, setting)
@@ -53,19 +53,19 @@ def check_asked(arguments: FinetuneArguments) -> None:
 
 
 def asked_teacher(arguments: FinetuneArguments, data: Splits) -> Teacher | None:
-    """The command or the LLM that the settings name as teacher; None where they name another one.
+    """Create the teacher if the settings name a command or an LLM; None if they name another one.
 
     Args:
-        arguments: Of the run.
-        data: Whose task it is, and whose training texts stand as examples before an LLM.
+        arguments: Settings of the run.
+        data: Provides the task, and the training texts that an LLM gets as examples.
 
     Raises:
-        BortError: It cannot be asked.
+        BortError: The teacher cannot be used.
     """
     if arguments.teacher_command is not None:
         timeout = arguments.teacher_timeout or TIMEOUT_SECONDS
         command = LineCommand(arguments.teacher_command, "teacher_command", timeout)
-        # What a command says may change when its program does, so its answers serve this run alone.
+        # A command's answers may change with its program, so by default they are cached for this run alone.
         folder = Path(arguments.answer_cache or Path(arguments.out) / FOLDER / "answers")
         return CommandTeacher(command, data.task, arguments.teacher_batch, folder)
     if is_language_model(arguments.teacher):
@@ -82,14 +82,14 @@ def _language_model(arguments: FinetuneArguments, data: Splits, name: str) -> Ch
 
 
 def budget_of(arguments: FinetuneArguments) -> Budget:
-    """What a run may spend, at which prices."""
+    """Return the budget of a run, with its prices."""
     return Budget(arguments.teacher_input_price or 0.0, arguments.teacher_output_price or 0.0, arguments.budget_usd)
 
 
 def paid_answers(
     arguments: FinetuneArguments, name: str, head: Messages, options: Options, budget: Budget
 ) -> PaidAnswers:
-    """The answers of `openai:MODEL`, by whatever stands before each question.
+    """Return the cached answers of `openai:MODEL` to prompts that start with `head`.
 
     Raises:
         BortError: There is no API key where one is needed, or the cache cannot be used.
@@ -102,15 +102,15 @@ def paid_answers(
 
 
 def chosen_generator(arguments: FinetuneArguments, data: Splits, teacher: Teacher) -> Generator | None:
-    """Who writes new texts, as the settings name it; an LLM that writes and one that teaches share a budget.
+    """Create the generator that the settings name, if any; it shares the budget of a teacher that is an LLM.
 
     Args:
-        arguments: Of the run.
-        data: Whose task it is.
-        teacher: Of the run.
+        arguments: Settings of the run.
+        data: Provides the task.
+        teacher: Teacher of the run.
 
     Raises:
-        BortError: It cannot be asked.
+        BortError: The generator cannot be used.
     """
     name, count = arguments.generator, arguments.generated_per_mistake
     if name is None or not count:
@@ -129,7 +129,7 @@ def chosen_generator(arguments: FinetuneArguments, data: Splits, teacher: Teache
 
 
 def endpoint(arguments: FinetuneArguments, name: str) -> Endpoint:
-    """Where `openai:MODEL` is asked.
+    """Return the API endpoint of `openai:MODEL`.
 
     Raises:
         BortError: There is no API key where one is needed.
@@ -140,7 +140,7 @@ def endpoint(arguments: FinetuneArguments, name: str) -> Endpoint:
 
 
 def run_identity(out: str) -> str:
-    """What tells a run from all others, also after it was interrupted or its folder has moved."""
+    """Return a unique ID of the run, which stays the same when the run is resumed or its folder is moved."""
     try:
         with open(Path(out) / "journal.jsonl", encoding="utf-8") as journal:
             return digest(journal.readline())
@@ -149,12 +149,12 @@ def run_identity(out: str) -> str:
 
 
 def usage(asked: Teacher | Generator | None) -> dict[str, Any]:
-    """What asking has taken, for `metrics.json`; nothing where no LLM is asked."""
+    """Return the usage of an LLM, for `metrics.json`; empty for other teachers and generators."""
     return {"usage": asked.answers.usage} if isinstance(asked, ChatTeacher | ChatGenerator) else {}
 
 
 def unasked(teacher: Teacher) -> list[str]:
-    """A sentence about texts that the budget left without a label."""
+    """Return a sentence about the texts left unlabelled because the budget was used up, if any."""
     used = usage(teacher).get("usage")
     if used is None or not used["out_of_budget"]:
         return []

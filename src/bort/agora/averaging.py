@@ -1,7 +1,7 @@
-"""The last trainings, from one start in different orders of the data, and the average of their weights.
+"""The last trainings, from the same initial weights in different orders of the data, and their averaged weights.
 
-Weights that were fine-tuned from one start lie in one basin, and their mean errs less than each of them (Wortsman et
-al., "Model soups", arXiv 2203.05482). It answers as fast as one of them.
+Models fine-tuned from the same initial weights lie in one loss basin, and their averaged weights make fewer errors than
+each of them, at the inference cost of one (Wortsman et al., "Model soups", arXiv 2203.05482).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from bort.progress import console
 from bort.tasks.task import Says, Task
 
 _BARRIER = 0.02
-"""Weights of different basins have a mean that has forgotten even the labels that all of them know."""
+"""Maximum drop of the training score by averaging; weights from different basins lose much more."""
 _MOST_CHECKED = 1000
 
 
 @dataclass(frozen=True)
 class LastTraining:
-    """A training whose length is known, and all that it needs: this is what goes to other processes.
+    """A training of fixed length with all its inputs, which is sent to other processes.
 
     Args:
-        learner: Fits.
+        learner: Fits the model.
         theta: The combination.
-        points: What is learned from.
-        epochs: Passes over it.
-        with_vectors: Whether a teacher's vectors are learned, too.
+        points: The training data.
+        epochs: Number of epochs.
+        with_vectors: Whether to learn a teacher's vectors too.
     """
 
     learner: TextLearner
@@ -47,23 +47,23 @@ class LastTraining:
     with_vectors: bool = False
 
     def __call__(self, slot: Slot) -> TrainedWeights:
-        """Train in the order of a slot."""
+        """Train with the data order of a slot."""
         return self.learner.refit(self.theta, self.points, slot, epochs=self.epochs, with_vectors=self.with_vectors)
 
 
 def plain_training(session: Session, best: Trial[TrainedWeights]) -> LastTraining:
-    """Fit the combination of a plain trial to all labels, for as many passes as it took to its best step."""
+    """Return a training of a plain trial's combination on all labels, with the number of epochs of its best step."""
     return LastTraining(session.learner, best.theta, _softened(session, best), passes(session, best))
 
 
 def passes(session: Session, best: Trial[TrainedWeights]) -> int:
-    """How many passes over the training data a plain trial took to its best step."""
+    """Return the number of epochs that a plain trial took to reach its best step."""
     steps = math.ceil(len(session.data.train) / int(best.theta["batch_size"]))
     return max(1, round(int(best.model.about["best_step"]) / steps))
 
 
 def _softened(session: Session, best: Trial[TrainedWeights]) -> list[Point]:
-    """All labelled examples, with the opinions of a linear head where those help."""
+    """Return all labelled examples, with labels mixed with a linear head's out-of-fold predictions if that helps."""
     examples = [*session.data.train, *session.data.dev]
     if session.out_of_fold is None or not opinions_help(session, best):
         return session.points(examples)
@@ -71,13 +71,13 @@ def _softened(session: Session, best: Trial[TrainedWeights]) -> list[Point]:
 
 
 def opinions_help(session: Session, best: Trial[TrainedWeights]) -> bool:
-    """Whether a linear head knows better than a plain trial how far to be certain.
+    """Whether to mix a linear head's predictions into the labels: its log-loss must be below the plain trial's.
 
-    Who learns bare labels learns to be certain of all, also of a mistaken one. But the head's log-loss must be below
-    that of the trial on the development data, which neither has learned.
+    Training on unmixed labels makes a model overconfident, also about wrong labels. The two are compared on the
+    development data, which neither has learned.
     """
     task, head = session.task, session.head
-    # Thresholds are chosen by a model of bare labels, and must suit the result.
+    # Multilabel thresholds are chosen with a model of unmixed labels, and must suit the result.
     if head is None or session.arguments.labels == "hard" or task.kind == "multilabel":
         return False
     theirs = task.says(np.array(best.answers, np.float32))
@@ -85,40 +85,40 @@ def opinions_help(session: Session, best: Trial[TrainedWeights]) -> bool:
 
 
 def with_opinions(task: Task, examples: Sequence[Example], targets: NDArray[Any], opinions: Says) -> list[Point]:
-    """Examples of which half of each label is what a linear head says that was fitted without them.
+    """Average each label with a linear head's out-of-fold prediction.
 
     Args:
-        task: What is asked.
-        examples: Labelled.
+        task: The task.
+        examples: Labelled examples.
         targets: Their labels.
-        opinions: *Shape:* (examples, outputs).
+        opinions: The out-of-fold predictions. *Shape:* (examples, outputs).
     """
     made = task.taught(task.mean([task.certain(targets), opinions]), hard=False, temperature=1.0)
     return [Point(x, y) for x, y in zip(examples, made, strict=True)]
 
 
 def opinion(session: Session, training: LastTraining, numbers: Sequence[int], texts: Sequence[Example]) -> Says:
-    """What several trainings say of texts in the mean. *Shape:* (examples, outputs)."""
+    """Return the mean prediction of several trained models. *Shape:* (examples, outputs)."""
     return session.task.mean([session.learner.says(model, texts) for model in trained(session, training, numbers)])
 
 
 def trained(
     session: Session, training: Callable[[Slot], TrainedWeights], numbers: Sequence[int]
 ) -> list[TrainedWeights]:
-    """Train once for each number, in an order of its own.
+    """Train once for each number, each with its own data order.
 
-    What was done before a run was interrupted is read from its journal. When time is up no other begins.
+    Trainings that finished before an interruption are read from the journal. When time is up, no further one starts.
 
     Args:
         session: The run.
-        training: What goes to wherever trials run; a slot's place is the number.
-        numbers: Of this training among all that follow the trials.
+        training: Sent to wherever trials run; the place of its slot is the number.
+        numbers: Numbers of the trainings among all that follow the trials.
 
     Returns:
-        In the order of the numbers, without those that failed or for which there was no time.
+        The models in the order of the numbers, without those that failed or for which there was no time.
 
     Raises:
-        DivergedError: No training gave finite numbers.
+        Exception: What the first training raised, if all failed.
     """
     kept = {number: known for number in numbers if (known := session.journal.final(number)) is not None}
     left = [number for number in numbers if number not in kept]
@@ -143,12 +143,12 @@ def trained(
 
 
 def averaged(learner: TextLearner, models: Sequence[TrainedWeights], known: Sequence[Point]) -> TrainedWeights:
-    """The mean of the weights of models with one start; one of them where the mean has lost what each has learned.
+    """Average the weights of models; return the first one instead if the average has lost what each has learned.
 
     Args:
-        learner: Judges.
-        models: At least one.
-        known: What all have learned from.
+        learner: Scores the models.
+        models: At least one, all from the same initial weights.
+        known: Training data of all models.
     """
     known = known[:_MOST_CHECKED]
     scored = [(model, score) for model in models if (score := _score(learner, model, known)) is not None]
@@ -165,7 +165,7 @@ def averaged(learner: TextLearner, models: Sequence[TrainedWeights], known: Sequ
 
 
 def _score(learner: TextLearner, model: TrainedWeights, known: Sequence[Point]) -> float | None:
-    """How well a model knows what it has learned; None where its outputs are not finite numbers."""
+    """Return a model's score on its training data; None if its outputs are not finite."""
     try:
         return learner.score(learner.predict(model, [point.x for point in known]), [point.y for point in known])
     except DivergedError:

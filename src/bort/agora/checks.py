@@ -1,4 +1,4 @@
-"""What is refused before anything is made, beyond the bounds that stand beside each setting."""
+"""Checks before a run starts, beyond the bounds declared with each setting."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bort.tasks.suites.table import find
 
 
 def check_one_task(arguments: FinetuneArguments) -> None:
-    """Refuse several tasks at once.
+    """Reject several tasks at once.
 
     Raises:
-        BortError: There are several.
+        BortError: Several tasks are given.
     """
     if len(arguments.task) > 1 or (arguments.task and len(find(arguments.task)) > 1):
         raise BortError("this function fits one task; bort.finetune fits several", setting="task", value=arguments.task)
 
 
 def check_choices(arguments: FinetuneArguments) -> None:
-    """Refuse a task whose examples are no texts or pairs.
+    """Reject tasks with choices unless the method is plain.
 
     Raises:
-        BortError: It has choices, and Agora or a linear head was asked for.
+        BortError: A task has choices, and the method is Agora or a linear head.
     """
     if arguments.method == "plain":
         return
@@ -40,10 +40,10 @@ def check_choices(arguments: FinetuneArguments) -> None:
 
 
 def check_agora(arguments: FinetuneArguments, function: Function | None = None) -> None:
-    """Refuse transforms that there are not, and two teachers.
+    """Reject unknown transforms, two teachers, and commands or LLMs that cannot be used.
 
     Raises:
-        BortError: The first of them.
+        BortError: The first problem found.
     """
     check_asked(arguments)
     transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
@@ -52,10 +52,10 @@ def check_agora(arguments: FinetuneArguments, function: Function | None = None) 
 
 
 def read_pool(file: str, arguments: FinetuneArguments, data: Splits) -> list[Example]:
-    """The unlabelled texts, or pairs where the training data are pairs; blank ones left out.
+    """Read the unlabelled texts, or pairs if the training data are pairs, without blank ones.
 
     Raises:
-        BortError: The file breaks a rule, or holds pairs for texts, or the other way round.
+        BortError: The file is invalid, or has pairs while the training data are single texts, or vice versa.
     """
     pool = [e for e in read_examples(file, arguments.columns, labelled=False) if e.text.strip()]
     pairs = data.train[0].text_b is not None

@@ -1,4 +1,4 @@
-"""A command of the user's that reads lines of JSON and writes a line for each."""
+"""A user's command that reads JSON lines and writes one line for each."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import IO, Any
 from bort.errors import BortError
 
 _LEAST_BYTES, _BYTES_PER_ROW = 1 << 20, 1 << 16
-"""A command that writes more than the first, and than the second for each row, has gone astray."""
+"""Maximum output of a command: the first, plus the second per row."""
 _TAIL_BYTES = 1 << 14
 _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class LineCommand:
-    """A command that reads a JSON object a line from standard input and writes as many lines to standard output.
+    """A command that reads one JSON object per line on standard input and writes one line for each.
 
     Attributes:
-        line: The command, split into words as a shell does; no shell runs it.
-        setting: Name of the setting that gave it, for messages.
-        timeout_seconds: Longest run.
+        line: The command line, split into words like a shell does; no shell runs it.
+        setting: Name of the setting that it comes from, for messages.
+        timeout_seconds: Maximum run time.
     """
 
     line: str
@@ -37,10 +37,10 @@ class LineCommand:
     timeout_seconds: float
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Run it once, and give its lines, one a row, in the order of the rows.
+        """Run the command once and return its output lines, one per row, in order.
 
         Raises:
-            BortError: It cannot be run, fails, is killed, hangs, or writes something else than a line of UTF-8 a row.
+            BortError: It cannot be run, fails, is killed, times out, or does not write one line of UTF-8 per row.
         """
         out = self._run(b"".join(_json_line(row) for row in rows), _LEAST_BYTES + _BYTES_PER_ROW * len(rows))
         try:
@@ -49,7 +49,7 @@ class LineCommand:
             line = out.count(b"\n", 0, error.start) + 1
             raise self._wrong(f"must write UTF-8; line {line} of its output is not") from None
         lines = text.split("\n")
-        # What ends the last line begins no other one. Of those that are left, blank ones are answers.
+        # The final newline does not start another line. Other blank lines are answers.
         if lines[-1] == "":
             lines.pop()
         if len(lines) != len(rows):
@@ -57,10 +57,10 @@ class LineCommand:
         return lines
 
     def words(self) -> list[str]:
-        """Program and arguments.
+        """Return the program and its arguments.
 
         Raises:
-            BortError: There is none, or a quotation mark is not closed.
+            BortError: The line is blank, or a quotation mark is not closed.
         """
         try:
             words = shlex.split(self.line)
@@ -80,7 +80,7 @@ class LineCommand:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # so that what it has started ends with it
+                start_new_session=True,  # so that its child processes are killed with it
             )
         except (OSError, ValueError) as error:
             raise self._wrong(f"cannot be run: {getattr(error, 'strerror', None) or error}") from None
@@ -125,12 +125,12 @@ class LineCommand:
 def _json_line(row: Mapping[str, Any]) -> bytes:
     try:
         return (json.dumps(row, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can escape and UTF-8 cannot encode
         return (json.dumps(row) + "\n").encode()
 
 
 def _feed(pipe: IO[bytes], given: bytes) -> None:
-    # A command may end before it has read all; whether that was right is seen by what it wrote.
+    # A command may exit before it has read everything; whether that is an error shows in its output.
     with contextlib.suppress(OSError), pipe:
         pipe.write(given)
 
@@ -149,7 +149,7 @@ def _read_tail(pipe: IO[bytes], into: bytearray) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and what it has started, if any of it still runs."""
+    """Kill a command and its child processes, if any still run."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A command as the teacher: asked in batches, each text once."""
+"""A command as the teacher, run on batches, once per text."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bort.progress import bar
 from bort.tasks.task import Says, Task
 
 TIMEOUT_SECONDS = 3600.0
-"""Longest run of a command over one batch, by default."""
+"""Default timeout of a command for one batch."""
 
 
 class CommandTeacher:
-    """A command that reads a JSON object with `text` (and `text_b`) a line, and writes an answer a line.
+    """A command that reads one JSON object with `text` (and `text_b`) per line, and writes one answer per line.
 
-    An answer is a label or a number as it is, a JSON string, a JSON object of label probabilities, or a blank line from
-    a command that does not know.
+    An answer is a plain label or number, a JSON string, a JSON object of label probabilities, a JSON list of labels in
+    a multilabel task, or a blank line if the command does not know.
 
     Args:
-        command: How it is run.
-        task: What is asked.
-        batch: Most texts of one run.
-        folder: Where answers are kept, batch after batch.
+        command: The command.
+        task: The task.
+        batch: Maximum number of texts per run of the command.
+        folder: Folder of the answer cache, which is written after each batch.
 
     Raises:
         BortError: The command line names no program, or the folder cannot be used.
@@ -43,10 +43,10 @@ class CommandTeacher:
         self._cache = AnswerCache(folder, asked_of)
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`.
+        """See `Teacher.__call__`.
 
         Raises:
-            BortError: The command fails, or answers with what is no label.
+            BortError: The command fails, or writes an invalid answer.
         """
         rows = {digest(row): row for row in map(asked_row, examples)}
         with self._cache.alone():
@@ -75,5 +75,5 @@ class CommandTeacher:
 
 
 def asked_row(example: Example) -> dict[str, str]:
-    """What a command reads of an example."""
+    """Return what a command reads for an example."""
     return {"text": example.text} | ({} if example.text_b is None else {"text_b": example.text_b})

@@ -1,4 +1,4 @@
-"""What fine-tuned models say of labelled texts that they have not learned, where few labels are all there are."""
+"""Out-of-fold predictions of fine-tuned models, for runs with few labels."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from bort.finetuning.student_head import StudentHead, text_group
 from bort.tasks.task import Says
 
 _FIRST = 1000
-"""Number of the first fold's training in the journal; the last trainings have the numbers below."""
+"""Number of the first fold's training in the journal; the last trainings have smaller numbers."""
 _MOST = 500
-"""With more labels a fifth of them tells apart what differs."""
+"""Maximum number of labels; with more, the development data (a fifth of them) are enough for a comparison."""
 
 
 @dataclass(frozen=True)
 class FoldTrainings:
-    """The trainings of all folds; a slot's place says which. This is what goes to other processes.
+    """The trainings of all folds, which are sent to other processes; a slot's place selects the fold.
 
     Args:
-        of: Each on what is not in its fold.
+        of: One training per fold, on the data of the other folds.
     """
 
     of: Sequence[LastTraining]
 
     def __call__(self, slot: Slot) -> TrainedWeights:
-        """Train for a slot's fold."""
+        """Train the model of a slot's fold."""
         return self.of[slot.place - _FIRST](slot)
 
 
 def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]) -> Says | None:
-    """What models of one combination say of training and development data, each fitted to the other folds.
+    """Return out-of-fold predictions of one combination for training and development data.
 
-    The folds are those of the linear head, so that the two can be compared on all labels, and not only on the fifth
-    that was split off. Each training takes as many passes as the combination took to its best step.
+    The folds are those of the linear head, so that the two can be compared on all labels, not only on the fifth that
+    was split off. Each training takes as many epochs as the combination took to reach its best step.
 
     Args:
-        session: A run, perhaps resumed.
+        session: A new or resumed run.
         head: Its linear head.
         best: The trial of the combination.
 
     Returns:
-        *Shape:* (examples, outputs). None where development data were given, labels are many or the result does not
-        learn them all, and where time is up or a training diverged.
+        *Shape:* (examples, outputs). None if development data were given, for a task of a suite, without `refit`, with
+        more than 500 labels, if time is up, or if a training failed.
     """
     data, arguments = session.data, session.arguments
     examples = [*data.train, *data.dev]
@@ -77,7 +77,7 @@ def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]
 
 
 def _without(session: Session, head: StudentHead, fold: NDArray[np.bool_], *, soft: bool) -> list[Point]:
-    """What the last training would learn from if a fold's labels were not known."""
+    """Return the data of the last training without a fold."""
     places, task = np.flatnonzero(~fold), session.task
     everything = [*session.data.train, *session.data.dev]
     examples = [everything[place] for place in places]

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on."""
+"""Progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bort.progress import Bar, bar, console
 
 
 class RunDisplay(LoopDisplay[TrainedWeights]):
-    """A bar for the trainings of a round, and a line for each round that is over.
+    """A progress bar for the trainings of a round, and a line for each finished round.
 
     Args:
         thetas: The grid.
         metric: Name of the score.
-        rounds: Whether there is more than one round.
+        rounds: Whether the run can have more than one round.
     """
 
     def __init__(self, thetas: Sequence[HyperParameters], metric: str, *, rounds: bool) -> None:
@@ -32,7 +32,7 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
 
     @contextlib.contextmanager
     def trainings(self, number: int, count: int) -> Iterator[None]:
-        """Show the bar of a round's trainings; the round 0 is what follows the last."""
+        """Show the progress bar of a round; number 0 stands for the last trainings."""
         what = "last training" if not number else f"round {number}" if self._rounds else "fine-tuning"
         self._ended = 0
         with bar(what, count) as self._bar:
@@ -40,29 +40,29 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
         self._bar = None
 
     def short(self, theta: Theta) -> str:
-        """A combination by what tells it from the others."""
+        """Format a combination, only with the settings that vary."""
         return " ".join(f"{name}={theta[name]:g}" for name in self._varied)
 
     def progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
-        """A training in this process is as far as that."""
+        """Show the progress of a training in this process."""
         self._update(share, f"{self.short(theta)}: {note}" if note else self.short(theta))
 
     def ended(self, note: str = "") -> None:
-        """A training has ended, here or elsewhere."""
+        """Count a finished training, run in this process or elsewhere."""
         self._update(1.0, note)
         self._ended += 1
 
     def trial(self, slot: Slot, trial: Trial[TrainedWeights]) -> None:
-        """A trial has ended, here or elsewhere."""
+        """Show a finished trial, run in this process or elsewhere."""
         self.ended(f"{self.short(trial.theta)}: {trial.score:.3f}")
 
     def failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
-        """A trial has raised something."""
+        """Print the error of a trial."""
         console().print(f"{self.short(theta)} failed: {error_text(error)}", soft_wrap=True)
         self.ended()
 
     def round(self, done: Round[TrainedWeights], best: Trial[TrainedWeights]) -> None:
-        """A round is over."""
+        """Print the result of a round."""
         if not self._rounds:
             return
         growth, winner = done.growth, done.winner

@@ -1,4 +1,4 @@
-"""From mistakes to new texts: a few of each round, as `metrics.json` has them."""
+"""Examples of new texts and the mistakes that they come from, for `metrics.json`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bort.tasks.task import Task
 _MOST_A_ROUND = 6
 _LONGEST_TEXT = 160
 _SHOWN_FROM = 0.5
-"""Of several labels those are shown that are likelier than not."""
+"""In a multilabel task, labels with a probability above this are shown."""
 
 
 def examples_of(rounds: Sequence[Round[TrainedWeights]], data: Splits) -> list[dict[str, Any]]:
-    """Some new texts of each round, spread evenly, beside the mistakes that they were made of.
+    """Return some new texts of each round, evenly spread, with the mistakes that they come from.
 
     Args:
-        rounds: Of the loop.
-        data: What was given.
+        rounds: Rounds of the loop.
+        data: The given data.
 
     Returns:
-        Of each the `round`; the text of the `mistake`, its `label`, and what it was `taken_for`, or None of training
-        data; `new_text` and `new_label`.
+        For each the `round`; the text of the `mistake`, its `label`, and the wrong prediction `taken_for` (None for
+        training data); `new_text` and `new_label`.
     """
     given, truth = [*data.dev, *data.train], data.task.targets(data.dev)
     found = []

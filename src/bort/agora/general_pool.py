@@ -1,4 +1,4 @@
-"""A large pool of any texts: each round the nearest to the mistakes and to the classes join what the teacher labels."""
+"""A large pool of any texts: each round adds those nearest to the mistakes and the classes, labelled by the teacher."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from bort.predict.indexing import build_index, text_files
 Vectors = NDArray[np.float32]
 Found = Callable[[Sequence[Example], random.Random, AbstractSet[Hashable]], Made[Example]]
 _MOST_SEARCHED = 4096
-"""Of the nearest to one mistake, when those before are known already."""
+"""Number of nearest neighbours to search per query if nearer ones are already known."""
 _SHARED = 4000
-"""Texts of all classes: a teacher's encoder reads them in a few minutes."""
+"""Default number of texts of all classes together; a teacher's encoder reads them in a few minutes."""
 
 
 class GeneralPool:
-    """Finds texts in an index near mistakes, and near the middle of each class.
+    """Finds texts in an index near mistakes, and near the centroid of each class.
 
-    The mistakes of a class and its middle choose in turn, the nearest first, until the class has its share. A text that
-    is almost one that was chosen is left out.
+    The mistakes of a class and its centroid choose in turn, the nearest text first, until the class has its share.
+    Near-duplicates of chosen texts are skipped.
 
     Args:
         index: The texts.
-        encode: Vectors of length 1, of the index's encoder. *Shape:* -> (texts, width).
-        train: The training data, whose labels are the classes; where all are numbers of a regression there is one.
-        per_mistake: Texts for each mistake and round.
-        per_class: Texts for each class and round, those of its mistakes counted; None: all classes share 4,000.
-        distinct: A text with this cosine or a greater one to a text chosen in the same round is left out.
+        encode: Returns unit vectors of the index's encoder. *Shape:* -> (texts, width).
+        train: The training data, whose labels are the classes; a regression has one class.
+        per_mistake: Texts per mistake and round.
+        per_class: Texts per class and round, including those of its mistakes; None: all classes share 4,000.
+        distinct: Skip a text whose cosine to a text chosen in the same round is this or greater.
         classes: Whether labels are classes.
     """
 
@@ -67,11 +67,11 @@ class GeneralPool:
         self.per_class = per_class or max(1, _SHARED // len(members))
 
     def __call__(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
-        """Texts for each mistake; those near the middle of a class go to the nearest of its mistakes.
+        """Find texts for each mistake; those near the centroid of a class go to the nearest of its mistakes.
 
         Args:
-            mistakes: With their true labels.
-            known: Identities that nothing is taken of.
+            mistakes: The mistakes, with their true labels.
+            known: Identities of texts to skip.
         """
         near: list[list[Example]] = [[] for _ in mistakes]
         if not mistakes or not len(self.index):
@@ -93,7 +93,7 @@ class GeneralPool:
     def _chosen(
         self, ranked: Sequence[Sequence[int]], left: list[int], taken: set[Hashable], chosen: Apart
     ) -> Iterator[tuple[int, str, Vectors]]:
-        """Query, text and vector of what is chosen for a class; it joins what is taken and what was chosen."""
+        """Yield query, text and vector of each text chosen for a class, and add it to `taken` and `chosen`."""
         most = len(chosen) + self.per_class
         for rank in range(max(map(len, ranked), default=0)):
             for query, places in enumerate(ranked):
@@ -111,7 +111,7 @@ class GeneralPool:
                     return
 
     def _unknown(self, queries: Vectors, wanted: int, known: AbstractSet[Hashable]) -> list[list[int]]:
-        """For each query places of unknown texts, the nearest first: more than are wanted, as others choose, too."""
+        """Return places of unknown texts per query, nearest first; more than wanted, as other queries take some."""
         if not wanted or not len(queries):
             return [[] for _ in queries]
         spare = min(wanted * (len(self.centroids) + 1), max(2 * wanted, _MOST_SEARCHED))
@@ -129,14 +129,14 @@ class GeneralPool:
         return identity(Example(self.index.texts([place])[0]))
 
     def _classes(self, example: Example) -> tuple[str, ...]:
-        """Several of an example with several labels; that of no label is one, too."""
+        """Return the classes of an example: one per label in a multilabel task, where no labels are a class too."""
         if not self.classes:
             return ("",)
         return (example.label or ("",)) if isinstance(example.label, tuple) else (str(example.label),)
 
 
 def beside(near: Found, pool: GeneralPool) -> Found:
-    """A source of points with those of a general pool behind its own."""
+    """Add the texts of a general pool after a source's own points."""
 
     def found(mistakes: Sequence[Example], rng: random.Random, known: AbstractSet[Hashable]) -> Made[Example]:
         made = near(mistakes, rng, known)
@@ -147,17 +147,17 @@ def beside(near: Found, pool: GeneralPool) -> Found:
 
 
 def check_general_pool(arguments: FinetuneArguments, train: Sequence[Example]) -> dict[str, str]:
-    """Find at the start what would be found after the first round.
+    """Check the pool at the start of a run.
 
     Args:
-        arguments: Of the run.
+        arguments: Settings of the run.
         train: The training data.
 
     Returns:
-        By "pool" what an index holds, in short, for a run that is resumed; nothing where there is none yet.
+        Under "pool" the checksums of an index, which a resumed run compares; empty if there is no index yet.
 
     Raises:
-        BortError: The training data are pairs, or the pool is damaged or not there.
+        BortError: The training data are pairs, or the pool is damaged or missing.
     """
     if arguments.pool is None:
         return {}
@@ -173,16 +173,16 @@ def check_general_pool(arguments: FinetuneArguments, train: Sequence[Example]) -
 def open_general_pool(
     arguments: FinetuneArguments, train: Sequence[Example], work: Path, *, classes: bool
 ) -> GeneralPool:
-    """Open the index that the settings name, or make one of the texts that they name.
+    """Open the index that the settings name, or build one from the texts that they name.
 
     Args:
-        arguments: Of the run.
+        arguments: Settings of the run.
         train: The training data.
-        work: Where an index is made; one that was not finished is gone on with.
+        work: Folder for a new index; an unfinished one is continued.
         classes: Whether the task has classes.
 
     Raises:
-        BortError: The index cannot be opened or made, or its encoder cannot be loaded.
+        BortError: The index cannot be opened or built, or its encoder cannot be loaded or does not fit.
     """
     assert arguments.pool is not None
     if (Path(arguments.pool) / NAME).is_file():

@@ -1,4 +1,4 @@
-"""Who writes new texts near a mistake: a command, or an LLM."""
+"""Generators of new texts near mistakes: a command, or an LLM."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from bort.progress import bar
 
 
 class Generator(Protocol):
-    """Writes texts, or pairs, near some mistakes."""
+    """Writes texts, or pairs, near mistakes."""
 
     def __call__(
         self, mistakes: Sequence[Example], answers: Sequence[str | None], rng: random.Random
     ) -> list[list[Example]]:
-        """New examples for each mistake, without labels.
+        """Return new, unlabelled examples for each mistake.
 
         Args:
-            mistakes: With their true labels.
-            answers: What a model took each for, where that is known.
-            rng: Source of chance: another state asks for other texts.
+            mistakes: The mistakes, with their true labels.
+            answers: A model's wrong prediction for each, if known.
+            rng: Random generator; a different state requests different texts.
         """
 
 
 class CommandGenerator:
-    """A command that reads a JSON object a line, and writes a JSON list of new texts a line.
+    """A command that reads one JSON object per line, and writes one JSON list of new texts per line.
 
-    It reads `text` (and `text_b`), `label` (the truth), `answer` (what a model took it for, or null) and `count`; of
+    It reads `text` (and `text_b`), `label` (the truth), `answer` (a model's wrong prediction, or null) and `count`. For
     pairs it writes objects with `text` and `text_b`.
 
     Args:
-        command: How it is run.
-        count: Texts to write of a mistake.
-        batch: Most mistakes of one run of the command.
-        folder: Where the texts are kept, batch after batch.
+        command: The command.
+        count: Texts to write per mistake.
+        batch: Maximum number of mistakes per run of the command.
+        folder: Folder of the cache, which is written after each batch.
 
     Raises:
         BortError: The command line names no program, or the folder cannot be used.
@@ -58,10 +58,10 @@ class CommandGenerator:
     def __call__(
         self, mistakes: Sequence[Example], answers: Sequence[str | None], rng: random.Random
     ) -> list[list[Example]]:
-        """As of `Generator`.
+        """See `Generator.__call__`.
 
         Raises:
-            BortError: The command fails, or writes something else.
+            BortError: The command fails, or writes invalid output.
         """
         rows = [asked_of_mistake(m, a) | {"count": self._count} for m, a in zip(mistakes, answers, strict=True)]
         names = _names(rows, rng)
@@ -92,11 +92,11 @@ class CommandGenerator:
 
 
 class ChatGenerator:
-    """An LLM that writes.
+    """An LLM that writes new texts.
 
     Args:
-        prompt: What it is told.
-        answers: Of the LLM.
+        prompt: Builds the prompts.
+        answers: The LLM's answers, cached.
     """
 
     def __init__(self, prompt: WritingPrompt, answers: PaidAnswers) -> None:
@@ -105,10 +105,10 @@ class ChatGenerator:
     def __call__(
         self, mistakes: Sequence[Example], answers: Sequence[str | None], rng: random.Random
     ) -> list[list[Example]]:
-        """As of `Generator`.
+        """See `Generator.__call__`.
 
         Raises:
-            BortError: The server takes no request, or fails again and again.
+            BortError: The server rejects all requests, or fails repeatedly.
         """
         names = _names([asked_of_mistake(m, a) for m, a in zip(mistakes, answers, strict=True)], rng)
         prompts = {
@@ -121,12 +121,12 @@ class ChatGenerator:
 
 
 def asked_of_mistake(mistake: Example, answer: str | None) -> dict[str, Any]:
-    """What a generator is given of a mistake."""
+    """Return what a generator gets for a mistake."""
     return {**asked_row(mistake), "label": mistake.label, "answer": answer}
 
 
 def as_examples(mistake: Example, items: Sequence[Any], count: int) -> list[Example]:
-    """Texts, or objects with two texts, as examples; what does not fit the mistake, or is blank, is left out."""
+    """Convert at most `count` texts, or objects with two texts, to examples, skipping blank and ill-formed ones."""
     fitting = [item for item in items if _fits(item, mistake)][:count]
     if mistake.text_b is None:
         return [Example(item.strip()) for item in fitting if item.strip()]

@@ -1,4 +1,4 @@
-"""What a run has done, in its folder, so that an interrupted one goes on."""
+"""The journal in a run's folder, from which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bort.runs import Run
 
 _ABOUT = ("evaluations", "best_step", "steps", "seconds")
 FOLDER = "rounds"
-"""Within a run's folder, while it lasts."""
+"""Working folder of an unfinished run, within its folder."""
 
 
 class RunClock:
-    """The wall time of a run: of this process, and of those before it that were interrupted.
+    """The wall time of a run: of this process, and of earlier ones that were interrupted.
 
     Args:
-        run: Its journal and its teacher's know what was spent: events that end long work have `elapsed` seconds.
+        run: The run; events in its journal and its teacher's have the `elapsed` seconds so far.
         minutes: The budget, or None.
     """
 
@@ -38,7 +38,7 @@ class RunClock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, without the time in which it was interrupted."""
+        """Seconds that the run has taken, without interruptions."""
         return round(time.monotonic() - self._began, 2)
 
     def is_up(self) -> bool:
@@ -49,11 +49,11 @@ class RunClock:
 class RunJournal(AgoraJournal[TrainedWeights]):
     """The loop's journal in a run's folder. It keeps only the weights that are still needed.
 
-    These are those of all trials of the round that goes on, and of the best of the first round and of all.
+    These are the weights of all trials of the current round, and of the best trials of the first round and of all.
 
     Args:
         run: The run.
-        clock: Tells how long it has taken.
+        clock: Measures its time.
     """
 
     def __init__(self, run: Run, clock: RunClock) -> None:
@@ -73,11 +73,11 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         }
 
     def trial(self, slot: Slot) -> Trial[TrainedWeights] | None:
-        """The trial of a slot, if it is done."""
+        """Return the trial of a slot, if it is finished."""
         return self._trials.get(slot)
 
     def keep_trial(self, slot: Slot, trial: Trial[TrainedWeights]) -> Trial[TrainedWeights]:
-        """Write the weights, then the event, and drop the weights that nobody needs any more."""
+        """Write the weights, then the event, and delete weights that are no longer needed."""
         model = TrainedWeights(file=self._weights(slot), about=trial.model.about)
         with write_aside(model.file, "wb") as out:
             out.write(trial.model.weights)
@@ -93,16 +93,16 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         return kept
 
     def latest(self) -> Trial[TrainedWeights] | None:
-        """The best trial of the last round that has any."""
+        """Return the best trial of the last round that has any."""
         last = max((slot.round for slot in self._trials), default=0)
         return self._trials[self._best(last)] if last else None
 
     def failure(self, slot: Slot) -> Exception | None:
-        """What a trial that diverged raised: it would diverge again."""
+        """Return the error of a diverged trial, which would diverge again."""
         return self._diverged.get(slot)
 
     def keep_failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
-        """Write what a trial raised, with the traceback."""
+        """Log the error of a trial, with the traceback."""
         self._run.log(
             "failed",
             round=slot.round,
@@ -116,7 +116,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         )
 
     def growth(self, number: int) -> Growth | None:
-        """What a round added, if that is known."""
+        """Return what a round added, if it is known."""
         file = self.folder / f"grown-{number:02d}.json"
         if not file.is_file():
             return None
@@ -135,7 +135,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
             json.dump(known, file, ensure_ascii=False, default=float)
 
     def final(self, number: int) -> TrainedWeights | None:
-        """What one of the last trainings, which are counted from 0, came to, if it is done."""
+        """Return the model of one of the last trainings, numbered from 0, if it is finished."""
         for event in self._run.events("refit"):
             if event["number"] == number:
                 return TrainedWeights(file=self._final(number), about={name: event[name] for name in _ABOUT})
@@ -159,13 +159,13 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         return self.folder / f"{slot_name(slot)}.safetensors"
 
     def _best(self, number: int) -> Slot:
-        """The best slot of a round, or of all rounds for 0; of equals the latest."""
+        """Return the best slot of a round, or of all rounds for 0; on ties the latest."""
         slots = [slot for slot in self._trials if number in (slot.round, 0)]
         return max(slots, key=lambda slot: (self._trials[slot].rank, slot))
 
 
 def _spent(journal: Path) -> float:
-    """The last `elapsed` of a journal, whose last line may have been written in part; 0 without any."""
+    """Return the largest `elapsed` of a journal, whose last line may be incomplete; 0 if there is none."""
     if not journal.is_file():
         return 0.0
     found = [0.0]

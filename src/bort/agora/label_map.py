@@ -1,4 +1,4 @@
-"""Which class of the task each class of a teacher stands for: an NLI model's `entailment` is a paraphrase's `1`."""
+"""A mapping from a teacher's classes to the task's, such as an NLI model's `entailment` to `1` for paraphrases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_NAMES = 12
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Classes of the task by the teacher's; several of these may stand for one.
+    """The task's class for each class of the teacher; several of these may map to the same one.
 
     Example:
         >>> LabelMap.of(["entailment=1", "neutral=0", "contradiction=0"]).ours["neutral"]
@@ -25,10 +25,10 @@ class LabelMap:
 
     @classmethod
     def of(cls, given: Sequence[str]) -> LabelMap | None:
-        """Read `THEIRS=OURS` of each; None where nothing is given. A name of theirs ends at the first =.
+        """Parse items `THEIRS=OURS`, each split at the first =; None if there are none.
 
         Raises:
-            BortError: One without =, or one of theirs twice.
+            BortError: An item is not of this form, or a label of the teacher occurs twice.
         """
         ours: dict[str, str] = {}
         for item in given:
@@ -41,15 +41,15 @@ class LabelMap:
         return cls(ours) if ours else None
 
     def columns(self, theirs: Sequence[str], ours: Sequence[str], model: str) -> list[list[int]]:
-        """Places of the teacher's classes for each class of the task. Those that stand for none are not heard.
+        """Return the places of the teacher's classes for each class of the task; unmapped classes are ignored.
 
         Args:
             theirs: All classes of the teacher.
             ours: All classes of the task.
-            model: The teacher, for messages.
+            model: Name of the teacher, for messages.
 
         Raises:
-            BortError: A name that there is not, or a class of the task without any of the teacher's.
+            BortError: An unknown class, or a class of the task without any of the teacher's.
         """
         for whose, names, all_names in (("teacher", self.ours, theirs), ("data", self.ours.values(), ours)):
             for name in names:

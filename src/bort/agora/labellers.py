@@ -1,4 +1,4 @@
-"""Who labels new points: a classifier, an encoder with a head, a function of the user's, and any of them kept."""
+"""Teachers, which label new points: a classifier, an encoder with a head, a user's function; and their cache."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from bort.tasks.metrics import Score
 from bort.tasks.task import Says, Targets, Task
 
 Function = Callable[[Sequence[str | tuple[str, str]]], Sequence[Answer]]
-"""Labels texts, or pairs of texts: each with a label, a list of labels, a value, probabilities of labels, or None if it
-does not know."""
+"""Labels texts, or pairs of texts: returns for each a label, a list of labels, a value, label probabilities, or None if
+it does not know."""
 
 
 class Teacher(Protocol):
@@ -32,12 +32,12 @@ class Teacher(Protocol):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name to display."""
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """Log-probabilities of classes, log-odds of labels, or values, as of `Task.says`. *Shape:* (examples, outputs).
+        """Return log-probabilities of classes, log-odds of labels, or values, like `Task.says`.
 
-        A row of NaN: the teacher does not know.
+        A row of NaN means that the teacher does not know. *Shape:* (examples, outputs).
         """
 
 
@@ -45,12 +45,12 @@ class ClassifierTeacher:
     """A fine-tuned classifier or regressor, in any engine: a model's folder, a hub name, or a folder of `bort export`.
 
     Args:
-        model: Its name.
-        task: What is asked.
-        labels: Which of the task's classes each of its own stands for; by default the one of the same name.
+        model: Its folder or name.
+        task: The task.
+        labels: Maps its classes to the task's; by default those of the same name.
 
     Raises:
-        BortError: It cannot be loaded, or it answers another question.
+        BortError: It cannot be loaded, or does not fit the task.
     """
 
     def __init__(self, model: str, task: Task, labels: LabelMap | None = None) -> None:
@@ -62,7 +62,7 @@ class ClassifierTeacher:
         self._columns = labels.columns(theirs.names, task.names, model)
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`."""
+        """See `Teacher.__call__`."""
         parts = [self._predictor.logits(part) for part in in_parts(f"{self.name} answers", examples)]
         if not parts:
             return np.zeros((0, self._task.outputs))
@@ -77,8 +77,8 @@ class HeadTeacher:
 
     Args:
         embedding: The encoder.
-        task: What is asked.
-        examples: What the head is fitted to.
+        task: The task.
+        examples: Labelled examples that the head is fitted to.
     """
 
     def __init__(self, embedding: Embedding, task: Task, examples: Sequence[Example]) -> None:
@@ -89,14 +89,14 @@ class HeadTeacher:
         self._own = dict(zip(names, self._head.out_of_fold, strict=True))
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`."""
+        """See `Teacher.__call__`."""
         return self._head.says(self._features(examples))
 
     def _features(self, examples: Sequence[Example]) -> Features:
         return {"mean": self.embedding.features(examples)}
 
     def out_of_fold(self, examples: Sequence[Example]) -> Says:
-        """As `__call__`, but of an example that the head was fitted to what a head says that was fitted without it."""
+        """Like `__call__`, but with out-of-fold predictions for examples that the head was fitted to."""
         says = self(examples)
         for row, example in zip(says, examples, strict=True):
             row[:] = self._own.get((example.text, example.text_b), row)
@@ -104,22 +104,22 @@ class HeadTeacher:
 
 
 class FunctionTeacher:
-    """A function of the user's.
+    """A user's function.
 
     Args:
-        function: Is given texts, or pairs; says a label, a value, probabilities by label, or None, of each.
-        task: What is asked.
-        name: For people and messages.
+        function: See `Function`.
+        task: The task.
+        name: Name to display.
     """
 
     def __init__(self, function: Function, task: Task, name: str) -> None:
         self.name, self._function, self._task = name, function, task
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`.
+        """See `Teacher.__call__`.
 
         Raises:
-            BortError: Too few or too many answers, or one that is no label.
+            BortError: The function returns too few or too many answers, or an invalid one.
         """
         if not examples:
             return np.zeros((0, self._task.outputs))
@@ -135,14 +135,14 @@ class FunctionTeacher:
 
 
 class RememberedTeacher:
-    """A teacher that is asked of each text once, also over several processes: its answers are kept in a file.
+    """A teacher that labels each text once, even if the run is resumed: its answers are kept in a file.
 
-    A command or a function may cost money, and may answer otherwise when it is asked again.
+    Asking a command or a function again may cost money or give another answer.
 
     Args:
-        teacher: Who is asked.
-        task: What is asked.
-        file: A line of JSON for each text, appended and synced.
+        teacher: The teacher.
+        task: The task.
+        file: JSON lines, one per text, appended and synced.
     """
 
     def __init__(self, teacher: Teacher, task: Task, file: Path) -> None:
@@ -150,7 +150,7 @@ class RememberedTeacher:
         self._known: dict[tuple[str, str | None], list[float]] = {}
         if file.is_file():
             content = file.read_text("utf-8")
-            whole = content[: content.rfind("\n") + 1]  # a killed process may have written a line in part
+            whole = content[: content.rfind("\n") + 1]  # a killed process may leave an incomplete line
             for line in whole.splitlines():
                 row = json.loads(line)
                 self._known[row["text"], row["text_b"]] = row["says"]
@@ -159,7 +159,7 @@ class RememberedTeacher:
                     out.write(whole)
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`."""
+        """See `Teacher.__call__`."""
         new = {(e.text, e.text_b): e for e in examples if (e.text, e.text_b) not in self._known}
         if new:
             says = self._teacher(list(new.values())).tolist()
@@ -173,29 +173,29 @@ class RememberedTeacher:
 
 
 def heard(task: Task, says: Says, targets: Targets) -> Says:
-    """What a teacher says, with something wrong, or the mean value, where it does not know.
+    """Replace a teacher's unknown answers by wrong ones, or by the mean value for a regression.
 
     Args:
-        task: What is asked.
-        says: As of `Teacher`.
-        targets: As of `Task.targets`.
+        task: The task.
+        says: Answers of the teacher, see `Teacher.__call__`.
+        targets: See `Task.targets`.
     """
     unknown = np.isnan(says).any(-1, keepdims=True)
     return np.where(unknown, task.mistaken(targets), says) if len(says) else says
 
 
 def teacher_scores(task: Task, says: Says, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
-    """All scores of what a teacher says; what it does not know counts as wrong (see `heard`).
+    """Return all scores of a teacher's answers; unknown ones count as wrong (see `heard`).
 
     Args:
-        task: What is asked.
-        says: As of `Teacher`.
-        targets: As of `Task.targets`.
-        resamples: Of the confidence intervals.
+        task: The task.
+        says: Answers of the teacher, see `Teacher.__call__`.
+        targets: See `Task.targets`.
+        resamples: Bootstrap resamples for the confidence intervals.
     """
     return task.score(heard(task, says, targets), targets, resamples=resamples)
 
 
 def judged(task: Task, says: Says, targets: Targets) -> float:
-    """The task's own score of what a teacher says; see `teacher_scores`."""
+    """Return the task's own score of a teacher's answers; see `teacher_scores`."""
     return teacher_scores(task, says, targets, resamples=0)[task.metric].value

@@ -1,4 +1,4 @@
-"""The labels of new texts: what the teacher says, alone or with the student, and whether it is worth learning from."""
+"""Labels of new texts by the teacher, alone or with the student, and whether they are worth learning."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from bort.tasks.metrics import Score
 from bort.tasks.task import Says, Task
 
 OK_ISH = 2 / 3
-"""A teacher below this accuracy is warned of, and may teach nothing (arXiv 2010.07990 asks for an ok-ish one)."""
+"""A teacher below this accuracy gets a warning, and may not be used (arXiv 2010.07990 asks for an ok-ish one)."""
 
 _LEAST_GAIN = 0.03
-"""So much of the loss of the same answer to each text must be gone, or the labels are not worth learning: the powers of
-the opinions, which are fitted to the same data, bring a little of it with a teacher that knows nothing."""
+"""Labels worth learning must reduce the loss of a constant prediction by at least this share. It is above 0 because the
+pooling weights are fitted to the same data, so that even a teacher that knows nothing gains a little."""
 
 
 class Labelling:
-    """Labels new texts, as the settings say.
+    """Labels new texts according to the settings.
 
     Args:
         arguments: `labels`, `temperature`, `labelled_by` and `weak_teacher` of a run.
-        task: What is asked.
-        teacher: Who labels.
-        train: The training data, whose most frequent class or mean value a teacher must beat.
-        dev: The development data, by which teacher and student are heard. None of them is fitted to these.
-        student: What a model says of examples, as a teacher would. *Shape:* (examples, outputs).
-        out_of_fold: Share that a teacher's head has right which learns from all labels in the end, each of them
-            answered by a head that was fitted without it; None for other teachers.
+        task: The task.
+        teacher: The teacher.
+        train: The training data, whose label frequencies or mean value a teacher must beat.
+        dev: The development data, by which teacher and student are weighted. Neither is fitted to them.
+        student: Returns a model's predictions in the format of a teacher. *Shape:* (examples, outputs).
+        out_of_fold: For a teacher whose head is finally fitted to all labels, the share of these that it predicts
+            correctly out of fold; None for other teachers.
     """
 
     def __init__(
@@ -54,25 +54,25 @@ class Labelling:
         self._train, self._dev, self._truth = train, dev, task.targets(dev)
         self._says = teacher(dev)
         self.dev_scores: dict[str, Score] = teacher_scores(task, self._says, self._truth)
-        """What the teacher scores on the development data."""
+        """Scores of the teacher on the development data."""
         self._weights: Weights | None = None
 
     @property
     def fitted_task(self) -> Task:
-        """The task with the teacher's own thresholds, where it has any."""
+        """The task with thresholds fitted to the teacher, if it has any."""
         return self._task.fitted(heard(self._task, self._says, self._truth), self._truth)
 
     @property
     def weak(self) -> bool:
-        """Whether the teacher is right in less than two thirds: of all labels where it learns from them in the end,
-        else of the development data."""
+        """Whether the teacher is right on less than two thirds of the data: of all labels, out of fold, if its head is
+        fitted to them in the end; else of the development data."""
         if self._task.share_right is None:
             return False
         share = self.dev_scores[self._task.share_right].value if self._out_of_fold is None else self._out_of_fold
         return share < OK_ISH
 
     def announce(self) -> None:
-        """Say who teaches, and warn of a weak teacher."""
+        """Print the teacher and its score, and warn about a weak teacher."""
         metric = self._task.metric
         told = f"teacher: {self.teacher.name}, development {metric} {self.dev_scores[metric].value:.3f}"
         if self._out_of_fold is not None:
@@ -86,8 +86,8 @@ class Labelling:
             )
 
     def worth_learning(self, first: Round[TrainedWeights]) -> bool:
-        """Whether the labels are better than answering always the same, and the teacher is good enough, or at least
-        clearly better than what plain fine-tuning gave."""
+        """Whether the labels are better than a constant prediction, and the teacher is not weak, or at least clearly
+        better than plain fine-tuning."""
         if self._settings.weak_teacher == "use":
             return True
         task, truth, student = self._task, self._truth, np.array(first.winner.answers)
@@ -108,12 +108,12 @@ class Labelling:
         return False
 
     def _always_the_same(self) -> Says:
-        """How often each label is among the training data, or the mean value, for each of the development data."""
+        """Return the label frequencies, or the mean value, of the training data for each of the development data."""
         return np.tile(self._task.base_rates(self._task.targets(self._train)), (len(self._dev), 1))
 
     def weights(self, first: Round[TrainedWeights]) -> Weights:
-        """What the teacher and the student count for: by the best model of the first round, whose training data owe
-        nothing to the development data."""
+        """Return the weights of teacher and student, fitted with the best model of the first round, because its
+        training data do not depend on the development data."""
         if self._weights is None:
             self._weights = TEACHER_ALONE
             if self._settings.labelled_by == "both":
@@ -121,20 +121,20 @@ class Labelling:
         return self._weights
 
     def __call__(self, examples: Sequence[Example], rounds: Sequence[Round[TrainedWeights]]) -> list[Any]:
-        """Labels for the loop, as of `Task.taught`; None where nobody knows."""
+        """Return labels for the loop, see `Task.taught`; None where the teacher does not know."""
         weights, says = self.weights(rounds[0]), self.teacher(examples)
-        # A student that is not heard need not be asked.
+        # A student with weight 0 need not predict.
         student = self._student(rounds[-1].winner.model, examples) if weights.student else np.zeros_like(says)
         return as_labels(self._settings, self._task, pooled(self._task, weights, says, student))
 
 
 def as_labels(settings: FinetuneArguments, task: Task, says: Says) -> list[Any]:
-    """Labels for the loop, as of `Task.taught`; None for rows of NaN.
+    """Return labels for the loop, see `Task.taught`; None for rows of NaN.
 
     Args:
         settings: `labels` and `temperature`.
-        task: What is asked.
-        says: As of `Teacher`.
+        task: The task.
+        says: See `Teacher.__call__`.
     """
     known = np.asarray(~np.isnan(says).any(-1))
     made = iter(task.taught(says[known], hard=settings.labels == "hard", temperature=settings.temperature))

@@ -1,4 +1,4 @@
-"""The last training of a run: the chosen settings once more, on all labels and on all texts."""
+"""The last training of a run: the chosen combination once more, on all labels and all texts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MOST_TEXTS = 30_000
 
 
 class Taught(NamedTuple):
-    """What a last training learns from.
+    """The data of a last training.
 
     Attributes:
-        points: All labelled examples, then texts with the labels that were made for them.
-        epochs: Passes over them.
-        weights: What the teacher and the student counted for in these labels.
-        labelled: How many of the points a person has labelled.
+        points: All labelled examples, then texts labelled by teacher and student.
+        epochs: Number of epochs.
+        weights: Weights of teacher and student in these labels.
+        labelled: Number of points with given labels.
     """
 
     points: list[Point]
@@ -43,14 +43,14 @@ class Taught(NamedTuple):
 def preferring_grown(
     result: AgoraResult[TrainedWeights], task: Task, dev: Sequence[Point]
 ) -> AgoraResult[TrainedWeights]:
-    """The result with the best model that has learned from made labels, unless plain fine-tuning is better.
+    """Return the result with the best model trained on new texts, unless plain fine-tuning is better.
 
     Better means by more than the standard error of their difference on the development data: these are few, and the
-    last training learns from far more texts than any round has.
+    last training learns from far more texts than any round.
 
     Args:
-        result: Of the rounds.
-        task: Says how far an answer is off.
+        result: Result of the rounds.
+        task: Measures the error of each answer.
         dev: The development data.
     """
     later = [trial for done in result.rounds[1:] for trial in done.trials]
@@ -64,7 +64,7 @@ def preferring_grown(
 
 
 def _errors(task: Task, outputs: Outputs, truth: Targets) -> Says:
-    """How far each answer is off, by thresholds that suit it where there are any. *Shape:* -> (examples,)."""
+    """Return the error of each answer, with thresholds fitted to these data if any. *Shape:* -> (examples,)."""
     return task.fitted(outputs, truth).errors(outputs, truth)
 
 
@@ -82,20 +82,20 @@ def everything(
 ) -> Taught:
     """Label all texts by the teacher together with students that have learned all labels.
 
-    The two are weighed by what the teacher and the mean of the last round's models say of the development data, which
-    neither has learned.
+    Their weights are fitted to predictions of the teacher and of the last round's models (averaged) on the development
+    data, which neither has learned.
 
     Args:
-        arguments: Of the run.
+        arguments: Settings of the run.
         labelled: All labelled examples, which keep their labels.
-        result: Of the rounds.
+        result: Result of the rounds.
         learner: Counts the texts' tokens.
-        teacher: Fitted to all labels, where it is fitted here.
-        students: What they say of texts; asked only where it counts.
-        heard: What it says of the development data, out of sample; by this the two are weighed.
-        truth: Of the development data.
-        pool: Texts without labels.
-        forbidden: Identities of texts that nothing may learn from: the test's.
+        teacher: The teacher, fitted to all labels if the run fits it.
+        students: Returns the students' mean predictions; called only if they have a weight.
+        heard: The teacher's out-of-sample predictions on the development data, to which the weights are fitted.
+        truth: Targets of the development data.
+        pool: Unlabelled texts.
+        forbidden: Identities of texts that must not be learned: the test data.
     """
     task, last = learner.fitter.task, result.rounds[-1]
     weights = TEACHER_ALONE
@@ -117,7 +117,7 @@ def _texts(
     pool: Sequence[Example],
     forbidden: AbstractSet[Hashable],
 ) -> list[Example]:
-    """What the rounds have added, and the rest of the pool, of which a sample where it is very large."""
+    """Return the texts that the rounds added, and the rest of the pool, or a random sample of it if it is large."""
     known = {identity(point.x) for point in labelled} | {*forbidden}
     found: dict[Hashable, Example] = {}
     for done in result.rounds:

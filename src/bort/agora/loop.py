@@ -1,7 +1,8 @@
-"""Agora: training data that grow from the model's own mistakes (arXiv 2010.07990).
+"""The Agora loop: training data that grow near the model's own mistakes (arXiv 2010.07990).
 
-Nothing here knows of texts or networks. A `Learner` fits models and judges them; a `Source` makes points near mistakes
-and labels them. Without a source the loop is plain fine-tuning: each set of hyper-parameters once, the best is kept.
+The loop is independent of texts and networks. A `Learner` fits and scores models; a `Source` makes points near mistakes
+and labels them. Without a source, the loop is plain fine-tuning: it fits each hyper-parameter set once, and keeps the
+best model.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ def _itself(x: Any) -> Hashable:
 
 @dataclass(frozen=True)
 class Learner(Generic[M]):
-    """How models are fitted and judged. It is sent to wherever trials run.
+    """Functions that fit and score models. They are sent to wherever trials run.
 
     Attributes:
-        fit: Makes a model from a set of hyper-parameters, the training data, and the slot of the trial.
-        predict: What a model answers, one answer for each point.
-        right: Whether each answer is no mistake, from all answers and the truth.
-        score: How good answers are, from them and the truth, higher is better; None: the share that is right.
-        loss: How far answers are from the truth, lower is better; it decides between equal scores. None: nothing does.
+        fit: Fits a model, given a hyper-parameter set, the training data, and the slot of the trial.
+        predict: Returns a model's answers, one per point.
+        right: Returns whether each answer is right, given all answers and the truth.
+        score: Returns the score of all answers, given the truth; higher is better. None: the share of right answers.
+        loss: Returns the loss of all answers, given the truth; lower is better. If given, it breaks ties.
     """
 
     fit: Callable[[Theta, Sequence[Point], Slot], M]
@@ -49,19 +50,20 @@ class Learner(Generic[M]):
 
 @dataclass(frozen=True)
 class Source(Generic[M]):
-    """Where new training points come from.
+    """The source of new training points.
 
     Attributes:
-        near: Makes points near each of some mistakes, from these, a source of chance, and the identities of all points
-            that are known already.
-        label: The teacher: what points are, or None for those that it does not know, from the points and all rounds so
-            far, the last of which has just ended.
-        identity: Points of one identity are the same point.
-        forbidden: Identities that no new point may have, besides those of the training and development data: a test's.
-        worth_learning: Asked once, of the first round, which no teacher has taught: whether the labels are worth
-            learning from. If not, the first round is the last.
-        missed: Training data that a model gets wrong which was fitted without them, by place. They are mistakes of each
-            round, beside those on the development data.
+        near: Makes points near mistakes, given the mistakes, a random generator, and the identities of all known
+            points.
+        label: The teacher: returns labels, or None where it does not know, given points and all rounds so far, the last
+            of which has just ended.
+        identity: Returns a key that is equal for points that count as the same.
+        forbidden: Identities that no new point may have, in addition to those of the training and development data,
+            such as those of the test data.
+        worth_learning: Called once, after the first round, which is plain training: whether the labels are worth
+            learning. If not, the first round is the last.
+        missed: Places of training data that are predicted wrongly out of fold. They are mistakes of each round, in
+            addition to those on the development data.
     """
 
     near: Callable[[Sequence[Any], random.Random, AbstractSet[Hashable]], Made[Any]]
@@ -73,46 +75,46 @@ class Source(Generic[M]):
 
 
 class AgoraJournal(Generic[M]):
-    """Where what is done is noted, so that an interrupted run does not do it again. This one notes nothing."""
+    """Records finished work, so that a resumed run does not repeat it. This class records nothing."""
 
     def trial(self, slot: Slot) -> Trial[M] | None:
-        """The trial of a slot, if it is done."""
+        """Return the trial of a slot, if it is finished."""
         return None
 
     def keep_trial(self, slot: Slot, trial: Trial[M]) -> Trial[M]:
-        """Note a trial, and give it back as it is kept: its model may have become a file."""
+        """Record a trial, and return it as stored: its model may now be a file."""
         return trial
 
     def failure(self, slot: Slot) -> Exception | None:
-        """What a trial raised, where it would raise that again; None lets it be tried again."""
+        """Return the error of a trial if it would fail again; None lets it be retried."""
         return None
 
     def keep_failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
-        """Note what a trial raised."""
+        """Record the error of a trial."""
 
     def growth(self, number: int) -> Growth | None:
-        """What a round added, if that is known."""
+        """Return what a round added, if it is known."""
         return None
 
     def keep_growth(self, number: int, growth: Growth) -> None:
-        """Note what a round added."""
+        """Record what a round added."""
 
 
 class LoopDisplay(Generic[M]):
-    """Shows a run as it goes on. Nothing depends on it; this one shows nothing."""
+    """Shows the progress of a run. This class shows nothing."""
 
     def trainings(self, number: int, count: int) -> AbstractContextManager[None]:
-        """A round begins, and has so many sets to fit; what it gives is open while they are fitted."""
+        """Show the start of a round that fits `count` sets; the returned context is open while they are fitted."""
         return nullcontext()
 
     def trial(self, slot: Slot, trial: Trial[M]) -> None:
-        """A trial has ended."""
+        """Show a finished trial."""
 
     def failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
-        """A trial has raised something."""
+        """Show the error of a trial."""
 
     def round(self, done: Round[M], best: Trial[M]) -> None:
-        """A round is over; `best` is the best trial so far."""
+        """Show a finished round; `best` is the best trial so far."""
 
 
 def fit(
@@ -131,38 +133,38 @@ def fit(
     display: LoopDisplay[M] | None = None,
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> AgoraResult[M]:
-    """Fit models again and again on data that grow where the best of them is wrong.
+    """Fit models repeatedly on data that grow where the best model is wrong.
 
-    While there are hyper-parameter sets: (1) fit one model for each on the training data, and score it on the
-    development data; (2, 3) take all that the round's best gets wrong there, and make new points near; (4) a teacher
-    labels them, and they join the training data; (5, 6) rank the sets and drop some, the worst first
+    While hyper-parameter sets are left: (1) fit one model per set on the training data, and score it on the development
+    data; (2, 3) take all mistakes of the round's best model there, and make new points near them; (4) have a teacher
+    label the points, and add them to the training data; (5, 6) rank the sets and drop some, the worst first
     (`pruning.pruned`). (7) The best model of all rounds is the result.
 
-    The development data steer what is trained on, so a score on them is optimistic: judge the result on other data. As
-    a round drops at least one set, there are at most as many rounds as sets, and `replay` more. With `rounds`, the best
-    set stays until the last of so many rounds instead, and a round that has nothing new to learn from is left out.
+    The development data influence what is trained on, so the score on them is optimistic: evaluate the result on other
+    data. A round drops at least one set, so there are at most as many rounds as sets, plus `replay`. With `rounds`, the
+    best set stays until the last of these rounds instead, and the loop ends early if a round adds no points.
 
     Args:
-        thetas: Hyper-parameter sets, each different from the others.
-        train: What is known.
-        dev: A representative sample of the task.
-        learner: Fits and judges.
-        source: Gives new points; without one, the first round is the only one.
-        prune: Which sets go after a round.
-        rounds: How many there are, whatever the number of sets; None: as many as it takes until no set is left, as
-            published.
-        replay: So many of the last rounds are fitted once more at the end, each on the data as they have grown by then.
-        seed: Source of chance.
-        workers: Where the trials of a round run; by default here, one after another.
-        journal: Knows what is done.
-        display: Is told what happens.
-        out_of_time: Asked before each trial but the very first; what is there by then is the result.
+        thetas: Hyper-parameter sets, all different.
+        train: Training data.
+        dev: Development data, a representative sample of the task.
+        learner: Fits and scores models.
+        source: Provides new points; without one, there is only one round.
+        prune: Rule that drops sets after a round.
+        rounds: Maximum number of rounds, whatever the number of sets; None: until no set is left, as published.
+        replay: Number of last rounds to repeat at the end, each on the data as they have grown by then.
+        seed: Random seed.
+        workers: Where the trials of a round run; by default sequentially in this process.
+        journal: Records finished work.
+        display: Shows progress.
+        out_of_time: Called before each trial but the very first; if true, no further trial starts, and the best model
+            so far is the result.
 
     Raises:
-        ValueError: No set, no round, a set that is there twice, no training or no development data, or a function that
-            answers with fewer or more items than it was given.
-        Exception: What the first set of a round raised, if all of them did; but where all of a later round diverge, the
-            best of the rounds before is the result.
+        ValueError: There are no sets, rounds, training data or development data, a set occurs twice, or a function
+            returns fewer or more items than it was given.
+        Exception: What the first set of a round raised, if all sets failed. But if all sets of a later round diverge,
+            the best model of the earlier rounds is the result.
     """
     sets = list(thetas)
     if not sets or any(theta in sets[:place] for place, theta in enumerate(sets)):
@@ -218,7 +220,7 @@ class _Run(Generic[M]):
     def grow_and_prune(
         self, sets: Sequence[Theta], prune: Pruning, *, grows_after_the_last: bool
     ) -> list[Sequence[Theta]]:
-        """Go through rounds until no set is left, and give the sets of each."""
+        """Run rounds until no set is left, and return the sets of each."""
         past: list[Sequence[Theta]] = []
         while sets and not self.stopped:
             past.append(sets)
@@ -228,7 +230,7 @@ class _Run(Generic[M]):
             if done.number == self.rounds_at_most:
                 done.pruned = [*range(len(done.trials))]
             elif self.source is not None and len(done.trials) + len(done.failed) == len(sets):
-                # Otherwise time ran out, and the ranking is not known.
+                # Otherwise time ran out, and the ranking is incomplete.
                 gone = pruned([t.theta for t in done.trials], _ranks(done.trials), prune)
                 done.pruned = sorted(gone if self.rounds_at_most is None else gone - {done.best})
             sets = [trial.theta for place, trial in enumerate(done.trials) if place not in done.pruned]
@@ -242,7 +244,7 @@ class _Run(Generic[M]):
         return past
 
     def replay(self, rounds: Sequence[Sequence[Theta]]) -> None:
-        """Fit the sets of some rounds once more."""
+        """Repeat some rounds with their sets."""
         for place, sets in enumerate(rounds):
             if self.stopped or (done := self.round(sets)) is None:
                 return
@@ -258,7 +260,7 @@ class _Run(Generic[M]):
         begun: list[_Item] = []
 
         def items() -> Iterator[_Item]:
-            """Those that are left, as long as there is time when one can begin."""
+            """Yield the remaining sets until time is up."""
             for place, theta in enumerate(sets):
                 if place not in done and place not in failures:
                     if (number, place) != (1, 0) and self.out_of_time():
@@ -293,10 +295,10 @@ class _Run(Generic[M]):
         return self.rounds[-1]
 
     def _journalled(self, number: int, sets: Sequence[Theta]) -> tuple[dict[int, Trial[M]], dict[int, Exception]]:
-        """The trials of a round that are done, by place, and the failures that stay."""
+        """Return the finished trials of a round and the failures that are not retried, by place."""
         done: dict[int, Trial[M]] = {}
         failures: dict[int, Exception] = {}
-        grown = self.journal.growth(number) is not None  # from the trials that there were: no other may join them
+        grown = self.journal.growth(number) is not None  # from the finished trials; no other may join them
         for place in range(len(sets)):
             slot = Slot(number, place)
             if (trial := self.journal.trial(slot)) is not None:
@@ -354,14 +356,14 @@ class _Item(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work(Generic[M]):
-    """A trial, and all that it needs: this is what goes to other processes."""
+    """A trial with all its inputs, which is sent to other processes."""
 
     learner: Learner[M]
     train: Sequence[Point]
     dev: Sequence[Point]
 
     def __call__(self, item: _Item) -> Trial[M]:
-        """Fit a set and judge it."""
+        """Fit a model with one set, and score it."""
         learner = self.learner
         model = learner.fit(item.theta, self.train, item.slot)
         answers = _as_many(learner.predict(model, [point.x for point in self.dev]), self.dev, "predict")
@@ -375,7 +377,7 @@ class _Work(Generic[M]):
 
 
 def _ranks(trials: Sequence[Trial[Any]]) -> list[int]:
-    """Place of each among the different ranks, from the worst."""
+    """Return the dense rank of each trial, from the worst; ties share one."""
     ranks = sorted({trial.rank for trial in trials})
     return [ranks.index(trial.rank) for trial in trials]
 

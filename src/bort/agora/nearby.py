@@ -1,4 +1,4 @@
-"""New points near mistakes: made by transformations, or found among texts without labels."""
+"""New points near mistakes: made by transforms or a generator, or found among unlabelled texts."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from bort.progress import bar, in_parts
 
 Vectors = NDArray[np.float32]
 _CANDIDATES = 4
-"""Of so many times the texts that are taken, the most disputed are."""
+"""Number of candidates per text taken; the most disputed ones are taken."""
 
 
 class Embedding:
-    """An encoder's pooled vectors of length 1, each text's computed once.
+    """Pooled unit vectors of an encoder, computed once per text.
 
     Args:
         model: A folder, a hub name, or bort-nano.
-        bf16: Whether it computes in bf16.
+        bf16: Whether to compute in bf16.
 
     Raises:
-        BortError: It cannot be loaded.
+        BortError: The model cannot be loaded.
     """
 
     def __init__(self, model: str, *, bf16: bool = False) -> None:
@@ -42,7 +42,7 @@ class Embedding:
         self._known: dict[str, Vectors] = {}
 
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """*Shape:* (texts, D)."""
+        """Return the vectors of texts. *Shape:* (texts, D)."""
         new = sorted({*texts} - self._known.keys(), key=lambda text: (len(text), text))
         for part in in_parts(f"{self.model} reads texts", new):
             vectors, _, _ = self._encoder.encode(part)
@@ -53,7 +53,7 @@ class Embedding:
         )
 
     def points(self, examples: Sequence[Example]) -> Vectors:
-        """Vectors of length 1 whose products are cosines; of pairs the mean of the two texts' cosines."""
+        """Return unit vectors, whose dot products are cosines; for pairs, the mean of the two texts' cosines."""
         a = self.texts([example.text for example in examples])
         if not examples or examples[0].text_b is None:
             return a
@@ -61,7 +61,7 @@ class Embedding:
         return np.hstack([a, b]) / np.float32(np.sqrt(2))
 
     def features(self, examples: Sequence[Example]) -> Vectors:
-        """What a linear head looks at: a text's vector, or the `pair_features` of two."""
+        """Return the input of a linear head: a text's vector, or the `pair_features` of two."""
         a = self.texts([example.text for example in examples])
         if not examples or examples[0].text_b is None:
             return a
@@ -70,26 +70,26 @@ class Embedding:
 
 
 def identity(example: Example) -> Hashable:
-    """Texts that are the same for a reader (`fold_text`) are the same point."""
+    """Return a key that is equal for texts that look the same to a reader (`fold_text`)."""
     return fold_text(example.text), fold_text(example.text_b or "")
 
 
 class Near:
-    """Makes points near mistakes, and finds some.
+    """Makes and finds points near mistakes.
 
     Args:
-        transforms: How points are made, by name; each time one of them is drawn.
-        made: Points to make of each mistake.
-        embedding: Says how near a point is.
-        bounds: Least and greatest cosine between a mistake and a point made of it.
-        pool: Texts without labels.
-        found: Texts to take from the pool for each mistake, of the nearest ones; none is taken for two.
-        whole: A pool of up to so many texts is taken whole, each text for the mistake that it is nearest to.
-        made_from: Identities of the mistakes that points are made from; by default all. One that is made from a text is
-            hardly another one: what chooses between models must not be made from the data that choose.
-        written: Writes more points for each mistake, which are held to the same bounds; a list for each.
-        disputed: How far models disagree about texts. Of the nearest to a mistake, several times as many as are taken,
-            those go first that are disputed most; without it, the nearest. *Shape:* -> (examples,).
+        transforms: Transforms by name, one of which is sampled at random per point.
+        made: Points to make per mistake.
+        embedding: Measures how near a point is.
+        bounds: Minimum and maximum cosine between a mistake and a point made from it.
+        pool: Unlabelled texts.
+        found: Texts to take from the pool per mistake, among the nearest; none is taken twice.
+        whole: A pool of at most this many texts is taken as a whole, each text for its nearest mistake.
+        made_from: Identities of the mistakes that points are made from; by default all. A made text is nearly a copy,
+            so it must not come from the data that choose between models.
+        written: Writes more points, a list for each mistake; they must lie within the same bounds.
+        disputed: Returns how much models disagree about texts. Among the texts nearest to a mistake, several times as
+            many as needed, the most disputed are taken; without it, the nearest. *Shape:* -> (examples,).
     """
 
     def __init__(
@@ -114,12 +114,12 @@ class Near:
             self.pool.setdefault(identity(example), example)
 
     def __call__(self, mistakes: Sequence[Example], rng: random.Random, known: AbstractSet[Hashable]) -> Made[Example]:
-        """Points for each mistake, those made before those found.
+        """Return points for each mistake, first those made, then those found.
 
         Args:
-            mistakes: Near which.
-            rng: Source of chance.
-            known: Identities that nothing is taken of from the pool.
+            mistakes: The mistakes.
+            rng: Random generator.
+            known: Identities of texts in the pool to skip.
         """
         near, dropped = self._make(mistakes, rng)
         for points, more in zip(near, self._find(mistakes, known), strict=True):
@@ -160,7 +160,7 @@ class Near:
         return self.made_from is None or identity(mistake) in self.made_from
 
     def _find(self, mistakes: Sequence[Example], known: AbstractSet[Hashable]) -> list[list[Example]]:
-        """The mistakes choose in turn, so that no first one takes all."""
+        """Let the mistakes choose in turn, so that the first does not take all texts."""
         near: list[list[Example]] = [[] for _ in mistakes]
         left = [example for name, example in self.pool.items() if name not in known]
         whole = len(self.pool) <= self.whole
@@ -190,7 +190,7 @@ class Near:
     def _by_dispute(
         disputed: Callable[[Sequence[Example]], NDArray[Any]], nearest: NDArray[np.intp], left: Sequence[Example]
     ) -> NDArray[np.intp]:
-        """Candidates in the order of how far they are disputed, of equals the nearest first. *Shape:* as `nearest`."""
+        """Sort candidates, the most disputed first, on ties the nearest. *Shape:* as `nearest`."""
         places, which = np.unique(nearest, return_inverse=True)
         by_text = disputed([left[place] for place in places.tolist()])[which.reshape(nearest.shape)]
         return np.take_along_axis(nearest, np.argsort(-by_text, axis=1, kind="stable"), 1)

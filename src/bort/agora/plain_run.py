@@ -22,14 +22,14 @@ from bort.finetuning.student_head import StudentHead
 from bort.progress import console
 
 _WORTH_ADDING = 0.1
-"""A last training with the development data is worth its time where they are so many, as a share of the others."""
+"""Minimum ratio of development to training data for which a last training on both is worth its time."""
 
 
 def fit_plainly(session: Session) -> dict[str, Any]:
-    """Fit each combination once, choose by the development data, and fit the chosen one to all labels.
+    """Fit each combination once, choose one on the development data, and fit it to all labels.
 
-    Where the linear head is better, it is the result: both have learned the same labels when they are compared, on the
-    development data or, where a few labels are all there are, out of fold.
+    If the linear head is better, it is the result. The two are compared after learning the same labels: on the
+    development data or, with few labels, out of fold.
     """
     result = session.fit()
     model = session.open(result.best)
@@ -58,21 +58,21 @@ def fit_plainly(session: Session) -> dict[str, Any]:
 def compare(
     session: Session, head: StudentHead, result: AgoraResult[TrainedWeights], dev: NDArray[np.float32]
 ) -> tuple[bool, dict[str, Any]]:
-    """Whether a linear head is better than what was fine-tuned, which is said.
+    """Decide whether a linear head is better than the fine-tuned model, and print it if so.
 
-    It is where it is better on the development data, or clearly so out of fold: see `out_of_fold`.
+    It is if it scores better on the development data, or clearly better out of fold: see `out_of_fold`.
 
     Args:
         session: The run.
-        head: Its own.
-        result: Of the loop.
-        dev: What the best model says of the development data. *Shape:* (examples, outputs).
+        head: Its linear head.
+        result: Result of the loop.
+        dev: Predictions of the best model on the development data. *Shape:* (examples, outputs).
 
     Returns:
-        The answer, and for `metrics.json` what was fine-tuned scores out of fold, where this was asked.
+        Whether the head is better, and the out-of-fold scores of fine-tuning for `metrics.json`, if computed.
     """
     better, where, compared = head.beats(dev), "on the development data", dict[str, Any]()
-    # What has grown cannot be cross-validated in time; where nothing has, it is plain fine-tuning.
+    # Cross-validation on grown data would take too long; the best model of round 1 is plain fine-tuning.
     if not better and result.best_round == 1 and not result.stopped:
         says = out_of_fold(session, head, result.best)
         if says is not None:
@@ -84,14 +84,14 @@ def compare(
 
 
 def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel | None:
-    """Fit the best combination to training and development data, for as many passes as it took to its best step.
+    """Fit the best combination to training and development data, for as many epochs as it took to its best step.
 
     Args:
         session: The run.
-        result: Of one round.
+        result: Result of one round.
 
     Returns:
-        The model; None if its outputs are not finite numbers, which is said.
+        The model; None, with a printed message, if its outputs are not finite.
     """
     data, learner, best = session.data, session.learner, result.best
     training, known = plain_training(session, best), session.points([*data.train, *data.dev])
@@ -105,19 +105,19 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
 
 
 def fit_head(session: Session) -> dict[str, Any]:
-    """Fit a linear head to all labels, write it as a plain classifier, and describe it.
+    """Fit a linear head to all labels, write it as a plain classifier, and return the metrics.
 
-    The development figure is that of the folds: each text's answer comes of heads that have not seen it.
+    The development score is out of fold: each text is predicted by a head that was fitted without it.
 
     Args:
-        session: Of a task without choices.
+        session: A run of a task without choices.
 
     Raises:
-        BortError: An encoder whose classifiers hold no linear head.
+        BortError: The encoder's classifiers cannot hold a linear head.
     """
     head = session.head
     assert head is not None, "check_choices was not asked"
-    _ = session.inspection  # told before the head is
+    _ = session.inspection  # printed first
     if not head.held:
         kind = session.fitter.fresh().config.model_type
         rule = f"needs a classifier of BERT's or RoBERTa's kind, and {kind} has another: give --method plain"
@@ -138,14 +138,14 @@ def _finished(session: Session, metrics: dict[str, Any], model: PreTrainedModel)
 def head_result(
     session: Session, head: StudentHead, chosen: LinearHead, dev: Floats, fitted: Sequence[Example]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A plain classifier with a linear head, and what is to be told of it.
+    """Return a plain classifier with a linear head, and its metrics.
 
     Args:
         session: The run.
-        head: What was fitted.
-        chosen: Of it, the head that is the result.
-        dev: What is said of the development data, by a head that has not learned from them.
-        fitted: What the chosen head has learned from.
+        head: Its linear heads.
+        chosen: The one that is the result.
+        dev: Predictions on the development data, by a head that has not learned them.
+        fitted: The data that the chosen head was fitted to.
     """
     model = head.classifier(chosen)
     outputs = session.outputs(model) | {"dev": dev.astype(np.float32)}

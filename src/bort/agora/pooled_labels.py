@@ -1,4 +1,4 @@
-"""Labels that a teacher and a student give together: each is heard as far as the development data bear it out."""
+"""Labels by a teacher and a student together, with weights fitted to the development data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bort.tasks.task import Says, Targets, Task
 
 _FLOOR = 1e-6
 _PENALTY = 1e-3
-"""On the squares of the weights, where the development data leave them open."""
+"""Coefficient of an L2 penalty on the weights, for development data that do not determine them."""
 _MOST = 5.0
 _CHANCE = 0.05
 
 
 class Weights(NamedTuple):
-    """How much each counts: powers of probabilities, or parts of a value."""
+    """Weights of teacher and student: powers of probabilities, or coefficients of values."""
 
     teacher: float
     student: float
@@ -28,20 +28,20 @@ NOBODY = Weights(0.0, 0.0)
 
 
 def weigh(task: Task, teacher: Says, student: Says, truth: Targets) -> Weights:
-    """Find the weights that suit known answers best.
+    """Find the weights that fit known labels best.
 
-    Of classes, and of each of several labels, the logarithmic opinion pool p ∝ p_teacher^a · p_student^b (Genest and
-    Zidek 1986) with the least log-loss, a and b from 0 to 5; it makes up for too much or too little certainty, too. Of
-    values the weighted mean with the least squared error.
+    For classes, and for each of several labels, this is the logarithmic opinion pool p ∝ p_teacher^a · p_student^b
+    (Genest and Zidek 1986) with the lowest log-loss, a and b from 0 to 5; it also corrects over- and underconfidence.
+    For values, it is the weighted mean with the lowest squared error.
 
     Args:
-        task: What is asked.
-        teacher: As of `Task.says`. Rows of NaN, where it does not know, are left out. *Shape:* (examples, outputs).
-        student: The same of the student.
-        truth: As of `Task.targets`.
+        task: The task.
+        teacher: The teacher's answers, see `Task.says`; rows of NaN are left out. *Shape:* (examples, outputs).
+        student: The same for the student.
+        truth: See `Task.targets`.
 
     Returns:
-        Weights; the teacher's alone where it knows nothing.
+        The weights; the teacher alone if it knows nothing.
     """
     known = ~np.isnan(teacher).any(-1)
     teacher, student, truth = teacher[known], student[known], truth[known]
@@ -66,13 +66,13 @@ def weigh(task: Task, teacher: Says, student: Says, truth: Targets) -> Weights:
 
 
 def pooled(task: Task, weights: Weights, teacher: Says, student: Says) -> Says:
-    """What both say, as `Teacher` says it; NaN where the teacher does not know.
+    """Combine the answers of both; NaN where the teacher does not know.
 
     Args:
-        task: What is asked.
-        weights: Of each.
-        teacher: As of `weigh`.
-        student: As of `weigh`.
+        task: The task.
+        weights: Weight of each.
+        teacher: See `weigh`.
+        student: See `weigh`.
     """
     if weights == TEACHER_ALONE:
         return teacher
@@ -82,23 +82,23 @@ def pooled(task: Task, weights: Weights, teacher: Says, student: Says) -> Says:
 
 
 def loss(task: Task, says: Says, truth: Targets) -> float:
-    """Mean log-loss, or mean squared error; rows of NaN, where nobody knows, are left out.
+    """Return the mean log-loss, or mean squared error, without rows of NaN; infinite if no row is left.
 
     Args:
-        task: What is asked.
-        says: As of `weigh`.
-        truth: As of `weigh`.
+        task: The task.
+        says: Answers in the format of `weigh`.
+        truth: See `weigh`.
     """
     known = ~np.isnan(says).any(-1)
     return float(task.losses(says[known], truth[known]).mean()) if known.any() else float("inf")
 
 
 def clearly_better(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether one makes fewer mistakes more often, beyond chance: by the exact sign test on the examples that differ.
+    """Whether one makes significantly fewer errors than the other, by an exact sign test on examples that differ.
 
     Args:
-        one: How many mistakes it makes of each example. *Shape:* (examples,).
-        other: How many the other makes. *Shape:* (examples,).
+        one: Its errors per example. *Shape:* (examples,).
+        other: Errors of the other. *Shape:* (examples,).
     """
     from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""Hyper-parameter sets, and which of them go after a round."""
+"""Hyper-parameter sets, and the rules that drop some of them after a round."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ Pruning = Literal["lcs", "halving"]
 
 
 def sequence(theta: Theta) -> tuple[str, ...]:
-    """A set as the sequence of its `name=value` items, in the order in which it names them."""
+    """Return a set as the sequence of its `name=value` items, in its own order."""
     return tuple(f"{name}={value}" for name, value in theta.items())
 
 
 def longest_common_subsequence(left: Sequence[str], right: Sequence[str]) -> tuple[str, ...]:
-    """The longest sequence that is left of both when items are struck out; of several, the one whose items come first
-    in `left`."""
+    """Return the longest common subsequence; of several, the one whose items come first in `left`."""
     rows, columns = len(left), len(right)
     length = [[0] * (columns + 1) for _ in range(rows + 1)]
     for i in reversed(range(rows)):
@@ -37,26 +36,26 @@ def longest_common_subsequence(left: Sequence[str], right: Sequence[str]) -> tup
 
 
 def contains(whole: Sequence[str], part: Sequence[str]) -> bool:
-    """Whether `part` is left of `whole` when items are struck out."""
+    """Whether `part` is a subsequence of `whole`."""
     items = iter(whole)
     return all(item in items for item in part)
 
 
 def pruned(thetas: Sequence[Theta], accuracies: Sequence[float], rule: Pruning = "lcs") -> set[int]:
-    """Which sets go after a round (step 6 of Agora).
+    """Return the sets to drop after a round (step 6 of Agora).
 
-    `lcs`: the sets are ranked from worst to best, equals in the order given. The worst one is the root. Of the others,
-    the worst-ranked with which it has the longest common subsequence gives that subsequence. The root goes, and
-    with it every set that contains the subsequence and scored no better than the median. `halving`: the worse half
-    goes, rounded up.
+    `lcs`: the sets are ranked from worst to best, ties in the order given. The worst one is the root. Of its longest
+    common subsequences with each other set, the longest is taken, on ties that of the worst-ranked set. The root is
+    dropped, and so is every set that contains this subsequence and scored no better than the median. `halving`: the
+    worse half is dropped, rounded up.
 
-    The best set goes only when it is the last; so each round removes at least one, and as many rounds as there are sets
-    are enough. The paper has neither this guard nor that of the median, and no halving: these are ours.
+    The best set is dropped only when it is the last; so each round drops at least one set, and there are at most as
+    many rounds as sets. The paper has neither this guard nor that of the median, and no halving: these are ours.
 
     Args:
-        thetas: At least one.
-        accuracies: One for each.
-        rule: Which of the two.
+        thetas: At least one set.
+        accuracies: Score of each set.
+        rule: `lcs` or `halving`.
 
     Returns:
         Places in `thetas`.
@@ -69,7 +68,7 @@ def pruned(thetas: Sequence[Theta], accuracies: Sequence[float], rule: Pruning =
         return set(ranked[: (len(ranked) + 1) // 2]) - {best}
     root = sequence(thetas[ranked[0]])
     shared = [longest_common_subsequence(root, sequence(thetas[place])) for place in ranked[1:]]
-    rooted = max(shared, key=len)  # the first of the longest, which is the worst-ranked one's
+    rooted = max(shared, key=len)  # the first of the longest, that of the worst-ranked set
     median = statistics.median(accuracies)
     with_it = {p for p in ranked[1:] if accuracies[p] <= median and contains(sequence(thetas[p]), rooted)}
     return ({ranked[0]} | with_it) - {best}

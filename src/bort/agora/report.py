@@ -1,4 +1,4 @@
-"""The page and the model card that a run of Agora leaves behind."""
+"""The report page and the model card of an Agora run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _COMPARED = (
 
 
 def agora_report(name: str, metrics: dict[str, Any]) -> Report:
-    """The page of a run.
+    """Build the report of a run.
 
     Args:
-        name: Of its folder.
-        metrics: What `metrics.json` says.
+        name: Name of its folder.
+        metrics: Contents of `metrics.json`.
     """
     metric, rounds = metrics["metric"], metrics["rounds"]
     where = "held-out" if metrics["held_out"] else "test"
@@ -101,7 +101,7 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
 
 
 def _learned_from(metrics: dict[str, Any]) -> int:
-    """Texts of the last training; without one, those that were given and all that the rounds have added."""
+    """Return the number of texts in the last training; without one, of the given and added texts."""
     last, rounds = metrics["last_training"], metrics["rounds"]
     return int(last["texts"]) if last else metrics["rows"]["train"] + sum(done["kept"] for done in rounds)
 
@@ -142,7 +142,7 @@ def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[Sequence[float]
 
 
 def _weights(report: Report, metrics: dict[str, Any]) -> None:
-    """Say who labelled the new texts."""
+    """Add the weights of teacher and student to the report."""
     teacher, student = metrics["label_weights"]["teacher"], metrics["label_weights"]["student"]
     if not student:
         return
@@ -182,11 +182,11 @@ def _examples(report: Report, examples: Sequence[dict[str, Any]]) -> None:
 
 
 def model_card(folder: Path, metrics: dict[str, Any]) -> str:
-    """The README of the model's folder.
+    """Return the README of the model's folder.
 
     Args:
-        folder: Where it lies.
-        metrics: What `metrics.json` says.
+        folder: The model's folder.
+        metrics: Contents of `metrics.json`.
     """
     metric, rows = metrics["metric"], metrics["rows"]
     where = "held out of the training data" if metrics["held_out"] else "of the test data"

@@ -1,4 +1,4 @@
-"""What the loop of Agora is about: points, trials, rounds, and the result."""
+"""Data types of the Agora loop: points, trials, rounds, and the result."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ M = TypeVar("M")
 class DivergedError(BortError):
     """The outputs of a model are not finite numbers.
 
-    `Learner.fit` and `Learner.predict` raise it. The set of hyper-parameters goes, and is not tried again.
+    `Learner.fit` and `Learner.predict` raise it. The hyper-parameter set is dropped and not tried again.
     """
 
 
 class Point(NamedTuple):
-    """An example: what is seen, and what it is."""
+    """An example: its input and its target."""
 
     x: Any
     y: Any
 
 
 class Slot(NamedTuple):
-    """Where a trial stands: its round, from 1, and the place of its set among those of the round, from 0."""
+    """The position of a trial: its round, from 1, and the place of its set in the round, from 0."""
 
     round: int
     place: int
@@ -37,7 +37,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Made(Generic[X]):
-    """Points made near each mistake, and how many were given up, by reason."""
+    """Points made near each mistake, and the number of dropped ones, by reason."""
 
     near: Sequence[Sequence[X]]
     dropped: dict[str, int] = field(default_factory=dict)
@@ -49,10 +49,10 @@ class Growth:
 
     Attributes:
         points: The labelled points.
-        parents: For each the place of the mistake that it was made from, in `dev` and behind it the training data that
-            were given.
-        made: How many points were made, before any was dropped.
-        dropped: How many were dropped, by reason.
+        parents: For each point the place of the mistake that it was made from, in `dev` followed by the given training
+            data.
+        made: Number of points made, before any was dropped.
+        dropped: Number of dropped points, by reason.
     """
 
     points: list[Point] = field(default_factory=list)
@@ -63,8 +63,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class Trial(Generic[M]):
-    """One training of one set of hyper-parameters: its score, its answers and their loss on the development data, and
-    the model."""
+    """One training with one hyper-parameter set: its score, answers and loss on the development data, and the model."""
 
     theta: Theta
     score: float
@@ -74,24 +73,24 @@ class Trial(Generic[M]):
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Greater is better: the score, and among equal ones the loss."""
+        """Sort key, greater is better: by score, then by loss."""
         return self.score, -self.loss
 
 
 @dataclass
 class Round(Generic[M]):
-    """What happened in a round.
+    """The record of a round.
 
     Attributes:
-        number: Counted from 1.
-        trials: In the order of the sets; fewer than sets where some failed or time ran out.
+        number: Number of the round, from 1.
+        trials: Trials in the order of the sets; fewer than sets if some failed or time ran out.
         best: Place of the best in `trials`.
-        train_size: Points that were trained on.
+        train_size: Number of training points.
         mistakes: Places in `dev` that the best got wrong.
-        growth: What joined the training data after the round; nothing after the last.
-        pruned: Places in `trials` of the sets that went.
-        replayed: Whether the round fitted earlier sets once more.
-        failed: Class and message of what the sets without a trial raised, by the sets' text.
+        growth: What was added to the training data after the round; nothing after the last.
+        pruned: Places in `trials` of the dropped sets.
+        replayed: Whether the round repeated an earlier one.
+        failed: Error class and message of the sets without a trial, by the sets' text.
     """
 
     number: int
@@ -106,20 +105,20 @@ class Round(Generic[M]):
 
     @property
     def winner(self) -> Trial[M]:
-        """The trial with the highest development score; of equals the one of least loss, then the last."""
+        """The trial with the highest development score; on ties the one with the lowest loss, then the last."""
         return self.trials[self.best]
 
 
 @dataclass
 class AgoraResult(Generic[M]):
-    """The best model seen, what led to it, and the training data as they have grown.
+    """The best model, the rounds that led to it, and the grown training data.
 
     Attributes:
-        best: The trial with the highest development score; of equals the latest, which had the most data.
-        rounds: All of them.
-        train: The data given, then each round's points.
+        best: The trial with the highest development score; on ties the one with the lowest loss, then the latest.
+        rounds: All rounds.
+        train: The given data, then each round's points.
         stopped: Whether time ran out.
-        taught: Whether the source was worth learning from; False where there was none.
+        taught: Whether the source was worth learning from; False without a source.
     """
 
     best: Trial[M]
@@ -130,12 +129,12 @@ class AgoraResult(Generic[M]):
 
     @property
     def best_round(self) -> int:
-        """Number of the round of the best trial."""
+        """Number of the best trial's round."""
         return next(done.number for done in self.rounds if self.best in done.trials)
 
 
 def error_text(error: Exception) -> str:
-    """Class and message of what a trial raised; a `TrialError` names the class of what was raised elsewhere itself."""
+    """Return class and message of a trial's error; the message of a `TrialError` already names the original class."""
     if isinstance(error, TrialError):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""`bort finetune`: the loop with texts, encoders and a teacher, in a run's folder."""
+"""`bort finetune`: the loop on texts, with encoders and a teacher, in a run's folder."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def finetune(
     embedding: Embedding | None = None,
     workers: Workers | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune by Agora or plainly, write the model to `arguments.out`, and return the figures.
+    """Fine-tune with the chosen method, write the model to `arguments.out`, and return the metrics.
 
-    Killed at any time, a run of the same settings with `resume` goes on: finished trials and labelled texts are read
-    from the journal, an unfinished trial from its last checkpoint.
+    With `resume`, an interrupted run with the same settings continues: finished trials and labelled texts are read from
+    the journal, and an unfinished trial starts at its last checkpoint.
 
     Args:
         arguments: Settings.
-        teacher: A function that labels, instead of the teacher that the settings name.
-        embedding: Says how near texts are, instead of the teacher's encoder or the student's own; and is used where its
-            model teaches.
-        workers: Where trials run; by default where the settings say.
+        teacher: A function that labels texts, instead of the teacher that the settings name.
+        embedding: Measures how near texts are, instead of the teacher's or the student's encoder; it is also used for
+            a teacher with the same model.
+        workers: Where trials run; by default according to the settings.
 
     Raises:
-        BortError: Bad settings, data, model or teacher.
+        BortError: Invalid settings, data, model or teacher.
     """
     validate(arguments)
     if arguments.as_published:
@@ -111,17 +111,17 @@ def finetune(
 def fit_growing(
     session: Session, pool: Sequence[Example], function: Function | None, embedding: Embedding | None
 ) -> dict[str, Any]:
-    """Go round after round on data that grow, keep the best model of all, and describe it.
+    """Run Agora: train in rounds on growing data, write the resulting model, and return the metrics.
 
     Args:
-        session: A run that is begun or resumed.
-        pool: Texts without labels.
-        function: Labels, instead of the teacher that the settings name.
-        embedding: Says how near texts are, instead of the teacher's encoder or the student's own.
+        session: A new or resumed run.
+        pool: Unlabelled texts.
+        function: Labels texts, instead of the teacher that the settings name.
+        embedding: Measures how near texts are, instead of the teacher's or the student's encoder.
     """
     arguments, data, task = session.arguments, session.data, session.task
 
-    @cache  # an encoder that teaches and says what is near is opened once
+    @cache  # load an encoder once if it both teaches and measures nearness
     def opened(model: str) -> Embedding:
         if embedding is not None and embedding.model == model:
             return embedding
@@ -191,7 +191,7 @@ def fit_growing(
         "taught": result.taught,
         "fitted_to": leaked,
         **scored("dev", labelling.dev_scores),
-        # Only now: what is asked of a teacher costs, and nothing before may depend on the test.
+        # Last, because a teacher's answers may cost money, and nothing above may depend on the test data.
         **scored("test", teacher_scores(labelling.fitted_task, final(test), task.targets(test))),
     }
     metrics["teacher"] |= usage(teachers.final)
@@ -199,7 +199,7 @@ def fit_growing(
         metrics["generator"] = {"name": arguments.generator, **usage(generator)}
     metrics["findings"] += unasked(teachers.final)
     counted = taught.weights if taught else NOBODY
-    if counted == NOBODY and result.taught:  # plain fine-tuning came out best: who labelled the texts of the rounds
+    if counted == NOBODY and result.taught:  # plain fine-tuning was best: take the weights of the rounds
         counted = labelling.weights(result.rounds[0])
     metrics["label_weights"] = counted._asdict()
     given, everyone = len(train), len(train) + len(data.dev)
@@ -231,7 +231,7 @@ def _last_training(
     pool: Sequence[Example],
     forbidden: AbstractSet[Hashable],
 ) -> tuple[TrainedWeights, Taught]:
-    """Train on all labels and all texts, or on all labels alone where plain fine-tuning came out best."""
+    """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best."""
     arguments, data, task = session.arguments, session.data, session.task
     labelled = session.points([*data.train, *data.dev])
     alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
@@ -253,15 +253,15 @@ def _last_training(
 def _vectors(
     session: Session, teachers: TeacherPair, examples: Sequence[Example], name: str
 ) -> dict[tuple[str, str | None], NDArray[np.float32]]:
-    """The vectors that a head's encoder gives single texts, which the student learns beside the labels.
+    """Return the vectors of single texts by the teacher's encoder, which the student learns in addition to the labels.
 
-    They are kept in the run's folder: an encoder may give a text another last digit among other texts.
+    They are stored in the run's folder, because their last digits depend on the other texts of a batch.
 
     Args:
         session: The run.
-        teachers: Of whom the last one has the encoder.
-        examples: Whose vectors are wanted.
-        name: Of their file.
+        teachers: The teachers; the final one has the encoder.
+        examples: The texts.
+        name: Name of the file.
     """
     arguments, teacher = session.arguments, teachers.final
     if not (arguments.teacher_vectors and examples and isinstance(teacher, HeadTeacher)):
@@ -278,7 +278,7 @@ def _vectors(
 
 
 def _missed(session: Session) -> list[int]:
-    """The training data that a linear head on the frozen student gets wrong which was fitted without them."""
+    """Return places of the training data that a linear head on the frozen student gets wrong out of fold."""
     train, found = session.data.train, session.out_of_fold
     if found is None:
         return []
@@ -287,9 +287,9 @@ def _missed(session: Session) -> list[int]:
 
 
 def _disputed(session: Session, texts: Sequence[Example]) -> NDArray[Any]:
-    """How far the best model of the round that has just ended and a linear head disagree. *Shape:* (texts,).
+    """Return how much the best model of the last finished round and a linear head disagree. *Shape:* (texts,).
 
-    By the total variation of their probabilities, or by the difference of their values.
+    This is the L1 distance of their probabilities, or the difference of their values.
     """
     trial, head, task = session.journal.latest(), session.head, session.task
     assert trial is not None, "no round has ended"
@@ -302,14 +302,14 @@ def _disputed(session: Session, texts: Sequence[Example]) -> NDArray[Any]:
 def _written(
     session: Session, generator: Generator, mistakes: Sequence[Example], rng: random.Random
 ) -> list[list[Example]]:
-    """What a generator writes near mistakes, told what the model took them for."""
+    """Let a generator write texts near mistakes, given the model's wrong predictions."""
     return generator(mistakes, _taken_for(session, mistakes), rng)
 
 
 def _taken_for(session: Session, mistakes: Sequence[Example]) -> list[str | None]:
-    """What a model took texts for that had not learned them; None where that is not known.
+    """Return a wrong prediction for each mistake by a model that has not learned it; None if there is none.
 
-    Of the development texts this is the best of the round that has just ended, of the training texts the linear head.
+    For development texts, the model is the best of the last finished round; for training texts, the linear head.
     """
     data, task, trial = session.data, session.task, session.journal.latest()
     said: dict[Any, Any] = {}
@@ -329,15 +329,15 @@ def _taken_for(session: Session, mistakes: Sequence[Example]) -> list[str | None
 
 
 def shown_answer(task: Task, said: NDArray[Any]) -> str:
-    """An answer as a person reads it. *Shape:* (outputs,)."""
+    """Format an answer for display. *Shape:* (outputs,)."""
     [label] = task.labels(said[None])
     return f"{label:g}" if isinstance(label, float) else shown_label(label)
 
 
 def _fine_tuned_teacher(session: Session, model: str) -> str:
-    """Fine-tune an encoder over the teacher's learning rates, in a run of its own, and give its folder.
+    """Fine-tune an encoder over the teacher's learning rates, in a run of its own, and return its folder.
 
-    One seed, weight decay, warm-up and batch size are enough: a teacher is large, and a fit of it takes minutes.
+    Only the first seed, weight decay, warm-up and batch size are used, because training a large teacher takes minutes.
     """
     arguments, data = session.arguments, session.data
     folder = session.run.path / "teacher"
@@ -345,7 +345,7 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     settings = replace(
         arguments,
         method="plain",
-        refit=False,  # its development score must be honest, for it labels by it
+        refit=False,  # it must not learn the development data, which decide its weight
         model=model,
         out=str(folder),
         learning_rates=arguments.teacher_learning_rates,
@@ -382,6 +382,6 @@ def _described(session: Session, done: Round[TrainedWeights]) -> dict[str, Any]:
 
 
 def _label_counts(session: Session, points: Sequence[Point]) -> dict[str, int]:
-    """How many points have each label, of probabilities the likeliest."""
+    """Count the points of each label; probabilities count as the most likely label."""
     task = session.task
     return task.label_counts(task.collected([point.y for point in points])) if points else dict.fromkeys(task.names, 0)

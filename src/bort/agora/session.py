@@ -1,4 +1,4 @@
-"""One fine-tuning in one folder: what plain fine-tuning and Agora share, which is all but the source of new texts."""
+"""A fine-tuning run in its folder: what plain fine-tuning and Agora share, which is all but the source of new texts."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _LONGEST_SHOWN = 1000
 
 
 class Session:
-    """A run that is begun or resumed, with its data, its fitter and its journal.
+    """A new or resumed run, with its data, its fitter and its journal.
 
     Args:
-        arguments: Of the run.
+        arguments: Settings of the run.
         run: Its folder.
-        data: What is fitted and scored.
+        data: The data to fit and score.
         workers: Where trials run.
-        clock: Its time.
+        clock: Measures its time.
 
     Raises:
         BortError: The model or its tokenizer cannot be loaded.
@@ -62,7 +62,7 @@ class Session:
         plan = f"{count}, {most} at most" if agora else f"{count} to try"
         data.announce("a linear head alone" if arguments.method == "head" else plan)
         self.head: StudentHead | None = None
-        """Linear heads on the frozen student; None where examples have choices."""
+        """Linear heads on the frozen student; None if examples have choices."""
         if not self.task.choices:
             self.head = fit_better_reading(
                 lambda apart: data.fitter(arguments, bi_encoder=apart), arguments.pairs, data.train, data.dev
@@ -90,20 +90,20 @@ class Session:
 
     @cached_property
     def inspection(self) -> Inspection:
-        """What is odd about the data, told when first asked for; the plain checks are told before."""
+        """Findings about the data, printed on first access; the plain checks are printed before."""
         found = inspect_briefly(self.data, self.head, self.arguments.model)
         for sentence in found.model_sentences():
             console().print(sentence, soft_wrap=True)
         return found
 
     def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:
-        """Go through the loop; without a source it is plain fine-tuning.
+        """Run the loop; without a source it is plain fine-tuning.
 
         Raises:
             BortError: All trials of the first round diverged.
-            Exception: What all trials of a round raised.
+            Exception: What the first trial of a round raised, if all failed.
         """
-        _ = self.inspection  # first, in seconds, with the head: what all that follows has to beat
+        _ = self.inspection  # printed first, as it takes only seconds
         return fit(
             [asdict(theta) for theta in self.thetas],
             self.points(self.data.train),
@@ -122,20 +122,20 @@ class Session:
 
     @property
     def out_of_fold(self) -> Says | None:
-        """What linear heads say of training and development data, each fitted without what it is asked about.
+        """Out-of-fold predictions of linear heads for training and development data.
 
-        None where there is no head, or where they are so many that it has read a sample. *Shape:* (examples, outputs).
+        None without a head, or if it was fitted to a sample of very many data. *Shape:* (examples, outputs).
         """
         if self.head is None or len(self.head.targets) < len(self.data.train) + len(self.data.dev):
             return None
         return self.head.whole.out_of_fold
 
     def open(self, trial: Trial[TrainedWeights]) -> PreTrainedModel:
-        """The model of a trial."""
+        """Load the model of a trial."""
         return self.fitter.open(trial.model.read())
 
     def scores(self, model: PreTrainedModel) -> dict[str, Any]:
-        """What a model scores on each part, for `metrics.json`."""
+        """Return the scores of a model on each part of the data, for `metrics.json`."""
         found: dict[str, Any] = {}
         outputs = self.outputs(model)
         task = self.task.fitted(outputs["dev"], self.task.targets(self.data.dev))
@@ -146,18 +146,19 @@ class Session:
     def metrics(
         self, result: AgoraResult[TrainedWeights], model: PreTrainedModel, fitted: Sequence[Example]
     ) -> dict[str, Any]:
-        """All that is to be told of a run, for `metrics.json`.
+        """Return all metrics of a run, for `metrics.json`.
 
         Args:
-            result: Of the loop. The development score is that of its best trial, which has not learned from these data.
-            model: What the run leaves behind; it may have learned from them.
-            fitted: What it was fitted to.
+            result: Result of the loop. The development score is that of its best trial, which has not learned these
+                data.
+            model: The final model, which may have learned them.
+            fitted: The data that it was fitted to.
         """
         outputs = self.outputs(model) | {"dev": np.array(result.best.answers, np.float32)}
         return self.described(model, outputs, fitted) | self.told(result) | {"result": "fine-tuned"}
 
     def told(self, result: AgoraResult[TrainedWeights]) -> dict[str, Any]:
-        """What is to be told of a loop, for `metrics.json`."""
+        """Return the metrics of a loop, for `metrics.json`."""
         failed = [
             {"round": done.number, "combination": theta, "error": told}
             for done in result.rounds
@@ -171,18 +172,18 @@ class Session:
         }
 
     def outputs(self, model: PreTrainedModel) -> dict[str, NDArray[np.float32]]:
-        """What a model says of each part of the data. *Shape:* (examples, outputs) each."""
+        """Return a model's outputs on each part of the data. *Shape:* (examples, outputs) each."""
         return {part: self.fitter.logits(model, self.fitter.tokens(found)) for part, found in self.data.parts.items()}
 
     def described(
         self, model: PreTrainedModel, outputs: Mapping[str, NDArray[np.float32]], fitted: Sequence[Example]
     ) -> dict[str, Any]:
-        """What is to be told of any result, for `metrics.json`.
+        """Return the metrics of any resulting model, for `metrics.json`.
 
         Args:
             model: The result.
-            outputs: What was said of each part of the data. *Shape:* (examples, outputs) each.
-            fitted: What the result was fitted to.
+            outputs: Outputs on each part of the data. *Shape:* (examples, outputs) each.
+            fitted: The data that the result was fitted to.
         """
         data = self.data
         task = self.task.fitted(outputs["dev"], self.task.targets(data.dev))
@@ -227,12 +228,12 @@ class Session:
             ]
         metrics["findings"] = self.inspection.sentences()
         metrics["inspection"] = figures(self.inspection)
-        metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples as metrics.json has them
+        metrics["data"] = json.loads(json.dumps(asdict(data.check)))  # tuples become lists, as in metrics.json
         metrics[KEY] = fingerprint(fitted)
         return metrics
 
     def head_metrics(self, head: StudentHead) -> dict[str, Any]:
-        """What a linear head scores: of development data one that was fitted to the training data, else one to both."""
+        """Return the scores of linear heads: on development data of the one fitted to training data, else to both."""
         task, labels = self.task.fitted(head.says, head.truth), len(head.whole.out_of_fold)
         found: dict[str, Any] = {
             "described": head.described,
@@ -246,7 +247,7 @@ class Session:
         return found
 
     def finish(self, metrics: dict[str, Any], model: PreTrainedModel, page: Report) -> None:
-        """Write the page, the model and the figures, and remove what only an unfinished run needs."""
+        """Write the report, the model and the metrics, and remove what only an unfinished run needs."""
         self.run.write_page(page)
         self.fitter.save(model, self.run.path, metrics["thresholds"])
         self.run.write_json("metrics.json", metrics)
@@ -254,12 +255,12 @@ class Session:
         self.journal.close()
 
     def points(self, examples: list[Example]) -> list[Point]:
-        """Examples with their targets."""
+        """Return examples with their targets."""
         return [Point(x, y) for x, y in zip(examples, self.task.targets(examples).tolist(), strict=True)]
 
 
 def scored(part: str, scores: dict[str, Score]) -> dict[str, Any]:
-    """Scores and their confidence intervals as they stand in `metrics.json`."""
+    """Return scores and their confidence intervals in the format of `metrics.json`."""
     return {
         part: {name: score.value for name, score in scores.items()},
         f"{part}_confidence": {name: [score.low, score.high] for name, score in scores.items()},

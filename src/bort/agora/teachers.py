@@ -1,4 +1,4 @@
-"""Which teacher a run has: as the settings name it, fitted to the training data first where it is an encoder."""
+"""Choice of the teacher according to the settings; an encoder is first fitted to the training data."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from bort.progress import console
 
 @dataclass(frozen=True)
 class TeacherPair:
-    """Who labels.
+    """The teachers of a run.
 
     Attributes:
-        rounds: The teacher of the rounds, which owes nothing to the development data; so a score on these is honest.
-        final: The teacher of the last training, fitted to all labels; the same where no head is fitted here.
-        out_of_fold: Share that the final teacher's head has right (`Task.share_right`) of examples that it was fitted
-            without; None where no head is fitted, or the labels are numbers.
+        rounds: The teacher of the rounds, not fitted to the development data, so its score on them is unbiased.
+        final: The teacher of the last training, fitted to all labels; the same as `rounds` if the run fits no head.
+        out_of_fold: Out-of-fold score of the final teacher's head (`Task.share_right`) on all labels; None if the run
+            fits no head, or if the labels are numbers.
     """
 
     rounds: Teacher
@@ -52,14 +52,14 @@ def choose_teacher(
     """Load or fit the teacher.
 
     Args:
-        arguments: Of the run.
-        data: What an encoder is fitted to, and what decides between a linear head and fine-tuning.
-        function: A function that labels, instead of the teacher that the settings name.
-        embedding: Opens an encoder.
-        fine_tuned: Fine-tunes an encoder and gives the folder of the classifier.
+        arguments: Settings of the run.
+        data: The data to fit an encoder to, and to decide between a linear head and fine-tuning.
+        function: A function that labels texts, instead of the teacher that the settings name.
+        embedding: Loads an encoder.
+        fine_tuned: Fine-tunes an encoder and returns the folder of the classifier.
 
     Raises:
-        BortError: It cannot be loaded, or it answers another question.
+        BortError: The teacher cannot be loaded, or does not fit the task.
     """
     task, model = data.task, arguments.teacher
 
@@ -99,7 +99,8 @@ def choose_teacher(
 
 
 def nearness_model(arguments: FinetuneArguments, function: Function | None) -> str:
-    """The encoder that says how near texts are: the teacher's where it is asked for its vectors, or the student's."""
+    """Return the encoder that measures how near texts are: the teacher's if it can have a linear head, or else the
+    student's."""
     model = arguments.teacher
     if function is None and model is not None and not _is_classifier(model) and fitted_how(arguments) != "full":
         return model
@@ -107,14 +108,14 @@ def nearness_model(arguments: FinetuneArguments, function: Function | None) -> s
 
 
 def fitted_how(arguments: FinetuneArguments) -> str:
-    """How an encoder becomes a teacher: `head`, `full`, or `best` for the better of both."""
+    """Return how an encoder becomes a teacher: `head`, `full`, or `best` for the better of both."""
     if arguments.teacher_fit != "auto":
         return arguments.teacher_fit
     return "head" if (Path(locate(arguments.teacher or "")) / "modules.json").is_file() else "full"
 
 
 def leaks(arguments: FinetuneArguments, data: Splits) -> dict[str, int]:
-    """How many development and test texts the named teacher was fitted to, by part; only parts with any."""
+    """Count the development and test texts that the named teacher was fitted to, by part; only parts with any."""
     if arguments.teacher is None or is_language_model(arguments.teacher):
         return {}
     found = {part: seen(arguments.teacher, examples) for part, examples in data.parts.items()}

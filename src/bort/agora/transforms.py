@@ -1,7 +1,7 @@
-"""Transformations τ of texts: each makes, of an example and a source of chance, an example near it.
+"""Transforms τ of texts: each makes a similar example from an example and a random generator.
 
-A pair stays a pair; one of its two texts is changed. A transformation that finds nothing to change gives the example
-back as it is; the loop drops it then.
+In a pair, one of the two texts is changed. A transform that finds nothing to change returns the texts unchanged; `Near`
+drops them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Transform = Callable[[Example, random.Random], Example]
 OfText = Callable[[str, random.Random], str]
 
 SHARE = 0.15
-"""Share of the words that a transformation changes, one at least; as much as a masked LM is trained to fill in."""
+"""Share of the words that a transform changes, at least one; the same share that is masked to train a masked LM."""
 _WORD = re.compile(r"\S+")
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEXT_KEYS = {
@@ -27,7 +27,7 @@ _NEXT_KEYS = {
 
 
 def of_text(change: OfText) -> Transform:
-    """Let a function of a text work on examples: on the text, or on one text of a pair."""
+    """Turn a function of a text into a transform of examples, which changes the text, or one text of a pair."""
 
     def transform(example: Example, rng: random.Random) -> Example:
         if example.text_b is not None and rng.random() < 0.5:
@@ -38,7 +38,7 @@ def of_text(change: OfText) -> Transform:
 
 
 def chain(*transforms: Transform) -> Transform:
-    """One after another."""
+    """Combine transforms into one that applies them in sequence."""
 
     def transform(example: Example, rng: random.Random) -> Example:
         for each in transforms:
@@ -49,14 +49,14 @@ def chain(*transforms: Transform) -> Transform:
 
 
 def some(words: Sequence[object], rng: random.Random) -> list[int]:
-    """Places of a share of the words, at least one, in order."""
+    """Return the places of a random share of the words, at least one, in order."""
     return sorted(rng.sample(range(len(words)), min(len(words), max(1, round(SHARE * len(words))))))
 
 
 def replace_words(
     text: str, rng: random.Random, change: Callable[[str], str], *, eligible: Callable[[str], bool]
 ) -> str:
-    """Put other words for some of those that are eligible; all else stays, spaces too."""
+    """Replace some of the eligible words; everything else stays, including spaces."""
     words = [found for found in _WORD.finditer(text) if eligible(found[0])]
     if not words:
         return text
@@ -67,7 +67,7 @@ def replace_words(
 
 
 def delete_words(text: str, rng: random.Random) -> str:
-    """Leave some words out; one stays."""
+    """Delete some words, but not all."""
     words = text.split()
     if len(words) < 2:
         return text
@@ -76,7 +76,7 @@ def delete_words(text: str, rng: random.Random) -> str:
 
 
 def swap_words(text: str, rng: random.Random) -> str:
-    """Let words change places with their neighbours."""
+    """Swap some words with their neighbours."""
     words = text.split()
     if len(words) < 2:
         return text
@@ -86,7 +86,7 @@ def swap_words(text: str, rng: random.Random) -> str:
 
 
 def mistype(text: str, rng: random.Random) -> str:
-    """Mistype some words of three letters or more: letters swapped, left out, doubled, or a key beside."""
+    """Mistype some words of three letters or more: swap, drop or double a letter, or hit a neighbouring key."""
 
     def mistyped(word: str) -> str:
         place = rng.randrange(len(word) - 1)
@@ -105,17 +105,17 @@ def mistype(text: str, rng: random.Random) -> str:
 
 
 def core(word: str) -> tuple[str, str, str]:
-    """A word between the punctuation before and after it."""
+    """Split a word from the punctuation before and after it."""
     bare = word.strip(string.punctuation + "“”‘’…—–")
     before, _, after = word.partition(bare) if bare else (word, "", "")
     return before, bare, after
 
 
 def synonyms(neighbours: Callable[[str], Sequence[str]]) -> OfText:
-    """Put near words for some words that have any.
+    """Return a function that replaces some words by near neighbours, where there are any.
 
     Args:
-        neighbours: The words near one, in lower case.
+        neighbours: Returns the words near a word, both in lower case.
     """
 
     def change(text: str, rng: random.Random) -> str:
@@ -134,8 +134,8 @@ def synonyms(neighbours: Callable[[str], Sequence[str]]) -> OfText:
 
 
 delete = of_text(delete_words)
-"""Words left out."""
+"""Deletes words."""
 swap = of_text(swap_words)
-"""Neighbouring words swapped."""
+"""Swaps neighbouring words."""
 typo = of_text(mistype)
-"""Words mistyped."""
+"""Mistypes words."""

@@ -1,4 +1,4 @@
-"""A trial on texts: what is sent to wherever trials run."""
+"""A trial on texts, which is sent to wherever trials run."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from bort.tasks.task import Says
 _NOT_FINITE = "the model's outputs must be finite numbers, and they are not; a lower learning rate may help"
 _GROWN_TOKENS = 400_000
 _NEAR_ENOUGH = 0.5
-"""A regression is cast to right and wrong: off by less than so many standard deviations of the training labels."""
+"""A predicted value counts as right if it is off by at most this many standard deviations of the training labels."""
 
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """A fine-tuned model: its weights, and how it came to them.
+    """The weights of a fine-tuned model, and a record of its training.
 
     Attributes:
-        weights: In the safetensors format, as they were trained; empty once they are in `file`.
-        file: Where the journal put them.
+        weights: In the safetensors format, as trained; empty once they are in `file`.
+        file: Where the journal stored them.
         about: `evaluations` (steps and development scores), `best_step`, `steps`, and `seconds` of the training.
     """
 
@@ -46,24 +46,24 @@ class TrainedWeights:
     about: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> bytes:
-        """The weights."""
+        """Return the weights."""
         return self.weights or self.file.read_bytes()
 
 
 @dataclass
 class TextLearner:
-    """Fits an encoder to texts, and answers with what came out.
+    """Fine-tunes an encoder on texts, and predicts with the result.
 
     Args:
-        fitter: Fits.
+        fitter: Fine-tunes the encoder.
         dev: The development data, which choose the step to keep.
-        given: The targets of the training data that were given.
-        grown_epochs: Least passes over training data that have grown; None: by their number.
-        folder: For checkpoints.
+        given: Targets of the given training data.
+        grown_epochs: Minimum number of epochs over grown training data; None: according to their number of tokens.
+        folder: Folder for checkpoints.
         sees_folder: Whether trials can read and write there.
-        on_progress: Told of the slot, the combination, the share of its longest possible run, and a few words, in this
-            process.
-        vectors: A teacher's vectors of texts, which are learned beside the labels, by text and second text. *Shape:*
+        on_progress: Called in this process with the slot, the combination, the share of its longest possible run, and a
+            short note.
+        vectors: A teacher's vectors, which are learned in addition to the labels, by text and second text. *Shape:*
             (D,) each.
     """
 
@@ -77,19 +77,19 @@ class TextLearner:
     vectors: Mapping[tuple[str, str | None], NDArray[np.float32]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which has no terminal of ours."""
+        """Drop the callback, which only works in this process."""
         return self.__dict__ | {"on_progress": None}
 
     @property
     def learner(self) -> Learner[TrainedWeights]:
-        """For the loop."""
+        """The functions for the loop."""
         return Learner(self.fit, self.predict, self.right, self.score, self.loss)
 
     def fit(self, theta: Theta, train: Sequence[Point], slot: Slot) -> TrainedWeights:
         """Fine-tune the encoder with one combination.
 
         Raises:
-            DivergedError: No evaluation on the way gave finite numbers.
+            DivergedError: The model's outputs were not finite in any evaluation.
         """
         began, labelled = time.monotonic(), self._labelled(train, with_vectors=len(train) > len(self.given))
         with self._checkpoints(slot) as folder:
@@ -109,12 +109,9 @@ class TextLearner:
     def refit(
         self, theta: Theta, train: Sequence[Point], slot: Slot, *, epochs: int, with_vectors: bool
     ) -> TrainedWeights:
-        """Fine-tune for a number of passes, with nothing held back that would stop it or choose a step.
+        """Fine-tune for a fixed number of epochs, without held-out data for early stopping.
 
-        All slots begin with the same weights, and each takes the data in an order of its own.
-
-        Raises:
-            DivergedError: The model's outputs are not finite numbers.
+        All slots start from the same initial weights, each with its own data order. Outputs may not be finite.
         """
         began = time.monotonic()
         with self._checkpoints(slot) as folder:
@@ -134,16 +131,16 @@ class TextLearner:
         examples = [point.x for point in points]
         labelled = self.fitter.labelled(examples, self.fitter.task.collected([point.y for point in points]))
         if self.vectors and with_vectors:
-            nothing = np.zeros_like(next(iter(self.vectors.values())))  # teaches nothing
+            nothing = np.zeros_like(next(iter(self.vectors.values())))  # a zero vector gives no gradient
             vectors = np.stack([self.vectors.get((e.text, e.text_b), nothing) for e in examples])
             labelled = replace(labelled, vectors=vectors)
         return labelled
 
     def logits(self, model: TrainedWeights, examples: Sequence[Example]) -> Any:
-        """What a model says of examples, in the labels' unit. *Shape:* (examples, outputs).
+        """Return a model's outputs, values in the labels' unit. *Shape:* (examples, outputs).
 
         Raises:
-            DivergedError: Not finite numbers.
+            DivergedError: The outputs are not finite.
         """
         logits = self.fitter.logits(self.fitter.open(model.read()), self.fitter.tokens(examples))
         if not np.isfinite(logits).all():
@@ -151,16 +148,16 @@ class TextLearner:
         return logits
 
     def says(self, model: TrainedWeights, examples: Sequence[Example]) -> Says:
-        """What a model says of examples, as a teacher would. *Shape:* (examples, outputs)."""
+        """Return a model's predictions in the format of a teacher. *Shape:* (examples, outputs)."""
         return self.fitter.task.says(self.logits(model, examples))
 
     def predict(self, model: TrainedWeights, examples: Sequence[Example]) -> list[Any]:
-        """What a model says of each example, as a list."""
+        """Return the rounded predictions of a model, as a list per example."""
         rows: list[Any] = self.says(model, examples).round(5).tolist()
         return rows
 
     def right(self, answers: Sequence[Any], truth: Sequence[Any]) -> list[bool]:
-        """Whether the likeliest class is the right one, all labels are, or the value is near enough."""
+        """Return whether the most likely class is right, all labels are right, or the value is near enough."""
         task, said = self.fitter.task, np.array(answers, np.float32)
         wanted = task.collected(truth)
         enough = 0.0 if task.names else _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0)
@@ -168,28 +165,28 @@ class TextLearner:
         return found
 
     def score(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
-        """The task's metric."""
+        """Return the task's metric."""
         task = self.fitter.task
         return task.score(np.array(answers, np.float32), task.collected(truth), resamples=0)[task.metric].value
 
     def loss(self, answers: Sequence[Any], truth: Sequence[Any]) -> float:
-        """The log-loss, or the mean squared error, in full precision, so that equals are seldom."""
+        """Return the log-loss, or the mean squared error, in double precision, so that ties are rare."""
         task = self.fitter.task
         return loss(task, np.array(answers, np.float64), task.collected(truth))
 
     @contextlib.contextmanager
     def _checkpoints(self, slot: Slot) -> Iterator[Path]:
-        """A folder of the slot's own name, so that an interrupted trial finds its checkpoints again."""
+        """Provide a folder with the slot's name, so that an interrupted trial finds its checkpoints again."""
         if not self.sees_folder:
             with tempfile.TemporaryDirectory() as scratch:
                 yield Path(scratch)
             return
         folder = self.folder / slot_name(slot)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)  # not after an error: the trial goes on from there when it runs again
+        shutil.rmtree(folder, ignore_errors=True)  # kept after an error, so that a retry continues from there
 
     def _epochs(self, train: Labelled) -> int:
-        """Passes over training data: as many steps as over those given, but at least `grown_epochs` passes."""
+        """Return the number of epochs: as many steps as over the given data, but at least `grown_epochs` epochs."""
         size, most, given = len(train), self.fitter.limits.max_epochs, len(self.given)
         least = self.grown_epochs or usual_passes(sum(train.encoded.lengths), tokens=_GROWN_TOKENS, least=2, most=8)
         return most if size <= given else min(most, max(least, round(most * given / size)))
@@ -200,10 +197,10 @@ class TextLearner:
 
 
 def usual_passes(size: int, *, tokens: int, least: int, most: int) -> int:
-    """So many passes over data of `size` tokens that a training sees about `tokens`, within bounds."""
+    """Return the number of epochs, within bounds, in which a training on `size` tokens sees about `tokens`."""
     return min(most, max(least, round(tokens / max(size, 1))))
 
 
 def slot_name(slot: Slot) -> str:
-    """Name of a slot's files."""
+    """Return the name of a slot's files."""
     return f"{slot.round:02d}-{slot.place:03d}"

@@ -1,4 +1,4 @@
-"""What transformations learn from a language model: words near a word, and words that fit into a gap."""
+"""Words from a masked language model for transforms: neighbours of a word, and words that fit into a gap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Language:
         model: A folder, a hub name, or bort-nano.
 
     Raises:
-        BortError: The model cannot be loaded, or it has no head of a masked LM.
+        BortError: The model cannot be loaded, or it has no masked LM head, mask token or fast tokenizer.
     """
 
     def __init__(self, model: str = "bort-nano") -> None:
@@ -41,10 +41,10 @@ class Language:
 
     @cached_property
     def neighbours(self) -> Callable[[str], Sequence[str]]:
-        """The words whose embeddings are nearest to a word's, nearest first; empty for words not in the vocabulary.
+        """A function that returns the words with the nearest embeddings, nearest first; none for unknown words.
 
-        Both are whole words of the vocabulary, in lower case. The embeddings' mean is taken off first: what all words
-        share says nothing of any.
+        All are whole words of the vocabulary, in lower case. The embeddings are centred, because a component that all
+        words share carries no information.
         """
         ids = self._whole_words()
         words, place = list(ids), {word: number for number, word in enumerate(ids)}
@@ -70,14 +70,14 @@ class Language:
         return near
 
     def _whole_words(self) -> dict[str, int]:
-        """Words of three letters or more that are one token after a space."""
+        """Return words of three letters or more that are a single token after a space, with their IDs."""
         entries = {self._tokenizer.decode([number]).strip().lower() for number in range(len(self._tokenizer))}
         candidates = sorted(entry for entry in entries if len(entry) >= 3 and entry.isalpha())
         encoded = self._tokenizer([f" {word}" for word in candidates], add_special_tokens=False).input_ids
         return {word: ids[0] for word, ids in zip(candidates, encoded, strict=True) if len(ids) == 1}
 
     def infill(self, text: str, rng: random.Random) -> str:
-        """Mask some words and draw others from what the model thinks likely there."""
+        """Mask some words and sample others from the model's most likely predictions."""
         encoded = self._tokenizer(
             text, return_offsets_mapping=True, truncation=True, max_length=min(_LONGEST, self._most_tokens)
         )
@@ -114,14 +114,14 @@ class Language:
 
 
 def transforms(names: Sequence[str], language: Callable[[], Language]) -> dict[str, Transform]:
-    """Transformations by name; those joined by a + are applied one after another.
+    """Return transforms by name; those joined by a + are applied in sequence.
 
     Args:
-        names: Of `infill`, `synonym`, `swap`, `delete`, `typo`.
-        language: Gives the model, which is asked for only where one is needed.
+        names: From `infill`, `synonym`, `swap`, `delete`, `typo`, or several of them joined by a +.
+        language: Loads the masked LM; called only if it is needed.
 
     Raises:
-        BortError: A name that is not known.
+        BortError: A name is unknown.
     """
     by_name: dict[str, Callable[[], Transform]] = {
         "infill": lambda: of_text(language().infill),

@@ -1,1 +1,1 @@
-"""Text and tables in."""
+"""Tables, pre-training corpora, text indexes and batches."""

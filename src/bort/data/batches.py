@@ -1,4 +1,4 @@
-"""Which rows go together, in batches of like length so that little is computed on padding, and how they are stacked."""
+"""Batches of rows of similar length, so that little is computed on padding, and the stacking of rows into arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def stacked(rows: Sequence[Sequence[int] | NDArray[Any]], fill: int, least: int = 0) -> NDArray[np.int64]:
-    """Stack rows of ids, filled up on the right to the longest, or to `least`. *Shape:* (rows, longest)."""
+    """Stack rows of ids, padded on the right with `fill` to the longest or to `least`. *Shape:* (rows, longest)."""
     out = np.full((len(rows), max([least, *map(len, rows)])), fill, np.int64)
     for place, row in enumerate(rows):
         out[place, : len(row)] = row
@@ -18,21 +18,21 @@ def stacked(rows: Sequence[Sequence[int] | NDArray[Any]], fill: int, least: int 
 
 
 def attention_mask(lengths: Sequence[int], least: int = 0) -> NDArray[np.int64]:
-    """1 where a stacked row has a token of its own, 0 where it was filled up. *Shape:* (rows, longest or `least`)."""
+    """Return the mask of stacked rows: 1 for tokens, 0 for padding. *Shape:* (rows, longest or `least`)."""
     return (np.arange(max([least, *lengths])) < np.asarray(lengths)[:, None]).astype(np.int64)
 
 
 def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: int) -> list[list[int]]:
-    """Cut rows, sorted by length, into batches of bounded size, for inference.
+    """Sort rows by length and cut them into batches of bounded size, for inference.
 
     Args:
-        lengths: Tokens of each row.
-        max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row that is longer gets a
-            batch of its own.
-        max_rows: Most rows of a batch.
+        lengths: Tokens per row.
+        max_tokens: Maximum tokens per batch, including padding: rows times the longest. A single row that is longer
+            gets its own batch.
+        max_rows: Maximum rows per batch.
 
     Returns:
-        Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
+        Indices into `lengths`, each exactly once, shortest rows first; rows of equal length keep their order.
 
     Raises:
         ValueError: A bound is below 1.
@@ -45,18 +45,18 @@ def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: i
 def shuffled_length_batches(
     lengths: Sequence[int], *, rows: int, max_tokens: int | None = None, seed: int, epoch: int, pool: int = 50
 ) -> list[list[int]]:
-    """Cut rows into batches of like length in random order, for training.
+    """Cut rows into batches of similar length in random order, for training.
 
-    The rows are shuffled, taken in pools of `pool * rows`, sorted by length within each pool, and cut; then the batches
-    are shuffled. Rows that fill no batch, a random `len(lengths) % rows` of them, come last.
+    The rows are shuffled, split into pools of `pool * rows`, sorted by length within each pool, and cut; then the
+    batches are shuffled. The remaining `len(lengths) % rows` rows, a random sample, come last.
 
     Args:
-        lengths: Tokens of each row.
-        rows: Rows of a batch; without `max_tokens` only the last batch of the epoch may have fewer.
-        max_tokens: Most tokens of a batch, padding counted; longer batches are cut smaller.
-        seed: Seed of the run; at least 0.
-        epoch: Number of the epoch, at least 0: each has another order.
-        pool: Batches that are sorted together: more means less padding and less chance.
+        lengths: Tokens per row.
+        rows: Rows per batch; without `max_tokens` only the last batch of the epoch may have fewer.
+        max_tokens: Maximum tokens per batch, including padding; batches that exceed it are split.
+        seed: Random seed of the run; at least 0.
+        epoch: Number of the epoch, at least 0; each has its own order.
+        pool: Batches that are sorted together; more means less padding and less randomness.
 
     Returns:
         Indices into `lengths`, each exactly once; the same for the same arguments.
@@ -81,7 +81,7 @@ def shuffled_length_batches(
 
 
 def _cut(order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int) -> list[list[int]]:
-    """Cut indices in ascending order of length: the last of a batch is its longest."""
+    """Cut indices, sorted by ascending length, into batches; the last row of a batch is its longest."""
     batches: list[list[int]] = []
     batch: list[int] = []
     for index in order:

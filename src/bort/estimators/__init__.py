@@ -1,1 +1,1 @@
-"""scikit-learn's face: `BortClassifier` and `BortRegressor`."""
+"""scikit-learn estimators: `BortClassifier` and `BortRegressor`."""

@@ -1,4 +1,4 @@
-"""What both estimators share: the fit in a scratch folder, the model as bytes, saving, loading and exporting."""
+"""Base class of both estimators: fitting in a temporary folder, saving, loading and exporting."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ _FILE = "estimator.json"
 _LISTS = ("learning_rates", "batch_sizes")
 _SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "pairs", "budget_minutes")
 _GIVEN = {"out", "train", "dev", "test", "unlabelled", "teacher", "task", "data", "kind", "classes", "resume"}
-"""Settings that a fit fills in itself."""
+"""Settings that `fit` sets itself."""
 
 
 class TextEstimator(BaseEstimator):
-    """A model of texts with scikit-learn's methods; the parameters are those of `bort finetune`, by their names there.
+    """Base class of text models with scikit-learn's methods; parameters have the names of `bort finetune`.
 
     Args:
         model: The encoder to fine-tune: a folder, a hub name, or the embedded bort-nano.
         method: `head` fits a linear head to the frozen encoder, in seconds; `plain` also fine-tunes one model for each
-            combination of the grid, and keeps the best; `agora` grows the data with a teacher's labels.
+            combination of the grid, and keeps the best; `agora` also adds texts labelled by a teacher.
         learning_rates: Peak learning rates to try, one or several; by default those of `bort finetune`.
-        batch_sizes: Texts per step to try, one or several.
-        max_epochs: Longest training of one combination, in passes over the data.
-        max_steps: Longest training of one combination, in optimiser steps.
+        batch_sizes: Batch sizes to try, one or several.
+        max_epochs: Maximum number of epochs per combination.
+        max_steps: Maximum number of optimiser steps per combination.
         max_length: Longest input in tokens; 128 by default.
-        metric: The development score that decides.
-        balance: Let rare labels count as much as frequent ones.
-        pairs: How the two texts of a pair are read: together (`cross-encoder`), apart (`bi-encoder`), or `auto`.
-        budget_minutes: Start no training after so many minutes.
+        metric: Metric on the development data that selects the model.
+        balance: Weight the loss so that rare labels count as much as frequent ones.
+        pairs: How the two texts of a pair are read: together (`cross-encoder`), separately (`bi-encoder`), or `auto`.
+        budget_minutes: Start no training after this many minutes.
         settings: Further settings of `bort.FinetuneArguments` by name.
-        random_state: Seed of all chance; None draws one from NumPy's global state.
-        n_jobs: Threads; -1 for all cores. None leaves them as they are, which is usually a thread a core.
+        random_state: Random seed; None draws one from NumPy's global state.
+        n_jobs: Number of threads; -1 for all cores. None keeps the current number, usually one per core.
         verbose: Whether to show progress and findings.
     """
 
@@ -104,7 +104,7 @@ class TextEstimator(BaseEstimator):
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
-        """Texts, not numbers."""
+        """Declare that the input is texts, not numbers."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = tags.input_tags.string = True
@@ -125,18 +125,18 @@ class TextEstimator(BaseEstimator):
 
         Args:
             X: Texts, or pairs of texts: a list, an array, or a column or table of pandas, polars, pyarrow or datasets.
-            y: A label, or a number, for each; or a matrix of 0 and 1 for a classifier, with a column for each label of
-                texts that may have several.
+            y: A label or a number for each text; for a classifier of texts with several labels, a matrix of 0 and 1
+                with one column per label.
             X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
-            y_dev: Their labels.
-            unlabelled: Texts without labels, like those the model will meet, for method `agora`.
-            teacher: Labels new texts, for method `agora`: a model's folder or name; a language model as `openai:MODEL`;
-                a fitted classifier of scikit-learn's interface; or a function of texts: a label, probabilities
-                by label, or None for each. By default the model's own encoder with a linear head.
+            y_dev: Labels of `X_dev`.
+            unlabelled: Unlabelled texts like those the model will see, for method `agora`.
+            teacher: Labels new texts, for method `agora`: a model's folder or name; an LLM as `openai:MODEL`; a fitted
+                estimator with scikit-learn's interface; or a function of texts that returns a label, probabilities by
+                label, or None for each. By default the model's own encoder with a linear head.
 
         Raises:
-            DataError: Data that break a rule; a `ValueError` too.
-            BortError: Settings, a model or a teacher that break a rule.
+            DataError: The data are invalid (also a `ValueError`).
+            BortError: The settings, the model or the teacher are invalid.
 
         Example:
             >>> import bort
@@ -172,10 +172,10 @@ class TextEstimator(BaseEstimator):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a folder that `bort predict`, `load` and Hugging Face's `AutoModel…` open.
+        """Write the model to a folder that `bort predict`, `load` and Hugging Face's `AutoModel…` can open.
 
         Raises:
-            BortError: Something is there already.
+            BortError: `folder` exists and is not empty.
 
         Example:
             >>> import bort
@@ -189,13 +189,13 @@ class TextEstimator(BaseEstimator):
 
     @classmethod
     def load(cls, model: str | Path) -> Self:
-        """Open a fitted model: a folder of `save`, `bort finetune`, `bort export` or Hugging Face, or a hub name.
+        """Load a fitted model: a folder of `save`, `bort finetune`, `bort export` or Hugging Face, or a hub name.
 
-        Labels are what they were in `y` where `save` wrote the folder, and strings otherwise. Thresholds of an exported
-        model are not heeded where each text has one label: it gets the likeliest.
+        In a folder of `save`, labels have the types that they had in `y`; otherwise they are strings. A single-label
+        classifier ignores the thresholds of an exported model and always predicts the most likely label.
 
         Raises:
-            BortError: It cannot be loaded, or it answers another question.
+            BortError: It cannot be loaded, or is of another kind.
 
         Example:
             >>> import bort
@@ -216,19 +216,19 @@ class TextEstimator(BaseEstimator):
         return estimator
 
     def export(self, folder: str | Path, X: Any = None, y: Any = None, **settings: Any) -> dict[str, Any]:
-        """Write a folder that answers fast on a CPU, as `bort export` does.
+        """Write a folder for fast inference on a CPU, as `bort export` does.
 
         Args:
-            folder: Where to.
-            X: Texts that judge whether int8 loses accuracy; without them the model stays in fp32.
-            y: Their labels.
-            settings: Others of `bort.ExportArguments`, by name.
+            folder: Folder to write.
+            X: Texts that show whether int8 loses accuracy; without them, the model stays fp32 unless you ask for int8.
+            y: Labels of `X`.
+            settings: Further settings of `bort.ExportArguments`, by name.
 
         Returns:
-            The figures of the export.
+            The metrics of the export.
 
         Raises:
-            BortError: Settings or data that break a rule, or an int8 that was asked for and loses too much.
+            BortError: The settings or data are invalid, or int8 was requested and loses too much accuracy.
 
         Example:
             >>> import bort
@@ -249,25 +249,25 @@ class TextEstimator(BaseEstimator):
             return export_model(arguments)
 
     def _fit_targets(self, y: Any) -> list[Any]:
-        """Labels to learn from, as a file has them; learns what they are."""
+        """Training labels in the form of a data file; also learns the classes."""
         raise NotImplementedError
 
     def _targets(self, y: Any, name: str) -> list[Any]:
-        """Labels as a file has them."""
+        """Labels in the form of a data file."""
         raise NotImplementedError
 
     def _described(self) -> dict[str, Any]:
-        """What a saved folder says beside the parameters."""
+        """Entries of a saved folder in addition to the parameters."""
         return {}
 
     def _restore(self, task: Task, about: Mapping[str, Any]) -> None:
-        """Take over what a loaded model answers."""
+        """Set the fitted attributes of a loaded model."""
 
     def _class_names(self) -> list[str]:
         return []
 
     def _kind(self) -> Kind:
-        """Of what is fitted."""
+        """Kind of the task that is fitted."""
         return self._kinds[0]
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
@@ -311,7 +311,7 @@ class TextEstimator(BaseEstimator):
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """Say as much, and take as many threads, as the parameters allow."""
+        """Apply `verbose` and `n_jobs` within a block."""
         before, threads = torch.get_num_threads(), self._threads()
         with verbose(self.verbose):
             try:
@@ -324,7 +324,7 @@ class TextEstimator(BaseEstimator):
 
 @contextlib.contextmanager
 def _without_folder(folder: Path) -> Iterator[None]:
-    """Name data in messages by what the caller calls them, and not by the file that they were written to."""
+    """Replace temporary files in error messages by the caller's names for the data."""
     try:
         yield
     except BortError as error:
@@ -338,7 +338,7 @@ def _renamed(text: str, folder: Path) -> str:
 
 
 def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that JSON knows; a generator of random numbers is none."""
+    """The parameters as JSON types, without a random number generator."""
     kept = {name: value for name, value in parameters.items() if not isinstance(value, np.random.RandomState)}
     plain: dict[str, Any] = json.loads(json.dumps(kept, default=lambda value: value.tolist()))
     return plain
@@ -349,16 +349,17 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
 
     Args:
         y: A list, an array or a column.
-        name: Of it, for messages.
+        name: Name of `y` in messages.
 
     Raises:
-        DataError: There are none, one is missing, or a text has several.
+        DataError: `y` is None, or a label is missing.
+        ValueError: A text has several labels.
     """
     if y is None:
         raise DataError("requires y to be passed, but the target y is None", file=name)
     values = column_values(y)
     for number, value in enumerate(values, start=1):
-        if value is None or value != value:  # NaN and its like
+        if value is None or value != value:  # NaN or similar
             raise DataError("a label must not be missing", file=name, line=number, value=value)
     labels: NDArray[Any] = column_or_1d(np.asarray(values), warn=True)
     return labels

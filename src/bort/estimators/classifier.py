@@ -1,4 +1,4 @@
-"""A classifier of texts in scikit-learn's form."""
+"""A text classifier as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bort.tasks.task import Task
 
 
 class BortClassifier(ClassifierMixin, TextEstimator):
-    """A small BERT that classifies texts or pairs of texts, as an estimator of scikit-learn.
+    """A small BERT that classifies texts or pairs of texts, as a scikit-learn estimator.
 
-    Where `y` is a matrix of 0 and 1, a text may have several labels, or none: `predict` gives such a matrix, by a
-    threshold for each label that the development data chose.
+    If `y` is a matrix of 0 and 1, a text may have several labels or none. `predict` then returns such a matrix, with a
+    threshold per label that is chosen on the development data.
 
-    It goes into `cross_val_score`, `GridSearchCV`, `Pipeline` and `CalibratedClassifierCV`, can be cloned, and pickled
-    with `joblib.dump`: the file holds the model itself.
+    It works in `cross_val_score`, `GridSearchCV`, `Pipeline` and `CalibratedClassifierCV`, and can be cloned, and
+    pickled with `joblib.dump`: the file contains the model itself.
 
         >>> from bort import BortClassifier
         >>> texts = ["Where is my parcel?", "The zip broke.", "It has not arrived.", "It came in pieces."]
@@ -38,23 +38,22 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         ['damage', 'delivery']
 
     Attributes:
-        classes_: The labels, sorted, as they are in `y`; of a matrix its columns by name or number. *Shape:*
-            (classes,).
-        multilabel_: Whether a text may have several.
-        report_: A `FitReport`: scores with intervals, figures by label, wrong answers; None after `load`.
+        classes_: The labels of `y`, sorted; for a matrix, the names or numbers of its columns. *Shape:* (classes,).
+        multilabel_: Whether a text may have several labels.
+        report_: A `FitReport`: scores with intervals, figures by label, wrong predictions; None after `load`.
         model_: The fitted model's files.
     """
 
     _kinds = ("classification", "multilabel")
 
     def __sklearn_tags__(self) -> Any:
-        """Also a matrix of labels."""
+        """Declare that `y` may also be a matrix of labels."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The likeliest label of each text, *shape* (texts,), or 0 and 1 of each label, *shape* (texts, classes).
+        """Predict the most likely label of each text, *shape* (texts,), or 0 or 1 per label, *shape* (texts, classes).
 
         Raises:
             DataError: `X` does not hold texts or pairs.
@@ -70,7 +69,7 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability of each label. *Shape:* (texts, classes), in the order of `classes_`.
+        """Predict the probability of each label. *Shape:* (texts, classes), in the order of `classes_`.
 
         Raises:
             DataError: `X` does not hold texts or pairs.
@@ -83,9 +82,9 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         return expit(outputs) if self.multilabel_ else softmax(outputs, axis=-1)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """The model's raw outputs. *Shape:* (texts, classes); with two classes (texts,), above 0 for the second.
+        """Compute raw outputs. *Shape:* (texts, classes); with two classes (texts,), positive for the second.
 
-        Of several labels the log-odds of each, less those of its threshold: a text gets those above 0.
+        For several labels, these are each label's log-odds minus those of its threshold: a text gets the positive ones.
 
         Raises:
             DataError: `X` does not hold texts or pairs.

@@ -1,4 +1,4 @@
-"""What a fit came to: scores with intervals, each label's figures, and the answers that were wrong."""
+"""The results of a fit: scores with intervals, figures by label, and wrong predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TITLES = {"dev": "development", "test": "held out"}
 
 @dataclass(frozen=True)
 class LabelFigures:
-    """How well one label is found. Recall is None where no text has the label, precision where none gets it."""
+    """Metrics of one label. Recall is None if no text has the label, precision if it is never predicted."""
 
     label: str
     examples: int
@@ -30,14 +30,14 @@ class LabelFigures:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A text with another answer than its label.
+    """A text whose prediction differs from its label.
 
     Attributes:
-        text: The text, or the first of a pair.
-        text_b: The second of a pair.
+        text: The text, or the first text of a pair.
+        text_b: The second text of a pair.
         label: The label, all labels as a tuple, or the value.
-        answer: What the model says instead.
-        probability: Of the answer; None for several labels and for a regression.
+        answer: The model's prediction.
+        probability: Probability of the prediction; None for several labels and for a regression.
     """
 
     text: str
@@ -49,19 +49,19 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class FitReport:
-    """The figures of a fit; notebooks show it as a page, `print` as a text, `to_dict` gives it for JSON.
+    """The results of a fit: notebooks and `print` show them as text, `to_dict` converts them for JSON.
 
     Attributes:
-        metric: The score that chose between models.
-        scores: Of each part (`dev`; `test` where examples were held out of the training data), by metric, with 95 %
-            bootstrap intervals. The development score chose the model, so it is optimistic.
-        rows: Examples of each part.
-        part: The part that `labels` and `errors` are about: `test` where there is one.
-        labels: Figures of each label; empty for a regression.
-        errors: Wrong answers, the surest first; of several labels the unlikeliest, of a regression the farthest off
-            first. A thousand at most.
-        findings: What is odd about the data, in sentences.
-        seconds: What the fit took.
+        metric: The metric that selected the model.
+        scores: Scores of each part (`dev`; also `test` if examples were held out of the training data), by metric, with
+            95 % bootstrap intervals. The development score selected the model, so it is optimistic.
+        rows: Number of examples of each part.
+        part: The part that `labels` and `errors` are about: `test` if there is one, else `dev`.
+        labels: Metrics of each label; empty for a regression.
+        errors: Wrong predictions, the most confident first; for several labels those with the highest loss first, for a
+            regression those with the largest error. At most 1000.
+        findings: Problems found in the data, in sentences.
+        seconds: Duration of the fit.
 
     Example:
         >>> import bort
@@ -86,8 +86,8 @@ class FitReport:
         """Make the report of a run.
 
         Args:
-            metrics: What `metrics.json` says.
-            examples: Of the part that is judged.
+            metrics: The content of `metrics.json`.
+            examples: The examples of the part that is reported on.
 
         Example:
             >>> figures = {"metric": "pearson", "rows": {"dev": 100}, "dev": {"pearson": 0.9}, "seconds": 2.5}
@@ -112,7 +112,7 @@ class FitReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON knows.
+        """Convert the report to JSON types.
 
         Example:
             >>> scores = {"dev": {"accuracy": Score(0.9, 0.8, 0.95)}}

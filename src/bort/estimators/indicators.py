@@ -1,4 +1,4 @@
-"""Several labels a text as scikit-learn has them: a matrix of 0 and 1, a column for each label."""
+"""Multilabel targets in scikit-learn's format: a matrix of 0 and 1 with one column per label."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bort.data.tables.objects import DataError
 
 
 def indicators_of(y: Any, name: str) -> NDArray[np.int64] | None:
-    """The matrix of 0 and 1 that `y` is; None of what has one label for each text.
+    """Convert `y` to a matrix of 0 and 1; None if it has one label per text.
 
     Args:
         y: An array, a sparse matrix, a DataFrame, or a list of rows.
-        name: Of it, for messages.
+        name: Name of `y` in messages.
 
     Returns:
-        *Shape:* (texts, labels), of two labels at least.
+        *Shape:* (texts, labels), with at least two labels.
 
     Raises:
-        DataError: It has rows of several values that are not all 0 or 1.
+        DataError: `y` has rows of several values, but they differ in length or are not all 0 or 1.
     """
     rows = isinstance(y, list | tuple) and bool(y) and all(isinstance(row, list | tuple | np.ndarray) for row in y)
     if len(getattr(y, "shape", ())) != 2 and not rows:
@@ -39,6 +39,6 @@ def indicators_of(y: Any, name: str) -> NDArray[np.int64] | None:
 
 
 def column_names(y: Any, count: int) -> NDArray[Any]:
-    """The names of the columns of a DataFrame, or numbers from 0. *Shape:* (labels,)."""
+    """Column names of a DataFrame, or numbers from 0. *Shape:* (labels,)."""
     columns = getattr(y, "columns", None)
     return np.arange(count) if columns is None else np.array([str(column) for column in columns])

@@ -1,4 +1,4 @@
-"""A fitted model as bytes: what an estimator carries along, so that it needs no folder."""
+"""A fitted model as bytes, so that an estimator does not depend on a folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _OPENING = Lock()
 
 
 class ModelFiles:
-    """The files of a model's folder by name, weights in the safetensors format; it is pickled as these bytes alone.
+    """The files of a model's folder by name, with weights in the safetensors format; only these bytes are pickled.
 
     Args:
-        files: Content by name.
+        files: Contents by name.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -37,10 +37,10 @@ class ModelFiles:
         """Read a model.
 
         Args:
-            model: A folder of `bort finetune` or `bort export`, one of Hugging Face, or a name on the hub.
+            model: A folder of `bort finetune`, `bort export` or Hugging Face, or a hub name.
 
         Raises:
-            BortError: There is none, or its weights are not in the safetensors format.
+            BortError: It does not exist, or its weights are not in the safetensors format.
         """
         folder = Path(str(model)).expanduser()
         if is_exported(str(folder)):
@@ -52,7 +52,7 @@ class ModelFiles:
 
             try:
                 source = snapshot_download(source, allow_patterns=[*_NAMES, _WEIGHTS])
-            except Exception as error:  # the hub's client and its HTTP library have many
+            except Exception as error:  # the hub's client and its HTTP library raise many types
                 raise BortError(f"cannot be loaded from the hub: {str(error)[:200]}", file=source) from None
         weights = list(Path(source).glob(_WEIGHTS))
         if not weights:
@@ -62,33 +62,33 @@ class ModelFiles:
         return cls({file.name: file.read_bytes() for file in sorted([*named, *weights])})
 
     def __getstate__(self) -> dict[str, Any]:
-        """The bytes; an opened model stays behind."""
+        """Return only the files, without an opened model."""
         return {"files": self.files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As it was, not opened."""
+        """Restore the files, without an opened model."""
         self.files, self._opened = state["files"], None
 
     def write(self, folder: str | Path, more: Mapping[str, bytes] | None = None) -> None:
-        """Write the folder, whole or not at all.
+        """Write the folder atomically.
 
         Args:
-            folder: Where to.
-            more: Further files.
+            folder: Folder to write.
+            more: Further files by name.
 
         Raises:
-            BortError: Something is there already.
+            BortError: `folder` exists and is not empty.
         """
         write_folder(new_folder(Path(folder).expanduser()), {**self.files, **(more or {})})
 
     def predictor(self, threads: int | None) -> Predictor:
-        """The model, opened at its first use. Any number of threads may ask.
+        """Return the model, opened on first use. Thread-safe.
 
         Args:
-            threads: Of the computation; by default one a core.
+            threads: Number of threads; by default one per core.
 
         Raises:
-            BortError: It is no classifier or regressor.
+            BortError: It is not a classifier or regressor.
         """
         with _OPENING:
             if self._opened is None or self._opened[0] != threads:

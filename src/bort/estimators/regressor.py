@@ -1,4 +1,4 @@
-"""A regressor of texts in scikit-learn's form."""
+"""A text regressor as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bort.tasks.task import Task
 
 
 class BortRegressor(RegressorMixin, TextEstimator):
-    """A small BERT that gives texts or pairs of texts a number, as an estimator of scikit-learn.
+    """A small BERT that predicts a number for a text or a pair of texts, as a scikit-learn estimator.
 
         >>> from bort import BortRegressor
         >>> pairs = [("a cat", "a cat"), ("a cat", "the moon"), ("some rain", "rain"), ("rain", "a bicycle")]
@@ -24,14 +24,14 @@ class BortRegressor(RegressorMixin, TextEstimator):
         (4,)
 
     Attributes:
-        report_: A `FitReport`: scores with intervals and answers, the farthest off first; None after `load`.
+        report_: A `FitReport`: scores with intervals, and the largest errors; None after `load`.
         model_: The fitted model's files.
     """
 
     _kinds = ("regression",)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """The value of each text. *Shape:* (texts,).
+        """Predict the value of each text. *Shape:* (texts,).
 
         Raises:
             DataError: `X` does not hold texts or pairs.

@@ -1,4 +1,4 @@
-"""Who labels new texts in a fit: a model by name, a classifier of scikit-learn's kind, or a function."""
+"""Teachers that label new texts in a fit: a model by name, a scikit-learn estimator, or a function."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Answers = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 def teacher_of(given: Any) -> tuple[str | None, Answers | None]:
-    """Tell a teacher that settings name from one that is called.
+    """Distinguish a teacher that is given by name from one that is called.
 
     Args:
         given: A folder or hub name; an estimator with `predict_proba` and `classes_`, or with `predict`; a function of
-            texts, or pairs, that gives a label, a value, a mapping of labels to probabilities, or None for each.
+            texts, or pairs, that returns a label, a value, a mapping of labels to probabilities, or None for each.
 
     Returns:
-        The name, or the function.
+        The name and the function; at least one of them is None.
 
     Raises:
         DataError: It is none of these.

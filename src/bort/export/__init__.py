@@ -1,1 +1,1 @@
-"""From a fine-tuned folder to an optimised runtime model that is refused where it loses accuracy."""
+"""Export of a fine-tuned folder to an optimised runtime model, which must not lose too much accuracy."""

@@ -1,4 +1,4 @@
-"""What may be written: a model in one engine and precision, which lies ready in a folder of its own."""
+"""A candidate for the export: a model in one engine and precision, written to a folder of its own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bort.predict.graph.quantization import Quantization
 
 @dataclass(frozen=True)
 class ExportCandidate:
-    """A model in one engine and precision, which is exact enough.
+    """A model in one engine and precision that is accurate enough.
 
     Args:
         exporter: The model in the form of the engine.
         quantization: How int8 is done; None for fp32.
-        folder: Where it lies.
-        facts: What is known of it, for `metrics.json`.
-        told: Lines for a person on how it was judged.
-        choice: What the gate decided; None where there is none.
+        folder: Its folder.
+        facts: Its entries in `metrics.json`.
+        told: Lines for the user on how it was judged.
+        choice: The decision of the gate; None without a gate.
     """
 
     exporter: Exporter
@@ -34,7 +34,7 @@ class ExportCandidate:
 
     @property
     def engine(self) -> str:
-        """What runs it."""
+        """Name of the inference engine."""
         return self.exporter.form.engine
 
     @property
@@ -44,5 +44,5 @@ class ExportCandidate:
 
     @property
     def name(self) -> str:
-        """As "onnxruntime-int8"."""
+        """Engine and precision, such as "onnxruntime-int8"."""
         return f"{self.engine}-{self.precision}"

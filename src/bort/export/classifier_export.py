@@ -1,4 +1,4 @@
-"""The export of a classifier or regressor: labelled rows judge int8, and set thresholds where that is asked for."""
+"""Export of a classifier or regressor: int8 is judged on labelled rows, which also set thresholds on request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DYNAMIC = "int8 takes its scales from each text anew, so texts are computed one
 
 
 class ClassifierExport:
-    """What is exact enough of a classifier or regressor.
+    """Finds the accurate candidates for the export of a classifier or regressor.
 
     Args:
-        arguments: Of the export.
-        data: Labelled rows and texts.
+        arguments: Settings of the export.
+        data: The labelled rows and texts.
         work: An empty folder to work in.
-        say: Takes a few words on what is being done.
+        say: Called with a short note on the current step.
     """
 
     def __init__(self, arguments: ExportArguments, data: ExportData, work: Path, say: Callable[[str], None]) -> None:
@@ -35,10 +35,10 @@ class ClassifierExport:
         self._trials: Trials | None = None
 
     def candidates(self, exporter: Exporter) -> list[ExportCandidate]:
-        """fp32, int8 or both in one engine.
+        """The candidates of one engine: fp32, int8 or both.
 
         Raises:
-            BortError: fp32 differs from PyTorch, or the gate refuses the int8 that was asked for.
+            BortError: fp32 differs from PyTorch, or int8 was requested and the gate rejects it.
         """
         data, wanted, engine = self.data, self.arguments.precision, exporter.form.engine
         fp32 = self._folder(f"{engine}-fp32")
@@ -73,11 +73,11 @@ class ClassifierExport:
         return found
 
     def passes(self, folder: Path) -> bool:
-        """Whether a folder with two engines, each of which passes, does so too."""
+        """Whether a folder with two engines passes the gate; each of the two alone does."""
         return self._trials is None or self._trials.judged(folder).passed
 
     def thresholds(self, exporter: Exporter, folder: Path) -> Thresholds | None:
-        """Of the labels of what is served, learned on all labelled rows, where that is asked for."""
+        """Thresholds of the labels for the written model, learned on all labelled rows; None if not requested."""
         least = self.arguments.min_precision
         if least is None:
             return None
@@ -85,7 +85,7 @@ class ClassifierExport:
         return Thresholds.learned(exporter.task, Predictor(str(folder)).logits(self.data.gate), self.data.gate, least)
 
     def _moved(self, exporter: Exporter, fp32: Path, int8: Path) -> float:
-        """How far int8 moves the answers to the calibration texts, where there are no labels."""
+        """How far int8 moves the predictions for the calibration texts, for exports without labels."""
         answers = [Predictor(str(one)).logits(self.data.calibrating) for one in (fp32, int8)]
         assert exporter.task is not None
         return movement(exporter.task, answers[0], answers[1])

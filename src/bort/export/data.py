@@ -1,4 +1,4 @@
-"""What an export is given to read: labelled rows that judge, and texts to calibrate on."""
+"""Data of an export: labelled rows to judge int8 on, and texts to calibrate it on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bort.export.arguments import ExportArguments
 from bort.export.exporter import MOST_CALIBRATION_ROWS, Exporter
 
 _CALIBRATING_SHARE = 4
-"""One row of the gate in so many calibrates, where no other texts are given."""
+"""One in this many texts of the gate calibrates int8, if no other texts are given."""
 
 
 @dataclass(frozen=True)
 class ExportData:
-    """What an export is given to read.
+    """The data of an export.
 
     Args:
-        arguments: Of the export.
+        arguments: Settings of the export.
         gate: All labelled rows.
-        judging: Those that judge int8.
-        calibrating: Texts to calibrate on, none of which is among those that judge.
-        texts: Those of `--calibrate`, whatever they are good for.
+        judging: The labelled rows that int8 is judged on.
+        calibrating: Texts to calibrate on; none of them is in `judging`.
+        texts: The texts of `--calibrate`, up to `MOST_CALIBRATION_ROWS`.
     """
 
     arguments: ExportArguments
@@ -40,7 +40,7 @@ class ExportData:
         """Read the files.
 
         Raises:
-            BortError: A file breaks a rule, or settings contradict each other.
+            BortError: A file is invalid, or settings contradict each other.
         """
         if arguments.min_precision is not None and not arguments.gate:
             raise BortError("needs labelled data: give --gate", setting="min_precision")
@@ -56,7 +56,7 @@ class ExportData:
         return cls(arguments, gate, gate, (), texts)
 
     def check(self, exporter: Exporter) -> None:
-        """Find at the start what would be found after minutes.
+        """Check the data and settings against the model, before the long work starts.
 
         Raises:
             BortError: The data or settings do not fit the model.
@@ -84,12 +84,12 @@ class ExportData:
 
 
 def set_apart(gate: Sequence[Example], texts: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """The rows that judge, and texts to calibrate on, none of which is the same.
+    """Split data into rows to judge int8 on and texts to calibrate it on, without overlap.
 
     Args:
         gate: Labelled rows.
-        texts: Given to calibrate on. Those that stand in the gate too are left out; where none is left, a quarter of
-            the gate's texts calibrates instead of judging.
+        texts: Texts to calibrate on. Those that are also in the gate are left out; if none remain, a random quarter of
+            the gate's texts is used to calibrate instead of to judge.
     """
 
     def key(example: Example) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""The fastest of what is exact enough: one engine and precision, or two engines of which each has its lengths."""
+"""Choice of the fastest accurate candidate: one engine and precision, or two engines for different text lengths."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from bort.predict.manifest import Manifest
 
 @dataclass(frozen=True)
 class ExportDecision:
-    """What is written, and why.
+    """The model to write, and why.
 
     Args:
-        first: What computes all inputs, or the shorter ones.
-        costs: Of its batches.
-        why: A sentence without its stop.
-        longer: What computes inputs from `from_tokens` on, its costs beside it; None where one computes all.
-        from_tokens: The shortest of them.
-        times: Of all that was timed, by name; empty where there was nothing to choose.
+        first: The candidate that computes all inputs, or the shorter ones.
+        costs: Its batch costs.
+        why: A sentence without its full stop.
+        longer: The candidate for inputs of at least `from_tokens`, with its costs; None if `first` computes all.
+        from_tokens: Minimum length of the inputs for `longer`.
+        times: Times of everything that was timed, by name; empty if there was no choice.
     """
 
     first: ExportCandidate
@@ -55,10 +55,10 @@ class ExportDecision:
         """Write the folder.
 
         Args:
-            folder: It may hold other files already, which are listed too.
+            folder: Where to; the manifest also lists other files that are already there.
             about: How it was made, for the manifest.
-            thresholds: Of labels; by default the model's own, where it has any.
-            prepared: Whether to add what an engine makes ready for its first answer.
+            thresholds: By label; by default the model's own, if it has any.
+            prepared: Whether to add OpenVINO's compiled graphs, for a faster first prediction.
         """
         first = self.first
         manifest = first.exporter.write(folder, first.quantization, about, thresholds, self.costs)
@@ -70,7 +70,7 @@ class ExportDecision:
         return manifest
 
     def figures(self) -> dict[str, Any]:
-        """For `metrics.json` and the manifest."""
+        """Its entries in `metrics.json` and the manifest."""
         found: dict[str, Any] = {"why": self.why}
         if self.times:
             found["ms_per_text"] = {name: dict(times) for name, times in self.times.items()}
@@ -86,14 +86,14 @@ def decide(
     work: Path,
     say: Callable[[str], None],
 ) -> ExportDecision:
-    """Time candidates as they will be asked, and take the fastest.
+    """Time candidates on typical requests, and choose the fastest.
 
     Args:
         candidates: At least one.
-        texts: To time them on; where there are none, the first candidate is taken.
-        passes: Whether a folder with two engines is exact enough.
-        work: A folder that is not there yet.
-        say: Takes a few words on what is being done.
+        texts: Texts to time them on; without any, the first candidate is chosen.
+        passes: Whether a folder with two engines is accurate enough.
+        work: A working directory that does not exist yet.
+        say: Called with a short note on the current step.
     """
     by_name = {candidate.name: candidate for candidate in candidates}
     if len(by_name) == 1 or not texts:
@@ -125,7 +125,7 @@ def decide(
 
 
 def other_name(both: ExportDecision) -> str:
-    """Of what computes the longer inputs."""
+    """Name of the candidate for the longer inputs."""
     assert both.longer is not None
     return both.longer[0].name
 
@@ -138,7 +138,7 @@ def _costs(candidate: ExportCandidate, say: Callable[[str], None]) -> BatchCosts
 def _together(
     best: ExportCandidate, costs: BatchCosts, other: ExportCandidate, other_costs: BatchCosts, texts: Sequence[Example]
 ) -> ExportDecision | None:
-    """Two engines of which each has its lengths, where the costs say that this is clearly faster."""
+    """Two engines for different text lengths; None unless their costs show that this is clearly faster."""
     encoded = open_exported(best.folder).encode(texts)
     found = []
     for (first, ours), (second, theirs) in (

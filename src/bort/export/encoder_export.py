@@ -1,4 +1,4 @@
-"""The export of an encoder: no labels judge it, so int8 must keep the direction of fp32's vectors."""
+"""Export of an encoder: without labels, int8 is judged by the cosine of its vectors with those of fp32."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from bort.predict.int8_weights import LEAST_WEIGHT_BITS, weight_bits
 
 Vectors = NDArray[np.float32]
 _JUDGING_SHARE = 3
-"""One text in so many judges, and the others calibrate."""
+"""One in this many texts judges int8; the others calibrate it."""
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each row with the row in the same place. *Shape:* (texts, width) each -> (texts,)."""
+    """Cosine of each row with the row at the same index. *Shape:* (texts, width) each -> (texts,)."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     found: NDArray[np.float32] = (a * b).sum(1) / np.maximum(lengths, 1e-12)
     return found
 
 
 class EncoderExport:
-    """What is exact enough of an encoder.
+    """Finds the accurate candidates for the export of an encoder.
 
     Args:
-        arguments: Of the export.
-        data: Texts to calibrate and to judge int8; none where fp32 is all that is wanted.
+        arguments: Settings of the export.
+        data: Texts to calibrate int8 and to judge it, if any.
         work: An empty folder to work in.
-        say: Takes a few words on what is being done.
+        say: Called with a short note on the current step.
     """
 
     def __init__(self, arguments: ExportArguments, data: ExportData, work: Path, say: Callable[[str], None]) -> None:
@@ -51,10 +51,10 @@ class EncoderExport:
         self._exact: Vectors | None = None
 
     def candidates(self, exporter: Exporter) -> list[ExportCandidate]:
-        """fp32, int8 or both in one engine.
+        """The candidates of one engine: fp32, int8 or both.
 
         Raises:
-            BortError: fp32 differs from PyTorch, or int8 was asked for and moves the vectors too far.
+            BortError: fp32 differs from PyTorch, or int8 was requested and moves the vectors too far.
         """
         wanted, engine = self.arguments.precision, exporter.form.engine
         fp32 = self.work / f"{engine}-fp32"
@@ -84,7 +84,7 @@ class EncoderExport:
         return found
 
     def passes(self, folder: Path) -> bool:
-        """Whether a folder with two engines, each of which passes, does so too."""
+        """Whether a folder with two engines is accurate enough; each of the two alone is."""
         if self._exact is None:
             return True
         return bool(cosines(self._exact, _vectors(folder, self.judging)).mean() >= self.arguments.min_cosine)
@@ -99,12 +99,12 @@ class _Trial:
         self.exporter, self.judging, self.exact, self.folder, self.say = exporter, judging, exact, folder, say
 
     def kept(self, least: float, facts: dict[str, Any]) -> tuple[frozenset[str] | None, str]:
-        """The blocks that stay in fp32, or None where nothing helps, and what a person is told; adds to the facts."""
+        """Find the blocks to keep in fp32 (None if that is not enough), and a message on it; adds to `facts`."""
         seen: dict[frozenset[str], Vectors] = {}
 
         def passes(kept: frozenset[str]) -> bool:
             seen[kept] = self._cosines(Quantization(kept))
-            return bool(seen[kept].mean() >= least)  # a NaN is no agreement
+            return bool(seen[kept].mean() >= least)  # a NaN must not pass
 
         kept: frozenset[str] | None = frozenset()
         if not passes(frozenset()):
@@ -120,7 +120,7 @@ class _Trial:
         return kept, f"{said}; at least {least:g} is asked for"
 
     def written(self, quantization: Quantization) -> Path:
-        """The folder, with the model in it."""
+        """Write the model, and return its folder."""
         self.say(f"trying int8 with {len(quantization.kept)} blocks in fp32")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
@@ -128,7 +128,7 @@ class _Trial:
         return self.folder
 
     def _cosines(self, quantization: Quantization) -> Vectors:
-        """As this processor computes int8, and as one without VNNI does, where the worse of the two counts."""
+        """Cosines with int8 as on this processor or as on one without VNNI, whichever are lower on average."""
         folder = self.written(quantization)
         found = [
             cosines(self.exact, _vectors(folder, self.judging, bits)) for bits in {weight_bits(), LEAST_WEIGHT_BITS}
@@ -136,7 +136,7 @@ class _Trial:
         return min(found, key=lambda cosine: float(cosine.mean()))
 
     def _movement(self) -> dict[str, float]:
-        """How far one block alone in int8 turns the vectors, by block."""
+        """How far the vectors turn with only one block in int8, by block."""
         blocks = self.exporter.form.blocks
         return {block: float(1 - self._cosines(Quantization(frozenset(blocks) - {block})).mean()) for block in blocks}
 

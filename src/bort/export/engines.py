@@ -1,4 +1,4 @@
-"""Which engines an export tries."""
+"""Choice of the engines that an export tries."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bort.export.exporter import EngineName, Exporter
 
 
 def exporters(arguments: ExportArguments, *, has_texts: bool) -> tuple[list[Exporter], str]:
-    """The model in the form of the engine that is asked for, or of each that is installed.
+    """Load the model for the requested engine, or for each installed one.
 
     Args:
-        arguments: Of the export.
+        arguments: Settings of the export.
         has_texts: Whether there are texts to compare engines on.
 
     Returns:
-        One or two, ONNX Runtime's first, and why others are left out, where that is worth a line.
+        One or two exporters, ONNX Runtime's first, and a note on why an engine is left out, or "".
 
     Raises:
-        BortError: The model cannot be loaded, or no engine takes it.
+        BortError: The model cannot be loaded, or no engine supports it.
     """
     if arguments.engine != "auto":
         return [Exporter(arguments.model, arguments.engine)], ""

@@ -1,4 +1,4 @@
-"""From a fine-tuned folder to one that answers without torch, checked against PyTorch."""
+"""Export of a fine-tuned folder to one that runs without torch, checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ from bort.predict.torch_engine import TorchEngine
 from bort.tasks.task import Task
 
 TOLERANCE = 1e-4
-"""Most that fp32 outputs may be off PyTorch's, by which a wrong graph is told from rounding."""
+"""Maximum difference of fp32 outputs from PyTorch's; more means a wrong graph, not rounding."""
 MOST_CALIBRATION_ROWS = 300
 _TOKENIZER = "tokenizer.json"
 EngineName = Literal["onnxruntime", "openvino"]
 
 
 class Exportable(Protocol):
-    """A model in the form of one engine. Its inputs are `input_ids`, `attention_mask` and, where the model knows
-    kinds of tokens, `token_type_ids`, *shape* (batch, length) each; its one output has the *shape* (batch, outputs).
+    """A model in the form of one engine. Its inputs are `input_ids`, `attention_mask` and, if the model uses them,
+    `token_type_ids`, *shape* (batch, length) each; its one output has the *shape* (batch, outputs).
     """
 
     engine: str
     file_name: str
     blocks: tuple[str, ...]
-    """Parts that can stay in fp32, one by one."""
+    """Parts that can individually stay in fp32."""
 
     def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
-        """Learn the ranges of activations for int8 from single rows; `folder` is an empty one to work in."""
+        """Learn the activation ranges for int8 from single rows; `folder` is an empty working directory."""
 
     def write(self, file: Path, quantization: Quantization | None) -> None:
-        """Write the model as `file`, and what belongs to it beside it."""
+        """Write the model as `file`, and its other files next to it."""
 
 
 class Exporter:
-    """A fine-tuned model, or an encoder, in the forms that it can be exported in.
+    """Exports a fine-tuned model or an encoder for one engine.
 
     Args:
         model: A folder or a hub name.
-        engine: What shall run it.
-        like: The same model for another engine, which is then not loaded again.
+        engine: The inference engine.
+        like: The exporter of the same model for another engine, whose loaded model is reused.
 
     Raises:
-        BortError: The model cannot be loaded, it is neither a classifier nor an encoder, not of a kind that can be
-            exported, or the engine is not installed.
+        BortError: The model cannot be loaded, is not a classifier, regressor or encoder, or cannot be exported; or the
+            engine is not installed.
     """
 
     def __init__(self, model: str, engine: EngineName = "onnxruntime", like: Exporter | None = None) -> None:
@@ -75,7 +75,7 @@ class Exporter:
             self.source = TorchEncoder(model, torch.device("cpu")) if is_encoder(model) else TorchEngine(model)
         self.source.model.cpu()
         self.encoder = self.source.spec if isinstance(self.source, TorchEncoder) else None
-        """How an encoder makes a vector; None of a classifier or regressor."""
+        """How an encoder makes a vector; None for a classifier or regressor."""
         self.inputs = tuple(self.source.tokenizer.model_input_names)
         takes_types = "token_type_ids" in self.inputs
         self.form: Exportable
@@ -92,7 +92,7 @@ class Exporter:
 
     @property
     def task(self) -> Task | None:
-        """What the model answers; None of an encoder."""
+        """The model's task; None for an encoder."""
         return self.source.task if isinstance(self.source, TorchEngine) else None
 
     def write(
@@ -103,14 +103,14 @@ class Exporter:
         thresholds: Mapping[str, float] | None = None,
         costs: BatchCosts | None = None,
     ) -> Manifest:
-        """Write one precision, with all that prediction needs.
+        """Write the model in one precision, with everything that prediction needs.
 
         Args:
-            folder: An empty one.
+            folder: An empty folder.
             quantization: How int8 is done; None for fp32.
             about: How it was made, for the manifest.
-            thresholds: Of labels, for the manifest; by default the model's own, where it has any.
-            costs: Of batches, where they were measured.
+            thresholds: By label, for the manifest; by default the model's own, if it has any.
+            costs: Batch costs, if measured.
 
         Returns:
             The manifest.
@@ -139,46 +139,46 @@ class Exporter:
     def add(
         self, folder: Path, manifest: Manifest, quantization: Quantization | None, costs: BatchCosts, from_tokens: int
     ) -> Manifest:
-        """Write one precision beside another engine's, for the longer inputs.
+        """Add the model in one precision, for the longer inputs, to the folder of another engine.
 
         Args:
-            folder: Where the other lies.
-            manifest: Of the folder.
+            folder: The folder of the other engine.
+            manifest: Its manifest.
             quantization: How int8 is done; None for fp32.
-            costs: Of batches.
-            from_tokens: The shortest input that this one computes.
+            costs: Batch costs.
+            from_tokens: Minimum length of the inputs for this engine.
 
         Returns:
-            The manifest of both.
+            The manifest of both engines.
         """
         self.form.write(folder / self.form.file_name, quantization)
         longer = dataclasses.replace(self.graph(quantization, costs), from_tokens=from_tokens)
         return dataclasses.replace(manifest, graphs=(*manifest.graphs, longer)).write(folder)
 
     def graph(self, quantization: Quantization | None, costs: BatchCosts | None = None) -> GraphSpec:
-        """What the manifest says of the graph of one precision."""
+        """The manifest's entry for the graph in one precision."""
         if quantization is None:
             return GraphSpec(self.form.engine, "fp32", "", self.form.file_name, costs=costs)
         return GraphSpec(self.form.engine, "int8", self.activations, self.form.file_name, costs=costs)
 
     @property
     def activations(self) -> Literal["calibrated", "dynamic"]:
-        """Where int8 takes the scales of activations from."""
+        """Source of the activation scales of int8."""
         return "calibrated" if self.calibrated else "dynamic"
 
     def _tokenizer(self) -> str:
-        """The tokenizer's file. What cuts and pads is no part of it: the manifest says it."""
+        """The tokenizer file, without truncation and padding, which the manifest defines."""
         described = json.loads(self.source.tokenizer.backend_tokenizer.to_str())
         return json.dumps(described | {"truncation": None, "padding": None}, ensure_ascii=False)
 
     def check(self, folder: Path) -> float:
-        """Compare an exported fp32 model with PyTorch: token ids of many lengths, and texts of which some are too long.
+        """Compare an exported fp32 model with PyTorch, on token ids of several lengths and texts, some too long.
 
         Returns:
-            The largest difference of their outputs, in parts of the largest output where that is above 1.
+            The largest absolute difference of the outputs, relative to the largest output if that is above 1.
 
         Raises:
-            BortError: They differ by more than rounding does, as with an architecture that does what is not known here.
+            BortError: They differ by more than rounding, as for an architecture that the graph does not reproduce.
         """
         engine = open_exported(folder, threads=1)
         apart = [
@@ -188,14 +188,14 @@ class Exporter:
         texts = self._checked_texts()
         apart.append(_apart(engine.run(engine.encode(texts)), self.source.run(self.source.encode(texts))))
         worst = float(np.max(apart))
-        if not worst <= TOLERANCE:  # a NaN is no agreement
+        if not worst <= TOLERANCE:  # a NaN must not pass
             runtime = self.form.engine
             rule = f"the exported model's outputs must be within {TOLERANCE} of PyTorch's; with {runtime} they are not"
             raise BortError(rule, file=self.name, value=worst)
         return worst
 
     def _checked_ids(self) -> Iterator[TokenizedExamples]:
-        """Random ids, of which no text need exist; padded, alone, and as long as the model takes."""
+        """Random token ids in padded batches of several lengths, up to the model's maximum."""
         rng = np.random.default_rng(0)
         config, longest, pad = self.source.model.config, self.source.max_length, self.source.tokenizer.pad_token_id
         words = np.setdiff1d(np.arange(config.vocab_size), [pad])
@@ -207,7 +207,7 @@ class Exporter:
             yield TokenizedExamples(columns, 0)
 
     def _checked_texts(self) -> list[Example]:
-        """Texts and pairs of the vocabulary's words: short and empty ones, and longer ones than the model takes."""
+        """Texts and pairs of words from the vocabulary: short, empty, and longer than the model's maximum."""
         rng, tokenizer = np.random.default_rng(1), self.source.tokenizer
         ordinary = np.setdiff1d(sorted(tokenizer.get_vocab().values()), tokenizer.all_special_ids)
 
@@ -229,22 +229,22 @@ class Exporter:
         return outputs
 
     def calibrate(self, folder: Path, examples: Sequence[Example]) -> None:
-        """Learn the ranges of activations for every later `write` in int8.
+        """Learn the activation ranges for all later `write` calls in int8.
 
         Args:
-            folder: This model's, exported in fp32.
-            examples: Texts like those to come; at most `MOST_CALIBRATION_ROWS` are read.
+            folder: This model's fp32 export.
+            examples: Typical texts; at most `MOST_CALIBRATION_ROWS` are read.
         """
         engine = open_exported(folder)
         encoded = engine.encode(examples[:MOST_CALIBRATION_ROWS])
-        # One by one: padding is nothing to learn from.
+        # One row at a time, so that padding does not affect the ranges.
         feeds = [engine.batch(encoded, [row]) for row in range(len(encoded))]
         with tempfile.TemporaryDirectory() as work:
             self.form.calibrate(feeds, Path(work))
         self.calibrated = True
 
     def described(self, quantization: Quantization | None) -> dict[str, Any]:
-        """How a model is quantised, for the manifest."""
+        """How the model is quantised, for the manifest."""
         if quantization is None:
             return {}
         return {
@@ -258,7 +258,7 @@ def _apart(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write a JSON file atomically."""
     with write_aside(file) as out:
         json.dump(value, out, indent=2, ensure_ascii=False, default=float)
         out.write("\n")

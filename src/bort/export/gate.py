@@ -1,4 +1,4 @@
-"""The accuracy gate: what a faster precision loses on labelled data, how sure that is, and where it loses it."""
+"""The accuracy gate: how much int8 loses on labelled data, with confidence bounds, and on which rows."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Verdict:
     """Scores of two precisions on the same rows.
 
     Args:
-        kind: Of the task.
-        metric: The task's own.
-        fp32: Its score in fp32, times 100.
-        int8: The same in int8.
-        low: Least points that int8 may lose in truth, by `CONFIDENCE`; below 0 where it may gain.
-        high: Most points.
-        max_drop: Most points that int8 may lose.
-        rows: How many rows judged.
-        rows_to_decide: Rows that would decide if they went on like these; None where they do decide, or no number
-            would, or the task is a regression.
+        kind: Kind of the task.
+        metric: The task's metric.
+        fp32: Score in fp32, times 100.
+        int8: Score in int8, times 100.
+        low: Lower bound of the points that int8 loses, with `CONFIDENCE`; negative if it may gain.
+        high: Upper bound of the points that int8 loses, with `CONFIDENCE`.
+        max_drop: Maximum number of points that int8 may lose.
+        rows: Number of labelled rows.
+        rows_to_decide: Number of rows like these that would decide; None if these decide, if no number would, or if
+            the metric is not accuracy.
         moved: Mean absolute change of a probability, or of a regression's value. Needs no labels.
-        lost: Rows on which int8 makes more mistakes, or of a regression those that it is further off on, the worst
-            first: `row` (its place), `label`, answers in `fp32` and `int8`, `text`.
+        lost: Rows on which int8 makes more mistakes or, for a regression, a larger error, the worst first: `row` (file
+            and line), `label`, predictions in `fp32` and `int8`, `text`.
     """
 
     kind: Kind
@@ -57,12 +57,12 @@ class Verdict:
 
     @property
     def drop(self) -> float:
-        """Points lost on these rows; below 0 where int8 is better."""
+        """Points lost on these rows; negative if int8 is better."""
         return self.int8 - self.fp32 if self.metric in LOWER_IS_BETTER else self.fp32 - self.int8
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the rows show that int8 loses no more than it may, that it loses more, or neither."""
+        """Whether the rows show that int8 loses at most `max_drop`, that it loses more, or neither."""
         if self.high <= self.max_drop:
             return "passed"
         return "failed" if self.low > self.max_drop else "undecided"
@@ -74,7 +74,7 @@ class Verdict:
 
     @property
     def told(self) -> str:
-        """A sentence without its stop."""
+        """The verdict as a sentence without its full stop."""
         lost = f"int8 {'gains' if self.drop < 0 else 'loses'} {abs(self.drop):.2f} points of {self.metric}"
         between = f"in truth {self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence"
         said = f"{lost} on {self.rows:,} rows, {between}; at most {self.max_drop:g} are allowed"
@@ -84,7 +84,7 @@ class Verdict:
         return f"{said}, so it is undecided: {more}"
 
     def figures(self) -> dict[str, Any]:
-        """For `metrics.json` and the manifest."""
+        """The entries in `metrics.json` and the manifest."""
         return {
             "task": self.kind,
             "metric": self.metric,
@@ -105,7 +105,7 @@ class Verdict:
 def judge(
     task: Task, fp32: NDArray[np.float32], int8: NDArray[np.float32], examples: Sequence[Example], max_drop: float
 ) -> Verdict:
-    """Score the logits of two precisions on labelled rows. *Shape:* (examples, outputs) each.
+    """Compare the logits of two precisions on labelled rows. *Shape:* (examples, outputs) each.
 
     Raises:
         BortError: A label is unknown.
@@ -120,7 +120,7 @@ def judge(
         if task.metric == "accuracy":
             needed = None if high <= max_drop or low > max_drop else rows_to_decide(lost, won, rows, max_drop)
         else:
-            # Where few rows differ, resampling them shows too little of what may be lost.
+            # If few rows differ, resampling underestimates the possible loss.
             low, most = _resampled_drops(task, fp32, int8, targets)
             high = max(high, most)
     else:
@@ -146,16 +146,16 @@ def movement(task: Task, fp32: NDArray[np.float32], int8: NDArray[np.float32]) -
 
 
 def drop_bounds(lost: float, won: float, rows: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact bounds of the points of accuracy that int8 loses, from the rows on which one precision alone is right.
+    """Exact bounds of the accuracy points that int8 loses, from the rows on which only one precision is right.
 
-    The share of rows lost and that of rows won have Clopper-Pearson bounds, at half the error each; their differences
-    bound the drop. Each of the two bounds holds with the confidence.
+    The shares of lost and of won rows get Clopper-Pearson bounds, each at half the error probability; their differences
+    bound the drop. Each of the two bounds holds with the given confidence.
 
     Args:
-        lost: Rows that fp32 alone answers rightly.
-        won: Rows that int8 alone answers rightly.
-        rows: All rows.
-        confidence: Of each bound.
+        lost: Number of rows that only fp32 predicts correctly.
+        won: Number of rows that only int8 predicts correctly.
+        rows: Number of all rows.
+        confidence: Confidence of each bound.
     """
     from scipy.stats import beta
 
@@ -171,13 +171,13 @@ def drop_bounds(lost: float, won: float, rows: float, confidence: float = CONFID
 
 
 def rows_to_decide(lost: int, won: int, rows: int, max_drop: float) -> int | None:
-    """Rows that would decide if they went on like these; None where no number would.
+    """Number of rows like these that would decide; None if no number would.
 
     Args:
-        lost: Rows that fp32 alone answers rightly.
-        won: Rows that int8 alone answers rightly.
-        rows: All rows.
-        max_drop: Most points that int8 may lose.
+        lost: Number of rows that only fp32 predicts correctly.
+        won: Number of rows that only int8 predicts correctly.
+        rows: Number of all rows.
+        max_drop: Maximum number of points that int8 may lose.
     """
 
     def decided(count: int) -> bool:
@@ -201,7 +201,7 @@ def _points(task: Task, outputs: Outputs, targets: Targets) -> float:
 
 
 def _resampled_drops(task: Task, before: Outputs, after: Outputs, targets: Targets) -> tuple[float, float]:
-    """The drop's bounds by resampling rows with both outputs; each holds with the confidence."""
+    """Bootstrap bounds of the drop, resampling rows with both outputs; each holds with `CONFIDENCE`."""
     rng, sign = np.random.default_rng(0), -1 if task.metric in LOWER_IS_BETTER else 1
     drops = []
     for _ in range(_RESAMPLES):

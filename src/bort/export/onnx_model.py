@@ -1,4 +1,4 @@
-"""A model as ONNX Runtime takes it: a graph, and the ranges by which it becomes int8."""
+"""A model in the form of ONNX Runtime: a graph, and the activation ranges for int8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OnnxModel:
     """See `exporter.Exportable`.
 
     Raises:
-        BortError: The model is not of a kind that can be exported.
+        BortError: The architecture cannot be exported.
     """
 
     engine, file_name = "onnxruntime", "model.onnx"
@@ -35,7 +35,7 @@ class OnnxModel:
         self._ranges: dict[str, Range] = {}
 
     def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
-        """Learn what the inputs of each matrix lie between."""
+        """Learn the range of each matrix's inputs."""
         graph = BertGraph(self.shape, self.weights)
         graph.write(folder / self.file_name, with_inputs=True)
         session = open_session(folder, (folder / self.file_name).read_bytes())
@@ -48,5 +48,5 @@ class OnnxModel:
         self._ranges = {matrix: seen[name] for matrix, name in graph.matrix_inputs.items()}
 
     def write(self, file: Path, quantization: Quantization | None) -> None:
-        """Write the graph, and its weights beside it."""
+        """Write the graph, and its weights next to it."""
         BertGraph(self.shape, self.weights, quantization, self._ranges).write(file)

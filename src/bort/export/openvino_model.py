@@ -1,4 +1,4 @@
-"""A model as OpenVINO takes it: traced from PyTorch, in fp32, or in int8 by NNCF."""
+"""A model in the form of OpenVINO: traced from PyTorch, in fp32, or in int8 with NNCF."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
 class OpenVinoModel:
-    """See `exporter.Exportable`. Any architecture that can be traced will do.
+    """See `exporter.Exportable`. Supports any architecture that can be traced.
 
     Raises:
         BortError: OpenVINO is not installed, or cannot convert the model.
@@ -46,7 +46,7 @@ class OpenVinoModel:
         layers = {int(found[1]) for part, _ in model.named_modules() if (found := _LAYER.search(f"{part}."))}
         self.blocks = tuple(f"layer.{number}" for number in sorted(layers))
         self._feeds: Sequence[Feed] = ()
-        # A row that is shorter than the other, so that the mask is no constant to the tracer.
+        # One row is shorter than the other, so that the tracer does not treat the mask as a constant.
         mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         example = {"input_ids": mask, "attention_mask": mask}
         asked: torch.nn.Module = _Outputs(source)
@@ -63,14 +63,14 @@ class OpenVinoModel:
         self._model.outputs[0].get_tensor().set_names({"outputs"})
 
     def calibrate(self, feeds: Sequence[Feed], folder: Path) -> None:
-        """Keep the rows for each later `write`; NNCF learns the ranges anew, as it also moves scales about."""
+        """Keep the rows for later `write` calls; NNCF relearns the ranges each time, because it also moves scales."""
         self._feeds = feeds
 
     def write(self, file: Path, quantization: Quantization | None) -> None:
-        """Write the model, and its weights beside it.
+        """Write the model, and its weights next to it.
 
         Raises:
-            BortError: int8 is asked for, and NNCF is not installed or `calibrate` was not called.
+            BortError: int8 is requested, but NNCF is not installed or `calibrate` was not called.
         """
         model = self._model if quantization is None else self._quantized(quantization)
         self._openvino.save_model(model, file, compress_to_fp16=False)
@@ -91,12 +91,12 @@ class OpenVinoModel:
                 subset_size=len(self._feeds),
                 model_type=nncf.ModelType.TRANSFORMER,
                 ignored_scope=nncf.IgnoredScope(patterns=self._left(quantization), validate=False),
-                # The full range; whoever opens the model narrows it where its processor needs that.
+                # Full range: opening the model narrows the weights if the processor needs that.
                 advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
             )
 
     def _left(self, quantization: Quantization) -> list[str]:
-        """Patterns of the operations that stay in fp32: those outside of all layers, and those of the blocks kept."""
+        """Patterns of the operations that stay in fp32: those outside all layers, and those of the kept blocks."""
         if not self.blocks:
             return []
         kept = [block.removeprefix("layer.") for block in sorted(quantization.kept)]
@@ -104,9 +104,9 @@ class OpenVinoModel:
 
 
 def add_prepared(folder: Path, manifest: Manifest) -> Manifest:
-    """Put OpenVINO's graphs beside themselves as it compiled them here, for a sooner first answer on a like processor.
+    """Add OpenVINO's graphs in compiled form, for a faster first prediction on the same kind of processor.
 
-    They are files like all others: named by the manifest with their sums, and never written where they are opened.
+    The manifest lists them with their checksums like all other files, and opening the folder never writes any.
     """
     graphs = list(manifest.graphs)
     for place, spec in enumerate(graphs):
@@ -121,7 +121,7 @@ def add_prepared(folder: Path, manifest: Manifest) -> Manifest:
 
 
 class _Outputs(torch.nn.Module):
-    """A model as a function of tensors, which is what can be traced."""
+    """A model as a function of tensors, which can be traced."""
 
     def __init__(self, source: TorchEngine | TorchEncoder) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _Outputs(torch.nn.Module):
 
 
 class _OutputsOfKinds(_Outputs):
-    """The same of a model that knows kinds of tokens."""
+    """The same for a model with token types."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:  # type: ignore[override]
         """*Shape:* (batch, length) each -> (batch, outputs)."""
@@ -143,7 +143,7 @@ class _OutputsOfKinds(_Outputs):
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Hold back warnings on the tracing, and progress bars on standard output, which is for results."""
+    """Suppress warnings about tracing, and progress bars on standard output, which is for results."""
     with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

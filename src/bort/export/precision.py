@@ -1,4 +1,4 @@
-"""Which precision a model is written in: int8 as a whole, int8 but for some blocks, or fp32."""
+"""Choice of the precision: int8 throughout, int8 except for some blocks, or fp32."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bort.predict.int8_weights import LEAST_WEIGHT_BITS, weight_bits
 
 
 def mixtures(movement: Mapping[str, float]) -> Iterator[frozenset[str]]:
-    """What may stay in fp32: the block that moves the outputs most, the two that do, and so on, but never all.
+    """Yield the sets of blocks to keep in fp32: the block that moves the outputs most, the top two, ..., never all.
 
     Args:
-        movement: How far the outputs move with one block alone in int8, by block. Of equals the first goes first.
+        movement: How far the outputs move with only one block in int8, by block. Ties keep their order.
     """
     worst_first = sorted(movement, key=lambda block: -movement[block])
     for count in range(1, len(worst_first)):
@@ -35,17 +35,17 @@ def keep_worst(movement: Mapping[str, float], passes: Callable[[frozenset[str]],
     """Keep blocks in fp32, the worst first, until the rest passes in int8.
 
     Args:
-        movement: As of `mixtures`.
-        passes: Whether the model is good enough with these blocks in fp32; asked until it says so.
+        movement: See `mixtures`.
+        passes: Whether the model is accurate enough with these blocks in fp32; called until it returns True.
 
     Returns:
-        What is kept, or None where nothing passes.
+        The blocks to keep in fp32, or None if nothing passes.
     """
     return next((kept for kept in mixtures(movement) if passes(kept)), None)
 
 
 def shares(movement: Mapping[str, float]) -> dict[str, float]:
-    """Each block's part of the sum of all; 0 each where nothing moves."""
+    """Each block's share of the sum; all 0 if nothing moves."""
     total = sum(movement.values())
     return {block: moved / total if total else 0.0 for block, moved in movement.items()}
 
@@ -58,13 +58,13 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Choice:
-    """What was decided, and on what grounds.
+    """The chosen precision, and the verdicts behind it.
 
     Args:
-        quantization: Of the model to write; None for fp32.
-        whole: int8 in every block against fp32.
-        verdict: The int8 model that passed against fp32, or `whole` where none did.
-        movement: How far the logits move, on average, with one block alone in int8; empty where `whole` passed.
+        quantization: Quantization of the model to write; None for fp32.
+        whole: Verdict on int8 in all blocks.
+        verdict: Verdict on the int8 model that passed, or `whole` if none did.
+        movement: Mean absolute change of the logits with only one block in int8; empty if no mixture was tried.
     """
 
     quantization: Quantization | None
@@ -74,18 +74,18 @@ class Choice:
 
     @property
     def kept(self) -> list[str]:
-        """Blocks in fp32 of a model in int8."""
+        """Blocks that stay in fp32 in an int8 model."""
         return sorted(self.quantization.kept) if self.quantization else []
 
     @property
     def told(self) -> str:
-        """A sentence without its stop."""
+        """The verdict as a sentence without its full stop."""
         if self.kept:
             return f"With {', '.join(self.kept)} in fp32 {self.verdict.told}; as a whole it {self.whole.outcome}"
         return self.whole.told
 
     def figures(self) -> dict[str, Any]:
-        """For `metrics.json` and the manifest."""
+        """The entries in `metrics.json` and the manifest."""
         mixed = {"whole_int8": self.whole.int8, "kept_fp32": self.kept} if self.kept else {}
         moved = {"blocks": shares(self.movement)} if self.movement else {}
         return self.verdict.figures() | mixed | moved | {"told": self.told}
@@ -93,15 +93,15 @@ class Choice:
 
 @dataclass
 class Trials:
-    """Precisions of one model, tried on labelled rows.
+    """Tries precisions of one model on labelled rows.
 
     Args:
-        exporter: The model, calibrated if it shall be.
-        fp32: Folder in which it lies exported in fp32.
-        rows: The gate's.
-        max_drop: Most points that int8 may lose.
-        work: An empty folder, for one attempt after another.
-        say: Takes a few words on what is being done.
+        exporter: The model, already calibrated if int8 is to be calibrated.
+        fp32: Folder with its fp32 export.
+        rows: The labelled rows to judge on.
+        max_drop: Maximum number of points that int8 may lose.
+        work: An empty working directory; each attempt replaces the previous one.
+        say: Called with a short note on the current step.
     """
 
     exporter: Exporter
@@ -112,11 +112,11 @@ class Trials:
     say: Callable[[str], None]
 
     def choose(self, quantization: Quantization, wanted: Precision) -> Choice:
-        """Try int8 and, where it fails, int8 but for the blocks that hurt most.
+        """Try int8 and, if it does not pass, int8 with the worst blocks in fp32.
 
         Args:
             quantization: How int8 is done.
-            wanted: fp32: int8 is only scored. Otherwise it is chosen where it passes.
+            wanted: With fp32, int8 is only scored; otherwise it is chosen if it passes.
         """
         exact = self._logits(self.fp32, self.rows, "scoring fp32")
         whole = self._tried(quantization, exact, "int8")
@@ -124,11 +124,11 @@ class Trials:
             return Choice(None, whole, whole)
         if whole.passed:
             return Choice(quantization, whole, whole)
-        # Where no row is lost, no mixture can lose fewer: there are too few rows.
+        # If no row is lost, no mixture can lose fewer: there are too few rows to decide.
         return self._mixed(quantization, whole, exact) if whole.lost else Choice(None, whole, whole)
 
     def judged(self, folder: Path) -> Verdict:
-        """Any exported folder of the model against fp32."""
+        """Judge any exported folder of the model against fp32."""
         exact = self._logits(self.fp32, self.rows, "scoring fp32")
         return self._judged(exact, self._logits(folder, self.rows, "scoring both engines"))
 
@@ -147,7 +147,7 @@ class Trials:
         return Choice(quantization.keeping(kept), whole, verdicts[kept], movement)
 
     def _tried(self, quantization: Quantization, exact: NDArray[np.float32], what: str) -> Verdict:
-        """int8 as this processor computes it, and as one without VNNI does, where the worse of the two counts."""
+        """Verdict on int8 as on this processor or as on one without VNNI, whichever is worse."""
         found = [self._judged(exact, self._int8(quantization, self.rows, what))]
         if weight_bits() > LEAST_WEIGHT_BITS:
             found.append(self._judged(exact, self._logits(self.work, self.rows, what, LEAST_WEIGHT_BITS)))

@@ -1,4 +1,4 @@
-"""The page of an export: what int8 costs, which blocks it costs most, and on which rows."""
+"""HTML report of an export: how much int8 loses, in which blocks, and on which rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bort.report import Report
 
 _COLUMNS = ("row", "label", "fp32", "int8", "text")
 MOST_LOST = 50
-"""Rows that int8 got wrong, in `metrics.json` and on the page."""
+"""Maximum number of rows that int8 made worse, in `metrics.json` and in the report."""
 _WORSE = {
     "classification": "Right in fp32 and wrong in int8",
     "regression": "Further off in int8 than in fp32",
@@ -18,10 +18,10 @@ _WORSE = {
 
 
 def export_report(metrics: dict[str, Any]) -> Report:
-    """The page of an export that a gate judged.
+    """Make the report of an export with a gate.
 
     Args:
-        metrics: What `metrics.json` says.
+        metrics: The content of `metrics.json`.
     """
     gate = metrics["gate"]
     kept, blocks = gate.get("kept_fp32", []), gate.get("blocks", {})
@@ -43,7 +43,7 @@ def export_report(metrics: dict[str, Any]) -> Report:
         page.table(["block", "share", "written in"], sorted(rows, key=lambda row: -blocks[row[0]]))
     page.heading(f"{_WORSE[gate['task']]}: {gate['lost_rows']:,} of the rows")
     if metrics["lost"]:
-        # What fp32 answers rightly is the label itself.
+        # fp32 is right on these rows, so its prediction is the label.
         columns = [name for name in _COLUMNS if not (gate["task"] == "classification" and name == "fp32")]
         page.table(columns, [[row[name] for name in columns] for row in metrics["lost"]])
     if gate["lost_rows"] > MOST_LOST:

@@ -1,4 +1,4 @@
-"""One export from its settings to a folder: what is exact enough, the fastest of it, thresholds, and the files."""
+"""An export from settings to folder: accurate candidates, the fastest of them, thresholds, and the files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from bort.progress import bar, console
 
 
 def export_model(arguments: ExportArguments) -> dict[str, Any]:
-    """Write an exported folder, and say on standard error what was decided.
+    """Write an exported folder, and report the decision on standard error.
 
     Returns:
-        What `metrics.json` holds, and the folder's size in `bytes`.
+        The content of `metrics.json`, and the folder's size in `bytes`.
 
     Raises:
-        BortError: The model cannot be exported, the data do not fit it, or int8 was asked for and the gate refuses it;
-            nothing is written then.
+        BortError: The model cannot be exported, the data do not fit it, or int8 was requested and is not accurate
+            enough. Nothing is written then.
     """
     data = ExportData.read(arguments)
     target, steps = new_folder(arguments.out), count(1)
@@ -61,10 +61,10 @@ def export_model(arguments: ExportArguments) -> dict[str, Any]:
 
 
 def _candidates(judge: ClassifierExport | EncoderExport, made: Sequence[Exporter]) -> list[ExportCandidate]:
-    """What is exact enough in any engine.
+    """The accurate candidates of all engines.
 
     Raises:
-        BortError: Nothing is, and why it is not in the last engine.
+        BortError: There are none; gives the reason for the last engine.
     """
     found: list[ExportCandidate] = []
     refused: BortError | None = None
@@ -81,7 +81,7 @@ def _candidates(judge: ClassifierExport | EncoderExport, made: Sequence[Exporter
 def _write(
     folder: Path, judge: ClassifierExport | EncoderExport, decision: ExportDecision
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write all files; returns the figures, and lines for a person."""
+    """Write all files; return the metrics, and lines for the user."""
     first = decision.first
     metrics: dict[str, Any] = {"engine": first.engine, "precision": first.precision, **first.facts}
     told: list[str] = []
@@ -102,12 +102,12 @@ def _write(
         found["lost"] = first.choice.verdict.lost[:MOST_LOST]
         export_report(found).write(folder / "report.html")
     write_json(folder / "metrics.json", found)
-    decision.write(folder, metrics, thresholds, prepared=True)  # texts and paths are not for the manifest
+    decision.write(folder, metrics, thresholds, prepared=True)  # the manifest gets no texts and paths
     return found, told
 
 
 def _show(decision: ExportDecision) -> None:
-    """What was timed, as a table."""
+    """Print the times as a table."""
     from rich.box import SIMPLE
     from rich.table import Table
 

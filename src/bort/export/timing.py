@@ -1,4 +1,4 @@
-"""How fast exported folders answer on this machine, in the ways that they are asked, and what their batches cost."""
+"""Measures exported folders on this machine: time per text for lists of several sizes, and costs of batches."""
 
 from __future__ import annotations
 
@@ -19,74 +19,74 @@ from bort.predict.engine import open_exported
 from bort.predict.exported_engine import ExportedEngine
 
 WAYS = {"1 text": (1, 12), "8 texts": (8, 3), "32 texts": (32, 2), "256 texts": (256, 1)}
-"""Texts of a list, and how many lists are timed."""
+"""Texts per list, and number of lists timed."""
 _ROUNDS = 3
 _SECONDS_A_LIST = 2.0
 _FASTER = 0.95
-"""fp32, or a second graph, must take less than this part of the time: int8 and a single graph take less memory."""
+"""fp32, or a second graph, must take less than this share of the time: int8 and a single graph need less memory."""
 _ROWS, _LENGTHS = (1, 2, 4, 8, 16, 32, 64), (8, 16, 32, 64, 128, 256)
 _SECONDS_A_POINT, _RUNS = 0.12, 9
 _OTHER_SHAPE = 4
-"""Tokens less than those of a batch that is timed, before it."""
+"""Before each timed batch, another runs whose rows are this many tokens shorter."""
 
 Speeds = dict[str, float]
-"""Milliseconds a text, by way."""
+"""Milliseconds per text, by key of `WAYS`."""
 
 
 def speeds(folders: Mapping[str, Path], texts: Sequence[Example]) -> dict[str, Speeds]:
-    """Time exported folders in all ways: the least of some rounds, in which they take turns.
+    """Time exported folders in all `WAYS`: the fastest of several rounds, in which the folders take turns.
 
     Args:
-        folders: By name.
-        texts: Like those to come.
+        folders: Exported folders by name.
+        texts: Typical texts.
     """
     engines = {name: open_exported(folder) for name, folder in folders.items()}
     single = max(_milliseconds(engine, _lists(engine, texts, 1, 2)) for engine in engines.values())
-    most = max(WAYS["32 texts"][0], int(1000 * _SECONDS_A_LIST / single))  # of a large model fewer
+    most = max(WAYS["32 texts"][0], int(1000 * _SECONDS_A_LIST / single))  # fewer for a large model
     least = {name: dict.fromkeys(WAYS, math.inf) for name in folders}
     for way, (size, count) in WAYS.items():
         lists = {name: _lists(engine, texts, min(size, most), count) for name, engine in engines.items()}
         for measured in range(1 + _ROUNDS):
             for name, engine in engines.items():
                 found = _milliseconds(engine, lists[name])
-                if measured:  # at first what is new to an engine is made ready
+                if measured:  # the first round is a warm-up
                     least[name][way] = min(found, least[name][way])
     return least
 
 
 def score(found: Speeds) -> float:
-    """One number for all ways, each as important as the others: the geometric mean of the milliseconds a text."""
+    """Geometric mean of the milliseconds per text over all `WAYS`, with equal weights."""
     return math.exp(sum(map(math.log, found.values())) / len(found))
 
 
 def fastest(found: Mapping[str, Speeds]) -> str:
-    """The name of the fastest; int8 is taken even where fp32 is a little faster, for it takes less memory.
+    """Name of the fastest; int8 wins even if fp32 is slightly faster, because it needs less memory.
 
     Args:
-        found: By engine and precision, as "onnxruntime-int8".
+        found: Times by engine and precision, such as "onnxruntime-int8".
     """
     return min(found, key=lambda name: score(found[name]) * (_FASTER if name.endswith("int8") else 1))
 
 
 def is_clearly_faster(found: Speeds, other: Speeds) -> bool:
-    """Whether one is so much faster than another that the memory it takes in addition is worth it."""
+    """Whether one is enough faster than another to be worth its additional memory."""
     return score(found) < _FASTER * score(other)
 
 
 def meeting(first: BatchCosts, second: BatchCosts, lengths: Sequence[int]) -> tuple[int, float]:
-    """From which length the second should compute, where the first computes what is shorter.
+    """Find the length from which the second engine should compute inputs, while the first computes shorter ones.
 
     Args:
-        first: What its batches cost.
-        second: What the other's cost.
-        lengths: Tokens of texts like those to come.
+        first: Batch costs of the first engine.
+        second: Batch costs of the second engine.
+        lengths: Lengths of typical texts in tokens.
 
     Returns:
-        The length, and what these texts cost then, in parts of what they cost with the cheaper of the two alone.
+        The length, and the cost of these texts relative to their cost with the cheaper engine alone.
     """
     ordered = np.sort(np.asarray(lengths))
     ours, theirs = (_a_text(costs)[np.minimum(ordered, costs.lengths[-1])] for costs in (first, second))
-    # Before each text, and behind the last one.
+    # Total costs for a cut before each text, and after the last one.
     totals = np.concatenate([[0], np.cumsum(ours)]) + np.concatenate([[0], np.cumsum(theirs[::-1])])[::-1]
     cuts = [place for place in range(1, len(ordered)) if ordered[place] > ordered[place - 1]]
     if not cuts:
@@ -96,10 +96,10 @@ def meeting(first: BatchCosts, second: BatchCosts, lengths: Sequence[int]) -> tu
 
 
 def measured_costs(engine: ExportedEngine, done: Callable[[], None] = lambda: None) -> BatchCosts:
-    """What the batches of a folder's first graph cost, with all threads at each and with one.
+    """Measure the batch costs of a folder's first graph, with all threads and with one thread per batch.
 
     Args:
-        engine: The folder.
+        engine: The opened folder.
         done: Called after each point.
     """
     spec = engine.manifest.graphs[0]
@@ -121,26 +121,26 @@ def measured_costs(engine: ExportedEngine, done: Callable[[], None] = lambda: No
 
 
 def undisturbed(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Costs without what other work on the machine has added to them.
+    """Remove from measured costs what other work on the machine has added.
 
-    More rows, or longer ones, never cost less; and what disturbs a measurement only adds to it. So a batch that has
-    cost more than a larger one was disturbed, and costs no more than that.
+    More or longer rows never cost less, and a disturbance only adds time. So a batch that took longer than a larger one
+    was disturbed, and its cost is at most that of the larger one.
 
     Args:
-        points: Measured. *Shape:* (rows, lengths), both ascending.
+        points: Measured costs. *Shape:* (rows, lengths), both ascending.
 
     Returns:
-        *Shape:* (rows, lengths), no number less than those before it.
+        *Shape:* (rows, lengths), non-decreasing along both axes.
     """
     found: NDArray[np.float64] = np.minimum.accumulate(np.minimum.accumulate(points[::-1, ::-1], 0), 1)[::-1, ::-1]
     return found
 
 
 def _point(engine: ExportedEngine, rows: int, length: int, *, shared: bool) -> float:
-    """Milliseconds of one batch, as it is computed in a list: after one of another shape, beside as much other work.
+    """Milliseconds of one batch as in a list of texts: after a batch of another shape, and with all threads busy.
 
-    OpenVINO prepares for each change of shape, which may cost as much as a row; and threads that compute batches of
-    their own wait for the same memory.
+    OpenVINO prepares for each change of shape, which may cost as much as a row; and threads that compute separate
+    batches compete for memory bandwidth.
     """
     feeds = [_feed(engine, rows, other) for other in (max(1, length - _OTHER_SHAPE), length)]
     compute, began = engine.runners[0].opened(shared=shared), time.perf_counter()
@@ -170,7 +170,7 @@ def _feed(engine: ExportedEngine, rows: int, length: int) -> Feed:
 
 
 def _a_text(costs: BatchCosts) -> NDArray[np.float64]:
-    """What a text costs, by its length: the geometric mean of one alone and one among many."""
+    """Cost of a text by length: the geometric mean of a text alone and one in a large batch."""
     alone, shared = costs.table(1), costs.table(costs.threads)
     lengths = np.arange(alone.shape[1])
     rows = np.clip(MOST_TOKENS // np.maximum(lengths, 1), 1, len(alone) - 1)
@@ -179,14 +179,14 @@ def _a_text(costs: BatchCosts) -> NDArray[np.float64]:
 
 
 def _lists(engine: ExportedEngine, texts: Sequence[Example], size: int, count: int) -> list[TokenizedExamples]:
-    """Lists of texts from all over, with repetitions where there are too few."""
+    """Lists of texts from all parts of the data, with repetitions if there are too few."""
     step = max(1, len(texts) // (size * count))
     drawn = [texts[place * step % len(texts)] for place in range(size * count)]
     return [engine.encode(drawn[start : start + size]) for start in range(0, len(drawn), size)]
 
 
 def _milliseconds(engine: ExportedEngine, lists: Sequence[TokenizedExamples]) -> float:
-    """Of a text."""
+    """Milliseconds per text."""
     started = time.perf_counter()
     for one in lists:
         engine.run(one)

@@ -1,4 +1,4 @@
-"""Which texts a model was fitted to, in a few bytes: so that one that has seen the test is told of."""
+"""Compact fingerprints of a model's training texts, to detect a model that has seen the test data."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
 
 KEY = "train_texts"
-"""Where `metrics.json` has it."""
+"""Key in `metrics.json`."""
 _MOST = 500
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Hashes of the folded texts, at most 500 of them: the smallest, which are a fair sample of all (MinHash)."""
+    """Hashes of the folded texts, at most 500: the smallest ones, which are a uniform sample of all (MinHash)."""
     return " ".join(sorted({_hash(example) for example in examples})[:_MOST])
 
 
 def seen(folder: str | Path, examples: Sequence[Example]) -> int:
-    """How many of the examples a model was fitted to, as far as its run's `metrics.json` tells.
+    """Count the examples that a model was fitted to, according to its run's `metrics.json`.
 
-    Of more than 500 training texts, each counts with the chance that its hash is among the 500 kept.
+    With more than 500 training texts the count is too low, because only 500 hashes are kept.
 
     Args:
-        folder: Of `bort finetune`; any other gives 0.
-        examples: Whose labels do not matter.
+        folder: A folder of `bort finetune`; any other gives 0.
+        examples: The examples, with or without labels.
     """
     try:
         known = {*json.loads((Path(folder) / "metrics.json").read_text("utf-8"))[KEY].split()}
@@ -37,7 +37,7 @@ def seen(folder: str | Path, examples: Sequence[Example]) -> int:
 
 
 def digest(examples: Iterable[Example]) -> str:
-    """SHA-256 of texts and labels in their order."""
+    """SHA-256 of texts and labels in order."""
     found = hashlib.sha256()
     for example in examples:
         found.update(json.dumps([example.text, example.text_b, *example.choices, example.label]).encode())

@@ -1,8 +1,8 @@
-"""A linear head inside a plain classifier of `transformers`, whose own layers read the first token.
+"""A linear head inside a plain `transformers` classifier, whose own layers read the first token.
 
-BERT's head is Dense, tanh, Dense. Near 0 the tanh is the identity: scaled down before it and up after it, any linear
-map goes through. And where the mean over all tokens carries the sentence, one more layer puts it into the first token:
-with queries of 0 attention is even over all tokens, and the residual beside it is made small.
+BERT's head is Dense, tanh, Dense. Near 0 the tanh is the identity, so any linear map passes through if it is scaled
+down before the tanh and up after it. If the mean of all tokens is the better sentence vector, an extra layer writes it
+to the first token: with queries of 0, attention is uniform over all tokens, and the mean outweighs the residual.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from bort.predict.classifiers import tensors
 from bort.predict.encoding import TokenizedExamples
 
 FIRST, MEAN = "first", "mean"
-"""What carries the sentence: the first token's vector, or the mean of all tokens'."""
+"""Names of the poolings: the first token's vector, or the mean of all tokens' vectors."""
 _MEAN_WEIGHT = 1000.0
-"""Of the mean, against the residual of the first token; more would overflow in half precision."""
+"""Weight of the mean relative to the first token's residual; a larger one would overflow in half precision."""
 _CERTAIN = 30.0
-"""The logit of a label that all examples have; below 0 that of one without an example."""
+"""Logit of a label that all examples have; its negative for a label that none has."""
 _LINEAR = 1e-3
-"""So far from 0 the tanh departs from the identity by a millionth part of a third."""
+"""Input of the tanh at which it deviates from the identity by a third of a millionth of the input."""
 
 
 def holds_heads(model: PreTrainedModel) -> bool:
@@ -38,7 +38,7 @@ def holds_heads(model: PreTrainedModel) -> bool:
 
 
 def holds_means(model: PreTrainedModel) -> bool:
-    """Whether a layer can be added that puts the mean of all tokens into the first: BERT's and RoBERTa's kind."""
+    """Whether a layer can be added that writes the mean of all tokens to the first: for BERT and RoBERTa models."""
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     parts = ("attention.self.query", "attention.output.LayerNorm", "intermediate.dense", "output.LayerNorm")
     names = {name for name, _ in layers[-1].named_modules()} if layers else set()
@@ -49,15 +49,15 @@ def holds_means(model: PreTrainedModel) -> bool:
 def read_features(
     model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int
 ) -> dict[str, NDArray[np.float32]]:
-    """What a frozen encoder says of examples, as its first token holds it, without and with the layer of `with_mean`.
+    """First-token vectors of a frozen encoder, without and with the layer of `with_mean`.
 
     Args:
-        model: A classifier; its head is not asked.
-        encoded: Texts, or pairs read as one.
+        model: A classifier; its head is not used.
+        encoded: Texts, or pairs joined into one sequence.
         pad_token_id: Id of padding.
 
     Returns:
-        By `FIRST` and `MEAN`. *Shape:* (examples, hidden size) each.
+        Vectors for `FIRST` and `MEAN`. *Shape:* (examples, hidden size) each.
     """
     training = model.training
     model.eval()
@@ -77,10 +77,10 @@ def read_features(
 
 
 def with_mean(model: PreTrainedModel) -> PreTrainedModel:
-    """The same classifier with one more layer, after which the first token is the layer norm of the mean of all.
+    """Copy a classifier with an extra layer, after which the first token is the layer norm of the mean of all tokens.
 
     Args:
-        model: One that `holds_means`; it shares its weights with the result.
+        model: A classifier for which `holds_means` is true.
     """
     config = copy.deepcopy(model.config)
     config.num_hidden_layers += 1
@@ -104,15 +104,15 @@ def with_mean(model: PreTrainedModel) -> PreTrainedModel:
 def put_head(
     model: PreTrainedModel, weight: Floats, bias: Floats, features: NDArray[Any], *, reach: float = _LINEAR
 ) -> None:
-    """Let a classifier answer with a linear map of its first token's vector.
+    """Set a classifier's head to a linear map of the first token's vector.
 
     Args:
-        model: One that `holds_heads`.
+        model: A classifier for which `holds_heads` is true.
         weight: *Shape:* (outputs, hidden size).
         bias: *Shape:* (outputs,).
-        features: Examples of the first token's vectors: how far from their mean they go says how much they are scaled.
+        features: First-token vectors of examples, whose largest deviation from the mean sets the scale.
             *Shape:* (examples, hidden size).
-        reach: What the largest of them becomes before the tanh. The larger, the less linear, and the easier to train.
+        reach: Value to which this deviation is scaled before the tanh: larger is less linear, but easier to train.
     """
     layers = _dense_layers(model)
     assert layers is not None, "the model holds no heads"

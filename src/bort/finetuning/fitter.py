@@ -1,4 +1,4 @@
-"""Fine-tuning the same encoder on the same task again and again: with other hyper-parameters, on other data."""
+"""Repeated fine-tuning of one encoder on one task, with different hyper-parameters or data."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from bort.tasks.task import Targets, Task
 
 
 class TokenCache:
-    """Examples as token ids, each of them tokenised once.
+    """Cache of token ids, in which each example is tokenised once.
 
     Args:
-        tokenizer: The model's.
-        max_length: Most tokens of an input.
+        tokenizer: The model's tokenizer.
+        max_length: Maximum input length in tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
         self.cut = 0
-        """How many of the examples so far were longer and lost their end."""
+        """Number of examples so far that were truncated."""
         self._places: dict[tuple[object, ...], int] = {}
         self._columns: dict[str, list[list[int]]] = {"input_ids": []}
 
     def __call__(self, examples: Sequence[Example]) -> TokenizedExamples:
-        """Look up the examples, whatever their labels, and tokenise those that are new."""
+        """Look up examples, ignoring their labels, and tokenise new ones."""
         keys = [(example.text, example.text_b, example.choices) for example in examples]
         new = {key: example for key, example in zip(keys, examples, strict=True) if key not in self._places}
         if new:
@@ -69,23 +69,23 @@ class TokenCache:
 
 
 class Fitter:
-    """An encoder, a task, and how to fit the one to the other.
+    """Fits an encoder to a task.
 
-    A regression is fitted to values of mean 0 and spread 1 of the training data; saved models answer in the labels'
-    unit.
+    Regression targets are standardised by the mean and standard deviation of the training data; saved models predict
+    in the labels' unit.
 
     Args:
         model: The encoder: a folder, a hub name, or an embedded name.
-        task: What to learn.
+        task: The task.
         train: The training data that were given.
-        max_length: Most tokens of an input, where the encoder has positions for so many.
-        limits: How long a training may take.
+        max_length: Maximum input length in tokens, limited by the encoder's number of positions.
+        limits: Limits of each training.
         balance: Whether rare classes count as much as frequent ones in the loss.
-        from_head: Whether each training begins with a linear head on the frozen encoder.
-        bi_encoder: Whether the two texts of a pair are read apart. It always begins with a linear head: before its
-            vectors are compared in the right way, there is nothing that they could learn.
-        precision: Of the computation.
-        about: What else the saved model's config.json says.
+        from_head: Whether each training starts from a linear head on the frozen encoder.
+        bi_encoder: Whether the two texts of a pair are read separately. Training then always starts from a linear head:
+            until the head compares the vectors in the right way, the encoder has nothing to learn.
+        precision: Precision of the computation.
+        about: Further entries for the saved model's config.json.
 
     Raises:
         BortError: The model or its tokenizer cannot be loaded.
@@ -114,7 +114,7 @@ class Fitter:
         self.tokens = TokenCache(tokenizer, min(max_length, positions(classifier)))
         self.pad_token_id = int(tokenizer.pad_token_id)
         self.about: dict[str, Any] = {"bort_metric": task.metric, **(about or {})}
-        """What else the saved model's config.json says."""
+        """Further entries for the saved model's config.json."""
         if not task.choices and len(forms := {example.text_b is not None for example in train}) == 1:
             self.about["bort_pairs"] = forms.pop()
         self._mean, self._spread = 0.0, 1.0
@@ -124,7 +124,7 @@ class Fitter:
 
     @property
     def bf16(self) -> bool:
-        """Whether to compute in it, on the machine that asks."""
+        """Whether to compute in bf16 on this machine."""
         return use_bf16(self.precision)
 
     def labelled(self, examples: Sequence[Example], targets: Targets | None = None) -> Labelled:
@@ -132,7 +132,7 @@ class Fitter:
 
         Args:
             examples: Texts or pairs.
-            targets: As of `Task.collected`; by default the examples' labels.
+            targets: As returned by `Task.collected`; by default the examples' labels.
         """
         return Labelled(self.tokens(examples), self.task.targets(list(examples)) if targets is None else targets)
 
@@ -147,16 +147,16 @@ class Fitter:
         max_epochs: int | None = None,
         on_progress: Callable[[float, str], None] = lambda share, note: None,
     ) -> tuple[PreTrainedModel, TrainingResult]:
-        """Fine-tune once; the model has the best weights of the way.
+        """Fine-tune once; the returned model has the best weights.
 
         Args:
             theta: Hyper-parameters.
-            train: Data to fit.
-            dev: Data that choose the step to keep; None: the last step is kept.
-            folder: For checkpoints, from which an interrupted fit goes on.
-            start: Seed of the head's first weights, instead of theta's.
-            max_epochs: Passes over `train`, instead of those of the limits.
-            on_progress: Told the share of the longest possible run, and a few words.
+            train: Training data.
+            dev: Data that choose the step to keep; with None, the last step is kept.
+            folder: Folder for checkpoints, from which an interrupted fit resumes.
+            start: Seed of the head's initial weights, instead of theta's.
+            max_epochs: Largest number of epochs, instead of that of the limits.
+            on_progress: Called with the completed share of the longest possible run, and a short note.
         """
         model, scaled = self.fresh(theta.seed if start is None else start), self._scaled(train)
         if self.from_head or self.bi_encoder:
@@ -177,7 +177,7 @@ class Fitter:
         return model, result
 
     def fresh(self, seed: int = 0) -> PreTrainedModel:
-        """The encoder with a new head, whose weights and all later chance come from the seed."""
+        """The encoder with a new head; the seed determines its weights and all later random numbers of torch."""
         torch.manual_seed(seed)
         return new_classifier(self.model, self.task, bi_encoder=self.bi_encoder).to(best_device())
 
@@ -194,12 +194,12 @@ class Fitter:
         return torch.tensor(counts.sum() / (classes * np.maximum(counts, 1)), dtype=torch.float32)
 
     def weights(self, model: PreTrainedModel) -> bytes:
-        """Weights as they were trained, in the safetensors format, for `open`."""
+        """A trained model's weights in the safetensors format, for `open`."""
         content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
         return content
 
     def averaged(self, weights: Sequence[bytes]) -> bytes:
-        """The mean of several models' weights, each as `weights` gives them."""
+        """The mean of several models' weights, each as returned by `weights`."""
         every = [load(one) for one in weights]
         mean = {
             name: torch.stack([one[name].double() for one in every]).mean(0).to(tensor.dtype)
@@ -211,7 +211,7 @@ class Fitter:
         return content
 
     def open(self, weights: bytes) -> PreTrainedModel:
-        """A model with such weights, which answers in the labels' unit."""
+        """A model with the given weights, which predicts in the labels' unit."""
         model = new_classifier(self.model, self.task, bi_encoder=self.bi_encoder)
         model.load_state_dict(load(weights))
         if self.task.kind == "regression":
@@ -223,14 +223,14 @@ class Fitter:
         return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16)
 
     def save(self, model: PreTrainedModel, folder: Path, thresholds: Mapping[str, float] | None = None) -> None:
-        """Write the folder that others open; its tokenizer cuts at the fitted length.
+        """Save a model to a folder that other libraries open; its tokenizer truncates at the fitted length.
 
-        sentence-transformers opens a bi-encoder's folder too, and gives the vectors that its head compares.
+        sentence-transformers opens a bi-encoder's folder too, and returns the vectors that its head compares.
 
         Args:
-            model: Of the task.
-            folder: Where to.
-            thresholds: Of labels, by name, where the task has any.
+            model: The model.
+            folder: Where to save it.
+            thresholds: Thresholds of the labels, by name, if the task has any.
         """
         about = self.about | ({IN_CONFIG: dict(thresholds)} if thresholds else {})
         if self.bi_encoder:
@@ -239,7 +239,7 @@ class Fitter:
 
 
 def _unscale(model: Any, mean: float, spread: float) -> None:
-    """Let the head answer in the unit of the labels."""
+    """Make the head predict in the unit of the labels."""
     head = getattr(model, "classifier", None)
     layer = (
         head

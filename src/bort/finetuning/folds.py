@@ -1,4 +1,4 @@
-"""Folds of labelled examples: the same for the same seed, classes spread evenly, equal texts never apart."""
+"""Folds of labelled examples: reproducible for a seed, stratified by class, with equal texts in the same fold."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _BINS = 5
 def assign_folds(
     targets: NDArray[Any], groups: Sequence[Hashable] | None = None, *, count: int = USUAL_FOLDS, seed: int = 0
 ) -> NDArray[np.int64]:
-    """Give each example its fold.
+    """Assign each example to a fold.
 
-    Folds are stratified by class, by the rarest of several labels, values by fifths of their order. There
-    are fewer than `count` where the largest class has fewer examples. A class with one example is held out by one fold,
-    whose training part then lacks it.
+    Folds are stratified by class, by the rarest of several labels, or by fifths of the sorted values. There are fewer
+    than `count` folds if the largest class has fewer examples; if no class has two, folds are not stratified. A class
+    with one example is missing from the training part of the fold that holds it out.
 
     Args:
-        targets: As of `Task.targets`.
-        groups: What must stay together: the same text, say. By default each example is on its own.
-        count: Folds at most.
-        seed: Of the order.
+        targets: As returned by `Task.targets`.
+        groups: Group of each example, such as its text; a group is not split. By default each example is its own group.
+        count: Largest number of folds.
+        seed: Random seed.
 
     Returns:
-        From 0. *Shape:* (examples,). At least two folds are not empty.
+        Fold numbers from 0. *Shape:* (examples,). At least two folds are not empty.
 
     Raises:
-        ValueError: Fewer than two examples.
+        ValueError: There are fewer than two examples.
 
     Example:
         >>> sorted(assign_folds(np.array([0, 0, 1, 1]), count=2).tolist())

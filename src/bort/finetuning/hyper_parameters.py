@@ -1,4 +1,4 @@
-"""What a training is told: its hyper-parameters, and how long it may take."""
+"""Hyper-parameters and limits of a training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bort.finetuning.arguments import FinetuneArguments
 
 _USUAL_ROWS = 200_000
 _PASSES = 3
-"""What training on an example takes, in forward passes: its own, and twice as much backwards."""
+"""Cost of training on an example, in forward passes: one forward, and a backward pass that costs two."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class HyperParameters:
 
     Attributes:
         learning_rate: Peak learning rate.
-        seed: Of the head's weights, the dropout and the order of the data.
+        seed: Random seed of the head's weights, the dropout and the order of the data.
         weight_decay: Decoupled weight decay.
-        warmup: Part of the longest possible run in which the learning rate rises.
-        batch_size: Examples a step.
+        warmup: Share of the longest possible run during which the learning rate rises.
+        batch_size: Examples per step.
     """
 
     learning_rate: float
@@ -40,8 +40,8 @@ def grid(arguments: FinetuneArguments, *, bi_encoder: bool = False) -> list[Hype
 
     Args:
         arguments: The settings.
-        bi_encoder: Whether the texts of a pair are read apart. Such an encoder compares them well from the start, and
-            large steps would only harm it.
+        bi_encoder: Whether the texts of a pair are read separately. Such an encoder compares them well from the start,
+            so its default learning rates are lower.
     """
     rates = arguments.learning_rates or ([2e-4, 5e-5] if bi_encoder else [5e-4, 2e-4])
     return [
@@ -58,14 +58,14 @@ def grid(arguments: FinetuneArguments, *, bi_encoder: bool = False) -> list[Hype
 
 @dataclass(frozen=True)
 class TrainingLimits:
-    """How long a training may take.
+    """Limits of a training run.
 
     Attributes:
-        max_epochs: Passes over the training data.
-        max_steps: Optimiser steps, or None.
-        patience: Evaluations without a better score after which it stops.
-        eval_steps: Optimiser steps between evaluations, or None for what `usual_interval` says.
-        checkpoint_seconds: Time between two checkpoints.
+        max_epochs: Largest number of epochs.
+        max_steps: Largest number of optimiser steps, or None.
+        patience: Evaluations without a better score after which training stops.
+        eval_steps: Optimiser steps between evaluations, or None for `usual_interval`.
+        checkpoint_seconds: Seconds between checkpoints.
     """
 
     max_epochs: int
@@ -76,7 +76,7 @@ class TrainingLimits:
 
     @classmethod
     def of(cls, arguments: FinetuneArguments, rows: int) -> TrainingLimits:
-        """What the settings say, for so many training examples."""
+        """The limits that the settings give for a number of training examples."""
         return cls(
             max_epochs=arguments.max_epochs or usual_epochs(rows),
             max_steps=arguments.max_steps,
@@ -87,20 +87,20 @@ class TrainingLimits:
 
 
 def usual_epochs(rows: int) -> int:
-    """Passes over so many rows, where the settings do not say: 30 of few rows, 3 of many."""
+    """Default number of epochs: from 30 for few rows to 3 for many."""
     return min(30, max(3, _USUAL_ROWS // max(rows, 1)))
 
 
 def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
-    """Optimiser steps between two evaluations: an epoch, 1000 steps of a longer one, an eighth of the run at most.
+    """Default number of optimiser steps between evaluations: an epoch, but at most 1000 steps or an eighth of the run.
 
-    Where the development data are many it is longer: scoring them shall take no longer than the training before.
+    Large development data raise the limit of 1000 steps, so that scoring takes no longer than the training before it.
 
     Args:
-        epoch_steps: Steps of an epoch.
-        steps: Of the longest possible run.
-        dev_rows: Development examples.
-        batch_size: Training examples a step.
+        epoch_steps: Steps per epoch.
+        steps: Steps of the longest possible run.
+        dev_rows: Number of development examples.
+        batch_size: Training examples per step.
     """
     as_long = math.ceil(dev_rows / (_PASSES * batch_size))
     return min(math.ceil(steps / 8), max(min(epoch_steps, 1000), as_long))

@@ -1,7 +1,7 @@
-"""A linear head on frozen features: the simple baseline of every run, and what an encoder teaches with.
+"""A linear head on frozen features: the baseline of every run, and the head of an encoder that serves as teacher.
 
-scikit-learn fits it (logistic regression, for several labels one each; ridge for numbers) in one thread, so that the
-same data always give the same head. It is loaded inside the functions, as everywhere in the package.
+scikit-learn fits it (logistic regression, one per label for multi-label data; ridge for numbers) in one thread, so that
+the same data always give the same head. It is imported inside the functions, as everywhere in the package.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from bort.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Features = Mapping[str, NDArray[Any]]
-"""By name of the pooling, *shape* (examples, D), with D the pooling's own."""
+"""Features by name of the pooling. *Shape:* (examples, D) each, where D depends on the pooling."""
 INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _MOST_TO_CHOOSE_BY = 5000
-"""The pooling and C are chosen by so many examples at most: more would take minutes and change nothing."""
+"""Most examples by which the pooling and C are chosen; more would take minutes and change nothing."""
 _SOLVER_BYTES = 40 << 20
-"""What a solver may take beside its data: OpenBLAS maps a buffer of 32 MiB at its first factorisation."""
+"""Memory that a solver may need on top of its data: OpenBLAS maps a buffer of 32 MiB at its first factorisation."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class LinearHead:
     """Weights on the features of one pooling.
 
     Attributes:
-        task: What is asked.
-        pooling: Its name.
+        task: The task.
+        pooling: Name of the pooling.
         inverse_regularisation: C of the logistic regression, 1 / alpha of the ridge regression.
         weight: *Shape:* (outputs, D).
-        bias: -inf for a label without an example, inf for one of several that all examples have. *Shape:* (outputs,).
-        folds: Of each example it was fitted to. *Shape:* (examples,).
-        out_of_fold: Of each of them, what heads say that were fitted to the other folds. As `says`.
-        score: The task's metric of `out_of_fold`.
-        loss: The log-loss of `out_of_fold`, or the squared error.
+        bias: -inf for a label that no example has; in multi-label data inf for one that all have. *Shape:* (outputs,).
+        folds: Fold of each example that the head was fitted to. *Shape:* (examples,).
+        out_of_fold: Out-of-fold predictions for these examples, in the form of `says`.
+        score: The task's metric on `out_of_fold`.
+        loss: Log-loss, or mean squared error, of `out_of_fold`.
     """
 
     task: Task
@@ -56,7 +56,7 @@ class LinearHead:
     loss: float
 
     def says(self, features: Features) -> Floats:
-        """As `Task.says`. *Shape:* (examples, outputs)."""
+        """Predictions in the form of `Task.says`. *Shape:* (examples, outputs)."""
         return self.task.says(features[self.pooling].astype(np.float64) @ self.weight.T + self.bias)
 
 
@@ -70,19 +70,19 @@ def fit_linear_head(
 ) -> LinearHead:
     """Choose the pooling and the regularisation by cross-validation, then fit the head to all examples.
 
-    The best score out of fold wins; of equals the least loss, then the first pooling that is named, then the stronger
-    regularisation. Features are centred and scaled by one number, which the weights then hold.
+    The best out-of-fold score wins; ties go to the lower loss, then to the pooling named first, then to the stronger
+    regularisation. Features are centred and scaled by one number; the weights are converted back to unscaled features.
 
     Args:
-        features: Of the same examples for each pooling.
-        targets: As of `Task.targets`.
-        task: What is asked, and which score decides.
-        groups: As of `assign_folds`.
-        seed: Of the folds.
+        features: Features of the same examples for each pooling.
+        targets: As returned by `Task.targets`.
+        task: The task, with the metric that decides.
+        groups: As in `assign_folds`.
+        seed: Random seed.
 
     Raises:
-        ValueError: Fewer than two examples.
-        MemoryError: Not even the room that a solver needs.
+        ValueError: There are fewer than two examples.
+        MemoryError: There is not enough memory for a solver.
     """
     folds = assign_folds(targets, groups, seed=seed)
     few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
@@ -102,12 +102,12 @@ def fit_linear_head(
 
 
 def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
-    """Fit a head whose regularisation is given: weights, *shape* (outputs, D), and biases, *shape* (outputs,).
+    """Fit a head with a given regularisation. Returns weights, *shape* (outputs, D), and biases, *shape* (outputs,).
 
     Args:
         features: *Shape:* (examples, D).
-        targets: As of `Task.targets`.
-        task: What is asked.
+        targets: As returned by `Task.targets`.
+        task: The task.
         c: C of the logistic regression, 1 / alpha of the ridge regression.
     """
     x = _Scaled.of(features)
@@ -127,7 +127,7 @@ def loss_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Features around 0 with a mean squared length of 1, so that one grid of regularisations suits all encoders."""
+    """Features centred at 0 with a mean squared length of 1, so that one grid of regularisations suits all encoders."""
 
     values: Floats
     centre: Floats
@@ -141,7 +141,7 @@ class _Scaled:
         return cls(values / length, centre, length)
 
     def unscaled(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """The same head for the features as they were."""
+        """Convert a head to the original features."""
         weight = weight / self.length
         return weight, bias - weight @ self.centre
 
@@ -149,7 +149,7 @@ class _Scaled:
 def _out_of_fold(
     x: Floats, targets: NDArray[Any], folds: NDArray[np.int64], task: Task, grid: Sequence[float]
 ) -> dict[float, Floats]:
-    """What heads of the other folds say of each example, by regularisation."""
+    """Out-of-fold predictions for each example, by regularisation."""
     found = {c: np.zeros((len(x), task.outputs)) for c in grid}
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -162,7 +162,7 @@ def _out_of_fold(
 
 def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
     """Weights, *shape* (outputs, D), and biases, *shape* (outputs,)."""
-    try:  # OpenBLAS does not take no for an answer: it would ask for its buffer again and again, without end
+    try:  # OpenBLAS retries forever if it cannot allocate its buffer
         mmap.mmap(-1, _SOLVER_BYTES).close()
     except OSError as error:
         raise MemoryError from error
@@ -185,7 +185,7 @@ def _multinomial(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tu
     if len(known) < 2:
         return weight, bias
     head = LogisticRegression(C=c, max_iter=5000).fit(x, targets)
-    if len(known) == 2:  # scikit-learn has one row for both
+    if len(known) == 2:  # scikit-learn gives one row for both classes
         weight[known] = np.vstack([-head.coef_, head.coef_]) / 2
         bias[known] = np.concatenate([-head.intercept_, head.intercept_]) / 2
     else:

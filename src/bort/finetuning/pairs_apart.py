@@ -1,4 +1,4 @@
-"""A linear head inside a bi-encoder, which reads the two texts of a pair apart."""
+"""A linear head inside a bi-encoder, which reads the two texts of a pair separately."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bort.predict.classifiers import tensors
 from bort.predict.encoding import TokenizedExamples
 
 APART = "apart"
-"""The name of what a bi-encoder's head reads."""
+"""Name of the features that a bi-encoder's head reads."""
 _CERTAIN = 30.0
-"""The logit of a label that all examples have; below 0 that of one without an example."""
+"""Logit of a label that all examples have; its negative for a label that none has."""
 
 
 @torch.no_grad()
 def read_pairs(
     model: BortBiEncoderForSequenceClassification, encoded: TokenizedExamples, pad_token_id: int
 ) -> NDArray[np.float32]:
-    """What a frozen bi-encoder says of pairs. *Shape:* (pairs, features).
+    """Features of pairs from a frozen bi-encoder. *Shape:* (pairs, features).
 
     Args:
-        model: Its head is not asked.
-        encoded: Pairs, joined.
+        model: The bi-encoder; its head is not used.
+        encoded: Pairs, each joined into one sequence.
         pad_token_id: Id of padding.
     """
     training = model.training
@@ -42,7 +42,7 @@ def read_pairs(
 
 
 def put_pair_head(model: BortBiEncoderForSequenceClassification, weight: Floats, bias: Floats) -> None:
-    """Let a bi-encoder answer with a linear map of its features.
+    """Set a bi-encoder's head to a linear map of its features.
 
     Args:
         model: The bi-encoder.
@@ -55,10 +55,10 @@ def put_pair_head(model: BortBiEncoderForSequenceClassification, weight: Floats,
 
 
 def can_read_apart(model: PreTrainedModel, inputs: list[str]) -> bool:
-    """Whether an encoder's rows of pairs can be taken apart: BERT's, whose tokens say which text they belong to.
+    """Whether an encoder's joined pairs can be split again: those of BERT can, by their token type ids.
 
     Args:
         model: Any classifier on the encoder.
-        inputs: What the tokenizer gives to the model.
+        inputs: The tokenizer's `model_input_names`.
     """
     return model.config.model_type == "bert" and "token_type_ids" in inputs

@@ -1,4 +1,4 @@
-"""The pages that training runs leave behind."""
+"""The reports of training runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MOST_DOUBTS = 10
 
 
 def finetune_report(name: str, metrics: dict[str, Any], trials: list[dict[str, Any]]) -> Report:
-    """The page of a run without a teacher.
+    """Build the report of a run without a teacher.
 
     Args:
-        name: Of its folder.
-        metrics: What `metrics.json` says.
-        trials: The journal's events `trial`.
+        name: Name of the run's folder.
+        metrics: Contents of `metrics.json`.
+        trials: The journal's `trial` events.
     """
     part = "test" if "test" in metrics else "dev"
     metric = metrics["metric"]
@@ -82,11 +82,11 @@ def _grid(report: Report, metric: str, trials: list[dict[str, Any]]) -> None:
 
 
 def head_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section that puts the result beside a linear head on the same encoder, frozen, and says who saw which labels.
+    """Add the section that compares the result with a linear head on the frozen encoder, with the labels of each.
 
     Args:
-        report: The page.
-        metrics: What `metrics.json` says.
+        report: The report.
+        metrics: Contents of `metrics.json`.
     """
     if "linear_head" not in metrics:
         return
@@ -119,11 +119,11 @@ def head_section(report: Report, metrics: dict[str, Any]) -> None:
 
 
 def official_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section on a suite's own scores, where the run was on one of its tasks.
+    """Add the section on a suite's official scores, if the run was on one of its tasks.
 
     Args:
-        report: The page.
-        metrics: What `metrics.json` says.
+        report: The report.
+        metrics: Contents of `metrics.json`.
     """
     if "official" not in metrics:
         return
@@ -141,11 +141,11 @@ def official_section(report: Report, metrics: dict[str, Any]) -> None:
 
 
 def findings_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section on what is odd about the data, where anything is.
+    """Add the section on problems in the data, if there are any.
 
     Args:
-        report: The page.
-        metrics: What `metrics.json` says.
+        report: The report.
+        metrics: Contents of `metrics.json`.
     """
     if metrics["findings"]:
         report.heading("What is odd about the data")
@@ -158,11 +158,11 @@ def findings_section(report: Report, metrics: dict[str, Any]) -> None:
 
 
 def failures_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section on trials that failed or diverged, where any did.
+    """Add the section on failed or diverged trials, if there are any.
 
     Args:
-        report: The page.
-        metrics: What `metrics.json` says.
+        report: The report.
+        metrics: Contents of `metrics.json`.
     """
     if metrics["failed"]:
         report.heading("Trials that failed")
@@ -170,11 +170,11 @@ def failures_section(report: Report, metrics: dict[str, Any]) -> None:
 
 
 def labels_section(report: Report, metrics: dict[str, Any]) -> None:
-    """The section on single labels: which class was taken for which, and each label's recall and precision.
+    """Add the section on single labels: the confusion matrix, and each label's recall and precision.
 
     Args:
-        report: The page.
-        metrics: What `metrics.json` says.
+        report: The report.
+        metrics: Contents of `metrics.json`.
     """
     rows = metrics["by_label"]
     if not rows:

@@ -1,4 +1,4 @@
-"""The labelled data of a run in parts: to train on, to choose by, to judge by."""
+"""The labelled data of a run, split into training, development and test data."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
 _SPLIT_SEED = 0
 _MOST_LOOKED_AT = 500
-"""Labels among which several in one are looked for."""
+"""Most labels that are checked for a separator between several labels."""
 _FEWEST = 2
-"""Examples that must be left to train on: a linear head is judged by folds."""
+"""Fewest examples that must be left to train on: a linear head is evaluated by cross-validation."""
 USUAL_LENGTH = 128
-"""Longest input in tokens where neither the settings nor the task say."""
+"""Maximum input length in tokens if neither the settings nor the task set it."""
 
 
 class Splits:
-    """Training, development and perhaps test examples, checked against each other.
+    """Training, development and optional test examples, checked for consistency.
 
     Raises:
-        BortError: Texts here and pairs there, or a label that the training data do not have.
+        BortError: Pairs and single texts are mixed, or a label does not occur in the training data.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class Splits:
         self.held_out = held_out
         """Whether the test examples were split off the training data."""
         self.suite = suite
-        """The suite's task that these are the data of."""
+        """The suite task that the data belong to, if any."""
         for part in (dev, test or []):
             if part and (part[0].text_b is None) != (train[0].text_b is None):
                 rule = "must hold pairs where the training data do, and single texts where they do"
                 raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
-            task.targets(part)  # unknown labels are told of before anything is trained
+            task.targets(part)  # reports unknown labels before anything is trained
 
     def fitter(self, arguments: FinetuneArguments, *, bi_encoder: bool = False) -> Fitter:
-        """What fits models to these data.
+        """Make the fitter for these data.
 
         Args:
-            arguments: Of the run.
-            bi_encoder: Whether the texts of a pair are read apart.
+            arguments: The settings of the run.
+            bi_encoder: Whether the texts of a pair are read separately.
 
         Raises:
             BortError: The model or its tokenizer cannot be loaded.
@@ -89,20 +89,20 @@ class Splits:
 
     @cached_property
     def check(self) -> DataCheck:
-        """What is odd about the data."""
+        """Problems found in the data."""
         parts = {"train": self.train, "dev": self.dev, "test": self.test or []}
         return check_examples(parts, numbers=self.task.kind == "regression")
 
     @property
     def parts(self) -> dict[str, list[Example]]:
-        """What is scored, by name."""
+        """The parts to score, by name."""
         return {"dev": self.dev} | ({} if self.test is None else {"test": self.test})
 
     def announce(self, plan: str) -> None:
-        """Say what is at hand, and what is odd about it.
+        """Print the sizes and labels of the data, and problems found in them.
 
         Args:
-            plan: What will be done with it.
+            plan: What will be done with the data.
         """
         say = console().print
         test = f"{len(self.test or [])} {'held out of them' if self.held_out else 'for the test'}"
@@ -119,14 +119,14 @@ class Splits:
 
 
 def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Splits:
-    """Read a run's data; what is not given is split off the training data.
+    """Read a run's data; if no development data are given, they are split off the training data.
 
     Args:
         arguments: The settings of the run.
-        hold_out: Whether to split off test data too, where none are given.
+        hold_out: Whether to split off test data too, if none are given.
 
     Raises:
-        BortError: Unreadable data, or too few of them.
+        BortError: The data cannot be read, or are too few.
     """
     if arguments.task:
         return _suite_splits(arguments, hold_out)
@@ -155,7 +155,7 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
 
 
 def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
-    """The data of a suite's task: the official parts, and where the test's labels are hidden none or a hold-out."""
+    """Read a suite task's official parts; without labelled test data, none are used or some are split off."""
     named = find(arguments.task)[0]
     if not named.trains:
         raise BortError(
@@ -185,7 +185,7 @@ def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
 
 
 def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list[CastRow], list[CastRow]]:
-    """Split off whole passages, with all questions about each of them."""
+    """Split off whole passages with all their questions."""
     passages: dict[int | str, list[CastRow]] = {}
     for row in rows:
         passages.setdefault(row.idx[0], []).append(row)
@@ -196,7 +196,7 @@ def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list
 
 
 def drawn(examples: list[Example], count: int | None) -> list[Example]:
-    """So many of the examples, drawn by chance but always the same, in their order; all where `count` is None."""
+    """A fixed random sample of `count` examples in their order, or all examples if `count` is None."""
     if count is None or count >= len(examples):
         return examples
     chosen = np.random.default_rng(_SPLIT_SEED).permutation(len(examples))[:count]
@@ -206,23 +206,23 @@ def drawn(examples: list[Example], count: int | None) -> list[Example]:
 def split_off(
     examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file"
 ) -> tuple[list[Example], list[Example]]:
-    """Split a share off at random but always the same, class by class, with one example a class on each side.
+    """Split off a fixed random share of each class, with at least one example per class on each side.
 
-    Of several labels the rarest of each example is its class. A class with one example stays whole.
+    With several labels, an example's class is its rarest label. A class with one example is not split.
 
     scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
 
     Args:
-        examples: What is to be split.
-        task: Says whether there are classes.
-        share: Of each class, that goes to the second part.
-        instead: What a user may give so that nothing need be split off, for the message.
+        examples: The examples to split.
+        task: Defines the classes, if any.
+        share: Share of each class that goes to the second part.
+        instead: What the user can give instead, for the error message.
 
     Returns:
-        The examples that stay, and those split off, both in their order.
+        The remaining examples, and those split off, both in their order.
 
     Raises:
-        BortError: Nothing to split off.
+        BortError: There are too few examples to split.
     """
     groups: dict[int, list[int]] = {}
     for index, stratum in enumerate(task.strata(task.targets(examples)).tolist()):

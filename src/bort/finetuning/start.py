@@ -1,4 +1,4 @@
-"""Where a fine-tuning begins: with a linear head on the encoder as it is, then all weights are trained."""
+"""The start of a fine-tuning: a linear head fitted to the frozen encoder, before all weights are trained."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from bort.predict.encoding import TokenizedExamples
 from bort.tasks.task import Task
 
 INVERSE_REGULARISATION = 0.1
-"""A strong one: the head points the right way and leaves the encoder something to learn. One that knows all examples by
-heart has no loss left, so nothing is trained."""
+"""Strong regularisation: the head points in the right direction but leaves the encoder something to learn. A head that
+fits all examples perfectly has no loss left, so nothing would be trained."""
 REACH = 0.5
-"""What the largest input of the tanh is. Far less, and the steps of the optimiser are too large for the weights."""
+"""Largest input of the tanh. If it is far smaller, the optimiser's steps are too large for the weights."""
 PAIR_REGULARISATION = 1.0
-"""The same of a bi-encoder's head, whose encoder compares texts well as it is."""
+"""The same for a bi-encoder's head, whose encoder compares texts well without training."""
 _MOST = 15_000
 
 
 def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_token_id: int) -> None:
-    """Give a fresh classifier a linear head that was fitted to its training data (Kumar et al. 2022, arXiv 2202.10054).
+    """Initialise a new classifier with a linear head fitted to its training data (Kumar et al. 2022, arXiv 2202.10054).
 
-    Where its kind of head cannot hold one, or examples have choices, nothing is changed.
+    Does nothing if the classifier cannot hold a linear head, or if examples have choices.
 
     Args:
-        model: Fresh.
-        task: What to learn.
-        train: What it will be trained on; of probabilities the likeliest label counts.
+        model: The new classifier.
+        task: The task.
+        train: Its training data; soft labels are made hard.
         pad_token_id: Id of padding.
     """
     if task.choices or not (isinstance(model, BortBiEncoderForSequenceClassification) or holds_heads(model)):

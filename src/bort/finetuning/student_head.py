@@ -1,4 +1,4 @@
-"""The linear head that every run fits first, on its own student: what fine-tuning has to beat."""
+"""The linear head that every run fits first on the frozen student: the baseline that fine-tuning has to beat."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bort.predict.encoding import TokenizedExamples
 from bort.progress import console
 
 _MOST = 15_000
-"""A head is fitted to so many training examples at most: it has learned all it can by then."""
+"""Most training examples that a head is fitted to; more do not improve it."""
 _FITS = {
     "classification": "logistic regression",
     "regression": "ridge regression",
@@ -40,7 +40,7 @@ _NAMES = {FIRST: "the first token", MEAN: "the mean of all tokens", APART: "the 
 
 
 _MOST_READ_APART = 2000
-"""With more labels a cross-encoder learns to compare what it reads; a bi-encoder is tried with so many at most."""
+"""Most labels with which a bi-encoder is tried; with more, a cross-encoder learns to compare the texts itself."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class StudentHead:
     """Linear heads on a frozen student.
 
     Attributes:
-        fitter: Of the student.
-        whole: Fitted to training and development data; its `out_of_fold` has the rows of both, in this order.
-        alone: Fitted to the training data.
-        says: What `alone` says of the development data. *Shape:* (examples, outputs).
-        targets: Of training and development data.
-        features: Of both, by pooling. *Shape:* (examples, hidden size) each.
+        fitter: Fits models of the student.
+        whole: Head fitted to training and development data; its `out_of_fold` has the rows of both, in this order.
+        alone: Head fitted to the training data only.
+        says: Predictions of `alone` for the development data. *Shape:* (examples, outputs).
+        targets: Targets of training and development data.
+        features: Features of both, by pooling. *Shape:* (examples, hidden size) each.
         held: Whether a plain classifier can hold the head.
     """
 
@@ -65,7 +65,7 @@ class StudentHead:
     features: Features
     held: bool
     _read: list[tuple[Sequence[Example], Features]] = field(default_factory=list, repr=False)
-    """Of the last examples that were asked about, which are asked about again."""
+    """Features of the last examples passed to `features_of`, which are requested more than once."""
 
     @property
     def truth(self) -> NDArray[Any]:
@@ -73,10 +73,10 @@ class StudentHead:
         return self.targets[-len(self.says) :]
 
     def beats(self, logits: NDArray[np.float32]) -> bool:
-        """Whether a head that has learned from the training data alone is better than a model that has.
+        """Whether `alone` beats a model that was also fitted to the training data only: by score, on a tie by loss.
 
         Args:
-            logits: What the model says of the development data. *Shape:* (examples, outputs).
+            logits: Outputs of the model for the development data. *Shape:* (examples, outputs).
         """
         task = self.fitter.task
         theirs = task.says(logits)
@@ -86,10 +86,10 @@ class StudentHead:
         return own > other
 
     def clearly_beats(self, says: Floats) -> bool:
-        """Whether heads err less than models of the same folds, by more than two standard errors of the difference.
+        """Whether heads beat models of the same folds: by score, and with errors fewer by over two standard errors.
 
         Args:
-            says: What models say of training and development data, each of its own fold. *Shape:* (examples, outputs).
+            says: Out-of-fold predictions of the models for training and development data. *Shape:* (examples, outputs).
         """
         task, own, truth = self.fitter.task, self.whole.out_of_fold, self.targets
         gain = task.errors(says, truth) - task.errors(own, truth)
@@ -98,18 +98,18 @@ class StudentHead:
 
     @property
     def dev_out_of_fold(self) -> Floats:
-        """What is said of the development data by heads that were fitted to all other folds."""
+        """Out-of-fold predictions for the development data."""
         return self.whole.out_of_fold[-len(self.says) :]
 
     @property
     def described(self) -> str:
-        """In words."""
+        """The head in words."""
         return (
             f"{_FITS[self.fitter.task.kind]} on {_NAMES[self.whole.pooling]}, C {self.whole.inverse_regularisation:g}"
         )
 
     def classifier(self, head: LinearHead | None = None) -> PreTrainedModel:
-        """A plain classifier that answers as `whole`, or as another head on the same features."""
+        """A plain classifier with the same answers as `whole`, or as another head on the same features."""
         head, model = head or self.whole, self.fitter.fresh()
         if isinstance(model, BortBiEncoderForSequenceClassification):
             put_pair_head(model, head.weight, head.bias)
@@ -120,7 +120,7 @@ class StudentHead:
         return model
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """What `whole` says of other examples. *Shape:* (examples, outputs)."""
+        """Outputs of `whole` for other examples. *Shape:* (examples, outputs)."""
         return self.whole.says(self.features_of(examples)).astype(np.float32)
 
     def features_of(self, examples: Sequence[Example]) -> Features:
@@ -130,7 +130,7 @@ class StudentHead:
         return self._read[0][1]
 
     def announce(self) -> None:
-        """Say how good it is."""
+        """Print the head's out-of-fold score."""
         console().print(
             f"linear head on the frozen encoder: {self.fitter.task.metric} {self.whole.score:.3f} out of fold on "
             f"{len(self.whole.out_of_fold)} labels ({self.described})",
@@ -141,18 +141,18 @@ class StudentHead:
 def fit_better_reading(
     fitter_of: Callable[[bool], Fitter], reading: PairReading, train: Sequence[Example], dev: Sequence[Example]
 ) -> StudentHead:
-    """Fit linear heads as `fit_student_head` does, and choose whether pairs are read together or apart.
+    """Fit linear heads as `fit_student_head` does, and choose whether pairs are read together or separately.
 
-    A bi-encoder's head must be clearly better out of fold: see `fit_student_head`.
+    With `auto`, a bi-encoder is chosen if there are few labels and its head is clearly better (see `fit_student_head`).
 
     Args:
-        fitter_of: Makes the fitter of a bi-encoder, or of a cross-encoder.
-        reading: What was asked for.
+        fitter_of: Makes the fitter of a bi-encoder (True) or a cross-encoder (False).
+        reading: How the user wants pairs to be read.
         train: Training data.
         dev: Development data.
 
     Raises:
-        BortError: A bi-encoder was asked for, and the texts are single, or the encoder cannot be one.
+        BortError: A bi-encoder was requested, but the texts are single or the encoder cannot be one.
     """
     fitter = fitter_of(False)
     pairs = train[0].text_b is not None
@@ -174,14 +174,14 @@ def fit_better_reading(
 
 
 def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Example]) -> StudentHead:
-    """Fit linear heads to the first token and to the mean of a frozen student, and keep the better.
+    """Fit linear heads to the first token and to the mean of all tokens of a frozen student, and keep the better one.
 
-    The first token is what plain classifiers read. The mean costs a layer more, so it must be clearly better out of
-    fold: its score higher, and its loss lower by more than the standard error of the difference.
+    Plain classifiers read the first token. The mean costs an extra layer, so it must be clearly better out of fold: a
+    higher score, and a loss lower by more than the standard error of the difference.
 
     Args:
-        fitter: Of the student, and of a task without choices.
-        train: Training data; a sample where they are very many.
+        fitter: Fits models of the student; its task has no choices.
+        train: Training data; if there are very many, a random sample is used.
         dev: Development data.
     """
     train = learned_from(train)
@@ -212,17 +212,17 @@ def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], gro
 
 
 def _clearly_better(one: LinearHead, other: LinearHead, targets: NDArray[Any]) -> bool:
-    """Whether a head's score out of fold is higher, and its loss lower by more than the difference's standard error."""
+    """Whether a head's out-of-fold score is higher, and its loss lower by more than the difference's standard error."""
     gain = other.task.losses(other.out_of_fold, targets) - one.task.losses(one.out_of_fold, targets)
     return one.score > other.score and bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 def text_group(example: Example) -> tuple[str, str]:
-    """What examples share that must not be on two sides of a fold: their text."""
+    """Group of an example for `assign_folds`: examples with equal texts must be in the same fold."""
     return fold_text(example.text), fold_text(example.text_b or "")
 
 
 def learned_from(train: Sequence[Example]) -> list[Example]:
-    """The training examples that heads are fitted to: all, or a sample where they are very many."""
+    """The training examples that heads are fitted to: all, or a random sample if there are very many."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
     return [train[int(place)] for place in chosen]

@@ -1,4 +1,4 @@
-"""A fine-tuning's official scores: those that the suite of its task publishes."""
+"""Official suite scores of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from bort.tasks.suites.task_entry import Cast, Part, SuiteTask
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """The suite's task that a run is about.
+    """The suite task of a run.
 
     Args:
-        task: The task whose data these are.
+        task: The task.
         cast: How its rows were cast.
         data: The folder with the suite's files, or "hub".
-        rows: What is to be scored, in the order of the run's examples.
+        rows: The rows to score by part, in the order of the run's examples.
     """
 
     task: SuiteTask
@@ -39,19 +39,19 @@ class SuiteRun:
 
     @property
     def about(self) -> dict[str, str]:
-        """What a saved model says of its task."""
+        """Entries about the task for a saved model's config.json."""
         return {"bort_task": self.task.name, "bort_cast": self.cast}
 
     def judge(self, fitter: Fitter, model: PreTrainedModel, outputs: Mapping[str, Logits]) -> dict[str, Any]:
-        """Score the run's parts, and the labelled parts of the tasks that its models predict too (MNLI's other half).
+        """Score the run's parts, and the labelled parts of other tasks that its model predicts (such as MNLI-mm).
 
         Args:
-            fitter: What fitted the model.
-            model: The result.
-            outputs: What it said of each of the run's parts. *Shape:* (rows, labels).
+            fitter: The fitter of the model.
+            model: The fitted model.
+            outputs: Its outputs for each of the run's parts. *Shape:* (rows, labels).
 
         Returns:
-            For `metrics.json`: `official` by task and part, values and intervals, and `cast`.
+            For `metrics.json`: `official`, values and intervals by task and part, and `cast`.
         """
         found = {
             self.task.name: {
@@ -66,7 +66,7 @@ class SuiteRun:
                 try:
                     rows = read_part(other, self.data, part, cast=self.cast)
                 except BortError as error:
-                    # The run is about another task: what is wrong here must not cost its result.
+                    # An error in another task's data must not fail the run.
                     console().print(f"{other.title} is not scored: {error}", soft_wrap=True)
                     continue
                 if is_labelled(rows):
@@ -88,7 +88,7 @@ class SuiteRun:
 
 
 def described(scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
-    """Scores as they stand in `metrics.json`."""
+    """Scores in the form of `metrics.json`."""
     return {
         "scores": {name: score.value for name, score in scores.items()},
         "confidence": {name: [score.low, score.high] for name, score in scores.items()},

@@ -1,4 +1,4 @@
-"""Several tasks of a suite in one command: a run each, and a table of all."""
+"""Several suite tasks in one command: one run per task, and a table of all results."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TABLE_HEAD = ("task", "metrics", "development", "test", *(f"{model}, test (claim
 
 
 def tasks_to_fit(arguments: FinetuneArguments) -> list[SuiteTask]:
-    """The tasks asked for that can be trained.
+    """The requested tasks that can be trained.
 
-    A suite's tasks whose files are not there are named and left out, and so are those without training data.
+    For a suite, tasks whose files are missing are reported and left out; tasks without training data are left out too.
 
     Raises:
-        BortError: A name that no task has, or no task with training data.
+        BortError: A name is unknown, a task named on its own has no training data, or no task is left.
     """
     by_suite = [name for name in arguments.task if name.lower() in SUITES]
     named = {task.name for task in find([name for name in arguments.task if name not in by_suite])}
@@ -59,22 +59,22 @@ def finetune_each(
     tasks: Sequence[SuiteTask],
     fit: Callable[[FinetuneArguments], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Fit each task in a folder of its own within `arguments.out`, and write a table of all of them there.
+    """Fit each task in its own folder within `arguments.out`, and write a table of all results there.
 
-    A task that fails is told of and left out; the others go on. With `resume` finished tasks are read, and unfinished
-    and failed ones are continued.
+    A task that fails is reported and left out; the others continue. With `resume`, finished tasks are read from disk,
+    and unfinished and failed ones are continued.
 
     Args:
-        arguments: The arguments that all runs share.
+        arguments: The settings that all runs share.
         tasks: The tasks to fit.
         fit: Fits one task and returns its `metrics.json`.
 
     Returns:
-        `tasks`, the `metrics.json` of each; `official`, the official scores by task; `suites`, each suite's figure so
-        far; `failed`, what went wrong by task, with a traceback where it was not the input.
+        `tasks`, the `metrics.json` of each; `official`, the official scores by task; `suites`, each suite's score so
+        far; `failed`, the error by task, with a traceback unless it is a `BortError`.
 
     Raises:
-        Exception: All tasks failed; this is the error of the first one.
+        Exception: All tasks failed; this is the first error.
     """
     metrics: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
@@ -109,15 +109,15 @@ def _results(metrics: Mapping[str, dict[str, Any]], failed: Mapping[str, str]) -
 
 
 def suite_size(suite: str) -> int:
-    """How many tasks a suite's figure is the mean of."""
+    """Number of tasks that a suite's score is the mean of."""
     return sum(task.suite == suite and task.trains and not task.diagnostic for task in TASKS.values())
 
 
 def table_rows(official: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """The table's rows, in %, beside what the papers claim of their test sets.
+    """Rows of the table, in %, with the test scores that the papers claim.
 
     Args:
-        official: Of each task by name the scores of each part.
+        official: Scores of each part, by task name.
     """
     rows = []
     for name, parts in official.items():
@@ -129,7 +129,7 @@ def table_rows(official: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """A row for each suite's figure; claims stand beside whole ones only, as parts cannot be compared."""
+    """A row per suite score; claimed scores are shown only for complete suites, as others are not comparable."""
     rows = []
     for suite, found in suites.items():
         whole = found["tasks"] == found["of"]
@@ -143,7 +143,7 @@ def suite_rows(suites: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _write(arguments: FinetuneArguments, results: Mapping[str, Any]) -> None:
-    """Write what is known so far: a suite may take days."""
+    """Write the results so far, because a suite may take days."""
     out = Path(arguments.out)
     kept = {name: results[name] for name in ("official", "suites", "failed")}
     kept |= {"model": arguments.model, "method": arguments.method, "environment": environment()}
@@ -158,11 +158,11 @@ def _write(arguments: FinetuneArguments, results: Mapping[str, Any]) -> None:
 
 
 def suite_report(name: str, results: Mapping[str, Any]) -> Report:
-    """The page of several tasks.
+    """Build the report of several tasks.
 
     Args:
-        name: Of their folder.
-        results: What `results.json` says.
+        name: Name of their folder.
+        results: Contents of `results.json`.
     """
     runs = results["runs"]
     report = Report(f"Suite: {name}", f"{results['model']}, {len(runs)} tasks, --method {results['method']}, in %.")

@@ -36,8 +36,8 @@ class Labelled:
 
     Attributes:
         encoded: The examples.
-        targets: As of `Task.collected`.
-        vectors: A teacher's vectors of the examples, which the first token learns besides. *Shape:* (examples, D).
+        targets: As returned by `Task.collected`.
+        vectors: A teacher's vectors of the examples, which the first token learns too. *Shape:* (examples, D).
     """
 
     encoded: TokenizedExamples
@@ -50,14 +50,14 @@ class Labelled:
 
 @dataclass
 class TrainingResult:
-    """What came of a training.
+    """Result of a training.
 
     Attributes:
-        score: The best development score; -inf if the model's outputs were never finite numbers.
+        score: The best development score; -inf without development data, or if the outputs were never finite.
         step: The optimiser step at which it was reached.
-        steps: Optimiser steps in all.
-        evaluations: The step and the score of each evaluation, in JSON values: the score of outputs that are not finite
-            is None.
+        steps: Total number of optimiser steps.
+        evaluations: The step and the score of each evaluation as JSON values; the score is None if the outputs were not
+            finite.
     """
 
     score: float
@@ -80,22 +80,22 @@ def train_once(
     bf16: bool = False,
     on_progress: Callable[[float, str], None] = lambda share, note: None,
 ) -> TrainingResult:
-    """Fine-tune `model` in place; it is left with its best weights.
+    """Fine-tune `model` in place, and leave it with its best weights.
 
-    A checkpoint in `folder` of a run that was killed is gone on from, to the same weights.
+    A killed run resumes from its checkpoint in `folder`, and ends with the same weights.
 
     Args:
-        model: With a head for `task`; its weights were made under `theta.seed`.
-        task: Says what the loss is, and how to score.
+        model: A classifier with a new head for `task`.
+        task: Defines the loss and the metric.
         theta: The hyper-parameters.
-        train: Data to fit.
-        dev: Data that choose the step to keep; None: the last step is kept.
+        train: Training data.
+        dev: Data that choose the step to keep; with None, the last step is kept.
         pad_token_id: Id of padding.
         limits: When to stop.
-        folder: For checkpoints.
+        folder: Folder for checkpoints.
         class_weights: Weight of each label in the loss. *Shape:* (labels,).
         bf16: Autocast to bf16.
-        on_progress: Told the share of the longest possible run, and a few words.
+        on_progress: Called with the completed share of the longest possible run, and a short note.
     """
     epoch_steps = math.ceil(len(train) / theta.batch_size)
     steps = max(1, limits.max_epochs * epoch_steps)
@@ -141,7 +141,7 @@ def train_once(
 
 
 class _Watch(TrainerCallback):
-    """Evaluates, remembers the best weights, stops early, and asks for checkpoints."""
+    """Evaluates, keeps the best weights, stops early, and requests checkpoints."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Watch(TrainerCallback):
         self._saved = self._now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Score at every `eval_steps` and at the end."""
+        """Evaluate every `eval_steps` steps and at the end."""
         step = state.global_step
         if self.dev is not None and (step % self.eval_steps == 0 or step == self.steps):
             self._evaluate(step, self.dev)
@@ -193,7 +193,7 @@ class _Watch(TrainerCallback):
             }
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Put the best weights so far beside the library's checkpoint, then mark it as whole."""
+        """Add the best weights so far to the trainer's checkpoint, then mark it as complete."""
         self._saved = self._now()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.best:
@@ -202,7 +202,7 @@ class _Watch(TrainerCallback):
         checkpoints.complete(folder, known if self.best else {"evaluations": []})
 
     def restore(self, checkpoint: Path) -> None:
-        """Take up what `on_save` wrote."""
+        """Restore what `on_save` wrote."""
         known = checkpoints.about(checkpoint)
         self.evaluations = known["evaluations"]
         if self.evaluations:
@@ -211,14 +211,14 @@ class _Watch(TrainerCallback):
 
 
 class _Batches:
-    """A batch sampler of like lengths whose order depends on the seed and the epoch alone."""
+    """Samples batches of similar lengths, in an order that depends only on the seed and the epoch."""
 
     def __init__(self, lengths: list[int], rows: int, seed: int) -> None:
         self.lengths, self.rows, self.seed, self.epoch = lengths, rows, seed, 0
         self.batch_size, self.drop_last = rows, False
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
+        """Set the epoch, which determines the order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -229,7 +229,7 @@ class _Batches:
 
 
 class _TrialTrainer(Trainer):
-    """The library's trainer with length-sorted batches, class weights, and a warm-up that is a share."""
+    """The `transformers` trainer with batches of similar lengths, class weights, and the warm-up as a share."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class _TrialTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> Any:
-        """Batches of examples that are about as long as each other."""
+        """Batches of examples of similar lengths."""
         sampler = _Batches(self.data.encoded.lengths, self.theta.batch_size, self.theta.seed)
         loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self._collate)
         return self.accelerator.prepare(loader)
@@ -258,11 +258,11 @@ class _TrialTrainer(Trainer):
         return batch if self.vectors is None else batch | {"vectors": self.vectors[indices]}
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Linear up over the warm-up's share of the steps, then linear to 0."""
+        """Linear warm-up over its share of the steps, then linear decay to 0."""
         if getattr(self, "lr_scheduler", None) is None:
             self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
-                # The step about to be taken, so that the first one moves.
+                # The step about to be taken, so that the learning rate of the first one is not 0.
                 lambda step: warmup_then_linear(min(1.0, (step + 1) / (num_training_steps + 1)), self.theta.warmup),
             )
             self._created_lr_scheduler = True
@@ -271,7 +271,7 @@ class _TrialTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Of a batch, as `LOSSES` has it."""
+        """Loss of a batch by `LOSSES`, plus the weighted loss of the teacher's vectors if there are any."""
         labels, vectors = inputs.pop("labels"), inputs.pop("vectors", None)
         output = model(**inputs)
         loss = LOSSES[self.task.kind](output.logits.float(), labels, self.class_weights)
@@ -281,10 +281,10 @@ class _TrialTrainer(Trainer):
 
 
 def class_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean over the rows of the cross-entropy, each class's part times its weight.
+    """Class-weighted cross-entropy, averaged over the rows.
 
-    PyTorch divides by the sum of the weights of a batch's classes where they are indices. Then a batch counts as much
-    as any other however rare its classes are, and hard labels have another loss than the same labels as distributions.
+    For class indices, PyTorch's mean divides by the sum of the batch's class weights. Then each batch would count the
+    same however rare its classes are, and hard labels would have another loss than the same labels as distributions.
 
     Args:
         logits: *Shape:* (rows, classes).
@@ -301,7 +301,7 @@ def value_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = N
 
 
 def labels_loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean over rows and labels of the binary cross-entropy, times the label's weight where it is there.
+    """Binary cross-entropy, averaged over rows and labels; the loss of positive labels is weighted.
 
     Args:
         logits: *Shape:* (rows, labels).

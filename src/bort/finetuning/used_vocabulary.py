@@ -1,7 +1,7 @@
 """Train only those rows of the word embedding that the data use.
 
-The gradient of all others is zero at every step, yet an optimiser reads and writes them, and few labelled texts use a
-few per cent of a vocabulary: of Bort's 75 M parameters 51 M are rows of it.
+The gradient of all other rows is zero at every step, yet an optimiser reads and writes them. A small data set uses a
+few per cent of the vocabulary, whose rows are 51 M of Bort's 75 M parameters.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 _MOST = 0.5
-"""Above this share of the rows the two tables are not worth their trouble."""
+"""If a larger share of the rows is used, a separate table is not worth it."""
 
 
 class UsedRows(nn.Module):
-    """Some rows of an embedding, looked up by the ids of the whole.
+    """Some rows of an embedding, looked up by the ids of the full embedding.
 
     Args:
-        whole: The embedding.
-        used: The ids to know; others raise an IndexError. *Shape:* (rows,), ascending.
+        whole: The full embedding.
+        used: Ids to keep, ascending; others raise an IndexError. *Shape:* (rows,).
     """
 
     place: Tensor
@@ -37,18 +37,18 @@ class UsedRows(nn.Module):
         self.used, self.padding = used, None if whole.padding_idx is None else int(place[whole.padding_idx])
 
     def forward(self, ids: Tensor) -> Tensor:
-        """*Shape:* any, and the same with the width behind it."""
+        """*Shape:* (...) -> (..., width)."""
         return nn.functional.embedding(self.place[ids], self.weight, self.padding)
 
 
 @contextlib.contextmanager
 def only_used_rows(model: Any, texts: Iterable[Sequence[int]], pad_token_id: int) -> Iterator[None]:
-    """While it lasts, a model's word embedding has only the rows that some texts need; then it is whole again.
+    """Reduce a model's word embedding to the rows that some texts use, and restore it at the end of the block.
 
     Args:
-        model: Of `transformers`. Its embedding stays as it is if it is of a special kind, or if most rows are needed.
-        texts: All token ids that the model will see meanwhile.
-        pad_token_id: Id of padding, which it will see too.
+        model: A `transformers` model. Its embedding is not reduced if it is of a special kind or most rows are used.
+        texts: Token ids of all texts that the model will see inside the block.
+        pad_token_id: Id of padding, whose row is kept too.
     """
     whole = model.get_input_embeddings()
     used = sorted({pad_token_id, *chain.from_iterable(texts)})

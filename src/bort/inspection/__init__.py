@@ -1,1 +1,1 @@
-"""What is in labelled texts, which labels are probably wrong, and which texts to label next."""
+"""Inspection of labelled texts: problems in the data, probable label errors, and which texts to label next."""

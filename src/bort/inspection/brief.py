@@ -1,4 +1,4 @@
-"""The checks of a training run: what the linear head that it fits anyway has read and said is used again."""
+"""The data checks of a training run, which reuse the features and predictions of its linear head."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bort.inspection.inspect import Inspection, NearTexts, doubts_in, languages_
 from bort.predict.encoder import of_length_1
 
 _MOST_READ = 2000
-"""Texts whose language is looked at: it takes 30 ms."""
+"""Most texts whose language is checked, which takes 30 ms."""
 _MOST_COMPARED = 5000
-"""Texts that are looked at for near duplicates: each is compared with each, which takes a second on one core."""
+"""Most texts that are searched for near duplicates: comparing all pairs takes a second on one core."""
 _MOST_KEPT = 50
-"""Near duplicates, and doubtful labels, that `metrics.json` has."""
+"""Most near duplicates, and doubtful labels, in `metrics.json`."""
 
 
 def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspection:
-    """Look at a run's data in about a second.
+    """Check a run's data in about a second.
 
-    Near duplicates are looked for among single texts, where the model is one whose vectors say how near texts are.
+    Near duplicates are searched only among single texts, and only with a model whose vectors measure their similarity.
 
     Args:
-        data: Of the run.
-        head: Of the run; None where there is none, and nothing is said of labels and of near duplicates.
-        model: The student, as the settings name it.
+        data: Data of the run.
+        head: Linear head of the run; with None, labels are not checked and near duplicates not searched.
+        model: The student, as named in the settings.
     """
     parts = {"train": data.train, **data.parts}
     english = model in ENGLISH_MODELS
@@ -47,7 +47,7 @@ def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspe
 
 
 def figures(inspection: Inspection) -> dict[str, Any]:
-    """What `metrics.json` keeps of it, beside the `DataCheck`: all counts, and the first of each kind."""
+    """Entries for `metrics.json`, in addition to the `DataCheck`: all counts, and the first findings of each kind."""
     found = inspection
     return {
         "languages": None if found.languages is None else asdict(found.languages),
@@ -63,7 +63,7 @@ def figures(inspection: Inspection) -> dict[str, Any]:
 def _near(
     labelled: dict[str, list[Example]], test: list[Example], head: StudentHead
 ) -> tuple[tuple[NearTexts, ...], int]:
-    """Near duplicates among the texts that the head has read, and the test data."""
+    """Near duplicates among the texts that the head was fitted to and the test data."""
     vectors = [head.features[MEAN]]
     parts = dict(labelled)
     if test:

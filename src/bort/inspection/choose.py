@@ -1,4 +1,4 @@
-"""Which texts to label next: those that a model is unsure of, unlike each other and unlike what is labelled."""
+"""Chooses texts to label next: those that a model is unsure of, unlike each other and unlike the labelled texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _UNSURE_SHARE = 0.5
-"""Of the texts, the less sure half is chosen from."""
+"""Share of the texts to choose from: the least certain ones."""
 
 
 def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """One minus the margin between the two likeliest classes: 0 where a model is sure, 1 where it is torn.
+    """One minus the margin between the two most likely classes: 0 if a model is certain, 1 if they are equally likely.
 
     Args:
         probabilities: *Shape:* (texts, classes).
@@ -26,14 +26,14 @@ def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def uncertainty_of_labels(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
-    """The uncertainty about the least sure of several labels, each of which a text has or has not.
+    """The uncertainty about the least certain label of each text, for multi-label data.
 
     After Brinker, "On Active Learning in Multi-label Classification", 2006: a text is worth as much as its most useful
     label.
 
     Args:
         probabilities: *Shape:* (texts, labels).
-        thresholds: Above which a text has a label; below 1. *Shape:* (labels,).
+        thresholds: Probabilities above which a text has a label; below 1. *Shape:* (labels,).
 
     Returns:
         1 where a probability is at its threshold, 0 where all are 0 or 1. *Shape:* (texts,).
@@ -53,18 +53,18 @@ def choose_texts(
 ) -> list[int]:
     """Choose texts to label, the most useful first.
 
-    Of the less sure half, one text after another: the one whose uncertainty times its distance (1 - cosine) to the
-    nearest text that is labelled or chosen is the greatest. This is the farthest-first traversal of Sener and Savarese,
+    Among the less certain half, each step takes the text with the largest product of its uncertainty and its distance
+    (1 - cosine) to the nearest labelled or chosen text. This is the farthest-first traversal of Sener and Savarese,
     "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018, weighted by margin sampling.
 
     Args:
-        vectors: Of the texts, of length 1. *Shape:* (texts, D).
-        unsure: As `uncertainty` gives it. *Shape:* (texts,).
-        count: How many; all in this order, where there are fewer.
+        vectors: Vectors of the texts, of length 1. *Shape:* (texts, D).
+        unsure: As returned by `uncertainty`. *Shape:* (texts,).
+        count: Number of texts to choose; if there are fewer, all are returned in this order.
         labelled: Vectors of labelled texts, of length 1. *Shape:* (labelled texts, D).
 
     Returns:
-        Places of the chosen texts.
+        Indices of the chosen texts.
 
     Example:
         >>> vectors = np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [-1.0, 0.0]])
@@ -75,7 +75,7 @@ def choose_texts(
     kept = max(count, int(np.ceil(_UNSURE_SHARE * len(vectors))))
     if not count:
         return []
-    candidates = np.flatnonzero(unsure >= np.sort(unsure)[-kept])  # with all that are as unsure as the last of them
+    candidates = np.flatnonzero(unsure >= np.sort(unsure)[-kept])  # including ties with the last of them
     x, weight = vectors[candidates], unsure[candidates].astype(np.float64)
     distance = np.full(len(x), 2.0)
     if labelled is not None and len(labelled):
@@ -83,7 +83,7 @@ def choose_texts(
     chosen: list[int] = []
     free = np.ones(len(x), bool)
     for _ in range(count):
-        # What is torn least is better than nothing, once all distances are 0.
+        # Once all distances are 0, uncertainty alone decides.
         gain = np.where(free, np.maximum(distance, 0.0) * weight + 1e-9 * weight, -1.0)
         best = int(gain.argmax())
         chosen.append(int(candidates[best]))

@@ -1,4 +1,4 @@
-"""Labelled texts looked at with an encoder: their lengths, near duplicates, and labels that a linear head doubts."""
+"""Examines labelled texts with an encoder: lengths, near duplicates, and labels that a linear head finds doubtful."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from bort.progress import console, in_parts
 from bort.tasks.kinds import task_of
 
 ENGLISH_MODELS = frozenset({"bort-nano"})
-"""Models that know no other language; what others know is not said anywhere."""
+"""Models that know only English; the languages of other models are unknown."""
 _SLOW_LABELS = 2000
-"""A head that is fitted to more of them takes more than two seconds."""
+"""Fitting a head to more labels takes more than two seconds."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What an examination gives.
+    """Result of `examine`.
 
     Attributes:
         inspection: The findings.
-        lengths: In tokens, by part; empty without an encoder.
+        lengths: Lengths in tokens, by part; empty without an encoder.
         labels: How many rows each label has, by part, the most frequent first.
     """
 
@@ -50,18 +50,18 @@ def examine(
     most: int,
     threads: int | None = None,
 ) -> Examined:
-    """Look for all that is odd.
+    """Run all checks.
 
     Args:
-        parts: Examples by part, each with at least one, with labels or without.
-        model: The encoder; None for what needs none.
-        kind: What the labels are.
-        max_length: Tokens at which texts will be cut.
-        most: Texts that the encoder reads at most, drawn by chance from larger data.
-        threads: Of the encoder.
+        parts: Examples by part, each with at least one, with or without labels.
+        model: The encoder; None runs only the checks that need none.
+        kind: Kind of the labels.
+        max_length: Number of tokens at which texts will be truncated.
+        most: Most texts that the encoder embeds, sampled at random from larger data.
+        threads: Number of threads of the encoder.
 
     Raises:
-        BortError: Texts here and pairs there, or the encoder cannot be loaded.
+        BortError: Pairs and single texts are mixed, or the encoder cannot be loaded.
     """
     _check_alike(parts)
     labelled = {name: part for name, part in parts.items() if part[0].label is not None}
@@ -92,7 +92,7 @@ def _check_alike(parts: Parts) -> None:
 
 
 def _drawn(part: Sequence[Example], count: int) -> list[Example]:
-    """So many by chance, but always the same, in their order."""
+    """A fixed random sample in its original order."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(part))[:count])
     return [part[int(place)] for place in chosen]
 
@@ -115,7 +115,7 @@ def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
 
 
 def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple[Doubt, ...] | None, int]:
-    """What a head doubts, and how many labels it judged; None where there is nothing to learn from."""
+    """Labels that a head finds doubtful, and how many it judged; None if there are fewer than two distinct labels."""
     known = np.array([example.label is not None for part in parts.values() for example in part])
     labelled = {name: part for name, part in parts.items() if part[0].label is not None}
     examples = [example for part in labelled.values() for example in part]

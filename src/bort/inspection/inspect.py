@@ -1,4 +1,4 @@
-"""All that is looked for in labelled texts, in one object."""
+"""All findings about labelled texts, in one object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bort.tasks.task import Task
 
 Parts = Mapping[str, Sequence[Example]]
 _LANGUAGE_SHARE = 0.002
-"""Fewer texts in other languages are counted, and not worth a line: some are taken for foreign by mistake."""
+"""A smaller share of texts in other languages is counted, but gets no line, because some are false positives."""
 _SHOWN_CHARACTERS = 160
 
 
@@ -27,14 +27,14 @@ class NearTexts:
     """Two texts that say almost the same.
 
     Attributes:
-        place: Of the later one.
+        place: Location of the later one.
         text: The later one, shortened.
         part: Its part.
-        near_place: Of the earlier one.
+        near_place: Location of the earlier one.
         near_text: The earlier one, shortened.
         near_part: Its part.
-        cosine: Of their vectors.
-        labels: Of both; None where one is not known.
+        cosine: Cosine of their vectors.
+        labels: Labels of both; None for one that is unknown.
     """
 
     place: str
@@ -58,13 +58,13 @@ class Doubt:
 
     Attributes:
         place: File and line.
-        part: The part that it stands in.
+        part: Its part.
         line: Line there, from 1 (row for Parquet and the hub).
-        text: Shortened; both texts of a pair.
-        label: As it is given; where a text may have several, the one in doubt, or "not" and the one that it lacks.
-        answer: What a linear head that has not seen the text says.
-        probability: Of the answer; None for numbers.
-        probability_given: Of the label; None for numbers.
+        text: The text, shortened; both texts of a pair.
+        label: The given label; in multi-label data, the one in doubt, or "not" and the one that is missing.
+        answer: Prediction of a linear head that was not fitted to the text.
+        probability: Probability of the answer; None for numbers.
+        probability_given: Probability of the label; None for numbers.
     """
 
     place: str
@@ -79,15 +79,15 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in labelled texts. `dataclasses.asdict` makes JSON of it.
+    """Findings about labelled texts. `dataclasses.asdict` converts them for JSON.
 
     Attributes:
-        check: What needs no model: duplicates, leaks, conflicts, look-alike labels, empty and long texts.
-        languages: Of the texts; None where the model knows other languages than English.
-        near: Near duplicates, the nearest first; None where they were not looked for.
-        doubts: Probable label errors, the most doubtful first; None where they were not looked for.
-        compared: How many texts were looked at for near duplicates.
-        judged: How many labels were looked at for errors.
+        check: Findings that need no model: duplicates, leaks, conflicts, look-alike labels, empty and long texts.
+        languages: Languages of the texts; None if the model may know other languages than English.
+        near: Near duplicates, the nearest first; None if they were not searched.
+        doubts: Probable label errors, the most doubtful first; None if they were not searched.
+        compared: Number of texts that were searched for near duplicates.
+        judged: Number of labels that were checked for errors.
     """
 
     check: DataCheck
@@ -98,11 +98,11 @@ class Inspection:
     judged: int = 0
 
     def sentences(self) -> list[str]:
-        """Word each finding as one line for a person, the gravest first; none where nothing is odd."""
+        """Describe each finding in one line, the most serious first; empty if there are none."""
         return [*self.check.sentences(), *self.model_sentences()]
 
     def model_sentences(self) -> list[str]:
-        """The lines of what `check` does not say."""
+        """The lines of the findings that are not in `check`."""
         return [*self._near_sentences(), *self._doubt_sentences(), *self._language_sentences()]
 
     def _near_sentences(self) -> Iterator[str]:
@@ -145,11 +145,11 @@ class Inspection:
 
 
 def languages_in(parts: Parts, *, most: int | None = None) -> Languages:
-    """Tell the texts of all parts that are not in English.
+    """Find the texts of all parts that are not in English.
 
     Args:
         parts: Examples by part.
-        most: Texts that are looked at, spread evenly; by default all.
+        most: Most texts to check, evenly spaced; by default all.
     """
     examples = [example for part in parts.values() for example in part]
     step = 1 if most is None else max(1, -(-len(examples) // most))
@@ -160,9 +160,9 @@ def near_in(parts: Parts, vectors: Sequence[NDArray[Any]]) -> tuple[NearTexts, .
     """Find texts that are almost the same as an earlier one of any part.
 
     Args:
-        parts: Examples by part, the part that others must not repeat first.
-        vectors: Of all examples, one part after the other, of length 1; for pairs of texts those of the first and those
-            of the second. *Shape:* (examples, D) each.
+        parts: Examples by part; the part that others must not repeat comes first.
+        vectors: Vectors of length 1 of all examples, part after part; for pairs, one array for the first texts and one
+            for the second. *Shape:* (examples, D) each.
     """
     rows = [(name, example) for name, part in parts.items() for example in part]
     texts = [(fold_text(one.text), None if one.text_b is None else fold_text(one.text_b)) for _, one in rows]
@@ -174,9 +174,9 @@ def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Tas
 
     Args:
         parts: Labelled examples by part.
-        says: Log-probabilities, log-odds or values, out of fold, part after part. *Shape:* (examples, outputs).
-        targets: As of `Task.targets`.
-        task: A classification with one label a text or several, or a regression.
+        says: Out-of-fold log-probabilities, log-odds or values, part after part. *Shape:* (examples, outputs).
+        targets: As returned by `Task.targets`.
+        task: A classification with one or several labels per text, or a regression.
     """
     rows = [(name, example) for name, part in parts.items() for example in part]
     if task.kind == "regression":
@@ -189,7 +189,7 @@ def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Tas
 
 
 def place_of(example: Example) -> str:
-    """File and line, for a person."""
+    """File and line, for messages."""
     return f"{example.source}:{example.line}" if example.line is not None else example.source or "a row"
 
 

@@ -1,9 +1,9 @@
-"""Labels that are probably wrong: confident learning on a linear head's answers out of fold.
+"""Finds labels that are probably wrong, by confident learning on a linear head's out-of-fold predictions.
 
 After Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021, section
-3.1: a class is confidently predicted for an example where its probability reaches the mean probability that the class
-has among the examples labelled with it. An example whose likeliest such class is not its label is doubtful. (The
-authors' library, cleanlab, is under the AGPL, which the users of a package under the Apache license could not take.)
+3.1: a class is confidently predicted for an example if its probability reaches the mean probability of the class among
+the examples labelled with it. An example is doubtful if the most likely such class is not its label, and is more likely
+than it. (The authors' library, cleanlab, is under the AGPL, which users of an Apache-licensed package may not accept.)
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FAR = 4.0
-"""Robust standard deviations beyond which a number is doubtful: one in 16,000 of a normal distribution."""
+"""Robust standard deviations beyond which a number is doubtful: one in 16,000 for a normal distribution."""
 _TO_DEVIATIONS = 1.4826
-"""Of a normal distribution: standard deviation over median absolute deviation."""
+"""Ratio of standard deviation to median absolute deviation of a normal distribution."""
 
 
 @dataclass(frozen=True)
 class DoubtfulLabel:
-    """An example whose label a model that has not seen it doubts.
+    """An example whose label is doubtful, according to a model that was not fitted to it.
 
     Attributes:
-        row: Its place among the examples.
-        answer: The class that the model gives it, as an index; or the value.
-        probability_given: Of its label; None for numbers.
-        probability: Of the answer; None for numbers.
-        label: Of several labels a text, the one in doubt, as an index; `answer` is 1 where the text should have it, and
-            0 where it should not.
+        row: Its index among the examples.
+        answer: The index of the class that the model predicts, or the value.
+        probability_given: Probability of its label; None for numbers.
+        probability: Probability of the answer; None for numbers.
+        label: In multi-label data, the index of the label in doubt; `answer` is 1 if the text should have it, and 0 if
+            it should not.
     """
 
     row: int
@@ -43,11 +43,11 @@ class DoubtfulLabel:
 def doubtful_classes(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
     """Find examples that confidently belong to another class than their label's, the most doubtful first.
 
-    They are ordered by how unlikely their label is: planted errors stood further ahead so than by the difference to the
-    other class.
+    They are ordered by the probability of their label, which ranks planted errors higher than the difference to the
+    other class does.
 
     Args:
-        probabilities: Out of fold. *Shape:* (examples, classes).
+        probabilities: Out-of-fold probabilities. *Shape:* (examples, classes).
         labels: Classes as indices. *Shape:* (examples,).
 
     Example:
@@ -73,13 +73,13 @@ def doubtful_classes(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[
 
 
 def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
-    """Find labels that texts of several should have or should not, each label judged alone, the most doubtful first.
+    """Find missing and wrong labels in multi-label data, the most doubtful first.
 
-    Each label is a class that a text has or has not, as in Thyagarajan, Snorrason, Northcutt and Mueller, "Identifying
+    Each label is judged on its own as a binary class, as in Thyagarajan, Snorrason, Northcutt and Mueller, "Identifying
     Incorrect Annotations in Multi-Label Classification Data", 2022.
 
     Args:
-        probabilities: Out of fold. *Shape:* (examples, labels).
+        probabilities: Out-of-fold probabilities. *Shape:* (examples, labels).
         labels: 1 where an example has the label. *Shape:* (examples, labels).
 
     Example:
@@ -97,10 +97,10 @@ def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> l
 
 
 def doubtful_values(answers: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
-    """Find numbers that are unusually far from what is said of them out of fold, the farthest first.
+    """Find numbers that are unusually far from their out-of-fold predictions, the farthest first.
 
     Args:
-        answers: *Shape:* (examples,).
+        answers: Out-of-fold predictions. *Shape:* (examples,).
         labels: *Shape:* (examples,).
     """
     if not len(labels):

@@ -1,8 +1,8 @@
-"""Which texts are not in English: by their script, and by the function words of the languages in Latin script.
+"""Detects texts that are not in English by their script and, in Latin script, by function words of other languages.
 
-Detectors with models of their own (lingua, fastText) weigh 100 MB and more; those without are unmaintained or guess at
-texts of three words. Here the question is narrower: does an English model read this at all? So a text counts as English
-unless it shows that it is something else.
+Detectors with their own models (lingua, fastText) take 100 MB and more; those without are unmaintained or unreliable on
+texts of three words. The question here is narrower: can an English model read the text at all? So a text counts as
+English unless there is evidence against it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import lru_cache
 
 ENGLISH, UNKNOWN = "English", "another language in Latin script"
 _LEAST_WORDS = 2
-"""Function words of a language that a text must hold before it counts as that language's."""
+"""Function words of a language that a text must contain to count as that language."""
 _ACCENTED_SHARE = 0.3
-"""So many words with letters that English lacks show a language whose function words are not known here."""
+"""Share of words with letters that English lacks from which a text counts as an unlisted language."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _FUNCTION_WORDS = {
     ENGLISH: """a about after all an and any are as at be been but by can could did do does for from had has have he
@@ -71,17 +71,17 @@ _FUNCTION_WORDS = {
 }
 _WORDS = {name: frozenset(words.split()) for name, words in _FUNCTION_WORDS.items()}
 _OWN_WORDS = {name: words - _WORDS[ENGLISH] for name, words in _WORDS.items() if name != ENGLISH}
-"""Of each other language, those that English lacks."""
+"""Function words of each other language, without those that English has too."""
 
 
 @dataclass(frozen=True)
 class Languages:
-    """What texts are written in.
+    """The languages of texts.
 
     Attributes:
-        read: How many texts were looked at.
+        read: How many texts were checked.
         others: How many are not in English, by language or script, the most frequent first.
-        places: Of the first of each.
+        places: Location of the first text of each.
     """
 
     read: int
@@ -98,7 +98,7 @@ def find_languages(texts: Iterable[tuple[str, str]]) -> Languages:
     """Count the texts that are not in English.
 
     Args:
-        texts: Each with its place, for a person.
+        texts: Texts, each with its location for messages.
     """
     read, others, places = 0, Counter[str](), dict[str, str]()
     for text, place in texts:
@@ -110,7 +110,7 @@ def find_languages(texts: Iterable[tuple[str, str]]) -> Languages:
 
 
 def language_of(text: str) -> str:
-    """The language of a text in Latin script, or the script of another; `ENGLISH` where nothing speaks against it.
+    """The language of a text in Latin script, or the script of another; `ENGLISH` without evidence against it.
 
     Example:
         >>> language_of("Where is my parcel?"), language_of("Wo ist mein Paket?"), language_of("Где моя посылка?")
@@ -133,6 +133,6 @@ def language_of(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str:
-    """The first word of a letter's name in Unicode is its script."""
+    """The script of a letter: the first word of its name in Unicode."""
     name = unicodedata.name(letter, "unknown").partition(" ")[0].capitalize()
     return {"Cjk": "Han", "Hiragana": "Japanese", "Katakana": "Japanese"}.get(name, name)

@@ -1,4 +1,4 @@
-"""How long texts are, in tokens, beside the length at which a model cuts them."""
+"""Lengths of texts in tokens, compared with the length at which a model truncates them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of the texts of one part, in tokens.
+    """Lengths of the texts of one part, in tokens.
 
     Attributes:
-        median: Half of the texts are no longer.
-        most: 95 % of the texts are no longer.
-        longest: Of all; at most what the tokenizer was let read.
-        limit: What is longer is cut.
-        cut: How many are longer.
+        median: Length that half of the texts do not exceed.
+        most: Length that 95 % of the texts do not exceed.
+        longest: Length of the longest text, limited by what the tokenizer was allowed to read.
+        limit: Length at which longer texts are truncated.
+        cut: Number of longer texts.
     """
 
     median: int
@@ -28,11 +28,11 @@ class Lengths:
 
 
 def lengths_of(tokens: Sequence[int], limit: int) -> Lengths:
-    """Describe lengths.
+    """Summarise lengths.
 
     Args:
-        tokens: Of each text, at least one.
-        limit: What is longer is cut.
+        tokens: Tokens of each text; at least one text.
+        limit: Length at which longer texts are truncated.
 
     Example:
         >>> lengths_of([3, 5, 200], limit=128)

@@ -1,4 +1,4 @@
-"""Texts that say almost the same: pairs whose vectors point almost the same way."""
+"""Finds near duplicates: pairs of texts whose vectors have almost the same direction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEAR_COSINE = 0.94
-"""Cosine of two texts' vectors from bort-nano above which they count as near duplicates."""
+"""Cosine of two vectors of bort-nano from which texts count as near duplicates."""
 _BLOCK_ROWS = 1024
 
 
@@ -21,7 +21,7 @@ class NearPair:
     Attributes:
         later: Row of the later one.
         earlier: Row of the one that it is nearest to.
-        cosine: Of their vectors; of pairs of texts the lesser of both.
+        cosine: Cosine of their vectors; for pairs of texts the smaller of both.
     """
 
     later: int
@@ -32,15 +32,15 @@ class NearPair:
 def near_duplicates(
     vectors: Sequence[NDArray[Any]], texts: Sequence[object], *, least_cosine: float = NEAR_COSINE
 ) -> list[NearPair]:
-    """For each text the nearest earlier one that is not equal to it, if it is near enough; the nearest first.
+    """Find for each text the nearest earlier one that is not equal to it, if it is near enough; the nearest first.
 
     All pairs are compared, a block of rows at a time: memory grows with the number of texts, time with its square.
 
     Args:
-        vectors: Of length 1; for pairs of texts those of the first and those of the second. *Shape:* (texts, D) each.
-        texts: What is equal where texts count as equal (`bort.data.tables.checks.fold_text`): these are no near
-            duplicates, but duplicates.
-        least_cosine: From which on two texts are near.
+        vectors: Of length 1; for pairs, one array for the first texts and one for the second. *Shape:* (texts, D) each.
+        texts: Keys that are equal for equal texts (see `bort.data.tables.checks.fold_text`), which are duplicates, not
+            near duplicates.
+        least_cosine: Smallest cosine of near duplicates.
 
     Example:
         >>> vectors = np.array([[1.0, 0.0], [0.99, 0.141], [0.0, 1.0]])

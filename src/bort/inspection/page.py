@@ -1,4 +1,4 @@
-"""The page of an inspection, and its tables, which the terminal shows as well, of what `bort check --json` prints."""
+"""The report of an inspection from the output of `bort check --json`, and its tables, which the terminal shows too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rows = list[list[object]]
 
 
 def parts_table(found: dict[str, Any]) -> tuple[list[str], Rows]:
-    """Rows and lengths of each part: heading and lines."""
+    """Table of the rows and lengths of each part: header and rows."""
     rows: Rows = []
     for name, count in found["data"]["rows"].items():
         line: list[object] = [name, count]
@@ -27,7 +27,7 @@ def parts_table(found: dict[str, Any]) -> tuple[list[str], Rows]:
 
 
 def labels_table(labels: dict[str, dict[str, int]], most: int) -> tuple[list[str], Rows]:
-    """How often each label stands in each part, the most frequent first: heading and lines."""
+    """Table of the labels' counts in each part, the most frequent first: header and rows."""
     totals: dict[str, int] = {}
     for counts in labels.values():
         for name, count in counts.items():
@@ -40,7 +40,7 @@ def labels_table(labels: dict[str, dict[str, int]], most: int) -> tuple[list[str
 
 
 def doubts_table(doubts: Sequence[dict[str, Any]], most: int) -> tuple[list[str], Rows]:
-    """Labels that are perhaps wrong, the most doubtful first, with their probabilities: heading and lines."""
+    """Table of possibly wrong labels with their probabilities, the most doubtful first: header and rows."""
     rows: Rows = [
         [
             one["part"] if one["line"] is None else f"{one['part']} {one['line']}",
@@ -58,10 +58,10 @@ def _with_share(label: str, probability: float | None) -> str:
 
 
 def check_report(found: dict[str, Any]) -> Report:
-    """The page.
+    """Build the report.
 
     Args:
-        found: What `bort check --json` prints.
+        found: The output of `bort check --json`.
     """
     rows, labels = found["data"]["rows"], found["labels"]
     report = Report("What is in the data", ", ".join(rows))

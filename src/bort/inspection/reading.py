@@ -1,4 +1,4 @@
-"""Tables read for inspection: a row that breaks a rule is told of, and the next one read."""
+"""Reads tables for inspection: an invalid row is recorded, and reading continues."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bort.progress import bar
 
 @dataclass(frozen=True)
 class ReadPart:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
-        examples: Its whole rows.
+        examples: Its valid rows.
         labelled: Whether they have labels.
-        refused: What is wrong with each other row, as a command that trains would tell it.
-        spellings: Labels that are written in several ways and read as one: with blanks around them, `1` and `1.0`.
+        refused: What is wrong with each invalid row, as a training command would print it.
+        spellings: Labels written in several ways but read as one: with surrounding blanks, or as `1` and `1.0`.
         columns: Names of the columns.
     """
 
@@ -39,8 +39,8 @@ def read_part(source: str, columns: Columns) -> ReadPart:
     """Read a file with or without labels.
 
     Args:
-        source: A table, plain text with one text a line, or a data set on the hub.
-        columns: Names of the columns. Without a column of the default name `label` the texts have none.
+        source: A table, plain text with one text per line, or a data set on the hub.
+        columns: Names of the columns. If the default column `label` is missing, the texts have no labels.
 
     Raises:
         BortError: The file cannot be read, it has no rows, or a column that was named is missing.
@@ -73,7 +73,7 @@ def read_part(source: str, columns: Columns) -> ReadPart:
 
 
 def part_names(files: Sequence[str]) -> list[str]:
-    """A name for each file: that of the file where no two have the same, else its path.
+    """A name for each file: its own name without extensions if all of them differ, else its path.
 
     Example:
         >>> part_names(["data/train.csv", "data/dev.csv.gz"]), part_names(["a/train.csv", "b/train.csv"])

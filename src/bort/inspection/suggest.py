@@ -1,4 +1,4 @@
-"""From a model and unlabelled texts to those that are worth a label."""
+"""Suggests which unlabelled texts are worth labelling, given a model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from bort.tasks.task import Task
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A text that is worth a label.
+    """A text that is worth labelling.
 
     Attributes:
-        place: Among the texts that were given.
-        prediction: What the model says of it: a class by name, a value, or all labels of a text that may have several.
-        probability: Of the class; None for all else.
+        place: Index among the given texts.
+        prediction: The model's prediction: the name of a class, a value, or all labels in multi-label data.
+        probability: Probability of the class; None for other kinds of tasks.
     """
 
     place: int
@@ -49,20 +49,19 @@ def suggest_texts(
 ) -> list[Suggestion]:
     """Choose texts to label, the most useful first.
 
-    Texts that are blank, that are labelled already, or that are equal to an earlier one but for what `fold_text` folds,
-    are left out.
+    Blank texts are left out, and so are those equal to a labelled or an earlier text after `fold_text`.
 
     Args:
-        pool: Texts, or pairs of texts, that may be labelled.
-        labelled: What is labelled already; needed where `model` is an encoder, to which a linear head is fitted then.
-        model: A fine-tuned or exported classifier or regressor, or an encoder. A regressor is sure of nothing and of
-            everything: only how unlike texts are decides then.
-        count: How many.
-        encoder: Says how near texts are; `model` itself, where that is an encoder.
-        threads: Of the computation.
+        pool: Texts, or pairs of texts, to choose from.
+        labelled: Labelled examples; required if `model` is an encoder, because a linear head is then fitted to them.
+        model: A fine-tuned or exported classifier or regressor, or an encoder. A regressor gives no uncertainty, so
+            only the distances between texts decide.
+        count: Number of texts to choose.
+        encoder: Encoder that measures how similar texts are; ignored if `model` is an encoder.
+        threads: Number of threads.
 
     Raises:
-        BortError: An encoder without labelled texts, a model of choices, texts here and pairs there.
+        BortError: An encoder comes without labelled texts, a model needs choices, or pairs and single texts are mixed.
     """
     places = _worth_reading(pool, labelled)
     texts = [pool[place] for place in places]
@@ -113,7 +112,7 @@ def _folded(example: Example) -> tuple[str, str]:
 def _head_says(
     features: NDArray[np.float32], known: NDArray[np.float32], labelled: Sequence[Example]
 ) -> tuple[Task, NDArray[np.float64]]:
-    """What a linear head puts out. *Shape:* (texts, outputs)."""
+    """The task and outputs of a linear head. *Shape:* (texts, outputs)."""
     task = task_of(labelled)
     _check_task(task, labelled[0].source)
     groups = [_folded(example) for example in labelled]
@@ -123,7 +122,7 @@ def _head_says(
 
 
 def _model_says(model: str, texts: Sequence[Example], threads: int | None) -> tuple[Task, NDArray[np.float64]]:
-    """What a fine-tuned model puts out. *Shape:* (texts, outputs)."""
+    """The task and outputs of a fine-tuned model. *Shape:* (texts, outputs)."""
     with Predictor(model, threads=threads) as predictor:
         _check_task(predictor.task, model)
         logits = [predictor.logits(part) for part in in_parts("predicting", texts)]

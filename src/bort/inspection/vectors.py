@@ -1,4 +1,4 @@
-"""Vectors of examples, as an encoder gives them."""
+"""Vectors of examples from an encoder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bort.progress import bar
 
 
 def side_vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]:
-    """Vectors of length 1 of the texts and, of pairs, of the second texts, with a bar while they are made.
+    """Vectors of length 1 of the texts and, for pairs, of the second texts; a progress bar is shown.
 
     Args:
-        examples: At least one; all of them pairs, or none.
-        encoder: What reads them; equal texts once.
+        examples: At least one example; all or none must be pairs.
+        encoder: The encoder, which reads equal texts once.
 
     Returns:
         *Shape:* (examples, D) each.
@@ -39,5 +39,5 @@ def side_vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]
 
 
 def head_features(sides: Sequence[Vectors]) -> Vectors:
-    """What a linear head reads: the vectors of single texts; of pairs both, their distances and products."""
+    """Features for a linear head: the vectors of single texts, or the `pair_features` of pairs."""
     return sides[0] if len(sides) == 1 else pair_features(sides[0], sides[1])

@@ -1,1 +1,1 @@
-"""What a Bort is: shapes, weights, tokens, and the formats they come in."""
+"""The Bort model: shapes, weights, tokenizers and checkpoint formats."""

@@ -1,7 +1,7 @@
-"""A bi-encoder: it reads the two texts of a pair apart, and answers by a linear map of their vectors.
+"""A bi-encoder: encodes the two texts of a pair separately, and classifies by a linear layer on their vectors.
 
-A cross-encoder reads a pair as one text. One that has never seen two texts joined has much to learn before it compares
-them, and few labels do not teach it; a sentence encoder's vectors of single texts can be compared at once.
+A cross-encoder reads a pair as one text. If it has never seen two texts joined, it has much to learn before it can
+compare them, more than a few labels teach; a sentence encoder's vectors of single texts can be compared at once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bort.model.pair_features import PRODUCT_WEIGHT
 
 
 class BortBiEncoderForSequenceClassification(BertPreTrainedModel):
-    """The mean over each text's tokens, scaled to length 1; `pair_features` of the two; Dense(n).
+    """Mean over each text's tokens, scaled to length 1; `pair_features` of the two; Dense(n).
 
-    It takes the rows of a cross-encoder, `[CLS] a [SEP] b [SEP]` with their kinds of tokens, and takes them apart. The
-    encoder's weights have BERT's names, so that sentence-transformers reads the encoder from the same folder.
+    It takes the input of a cross-encoder, `[CLS] a [SEP] b [SEP]` with token type ids, and splits it into two texts.
+    The encoder's weights have BERT's names, so that sentence-transformers reads the encoder from the same folder.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -45,7 +45,7 @@ class BortBiEncoderForSequenceClassification(BertPreTrainedModel):
     def features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """What the head reads. *Shape:* (batch, seq) each -> (batch, 4 H + 1)."""
+        """Compute the input of the head. *Shape:* (batch, seq) each -> (batch, 4 H + 1)."""
         whole = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         ids, mask = taken_apart(input_ids, whole, kinds)
@@ -58,7 +58,7 @@ class BortBiEncoderForSequenceClassification(BertPreTrainedModel):
 
 
 def taken_apart(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of single texts that pairs were joined of: all first texts, then all second ones.
+    """Split joined pairs into rows of single texts: all first texts, then all second ones.
 
     Args:
         input_ids: `[CLS] a [SEP] b [SEP]`, padded on the right. *Shape:* (batch, seq).
@@ -66,13 +66,13 @@ def taken_apart(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tenso
         token_type_ids: 1 for the tokens of the second text and its separator. *Shape:* (batch, seq).
 
     Returns:
-        Ids and mask of `[CLS] a [SEP]` and `[CLS] b [SEP]`. *Shape:* (2 batch, the longest text's) each.
+        Ids and mask of `[CLS] a [SEP]` and `[CLS] b [SEP]`. *Shape:* (2 batch, longest text) each.
     """
     both, second = attention_mask.sum(1, keepdim=True), (token_type_ids * attention_mask).sum(1, keepdim=True)
-    first = (both - second).clamp(min=1)  # [CLS] is the first text's, whatever its kind
+    first = (both - second).clamp(min=1)  # [CLS] belongs to the first text, whatever its type
     second = both - first
     place = torch.arange(int(torch.maximum(first, second + 1).max()), device=input_ids.device)[None]
-    # The second text stands behind the first one, whose last token gives its place to [CLS].
+    # The second text follows the first one, whose last token is replaced by [CLS].
     behind = (first - 1 + place).clamp(0, input_ids.shape[1] - 1)
     b = torch.where(place == 0, input_ids[:, :1], input_ids.gather(1, behind))
     a = input_ids[:, : place.shape[1]]

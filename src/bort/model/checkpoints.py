@@ -1,4 +1,4 @@
-"""Models in and out: plain Hugging Face BERT folders, found by path, embedded name or hub name."""
+"""Loads and saves models: plain Hugging Face BERT folders, found by path, embedded name or hub name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EMBEDDED = ("bort-nano",)
 _FORMAT = 1
-"""Of what `config.json` says besides what Hugging Face's does; it stands there as `bort_format`."""
+"""Version of Bort's own entries in `config.json`, stored there as `bort_format`."""
 _PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
@@ -31,7 +31,7 @@ _HUGGING_FACE_NAMES = {
 
 
 def unpacked(name: str | Path) -> str:
-    """The folder of an embedded model; any other name, and one that a folder here has, as it is."""
+    """Return the folder of an embedded model; any other name, or one that exists as a path, is returned unchanged."""
     name = str(name)
     return str(ASSETS / name) if name in EMBEDDED and not Path(name).exists() else name
 
@@ -40,7 +40,7 @@ def locate(model: str | Path) -> str:
     """Turn `--model` into what `from_pretrained` takes: a folder with a config, or a hub name.
 
     Raises:
-        BortError: Neither a folder with `config.json`, an embedded name, nor of the form of a hub name.
+        BortError: The name is neither a folder with `config.json`, an embedded model nor a possible hub name.
     """
     name = unpacked(model)
     if not name:
@@ -61,25 +61,25 @@ def locate(model: str | Path) -> str:
 
 
 def example_data(name: str) -> Path:
-    """Folder of an embedded data set: inside an installed package, or `examples/` of a source checkout."""
+    """Return the folder of an embedded data set: in an installed package, or in `examples/` of a source checkout."""
     packaged = ASSETS / "examples" / name
     return packaged if packaged.is_dir() else ASSETS.parents[2] / "examples" / name
 
 
 def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
-    """Load weights with a class of ours or of `transformers`; computes in fp32 whatever the file's precision.
+    """Load a model with a class of ours or of `transformers`, in fp32 whatever the file's precision.
 
     Args:
-        model_class: Anything with `from_pretrained`.
+        model_class: Any class with `from_pretrained`.
         model: A folder, an embedded name, or a hub name.
-        config: Changes to the configuration (`num_labels`, say).
+        config: Changes to the configuration, such as `num_labels`.
 
     Raises:
         BortError: The model cannot be found or read, or its files lack weights of the encoder (a head may be new).
     """
     import torch
 
-    # Where memory is short, one of the library's loading threads may not start, and it would wait for ever.
+    # If memory is short, one of the library's loading threads may fail to start, and it would wait forever.
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
     source = locate(model)
     check_layout(source)
@@ -90,7 +90,7 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
             )
     except (pickle.UnpicklingError, EOFError):
         raise BortError("the weights are damaged, or their .bin file holds more than weights", file=source) from None
-    except Exception as error:  # the library, safetensors and the configuration have a class for each kind of damage
+    except Exception as error:  # each kind of damage raises its own class
         if "ignore_mismatched_sizes" in str(error):
             rule = "the weights do not have the shapes that config.json gives"
         else:
@@ -103,10 +103,10 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
 
 
 def load_config(model: str | Path) -> Any:
-    """Load a model's configuration; code that its folder may bring along is never run, nor asked about.
+    """Load a model's configuration; code in its folder is never run, and the user is not asked about it.
 
     Raises:
-        BortError: It cannot be found or read.
+        BortError: The configuration cannot be found or read.
     """
     from transformers import AutoConfig
 
@@ -117,29 +117,29 @@ def load_config(model: str | Path) -> Any:
         if not all(isinstance(name, str) for name in found.architectures or []):
             raise ValueError("architectures must be names")
         return found
-    except Exception as error:  # the library has a class for each kind of damage
+    except Exception as error:  # each kind of damage raises its own class
         first = lines_of(error)[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
 
 
 def is_encoder(model: str | Path) -> bool:
-    """Whether a folder or hub model is an encoder, and no classifier nor anything else with a head of its own.
+    """Whether a folder or hub model is an encoder, with at most a pre-training head, rather than, say, a classifier.
 
     Raises:
-        BortError: It cannot be found or read.
+        BortError: The model cannot be found or read.
     """
     file, names = Path(locate(model)) / "config.json", None
     with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-        names = json.loads(file.read_bytes())["architectures"]  # without transformers, which takes seconds
+        names = json.loads(file.read_bytes())["architectures"]  # without importing transformers, which takes seconds
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         names = load_config(model).architectures or []
     return all(name.endswith(_PLAIN_HEADS) for name in names)
 
 
 def check_layout(source: str) -> None:
-    """Refuse a folder that a later version of this package has written in a layout of its own."""
+    """Refuse a folder that a later version of this package has written in a newer layout."""
     file = Path(source) / "config.json"
-    with contextlib.suppress(OSError, ValueError, RecursionError):  # the library tells these
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # the library reports these
         described = json.loads(file.read_bytes())
         if isinstance(described, dict) and "bort_format" in described:
             found = {"format": described["bort_format"], "bort": described.get("bort_version")}
@@ -147,7 +147,7 @@ def check_layout(source: str) -> None:
 
 
 def _check_sizes(config: Any, source: str) -> None:
-    """Refuse numbers that the library takes, and fails on at the first text."""
+    """Refuse sizes that the library accepts but that fail at the first text."""
     for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size"):
         value = getattr(config, name, 0)
         if isinstance(value, int) and value < 0:
@@ -155,7 +155,7 @@ def _check_sizes(config: Any, source: str) -> None:
 
 
 def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:
-    """Refuse an encoder that the library has filled up with random numbers."""
+    """Refuse an encoder whose missing weights the library has initialised at random."""
     prefix = "" if loaded.base_model is loaded else f"{loaded.base_model_prefix}."
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     lost = sorted(name for name in absent if name.startswith(prefix) and "pooler" not in name)
@@ -165,15 +165,15 @@ def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path, **config: Any) -> None:
-    """Write a model that `AutoModel…` opens without this package.
+    """Save a model so that `AutoModel…` loads it without this package.
 
-    The files go aside first; `config.json`, without which a folder is no model, comes last.
+    The files go to a temporary folder first; `config.json`, without which a folder is not a model, is moved last.
 
     Args:
-        model: Weights, saved in the precision they have.
-        tokenizer: Saved beside them.
-        folder: Where to; other files in it stay.
-        config: Further entries of `config.json`.
+        model: The model, saved in its current precision.
+        tokenizer: The tokenizer, saved next to the weights.
+        folder: Output folder; other files in it are kept.
+        config: Additional entries of `config.json`.
     """
     folder = Path(folder)
     with folder_aside(folder / ".model") as aside:
@@ -190,28 +190,28 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
-    """Write a tokenizer as a folder of its own, whole or not at all."""
+    """Save a tokenizer in its own folder, atomically."""
     with folder_aside(folder) as aside:
         _write_tokenizer(tokenizer, aside)
 
 
 def _write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
-        # What the last call padded and cut to is no part of the tokenizer, and would go into its file.
+        # Padding and truncation of the last call are not part of the tokenizer, but would be saved with it.
         backend.no_padding()
         backend.no_truncation()
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text("utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
-        # The name that transformers 4 knows too.
+        # transformers 4 knows this name too.
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         with write_aside(file) as out:
             json.dump(settings, out, indent=2)
 
 
 def _move_up(source: Path, target: Path) -> None:
-    """Without `config.json` a folder is no model: it goes first and comes last, so that no mixture passes for one."""
+    """Replace a model's files; `config.json` is removed first and moved last, so that no mixture passes for a model."""
     (target / "config.json").unlink(missing_ok=True)
     files = sorted(source.iterdir(), key=lambda file: file.name == "config.json")
     for file in files:
@@ -222,7 +222,7 @@ def _move_up(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the progress bars and load reports of `transformers`; this product shows its own."""
+    """Hide the progress bars and load reports of `transformers`; Bort shows its own."""
     from transformers.utils import logging as theirs
 
     logger = logging.getLogger("transformers")

@@ -1,4 +1,4 @@
-"""What a Bort is: named shapes, their configurations, and their counted sizes."""
+"""Bort architectures: named shapes, their configurations and their parameter counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MLM_HEAD_EPS = 1e-12
 """LayerNorm eps of the masked-LM head in the released code; the encoder's is 1e-5."""
 
 IGNORED = -100
-"""Label of a position that the masked-LM loss leaves out."""
+"""Label of a position that the masked-LM loss ignores."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Size:
-    """Counted parameters; `total` is the sum of the other two, heads not counted."""
+    """Parameter counts; `total` is the sum of the other two, without heads."""
 
     embeddings: int
     encoder: int
@@ -56,7 +56,7 @@ class Preset:
     token_types: int = 1
 
     def size(self) -> Size:
-        """Its parameters in closed form, which is what `count_parameters` counts in the built model."""
+        """Compute the parameter counts in closed form; for a preset they equal those of `count_parameters`."""
         layer = 4 * (self.hidden + 1) * self.hidden + 2 * self.hidden * self.intermediate
         layer += self.intermediate + self.hidden + 4 * self.hidden  # biases, and two layer norms
         return Size((self.vocab_size + self.positions + self.token_types + 2) * self.hidden, self.depth * layer)
@@ -76,17 +76,17 @@ PRESETS: dict[str, Preset] = {
 }
 
 BERT_LARGE_ENCODER = 302_309_376
-"""Parameters of BERT-large's 24 encoder layers, the paper's yardstick."""
+"""Parameters of BERT-large's 24 encoder layers, the paper's reference."""
 
 
 def architecture(source: str | Path, *, vocab_size: int | None = None, pad_token_id: int = 1) -> BertConfig:
     """Build the configuration of a preset, an `architecture.json`, a `config.json` or a folder that holds one.
 
     Args:
-        source: A name in `PRESETS`, or a path. A file may give `depth, heads, hidden, intermediate`
-            (as `bort extract` writes it, whose folder will do) or Hugging Face's own keys.
+        source: A name in `PRESETS`, or the path of a file or its folder. A file has the keys `depth, heads, hidden,
+            intermediate` (as `bort extract` writes them) or those of Hugging Face.
         vocab_size: Rows of the word embedding; by default the source's own.
-        pad_token_id: Row that stands for padding (1 in RoBERTa's vocabulary).
+        pad_token_id: Id of the padding token (1 in RoBERTa's vocabulary).
 
     Raises:
         BortError: An unknown name, an unreadable file, or a shape that cannot be built.
@@ -124,14 +124,14 @@ def _from_file(path: Path) -> Preset:
 
 
 def shape_of(fields: dict[str, object], path: Path) -> Preset:
-    """The shape that a JSON file describes, in our words or in Hugging Face's.
+    """Return the shape that a JSON file describes, with our keys or Hugging Face's.
 
     Args:
-        fields: What the file holds.
-        path: The file, for messages.
+        fields: Content of the file.
+        path: Path of the file, for error messages.
 
     Raises:
-        BortError: A number is lacking or no whole one above 0, or the heads do not divide the hidden size.
+        BortError: A number is missing or not a positive integer, or the heads do not divide the hidden size.
     """
     preset = Preset(
         depth=_field(fields, path, "depth", "num_hidden_layers"),
@@ -161,7 +161,7 @@ def _key(fields: dict[str, object], ours: str, theirs: str) -> str:
 
 
 def configure(preset: Preset, vocab_size: int, pad_token_id: int = 1) -> BertConfig:
-    """The configuration of a shape. `architecture` builds those that have a name or a file."""
+    """Build the configuration of a shape; `architecture` builds that of a named shape or a file."""
     from transformers import BertConfig
 
     return BertConfig(

@@ -1,4 +1,4 @@
-"""The processor at hand, what it computes in, and the memory that it takes."""
+"""The available device, its precision and the memory in use."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bort.cores import usable_cores
 from bort.errors import BortError
 
 INFERENCE_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Tokens of a batch that is only predicted: on a CPU as many as its caches hold the intermediate layers of."""
+"""Tokens per inference batch; on a CPU few enough that the activations of the intermediate layers fit its caches."""
 
 
 def use_bf16(precision: Precision) -> bool:
-    """Whether to compute in bf16: as asked, or where the hardware has instructions for it.
+    """Whether to compute in bf16: as requested, or by default if the hardware has instructions for it.
 
     A CPU without AVX512-BF16 or AMX emulates bf16, which is slower than fp32.
 
     Raises:
-        BortError: bf16 is asked for on a GPU that lacks it.
+        BortError: bf16 is requested on a GPU that lacks it.
     """
     if precision == "fp32":
         return False
@@ -35,21 +35,21 @@ def use_bf16(precision: Precision) -> bool:
 
 
 def best_device() -> torch.device:
-    """The first GPU, or the CPU, where PyTorch gets no more threads than this process may use cores."""
+    """Return the first GPU, or else the CPU; also limit PyTorch's threads to the cores this process may use."""
     if torch.get_num_threads() > (cores := usable_cores()):
         torch.set_num_threads(cores)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def describe() -> str:
-    """A few words on the device, for journals and cards."""
+    """Describe the device in a few words, for run records and model cards."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"CPU, {torch.get_num_threads()} threads"
 
 
 def used_memory_bytes() -> int:
-    """Memory that this process's tensors take on its GPU; without one, all that the process takes."""
+    """Return the GPU memory of this process's tensors or, without a GPU, the memory of the whole process."""
     if torch.cuda.is_available():
         return int(torch.cuda.memory_allocated())
     import psutil
@@ -58,7 +58,7 @@ def used_memory_bytes() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """The most of the memory that `used_memory_bytes` counts, so far."""
+    """Return the peak so far of the memory that `used_memory_bytes` measures."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     import resource

@@ -1,4 +1,4 @@
-"""Encoders of BERT's family read as BERT: one set of names, whatever class the weights come from."""
+"""Reads encoders of the BERT family as BERT: one set of names, whatever class the weights come from."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _CONFIG = (
 
 @dataclass(frozen=True)
 class ReadEncoder:
-    """A trained encoder as a BERT.
+    """A trained encoder, read as a BERT.
 
     Args:
-        config: BERT's configuration of its shape.
-        weights: The encoder's, by the names within `BertModel`; they share the model's memory.
-        head: The masked-LM head's by the names within `BertForMaskedLM`, without the tied decoder; None without one.
-        head_class: The class with that head.
+        config: BERT configuration of its shape.
+        weights: Weights of the encoder, by their names within `BertModel`; they share the model's memory.
+        head: Masked-LM head weights, by their names within `BertForMaskedLM`, without the tied decoder; None if absent.
+        head_class: The model class with that head.
     """
 
     config: BertConfig
@@ -58,18 +58,18 @@ class ReadEncoder:
 
     @property
     def has_pooler(self) -> bool:
-        """A pooler reads the first token."""
+        """Whether the encoder has a pooler."""
         return "pooler.dense.weight" in self.weights
 
 
 def read_source(model: PreTrainedModel) -> ReadEncoder:
     """Read an encoder as a BERT.
 
-    RoBERTa and XLM-RoBERTa are BERTs whose positions are counted from `pad_token_id + 1`; those rows before it go.
+    RoBERTa and XLM-RoBERTa are BERTs whose positions start at `pad_token_id + 1`; the rows before it are dropped.
 
     Raises:
-        BortError: Another family (MPNet adds a bias to its attention that BERT has no place for), a decoder, or a
-            masked-LM head whose decoder is not the word embedding.
+        BortError: The model is of another family (MPNet's attention has a bias that BERT lacks), is a decoder, or has
+            a masked-LM head that is not tied to the word embedding.
     """
     theirs = model.config
     family = theirs.model_type

@@ -1,9 +1,9 @@
-"""Losses over the vocabulary without the logits: decoded a chunk at a time, each forgotten once it gave its gradient.
+"""Losses over the vocabulary in chunks of positions; the logits of a chunk are freed once its gradient is known.
 
 The vocabulary projection is linear, so its gradients are known as soon as a chunk's logits are. Computing them in the
-forward pass, chunk by chunk, needs memory for one chunk of logits instead of all of them three times over (logits,
-log-softmax, gradient), at the same number of multiplications. Where a teacher's distribution is known by a few dozen
-tokens a position, distillation from it is a second gradient on the same chunk, before the same two multiplications.
+forward pass, chunk by chunk, needs memory for one chunk of logits instead of three times all of them (logits,
+log-softmax, gradient), at the same number of multiplications. If a teacher's distribution is given by a few dozen
+tokens per position, distillation adds a second gradient on the same chunk before the same two multiplications.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _CHUNK_POSITIONS = 128
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """A teacher's tempered distributions, each as a weighted sample of the vocabulary, and what they weigh.
+    """A teacher's distributions at temperature T, each as a weighted sample of the vocabulary, and the loss weights.
 
     Args:
-        ids: Tokens; one may occur twice. *Shape:* (positions, samples).
+        ids: Sampled tokens; one may occur twice. *Shape:* (positions, samples).
         log_p: The teacher's log-probabilities of them. *Shape:* (positions, samples).
-        weights: What each stands for; they sum to 1. *Shape:* (positions, samples).
-        temperature: T of the distributions, and of the student's.
+        weights: Weight of each sample; they sum to 1 per position. *Shape:* (positions, samples).
+        temperature: Softmax temperature T of the teacher's and the student's distributions.
         mlm_weight: Weight of the cross-entropy with the true tokens.
         kd_weight: Weight of T² KL(teacher ‖ student).
     """
@@ -39,11 +39,11 @@ class SoftTargets:
 
 
 def soft_distance(logits: Tensor, soft: SoftTargets) -> Tensor:
-    """T² KL(teacher ‖ student) from logits that are at hand, a mean over positions.
+    """Compute T² KL(teacher ‖ student) from given logits, averaged over positions.
 
     Args:
         logits: *Shape:* (positions, V).
-        soft: What the teacher says.
+        soft: The teacher's distributions.
     """
     log_q = torch.log_softmax(logits.float() / soft.temperature, -1)
     apart = soft.weights.float() * (soft.log_p.float() - log_q.gather(-1, soft.ids))
@@ -76,7 +76,7 @@ class _VocabularyLoss(torch.autograd.Function):
                     wanted = targets[chunk, None]
                     normaliser = logits.logsumexp(-1, keepdim=True)
                     hard_loss += (normaliser - logits.gather(-1, wanted)).sum()
-                    # From here on the buffer holds the gradient: softmax, less one at the target, over the positions.
+                    # From here on the buffer holds the gradient: softmax minus one-hot target, divided by positions.
                     hard = logits.sub_(normaliser).exp_()
                     hard.scatter_add_(-1, wanted, hard.new_full(wanted.shape, -1.0)).mul_(hard_weight / positions)
                     grad = hard if grad is None else grad.add_(hard)
@@ -110,16 +110,16 @@ def _soft_gradient(logits: Tensor, soft: SoftTargets, chunk: slice, positions: i
     apart = weights * (soft.log_p[chunk].float() + normaliser - tempered.gather(-1, ids))
     distance = soft.temperature**2 * apart.sum()
     grad = tempered.sub_(normaliser).exp_().mul_(weights.sum(-1, keepdim=True))
-    # d/dz of T² CE(z / T) is T times what it would be at T = 1.
+    # The gradient of T² CE(z / T) in z is T (softmax(z / T) - p).
     grad.scatter_add_(-1, ids, -weights).mul_(soft.kd_weight * soft.temperature / positions)
     return distance, grad
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of a linear layer's outputs, without keeping them; can be differentiated once.
+    """Compute the mean cross-entropy of a linear layer's outputs without storing them; differentiable once.
 
     Args:
-        hidden: What the layer is applied to. *Shape:* (positions, H).
+        hidden: Input of the layer. *Shape:* (positions, H).
         weight: *Shape:* (V, H).
         bias: *Shape:* (V,).
         targets: Class of each position, at least one. *Shape:* (positions,).
@@ -134,17 +134,17 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
 def linear_distillation(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, soft: SoftTargets
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy with the true tokens beside distillation from sampled distributions, without keeping logits.
+    """Combine cross-entropy with the true tokens and distillation from sampled distributions, without storing logits.
 
     Args:
-        hidden: What the layer is applied to. *Shape:* (positions, H).
+        hidden: Input of the layer. *Shape:* (positions, H).
         weight: *Shape:* (V, H).
         bias: *Shape:* (V,).
         targets: True token of each position, at least one. *Shape:* (positions,).
-        soft: What the teacher says, and the weights; one of them is above 0.
+        soft: The teacher's distributions and the loss weights, of which at least one is above 0.
 
     Returns:
-        The weighted sum, which can be differentiated once; the mean cross-entropy (0 where it weighs nothing), and
+        The weighted sum, differentiable once; the mean cross-entropy (0 if its weight is 0) and
         T² KL(teacher ‖ student), both without a gradient. Scalars, in fp32.
     """
     total, hard, distance = _VocabularyLoss.apply(hidden, weight, bias, targets, soft)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The BERT classes of `transformers`, with what Bort does otherwise."""
+"""The BERT classes of `transformers`, with Bort's differences."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from bort.model.mlm_loss import SoftTargets, linear_cross_entropy, linear_distil
 
 @dataclass
 class BortMaskedLMOutput(MaskedLMOutput):
-    """The library's output, and the parts of a loss that has two. *Shapes:* () each."""
+    """The library's output, plus the two parts of a combined loss. *Shapes:* () each."""
 
     hard_loss: Tensor | None = None
     soft_loss: Tensor | None = None
 
 
 class BortForMaskedLM(BertForMaskedLM):
-    """BERT with a masked-LM head that has its own LayerNorm eps and decodes only the positions it is asked for.
+    """BERT with a masked-LM head that has its own LayerNorm eps and can decode only selected positions.
 
     The head (`decoder.*` of the released code) is Dense(H), GELU, LayerNorm(eps 1e-12), Dense(V) tied to the word
-    embedding. Its eps is `config.mlm_layer_norm_eps`, or the encoder's where a checkpoint does not name one.
+    embedding. Its eps is `config.mlm_layer_norm_eps`, or the encoder's if the checkpoint does not set it.
     The vocabulary projection is most of the work of a small encoder; with 15 % of the positions masked, decoding
-    them alone does a seventh of it.
+    only those does a seventh of it.
 
     Example:
         >>> import torch
@@ -62,20 +62,20 @@ class BortForMaskedLM(BertForMaskedLM):
         soft_targets: SoftTargets | None = None,
         **kwargs: Any,
     ) -> BortMaskedLMOutput:
-        """Encode, and decode the asked positions.
+        """Encode, and decode the requested positions.
 
         Args:
             input_ids: *Shape:* (batch, seq).
-            attention_mask: *Shape:* (batch, seq), 1 for tokens, 0 for padding; None where there is no padding.
-            labels: Token ids at masked positions, `IGNORED` elsewhere; decodes the masked positions and adds
-                `loss`, their mean cross-entropy. *Shape:* (batch, seq).
-            positions: Indices into the flattened (batch x seq) positions to decode. *Shape:* (positions,).
-            loss_only: With labels and without positions, give the loss and no logits, in a fraction of their memory.
+            attention_mask: *Shape:* (batch, seq), 1 for tokens, 0 for padding; None if there is no padding.
+            labels: Token ids at masked positions, `IGNORED` elsewhere; only masked positions are decoded, and
+                `loss` is their mean cross-entropy. *Shape:* (batch, seq).
+            positions: Positions to decode, as indices into the flattened (batch x seq). *Shape:* (positions,).
+            loss_only: With labels and without positions, return the loss and no logits, in a fraction of their memory.
             soft_targets: A teacher's distributions at the masked positions; `loss` is then the weighted sum of
                 `hard_loss` and `soft_loss`.
 
         Returns:
-            `logits` of *shape* (positions, vocab) where positions or labels are given, else (batch, seq, vocab).
+            `logits` of *shape* (positions, vocab) if positions or labels are given, else (batch, seq, vocab).
 
         Example:
             >>> import torch
@@ -108,7 +108,7 @@ class BortForMaskedLM(BertForMaskedLM):
         loss: Tensor | None = None
         if targets is not None:
             total = nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
-            # Without a masked position there is no mean; the sum is a true zero with a gradient.
+            # Without masked positions there is no mean; the sum is then a true zero that has a gradient.
             loss = total / (targets != IGNORED).sum().clamp(min=1)
         own = loss
         distance: Tensor | None = None
@@ -126,14 +126,14 @@ class BortForMaskedLM(BertForMaskedLM):
 
 
 def masked_positions(labels: Tensor) -> Tensor:
-    """Indices of the labelled positions in the flattened batch. *Shape:* (batch, seq) -> (positions,)."""
+    """Return the indices of labelled positions in the flattened batch. *Shape:* (batch, seq) -> (positions,)."""
     return torch.nonzero(labels.reshape(-1) != IGNORED).squeeze(1)
 
 
 class _DropoutPooler(nn.Module):
-    """The released head drops out before its tanh layer as well as after it; BERT's pooler only after.
+    """The pooler of the released head, with dropout before its tanh layer and after; BERT's pooler has it only after.
 
-    It keeps the pooler's parameter names, so that the weights stay those of a plain BERT folder.
+    It keeps the pooler's parameter names, so that the weights still fit a plain BERT folder.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -151,10 +151,10 @@ class _DropoutPooler(nn.Module):
 
 
 class _LastLayer(BertLayer):
-    """A layer that can give the first token's output alone, for a head that reads no other.
+    """A layer that can compute only the first token's output, for a head that reads no other.
 
-    All tokens are asked (key, value), but one asks, and what follows attention is computed for that one. Of a Bort
-    layer that leaves 36 % of the multiplications, of a BERT layer 17 %.
+    All tokens have a key and a value, but only the first a query, and all that follows attention is computed for it
+    alone. This leaves 36 % of the multiplications in a Bort layer, 17 % in a BERT layer.
     """
 
     def forward(
@@ -178,7 +178,7 @@ class _LastLayer(BertLayer):
             return projected.view(batch, seq, own.num_attention_heads, own.attention_head_size).transpose(1, 2)
 
         if attention_mask is not None and attention_mask.ndim == 4:
-            attention_mask = attention_mask[:, :, :1]  # (batch, 1, seq, seq): one row for each that asks
+            attention_mask = attention_mask[:, :, :1]  # (batch, 1, seq, seq): one row per query
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(own.config._attn_implementation, eager_attention_forward)
         mixed, _ = attend(
             own,
@@ -196,7 +196,7 @@ class _LastLayer(BertLayer):
 
 
 def _read_first_token(model: Any) -> None:
-    """Give a classifier the released head, and the last layer that computes for that head alone."""
+    """Give a classifier the released head, and a last layer that can compute only what that head reads."""
     model.bert.pooler = _DropoutPooler(model.config)
     if layers := model.bert.encoder.layer:
         layers[-1] = _LastLayer(model.config, layer_idx=len(layers) - 1)
@@ -204,7 +204,7 @@ def _read_first_token(model: Any) -> None:
 
 
 def _only_first_token(model: Any, asked: dict[str, Any]) -> bool:
-    """Whether nobody asks for what else the last layer computes."""
+    """Whether neither hidden states nor attentions are requested."""
     outputs = ("output_hidden_states", "output_attentions")
     return not any(asked.get(name, getattr(model.config, name, False)) for name in outputs)
 
@@ -212,7 +212,7 @@ def _only_first_token(model: Any, asked: dict[str, Any]) -> bool:
 class BortForSequenceClassification(BertForSequenceClassification):
     """Dropout, Dense(H, tanh), dropout, Dense(n) on `<s>`; n = 1 with `problem_type="regression"` is a regressor.
 
-    The last layer's output is computed for `<s>` alone, unless hidden states or attentions are asked for.
+    The last layer's output is computed only for `<s>`, unless hidden states or attentions are requested.
 
     Example:
         >>> import torch
@@ -229,12 +229,12 @@ class BortForSequenceClassification(BertForSequenceClassification):
 
     @wraps(BertForSequenceClassification.forward)
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """The library's, whose last layer computes the first token alone where nobody asks for more."""
+        """Run the library's forward, with only the first token in the last layer unless more is requested."""
         return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
 
 
 class BortForMultipleChoice(BertForMultipleChoice):
-    """The same head with one score a choice. *Shape:* input_ids (batch, choices, seq) -> logits (batch, choices).
+    """The same head with one score per choice. *Shape:* input_ids (batch, choices, seq) -> logits (batch, choices).
 
     Example:
         >>> import torch
@@ -250,12 +250,12 @@ class BortForMultipleChoice(BertForMultipleChoice):
 
     @wraps(BertForMultipleChoice.forward)
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """The library's, whose last layer computes the first token alone where nobody asks for more."""
+        """Run the library's forward, with only the first token in the last layer unless more is requested."""
         return super().forward(*inputs, first_token_only=_only_first_token(self, kwargs), **kwargs)
 
 
 def set_dropout(model: BortForMaskedLM, rate: float) -> None:
-    """Change the layers, not the configuration, so that the saved model is fine-tuned with its usual dropout."""
+    """Set the dropout of the layers, not of the configuration, so that the saved model keeps its usual rate."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = rate

@@ -1,7 +1,7 @@
-"""A smaller BERT that inherits the weights of a trained encoder: layers, heads, neurons, dimensions, vocabulary.
+"""Cuts a smaller BERT out of a trained encoder: layers, heads, neurons, dimensions, vocabulary.
 
-A sub-architecture with random weights knows nothing; one cut out of a trained encoder starts from what that knows. At
-the full shape and vocabulary it computes what the encoder computes.
+A sub-architecture with random weights knows nothing; one cut out of a trained encoder starts with its knowledge. At
+the full shape and vocabulary, the result computes the same as the encoder.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class SubShape:
-    """What remains of an encoder; None leaves a part as it is.
+    """The shape to keep of an encoder; None leaves a part as it is.
 
     A BERT layer's heads fill its hidden size, so the width of a head is `hidden / heads`. Fewer heads of the same width
-    need a smaller hidden size; fewer heads at the same hidden size are wider ones, each made of several.
+    need a smaller hidden size; fewer heads at the same hidden size are wider, each merged from several.
 
     Args:
-        layers: Numbers of the layers that stay, from 0, in ascending order; or how many, spread evenly.
-        heads: Attention heads of a layer.
-        intermediate: Neurons of a layer.
+        layers: Numbers of the layers to keep, from 0, in ascending order; or how many, spread evenly.
+        heads: Attention heads per layer.
+        intermediate: Neurons per layer.
         hidden: Dimensions of the residual stream.
     """
 
@@ -44,7 +44,7 @@ class SubShape:
 
 
 def spread(whole: int, part: int) -> list[int]:
-    """Evenly spread numbers of `range(whole)`, the first and the last among them.
+    """Return evenly spread numbers of `range(whole)`, including the last and, unless `part` is 1, the first.
 
     >>> spread(6, 3), spread(12, 4), spread(5, 1)
     ([0, 2, 5], [0, 4, 7, 11], [4])
@@ -61,25 +61,25 @@ def shrink(
     kept: NDArray[np.int64] | None = None,
     scores: Scores | None = None,
 ) -> BertModel | BertForMaskedLM:
-    """Make a smaller BERT of a trained encoder.
+    """Cut a smaller BERT out of a trained encoder.
 
-    Layers stay whole. Of each layer the heads and neurons with the highest scores stay. Where a head becomes narrower,
-    its query-key and its value-output product are cut to their leading singular vectors; where it becomes wider, it
-    averages the attention of several. Hidden dimensions are chosen, not mixed, because what normalises the residual
-    stream commutes with a choice alone.
+    Each remaining layer keeps the heads and neurons with the highest scores. If heads become narrower, their query-key
+    and value-output products are truncated to the leading singular vectors; if they become wider, each averages the
+    attention of several. Hidden dimensions are selected, not mixed, because the LayerNorms on the residual stream
+    commute only with a selection.
 
     Args:
-        model: A BERT, RoBERTa or XLM-RoBERTa encoder, with or without a masked-LM head; it is left as it is.
-        shape: What remains; by default all of it.
-        kept: The rows of the word embedding that stay, in their new order (`cut_vocabulary` gives them). *Shape:*
+        model: A BERT, RoBERTa or XLM-RoBERTa encoder, with or without a masked-LM head; it is left unchanged.
+        shape: The shape to keep; by default all of it.
+        kept: Rows of the word embedding to keep, in their new order (see `cut_vocabulary`). *Shape:*
             (new vocabulary,).
-        scores: How much heads, neurons and dimensions matter; by default the norms of their weights.
+        scores: Importance of heads, neurons and dimensions; by default from the norms of their weights.
 
     Returns:
-        A model of its own weights in the precision of `model`: with a masked-LM head where `model` has one.
+        A model with its own weights, in the precision of `model`, and with a masked-LM head if `model` has one.
 
     Raises:
-        BortError: Another family, or a shape that is no part of the encoder's.
+        BortError: The model is of another family, or the shape does not fit into the encoder's.
 
     Example:
         >>> teacher = BertModel.from_pretrained("some/encoder")  # doctest: +SKIP
@@ -109,7 +109,7 @@ def shrink(
 
 @dataclass(frozen=True)
 class _Cut:
-    """The new shape beside the old: `old_heads` of the layer's are made into `heads`."""
+    """The new shape: in each layer, `old_heads` heads of the encoder become `heads` new ones."""
 
     layers: list[int]
     heads: int
@@ -176,7 +176,7 @@ def _embeddings(source: ReadEncoder, dims: Tensor, rows: Tensor) -> Iterator[tup
 def _layer(
     source: ReadEncoder, old: int, cut: _Cut, heads: Tensor, neurons: Tensor, dims: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
-    """The weights of one layer, named as within it."""
+    """Yield the weights of one new layer, by their names within the layer."""
     own = {
         name.removeprefix(f"encoder.layer.{old}."): tensor
         for name, tensor in source.weights.items()
@@ -196,7 +196,7 @@ def _layer(
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         q = q * math.sqrt(cut.width / cut.old_width)  # attention divides by the root of the new width
     elif cut.width > cut.old_width:
-        q = q / math.sqrt(cut.width // cut.old_width)  # the mean of what the joined heads would score
+        q = q / math.sqrt(cut.width // cut.old_width)  # the mean of the merged heads' scores
     for part, stacked in (("query", q), ("key", k), ("value", v)):
         flat = stacked.reshape(cut.hidden, -1)
         yield f"attention.self.{part}.weight", flat[:, :-1]
@@ -213,7 +213,7 @@ def _layer(
 
 
 def _narrowed(left: Tensor, right: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best left' @ right'ᵀ of the given width for left @ rightᵀ.
+    """Return the best approximation left' @ right'ᵀ of left @ rightᵀ with the given width.
 
     *Shapes:* (heads, n, old width), (heads, m, old width) -> (heads, n, width), (heads, m, width).
     """

@@ -1,4 +1,4 @@
-"""How much the heads, neurons and dimensions of an encoder matter: by their weights, or by what a batch tells."""
+"""Importance scores of the heads, neurons and dimensions of an encoder, from its weights or from data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bort.errors import BortError
 from bort.model.inheritance import ReadEncoder, read_source
 
 Objective = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-"""From the last states (batch, seq, H) and the batch to one number an example (batch,)."""
+"""Maps the last hidden states (batch, seq, H) and the batch to one number per example (batch,)."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores above or equal to 0; higher ones stay longer, ties fall to the lower number.
+    """Non-negative importance scores; the highest are kept, ties go to the lower index.
 
     Args:
         heads: *Shape:* (layers, heads).
@@ -35,7 +35,7 @@ class Scores:
         """Refuse scores of another shape.
 
         Raises:
-            BortError: They are not of this encoder.
+            BortError: The scores do not have the shapes of this encoder.
         """
         depth = config.num_hidden_layers
         shapes = (depth, config.num_attention_heads), (depth, config.intermediate_size), (config.hidden_size,)
@@ -43,15 +43,15 @@ class Scores:
             raise BortError(f"scores must have the encoder's shapes {shapes}", value=tuple(self.heads.shape))
 
     def best_heads(self, layer: int, number: int) -> Tensor:
-        """The best heads of a layer, ascending. *Shape:* (number,)."""
+        """Return the indices of the best heads of a layer, ascending. *Shape:* (number,)."""
         return _best(self.heads[layer], number)
 
     def best_neurons(self, layer: int, number: int) -> Tensor:
-        """The best neurons of a layer, ascending. *Shape:* (number,)."""
+        """Return the indices of the best neurons of a layer, ascending. *Shape:* (number,)."""
         return _best(self.neurons[layer], number)
 
     def best_hidden(self, number: int) -> Tensor:
-        """The best dimensions of the residual stream, ascending. *Shape:* (number,)."""
+        """Return the indices of the best dimensions of the residual stream, ascending. *Shape:* (number,)."""
         return _best(self.hidden, number)
 
 
@@ -60,9 +60,9 @@ def _best(scores: Tensor, number: int) -> Tensor:
 
 
 def even_scores(config: BertConfig) -> Scores:
-    """Scores that let heads, neurons and dimensions stay evenly spread, whatever their weights.
+    """Return scores that keep heads, neurons and dimensions evenly spread, whatever their weights.
 
-    A number is scored by the largest power of two that divides it (0 by all): halving leaves every second.
+    An index is scored by the largest power of two that divides it (0 scores highest), so halving keeps every second.
     """
 
     def spaced(number: int) -> Tensor:
@@ -74,13 +74,14 @@ def even_scores(config: BertConfig) -> Scores:
 
 
 def weight_scores(model: PreTrainedModel | ReadEncoder) -> Scores:
-    """Scores by weight norm: what leads into a part times what leads out of it.
+    """Score parts by the norms of their weights.
 
-    A head by its value and output weights, a neuron by those before and after it, a dimension by all that writes to it
-    (embeddings, output layers, as LayerNorm scales them) together with all that reads it.
+    A head scores the product of its value and output norms, a neuron that of its input and output norms. A dimension
+    scores the sum of its embedding norm (as LayerNorm scales it), the scales of the LayerNorms in the layers, and the
+    norms of the query and intermediate weights that read it, each divided by the mean over dimensions.
 
     Raises:
-        BortError: The model is no encoder of BERT's family.
+        BortError: The model is not an encoder of the BERT family.
     """
     source = model if isinstance(model, ReadEncoder) else read_source(model)
     weights, count = source.weights, source.config.num_attention_heads
@@ -108,19 +109,19 @@ def weight_scores(model: PreTrainedModel | ReadEncoder) -> Scores:
 def first_order_scores(
     model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], objective: Objective | None = None
 ) -> Scores:
-    """Scores by what would change, to first order, were a part taken out (Michel et al. 2019, Molchanov et al. 2017).
+    """Score parts by the first-order effect of removing them (Michel et al. 2019, Molchanov et al. 2017).
 
-    For each part |Σ activation · gradient| of an objective, the mean over the examples. Layers are made comparable by
-    no normalisation, as a choice is made within each layer.
+    The score of a part is |Σ activation · gradient| of an objective, averaged over the examples. Scores are not
+    normalised across layers, since heads and neurons are selected within each layer.
 
     Args:
-        model: An encoder of BERT's family; its parameters' gradients are left as they are.
-        batches: Arguments of its `forward`, of one or more texts; `attention_mask` where there is padding.
-        objective: What must not change; by default a fixed random projection of the mean state, since an encoder
-            without a task is worth what its states are.
+        model: An encoder of the BERT family; the gradients of its parameters are left unchanged.
+        batches: Arguments of its `forward`, for one or more texts; with `attention_mask` if there is padding.
+        objective: The quantity to preserve; by default a fixed random projection of the mean hidden state, since
+            without a task the states are all that matters.
 
     Raises:
-        BortError: No batch, or no encoder of BERT's family.
+        BortError: There is no batch, or the model is not an encoder of the BERT family.
     """
     source = read_source(model)
     encoder = model.base_model
@@ -165,7 +166,7 @@ def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class _Seen:
-    """What flows through an encoder in one pass: what each layer's heads and neurons give, and its states."""
+    """Records the outputs of each layer's heads and neurons, and its states, in one forward pass."""
 
     def __init__(self, encoder: nn.Module) -> None:
         layers: Any = encoder.get_submodule("encoder.layer")
@@ -183,7 +184,7 @@ class _Seen:
 
     @property
     def all(self) -> list[Tensor]:
-        """Contexts, neurons and states, layer by layer each."""
+        """Head outputs of all layers, then neuron outputs of all layers, then states of all layers."""
         return [*self._context, *self._inner, *self._out]
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Tokenizers: anybody's as its folder describes it, and byte-level BPE with Bort's pairs, `<s> A </s> B </s>`."""
+"""Tokenizers: any, as described by its folder, and byte-level BPE with Bort's pairs, `<s> A </s> B </s>`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of a folder, an embedded model or a hub name, as that says: `tokenizer.json` decides.
+    """Load the tokenizer of a folder, an embedded model or a hub name, exactly as `tokenizer.json` describes it.
 
-    transformers builds some classes anew from the vocabulary alone, and so loses the folder's template of pairs, its
-    normaliser and tokens that were added. Here they are kept. Only a folder of nothing but RoBERTa's `vocab.json` and
-    `merges.txt` gets Bort's one-separator pairs.
+    transformers rebuilds some classes from the vocabulary alone, and so loses the folder's template of pairs, its
+    normaliser and its added tokens; this function keeps them. Only a folder with nothing but RoBERTa's `vocab.json` and
+    `merges.txt` gets Bort's pairs with one separator.
 
     Raises:
         BortError: There is no tokenizer, or its files cannot be read.
@@ -70,19 +70,19 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
                 return tokenizer
             tokenizer = _as_the_file_says(tokenizer, name)
             try_out(tokenizer.backend_tokenizer)
-            tokenizer("")  # a setting that is no number fails here
+            tokenizer("")  # a setting that is not a number fails here
         return tokenizer
-    except Exception as error:  # the library raises OSError, ValueError, KeyError or its own, by the kind of damage
+    except Exception as error:  # OSError, ValueError, KeyError or the library's own, depending on the damage
         first = lines_of(error)[0]
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
 
 
 def _check_ids(folder: Path) -> None:
-    """Refuse an id beyond any vocabulary: the library walks through all ids up to the largest, and keeps each gap."""
+    """Refuse absurdly large ids: the library iterates over all ids up to the largest, and stores each gap."""
     for file in (folder / "tokenizer.json", folder / "vocab.json"):
         if not file.is_file() or not re.search(rb":\s*\d{8}", content := file.read_bytes()):
             continue
-        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):  # the library tells
+        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):  # reported later
             described = json.loads(content)
             entries = described["model"]["vocab"] if file.name == "tokenizer.json" else described
             largest = max(number for number in entries.values() if type(number) is int)
@@ -93,10 +93,10 @@ def _check_ids(folder: Path) -> None:
 
 @contextlib.contextmanager
 def panics_are_errors() -> Iterator[None]:
-    """Let a panic of tokenizers' Rust be a ValueError: its own class, which cannot be imported, is no `Exception`.
+    """Turn a Rust panic of tokenizers into a ValueError: its own class cannot be imported and is not an `Exception`.
 
     Raises:
-        ValueError: There was one.
+        ValueError: The code in the block panicked.
     """
     try:
         yield
@@ -107,7 +107,7 @@ def panics_are_errors() -> Iterator[None]:
 
 
 def try_out(backend: Tokenizer) -> None:
-    """Let a tokenizer whose file is damaged fail now: its template is first looked at when a text is tokenized.
+    """Make a tokenizer with a damaged file fail now: its template is only read when a text is tokenized.
 
     Raises:
         ValueError: It cannot tokenize a text or a pair.
@@ -118,7 +118,7 @@ def try_out(backend: Tokenizer) -> None:
 
 
 def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrainedTokenizerFast:
-    """The same special tokens and settings around what `tokenizer.json` describes, where there is one."""
+    """Rebuild a tokenizer from `tokenizer.json`, if there is one, with the same special tokens and settings."""
     from tokenizers import Tokenizer, normalizers
     from transformers.utils import cached_file
 
@@ -146,7 +146,7 @@ def _settings(name: str) -> dict[str, object]:
 
 
 def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer of the general class, which is saved and opened again without loss."""
+    """Wrap a backend in the generic class, which is saved and loaded without loss, with a tokenizer's settings."""
     from transformers import PreTrainedTokenizerFast
 
     backend.no_truncation()
@@ -164,9 +164,9 @@ def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreT
 
 
 def with_bort_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """Let a tokenizer in the manner of RoBERTa put one separator between the texts of a pair, as Bort does.
+    """Make a RoBERTa-style tokenizer put one separator between the texts of a pair, as Bort does.
 
-    This is for models that are made here, whose folder then says so; any other tokenizer stays as it is.
+    This is for models that are made here, whose folder then records it; any other tokenizer is returned unchanged.
     """
     vocabulary = tokenizer.get_vocab()
     if not tokenizer.is_fast or tokenizer.sep_token != "</s>" or not {"<s>", "</s>"} <= vocabulary.keys():
@@ -189,7 +189,7 @@ def _bort_template(backend: Tokenizer) -> PostProcessor:
 
 
 def from_roberta_files(vocab: Path, merges: Path) -> Tokenizer:
-    """Build the byte-level BPE of RoBERTa's two files.
+    """Build a byte-level BPE from RoBERTa's two files.
 
     Raises:
         BortError: Broken JSON, ids with gaps, a merge that is not a pair of known symbols, or a special token that is
@@ -239,7 +239,7 @@ def _merge_lines(merges: Path) -> list[str]:
 def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerFast:
     """Give a byte-level BPE Bort's template and the interface of `transformers`.
 
-    Single texts become `<s> A </s>`, pairs `<s> A </s> B </s>`. Padding goes to the right. `<mask>` takes the space
+    Single texts become `<s> A </s>`, pairs `<s> A </s> B </s>`. Padding is on the right. `<mask>` absorbs the space
     before it, as in RoBERTa.
     """
     from tokenizers import AddedToken
@@ -264,14 +264,14 @@ def train_tokenizer(
     """Train a byte-level BPE; the same texts give the same vocabulary.
 
     Args:
-        texts: Lines of text; taken lazily.
-        vocab_size: Entries, the 256 bytes and 5 special tokens among them.
-        lowercase: Fold case first: a small vocabulary goes further.
-        min_frequency: A merge must occur this often.
+        texts: Lines of text; read lazily.
+        vocab_size: Number of entries, including the 256 bytes and 5 special tokens.
+        lowercase: Lowercase first, so that a small vocabulary goes further.
+        min_frequency: Minimum number of occurrences of a merge.
         progress: Show the library's own progress bar.
 
     Raises:
-        BortError: A vocabulary too small for the bytes.
+        BortError: The vocabulary is too small for the bytes.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -299,9 +299,9 @@ def _not_empty(texts: Iterable[str]) -> Iterator[str]:
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The byte that each character of a byte-level BPE's entries stands for (Radford et al. 2019).
+    """Map each character in the entries of a byte-level BPE to its byte (Radford et al. 2019).
 
-    Printable bytes of Latin-1 stand for themselves; the other 68 are counted on from 256.
+    Printable bytes of Latin-1 are represented by themselves, the other 68 by the characters from 256 on.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -316,10 +316,10 @@ class ByteText:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> ByteText:
-        """The pieces of a tokenizer.
+        """Take the bytes from a tokenizer's vocabulary.
 
         Raises:
-            BortError: It is no byte-level BPE.
+            BortError: The tokenizer is not a byte-level BPE.
         """
         alphabet, special = byte_alphabet(), set(tokenizer.all_special_ids)
         pieces = []
@@ -334,7 +334,7 @@ class ByteText:
         return cls(pieces)
 
     def decode(self, ids: NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:
-        """The text of some ids, and where in it each id's characters are.
+        """Decode ids into text, with the character span of each id.
 
         A character whose bytes are cut off at either end becomes U+FFFD; one that several ids share belongs to all of
         them.
@@ -343,7 +343,7 @@ class ByteText:
             ids: *Shape:* (tokens,).
 
         Returns:
-            The text, and the first character of each id and the one after its last. *Shape:* (tokens, 2).
+            The text, and the start and end (exclusive) of each id's characters. *Shape:* (tokens, 2).
         """
         pieces = [self.pieces[number] for number in ids]
         raw = b"".join(pieces)
@@ -368,7 +368,7 @@ def _width(character: str) -> int:
 
 
 def _slowly(raw: bytes) -> NDArray[np.int64]:
-    """The character of each byte, where some do not decode: prefix by prefix. *Shape:* (bytes,)."""
+    """Return each byte's character index if some bytes do not decode, by incremental decoding. *Shape:* (bytes,)."""
     import codecs
 
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

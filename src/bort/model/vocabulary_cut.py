@@ -1,8 +1,8 @@
-"""A tokenizer cut to the entries that a corpus uses, with the ids of the full one for each that is kept.
+"""Cuts a tokenizer to the entries that a corpus uses, and records the original id of each.
 
-For a multilingual encoder the word embedding is most of the model, and a corpus uses little of it. WordPiece,
-byte-level BPE and Unigram (SentencePiece) are cut so that no character that the full tokenizer knows becomes unknown:
-what spells the characters stays, whatever its frequency.
+The word embedding is most of a multilingual encoder, and a corpus uses little of it. WordPiece, byte-level BPE and
+Unigram (SentencePiece) are cut so that no character that the full tokenizer knows becomes unknown: entries needed to
+spell characters are kept, whatever their frequency.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 @dataclass(frozen=True)
 class CutVocabulary:
-    """A smaller tokenizer and where its entries come from.
+    """A smaller tokenizer and the origin of its entries.
 
     Args:
-        tokenizer: Special tokens, normalisation and templates are the full one's.
-        kept: The full tokenizer's id of each of its ids, ascending. *Shape:* (entries,).
+        tokenizer: The cut tokenizer, with the full one's special tokens, normalisation and templates.
+        kept: The original id of each entry, ascending. *Shape:* (entries,).
         covered: Share of the counted tokens whose entry is kept.
     """
 
@@ -44,7 +44,7 @@ class CutVocabulary:
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Counter[int]:
-    """How often each id occurs in some texts, special tokens that are put around them not counted."""
+    """Count how often each id occurs in some texts, without the special tokens added around them."""
     counts: Counter[int] = Counter()
     lines = iter(texts)
     while chunk := list(islice(lines, _CHUNK)):
@@ -58,18 +58,18 @@ def cut_vocabulary(
 ) -> CutVocabulary:
     """Cut a tokenizer to its most frequent entries.
 
-    What always stays: special and added tokens; in WordPiece each character, at the start of a word and within it; in
-    BPE all that no merge makes (the 256 bytes, or an alphabet); in Unigram each character and each byte piece. An entry
-    of several characters stays too where one of them has no entry of its own. The rest is taken by frequency, ties by
-    id; a BPE entry counts for those that it is merged from, too, which therefore stay.
+    Always kept: special and added tokens; in WordPiece each character, at the start of a word and within it; in BPE
+    each entry that no merge makes (the 256 bytes, or an alphabet); in Unigram each character and each byte piece.
+    Entries of several characters, one of which has no entry of its own, are kept too. The rest is chosen by frequency,
+    ties by id; a BPE entry also counts for the entries it is merged from, so that these are kept with it.
 
     Args:
-        tokenizer: A fast tokenizer; it is left as it is.
+        tokenizer: A fast tokenizer; it is left unchanged.
         counts: Occurrences by id (`count_tokens`).
-        size: Entries that remain; by default all that occur.
+        size: Number of entries to keep; by default all that occur.
 
     Raises:
-        BortError: A tokenizer of another kind, or a size that what always stays exceeds.
+        BortError: The tokenizer is of another kind, or `size` is too small for the entries that are always kept.
 
     Example:
         >>> cut = cut_vocabulary(tokenizer, count_tokens(tokenizer, texts), 16_384)  # doctest: +SKIP
@@ -103,12 +103,12 @@ Parts = Mapping[int, tuple[int, ...]]
 def _chosen(
     all_ids: list[int], counts: Mapping[int, int], needed: set[int], parts: Parts, size: int | None
 ) -> list[int]:
-    """The ids that stay, ascending.
+    """Return the ids to keep, ascending.
 
-    An entry counts as often as it occurs by itself or within one that is merged from it, so that what an entry is made
-    of is never rarer than itself; between equals it comes first.
+    An entry counts as often as it occurs by itself or within one that is merged from it, so that the parts of an entry
+    are never rarer than the entry; on ties the parts come first.
     """
-    steps: dict[int, int] = {}  # merges one upon another
+    steps: dict[int, int] = {}  # depth of merges
     for number in all_ids:
         _count_steps(number, parts, steps)
     carried = {number: counts.get(number, 0) for number in all_ids}
@@ -138,7 +138,7 @@ def _word_piece(model: dict[str, Any]) -> tuple[set[int], Parts]:
     vocabulary: dict[str, int] = model["vocab"]
 
     def spelled(entry: str) -> list[str]:
-        """The entries that would spell an entry character by character."""
+        """Return the entries that would spell an entry character by character."""
         inner = entry.startswith(prefix) and len(entry) > len(prefix)
         characters = entry.removeprefix(prefix) if inner else entry
         return [(prefix if inner or place else "") + character for place, character in enumerate(characters)]
@@ -159,7 +159,7 @@ def _unigram(model: dict[str, Any]) -> tuple[set[int], Parts]:
 
 
 def _lone(spelled: list[str], vocabulary: Mapping[str, int]) -> bool:
-    """A single character, or an entry that single characters could not spell."""
+    """Whether an entry is a single character, or cannot be spelled by single characters."""
     return len(spelled) == 1 or any(part not in vocabulary for part in spelled)
 
 
@@ -172,7 +172,7 @@ def _bpe(model: dict[str, Any]) -> tuple[set[int], Parts]:
 
 
 def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Both symbols of each merge and what it makes."""
+    """Yield both symbols of each merge and the result."""
     prefix = model.get("continuing_subword_prefix") or ""
     for merge in model["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
@@ -180,7 +180,7 @@ def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _renumber(described: dict[str, Any], new_id: Mapping[int, int]) -> None:
-    """Put the new ids, in place, wherever a tokenizer's description has one."""
+    """Replace all ids in a tokenizer's description by the new ones, in place."""
     model = described["model"]
     if model["type"] == "Unigram":
         model["vocab"] = [entry for number, entry in enumerate(model["vocab"]) if number in new_id]

@@ -1,6 +1,6 @@
-"""The search for an architecture: optimal subarchitecture extraction (arXiv 2010.08512, 2010.10499).
+"""Architecture search: optimal subarchitecture extraction (arXiv 2010.08512, 2010.10499).
 
-`search` is the algorithm, which knows nothing of networks. The modules beside it make it work on encoders and text.
+`search` is the algorithm, independent of neural networks. The other modules apply it to encoders and text.
 """
 
 from bort.ose.algorithm import search

@@ -1,6 +1,6 @@
-"""Optimal subarchitecture extraction, the search itself (arXiv 2010.08512).
+"""Optimal subarchitecture extraction: the search algorithm (arXiv 2010.08512).
 
-Nothing here knows of networks: what a member costs and how wrong it is after a short training are functions.
+Nothing here depends on neural networks: a member's cost and its error after a short training are given as functions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a search learns of a member.
+    """The evaluation of a member.
 
     Args:
-        error: ê; not finite where the training diverged or failed.
-        about: Whatever else the training has to tell, in JSON values.
-        failure: What the training raised, if it did.
+        error: ê; not finite if the training diverged or failed.
+        about: Further details of the training, as JSON values.
+        failure: The exception that the training raised, if any.
     """
 
     error: float
@@ -36,13 +36,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Candidate(Generic[M]):
-    """A member that was taken, with its ê and its W; without a finite error, W = 0."""
+    """A member chosen for evaluation, with its ê and its W; without a finite error, W = 0."""
 
     ranked: Ranked[M]
     evaluation: Evaluation
     coefficient: float
     within: bool = True
-    """Whether its error keeps the bound on errors, if there is one."""
+    """Whether its error is within the bound on errors, if there is one."""
 
     @property
     def member(self) -> M:
@@ -56,33 +56,33 @@ class Candidate(Generic[M]):
 
     @property
     def failed(self) -> bool:
-        """Whether its training raised, so that nothing is known of it."""
+        """Whether its training raised an exception, so that its error is unknown."""
         return self.evaluation.failure is not None
 
     @property
     def diverged(self) -> bool:
-        """Whether its training ended in numbers that are not finite."""
+        """Whether its training ended without an exception but with an error that is not finite."""
         return not self.failed and not self.sound
 
     @property
     def standing(self) -> tuple[bool, bool, float, int]:
-        """Sorts the best first."""
+        """Sort key that puts the best candidates first."""
         return not self.within, not self.sound, -self.coefficient, self.ranked.place
 
     @property
     def sound(self) -> bool:
-        """Whether it has an error to compare."""
+        """Whether its error is finite."""
         return math.isfinite(self.evaluation.error)
 
 
 @dataclass(frozen=True)
 class SearchResult(Generic[M]):
-    """What was found.
+    """The result of a search.
 
     Args:
-        best: The candidate with the greatest W; of equals the first.
-        candidates: In their order.
-        ordering: Of the whole space.
+        best: The first of `ranking`.
+        candidates: All candidates, in the order of the space.
+        ordering: The whole space in order.
     """
 
     best: Candidate[M]
@@ -91,14 +91,14 @@ class SearchResult(Generic[M]):
 
     @property
     def ranking(self) -> list[Candidate[M]]:
-        """The candidates by W, those that keep the bound on errors first; of equals the first in order."""
+        """The candidates by decreasing W, those within the bound on errors first; ties keep the order of the space."""
         return sorted(self.candidates, key=lambda candidate: candidate.standing)
 
     def require(self, max_error: float) -> None:
-        """Refuse an answer that exceeds a bound.
+        """Raise an error if the best candidate exceeds the bound on errors.
 
         Raises:
-            BortError: No candidate keeps it; the nearest is named.
+            BortError: No candidate is within the bound; the message names the nearest.
         """
         if not self.best.within and (sound := [candidate for candidate in self.candidates if candidate.sound]):
             nearest = min(sound, key=lambda candidate: candidate.error)
@@ -107,7 +107,7 @@ class SearchResult(Generic[M]):
 
     @property
     def roughness(self) -> float:
-        """An estimate of L from below: the greatest slope of ln ê between neighbouring candidates, a place."""
+        """A lower bound of L: the steepest slope of ln ê between consecutive candidates, per place."""
         sound = [candidate for candidate in self.candidates if candidate.sound]
         slopes = [
             abs(math.log(after.error / before.error)) / (self.ordering.epsilon * (_block(after) - _block(before)))
@@ -125,13 +125,13 @@ K = TypeVar("K", contravariant=True)
 
 
 class SearchJournal(Protocol[K]):
-    """Where what is done is noted, so that an interrupted search does not do it again."""
+    """Records evaluations, so that a resumed search does not repeat them."""
 
     def evaluation(self, member: K) -> Evaluation | None:
-        """The evaluation of a member, if it is done."""
+        """The recorded evaluation of a member, if there is one."""
 
     def keep_evaluation(self, member: K, evaluation: Evaluation) -> None:
-        """Note an evaluation; one that failed is not known to the journal of a resumed search, which tries again."""
+        """Record an evaluation; the journal of a resumed search omits failed ones, so that they are tried again."""
 
 
 def search(
@@ -147,28 +147,28 @@ def search(
     journal: SearchJournal[M] | None = None,
     on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
 ) -> SearchResult[M]:
-    """Find the member with the greatest W-coefficient among the first of each block of ε.
+    """Find the member with the greatest W-coefficient among the first members of all blocks of ε.
 
-    (1) T is the member that costs most. (2, 3) The others are ordered by cost and (4) every ε-th is taken. (5) Each is
-    trained for a moment, which gives its error ê. (6) The greatest W = savings / ê wins. ε = 1 tries all members.
+    (1) T is the member with the highest cost. (2, 3) The others are sorted by cost and (4) every ε-th is chosen. (5) A
+    short training of each gives its error ê. (6) The greatest W = savings / ê wins. ε = 1 tries all members.
 
     Args:
-        space: The members, each different from the others, which can be compared and hashed.
-        cost: p̂ and î of a member.
-        error: ê of a member, above 0, the least over the hyper-parameter sets that it tries; not finite where all of
-            them diverged. Perhaps with more to tell (`Evaluation`).
-        epsilon: Members of a block.
-        maximum: The cost of a T outside of the space.
-        budgets: What members must keep.
-        max_error: The greatest ê that the answer may have. Bounds on size alone never keep the smallest member out.
-        workers: Where candidates are trained; by default here, one after another.
-        journal: Knows what is done.
-        on_candidate: Told of each candidate when it is done; first of those that the journal knew, in their order.
+        space: The members, which must be distinct, comparable and hashable.
+        cost: Returns p̂ and î of a member.
+        error: Returns ê of a member, above 0: the lowest over the hyper-parameter sets that it tries; not finite if all
+            of them diverged. May return an `Evaluation` with more details.
+        epsilon: Members per block.
+        maximum: The cost of T, if T is not in the space.
+        budgets: Bounds that members must satisfy.
+        max_error: The greatest ê that the answer may have. Bounds on size alone never exclude the smallest member.
+        workers: Where candidates are trained; by default sequentially in this process.
+        journal: Records evaluations.
+        on_candidate: Called with each evaluated candidate; first with those from the journal, in order.
 
     Raises:
-        BortError: The space cannot be ordered, no member keeps the budgets, or no candidate keeps `max_error`.
+        BortError: The space cannot be ordered, no member satisfies the budgets, or no candidate is within `max_error`.
         ValueError: An error is 0 or less.
-        Exception: What the first candidate raised, if all of them did.
+        Exception: The first candidate's exception, if all candidates raised one.
     """
     ordering = order(space, cost, epsilon=epsilon, maximum=maximum, budgets=budgets)
     result = judge(ordering, error, max_error=max_error, workers=workers, journal=journal, on_candidate=on_candidate)
@@ -185,7 +185,7 @@ def judge(
     journal: SearchJournal[M] | None = None,
     on_candidate: Callable[[Candidate[M]], None] = lambda candidate: None,
 ) -> SearchResult[M]:
-    """Steps 5 and 6 of `search`, on a space in order; an answer that exceeds `max_error` is given all the same."""
+    """Run steps 5 and 6 of `search` on an ordered space; the answer may exceed `max_error`."""
     taken = ordering.taken
     candidates: dict[int, Candidate[M]] = {}
 
@@ -202,7 +202,7 @@ def judge(
     for place, ranked in enumerate(taken):
         if (done := known[ranked.member]) is not None:
             keep(place, done)
-    # The costliest first: a long one that began last would be waited for by all workers but one.
+    # The most expensive first: if a long training started last, all other workers would wait for it.
     left = [place for place in reversed(range(len(taken))) if place not in candidates]
     for result in (workers or InProcess()).map(error, [taken[place].member for place in left]):
         found = Evaluation(math.nan, failure=result.error) if result.error else result.value

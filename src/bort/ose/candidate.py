@@ -1,4 +1,4 @@
-"""The trial of a candidate: what is sent to wherever trials run."""
+"""The trial of a candidate, which is sent to the workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bort.ose.space import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedCandidate(Evaluation):
-    """A shape's trial, and its checkpoint's files by name where the trial could not write them."""
+    """The result of a shape's trial, with its checkpoint's files by name if the trial could not write them."""
 
     shape: Shape
     files: dict[str, bytes]
@@ -27,16 +27,16 @@ class TrainedCandidate(Evaluation):
 
 @dataclass(frozen=True)
 class CandidateTrial:
-    """Trains a candidate once with each learning rate, keeps the better weights, and tells its error.
+    """Trains a candidate once with each learning rate, keeps the best weights, and returns its error.
 
     Args:
         lesson: What candidates learn.
-        training: How.
-        learning_rates: Peaks to try; the least error counts.
-        tokens_per_step: At most, to tell what a search cost.
-        folder: For checkpoints, one folder a shape; None keeps none.
-        sees_folder: Whether trials can write there.
-        on_step: Told of the shape, the step and the loss, in this process.
+        training: How they are trained.
+        learning_rates: Peak learning rates to try; the lowest error counts.
+        tokens_per_step: Maximum number of tokens per step, to report the cost of a search.
+        folder: Folder for checkpoints, one subfolder per shape; None keeps none.
+        sees_folder: Whether trials can write to `folder`.
+        on_step: Called with the shape, the step and the loss, in this process only.
     """
 
     lesson: Lesson
@@ -48,15 +48,15 @@ class CandidateTrial:
     on_step: Callable[[Shape, int, float], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which has no terminal of ours."""
+        """The state for another process, which cannot write to this terminal."""
         return self.__dict__ | {"on_step": None}
 
     def again(self) -> CandidateTrial:
-        """The same by other chance, for the noise of an error; it keeps no weights."""
+        """The same trial with another seed, to measure the noise of the error; it keeps no weights."""
         return replace(self, training=self.training.again(), folder=None)
 
     def __call__(self, shape: Shape) -> TrainedCandidate:
-        """The trial of a shape."""
+        """Run the trial of a shape."""
         began = time.monotonic()
         told: list[dict[str, Any]] = []
         best, error = None, math.nan
@@ -80,7 +80,7 @@ class CandidateTrial:
         return TrainedCandidate(error, about, shape=shape, files={} if best is None else self._keep(best, shape))
 
     def receive(self, trained: TrainedCandidate) -> Evaluation:
-        """Write what a trial elsewhere could not."""
+        """Write the checkpoint that a remote trial could not write."""
         if trained.files:
             write_folder(self._checkpoint(trained.shape), trained.files)
         return Evaluation(trained.error, trained.about)
@@ -106,5 +106,5 @@ class CandidateTrial:
 
 
 def told_error(error: float) -> float | None:
-    """An error for JSON, which has no NaN."""
+    """An error as a JSON value: None if it is not finite."""
     return error if math.isfinite(error) else None

@@ -1,4 +1,4 @@
-"""The charts of a search's report."""
+"""The charts of a search report."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def weights_chart(rows: list[dict[str, Any]]) -> Any:
 
 
 def order_chart(order: dict[str, Any], metrics: dict[str, Any]) -> Any:
-    """What all members cost beside T, in their order and blocks.
+    """Cost of all members relative to T, in order and with blocks.
 
     Args:
-        order: The journal's event of the order.
-        metrics: Of the run.
+        order: The journal's `order` event.
+        metrics: Metrics of the run.
     """
     import plotly.graph_objects as plotly
 

@@ -1,7 +1,7 @@
-"""What a shape costs, in closed form: parameters (p̂) and operations of an inference (î), as polynomials of the shape.
+"""The cost of a shape in closed form: parameters (p̂) and operations per inference (î), as polynomials of the shape.
 
 Both count the encoder that is kept and served: embeddings and layers. The masked-LM head is for training only.
-A transformer is C(B_n(… B_1(A(x)) …)): A are the embeddings, B the layers; the encoder has no C.
+A transformer is C(B_n(… B_1(A(x)) …)): A is the embeddings, the B are the layers; the encoder has no C.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     from transformers import BertConfig
 
 _LAYER_NORM = 7
-"""Operations an element: two for the mean and its subtraction, two for the variance, one to divide, two to scale."""
+"""Operations per element: two for the mean and its subtraction, two for the variance, one to divide, two to scale."""
 
 
 _SOFTMAX = 6
-"""Operations a score: scale it, find the greatest, subtract it, exp, sum, divide."""
+"""Operations per score: scale it, find the maximum, subtract it, exp, sum, divide."""
 
 
 _GELU = 5
-"""Operations an element: x / 2 * (1 + erf(x / sqrt 2))."""
+"""Operations per element: x / 2 * (1 + erf(x / sqrt 2))."""
 
 
 class Split(NamedTuple):
-    """A cost, by what bears it: embeddings and what else is there once (A and C), and all layers together (B)."""
+    """A cost in two parts: embeddings and whatever else exists once (A and C), and all layers together (B)."""
 
     outer: float
     layers: float
 
     @property
     def total(self) -> float:
-        """Of the whole encoder."""
+        """The cost of the whole encoder."""
         return self.outer + self.layers
 
 
 def parameters(shape: Shape, *, vocab_size: int, positions: int = 512, token_types: int = 1) -> Split:
-    """Parameters of the encoder, exactly those that the built model has.
+    """Number of parameters of the encoder, exactly as in the built model.
 
     Args:
-        shape: Which.
-        vocab_size: V, rows of the word embedding, where the shape names none.
+        shape: The architecture.
+        vocab_size: V, rows of the word embedding, if the shape does not give it.
         positions: Rows of the position embedding.
         token_types: Rows of the token-type embedding.
     """
@@ -63,14 +63,14 @@ def parameters(shape: Shape, *, vocab_size: int, positions: int = 512, token_typ
 
 
 def matrix_operations(shape: Shape, *, sequence_length: int) -> int:
-    """Additions and multiplications of the matrix products of one text, half of them each."""
+    """Operations in the matrix products per text, half of them additions and half multiplications."""
     d, _, h, i = shape[:4]
     s = sequence_length
     return d * (8 * s * h * h + 4 * s * s * h + 4 * s * h * i)
 
 
 def other_operations(shape: Shape, *, sequence_length: int) -> Split:
-    """Operations that are in no matrix product: biases, softmax, GELU, residuals, layer norms; one an element."""
+    """Operations outside the matrix products: biases and residuals (one per element), softmax, GELU, layer norms."""
     d, a, h, i = shape[:4]
     s = sequence_length
     layer = a * s * s * _SOFTMAX + s * h * (5 + 2 + 2 * _LAYER_NORM) + s * i * (1 + _GELU)
@@ -78,7 +78,7 @@ def other_operations(shape: Shape, *, sequence_length: int) -> Split:
 
 
 def operations(shape: Shape, *, sequence_length: int) -> Split:
-    """All operations of one text of `sequence_length` tokens: additions, multiplications, others, each counted as one.
+    """All operations per text of `sequence_length` tokens: additions, multiplications and others, each counted as one.
 
     The matrix products do not depend on the number of heads; the softmax does.
     """
@@ -93,17 +93,17 @@ _OUTER = 2
 
 
 LEAST_TIMED = len(_TERMS) + 2
-"""Members that must be timed, so that a fit without one of them has more equations than unknowns."""
+"""Minimum number of timed members: a fit that leaves one out still has more equations than unknowns."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a polynomial tells the times of members that it was not fitted to, by leaving each out in turn.
+    """How well a polynomial predicts the times of members that it was not fitted to (leave-one-out cross-validation).
 
     Args:
-        members: How many were timed.
+        members: Number of timed members.
         mean_error: Mean of |predicted - timed| / timed.
-        worst_error: The greatest of them.
+        worst_error: Maximum of |predicted - timed| / timed.
         spearman: Rank correlation of predicted and timed.
     """
 
@@ -115,37 +115,37 @@ class Fit:
 
 @dataclass(frozen=True)
 class TimePolynomial:
-    """Milliseconds of an inference, as a polynomial of the shape with coefficients of 0 and more.
+    """Milliseconds per inference, as a polynomial of the shape with non-negative coefficients.
 
-    For a fixed length and batch, a layer does H² and H I multiplications, and A softmaxes; the embeddings' work grows
-    with H. No coefficient is negative, so that time falls along no axis.
+    For a fixed length and batch, the work of a layer grows with H², H I and the number of softmaxes A, that of the
+    embeddings with H. Since no coefficient is negative, the time does not decrease along any axis.
 
     Args:
-        coefficients: Milliseconds a unit of each of 1, H, D, D A, D H, D I, D H², D H I.
-        fit: What it makes of members that it has not seen.
+        coefficients: Milliseconds per unit of 1, H, D, D A, D H, D I, D H², D H I.
+        fit: How well it predicts members that it was not fitted to.
     """
 
     coefficients: tuple[float, ...]
     fit: Fit
 
     def __call__(self, shape: Shape) -> Split:
-        """Milliseconds of the embeddings, and of all layers."""
+        """Milliseconds of the embeddings and of all layers."""
         parts = [weight * term for weight, term in zip(self.coefficients, _terms(shape), strict=True)]
         return Split(sum(parts[:_OUTER]), sum(parts[_OUTER:]))
 
     def described(self) -> dict[str, Any]:
-        """For metrics: coefficients by term, and the fit."""
+        """Coefficients by term and the quality of the fit, for the metrics."""
         return {"coefficients_ms": dict(zip(_TERMS, self.coefficients, strict=True)), **vars(self.fit)}
 
 
 def fit_polynomial(timed: Mapping[Shape, float]) -> TimePolynomial:
-    """Fit by least squares of the relative errors, so that small members count as much as large ones.
+    """Fit a polynomial by least squares of the relative errors, so that small members count as much as large ones.
 
     Args:
-        timed: Milliseconds of members; at least `LEAST_TIMED`.
+        timed: Milliseconds of at least `LEAST_TIMED` members.
 
     Raises:
-        ValueError: Too few.
+        ValueError: There are fewer.
     """
     from scipy.stats import spearmanr
 
@@ -164,12 +164,12 @@ def fit_polynomial(timed: Mapping[Shape, float]) -> TimePolynomial:
 
 
 def sample(members: Sequence[Shape], count: int, seed: int = 0) -> list[Shape]:
-    """Members to time: the corners of the grid, then others by chance.
+    """Choose members to time at random: up to half of them corners of the grid, if there are enough others.
 
     Args:
-        members: Of the space.
-        count: How many, or all where there are not so many.
-        seed: Source of chance.
+        members: The members of the space.
+        count: How many; all if there are fewer.
+        seed: Random seed.
     """
     least, most = (tuple(pick(axis) for axis in zip(*members, strict=True)) for pick in (min, max))
     corners = [m for m in members if all(v in ends for v, ends in zip(m, zip(least, most, strict=True), strict=True))]
@@ -205,13 +205,13 @@ _SECONDS = 0.25
 
 
 def time_ms(config: BertConfig, *, batch_size: int, sequence_length: int, device: torch.device) -> float:
-    """Median milliseconds of an inference of the encoder, with random weights in fp32, on texts without padding.
+    """Median milliseconds per inference of the encoder, with random weights in fp32, on texts without padding.
 
     Args:
-        config: Its shape.
-        batch_size: Texts at a time.
-        sequence_length: Tokens of each.
-        device: Where.
+        config: Configuration of the encoder.
+        batch_size: Texts per inference.
+        sequence_length: Tokens per text.
+        device: Where it runs.
     """
     import torch
     from transformers import BertModel

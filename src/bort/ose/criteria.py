@@ -1,4 +1,4 @@
-"""The W-coefficient: how much a member saves beside the maximum point, for the error that it makes."""
+"""The W-coefficient: how much a member saves relative to the maximum point, divided by its error."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bort.ose.space import Shape
 
 
 class Cost(NamedTuple):
-    """What a member costs: parameters (p̂), and time of an inference (î) in any unit."""
+    """The cost of a member: parameters (p̂), and time per inference (î) in any unit."""
 
     parameters: float
     time: float
 
 
 def savings(cost: Cost, maximum: Cost) -> float:
-    """(p̂(T) - p̂(f)) / p̂(T) · (î(T) - î(f)) / î(T): the shares of size and time that f saves, multiplied.
+    """(p̂(T) - p̂(f)) / p̂(T) · (î(T) - î(f)) / î(T): the fractions of size and time that f saves, multiplied.
 
-    0 for T itself and for what is as large or as slow; below 1 for all others.
+    0 for T itself and for members as large or as slow as T; below 1 for all others.
     """
     saved_parameters = (maximum.parameters - cost.parameters) / maximum.parameters
     saved_time = (maximum.time - cost.time) / maximum.time
@@ -32,12 +32,12 @@ def savings(cost: Cost, maximum: Cost) -> float:
 
 
 def coefficient(cost: Cost, maximum: Cost, error: float) -> float:
-    """W(f), larger is better (arXiv 2010.08512): the savings, divided by ê(f).
+    """W(f), larger is better (arXiv 2010.08512): the savings divided by ê(f).
 
     Args:
-        cost: Of f.
-        maximum: Of the maximum point T.
-        error: ê(f), above 0. One that is not finite, of a training that diverged, gives 0.
+        cost: The cost of f.
+        maximum: The cost of the maximum point T.
+        error: ê(f), above 0. If it is not finite because the training diverged, W is 0.
 
     Raises:
         ValueError: The error is 0 or less.
@@ -50,15 +50,15 @@ def coefficient(cost: Cost, maximum: Cost, error: float) -> float:
 
 
 def could_win(saved: Sequence[float], perfect: float, untrained: float) -> int:
-    """How many members could have the greatest W at all.
+    """Count the members that could have the greatest W.
 
-    A perfect student of T has the least error there is. It wins only if its W exceeds that of the member that saves
-    most, even where that one has learned nothing.
+    No member has a lower error than a perfect student of T. A member is counted if, as a perfect student, it has at
+    least the W that the member with the greatest savings has before its training.
 
     Args:
         saved: The savings of each member.
         perfect: ê of a perfect student, above 0.
-        untrained: ê of a member before its training.
+        untrained: ê of the member with the greatest savings before its training.
     """
     return sum(own / perfect >= max(saved) / untrained for own in saved)
 
@@ -69,9 +69,9 @@ class Decision:
 
     Args:
         spread_ln_error: Standard deviation of ln ê over the candidates.
-        spread_ln_savings: Of ln savings.
-        rank_correlation: Spearman's, of W with the savings alone; at 1 the errors decided nothing. None of fewer than
-            three candidates, or where all are equal.
+        spread_ln_savings: Standard deviation of ln savings.
+        rank_correlation: Spearman's, of W with the savings alone; at 1 the errors decided nothing. None for fewer than
+            three candidates, or if all are equal.
     """
 
     spread_ln_error: float
@@ -80,11 +80,11 @@ class Decision:
 
 
 def decision(saved: Sequence[float], errors: Sequence[float]) -> Decision:
-    """Compare what the candidates save with what they get wrong; those that save nothing are left out.
+    """Compare the candidates' savings with their errors; candidates that save nothing are left out.
 
     Args:
-        saved: Savings of each.
-        errors: ê of each, finite and above 0.
+        saved: Savings of each candidate.
+        errors: ê of each candidate, finite and above 0.
     """
     from scipy.stats import spearmanr
 
@@ -98,7 +98,7 @@ def decision(saved: Sequence[float], errors: Sequence[float]) -> Decision:
 
 
 def doublings(steps: int, most: int | None) -> list[int]:
-    """Training steps to try one after another: s, 2 s, 4 s, … up to the most; s alone without one."""
+    """Numbers of training steps to try in turn: s, 2 s, 4 s, … up to `most`; only s if it is None."""
     tried = [steps]
     while most is not None and 2 * tried[-1] <= most:
         tried.append(2 * tried[-1])
@@ -108,11 +108,11 @@ def doublings(steps: int, most: int | None) -> list[int]:
 def rank_agreement(shorter: Sequence[float], longer: Sequence[float]) -> float | None:
     """Spearman's rank correlation of the candidates' errors after s / 2 and after s steps.
 
-    Candidates without a finite error in both are left out; None where fewer than three remain, or all are equal.
+    Candidates without two finite errors are left out; None if fewer than three remain, or if all are equal.
 
     Args:
         shorter: ê of each candidate after s / 2 steps.
-        longer: After s, in the same order.
+        longer: ê of each after s steps, in the same order.
     """
     from scipy.stats import spearmanr
 
@@ -124,22 +124,22 @@ def rank_agreement(shorter: Sequence[float], longer: Sequence[float]) -> float |
 
 
 def noise_band(repeated: Sequence[tuple[float, float]]) -> float | None:
-    """By how much ln ê may differ between equal candidates: twice the deviation between two seeds.
+    """How much ln ê may differ between equal candidates: twice the standard deviation of the difference of two seeds.
 
-    The root mean square of the differences estimates the standard deviation of a difference of two trainings.
+    The root mean square of the differences estimates this standard deviation.
 
     Args:
         repeated: ê of some candidates from two seeds each. Pairs that are not finite are left out.
 
     Returns:
-        None where nothing is left.
+        The band, or None if no pair is left.
     """
     differences = [math.log(one / other) for one, other in repeated if math.isfinite(one) and math.isfinite(other)]
     return 2 * math.sqrt(statistics.fmean(d * d for d in differences)) if differences else None
 
 
 def is_level(weight: float, best: float, band: float) -> bool:
-    """Whether a W cannot be told from the best one: ln W differs by no more than the noise band of ln ê."""
+    """Whether a W is indistinguishable from the best one: ln W differs by at most the noise band of ln ê."""
     return weight > 0 and best > 0 and math.log(best / weight) <= band
 
 
@@ -150,15 +150,15 @@ _AXES = ("depth", "heads", "hidden size", "intermediate size", "vocabulary")
 
 
 def lacking(members: Sequence[Shape], costs: dict[str, Callable[[Shape], Split]]) -> str | None:
-    """Say where a space lacks the weak AB^nC property; None where it has it.
+    """Describe where a space lacks the weak AB^nC property; None if it has the property.
 
-    The property is about growth: the cost of A and C grows no faster than that of the layers B. On a grid: from a
-    member to the next along any axis, the cost of the layers does not fall, and that of embeddings and head is
-    multiplied by no more than that of the layers is.
+    The property is about growth: the cost of A and C grows no faster than that of the layers B. On a grid, from a
+    member to the next along any axis, the cost of the layers does not decrease, and that of embeddings and head grows
+    by at most the same factor.
 
     Args:
-        members: Of the space.
-        costs: By name (parameters, time) what a member costs, split into A and C, and B.
+        members: The members of the space.
+        costs: Functions by name (parameters, time) that return a member's cost, split into A and C, and B.
     """
     for axis, title in enumerate(_AXES[: len(members[0])]):
         lines: dict[tuple[int, ...], list[Shape]] = defaultdict(list)
@@ -180,13 +180,13 @@ def lacking(members: Sequence[Shape], costs: dict[str, Callable[[Shape], Split]]
 
 
 def front(points: Sequence[Sequence[float]]) -> list[int]:
-    """Places of the points that no other dominates, in their order.
+    """Indices of the points that no other point dominates (the Pareto front), in order.
 
     A point dominates another if it is nowhere greater and somewhere less. Points with a figure that is not finite are
-    on no front, and dominate none.
+    not on the front, and dominate none.
 
     Args:
-        points: Figures of each, the less the better. *Shape:* (points, figures).
+        points: Figures of each point, lower is better. *Shape:* (points, figures).
     """
     finite = [place for place, point in enumerate(points) if all(map(math.isfinite, point))]
     return [place for place in finite if not any(_dominates(points[other], points[place]) for other in finite)]

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a live table of the best candidates in a terminal, a line each in a log."""
+"""The display of a running search: a live table of the best candidates in a terminal, one line each in a log."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class SearchDisplay:
-    """The candidates so far.
+    """Displays the candidates so far.
 
     Args:
-        total: Candidates in all.
-        unit: Of the inference time.
+        total: Total number of candidates.
+        unit: Unit of the inference time.
     """
 
     def __init__(self, total: int, unit: str) -> None:
@@ -38,7 +38,7 @@ class SearchDisplay:
             self._live.start()
 
     def training(self, shape: Shape, note: str) -> None:
-        """Say what is being trained, as often as one likes."""
+        """Show what is being trained; output is throttled, so this may be called at every step."""
         self._now = f"{shape} {note}"
         now = time.monotonic()
         if self._live is not None:
@@ -50,7 +50,7 @@ class SearchDisplay:
             self._console.print(f"{len(self.candidates)} of {self.total} done, training {self._now}", soft_wrap=True)
 
     def done(self, candidate: Candidate[Shape]) -> None:
-        """A candidate is judged."""
+        """Show an evaluated candidate."""
         self.candidates.append(candidate)
         self._now = ""
         self._last = time.monotonic()
@@ -98,7 +98,7 @@ class SearchDisplay:
 
 @contextlib.contextmanager
 def display(total: int, unit: str) -> Iterator[SearchDisplay]:
-    """Show a `SearchDisplay` for the time of a block."""
+    """Show a `SearchDisplay` for the duration of a `with` block."""
     shown = SearchDisplay(total, unit)
     try:
         yield shown

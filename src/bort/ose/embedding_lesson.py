@@ -1,7 +1,7 @@
-"""Candidates that learn their teacher's embeddings: of a text, and of each of its tokens.
+"""Candidates that learn their teacher's embeddings, of texts and of their tokens.
 
-The teacher reads each candidate's own ids, so that tokens can be compared one by one. What a text means is asked for
-with the teacher's whole vocabulary: a cut one that splits words into many pieces is to lose by it.
+For token vectors, the teacher reads each candidate's own ids, so that tokens can be compared one by one. For text
+vectors, it uses its whole vocabulary, which penalises a cut vocabulary that splits words into many pieces.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _DTYPE = "float16"
 
 
 def apart(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - cosine, and 5 times the squared difference of the batch's cosines. *Shape:* (texts, H) twice -> ()."""
+    """1 - cosine, plus 5 times the squared difference of the batch's cosines. *Shape:* (texts, H) twice -> ()."""
     s, t = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
     return (1 - (s * t).sum(-1)).mean() + _SIMILARITY * F.mse_loss(s @ s.T, t @ t.T)
 
 
 @dataclass(frozen=True)
 class EmbeddingLesson:
-    """As `bort.ose.short_training.Lesson`.
+    """A `bort.ose.short_training.Lesson` on the teacher's embeddings.
 
     Args:
-        inherited: Members are its parts.
+        inherited: The encoder whose parts are the members.
         training: Batches by vocabulary size, with the teacher's outputs.
         held_out: Batches by vocabulary size, with the teacher's vector of each text.
-        poolings: How vectors of a text are made of its tokens'.
-        precision: Of the computation.
+        poolings: How token vectors are pooled into text vectors.
+        precision: Precision of the computation.
     """
 
     inherited: InheritedEncoder
@@ -63,28 +63,28 @@ class EmbeddingLesson:
 
     @property
     def perfect(self) -> float:
-        """Next to nothing."""
+        """A negligible error."""
         return LEAST_ERROR
 
     @property
     def starts_trained(self) -> bool:
-        """Members inherit."""
+        """True: members inherit weights."""
         return True
 
     def start(self, shape: Shape, seed: int) -> PreTrainedModel:
-        """With inherited weights, whatever the seed."""
+        """A member with inherited weights, whatever the seed."""
         return self.inherited.encoder(shape)
 
     def batches(self, shape: Shape) -> Sequence[Batch]:
-        """Those of the shape's vocabulary."""
+        """The batches of the shape's vocabulary."""
         return self.training[self._size(shape)]
 
     def tokenizer(self, shape: Shape) -> PreTrainedTokenizerFast:
-        """That of the shape's vocabulary."""
+        """The tokenizer of the shape's vocabulary."""
         return self.inherited.tokenizer_of(shape)
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
-        """How far the texts are `apart`, and 1 - cosine of the tokens."""
+        """The distance of the texts (`apart`), plus 1 - cosine of the tokens."""
         pooled, states = self._read(model, batch)
         flat = states.flatten(0, 1).index_select(0, batch["ordinary"])
         theirs = next(values for name, values in batch.items() if name.startswith("layer_")).float()
@@ -100,12 +100,12 @@ class EmbeddingLesson:
             moved_batch = moved(batch, best_device())
             pooled, _ = self._read(model, moved_batch)
             distances.append(1 - F.cosine_similarity(pooled, moved_batch["pooled"].float(), dim=-1))
-        # Half-precision targets may put a perfect student a trifle below 0.
+        # With half-precision targets, the error of a perfect student may be slightly below 0.
         found = float(torch.cat(distances).double().mean())
         return max(found, LEAST_ERROR) if np.isfinite(found) else float("nan")
 
     def in_memory(self) -> EmbeddingLesson:
-        """As of the protocol."""
+        """The same lesson with all batches in memory."""
         training, held_out = (
             {size: list(batches) for size, batches in part.items()} for part in (self.training, self.held_out)
         )
@@ -115,7 +115,7 @@ class EmbeddingLesson:
         return shape.vocabulary or self.inherited.config.vocab_size
 
     def _read(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Vectors of the texts, and of all positions. *Shapes:* (texts, D), (texts, seq, H)."""
+        """Vectors of the texts and of all positions. *Shapes:* (texts, D), (texts, seq, H)."""
         ids, mask = batch["input_ids"], batch.get("attention_mask")
         mask = torch.ones_like(ids) if mask is None else mask
         with autocast(self.precision):
@@ -126,15 +126,15 @@ class EmbeddingLesson:
 
 @dataclass(frozen=True)
 class LessonTexts:
-    """What a lesson is made from.
+    """The texts of a lesson.
 
     Args:
         training: Texts to train on.
         held_out: Texts to measure the error on.
-        steps: Batches that are needed.
-        rows_per_step: Texts of a batch.
-        row_length: Tokens of the longest row.
-        seed: Of their order.
+        steps: Number of training batches.
+        rows_per_step: Texts per batch.
+        row_length: Maximum tokens per row.
+        seed: Random seed of the order.
     """
 
     training: Sequence[str]
@@ -148,15 +148,15 @@ class LessonTexts:
 def embedding_lesson(
     inherited: InheritedEncoder, sizes: Sequence[int], texts: LessonTexts, folder: Path, precision: Precision, name: str
 ) -> EmbeddingLesson:
-    """Ask the teacher about all texts, for each vocabulary, or read what it said.
+    """Run the teacher on all texts, for each vocabulary, or read its cached outputs.
 
     Args:
-        inherited: With the vocabularies of the space.
-        sizes: Of these vocabularies.
-        texts: To ask about.
-        folder: For the teacher's outputs.
-        precision: Of the candidates' training.
-        name: The teacher: the encoder itself, or one whose vocabulary and width it has.
+        inherited: The encoder with the vocabularies of the space.
+        sizes: Sizes of these vocabularies.
+        texts: Texts for the teacher.
+        folder: Folder for the teacher's outputs.
+        precision: Precision of the candidates' training.
+        name: The teacher: the encoder itself, or another one with the same vocabulary and width.
 
     Raises:
         BortError: The teacher cannot be loaded, or has another vocabulary or width.
@@ -166,7 +166,7 @@ def embedding_lesson(
     parts = {"train": texts.training, "held-out": texts.held_out}
     training, held_out = {}, {}
     full = {part: _rows(texts, part, parts[part], inherited.tokenizer, None) for part in parts}
-    # The whole vocabulary first: what the teacher then says of a text is what all others are to say of it.
+    # The whole vocabulary first: its text vectors are the targets for all other vocabularies.
     states = {size: folder / f"train-{size}" for size in sorted(sizes, reverse=True)}
     if whole in states:
         _asked(teacher, np.arange(whole), (teacher.depth,), full["train"], states[whole])
@@ -180,7 +180,7 @@ def embedding_lesson(
             part: full[part] if size == whole else _rows(texts, part, parts[part], tokenizer, full[part].paces)
             for part in parts
         }
-        # The later answers win: those of the whole vocabulary.
+        # The later answers override: text vectors come from the whole vocabulary.
         answers = (_asked(teacher, kept, (teacher.depth,), rows["train"], own), pooled["train"])
         training[size] = Batches(TaughtRows(rows["train"], answers), texts.rows_per_step, tokenizer.pad_token_id)
         measured = TaughtRows(rows["held-out"], (pooled["held-out"],))
@@ -190,7 +190,7 @@ def embedding_lesson(
 
 def _teacher(name: str, inherited: InheritedEncoder) -> EmbeddingTeacher:
     teacher = EmbeddingTeacher(name, best_device())
-    # Layers behind the pooling are no part of the encoder that is searched.
+    # Layers after the pooling are not part of the encoder that is searched.
     teacher.modules = replace(teacher.modules, steps=(), widths=())
     if teacher.tokenizer.get_vocab() != inherited.tokenizer.get_vocab():
         raise BortError(f"must have the vocabulary of {inherited.source}", setting="teacher", value=name)

@@ -1,4 +1,4 @@
-"""`bort extract`: the search with text, a teacher and encoders, in a run's folder."""
+"""`bort extract`: the search applied to text, a teacher and encoders, in the folder of a run."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ from bort.runs import Run
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
 _FEW = 0.25
-"""Of the members: where fewer could win, savings decide the search."""
+"""Share of the members: if fewer could win, the savings decide the search."""
 _MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
 
 
 def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> dict[str, Any]:
-    """Search for an architecture, write it to `arguments.out`, and return the figures.
+    """Search for an architecture, write it to `arguments.out`, and return the metrics.
 
-    Killed at any time, a run of the same settings with `resume` goes on: timings, the teacher's outputs and finished
-    candidates are read from its folder, an unfinished candidate is trained again, to the same answer.
+    A killed run continues if it is started again with the same settings and `resume`: timings, the teacher's outputs
+    and finished candidates are read from its folder; an unfinished candidate is trained again, with the same result.
 
     Args:
-        arguments: Settings.
-        workers: Where candidates are trained; by default where the settings say.
+        arguments: Settings of the run.
+        workers: Where candidates are trained; by default as the settings say.
 
     Raises:
-        BortError: Bad settings, a space without a maximum point, a budget that no member keeps, unreadable text, a
-            teacher of another vocabulary, or no candidate that did not diverge.
+        BortError: Invalid settings, a space without a maximum point, a budget that no member satisfies, unreadable
+            text, a teacher with another vocabulary, or no candidate with a finite error or within `max_error`.
     """
     validate(arguments)
     check_workers(arguments.workers, Needs.of(arguments))
     tokenizer = load_tokenizer(arguments.tokenizer or locate(arguments.inherit or arguments.teacher or "bort-nano"))
     before = Path(arguments.out) / "metrics.json"
-    # Candidates that failed are tried again.
+    # A run with failed candidates is not returned as finished: they are tried again.
     if arguments.resume and before.is_file() and not json.loads(before.read_text("utf-8"))["failed"]:
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
@@ -135,7 +135,7 @@ def _announce(plan: SearchPlan) -> None:
 
 
 def _count_possible_winners(plan: SearchPlan, lesson: Lesson, seed: int) -> int:
-    """Count the members that could win as perfect students, and warn of a search that savings alone will decide."""
+    """Count the members that could win as perfect students, and warn if the savings alone will decide the search."""
     members = [ranked for ranked in plan.ordering.members if ranked.block is not None]
     saved = [savings(ranked.cost, plan.ordering.maximum) for ranked in members]
     most = members[saved.index(max(saved))].member

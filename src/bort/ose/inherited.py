@@ -1,4 +1,4 @@
-"""The trained encoder that candidates are parts of: it is the maximum point T, and they start from its weights."""
+"""The trained encoder whose parts are the candidates: it is the maximum point T, and they start from its weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bort.model.vocabulary_cut import CutVocabulary, cut_vocabulary
 from bort.ose.space import SearchSpace, Shape
 
 _SENTENCE_FILES = ("sentence_bert_config.json", "config_sentence_transformers.json", "modules.json")
-"""Files of sentence-transformers beside the modules' folders."""
+"""Files of sentence-transformers next to the modules' folders."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class InheritedEncoder:
     """A trained encoder and its vocabularies.
 
     Args:
-        source: Its folder or name.
-        model: With its masked-LM head where it has one.
-        tokenizer: Of its whole vocabulary.
-        config: As a BERT.
-        cuts: Vocabularies by size; the whole one is not among them.
+        source: Its folder or hub name.
+        model: The encoder, with its masked-LM head if it has one.
+        tokenizer: The tokenizer with the whole vocabulary.
+        config: Its configuration as a BERT model.
+        cuts: Cut vocabularies by size; the whole vocabulary is not among them.
     """
 
     source: str
@@ -53,10 +53,10 @@ class InheritedEncoder:
 
     @classmethod
     def load(cls, source: str) -> InheritedEncoder:
-        """Read an encoder of BERT's family.
+        """Load an encoder of the BERT family.
 
         Raises:
-            BortError: It cannot be loaded, or is of another family.
+            BortError: It cannot be loaded, or belongs to another family.
         """
         headed = any(name.endswith("ForMaskedLM") for name in load_config(source).architectures or [])
         model = load(AutoModelForMaskedLM if headed else AutoModel, source).eval()
@@ -70,7 +70,7 @@ class InheritedEncoder:
 
     @property
     def least_vocabulary(self) -> int:
-        """Entries that no cut may take: special tokens and characters."""
+        """Minimum size of a cut vocabulary: special tokens and characters always stay."""
         return len(cut_vocabulary(self.tokenizer, {}).kept)
 
     @property
@@ -85,14 +85,14 @@ class InheritedEncoder:
         return Shape(*self.numbers[: len(space.axes)])
 
     def with_vocabularies(self, sizes: tuple[int, ...], counts: Mapping[int, int]) -> InheritedEncoder:
-        """The same with cut vocabularies.
+        """The same encoder with cut vocabularies.
 
         Args:
-            sizes: Entries of each.
+            sizes: Number of entries of each.
             counts: How often each token occurs in the corpus, by id.
 
         Raises:
-            BortError: A size below what must always stay.
+            BortError: A size is below `least_vocabulary`.
         """
         smaller = [size for size in sizes if size < self.config.vocab_size]
         return replace(self, cuts={size: cut_vocabulary(self.tokenizer, counts, size) for size in smaller})
@@ -103,12 +103,12 @@ class InheritedEncoder:
         return self.tokenizer if cut is None else cut.tokenizer
 
     def kept(self, vocabulary: int | None) -> NDArray[np.int64]:
-        """The encoder's id of each id of a vocabulary. *Shape:* (entries,)."""
+        """The encoder's id for each id of a vocabulary. *Shape:* (entries,)."""
         cut = self.cuts.get(vocabulary or 0)
         return np.arange(self.config.vocab_size) if cut is None else cut.kept
 
     def copy_modules(self, folder: Path) -> None:
-        """Give a saved member what turns its states into vectors of texts, where the encoder's folder has it."""
+        """Copy the encoder's sentence-transformers modules to the folder of a saved member, if there are any."""
         source = Path(locate(self.source))
         if not (source / "modules.json").is_file():
             return
@@ -120,16 +120,16 @@ class InheritedEncoder:
                 shutil.copyfile(source / name, folder / name)
 
     def part(self, shape: Shape) -> BertModel | BertForMaskedLM:
-        """A member with the weights that it has in the encoder, for whoever asks to change."""
+        """A member with its weights from the encoder, trainable."""
         sub = SubShape(shape.depth, shape.heads, shape.intermediate, shape.hidden)
         return shrink(self.model, sub, kept=self.kept(shape.vocabulary)).requires_grad_()
 
     def masked_lm(self, shape: Shape) -> BortForMaskedLM:
-        """A member with its masked-LM head, which decodes the masked positions alone."""
+        """A member with its masked-LM head, which decodes only the masked positions."""
         part = self.part(shape)
         with torch.random.fork_rng():
             model = BortForMaskedLM(part.config)
-        model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a pooler is no part of a masked LM
+        model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a masked LM has no pooler
         model.cls.load_state_dict(part.get_submodule("cls").state_dict())
         return model
 

@@ -1,4 +1,4 @@
-"""The journal of a search in a run's folder: what is done is not done again."""
+"""The journal of a search in the folder of a run: a resumed search does not repeat finished work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ORDER, CANDIDATE, REPEAT, FAILED = "order", "candidate", "repeat", "failed"
 
 
 class StepsJournal:
-    """What candidates came to after a number of steps, as of `bort.ose.algorithm.SearchJournal`.
+    """The `bort.ose.algorithm.SearchJournal` of a search with a certain number of steps.
 
     Args:
-        run: Whose journal it is.
-        steps: Of each candidate's training.
-        event: Name of the events: of the search itself, or of its repetition by other chance.
+        run: The run whose journal it is.
+        steps: Training steps per candidate.
+        event: Name of the events: those of the search itself, or of its repetition with another seed.
     """
 
     def __init__(self, run: Run, steps: int, event: str = CANDIDATE) -> None:
@@ -34,11 +34,11 @@ class StepsJournal:
         }
 
     def evaluation(self, member: Shape) -> Evaluation | None:
-        """As of the search's."""
+        """The recorded evaluation of a member, if there is one."""
         return self._known.get(member)
 
     def keep_evaluation(self, member: Shape, evaluation: Evaluation) -> None:
-        """As of the search's."""
+        """Record an evaluation, or a failure with its traceback."""
         about = {"shape": list(member), "steps": self.steps}
         if (failure := evaluation.failure) is None:
             self.run.log(self.event, **about, error=told_error(evaluation.error), about=evaluation.about)
@@ -47,7 +47,7 @@ class StepsJournal:
             self.run.log(FAILED, **about, error=raised(failure), message=str(failure), traceback=told)
 
     def errors(self, members: list[Shape], trial: Callable[[Shape], Evaluation], workers: Workers) -> list[float]:
-        """ê of members, from the journal or trained now; NaN where a training raised."""
+        """ê of members, from the journal or by training them now; NaN if a training raised an exception."""
         known = {member: self.evaluation(member) for member in members}
         left = [member for member in members if known[member] is None]
         for result in workers.map(trial, left):
@@ -58,7 +58,7 @@ class StepsJournal:
 
 
 def keep_order(run: Run, ordering: Ordering[Shape]) -> None:
-    """Note the order of the space, which a report draws, once."""
+    """Record the order of the space once, for the report."""
     if next(run.events(ORDER), None) is None:
         members = [[list(r.member), *r.cost, r.block, r.taken] for r in ordering.members]
         run.log(ORDER, members=members, maximum=list(ordering.maximum))

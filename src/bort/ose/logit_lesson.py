@@ -37,23 +37,23 @@ HELD_OUT_TOP, HELD_OUT_TAIL = 4096, 64
 _HELD_OUT_SEED = 20_101_1
 
 Starts = Callable[[Shape, int], BortForMaskedLM]
-"""A member before its training, by shape and seed."""
+"""Creates a member before its training, from shape and seed."""
 
 
 @dataclass(frozen=True)
 class RandomStart:
-    """Random weights, but for sinusoids as positions and word counts as the head's bias, as `bort pretrain` starts.
+    """Random weights, with sinusoidal positions and log token frequencies as the head's bias, as in `bort pretrain`.
 
     Args:
-        config: Of a shape.
-        log_frequencies: Of each token. *Shape:* (vocab,).
+        config: Returns the configuration of a shape.
+        log_frequencies: Log frequency of each token. *Shape:* (vocab,).
     """
 
     config: Callable[[Shape], BertConfig]
     log_frequencies: NDArray[np.float64]
 
     def __call__(self, shape: Shape, seed: int) -> BortForMaskedLM:
-        """A new model."""
+        """Create a model."""
         torch.manual_seed(seed)
         model = BortForMaskedLM(self.config(shape))
         start_from_sinusoids(model)
@@ -64,26 +64,26 @@ class RandomStart:
 
 @dataclass(frozen=True)
 class InheritedStart:
-    """The weights that a member has in a trained encoder, whatever the seed."""
+    """A member's weights from a trained encoder, whatever the seed."""
 
     inherited: InheritedEncoder
 
     def __call__(self, shape: Shape, seed: int) -> BortForMaskedLM:
-        """A part of it."""
+        """Create a part of the encoder."""
         return self.inherited.masked_lm(shape)
 
 
 @dataclass(frozen=True)
 class LogitLesson:
-    """As `bort.ose.short_training.Lesson`.
+    """A `bort.ose.short_training.Lesson` on the teacher's distributions.
 
     Args:
-        starts: What members start from.
-        training: A batch for each step, with the teacher's outputs.
+        starts: Creates members before their training.
+        training: One batch per step, with the teacher's outputs.
         held_out: Batches to measure the error on, with the teacher's outputs.
         tokens: The tokenizer of all members.
-        error_kind: Cross-entropy with the teacher's outputs, or what it exceeds their entropy by.
-        precision: Of the computation.
+        error_kind: Cross-entropy with the teacher's outputs, or its excess over their entropy.
+        precision: Precision of the computation.
     """
 
     starts: Starts
@@ -95,28 +95,28 @@ class LogitLesson:
 
     @property
     def starts_trained(self) -> bool:
-        """Whether members know something before their training."""
+        """Whether members start from trained weights."""
         return isinstance(self.starts, InheritedStart)
 
     @property
     def perfect(self) -> float:
-        """The teacher's own entropy, or next to nothing."""
+        """The teacher's own entropy, or a negligible error."""
         return self.entropy if self.error_kind == "cross_entropy" else LEAST_ERROR
 
     def start(self, shape: Shape, seed: int) -> BortForMaskedLM:
-        """As of the protocol."""
+        """A member before its training."""
         return self.starts(shape, seed)
 
     def batches(self, shape: Shape) -> Sequence[Batch]:
-        """The same for all."""
+        """The training batches, the same for all members."""
         return self.training
 
     def tokenizer(self, shape: Shape) -> PreTrainedTokenizerFast:
-        """The same for all."""
+        """The tokenizer, the same for all members."""
         return self.tokens
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
-        """KL(teacher || student) at the masked positions: its gradient is that of the cross-entropy."""
+        """KL(teacher || student) at the masked positions, which has the same gradient as the cross-entropy."""
         log_p = batch["log_p"].float()
         soft = SoftTargets(
             ids=batch["ids"],
@@ -140,13 +140,13 @@ class LogitLesson:
         """ê in nats."""
         found = self.cross_entropy(model)
         if self.error_kind == "kl" and np.isfinite(found):
-            # Half-precision outputs and draws may put a perfect student a trifle below its teacher's entropy.
+            # With half-precision, sampled outputs, a perfect student may be slightly below its teacher's entropy.
             return max(found - self.entropy, LEAST_ERROR)
         return found
 
     @torch.no_grad()
     def cross_entropy(self, model: Any) -> float:
-        """Of a model with the teacher's outputs on the held-out rows, in nats a masked position."""
+        """Cross-entropy of a model with the teacher's outputs on the held-out rows, in nats per masked position."""
         model.eval()
 
         def of_model(batch: Batch) -> Tensor:
@@ -159,11 +159,11 @@ class LogitLesson:
 
     @cached_property
     def entropy(self) -> float:
-        """Of the teacher's outputs: the cross-entropy of a perfect student."""
+        """Entropy of the teacher's outputs: the cross-entropy of a perfect student."""
         return self._mean(lambda batch: -batch["log_p"].float())
 
     def _mean(self, surprise: Callable[[Batch], Tensor]) -> float:
-        """The teacher's mean of a figure of each of its tokens, over all held-out masked positions."""
+        """A value per token, averaged with the teacher's probabilities and over all held-out masked positions."""
         total, positions = 0.0, 0
         for batch in self.held_out:
             here = moved(batch, best_device())
@@ -173,7 +173,7 @@ class LogitLesson:
         return total / positions
 
     def in_memory(self) -> LogitLesson:
-        """As of the protocol."""
+        """The same lesson with all batches in memory."""
         return replace(self, training=list(self.training), held_out=list(self.held_out))
 
 
@@ -182,8 +182,8 @@ class FreshTeacher(MaskedLMTeacher):
 
     Args:
         top: Its shape.
-        start: Makes it.
-        seed: Of the candidates' weights, which are others.
+        start: Creates it.
+        seed: Random seed of the candidates' weights; the teacher uses the next one.
     """
 
     def __init__(self, top: Shape, start: RandomStart, seed: int) -> None:
@@ -197,14 +197,14 @@ class MaskedRows:
     """Rows of a corpus for a lesson.
 
     Args:
-        corpus: Where they are cut from.
-        tokenizer: Whose ids those are.
-        steps: Batches that are needed.
-        rows_per_step: Rows of a batch.
-        row_length: Tokens of a row, the two special ones among them.
-        held_out: Rows to measure the error on.
+        corpus: The corpus that they are cut from.
+        tokenizer: The tokenizer of the corpus.
+        steps: Number of training batches.
+        rows_per_step: Rows per batch.
+        row_length: Tokens per row, including the two special ones.
+        held_out: Maximum number of rows to measure the error on.
         mask_probability: Share of the tokens to predict.
-        seed: Of the rows and masks.
+        seed: Random seed of the training rows and their masks.
     """
 
     corpus: Corpus
@@ -218,12 +218,12 @@ class MaskedRows:
 
     @property
     def log_frequencies(self) -> NDArray[np.float64]:
-        """Of each token. *Shape:* (vocab,)."""
+        """Log frequency of each token in the training part. *Shape:* (vocab,)."""
         found: NDArray[np.float64] = np.log(unigram_frequencies(self.corpus.tokens("train"), len(self.tokenizer)))
         return found
 
     def rows(self, part: Part) -> PackedRows:
-        """The first rows that the seed gives; of the training part again and again where the corpus has fewer.
+        """The first rows in the order of the seed; training rows repeat if the corpus has too few.
 
         Raises:
             BortError: The held-out part has no row of this length.
@@ -261,15 +261,15 @@ def logit_lesson(
     error_kind: ErrorKind,
     precision: Precision,
 ) -> LogitLesson:
-    """Ask the teacher about all rows, or read what it said, and make the lesson of it.
+    """Run the teacher on all rows, or read its cached outputs, and create the lesson.
 
     Args:
         masked: The rows.
-        teacher: Of their vocabulary.
-        starts: What members start from.
-        folder: For the teacher's outputs.
-        error_kind: As of the lesson.
-        precision: Of the candidates' training.
+        teacher: A teacher with their vocabulary.
+        starts: Creates members before their training.
+        folder: Folder for the teacher's outputs.
+        error_kind: See `LogitLesson`.
+        precision: Precision of the candidates' training.
     """
     vocab_size, pad_id = len(masked.tokenizer), masked.tokenizer.pad_token_id
 
@@ -297,5 +297,5 @@ def logit_lesson(
 
 
 def held_out_tail(vocab_size: int) -> int:
-    """Draws that stand for the tokens beyond the most probable ones; none where those are all."""
+    """Number of samples that represent the tokens beyond the most probable ones; 0 if there are no others."""
     return HELD_OUT_TAIL if vocab_size > HELD_OUT_TOP else 0

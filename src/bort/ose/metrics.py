@@ -19,14 +19,14 @@ from bort.workers import raised
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to.
+    """The outcome of a search.
 
     Args:
-        result: After the last number of steps.
+        result: The result after the last number of steps.
         steps: That number.
-        agreements: Rank correlation of the errors with those after half as many steps, by steps.
+        agreements: Rank correlation of the errors with those after half as many steps, by number of steps.
         repeated: ê of some candidates from two seeds.
-        could_win: Members that could have won as perfect students.
+        could_win: Number of members that could have won as perfect students.
     """
 
     result: SearchResult[Shape]
@@ -37,20 +37,20 @@ class Found:
 
     @property
     def band(self) -> float | None:
-        """Of ln ê."""
+        """The noise band of ln ê."""
         return noise_band(list(self.repeated.values()))
 
 
 def described(
     arguments: ExtractArguments, plan: SearchPlan, outputs: str, teacher_entropy: float | None
 ) -> dict[str, Any]:
-    """How candidates were trained, as far as a report tells it.
+    """How candidates were trained, for the report.
 
     Args:
-        arguments: Settings.
-        plan: Of the search.
+        arguments: Settings of the run.
+        plan: Plan of the search.
         outputs: `logits` or `embeddings`.
-        teacher_entropy: Of its predictions, in nats.
+        teacher_entropy: Entropy of the teacher's predictions in nats, if logits are learned.
     """
     return {
         "error_kind": "1 - cosine" if outputs == "embeddings" else arguments.error,
@@ -72,9 +72,9 @@ def figures(plan: SearchPlan, found: Found, max_error: float | None) -> dict[str
     """What a search found, and what decided it.
 
     Args:
-        plan: Of the search.
-        found: What came of it.
-        max_error: The bound that the answer keeps.
+        plan: Plan of the search.
+        found: Its outcome.
+        max_error: The bound on the error of the answer, if any.
     """
     outcome, top = found.result, plan.ordering.maximum
     sound = [candidate for candidate in outcome.candidates if candidate.sound]
@@ -152,18 +152,18 @@ def candidate_rows(plan: SearchPlan, found: Found) -> list[dict[str, Any]]:
 
 
 def row_name(row: dict[str, Any]) -> str:
-    """The numbers of a candidate or of T, as a person writes them."""
+    """The numbers of a candidate or of T, separated by commas."""
     return ",".join(map(str, Shape.of(row)))
 
 
 def _rate(candidate: Candidate[Shape]) -> float | None:
-    """The learning rate that gave the error."""
+    """The learning rate with the lowest error."""
     sound = [trial for trial in candidate.evaluation.about.get("trials", ()) if trial["error"] is not None]
     return min(sound, key=lambda trial: trial["error"])["learning_rate"] if sound else None
 
 
 def _untrained_agreement(candidates: Sequence[Candidate[Shape]]) -> float | None:
-    """Rank correlation of the errors before training with those after it; None where members know nothing before."""
+    """Rank correlation of the errors before and after training; None if members start from random weights."""
     before = [candidate.evaluation.about.get("untrained_error") for candidate in candidates]
     told = [math.nan if error is None else float(error) for error in before]
     return rank_agreement(told, [candidate.error for candidate in candidates])

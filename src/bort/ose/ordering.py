@@ -16,12 +16,12 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Bound(Generic[M]):
-    """A bound that members must keep.
+    """An upper bound that members must satisfy.
 
     Args:
-        name: For messages.
-        of: The figure of a member.
-        most: What it may be at most.
+        name: Name of the bounded quantity, for messages.
+        of: Returns this quantity of a member.
+        most: Its maximum.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Ranked(Generic[M]):
     """A member in the order of the space.
 
     Args:
-        member: Which.
+        member: The member.
         cost: Its p̂ and î.
-        place: In the order of all members, from 0.
-        block: Its ε-block, from 0; None for the maximum point and where a budget is not kept.
-        taken: Whether its block is judged by it.
+        place: Its place in the order of all members, from 0.
+        block: Its ε-block, from 0; None for the maximum point and for members over a budget.
+        taken: Whether it is the candidate of its block.
     """
 
     member: M
@@ -50,12 +50,12 @@ class Ranked(Generic[M]):
 
 @dataclass(frozen=True)
 class Ordering(Generic[M]):
-    """The space by cost, in blocks.
+    """The space sorted by cost, in blocks.
 
     Args:
-        members: In their order, all of them.
+        members: All members, in order.
         maximum: The cost of the maximum point T.
-        epsilon: Members of a block.
+        epsilon: Members per block.
     """
 
     members: list[Ranked[M]]
@@ -64,12 +64,12 @@ class Ordering(Generic[M]):
 
     @property
     def taken(self) -> list[Ranked[M]]:
-        """The first of each block."""
+        """The first member of each block."""
         return [ranked for ranked in self.members if ranked.taken]
 
     @property
     def kept_savings(self) -> float:
-        """1 - γ: what the first of a block saves, at the worst, beside any other of it."""
+        """1 - γ: savings of a block's first member relative to the greatest in the block, minimum over all blocks."""
         least = 1.0
         for _, block in itertools.groupby((r for r in self.members if r.block is not None), key=lambda r: r.block):
             saved = [savings(ranked.cost, self.maximum) for ranked in block]
@@ -78,11 +78,11 @@ class Ordering(Generic[M]):
         return least
 
     def guarantee(self, roughness: float) -> float:
-        """The least ratio of the found W to the best one, for errors of a certain roughness.
+        """Lower bound of the ratio of the found W to the best one, for errors of a certain roughness.
 
-        Let (1 - γ) be `kept_savings`, and let ln ê change by at most L from one member to the next, in the order of
-        those that are in blocks. The best member lies in some block, fewer than ε places behind its first one, which
-        is a candidate with at least (1 - γ) times its savings and at most e^(L (ε - 1)) times its error. So
+        Let (1 - γ) be `kept_savings`, and let ln ê change by at most L between consecutive members in blocks. The best
+        member is in some block, fewer than ε places after the first member, which is a candidate with at least (1 - γ)
+        times its savings and at most e^(L (ε - 1)) times its error. So
 
             W(found) ≥ (1 - γ) · e^(-L (ε - 1)) · W(best).
 
@@ -100,20 +100,20 @@ def order(
     maximum: Cost | None = None,
     budgets: Sequence[Bound[M]] = (),
 ) -> Ordering[M]:
-    """Order a space by (p̂, î) and cut it into blocks of ε; equal costs are ordered by the members themselves.
+    """Sort a space by (p̂, î) and split it into blocks of ε; equal costs are sorted by the members themselves.
 
-    The maximum point T, which W is about, is in no block. Members that break a budget are in none either.
+    The maximum point T, to which W relates, is in no block. Neither are members over a budget.
 
     Args:
-        space: The members, each different from the others, which can be compared.
-        cost: p̂ and î of a member.
-        epsilon: Members of a block, at least 1; the last block may have fewer.
-        maximum: The cost of T; by default T is the member that costs most.
-        budgets: What members must keep.
+        space: The members, which must be distinct, comparable and hashable.
+        cost: Returns p̂ and î of a member.
+        epsilon: Members per block, at least 1; the last block may have fewer.
+        maximum: The cost of T; by default T is the member with the highest cost.
+        budgets: Bounds that members must satisfy.
 
     Raises:
-        BortError: No member costs most in parameters and in time; `maximum` is less than a member's cost; ε is below 1
-            or above the size of the space; no member keeps the budgets (the nearest is named).
+        BortError: No member has the highest cost in both parameters and time; `maximum` is below a member's cost; ε is
+            below 1 or above the size of the space; no member satisfies the budgets (the message names the nearest).
     """
     costs = {member: cost(member) for member in space}
     ranked = sorted(costs, key=lambda member: (costs[member], member))

@@ -1,4 +1,4 @@
-"""What a search is about, before anything is trained: the space, its costs, its order, and the budgets."""
+"""The plan of a search, before anything is trained: the space, its costs, its order, and the budgets."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Costs:
-    """What shapes cost.
+    """The costs of shapes.
 
     Args:
-        vocab_size: V, where shapes name none.
+        vocab_size: V, if shapes do not give it.
         positions: Rows of the position embedding.
-        sequence_length: Tokens of a text at inference.
-        batch_size: Texts of an inference that is timed.
+        sequence_length: Tokens per text at inference.
+        batch_size: Texts per timed inference.
         token_types: Rows of the token-type embedding.
-        pad_token_id: Padding.
-        measured: Whether milliseconds are î; else it is counted operations.
-        latency: Milliseconds, where members were timed.
-        timed: What `latency` was fitted to, in ms.
+        pad_token_id: Id of the padding token.
+        measured: Whether î is milliseconds; otherwise it is counted operations.
+        latency: Predicts milliseconds, if members were timed.
+        timed: The times that `latency` was fitted to, in ms.
     """
 
     vocab_size: int
@@ -56,7 +56,7 @@ class Costs:
 
     @property
     def unit(self) -> str:
-        """Of î."""
+        """The unit of î."""
         return "ms" if self.measured else "operations"
 
     def parameters(self, shape: Shape) -> Split:
@@ -74,26 +74,26 @@ class Costs:
         return self.parameters(shape).total
 
     def latency_ms(self, shape: Shape) -> float:
-        """Milliseconds of an inference, where members were timed."""
+        """Milliseconds per inference; members must have been timed."""
         assert self.latency is not None
         return self.latency(shape).total
 
     def __call__(self, shape: Shape) -> Cost:
-        """Both."""
+        """p̂ and î of a shape."""
         return Cost(self.parameters(shape).total, self.time(shape).total)
 
     def config(self, shape: Shape) -> BertConfig:
-        """The shape as a configuration."""
+        """The configuration of a shape."""
         vocab_size = shape.vocabulary or self.vocab_size
         preset = Preset(shape.depth, shape.heads, shape.hidden, shape.intermediate, positions=self.positions)
         return configure(preset, vocab_size, self.pad_token_id)
 
     def with_times(self, timed: Mapping[Shape, float]) -> Costs:
-        """The same with a polynomial fitted to some members' milliseconds."""
+        """The same costs, with a polynomial fitted to the milliseconds of some members."""
         return replace(self, latency=fit_polynomial(timed), timed=timed)
 
     def timings(self) -> dict[str, Any]:
-        """What `timings.json` holds."""
+        """The contents of `timings.json`."""
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
@@ -104,14 +104,14 @@ class Costs:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A search to be.
+    """The plan of a search.
 
     Args:
-        space: What is searched.
-        costs: Of its members.
+        space: The search space.
+        costs: The costs of its members.
         top: The shape of the maximum point T.
-        ordering: The space by cost, in blocks.
-        warning: Where the space lacks the weak AB^nC property.
+        ordering: The space sorted by cost, in blocks.
+        warning: Where the space lacks the weak AB^nC property; None if it has it.
     """
 
     space: SearchSpace
@@ -124,16 +124,16 @@ class SearchPlan:
 def make_plan(
     arguments: ExtractArguments, vocab_size: int, inherited: InheritedEncoder | None = None, pad_token_id: int = 1
 ) -> SearchPlan:
-    """Read the space, time some members where that is asked for, order it, and see that the budgets can be kept.
+    """Read the space, time some members if required, sort the space, and check that the budgets can be satisfied.
 
     Args:
-        arguments: Of the run. On resuming, its timings are read from OUT.
+        arguments: Settings of the run. A resumed run reads its timings from OUT.
         vocab_size: V.
-        inherited: The encoder that members are parts of, which then is T.
-        pad_token_id: Padding of the tokenizer.
+        inherited: The encoder whose parts are the members; it is T.
+        pad_token_id: Id of the tokenizer's padding token.
 
     Raises:
-        BortError: A bad space, no maximum point, a budget that no member keeps.
+        BortError: An invalid space, no maximum point, or a budget that no member satisfies.
     """
     costs = Costs(
         vocab_size,
@@ -180,10 +180,10 @@ def make_plan(
 
 
 def read_shape(text: str) -> Shape:
-    """A shape from D,A,H,I.
+    """Parse a shape from D,A,H,I.
 
     Raises:
-        BortError: Not four whole numbers, or heads that do not divide the hidden size.
+        BortError: The text is not four whole numbers above 0, or the heads do not divide the hidden size.
     """
     parts = text.strip("⟨⟩<>() ").split(",")
     if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
@@ -197,11 +197,11 @@ def read_shape(text: str) -> Shape:
 
 
 def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dict[Shape, float]:
-    """Milliseconds of a sample of the space: those of the run to resume, or new ones."""
+    """Milliseconds of a sample of the space, from the run to resume or measured now."""
     file = Path(arguments.out) / TIMINGS
     if arguments.resume and file.is_file():
         return {Shape(*shape): ms for shape, ms in json.loads(file.read_text("utf-8"))["timed"]}
-    # A vocabulary takes no time, and the polynomial knows none.
+    # The vocabulary size does not change the time, and the polynomial has no term for it.
     members = [shape for shape in space.members if shape.vocabulary in (None, max(space.vocabulary, default=0))]
     chosen = sample(members, arguments.timed_members)
     if len(chosen) < LEAST_TIMED:
@@ -211,11 +211,11 @@ def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dic
 
 
 def measure(shapes: list[Shape], costs: Costs) -> dict[Shape, float]:
-    """Milliseconds of each shape on this device: the median of three rounds, so that a slow moment falls on few.
+    """Time each shape on this device, in ms: the median of three rounds, so that a brief slowdown has little effect.
 
     Args:
-        shapes: Which.
-        costs: Batch, length and vocabulary.
+        shapes: The shapes to time.
+        costs: Batch size, length and vocabulary.
     """
     found: dict[Shape, list[float]] = {shape: [] for shape in shapes}
     with bar("timing members", _ROUNDS * len(shapes)) as shown:

@@ -1,4 +1,4 @@
-"""The page that a search leaves behind."""
+"""The report page of a search."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bort.report import Report
 
 
 def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) -> Report:
-    """The page of a search.
+    """Create the report page of a search.
 
     Args:
-        run: Its folder.
-        metrics: What `metrics.json` says.
-        order: The journal's event of that name.
+        run: Folder of the run.
+        metrics: Contents of `metrics.json`.
+        order: The journal's `order` event.
     """
     rows, top = metrics["candidates"], metrics["maximum"]
     best = rows[0]
@@ -141,7 +141,7 @@ def _trust(metrics: dict[str, Any]) -> str:
 
 
 def _decided(metrics: dict[str, Any]) -> str:
-    """What W alone takes, and whether errors had a say in it."""
+    """Which candidate W alone would choose, and whether the errors influenced that."""
     decision, bound = metrics["decision"], metrics["max_error"]
     text = f"W alone would take {row_name(metrics['by_w_alone'])}"
     text += "." if bound is None else f"; the answer is bound to an error of at most {bound:g}."

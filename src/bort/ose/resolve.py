@@ -1,4 +1,4 @@
-"""From the settings of a run to the lesson that its candidates learn."""
+"""Creates the lesson that candidates learn from the settings of a run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from bort.progress import console
 from bort.runs import Run
 
 _COUNTED_TEXTS = 100_000
-"""Texts of the corpus whose tokens are counted for a vocabulary."""
+"""Minimum number of texts to sample if tokens are counted to cut a vocabulary."""
 
 
 def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: InheritedEncoder | None) -> str:
-    """Which outputs of the teacher are learned: `logits` or `embeddings`.
+    """Choose which outputs of the teacher are learned: `logits` or `embeddings`.
 
     Raises:
-        BortError: What is asked for cannot be learned in this space, or from this encoder.
+        BortError: The requested outputs cannot be learned in this space or from this encoder.
     """
     if inherited is None:
         if arguments.outputs == "embeddings":
@@ -60,18 +60,18 @@ def lesson_of(
     tokenizer: PreTrainedTokenizerFast,
     run: Run,
 ) -> LogitLesson | EmbeddingLesson:
-    """Read the text, ask the teacher about it, and make of both what candidates are trained on.
+    """Read the text, run the teacher on it, and create the lesson that candidates are trained on.
 
     Args:
-        arguments: Settings.
-        plan: Of the search.
+        arguments: Settings of the run.
+        plan: Plan of the search.
         outputs: `logits` or `embeddings`.
-        inherited: The encoder whose parts the candidates are.
-        tokenizer: Its own, or that of all candidates.
-        run: Whose folder the teacher's outputs go to.
+        inherited: The encoder whose parts are the candidates, if any.
+        tokenizer: The tokenizer of the encoder, or of all candidates.
+        run: The run; its folder holds the teacher's outputs by default.
 
     Raises:
-        BortError: Unreadable or too little text, a teacher of another vocabulary.
+        BortError: Unreadable or too little text, or a teacher with another vocabulary.
     """
     folder = Path(arguments.teacher_cache or run.path / "teacher")
     steps = arguments.max_steps or arguments.steps
@@ -109,17 +109,17 @@ def lesson_of(
 def embeddings_of(
     arguments: ExtractArguments, plan: SearchPlan, inherited: InheritedEncoder, steps: int, folder: Path
 ) -> EmbeddingLesson:
-    """The lesson of a sentence encoder.
+    """Create the lesson of a sentence encoder.
 
     Args:
-        arguments: Settings.
-        plan: Of the search.
-        inherited: The encoder whose parts the candidates are.
-        steps: Batches that are needed.
-        folder: For the teacher's outputs.
+        arguments: Settings of the run.
+        plan: Plan of the search.
+        inherited: The encoder whose parts are the candidates.
+        steps: Number of training batches.
+        folder: Folder for the teacher's outputs.
 
     Raises:
-        BortError: Unreadable or too little text, a teacher of another vocabulary or width.
+        BortError: Unreadable or too little text, or a teacher with another vocabulary or width.
     """
     if len(arguments.corpus) == 1 and (Path(arguments.corpus[0]) / "corpus.json").is_file():
         rule = "must be text where embeddings are learned, not a tokenised corpus"
@@ -143,13 +143,13 @@ def embeddings_of(
 
 
 def training_of(arguments: ExtractArguments) -> Training:
-    """How candidates are trained, the first time."""
+    """How candidates are trained, with the initial number of steps and the first seed."""
     a = arguments
     return Training(a.steps, a.warmup, a.optimizer, a.clip_weights, a.dropout, seed=a.seed, order_seed=a.seed)
 
 
 def warn_of_another_teacher(arguments: ExtractArguments, top: Shape) -> None:
-    """Say where W's savings are counted beside one model, and errors beside another."""
+    """Warn if the teacher's shape is not that of T: savings and errors would relate to different models."""
     if arguments.teacher is None:
         return
     theirs = load_config(arguments.teacher)

@@ -1,4 +1,4 @@
-"""The trainings of a search, one after another, and the checkpoints that they leave in a run's folder."""
+"""The trainings of a search, and the checkpoints that they leave in the folder of a run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class SearchRun:
     """Trains the candidates of a plan.
 
     Args:
-        run: Its folder.
-        plan: The space in order.
-        trial: Of a candidate.
+        run: The run.
+        plan: The plan of the search.
+        trial: The trial of a candidate.
         workers: Where trials run.
         max_error: The bound on errors.
-        top_k: Checkpoints to keep.
+        top_k: Number of checkpoints to keep.
     """
 
     run: Run
@@ -44,7 +44,7 @@ class SearchRun:
     done: list[Candidate[Shape]] = field(default_factory=list)
 
     def until_ranks_agree(self, steps: Sequence[int], enough: float) -> Found:
-        """Search with one number of steps after another, until the errors rank as they did with half as many."""
+        """Search with each number of steps in turn, until the errors rank as they did with half as many."""
         result, agreements = self._after(steps[0]), dict[int, float | None]()
         last = steps[0]
         for last in steps[1:]:
@@ -79,14 +79,14 @@ class SearchRun:
             )
 
     def _is_done(self, candidate: Candidate[Shape], shown: SearchDisplay, folder: Path) -> None:
-        """Show it, and keep no more checkpoints than will be wanted."""
+        """Show a candidate, and delete the checkpoints of all but the best."""
         self.done.append(candidate)
         shown.done(candidate)
         for other in sorted(self.done, key=lambda candidate: candidate.standing)[self.top_k :]:
             shutil.rmtree(folder / other.member.name, ignore_errors=True)
 
     def repeat(self, found: Found, count: int) -> dict[Shape, tuple[float, float]]:
-        """Train the best candidates again by other chance; both errors of each."""
+        """Train the best candidates again with another seed, and return both errors of each."""
         best = [candidate for candidate in found.result.ranking if candidate.sound][:count]
         if not best:
             return {}
@@ -97,7 +97,7 @@ class SearchRun:
         return {c.member: (c.error, other) for c, other in zip(best, again, strict=True)}
 
     def keep_top(self, found: Found) -> list[str]:
-        """Move the best checkpoints to folders that tell their ranks, which may be others than in an earlier finish."""
+        """Move the best checkpoints to folders named by rank; a resumed run first moves earlier ones back."""
         ranking = [candidate.member for candidate in found.result.ranking if candidate.sound]
         top, left = self.run.path / TOP, self._folder(found.steps)
         left.mkdir(exist_ok=True)
@@ -112,6 +112,6 @@ class SearchRun:
         return folders
 
     def _folder(self, steps: int) -> Path:
-        """For the checkpoints of candidates after a number of steps."""
+        """The folder of the candidates' checkpoints after a number of steps."""
         first = self.trial.training.steps
         return self.run.path / (CANDIDATES if steps == first else f"{CANDIDATES}-{steps}")

@@ -1,7 +1,7 @@
-"""The error of an architecture without training it fully: what s steps make of it (arXiv 2010.10499).
+"""The error of an architecture after a short training of s steps instead of a full one (arXiv 2010.10499).
 
-Every candidate sees the same batches in the same order, and learns the same outputs of the maximum point, which are
-asked for once. What is learned and how its error is counted is a `Lesson`.
+Every candidate sees the same batches in the same order, and learns the same outputs of the teacher, which are computed
+once. A `Lesson` defines what is learned and how the error is measured.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from bort.training.schedule import warmup_then_linear
 
 _LARGEST_GRADIENT = 1.0
 LEAST_ERROR = 1e-6
-"""ê of a perfect student where nothing is left to tell it from its teacher; W divides by it."""
+"""ê of a student that equals its teacher; not 0, because W divides by it."""
 
 
 class Lesson(Protocol):
-    """What candidates learn, and how wrong they are."""
+    """What candidates learn, and how their error is measured."""
 
     @property
     def starts_trained(self) -> bool:
-        """Whether members know something before their training."""
+        """Whether members start from trained weights."""
 
     @property
     def perfect(self) -> float:
-        """ê of a student that has nothing more to learn, above 0."""
+        """ê of a perfect student, above 0."""
 
     def start(self, shape: Shape, seed: int) -> PreTrainedModel:
         """A member before its training."""
 
     def batches(self, shape: Shape) -> Sequence[Batch]:
-        """One for each training step, with the teacher's outputs."""
+        """One batch per training step, with the teacher's outputs."""
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
-        """Of a batch. *Shape:* ()."""
+        """The loss of a batch. *Shape:* ()."""
 
     def error(self, model: Any, shape: Shape) -> float:
-        """ê of a model on what is held out."""
+        """ê of a model on held-out data."""
 
     def tokenizer(self, shape: Shape) -> PreTrainedTokenizerFast:
-        """What a member is saved with."""
+        """The tokenizer that is saved with a member."""
 
     def in_memory(self) -> Lesson:
-        """The same without files: all batches are read now."""
+        """The same lesson with all batches in memory, so that no files are needed."""
 
 
 class Batches(Sequence[Batch]):
-    """Rows in batches, read when they are asked for.
+    """Rows in batches, read on access.
 
     Args:
-        rows: With the teacher's outputs.
-        size: Rows of a batch; the last may have fewer.
-        pad_id: Padding.
+        rows: Rows with the teacher's outputs.
+        size: Rows per batch; the last batch may have fewer.
+        pad_id: Id of the padding token.
     """
 
     def __init__(self, rows: TaughtRows, size: int, pad_id: int) -> None:
@@ -78,7 +78,7 @@ class Batches(Sequence[Batch]):
     @overload
     def __getitem__(self, place: slice) -> Sequence[Batch]: ...
     def __getitem__(self, place: int | slice) -> Batch | Sequence[Batch]:
-        """The rows of a place, from 0."""
+        """The batch at an index, from 0."""
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
@@ -92,13 +92,13 @@ class Training:
     """How candidates are trained.
 
     Args:
-        steps: How many.
+        steps: Number of steps.
         warmup: Share of them in which the learning rate rises.
         optimizer: AdamW, or plain SGD.
-        clip_weights: Bound of every weight, if there is one.
-        dropout: While candidates train.
-        seed: Of random weights. Another than `order_seed` also changes the order of the batches.
-        order_seed: Whose order of the batches is the one that they come in.
+        clip_weights: Bound on the absolute value of every weight, if any.
+        dropout: Dropout during training.
+        seed: Random seed of the weights. If it differs from `order_seed`, it also shuffles the batches.
+        order_seed: The seed with which the batches keep their order.
     """
 
     steps: int
@@ -110,11 +110,11 @@ class Training:
     order_seed: int = 0
 
     def again(self) -> Training:
-        """The same by other chance, for the noise of an error."""
+        """The same training with another seed, to measure the noise of the error."""
         return replace(self, seed=self.seed + 1)
 
     def order(self) -> Sequence[int]:
-        """Places of the batches, step by step."""
+        """The index of the batch at each step."""
         if self.seed == self.order_seed:
             return range(self.steps)
         return [int(place) for place in np.random.default_rng(self.seed).permutation(self.steps)]
@@ -122,13 +122,13 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainedEncoder:
-    """What a short training came to.
+    """The result of a short training.
 
     Args:
         model: The candidate.
-        error: ê; NaN where the training diverged.
-        steps: How many were done.
-        seconds: That they took.
+        error: ê; NaN if the training diverged.
+        steps: Number of completed steps.
+        seconds: Duration.
     """
 
     model: PreTrainedModel
@@ -144,14 +144,14 @@ def train(
     learning_rate: float,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> TrainedEncoder:
-    """Train a shape for a moment on the best device of the machine where this is called, and measure it.
+    """Train a shape briefly on the best device of this machine, and measure its error.
 
     Args:
         lesson: What it learns.
         shape: The candidate.
-        training: How.
-        learning_rate: Peak.
-        on_step: Told of each step and its loss.
+        training: How it is trained.
+        learning_rate: Peak learning rate.
+        on_step: Called with each step and its loss.
     """
     started, device = time.monotonic(), best_device()
     model = _ready(lesson.start(shape, training.seed), device).train()
@@ -174,7 +174,7 @@ def train(
         optimizer.zero_grad()
         _clip(model, training.clip_weights)
         on_step(step + 1, value)
-    set_dropout(model, 0.1)  # as a saved model has it
+    set_dropout(model, 0.1)  # the dropout of saved models
     return TrainedEncoder(model, lesson.error(model, shape), training.steps, time.monotonic() - started)
 
 
@@ -184,18 +184,18 @@ def untrained_error(lesson: Lesson, shape: Shape, seed: int) -> float:
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """A batch on a device."""
+    """Move a batch to a device."""
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def autocast(precision: Precision) -> torch.autocast:
-    """Compute as a run's settings say, on the best device."""
+    """Autocast on the best device, as the settings of a run say."""
     return torch.autocast(best_device().type, torch.bfloat16, enabled=use_bf16(precision))
 
 
 def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     if device.type == "cpu":
-        model.set_attn_implementation("eager")  # at a hundred tokens SDPA's backward pass takes several times as long
+        model.set_attn_implementation("eager")  # at 100 tokens, SDPA's backward pass takes several times as long
     model.to(device)
     return model
 

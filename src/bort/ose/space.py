@@ -1,4 +1,4 @@
-"""What is searched: shapes of a BERT encoder, as a grid of depths, heads, hidden, intermediate and vocabulary sizes."""
+"""The search space: shapes of a BERT encoder, a grid of depths, heads, hidden, intermediate and vocabulary sizes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _ALL_AXES = (*_AXES, "vocabulary")
 
 
 class Shape(tuple[int, ...]):
-    """An architecture: depth D, heads A, hidden size H, intermediate size I; and V where vocabularies are searched too.
+    """An architecture: depth D, heads A, hidden size H, intermediate size I; and V if vocabularies are searched too.
 
     Args:
-        depth: Layers.
-        heads: Attention heads of a layer.
-        hidden: Width of the token states.
-        intermediate: Neurons of a layer's feed-forward part.
-        vocabulary: Entries; None where all members have the tokenizer's own, and then no part of the tuple.
+        depth: Number of layers.
+        heads: Attention heads per layer.
+        hidden: Width of the hidden states.
+        intermediate: Width of the feed-forward layers.
+        vocabulary: Vocabulary size; None, and not part of the tuple, if all members have the tokenizer's own.
     """
 
     __slots__ = ()
     _fields: ClassVar = _AXES
 
     def __new__(cls, depth: int, heads: int, hidden: int, intermediate: int, vocabulary: int | None = None) -> Shape:
-        """As of the class."""
+        """See the class."""
         numbers = (depth, heads, hidden, intermediate)
         return super().__new__(cls, numbers if vocabulary is None else (*numbers, vocabulary))
 
@@ -47,7 +47,7 @@ class Shape(tuple[int, ...]):
 
     @classmethod
     def of(cls, numbers: dict[str, Any]) -> Shape:
-        """From numbers by name, among others."""
+        """Create a shape from numbers by name; other names are ignored."""
         return cls(*(int(numbers[axis]) for axis in _ALL_AXES if axis in numbers))
 
     def _asdict(self) -> dict[str, int]:
@@ -75,12 +75,12 @@ class Shape(tuple[int, ...]):
 
     @property
     def vocabulary(self) -> int | None:
-        """V, where it is searched."""
+        """V, if vocabularies are searched."""
         return self[4] if len(self) > 4 else None
 
     @property
     def name(self) -> str:
-        """For files: the numbers."""
+        """The numbers joined by hyphens, for file names."""
         return "-".join(map(str, self))
 
 
@@ -93,13 +93,14 @@ class SearchSpace:
         heads: Numbers of attention heads.
         hidden: Hidden sizes.
         intermediate: Sizes of the feed-forward layers.
-        about: Where it comes from.
-        vocabulary: Sizes of the vocabulary; none where it is not searched.
-        head_width: Of the encoder whose weights members inherit: their heads are narrower, or made of several.
+        about: Where the space comes from.
+        vocabulary: Vocabulary sizes; empty if they are not searched.
+        head_width: Width of the heads of the encoder whose weights members inherit: a member's heads must be at most
+            as wide, or a multiple as wide.
 
     Raises:
-        BortError: An axis is empty, holds a number twice or one below 1; no combination has heads that divide the
-            hidden size; there are more than 100,000.
+        BortError: An axis is empty, has a number twice or one below 1; no combination is possible; there are more than
+            100,000.
     """
 
     depth: tuple[int, ...]
@@ -132,12 +133,12 @@ class SearchSpace:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of what is searched."""
+        """Names of the searched axes."""
         return _ALL_AXES if self.vocabulary else _AXES
 
     @cached_property
     def members(self) -> tuple[Shape, ...]:
-        """Every shape, by depth, heads, hidden, intermediate and vocabulary size."""
+        """All shapes, sorted by depth, heads, hidden, intermediate and vocabulary size."""
         grid = itertools.product(*(sorted(getattr(self, name)) for name in self.axes))
         return tuple(shape for shape in itertools.starmap(Shape, grid) if self._can_be_built(shape))
 
@@ -174,10 +175,10 @@ SPACES: dict[str, SearchSpace] = {
 
 
 def read_space(source: str | Path) -> SearchSpace:
-    """A named space, or one from a YAML file that gives a list of numbers for each axis; only `vocabulary` may lack.
+    """A named space, or one from a YAML file with a list of numbers for each axis; only `vocabulary` is optional.
 
     Raises:
-        BortError: Neither, or the file breaks a rule; with its line.
+        BortError: Neither a name nor a file, or the file is invalid; the message gives the line.
     """
     if str(source) in SPACES:
         return SPACES[str(source)]
@@ -203,7 +204,7 @@ def read_space(source: str | Path) -> SearchSpace:
 
 
 def _entries(path: Path) -> list[tuple[Any, Any]]:
-    """The nodes of a mapping, which know their lines."""
+    """The nodes of a mapping, with their line numbers."""
     import yaml
 
     root = read_yaml(path, lambda text: yaml.compose(text, Loader=yaml.SafeLoader))
@@ -237,13 +238,13 @@ def _numbers(path: Path, name: str, node: Any) -> tuple[int, ...]:
 
 
 def around(config: BertConfig, least_vocabulary: int = 1) -> SearchSpace:
-    """The space to look for a part of an encoder in, if none is given: most depths, and fractions of the other sizes.
+    """The default space for parts of an encoder: up to six depths, and fractions of the other sizes.
 
-    The hidden size stays: what is compared with the encoder's vectors must be as wide.
+    The hidden size is the encoder's, because vectors that are compared must have the same width.
 
     Args:
-        config: Of the encoder.
-        least_vocabulary: Entries that a vocabulary cannot do without.
+        config: Configuration of the encoder.
+        least_vocabulary: Minimum vocabulary size.
     """
     whole, heads, vocabulary = config.num_hidden_layers, config.num_attention_heads, config.vocab_size
 
@@ -261,16 +262,16 @@ def around(config: BertConfig, least_vocabulary: int = 1) -> SearchSpace:
 
 
 def check_within(space: SearchSpace, most: Sequence[int], least_vocabulary: int, source: str) -> None:
-    """Refuse a space whose members are no parts of an encoder.
+    """Check that the members of a space can be parts of an encoder.
 
     Args:
-        space: Its members are to inherit weights.
+        space: The space whose members shall inherit weights.
         most: The encoder's own numbers, in the order of the axes.
-        least_vocabulary: Entries that a vocabulary cannot do without.
-        source: The encoder, for messages.
+        least_vocabulary: Minimum vocabulary size.
+        source: Name of the encoder, for messages.
 
     Raises:
-        BortError: The first number that is too large, or a vocabulary that is too small.
+        BortError: A number is too large, or a vocabulary is too small.
     """
     if (smallest := min(space.vocabulary, default=least_vocabulary)) < least_vocabulary:
         rule = f"must be at least {least_vocabulary}: the special tokens and the characters of {source}"

@@ -1,4 +1,4 @@
-"""Texts of a corpus that candidates are compared on: drawn once, the same for all vocabularies."""
+"""Texts of a corpus that candidates are compared on: sampled once, the same for all vocabularies."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bort.errors import BortError
 from bort.progress import bar
 
 _SHORTEST = 8
-"""Characters of the shortest text that is used."""
+"""Minimum number of characters per text."""
 
 
 def draw(lines: Iterable[str], count: int, seed: int) -> list[str]:
-    """Draw lines at random, each as likely as any other, in one pass and in memory for no more than asked for.
+    """Sample lines uniformly without replacement, in one pass and with memory for `count` lines (reservoir sampling).
 
     Args:
-        lines: Of a corpus.
-        count: How many; all where there are fewer.
-        seed: Source of chance.
+        lines: Lines of a corpus.
+        count: How many; all if there are fewer.
+        seed: Random seed.
 
     Returns:
-        Different places of the corpus, in random order.
+        Lines from different places of the corpus, in random order.
     """
     rng, drawn = random.Random(seed), list[str]()
     for place, line in enumerate(lines):
@@ -43,10 +43,10 @@ def draw(lines: Iterable[str], count: int, seed: int) -> list[str]:
 
 
 def draw_texts(sources: Sequence[str], count: int, seed: int) -> list[str]:
-    """Draw from text files or hub data sets; what is shorter than a few words is left out.
+    """Sample texts from text files or hub data sets; very short texts are left out.
 
     Raises:
-        BortError: A source cannot be read, or holds no text.
+        BortError: A source cannot be read, or there are no texts.
     """
     with bar("reading the corpus") as shown:
 
@@ -68,13 +68,13 @@ def draw_texts(sources: Sequence[str], count: int, seed: int) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRows(TrainingRows):
-    """Rows that are one text each, cut to the row length, in steps of like length.
+    """Rows of one text each, truncated to the row length; the texts of a step have similar lengths.
 
     Args:
-        starts: First token of each text in `tokens`, and the end of the last. *Shape:* (texts + 1,).
-        paces: What a text's length is taken for when steps are put together: one vocabulary's, whichever the rows are
-            of, so that all see the same texts in the same steps. *Shape:* (texts,).
-        rows_per_step: Texts that are trained on together.
+        starts: Index of each text's first token in `tokens`, and the end of the last text. *Shape:* (texts + 1,).
+        paces: Lengths by which texts are grouped into steps. They come from one vocabulary, so that rows of all
+            vocabularies have the same texts in the same steps. *Shape:* (texts,).
+        rows_per_step: Texts per step.
     """
 
     starts: NDArray[np.int64]
@@ -99,13 +99,13 @@ class TextRows(TrainingRows):
         """Tokenise texts.
 
         Args:
-            texts: Which.
-            tokenizer: Whose ids.
-            paces: As of the class; None for the rows' own lengths.
-            row_length: Tokens of the longest row, the two special ones among them.
-            rows_per_step: Texts that are trained on together.
-            length: Rows in all; texts come again where there are fewer.
-            seed: Of the order.
+            texts: The texts.
+            tokenizer: The tokenizer.
+            paces: See the class; None for the rows' own lengths.
+            row_length: Maximum tokens per row, including the two special ones.
+            rows_per_step: Texts per step.
+            length: Total number of rows; texts repeat if there are fewer.
+            seed: Random seed of the order.
         """
         found = tokenizer(
             list(texts), add_special_tokens=False, truncation=True, max_length=row_length - 2, verbose=False
@@ -126,22 +126,22 @@ class TextRows(TrainingRows):
 
     @property
     def available(self) -> int:
-        """Texts."""
+        """Number of texts."""
         return len(self.starts) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, without the special ones. *Shape:* (texts,)."""
+        """Tokens per text, without the special ones. *Shape:* (texts,)."""
         return np.diff(self.starts)
 
     def span(self, place: int) -> tuple[int, int]:
-        """First token of a text, and the one after its last."""
+        """Index of a text's first token, and of the token after its last."""
         return int(self.starts[place]), int(self.starts[place + 1])
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Numbers of the texts of an epoch. *Shape:* (texts,)."""
+        """Numbers of the texts of an epoch, in order. *Shape:* (texts,)."""
         return order_of_like_lengths(self.paces, self.seed, epoch, self.rows_per_step)
 
     def digest(self) -> str:
-        """Of all ids, and where the texts begin."""
+        """A hash of all ids and of where the texts begin."""
         return hashlib.sha256(np.asarray(self.tokens).tobytes() + self.starts.tobytes()).hexdigest()

@@ -1,1 +1,1 @@
-"""From a folder to answers: the predictor, its engines, and what an exported folder says of itself."""
+"""Prediction from a model folder: the predictor, its engines, and the manifest of an exported folder."""

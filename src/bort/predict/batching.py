@@ -1,4 +1,4 @@
-"""Which rows are computed together, and by how many threads: the cheapest way by what batches cost."""
+"""Plan which rows are computed together, and with how many threads, at the lowest total cost."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BATCHES_PER_THREAD = 3
 
 
 def rounded_up(length: int, longest: int) -> int:
-    """A length that few others round up to: to a multiple of 4 up to 64 tokens, of 8 up to 128, of 16 beyond.
+    """Round a length up: to a multiple of 4 up to 64 tokens, of 8 up to 128, of 16 beyond.
 
-    What a row is padded to depends on the row alone, so its answer does not depend on its company.
+    The padded length depends on the row alone, so its answer does not depend on the rest of the batch.
 
     Args:
         length: Tokens of a row.
-        longest: Most that the model takes.
+        longest: Maximum length of the model.
     """
     step = next((step for most, step in _FINE_STEPS if length <= most), _COARSE_STEP)
     return max(length, min(longest, -(-length // step) * step))
@@ -38,24 +38,24 @@ def cheapest_batches(
     most: float = math.inf,
     equal_lengths: bool = False,
 ) -> list[list[int]]:
-    """Cut rows, sorted by length, into the batches that cost least together, by dynamic programming.
+    """Split rows, sorted by length, into the batches of lowest total cost, by dynamic programming.
 
-    The cheapest way to cut the first n rows ends with a batch of k, before which the first n - k are cut in the
-    cheapest way. With a cost that grows with rows and length no order but that of length is cheaper.
+    An optimal split of the first n rows ends with a batch of k rows, after an optimal split of the first n - k. If
+    the cost grows with rows and length, no other order than by length is cheaper.
 
     Args:
         lengths: Tokens of each row.
-        cost: Of a batch, by its number of rows and its longest. *Shape:* (most rows + 1, longest + 1); what is longer
-            costs as the longest does.
-        max_tokens: Most tokens of a batch, padding counted: rows times the longest. A single row may have more.
-        most: Most that a batch may cost. A single row may cost more.
-        equal_lengths: Whether the rows of a batch must be exactly as long as each other.
+        cost: Cost of a batch by its number of rows and its longest row. *Shape:* (most rows + 1, longest + 1); longer
+            rows cost the same as the longest.
+        max_tokens: Most tokens of a batch with padding: rows times the longest. A single row may have more.
+        most: Maximum cost of a batch. A single row may cost more.
+        equal_lengths: Whether all rows of a batch must have the same length.
 
     Returns:
-        Indices into `lengths`, each exactly once, shortest rows first; rows of one length keep their order.
+        Indices into `lengths`, each exactly once, shortest rows first; rows of equal length keep their order.
 
     Raises:
-        ValueError: A bound is not above 0.
+        ValueError: A bound is not positive.
     """
     if max_tokens < 1 or not most > 0 or len(cost) < 2:
         raise ValueError(f"bounds must be above 0, not {max_tokens} tokens, a cost of {most}, {len(cost) - 1} rows")
@@ -85,11 +85,11 @@ def cheapest_batches(
 
 
 def makespan(costs: Sequence[float], threads: int) -> float:
-    """When the last of some batches is done, where each thread takes the dearest that is left.
+    """Time until the last batch is done, if each free thread takes the most expensive batch left.
 
     Args:
-        costs: Of each batch.
-        threads: At least 1.
+        costs: Cost of each batch.
+        threads: Number of threads, at least 1.
     """
     free = [0.0] * threads
     for cost in sorted(costs, reverse=True):
@@ -99,15 +99,15 @@ def makespan(costs: Sequence[float], threads: int) -> float:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that one graph computes.
+    """The rows that one graph computes.
 
     Args:
-        graph: Which.
-        places: Of the rows, in the whole.
-        lengths: What each row is padded to at least.
-        costs: Of the graph's batches.
-        equal_lengths: Whether the rows of a batch must be equally long.
-        max_tokens: Most tokens of a batch; 1 leaves every row alone.
+        graph: Index of the graph.
+        places: Indices of the rows in the whole input.
+        lengths: Minimum padded length of each row.
+        costs: Costs of the graph's batches.
+        equal_lengths: Whether all rows of a batch must have the same length.
+        max_tokens: Most tokens of a batch; 1 puts each row into a batch of its own.
     """
 
     graph: int
@@ -118,7 +118,7 @@ class Group:
     max_tokens: int = MOST_TOKENS
 
     def batches(self, threads: int, most: float = math.inf) -> list[Batch]:
-        """The cheapest, where so many threads compute each."""
+        """The cheapest batches, if `threads` threads compute each one together."""
         cost = self.costs.table(threads)
         longest = cost.shape[1] - 1
         cut = cheapest_batches(
@@ -137,10 +137,10 @@ class Batch:
     """Rows that are computed together.
 
     Args:
-        graph: What computes them.
-        places: Of the rows, in the whole.
-        length: What they are padded to.
-        cost: By the graph's costs.
+        graph: Index of the graph that computes them.
+        places: Indices of the rows in the whole input.
+        length: Padded length.
+        cost: Estimated cost.
     """
 
     graph: int
@@ -154,10 +154,9 @@ class BatchPlan:
     """How rows are computed.
 
     Args:
-        batches: In the order in which they are begun, the dearest first.
-        shared: Whether all threads compute each batch together, one batch after the other, instead of each thread its
-            own.
-        cost: Until the last is done.
+        batches: In the order in which they start, the most expensive first.
+        shared: Whether all threads compute one batch at a time together, instead of each thread its own batches.
+        cost: Estimated cost until the last batch is done.
     """
 
     batches: list[Batch]
@@ -166,13 +165,13 @@ class BatchPlan:
 
 
 def plan(groups: Sequence[Group], threads: int) -> BatchPlan:
-    """The cheapest of three ways: all threads at each batch, or each thread at its own, in large batches or small ones.
+    """The cheapest of three plans: all threads share each batch, or each computes its own batches, large or small.
 
     Args:
         groups: Rows by the graph that computes them.
-        threads: At least 1.
+        threads: Number of threads, at least 1.
     """
-    if len(groups) == 1 and len(groups[0].places) == 1:  # nothing to choose, and soon done
+    if len(groups) == 1 and len(groups[0].places) == 1:  # nothing to choose
         [group] = groups
         return BatchPlan([Batch(group.graph, [*group.places], group.lengths[0], 0.0)], shared=True, cost=0.0)
     together = [batch for group in groups for batch in group.batches(threads)]

@@ -1,4 +1,4 @@
-"""Classifiers and regressors: from a pre-trained encoder to a folder that knows its labels, and back."""
+"""Create, load, save and run classifiers and regressors of `transformers`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ROWS_PER_BATCH = 512
 
 
 def new_classifier(model: str, task: Task, *, bi_encoder: bool = False) -> PreTrainedModel:
-    """Put a fresh head for `task` on an encoder; the head's weights come from torch's global random state.
+    """Put a new head for `task` on an encoder; its weights are drawn from torch's global random state.
 
-    A head that the model brings along is not gone on from: its outputs may stand for other labels.
+    An existing head is not reused, because its outputs may stand for other labels.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        task: What it shall answer.
-        bi_encoder: Whether it reads the two texts of a pair apart. Its encoder must be one of BERT's.
+        model: A folder, an embedded model's name, or a hub name.
+        task: The task of the new head.
+        bi_encoder: Whether the two texts of a pair are encoded separately; the encoder must then be a BERT.
 
     Raises:
         BortError: The model cannot be loaded.
@@ -61,15 +61,15 @@ def new_classifier(model: str, task: Task, *, bi_encoder: bool = False) -> PreTr
 
 
 def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, Task]:
-    """Load a fine-tuned classifier or regressor and what it answers.
+    """Load a fine-tuned classifier or regressor, and its task.
 
     Args:
         model: A folder or hub name.
-        ours: Load BERT into our class, which computes less for the same answer, and not into the library's.
+        ours: Load BERT into bort's class, which computes less for the same output, instead of that of `transformers`.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, its weights lack the head, or it answers
-            neither with labels nor with one number.
+        BortError: The model cannot be loaded, it is not a classifier, its head or other weights are missing, or its
+            outputs are neither labels nor one number.
     """
     named = load_config(model).architectures or []
     choices = any("MultipleChoice" in name for name in named)
@@ -91,10 +91,10 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
 
 
 def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
-    """What a classifier answers, as its config.json says.
+    """The task of a classifier, from its config.json.
 
     Raises:
-        BortError: Neither one of its labels, nor some of them, nor one number.
+        BortError: It gives neither one label, nor several labels, nor one number, or config.json is inconsistent.
     """
     config = model.config
     kind, outputs = config.problem_type, config.num_labels
@@ -116,20 +116,20 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
 
 
 def _metric(model: PreTrainedModel, kind: Kind) -> str:
-    """The metric that fine-tuning chose by, which config.json names; the kind's usual one for a model of others."""
+    """The metric that selected the model, from config.json; by default the primary metric of the kind."""
     named = getattr(model.config, "bort_metric", None)
     return named if named in METRICS[kind] else primary_metric(kind)
 
 
 def fitting_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of a model's folder, checked against the model, and let it give what the model takes.
+    """Load a model's tokenizer, check it against the model, and restrict its outputs to the model's inputs.
 
     Args:
         name: The folder or hub name.
-        model: What was loaded from there.
+        model: The model loaded from there.
 
     Raises:
-        BortError: It cannot be loaded, has no padding token, or knows ids that the model's word embedding lacks.
+        BortError: It cannot be loaded, has no padding token, or has ids beyond the model's word embedding.
     """
     tokenizer = load_tokenizer(locate(name))
     if tokenizer.pad_token_id is None:
@@ -142,7 +142,7 @@ def fitting_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerF
     names = ["input_ids", "attention_mask"]
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
     if takes_types and "token_type_ids" in tokenizer.model_input_names:
-        # RoBERTa's table has one row, for a tokenizer that says 0 and 1 as well; DeBERTa may have none.
+        # RoBERTa has one token type, even if its tokenizer gives types 0 and 1; DeBERTa may have none.
         names += ["token_type_ids"] if getattr(model.config, "type_vocab_size", 2) > 1 else []
     tokenizer.model_input_names = names
     return tokenizer
@@ -155,10 +155,10 @@ def save_classifier(
 
     Args:
         model: The classifier.
-        tokenizer: Its tokenizer, which is saved so that it cuts at the fitted length.
-        folder: Where to.
-        max_length: The fitted length in tokens.
-        about: What else config.json shall say.
+        tokenizer: Its tokenizer; it is saved with `max_length` as its maximum length.
+        folder: Folder to write.
+        max_length: Maximum length in tokens used in fine-tuning.
+        about: Additional entries for config.json.
     """
     before = tokenizer.model_max_length
     tokenizer.model_max_length = max_length
@@ -169,7 +169,7 @@ def save_classifier(
 
 
 def positions(model: PreTrainedModel) -> int:
-    """Most tokens that a model can take; RoBERTa's table of positions begins behind its padding id."""
+    """Maximum number of tokens of a model's inputs; RoBERTa's positions start after its padding id."""
     table = int(getattr(model.config, "max_position_embeddings", None) or 512)
     embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
@@ -177,7 +177,7 @@ def positions(model: PreTrainedModel) -> int:
 
 
 class _Opened:
-    """A model class that remembers which weights it did not find, and which layers it had no use for."""
+    """A model class that records missing weights, and unexpected weights of layers."""
 
     def __init__(self, model_class: Any) -> None:
         self._class = model_class
@@ -185,7 +185,7 @@ class _Opened:
         self.surplus: list[str] = []
 
     def from_pretrained(self, *source: Any, **settings: Any) -> Any:
-        """As the class's own, with `output_loading_info`."""
+        """Like the method of the class, with `output_loading_info`."""
         loaded, report = self._class.from_pretrained(*source, **settings)
         self.absent = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
         self.surplus = sorted(name for name in report["unexpected_keys"] if ".layer." in name)
@@ -193,7 +193,7 @@ class _Opened:
 
 
 def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -> Any:
-    """Ours for BERT, the library's for any other encoder; one with a score a choice, or with one a class."""
+    """The class for multiple choice or sequence classification: bort's for BERT, that of `transformers` for others."""
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
     ours = ours and load_config(model).model_type == "bert"
@@ -203,7 +203,7 @@ def _classifier_class(model: str, *, choices: bool = False, ours: bool = True) -
 
 
 def tensors(batch: Feed, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """A batch as PyTorch takes it. *Shapes:* as they were."""
+    """Convert a batch to PyTorch tensors on a device. *Shapes:* unchanged."""
     return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
 
 
@@ -211,9 +211,9 @@ def tensors(batch: Feed, device: torch.device | str = "cpu") -> dict[str, Tensor
 def predict_logits(
     model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int, *, bf16: bool = False
 ) -> NDArray[np.float32]:
-    """Run a classifier over examples, the short ones together, and give the logits in the examples' order.
+    """Run a classifier on examples, in batches of similar length, and return the logits in the examples' order.
 
-    A model that is not training is left alone, so that several threads may ask it at once.
+    A model in eval mode is not modified, so several threads may call it at once.
 
     Returns:
         *Shape:* (examples, outputs); with choices (examples, choices).

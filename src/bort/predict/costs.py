@@ -1,4 +1,4 @@
-"""What batches cost: milliseconds by rows and length, measured where a folder was exported, or the rule of thumb."""
+"""Costs of batches: milliseconds by rows and length, measured at the export, or a rule of thumb."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 MOST_ROWS = 64
 MOST_TOKENS = 512
-"""Of a batch: small ones stay in the processor's caches. A longer row is a batch of its own."""
+"""Of a batch: small batches stay in the processor's caches. A longer row is a batch of its own."""
 _PARALLEL_SHARE = 0.8
-"""Of a batch's work, where one thread measured: what others can take over."""
+"""Share of a batch's work that parallelises, assumed where costs were measured with one thread."""
 _MOST_POINTS = 64
 Table = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class BatchCosts:
-    """Milliseconds of batches, at some numbers of rows and some lengths; between them they are interpolated.
+    """Milliseconds of batches at some numbers of rows and some lengths; values in between are interpolated.
 
     Args:
         rows: Numbers of rows, ascending from 1.
         lengths: Lengths in tokens, ascending.
-        threads: How many threads computed `shared`.
-        alone: Of a batch that one thread computes. *Shape:* (rows, lengths).
-        shared: Of a batch that all threads compute together. *Shape:* (rows, lengths).
+        threads: Number of threads that computed `shared`.
+        alone: Times of a batch that one thread computes. *Shape:* (rows, lengths).
+        shared: Times of a batch that all threads compute together. *Shape:* (rows, lengths).
     """
 
     rows: tuple[int, ...]
@@ -39,12 +39,12 @@ class BatchCosts:
     shared: Table
 
     def table(self, threads: int = 1) -> NDArray[np.float64]:
-        """Milliseconds of every batch, where so many threads compute it together.
+        """Milliseconds of every batch, if `threads` threads compute it together.
 
-        Threads that were not measured follow Amdahl's law, with the share of each point that those measured had.
+        Numbers of threads that were not measured follow Amdahl's law, with the parallel share measured at each point.
 
         Args:
-            threads: At least 1.
+            threads: Number of threads, at least 1.
 
         Returns:
             *Shape:* (`MOST_ROWS` + 1, longest length + 1), by number of rows and length.
@@ -53,10 +53,10 @@ class BatchCosts:
 
     @classmethod
     def of(cls, described: Any) -> BatchCosts | None:
-        """What a manifest holds; None where it is not what `dataclasses.asdict` wrote.
+        """Parse the costs of a manifest; None if they do not have the form that `dataclasses.asdict` writes.
 
         Args:
-            described: Anything.
+            described: Any JSON value.
         """
         names = ("rows", "lengths", "threads", "alone", "shared")
         if not isinstance(described, dict) or {*described} != {*names}:
@@ -90,7 +90,7 @@ def _table(costs: BatchCosts, threads: int) -> NDArray[np.float64]:
     points = alone * (1 - share + share / threads)
     by_row, by_length = _weights(costs.rows, MOST_ROWS), _weights(costs.lengths, costs.lengths[-1])
     found: NDArray[np.float64] = by_row.T @ points @ by_length
-    # A batch of more rows than were measured costs as much more.
+    # Beyond the measured numbers of rows, the cost grows in proportion to the rows.
     last = costs.rows[-1]
     found[last:] *= (np.arange(last, MOST_ROWS + 1) / last)[:, None]
     found.setflags(write=False)
@@ -98,16 +98,16 @@ def _table(costs: BatchCosts, threads: int) -> NDArray[np.float64]:
 
 
 def _weights(points: Sequence[int], last: int) -> NDArray[np.float64]:
-    """What each measured point counts at every place from 0 to the last. *Shape:* (points, `last` + 1)."""
+    """Interpolation weights of the measured points at each integer from 0 to `last`. *Shape:* (points, `last` + 1)."""
     places = np.arange(last + 1)
     return np.array([np.interp(places, points, unit) for unit in np.eye(len(points))])
 
 
 def usual_costs(longest: int) -> BatchCosts:
-    """The rule of thumb, in no unit: a batch costs as much as 8 tokens do, and attention grows with the square.
+    """Rule of thumb, without a unit: a batch has a fixed cost of 8 tokens, and attention grows quadratically.
 
     Args:
-        longest: Most tokens of an input.
+        longest: Maximum number of tokens of an input.
     """
     rows, lengths = (1, MOST_ROWS), tuple(sorted({*range(8, longest, 32), longest}))
     alone = tuple(tuple(8 + b * length * (1 + length / 1024) for length in lengths) for b in rows)

@@ -1,4 +1,4 @@
-"""Texts far longer than a model takes are cut before they are tokenised, where that gives the same tokens."""
+"""Cut texts far longer than a model's limit before tokenising them, where that gives the same tokens."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 _CHARACTERS_PER_TOKEN = 8
-"""More than texts have; where a text has more, it is tokenised whole."""
+"""More than texts usually have; a text that has more is tokenised whole."""
 _MARGIN = 32
-"""Tokens behind the cut, so that a token of several words that was cut through lies behind it, too."""
+"""Tokens kept beyond the limit, so that a token of several words that the cut splits lies beyond the limit, too."""
 _SHORTEST_REST = 0.25
-"""A last window that is shorter, in parts of the others, says little, and would count as much as they do."""
+"""A last window shorter than this share of the others says little, but would have the same weight."""
 _NORMALIZERS = frozenset({"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents"})
 _PRE_TOKENIZERS = frozenset({"BertPreTokenizer", "Whitespace", "WhitespaceSplit"})
 
 
 def encode(texts: Sequence[Any], backend: Any) -> list[Any]:
-    """Tokenise as `backend.encode_batch_fast` does, but of long single texts no more than is needed.
+    """Tokenise like `backend.encode_batch_fast`, but only the needed beginning of long single texts.
 
     Args:
         texts: Strings, or pairs.
         backend: A `tokenizers.Tokenizer`.
 
     Returns:
-        What the library gives. *Shape:* (texts,).
+        The library's encodings. *Shape:* (texts,).
     """
     limit = _most_characters(backend)
     given = list(texts) if limit is None else [_beginning(text, limit) for text in texts]
-    if len(given) == 1:  # without the way to other threads and back
+    if len(given) == 1:  # avoids the overhead of the thread pool
         encodings = [backend.encode(*given[0]) if isinstance(given[0], tuple) else backend.encode(given[0])]
     else:
         encodings = backend.encode_batch_fast(given)
@@ -38,17 +38,17 @@ def encode(texts: Sequence[Any], backend: Any) -> list[Any]:
 
 
 def windows(encoding: Any) -> list[Any]:
-    """A text as one row after another, each with the special tokens; a short rest at the end is left out.
+    """The consecutive windows of a text, each with the special tokens; a short last window is left out.
 
     Args:
-        encoding: What the library gives of a single text that it has cut.
+        encoding: The library's encoding of a single text, with its overflow.
     """
     rows = [encoding, *encoding.overflowing]
     return rows[:-1] if len(rows) > 1 and len(rows[-1]) < _SHORTEST_REST * len(rows[0]) else rows
 
 
 def _most_characters(backend: Any) -> int | None:
-    """Characters of a text that are enough; None where a beginning of it may have other tokens than the whole."""
+    """Number of characters that suffices; None if the beginning of a text may have other tokens than the whole text."""
     cut = backend.truncation
     if cut is None or cut["direction"].lower() != "right" or not _splits_at_blanks(backend):
         return None
@@ -56,7 +56,7 @@ def _most_characters(backend: Any) -> int | None:
 
 
 def _splits_at_blanks(backend: Any) -> bool:
-    """Whether no token reaches across a blank, and none depends on what stands behind one."""
+    """Whether no token spans a blank or depends on the text after a blank."""
     normalizer, splitter = backend.normalizer, backend.pre_tokenizer
     if normalizer is not None and type(normalizer).__name__ not in _NORMALIZERS:
         return False
@@ -65,7 +65,7 @@ def _splits_at_blanks(backend: Any) -> bool:
 
 
 def _beginning(text: Any, most: int) -> Any:
-    """A text up to a blank, or the text itself where it is a pair, is no longer, or has no blank there."""
+    """A text up to a blank; the input itself if it is a pair, is short enough, or has no such blank."""
     if not isinstance(text, str) or len(text) <= most:
         return text
     place = text.rfind(" ", most // 2, most)

@@ -1,4 +1,4 @@
-"""From texts to vectors: one text, a list, or an endless stream, in order and in bounded memory."""
+"""Sentence vectors of one text, a list, or an endless stream, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Vectors = NDArray[np.float32]
 
 
 class Encoder:
-    """A sentence encoder: texts in, one vector each out.
+    """A sentence encoder: one vector per text.
 
-    One encoder may be shared by any number of threads. A text's vector does not depend on what is encoded beside it:
-    where all is int8 to the last bit, in fp32 within 1e-5. The vectors of a folder are those that
-    sentence-transformers gives for it. Of an exported folder neither torch nor transformers is loaded.
+    Any number of threads can share an encoder. A text's vector does not depend on the rest of the batch: if the whole
+    model is int8, it is bit-identical; in fp32, the same within 1e-5. The vectors of a folder are those of
+    sentence-transformers. An exported folder needs neither torch nor transformers.
 
         >>> with Encoder("bort-nano") as encoder:
         ...     vectors = encoder.encode(["Where is my parcel?", "My package is late.", "Thank you!"], normalize=True)
@@ -34,7 +34,8 @@ class Encoder:
     Args:
         model: A folder of `bort export`, of `bort pretrain`, of Hugging Face or sentence-transformers, an embedded
             name (bort-nano), or a hub name.
-        threads: Of the computation and of the tokenizer, which makes its threads once a process; by default one a core.
+        threads: Threads for the computation and the tokenizer, which keeps the number of its first use in a process; by
+            default one per core.
 
     Raises:
         BortError: The model cannot be loaded, or it was exported as a classifier.
@@ -46,16 +47,16 @@ class Encoder:
         self.size = self.engine.size
         """Width of a vector."""
         self.max_length = self.engine.max_length
-        """Most tokens of a text; what is longer is cut."""
+        """Maximum number of tokens of a text; longer texts are cut."""
         self.normalizes = self.engine.normalizes
-        """Whether vectors have length 1 unless `encode` is asked for something else."""
+        """Whether vectors have length 1 by default (`normalize=None`)."""
         self.cut = 0
-        """How many texts so far were longer."""
+        """Number of texts cut so far."""
         self._counting = Lock()
 
     @property
     def engine(self) -> VectorEngine:
-        """What runs the model.
+        """The engine that runs the model.
 
         Raises:
             ValueError: The encoder is closed.
@@ -65,15 +66,15 @@ class Encoder:
         return self._engine
 
     def __enter__(self) -> Encoder:
-        """The encoder itself."""
+        """Return the encoder itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the model go."""
+        """Release the model."""
         self.close()
 
     def close(self) -> None:
-        """Let the model go, and its memory with it. Nothing can be encoded after that.
+        """Release the model and its memory. The encoder cannot be used afterwards.
 
         Example:
             >>> encoder = Encoder("bort-nano")
@@ -87,21 +88,21 @@ class Encoder:
     def encode(
         self, texts: str | Iterable[str], *, batch_size: int | None = None, normalize: bool | None = None
     ) -> Vectors:
-        """Encode one text, or many.
+        """Encode one text or many.
 
         Args:
             texts: A text, or any iterable of texts: a list, an array, a column of a data frame.
-            batch_size: Texts that are tokenised and computed together, those of like length side by side; by default a
-                few hundred, more with many threads.
-            normalize: True: each vector has length 1, so that products are cosines. False: it has the length that the
-                pooling gives. None: as the model's folder says.
+            batch_size: Number of texts that are tokenised and computed together, sorted by length; by default a few
+                hundred, more with many threads.
+            normalize: True: scale each vector to length 1, so that dot products are cosines. False: keep the length
+                that pooling gives. None: as in the model's folder.
 
         Returns:
             *Shape:* (texts, `size`), or (`size`,) for one text given as a string.
 
         Raises:
-            BortError: The model gives no finite numbers.
-            TypeError: One is no text.
+            BortError: The model's outputs are not finite.
+            TypeError: An item is not a string.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
         Example:
@@ -116,19 +117,19 @@ class Encoder:
     def stream(
         self, texts: Iterable[str], *, batch_size: int | None = None, normalize: bool | None = None
     ) -> Iterator[Vectors]:
-        """Encode one batch after another, in order, holding no more than four of them.
+        """Encode batch by batch, in order, holding at most four batches in memory.
 
         Args:
-            texts: Read as they are needed.
-            batch_size: Texts of each batch but the last; by default a few hundred, more with many threads.
-            normalize: As of `encode`.
+            texts: Any iterable of texts, read lazily.
+            batch_size: Texts per batch except the last; by default a few hundred, more with many threads.
+            normalize: See `encode`.
 
         Yields:
             The vectors of the next batch. *Shape:* (`batch_size`, `size`).
 
         Raises:
-            BortError: The model gives no finite numbers.
-            TypeError: One is no text.
+            BortError: The model's outputs are not finite.
+            TypeError: An item is not a string.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
         Example:
@@ -139,7 +140,7 @@ class Encoder:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         rows, iterator = batch_size or self.engine.rows_at_once, iter(texts)
         first = [_example(text) for text in islice(iterator, rows)]
-        if len(first) < rows:  # all of them
+        if len(first) < rows:  # these are all
             if first:
                 yield self._vectors(first, normalize)
             return
@@ -148,7 +149,7 @@ class Encoder:
             yield self._finished(encoded, vectors, normalize)
 
     def told(self) -> Iterator[str]:
-        """Lines for a person: how many texts so far were cut.
+        """Messages for the user: how many texts have been cut so far.
 
         Example:
             >>> encoder = Encoder("bort-nano")
@@ -164,7 +165,7 @@ class Encoder:
         return self._finished(encoded, self.engine.run(encoded), normalize)
 
     def _finished(self, encoded: TokenizedExamples, vectors: Vectors, normalize: bool | None) -> Vectors:
-        """What the engine gave, counted, checked and scaled."""
+        """Count the cut texts, and check and scale the engine's vectors."""
         with self._counting:
             self.cut += encoded.cut
         if not np.isfinite(vectors).all():
@@ -174,7 +175,7 @@ class Encoder:
 
 
 def of_length_1(vectors: Vectors) -> Vectors:
-    """Vectors scaled to length 1, so that products are cosines; zeros stay zeros. *Shape:* (texts, width)."""
+    """Scale vectors to length 1, so that dot products are cosines; zero vectors stay zero. *Shape:* (texts, width)."""
     scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     return scaled
 

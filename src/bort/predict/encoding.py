@@ -1,6 +1,6 @@
-"""From texts, pairs and choices to padded batches of token ids: one way for every engine and for fine-tuning.
+"""Turn texts, pairs and choices into padded batches of token ids, for all engines and for fine-tuning.
 
-It needs the `tokenizers` library alone, so that an exported folder answers without torch and transformers.
+Needs only the `tokenizers` library, so that exported folders run without torch and transformers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Feed = dict[str, NDArray[np.int64]]
-"""A batch as a model takes it, by the names of its inputs. *Shape:* each (rows, length)."""
+"""A batch by the names of the model's inputs. *Shape:* each (rows, length)."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class TokenizedExamples:
     """Examples as token ids.
 
     Args:
-        columns: By input of the model (`input_ids`, and `token_type_ids` where the model knows kinds of tokens), a list
-            of ids for each example, or for each choice of each example.
-        cut: How many examples were longer than the limit and were cut.
-        choices: How many choices each example has, one after another in the columns; 0 where it has none.
-        windows: How many rows each text has, where long ones were cut into windows; empty where they were cut off.
+        columns: By input of the model (`input_ids`, and `token_type_ids` if the model takes them), a list of ids for
+            each example, or for each choice of each example.
+        cut: Number of examples that were longer than the limit and were cut.
+        choices: Number of choices per example, which are consecutive in the columns; 0 for examples without choices.
+        windows: Number of rows per text, if long texts were split into windows; empty if they were truncated.
     """
 
     columns: dict[str, list[list[int]]]
@@ -43,7 +43,7 @@ class TokenizedExamples:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each example, with choices those of its longest."""
+        """Number of tokens of each example; with choices, of its longest choice."""
         lengths = [len(ids) for ids in self.columns["input_ids"]]
         each = self.choices or 1
         return lengths if each == 1 else [max(lengths[i : i + each]) for i in range(0, len(lengths), each)]
@@ -52,13 +52,13 @@ class TokenizedExamples:
         return len(self.columns["input_ids"]) // (self.choices or 1)
 
     def joined(self, others: Sequence[TokenizedExamples]) -> TokenizedExamples:
-        """These and others, one after another."""
+        """Concatenate with others."""
         every = [self, *others]
         columns = {name: [row for one in every for row in one.columns[name]] for name in self.columns}
         return TokenizedExamples(columns, sum(one.cut for one in every), self.choices)
 
     def batch(self, indices: Sequence[int], pad_token_id: int, length: int = 0) -> Feed:
-        """Pad some examples to the longest of them, or to `length` where that is more, and add their attention mask.
+        """Pad examples to the longest of them, or to `length` if that is more, and add the attention mask.
 
         *Shape:* each (batch, longest), or (batch, choices, longest), padded on the right.
         """
@@ -75,14 +75,14 @@ class TokenizedExamples:
 
 
 def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows: bool = False) -> TokenizedExamples:
-    """Tokenise on all cores, in the library's threads; the tokenizer is only read, so several threads may share it.
+    """Tokenise on all cores, in the library's threads; the tokenizer is not modified, so several threads may share it.
 
     Args:
-        examples: Texts, or pairs. One whose second text is empty is a pair still; one without is not, whatever stands
-            beside it. Or texts with choices, as many in each: a pair for each choice.
+        examples: Texts and pairs, which may be mixed; an empty second text still makes a pair. Or texts that all have
+            the same number of choices: each choice becomes a pair.
         backend: A `tokenizers.Tokenizer`, set up by `prepare`. Its template adds the special tokens.
         types: Whether the model takes `token_type_ids`.
-        windows: Whether a single text that is too long becomes several rows instead of being cut off.
+        windows: Whether a single text that is too long is split into several rows instead of being truncated.
 
     Raises:
         BortError: Examples have different numbers of choices.
@@ -111,10 +111,10 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows:
 
 
 def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:
-    """Texts as an encoder of sentence-transformers takes them: behind its prompt, without blanks at the ends.
+    """Prepare texts like sentence-transformers: prepend the prompt, strip blanks at both ends, maybe lowercase.
 
     Raises:
-        BortError: One is a pair, or has choices: a vector stands for one text.
+        BortError: An example is a pair or has choices: a vector stands for one text.
     """
     texts = []
     for example in examples:
@@ -127,15 +127,15 @@ def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> li
 
 
 def prepare(backend: Any, max_length: int, side: str = "right", *, split_special_tokens: bool = False) -> None:
-    """Let a `tokenizers.Tokenizer` cut texts, of a pair the longer one first, and pad none.
+    """Set a `tokenizers.Tokenizer` to truncate inputs, in a pair the longer text first, and not to pad.
 
-    What is set already is not set again: another thread may be tokenising.
+    Settings that are already right are not touched: another thread may be tokenising.
 
     Args:
         backend: The tokenizer.
-        max_length: Most tokens, the special ones counted.
-        side: Where a text is cut: "right" keeps its beginning, "left" its end.
-        split_special_tokens: Whether a special token that a text spells out is text like any other.
+        max_length: Maximum number of tokens, including special tokens.
+        side: Side that is cut off: "right" keeps the beginning of a text, "left" its end.
+        split_special_tokens: Whether a special token written in a text is treated as ordinary text.
     """
     wanted = {"max_length": max_length, "strategy": "longest_first", "direction": side, "stride": 0}
     if backend.truncation != wanted:
@@ -147,15 +147,15 @@ def prepare(backend: Any, max_length: int, side: str = "right", *, split_special
 
 
 def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedExamples:
-    """Tokenise with a tokenizer of `transformers`, as its folder says: template, truncation side, kinds of tokens.
+    """Tokenise with a tokenizer of `transformers` and its settings: template, truncation side, token types.
 
     Args:
-        examples: As of `tokenize`.
-        tokenizer: Fitted to its model, as `fitting_tokenizer` does.
-        max_length: Most tokens.
+        examples: See `tokenize`.
+        tokenizer: As returned by `fitting_tokenizer`.
+        max_length: Maximum number of tokens.
 
     Raises:
-        BortError: The tokenizer is one written in Python, or examples have different numbers of choices.
+        BortError: The tokenizer is a slow one (in Python), or examples have different numbers of choices.
     """
     if not tokenizer.is_fast:
         raise BortError(

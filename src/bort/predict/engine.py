@@ -1,4 +1,4 @@
-"""What runs a model, whatever it runs on: tokens in, raw outputs out."""
+"""The interface of engines, which compute raw outputs from tokens, and functions that open a model's engine."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from bort.tasks.task import Task
 
 
 class Engine(Protocol):
-    """A loaded model. Any number of threads may call `encode` and `run` at once."""
+    """A loaded model. Any number of threads may call `encode` and `run` in parallel."""
 
     max_length: int
-    """Most tokens of an input."""
+    """Maximum number of tokens of an input."""
     rows_at_once: int
-    """Examples to `start` together, enough for all threads."""
+    """Number of examples per call of `start` that keeps all threads busy."""
     cast: Cast | None
-    """How the rows of a suite's task were cast that the model was fitted to, if it was."""
+    """How the rows of the suite task that the model was fine-tuned on were cast, if it was."""
     pairs: bool | None
-    """Whether the model was fine-tuned on pairs of texts; None where nobody knows."""
+    """Whether the model was fine-tuned on pairs of texts; None if unknown."""
     thresholds: Mapping[str, float]
-    """Probabilities of labels that an answer must lie above; a label without one has none."""
+    """By label, the probability that an answer must exceed; labels without an entry have no threshold."""
 
     @property
     def task(self) -> Task:
-        """What it answers.
+        """The model's task.
 
         Raises:
-            BortError: It is an encoder.
+            BortError: The model is an encoder.
         """
 
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
-        """Tokenise; with `windows` a single text that is too long becomes several rows.
+        """Tokenise; with `windows`, split single texts that are too long into several rows.
 
         Raises:
             BortError: The examples have different numbers of choices.
@@ -53,45 +53,45 @@ class Engine(Protocol):
         """Raw outputs. *Shape:* (examples, outputs), or (examples, choices)."""
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
-        """Begin to compute, where that can be done meanwhile; what is returned waits, and gives what `run` gives."""
+        """Start computing, in the background if possible; the returned function waits for the result of `run`."""
 
 
 class VectorEngine(Protocol):
-    """A loaded encoder. Any number of threads may call `encode` and `run` at once."""
+    """A loaded encoder. Any number of threads may call `encode` and `run` in parallel."""
 
     max_length: int
-    """Most tokens of a text."""
+    """Maximum number of tokens of a text."""
     rows_at_once: int
-    """Texts to `start` together, enough for all threads."""
+    """Number of texts per call of `start` that keeps all threads busy."""
 
     @property
     def size(self) -> int:
         """Width of a vector.
 
         Raises:
-            BortError: It is no encoder.
+            BortError: The model is not an encoder.
         """
 
     @property
     def pooling(self) -> str:
-        """How the vectors of tokens become one, by the names of sentence-transformers."""
+        """How token vectors are pooled, as named by sentence-transformers."""
 
     @property
     def normalizes(self) -> bool:
-        """Whether vectors are scaled to length 1 unless something else is asked for."""
+        """Whether vectors are scaled to length 1 by default."""
 
     def encode(self, examples: Sequence[Example]) -> TokenizedExamples:
         """Tokenise.
 
         Raises:
-            BortError: One of the examples is a pair.
+            BortError: An example is a pair.
         """
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
-        """Vectors, not scaled at the end. *Shape:* (texts, width)."""
+        """Vectors, before any final normalisation. *Shape:* (texts, width)."""
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
-        """Begin to compute, where that can be done meanwhile; what is returned waits, and gives what `run` gives."""
+        """Start computing, in the background if possible; the returned function waits for the result of `run`."""
 
 
 def run_blocks(
@@ -99,19 +99,19 @@ def run_blocks(
     blocks: Iterable[Sequence[Example]],
     encode: Callable[[Sequence[Example]], TokenizedExamples],
 ) -> Iterator[tuple[TokenizedExamples, NDArray[np.float32]]]:
-    """Run one block after another: the next is tokenised and begun before the last is waited for.
+    """Run blocks in order: the next block is tokenised and started before waiting for the previous one.
 
-    So no thread stands idle between two blocks. Four of them are held at most.
+    So no thread idles between two blocks. At most four blocks are held in memory.
 
     Args:
-        engine: What runs them.
-        blocks: Read as they are needed.
-        encode: Tokenises one.
+        engine: Runs the blocks.
+        blocks: Blocks of examples, read lazily.
+        encode: Tokenises a block.
 
     Yields:
-        The tokens of each block, and its raw outputs.
+        The tokens and the raw outputs of each block.
     """
-    from concurrent.futures import ThreadPoolExecutor  # a single text does without
+    from concurrent.futures import ThreadPoolExecutor  # not needed for a single text
 
     iterator = iter(blocks)
     begun: deque[tuple[TokenizedExamples, Callable[[], NDArray[np.float32]]]] = deque()
@@ -131,10 +131,10 @@ def run_blocks(
 
 
 def gives_vectors(model: str) -> bool:
-    """Whether a model is an encoder, exported or not, and answers nothing.
+    """Whether a model is an encoder, exported or not, without a task.
 
     Raises:
-        BortError: It cannot be found or read.
+        BortError: The model cannot be found or read.
     """
     if is_exported(model):
         return read_manifest(model).task is None
@@ -142,11 +142,11 @@ def gives_vectors(model: str) -> bool:
 
 
 def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
-    """Load an encoder: an exported folder, an embedded one, or anything that PyTorch can run.
+    """Load an encoder: an exported folder, an embedded encoder, or any that PyTorch can run.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        threads: Of the computation and the tokenizer; by default one a core.
+        model: A folder, an embedded model's name, or a hub name.
+        threads: Threads for the computation and the tokenizer; by default one per core.
 
     Raises:
         BortError: The model cannot be loaded, or `threads` is below 1.
@@ -164,14 +164,14 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
 
 
 def open_engine(model: str, threads: int | None = None) -> Engine:
-    """Load a model: an exported folder, one of `bort finetune`, or anything that PyTorch can run.
+    """Load a classifier or regressor: an exported folder, one of `bort finetune`, or any that PyTorch can run.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        threads: Of the computation and the tokenizer; by default one a core.
+        model: A folder, an embedded model's name, or a hub name.
+        threads: Threads for the computation and the tokenizer; by default one per core.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, or `threads` is below 1.
+        BortError: The model cannot be loaded, it is not a classifier, or `threads` is below 1.
     """
     _check_threads(threads)
     if is_exported(model):
@@ -190,11 +190,11 @@ def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits
 
     Args:
         folder: The folder.
-        threads: Of the computation and the tokenizer; by default one a core.
-        weight_bits: Of int8 weights, 7 or 8; by default what this processor multiplies exactly.
+        threads: Threads for the computation and the tokenizer; by default one per core.
+        weight_bits: Bits of int8 weights, 7 or 8; by default the most that this processor multiplies exactly.
 
     Raises:
-        BortError: A file is not what was exported, or its engine is not installed.
+        BortError: A file has changed since the export, or its engine is not installed.
     """
     return ExportedEngine(Path(folder), read_manifest(folder), threads, weight_bits=weight_bits)
 

@@ -1,4 +1,4 @@
-"""A folder of `bort export`, whatever runs it: neither torch nor transformers is loaded, nor any code that it holds."""
+"""Run a folder of `bort export`, without torch and transformers, and without executing code from the folder."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ _ROWS_PER_THREAD, _LEAST_ROWS = 128, 256
 
 
 class _Meanwhile(Thread):
-    """A call in another thread, begun at once."""
+    """A call that starts in another thread at once."""
 
     def __init__(self, call: Callable[[], None]) -> None:
-        super().__init__(daemon=False)  # Python's end waits for it: it may be inside a library that cannot be left
+        super().__init__(daemon=False)  # Python's exit must wait for it: native code cannot be interrupted
         self._call = call
         self.error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
-        """What the thread does."""
+        """Make the call, and keep its exception."""
         try:
             self._call()
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # raised by the thread that joins
             self.error = error
 
 
 class ExportedEngine:
     """A model of `bort export`; several threads may share it.
 
-    A folder holds one graph, or two: then each text is computed by the graph that is faster for its length, so that its
-    answer does not depend on its company. In int8 rounding would carry the least difference in an input's surroundings
-    into its answer: there rows go together only where they are equally long, or were padded to the same length, which
-    depends on each row alone. Where scales are taken from what is computed ("dynamic"), each row is computed alone.
+    A folder holds one or two graphs. With two, the length of a text selects the faster graph, so a text's answer does
+    not depend on the rest of the batch. In int8, rounding can amplify the smallest numerical difference. Int8 batches
+    therefore hold only rows of equal length, or padded to the same length, which depends on each row alone. With
+    "dynamic" activation scales, which depend on the batch, each row is computed alone.
 
     Args:
-        folder: What `bort export` wrote.
-        manifest: Of that folder.
-        threads: Of the computation and the tokenizer; by default one a core.
-        weight_bits: Of int8 weights, 7 or 8; by default what this processor multiplies exactly.
+        folder: Folder that `bort export` wrote.
+        manifest: Manifest of that folder.
+        threads: Threads for the computation and the tokenizer; by default one per core.
+        weight_bits: Bits of int8 weights, 7 or 8; by default the most that this processor multiplies exactly.
 
     Raises:
-        BortError: A file is not what was exported, or the engine is not installed.
+        BortError: A file has changed since the export, or the engine is not installed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ExportedEngine:
         if threads is not None:
             limit_threads(threads)
         self.runners = [self._runner(spec, threads) for spec in manifest.graphs]
-        """What computes each of the manifest's graphs."""
+        """Runners of the manifest's graphs."""
         for runner in self.runners:
             runner.weight_bits = weight_bits or runner.weight_bits
         self.threads = self.runners[0].threads
@@ -90,7 +90,7 @@ class ExportedEngine:
             self.tokenizer = self._open_tokenizer()
         finally:
             loading.join()
-            if loading.error is not None:  # it says more than what a damaged tokenizer does
+            if loading.error is not None:  # more informative than the error of a damaged tokenizer
                 raise loading.error from None
         split = manifest.split_special_tokens
         prepare(self.tokenizer, self.max_length, manifest.truncation_side, split_special_tokens=split)
@@ -98,10 +98,10 @@ class ExportedEngine:
 
     @property
     def task(self) -> Task:
-        """What the model answers.
+        """The model's task.
 
         Raises:
-            BortError: It is an encoder.
+            BortError: The model is an encoder.
         """
         if self.manifest.task is None:
             rule = "is an encoder: it gives vectors (bort embed) and no answers; fine-tune what it was exported from"
@@ -110,10 +110,10 @@ class ExportedEngine:
 
     @property
     def spec(self) -> EncoderSpec:
-        """How the model makes a vector.
+        """How the encoder makes a vector.
 
         Raises:
-            BortError: It is no encoder.
+            BortError: The model is not an encoder.
         """
         if self.manifest.encoder is None:
             raise BortError("is an exported classifier or regressor, and gives no vectors", file=self.folder)
@@ -126,12 +126,12 @@ class ExportedEngine:
 
     @property
     def pooling(self) -> str:
-        """How an encoder makes one vector of its tokens'."""
+        """How an encoder pools its token vectors."""
         return self.spec.pooling
 
     @property
     def normalizes(self) -> bool:
-        """Whether an encoder's vectors are scaled to length 1 unless something else is asked for."""
+        """Whether an encoder's vectors are scaled to length 1 by default."""
         return self.spec.normalizes
 
     def _runner(self, spec: GraphSpec, threads: int | None) -> Runner:
@@ -151,27 +151,27 @@ class ExportedEngine:
             return tokenizer
         except BortError:
             raise
-        except Exception as error:  # the library has no class of its own
+        except Exception as error:  # the library has no exception class of its own
             file = self.folder / self.manifest.tokenizer
             raise BortError(f"is no tokenizer: {str(error)[:200]}", file=file) from None
 
     def _check_and_load(self) -> None:
-        """Check all files, and load the first graph; a second one is loaded when a text asks for it."""
+        """Check all files, and load the first graph; the second is loaded when a text first needs it."""
         self.manifest.check(self.folder)
         self.runners[0].opened(shared=True)
 
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
-        """Tokenise; many at once in the library's threads, which leave Python free.
+        """Tokenise; several texts at once in the library's threads, which release the GIL.
 
         Raises:
-            BortError: The examples have different numbers of choices, or an encoder is given a pair.
+            BortError: The examples have different numbers of choices, or an encoder gets a pair.
         """
         if (spec := self.manifest.encoder) is not None:
             examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
         return tokenize(examples, self.tokenizer, types=self._takes_types, windows=windows)
 
     def batch(self, encoded: TokenizedExamples, indices: Sequence[int], length: int = 0) -> Feed:
-        """Some examples as the model takes them, each choice a row, padded to the longest, or to `length`.
+        """Model inputs for some examples, one row per choice, padded to the longest or to `length`.
 
         *Shape:* each (rows, length).
         """
@@ -183,12 +183,12 @@ class ExportedEngine:
         return self.start(encoded)()
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
-        """Begin to compute, in threads of the engine's own where several work on batches of their own.
+        """Start computing, in the engine's thread pool if each thread computes its own batches.
 
         Returns:
-            What waits for the raw outputs, as `run` gives them.
+            A function that computes what is left, waits, and returns the raw outputs, as `run` does.
         """
-        rows = TokenizedExamples(encoded.columns, encoded.cut)  # a model that chooses scores one choice a row
+        rows = TokenizedExamples(encoded.columns, encoded.cut)  # a multiple choice model scores one choice per row
         outputs = np.empty((len(rows), self.outputs), np.float32)
         planned = plan(self._groups(rows.lengths), self.threads)
 
@@ -202,21 +202,21 @@ class ExportedEngine:
         def work() -> None:
             while True:
                 try:
-                    batch = left.popleft()  # a single step in Python: each batch is taken once
+                    batch = left.popleft()  # atomic: each batch is taken once
                 except IndexError:
                     return
                 compute(batch)
 
         helpers: list[Future[None]] = []
         if not planned.shared:
-            # The caller is one of the threads: one that only waited would take a core from them at every answer.
+            # The calling thread computes, too: if it only waited, it would take a core from the others at each result.
             helpers = [self.pool.submit(work) for _ in range(min(self.threads, len(left)) - 1)]
 
         def finish() -> NDArray[np.float32]:
             try:
                 work()
                 for helper in helpers:
-                    if not helper.cancel():  # one that has not begun, behind another caller's work, has nothing to do
+                    if not helper.cancel():  # one still queued behind another caller's work has nothing left to do
                         helper.result()
             finally:
                 left.clear()
@@ -226,18 +226,18 @@ class ExportedEngine:
 
     @property
     def pool(self) -> ThreadPoolExecutor:
-        """Threads of which each computes batches of its own, beside the caller."""
-        with self._making:  # of several callers one makes it
+        """Thread pool in which each thread computes its own batches, in addition to the caller."""
+        with self._making:  # only one of several callers creates it
             return self._made_pool
 
     @cached_property
     def _made_pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # a single text does without
+        from concurrent.futures import ThreadPoolExecutor  # not needed for a single text
 
         return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="bort")
 
     def _groups(self, lengths: Sequence[int]) -> list[Group]:
-        """The rows by the graph that computes them."""
+        """Group the rows by the graph that computes them."""
         starts = [spec.from_tokens for spec in self.manifest.graphs]
         by_graph: list[list[int]] = [[] for _ in starts]
         for place, length in enumerate(lengths):

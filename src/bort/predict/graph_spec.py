@@ -1,4 +1,4 @@
-"""A graph of an exported folder: what runs it, what it computes in, for which inputs, and what its batches cost."""
+"""The description of a graph in an exported folder: engine, precision, range of lengths, and costs of batches."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bort.predict.costs import BatchCosts
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """A graph, as the manifest has it.
+    """A graph, as described in the manifest.
 
     Args:
-        engine: What runs it.
-        precision: What it computes in: fp32 or int8.
-        activations: In int8, where the scales of its activations come from: "calibrated" on texts, or "dynamic", from
-            what is computed. In fp32 "".
-        model: Its file.
-        from_tokens: The shortest input that it computes; 0 of a folder's first graph.
-        costs: Of its batches, where they were measured.
-        prepared: File of the same graph as its engine left it ready to run, which opens sooner; "" where there is none.
-        prepared_for: The engine's version and the processor that this file is for.
+        engine: Name of the engine that runs it.
+        precision: fp32 or int8.
+        activations: Source of the activation scales in int8: "calibrated" on texts, or "dynamic", computed for each
+            input. "" in fp32.
+        model: File of the graph.
+        from_tokens: Length of the shortest input that it computes; 0 for a folder's first graph.
+        costs: Costs of its batches, if they were measured.
+        prepared: File of the same graph as compiled by its engine, which loads faster; "" if there is none.
+        prepared_for: Version of the engine and kind of processor that this file is for.
     """
 
     engine: str
@@ -37,23 +37,23 @@ class GraphSpec:
     prepared_for: str = ""
 
     def described(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The entry in the manifest."""
         return dataclasses.asdict(self)
 
 
 def read_graph(
     described: Mapping[str, Any], files: Collection[str], refuse: Callable[[str], BortError], *, least: int = 0
 ) -> GraphSpec:
-    """A graph as a manifest describes it.
+    """Parse the description of a graph in a manifest.
 
     Args:
-        described: What holds the graph's fields, and maybe others. Those that have a default may be left out.
-        files: Of the folder.
-        refuse: Makes the error of a field.
-        least: Fewest tokens that `from_tokens` may say.
+        described: The graph's fields, and maybe others. Fields that have a default may be missing.
+        files: Names of the files in the folder.
+        refuse: Creates the error for an invalid field.
+        least: Minimum of `from_tokens`.
 
     Raises:
-        BortError: A field is missing, or is none that an export writes.
+        BortError: A field is missing, or has a value that no export writes.
     """
     texts = ("engine", "precision", "activations", "model", "prepared", "prepared_for")
     fields: dict[str, Any] = {name: described[name] for name in texts if name in described}

@@ -1,4 +1,4 @@
-"""From text files of any size to an index: read, embedded and written piece by piece."""
+"""Build an index of text files of any size: read, embed and write them block by block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bort.progress import bar, console
 _BATCH_TEXTS = 256
 _BATCHES_A_COMMIT = 16
 _LONGEST_CHARACTERS = 10_000
-"""Of a stored text; an encoder reads less of it."""
+"""Of a stored text; encoders read less of it."""
 
 
 def text_files(source: str | Path) -> list[Path]:
-    """The file, or the files of a folder and its folders, in the order of their names.
+    """The file itself, or all files of a folder and its subfolders, sorted by path; hidden files are skipped.
 
     Raises:
-        BortError: There is none.
+        BortError: There are none.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -47,18 +47,18 @@ def build_index(
     threads: int | None = None,
     resume: bool = False,
 ) -> Index:
-    """Embed each line of text files, and write an index.
+    """Embed each line of text files and write an index.
 
-    Blank lines are left out. What is killed goes on, with `resume`, from the last few thousand texts, to the same
-    files. Memory does not grow with the text.
+    Blank lines are skipped. With `resume`, a killed run continues at its last checkpoint, every few thousand texts, and
+    writes the same files. Memory use does not grow with the number of texts.
 
     Args:
-        source: A file of one text a line (gzip, xz, bzip2, zstd), or a folder of such.
+        source: A file with one text per line (may be compressed: gzip, xz, bzip2, zstd), or a folder of such files.
         out: Folder to write.
-        model: The encoder; one exported in int8 is the fastest.
+        model: The encoder; an int8 export is the fastest.
         stored: Type of the stored numbers.
-        threads: Of the encoder; by default one a core.
-        resume: Go on with an unfinished index.
+        threads: Threads of the encoder; by default one per core.
+        resume: Continue an unfinished index.
 
     Raises:
         BortError: A file cannot be read, the model cannot be loaded, or `out` holds something else.
@@ -95,14 +95,14 @@ def build_index(
 
 
 def _is_finished(out: Path, description: Description) -> bool:
-    """Whether the index is there, whole, and of the same encoder and texts."""
+    """Whether a complete index of the same encoder and texts exists."""
     if not (out / NAME).is_file() or is_unfinished(out):
         return False
     return replace(Description.read(out), count=0, files={}) == description
 
 
 def _lines(files: list[Path], on_bytes: Callable[[int], None]) -> Iterator[str]:
-    """The lines of all files, cut where one is as long as a book."""
+    """The lines of all files, truncated to `_LONGEST_CHARACTERS`."""
     before = 0
     for file in files:
 

@@ -1,7 +1,7 @@
-"""8 bits of a weight where the processor adds up their products without overflow, 7 elsewhere.
+"""Int8 weights of 8 bits on processors that sum their products without overflow, and of 7 bits on others.
 
-Before VNNI a processor adds two products of 8 bits in 16, which overflow. With one bit less they fit. An export writes
-the full range, and whoever opens it on such a processor takes a bit away.
+Processors without VNNI add two 8-bit products in 16 bits, which can overflow; with 7-bit weights the sum fits. Exports
+store the full range, and such processors drop one bit when they load it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def weight_bits() -> int:
 
 @cache
 def processor_flags() -> frozenset[str]:
-    """What the processor can do, by Linux's names; elsewhere only what matters for int8, where that can be told."""
+    """The processor's features, as Linux names them; elsewhere only those that matter for int8, if detectable."""
     system = platform.system()
     if system == "Linux":
         try:
@@ -50,7 +50,7 @@ def processor_flags() -> frozenset[str]:
 
 
 def narrowed(whole: NDArray[np.int8]) -> tuple[NDArray[np.int8], float] | None:
-    """Weights of 8 bits in 7, and what their scales are multiplied by; None where they fit into 7 already.
+    """Round 8-bit weights to 7 bits, and return the factor for their scales; None if they already fit in 7 bits.
 
     Args:
         whole: *Shape:* any.

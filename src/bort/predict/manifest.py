@@ -1,4 +1,4 @@
-"""What an exported folder says of itself, and the check that it holds what was exported."""
+"""The manifest of an exported folder, and the check that its files are unchanged since the export."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NAME = "manifest.json"
 _FORMAT = 1
 _MOST_BYTES = 64 * 2**20
 SHORTEST_INPUT = 4
-"""Tokens that a model must take at least: the special ones of a pair, and one of its own."""
+"""Minimum of a model's maximum length: the special tokens of a pair, and one token of text."""
 
 Pooling = Literal["mean", "cls"]
-"""How the vectors of tokens become one: their mean, or the first one's, by the names of sentence-transformers."""
+"""How token vectors are pooled, as named by sentence-transformers: their mean, or the first token's vector."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class EncoderSpec:
 
     Args:
         size: Width of a vector.
-        pooling: How it is made of the tokens' vectors.
-        normalizes: Whether it is scaled to length 1 unless something else is asked for.
-        prompt: Stands before every text.
+        pooling: How token vectors are pooled.
+        normalizes: Whether vectors are scaled to length 1 by default.
+        prompt: Text prepended to every text.
         lowercase: Whether texts are lowercased first.
     """
 
@@ -55,22 +55,22 @@ class Manifest:
     """An exported model: a classifier or regressor, which has a task, or an encoder.
 
     Args:
-        graphs: One, or two of which the second computes the longer inputs.
+        graphs: One graph, or two, of which the second computes the longer inputs.
         tokenizer: File of the tokenizer.
-        inputs: What the graph takes.
-        task: What the model answers; None of an encoder.
-        encoder: How an encoder makes a vector; None of what answers.
-        max_length: Most tokens of an input.
-        truncation_side: Where a longer one is cut: "right" keeps its beginning, "left" its end.
-        special_tokens: The tokenizer's special tokens by their parts, as `transformers` names those.
-        split_special_tokens: Whether a special token that a text spells out is text like any other.
-        pad_token_id: What a short row is filled up with.
-        pairs: Whether the model was fine-tuned on pairs of texts; None where nobody knows.
-        cast: How the rows of a suite's task were cast that it was fitted to, if it was.
-        thresholds: By label, the probability that an answer must lie above to be one. Empty where none were set; each
-            label of a multi-label model has one.
-        about: How it was made: settings, scores, versions.
-        files: SHA-256 and size in bytes of every file beside the manifest.
+        inputs: Names of the graphs' inputs.
+        task: The model's task; None for an encoder.
+        encoder: How an encoder makes a vector; None for a classifier or regressor.
+        max_length: Maximum number of tokens of an input.
+        truncation_side: Side on which longer inputs are cut: "right" keeps the beginning, "left" the end.
+        special_tokens: The tokenizer's special tokens by role, as named by `transformers`.
+        split_special_tokens: Whether a special token written in a text is treated as ordinary text.
+        pad_token_id: Id of the padding token.
+        pairs: Whether the model was fine-tuned on pairs of texts; None if unknown.
+        cast: How the rows of the suite task that the model was fine-tuned on were cast, if it was.
+        thresholds: By label, the probability that an answer must exceed. Empty if none were set; in a multi-label
+            model, every label has one.
+        about: How the model was made: settings, scores, versions.
+        files: SHA-256 and size in bytes of every file except the manifest.
     """
 
     graphs: tuple[GraphSpec, ...]
@@ -91,23 +91,23 @@ class Manifest:
 
     @property
     def engine(self) -> str:
-        """What runs it, with a + between two."""
+        """Names of the engines, joined by +."""
         return "+".join(dict.fromkeys(graph.engine for graph in self.graphs))
 
     @property
     def precision(self) -> str:
-        """What it computes in, with a + between two."""
+        """Precisions of the graphs, joined by +."""
         return "+".join(dict.fromkeys(graph.precision for graph in self.graphs))
 
     @property
     def outputs(self) -> int:
-        """Width of what the graph gives for a row."""
+        """Width of the graph's output per row."""
         if self.task is None:
             return self.encoder.size if self.encoder else 0
         return 1 if self.task.choices else self.task.outputs
 
     def write(self, folder: Path) -> Manifest:
-        """Write it into a folder that holds all other files already; returns it with their sums."""
+        """Write the manifest into a folder that already holds all other files; returns it with their checksums."""
         files = {file.name: (sha256(file), file.stat().st_size) for file in sorted(folder.iterdir())}
         files.pop(NAME, None)
         whole = dataclasses.replace(self, files=files)
@@ -125,7 +125,7 @@ class Manifest:
         """Check every file.
 
         Raises:
-            BortError: One is not what was exported.
+            BortError: A file is missing or has changed since the export.
         """
         for name, (expected, size) in self.files.items():
             path = folder / name
@@ -135,10 +135,10 @@ class Manifest:
                 raise _changed(path)
 
     def checked(self, folder: Path, name: str) -> bytes:
-        """Read one of the files, once, and give what was checked.
+        """Read one of the files, once, and return the content that was checked.
 
         Raises:
-            BortError: It is not what was exported.
+            BortError: The file has changed since the export, or cannot be read.
         """
         content = _bytes(folder / name)
         if (hashlib.sha256(content).hexdigest(), len(content)) != self.files[name]:
@@ -147,7 +147,7 @@ class Manifest:
 
 
 def is_exported(folder: str | Path) -> bool:
-    """Whether a folder is one of `bort export`."""
+    """Whether a folder was written by `bort export`."""
     return (Path(folder) / NAME).is_file()
 
 
@@ -155,7 +155,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """Read the manifest of a folder; `Manifest.check` compares the files with it.
 
     Raises:
-        BortError: It is damaged, or of a later version.
+        BortError: It is damaged or of a later version.
     """
     folder = Path(folder)
     file = folder / NAME
@@ -170,10 +170,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def sha256(file: Path) -> str:
-    """The sum of a file, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal digits."""
     if not file.stat().st_size:
         return hashlib.sha256().hexdigest()
-    # As one piece, so that another thread may hold Python's lock all the while.
+    # Hashed in one call, which releases the GIL for the other threads all the while.
     with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return hashlib.sha256(content).hexdigest()
 
@@ -198,7 +198,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _task(task: Any, thresholds: Any) -> Task | None:
-    """The task that a manifest describes; None where it describes none that there is."""
+    """Parse the task of a manifest; None if it is not a known task."""
     if not isinstance(task, dict) or not _is_texts([task.get("kind"), task.get("metric")]):
         return None
     if task["kind"] not in METRICS or not _is_texts(task.get("names")):
@@ -213,7 +213,7 @@ def _task(task: Any, thresholds: Any) -> Task | None:
 
 
 def _encoder(described: Any) -> EncoderSpec | None:
-    """The encoder that a manifest describes; None where it describes none."""
+    """Parse the encoder of a manifest; None if it is not a valid one."""
     kinds = {"size": int, "pooling": str, "normalizes": bool, "prompt": str, "lowercase": bool}
     if not isinstance(described, dict) or {name: type(value) for name, value in described.items()} != kinds:
         return None
@@ -255,7 +255,7 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     files: dict[str, tuple[str, int]] = {}
     listed = described.get("files")
     for name, sums in listed.items() if isinstance(listed, dict) else ():
-        # A plain name leads nowhere else.
+        # Only a plain name cannot point outside the folder.
         plain = Path(name).name == name and name not in ("", ".", "..", NAME) and not {*name} & {"/", "\\", "\0"}
         if not plain or not isinstance(sums, dict) or not isinstance(sums.get("sha256"), str):
             raise BortError(

@@ -31,7 +31,7 @@ class OnnxRunner(Runner):
         return compute
 
     def session(self, threads: int) -> Any:
-        """Of the graph that was exported, its weights narrowed to 7 bits where the processor needs that."""
+        """Open a session of the exported graph, with weights narrowed to 7 bits if the processor needs it."""
         graph = self.manifest.checked(self.folder, self.spec.model)
         if self.spec.precision == "int8" and self.weight_bits == LEAST_WEIGHT_BITS:
             graph = narrowed_graph(graph, self.folder)
@@ -44,16 +44,16 @@ def open_session(
     threads: int | None = None,
     weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> Any:
-    """Load a graph whose weights lie in `folder`, or in memory.
+    """Load a graph whose weights are in `folder` or in memory.
 
     Args:
-        folder: It may hold links to files elsewhere, as the hub's cache does.
+        folder: May hold symbolic links to files elsewhere, like the hub's cache.
         graph: Content of the graph's file.
-        threads: Of a call; by default one a core.
-        weights: Those in memory, by name. They are not copied, and must not change.
+        threads: Threads per call; by default one per core.
+        weights: Weights in memory, by name. They are not copied and must not change.
 
     Raises:
-        BortError: ONNX Runtime is not installed, or cannot read it.
+        BortError: ONNX Runtime is not installed, or cannot load the graph.
     """
     try:
         import onnxruntime
@@ -61,16 +61,16 @@ def open_session(
         raise BortError("needs ONNX Runtime: pip install onnxruntime", file=folder) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # The graph was written as it shall run; to look for more would only delay the first answer.
+    # The graph is already optimised; further passes would only delay the first answer.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
-    # Its threads would go on waiting at full speed after an answer, and take the cores from whoever comes next.
+    # Otherwise its threads keep spinning after a call, and take cores from other work.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     for file in folder.glob("*.onnx.data"):
-        if file.is_symlink():  # ONNX Runtime follows no link out of the folder, and maps no file for us
+        if file.is_symlink():  # ONNX Runtime follows no link out of the folder, so the file is read instead of mapped
             content = file.read_bytes()
             options.add_external_initializers_from_files_in_memory([file.name], [content], [len(content)])
-    # Calls of one thread are made side by side; they would wait for each other at a common store of memory.
+    # Single-threaded calls run in parallel, and would contend for a shared memory arena.
     options.enable_cpu_mem_arena = threads != 1
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
@@ -78,8 +78,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        # Where it fails it would print a banner of its own and try the same again.
+        # The fallback would print a banner and try the same provider again.
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=False)
-    except Exception as error:  # it has a class for each kind of damage, none of them public
+    except Exception as error:  # it has a class for each kind of error, none of them public
         first = lines_of(error)[0][:200]
         raise BortError(f"the model cannot be loaded: {first}", file=folder) from None

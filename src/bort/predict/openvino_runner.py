@@ -18,7 +18,7 @@ from bort.predict.runner import Compute, Runner
 
 
 class OpenVinoRunner(Runner):
-    """See `Runner`. OpenVINO prepares for each new shape, so lengths are rounded up in fp32, too."""
+    """See `Runner`. OpenVINO must prepare each new shape, so lengths are rounded up in fp32, too."""
 
     rounds_lengths = True
 
@@ -27,12 +27,12 @@ class OpenVinoRunner(Runner):
         self._kept: list[NDArray[np.uint8]] = []
 
     def load(self, *, shared: bool) -> Compute:
-        """Compile the model, or take it as it was compiled at the export, on a processor of the same kind."""
+        """Compile the model, or load it as compiled at the export on a processor of the same kind."""
         return partial(self._infer, self._compiled(shared=shared), [])
 
     def _infer(self, compiled: Any, idle: list[Any], feed: Feed) -> NDArray[np.float32]:
-        """Answer with an idle request, or a new one; as a method, it holds the mapped weights that the model reads."""
-        # A request holds one batch at a time; taking from a list and giving back are single steps in Python.
+        """Run an idle infer request, or a new one. As a method, it keeps the mapped weights of the model alive."""
+        # A request computes one batch at a time; pop and append of a list are atomic.
         try:
             request = idle.pop()
         except IndexError:
@@ -44,7 +44,7 @@ class OpenVinoRunner(Runner):
         return outputs
 
     def prepared(self) -> tuple[bytes, str]:
-        """The compiled model as a file, which opens sooner, and what it is for."""
+        """The compiled model as file content, which loads faster, and the version and processor that it is for."""
         content = self._compiled(shared=True).export_model()
         return content.getvalue(), prepared_for(load_openvino(self.folder), self.weight_bits)
 
@@ -60,7 +60,7 @@ class OpenVinoRunner(Runner):
             raise BortError(f"the model cannot be loaded: {first}", file=self.folder) from None
 
     def model(self) -> Any:
-        """The model that was exported, its weights narrowed to 7 bits where the processor needs that."""
+        """Read the exported model, with weights narrowed to 7 bits if the processor needs it."""
         openvino = load_openvino(self.folder)
         weights = self._mapped(Path(self.spec.model).with_suffix(".bin").name)
         graph = self.manifest.checked(self.folder, self.spec.model).decode()
@@ -70,7 +70,7 @@ class OpenVinoRunner(Runner):
         return model
 
     def _prepared(self, openvino: Any, settings: dict[str, Any]) -> Any:
-        """The compiled model of the folder; None where it holds none for this version and processor."""
+        """Load the compiled model of the folder; None if it has none for this version and processor."""
         wanted = prepared_for(openvino, self.weight_bits)
         if not self.spec.prepared or self.spec.prepared_for != wanted:
             return None
@@ -81,24 +81,24 @@ class OpenVinoRunner(Runner):
             return None
 
     def _mapped(self, name: str) -> NDArray[np.uint8]:
-        """A file, mapped and not read: what is not looked at, as most of a table of words, costs no memory."""
+        """Map a file instead of reading it: parts never accessed, such as most of a word embedding, use no memory."""
         if name not in self.manifest.files:
             raise BortError("must be named by manifest.json; export the model again", file=self.folder / name)
-        # The library asks for an array that may be written to; this one would never write to the file. It must live
-        # as long as the model.
+        # OpenVINO requires a writable array; this one is copy-on-write and never changes the file. It must live as long
+        # as the model.
         mapped: NDArray[np.uint8] = np.memmap(self.folder / name, np.uint8, "c")
         self._kept.append(mapped)
         return mapped
 
 
 def compile_settings(threads: int, *, shared: bool) -> dict[str, Any]:
-    """How OpenVINO compiles: for the soonest answer to one call, or for as many calls at once as there are threads.
+    """OpenVINO's settings: for the latency of one call, or for the throughput of one parallel call per thread.
 
     Args:
-        threads: Of the computation.
-        shared: Whether all work on one call.
+        threads: Threads for the computation.
+        shared: Whether all threads work on one call.
     """
-    # Where a processor has bf16, OpenVINO would take it for fp32.
+    # By default, OpenVINO runs fp32 models in bf16 if the processor supports it.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     if shared:
         return settings | {"PERFORMANCE_HINT": "LATENCY"}
@@ -106,13 +106,13 @@ def compile_settings(threads: int, *, shared: bool) -> dict[str, Any]:
 
 
 def prepared_for(openvino: Any, weight_bits: int) -> str:
-    """The version and the kind of processor that a compiled model is for."""
+    """The version of OpenVINO, kind of processor, and weight bits that a compiled model is for."""
     flags = hashlib.sha256(" ".join(sorted(processor_flags())).encode()).hexdigest()[:16]
     return f"{openvino.get_version()} {flags} {weight_bits}"
 
 
 def narrow(model: Any, openvino: Any) -> None:
-    """Take a bit from the int8 weights of a model, in place."""
+    """Narrow the int8 weights of a model to 7 bits, in place."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.i8:
             continue
@@ -130,10 +130,10 @@ def narrow(model: Any, openvino: Any) -> None:
 
 
 def load_openvino(model: str | Path) -> Any:
-    """Import OpenVINO, without its telemetry: it would tell its maker of each import.
+    """Import OpenVINO without its telemetry, which reports each import.
 
     Raises:
-        BortError: It is not installed.
+        BortError: OpenVINO is not installed.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

@@ -1,4 +1,4 @@
-"""An embedded encoder on a machine without a GPU: as `plain_engine`, without PyTorch."""
+"""Run an embedded encoder without PyTorch on machines without a GPU, like `plain_engine`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from bort.predict.plain_engine import PlainEngine, may_have_gpu, plain_tokenizer
 
 
 def is_embedded(model: str) -> bool:
-    """Whether a name is that of a model in this package, and of no folder here."""
+    """Whether a name is that of a model in this package, and not of a local folder."""
     return model in EMBEDDED and unpacked(model) != model
 
 
 def open_plain_encoder(model: str, threads: int | None = None) -> PlainEngine | None:
-    """Load an embedded encoder without PyTorch, whose vectors are the mean over the tokens.
+    """Load an embedded encoder without PyTorch; its vectors are the mean over the tokens.
 
-    Folders of others may say more than is known here, in a dozen files; they are left to PyTorch's way.
+    Other folders may have settings, in a dozen files, that are not supported here; PyTorch runs them.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        threads: Of the computation and the tokenizer; by default one a core.
+        model: A folder, an embedded model's name, or a hub name.
+        threads: Threads for the computation and the tokenizer; by default one per core.
 
     Returns:
-        None where there may be a GPU, and of any other model.
+        None if there may be a GPU, and for any other model.
     """
     if may_have_gpu() or not is_embedded(model):
         return None
@@ -39,7 +39,7 @@ def open_plain_encoder(model: str, threads: int | None = None) -> PlainEngine | 
     names = ("config.json", "tokenizer_config.json", "sentence_bert_config.json")
     config, settings, sentences = (json.loads((folder / name).read_bytes()) for name in names)
     stored = {name: values.astype(np.float32) for name, values in load_file(folder / "model.safetensors").items()}
-    # Without pairs all tokens are of the first kind, which the graph adds to the positions.
+    # Without pairs, all tokens have type 0, whose embedding the graph adds to the positions.
     shape, weights = as_bert(config, stored, model, takes_types=False, pooling="mean")
     graph = BertGraph(shape, weights)
     tokenizer = plain_tokenizer(folder, settings)

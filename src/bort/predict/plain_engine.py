@@ -1,6 +1,6 @@
-"""A folder of `bort finetune` on a machine without a GPU: its graph is made in memory, and ONNX Runtime runs it.
+"""Run a folder of `bort finetune` without PyTorch on machines without a GPU: ONNX Runtime runs a graph built in memory.
 
-PyTorch and transformers take four times as long to import as all of this takes to answer.
+Importing PyTorch and transformers takes four times as long as all of this takes to the first answer.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ _TOKENIZER_SETTINGS = frozenset(
         "truncation_side",
     }
 )
-"""What `bort finetune` writes beside the special tokens. Other settings may change what `tokenizer.json` describes."""
+"""What `bort finetune` writes in addition to special tokens. Other settings may override `tokenizer.json`."""
 
 
 class PlainEngine(ExportedEngine):
     """See `ExportedEngine`.
 
     Args:
-        folder: What `bort finetune` wrote.
-        manifest: What an export of it would say.
+        folder: Folder that `bort finetune` wrote.
+        manifest: The manifest that an export of it would have.
         tokenizer: Its `tokenizers.Tokenizer`.
-        model: Its graph, and the weights that the graph names but does not hold.
-        threads: Of the computation and the tokenizer; by default one a core.
+        model: Its graph, and the weights stored outside the graph.
+        threads: Threads for the computation and the tokenizer; by default one per core.
     """
 
     def __init__(
@@ -77,28 +77,28 @@ class PlainEngine(ExportedEngine):
 
 
 class _InMemory(OnnxRunner):
-    """A graph, and the weights that it names but does not hold."""
+    """A graph in memory, with the weights stored outside it."""
 
     def __init__(self, *where: Any) -> None:
         *place, self._model = where
         super().__init__(*place)
 
     def session(self, threads: int) -> Any:
-        """Of the graph in memory."""
+        """Open a session of the graph in memory."""
         graph, weights = self._model
         return open_session(self.folder, graph, threads, weights)
 
 
 def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
-    """Load a model without PyTorch, where that gives what PyTorch would.
+    """Load a model without PyTorch, if that gives the same results.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        threads: Of the computation and the tokenizer; by default one a core.
+        model: A folder, an embedded model's name, or a hub name.
+        threads: Threads for the computation and the tokenizer; by default one per core.
 
     Returns:
-        None where there may be a GPU, where `bort finetune` did not write the folder in a form that is known here, and
-        where anything is amiss with it, which PyTorch's way tells better.
+        None if there may be a GPU, if the folder is not in a form of `bort finetune` that is supported here, or if
+        anything is wrong with it, for which the PyTorch engine has better messages.
     """
     folder = Path(model)
     if may_have_gpu() or not (folder / "config.json").is_file():
@@ -145,7 +145,7 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
 
 
 def may_have_gpu() -> bool:
-    """Whether PyTorch might find one; it is not asked, for to import it takes longer than all else."""
+    """Whether PyTorch might find a GPU. PyTorch is not asked, because its import takes longer than everything else."""
     try:
         if importlib.metadata.version("torch").endswith("+cpu"):
             return False
@@ -163,7 +163,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 
 def _is_ours(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether a folder says no more than `bort finetune` writes, and nothing that is left to PyTorch's way."""
+    """Whether a folder has only settings that `bort finetune` writes and that are supported here."""
     return (
         "bort_metric" in config
         and config["model_type"] in NAMES
@@ -190,14 +190,14 @@ def _task(config: Mapping[str, Any]) -> Task | None:
 
 
 def plain_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
-    """The tokenizer.
+    """Load the tokenizer of a folder.
 
     Args:
-        folder: Of the model.
-        settings: Its `tokenizer_config.json`.
+        folder: Folder of the model.
+        settings: Content of its `tokenizer_config.json`.
 
     Raises:
-        ValueError: A special token is not one of its file, and would have to be added.
+        ValueError: `tokenizer.json` cannot be read, or lacks a special token of `settings`.
     """
     from tokenizers import Tokenizer
 
@@ -205,7 +205,7 @@ def plain_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
         with panics_are_errors():
             tokenizer = Tokenizer.from_buffer((folder / _TOKENIZER).read_bytes())
         try_out(tokenizer)
-    except Exception as error:  # the library has no class of its own
+    except Exception as error:  # the library has no exception class of its own
         raise ValueError(error) from None
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     if not {value for name, value in settings.items() if name.endswith("_token")} <= special:
@@ -214,7 +214,7 @@ def plain_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
 
 
 def _shapes(config: Mapping[str, Any], outputs: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights but the positions', by BERT's names."""
+    """The expected shapes of all weights except the position embeddings, by BERT's names."""
     distilled = config["model_type"] == "distilbert"
     hidden = config["dim" if distilled else "hidden_size"]
     inner = config["hidden_dim" if distilled else "intermediate_size"]
@@ -243,10 +243,10 @@ def _shapes(config: Mapping[str, Any], outputs: int) -> dict[str, tuple[int, ...
 
 
 def _found(weights: Weights) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights but the positions'.
+    """The actual shapes of all weights except the position embeddings.
 
     Raises:
-        ValueError: One is not in single precision.
+        ValueError: A weight is not in single precision.
     """
     if any(values.dtype != np.float32 for values in weights.values()):
         raise ValueError("a weight is not in single precision")

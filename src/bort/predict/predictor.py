@@ -1,4 +1,4 @@
-"""From a model folder to answers: one text, a list, or an endless stream, in order and in bounded memory."""
+"""Predictions for one text, a list, or an endless stream, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
 
 Long = Literal["first", "mean", "max"]
-"""What is answered of a text that is longer than the model takes."""
+"""How to answer a single text that is longer than the model's limit; see `Predictor`."""
 _BLOCKS_HELD = 4
 _LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: the label with the probability of each, or the value of a regression (no probabilities).
+    """An answer: the label and the probability of each label, or the value of a regression (no probabilities).
 
-    Of a multi-label model `label` is a tuple of all labels above their thresholds, which may be empty. Of another
-    classifier it is None where the likeliest is not likely enough: one exported with `--min-precision` has a threshold
-    for each label.
+    For a multi-label model, `label` is a tuple of all labels above their thresholds, which may be empty. For another
+    classifier it is None if the likeliest label is not above its threshold; models exported with `--min-precision`
+    have a threshold for each label.
     """
 
     label: Label | None
     probabilities: dict[str, float]
 
     def top_k(self, k: int) -> list[tuple[str, float]]:
-        """The k likeliest labels with their probabilities, the likeliest first.
+        """The k likeliest labels with their probabilities, likeliest first.
 
         Example:
             >>> Prediction("cat", {"dog": 0.2, "cat": 0.7, "bird": 0.1}).top_k(2)
@@ -50,11 +50,11 @@ class Prediction:
 
 
 class Predictor:
-    """A fine-tuned classifier or regressor, ready to answer.
+    """A fine-tuned classifier or regressor, ready to predict.
 
-    One predictor may be shared by any number of threads. A text's answer does not depend on what is asked beside it:
-    where all is int8 to the last bit, in fp32 within 1e-5. For an exported folder, and without a GPU for one of
-    `bort finetune`, neither torch nor transformers is loaded.
+    Any number of threads can share a predictor. A text's answer does not depend on the rest of the batch: if the whole
+    model is int8, it is bit-identical; in fp32, the same within 1e-5. An exported folder, and without a GPU also one of
+    `bort finetune`, needs neither torch nor transformers.
 
         >>> with Predictor("runs/topics") as predictor:
         ...     answer = predictor.predict("Where is my parcel?")
@@ -64,35 +64,36 @@ class Predictor:
         ('delivery', 2, (2, 2))
 
     Args:
-        model: A folder of `bort export` or `bort finetune`, an embedded name, or a hub name.
-        threads: Of the computation and of the tokenizer, which makes its threads once a process; by default one a core.
-        long: What is answered of a single text that is longer than the model takes: by its first tokens alone, by the
-            mean of the probabilities (or values) of all its windows, or by the greatest of each label.
+        model: A folder of `bort export` or `bort finetune`, an embedded model's name, or a hub name.
+        threads: Threads for the computation and the tokenizer, which keeps the number of its first use in a process; by
+            default one per core.
+        long: How to answer a single text that is longer than the model's limit: from its first tokens alone, or from
+            the mean of the probabilities (or values) of all its windows, or from the maximum for each label.
 
     Raises:
-        BortError: The model cannot be loaded, it is no classifier, or it chooses between texts and `long` is given.
+        BortError: The model is no classifier or regressor or cannot be loaded, or is multiple choice and `long` is set.
     """
 
     def __init__(self, model: str, *, threads: int | None = None, long: Long = "first") -> None:
         self._name, self._long = str(model), long
         self._engine: Engine | None = open_engine(self._name, threads)
         self.task = self.engine.task
-        """What is answered: `task.names` are the labels, in the order of `predict_proba`; empty for a regression."""
+        """The task: `task.names` are the labels, in the order of `predict_proba`; empty for a regression."""
         self.max_length = self.engine.max_length
-        """Most tokens of an input; what is longer is cut."""
+        """Maximum number of tokens of an input; longer inputs are cut."""
         self.cast = self.engine.cast
-        """How the rows of a suite's task were cast that it was fitted to, if it was."""
+        """How the rows of the suite task that the model was fine-tuned on were cast, if it was."""
         if long != "first" and self.task.choices:
             raise BortError("a model that chooses between texts has no windows", setting="long", value=long)
         self.cut = 0
-        """How many inputs so far were longer."""
+        """Number of inputs so far that were longer."""
         self.unlike_training = 0
-        """How many inputs so far were single texts though the model was fine-tuned on pairs, or the reverse."""
+        """Number of inputs so far that were single texts for a model fine-tuned on pairs, or vice versa."""
         self._counting = Lock()
 
     @property
     def engine(self) -> Engine:
-        """What runs the model.
+        """The engine that runs the model.
 
         Raises:
             ValueError: The predictor is closed.
@@ -102,15 +103,15 @@ class Predictor:
         return self._engine
 
     def __enter__(self) -> Predictor:
-        """The predictor itself."""
+        """Return the predictor itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the model go."""
+        """Release the model."""
         self.close()
 
     def close(self) -> None:
-        """Let the model go, and its memory with it. Nothing can be asked after that.
+        """Release the model and its memory. The predictor cannot be used afterwards.
 
         Example:
             >>> predictor = Predictor("runs/topics")
@@ -128,15 +129,15 @@ class Predictor:
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]: ...
 
     def predict(self, inputs: Any) -> Prediction | list[Prediction]:
-        """Answer one text, or a list of texts and pairs.
+        """Predict one input, or a list of inputs.
 
         Args:
             inputs: A string or a mapping for one answer, or a list of inputs: strings, pairs as tuples or lists, and
-                mappings with `text` and `text_pair`. A lone pair goes into a list.
+                mappings with `text` and `text_pair`. Put a single pair into a list.
 
         Raises:
-            BortError: The model gives no finite numbers.
-            TypeError: An input is something else.
+            BortError: The model's outputs are not finite.
+            TypeError: An input is anything else.
 
         Example:
             >>> predictor = Predictor("runs/topics")
@@ -153,8 +154,8 @@ class Predictor:
         """The probability of each label. *Shape:* (inputs, labels), in the order of `task.names`.
 
         Raises:
-            BortError: The model is a regression, or gives no finite numbers.
-            TypeError: An input is neither a text nor a pair, or `inputs` is no list.
+            BortError: The model is a regression, or its outputs are not finite.
+            TypeError: An input is neither a text nor a pair, or `inputs` is not a list.
 
         Example:
             >>> predictor = Predictor("runs/topics")
@@ -170,12 +171,12 @@ class Predictor:
         return self.task.activate(self.logits(self._examples(inputs)))
 
     def stream(self, examples: Iterable[Example], *, window: int | None = None) -> Iterator[Prediction]:
-        """Answer one after another, in order, holding at most `window` of them at a time.
+        """Predict lazily, in order, holding at most `window` examples in memory.
 
-        By default these are a few hundred, and more with many threads.
+        The default is about a thousand, more with many threads.
 
         Raises:
-            BortError: The model gives no finite numbers.
+            BortError: The model's outputs are not finite.
             ValueError: `window` is below 1.
 
         Example:
@@ -193,10 +194,10 @@ class Predictor:
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs).
 
-        The next few hundred rows are tokenised while the model computes the last.
+        The next few hundred rows are tokenised while the model computes the previous ones.
 
         Raises:
-            BortError: One is not finite, as after a diverged training.
+            BortError: An output is not finite, as after a diverged training, or the choices do not fit the model.
 
         Example:
             >>> from bort.data.tables.examples import Example
@@ -210,10 +211,10 @@ class Predictor:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _blocks(self, examples: Iterable[Example], rows: int) -> Iterator[NDArray[np.float32]]:
-        """Raw outputs of so many examples after another, in order. *Shape:* (`rows` or fewer, outputs) each."""
+        """Raw outputs of consecutive blocks of examples. *Shape:* (`rows` or fewer, outputs) each."""
         iterator = iter(examples)
         first = list(islice(iterator, rows))
-        if len(first) < rows:  # all of them
+        if len(first) < rows:  # these are all
             if first:
                 encoded = self._encode(first)
                 yield self._finished(encoded, self.engine.run(encoded))
@@ -223,7 +224,7 @@ class Predictor:
             yield self._finished(encoded, outputs)
 
     def _check(self, examples: Sequence[Example]) -> None:
-        """Raise where an example does not have the choices that the model chooses between."""
+        """Raise if an example has choices for a model without, or the reverse, or another number than the first."""
         for example in examples:
             if bool(example.choices) != self.task.choices:
                 rule = "this model chooses between texts; bort evaluate --task names a task with choices"
@@ -237,7 +238,7 @@ class Predictor:
                 raise BortError(rule, file=example.source or None, line=example.line, value=len(example.choices))
 
     def told(self) -> Iterator[str]:
-        """Lines for a person: how many inputs so far were cut, and how many had another form than in training.
+        """Messages for the user: how many inputs so far were cut, and how many were single or pairs unlike in training.
 
         Example:
             >>> predictor = Predictor("runs/topics")
@@ -279,7 +280,7 @@ class Predictor:
         return self.engine.encode(examples, windows=True)
 
     def _pooled(self, outputs: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-        """Put the windows of each text together. *Shape:* (windows, outputs) -> (texts, outputs)."""
+        """Combine the windows of each text. *Shape:* (windows, outputs) -> (texts, outputs)."""
         ends = np.cumsum(counts)
         says = self.task.says(outputs)
         pooled: NDArray[np.float32] = outputs[ends - 1].copy()
@@ -290,7 +291,7 @@ class Predictor:
         return pooled
 
     def _finished(self, encoded: TokenizedExamples, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the engine gave, counted, checked, and of windows put together."""
+        """Count the cut inputs, check the engine's outputs, and combine windows."""
         with self._counting:
             self.cut += encoded.cut
         if not np.isfinite(logits).all():
@@ -306,10 +307,10 @@ class Predictor:
 
 
 def _example(given: Any) -> Example:
-    """An input as an example.
+    """Convert an input to an example.
 
     Raises:
-        TypeError: It is neither a text, a pair, nor a mapping of `text` and `text_pair`.
+        TypeError: It is not a text, a pair, or a mapping with `text` and `text_pair`.
     """
     if isinstance(given, str):
         return Example(given)

@@ -1,4 +1,4 @@
-"""One graph of an exported folder, ready to compute: by all threads together, or by each thread on its own."""
+"""Run one graph of an exported folder, with all threads on one batch, or with each thread on its own batch."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from bort.predict.int8_weights import weight_bits
 from bort.predict.manifest import Manifest
 
 Compute = Callable[[Feed], NDArray[np.float32]]
-"""From one batch, of *shape* (rows, length), to its outputs, *shape* (rows, outputs)."""
+"""Computes the outputs, *shape* (rows, outputs), of one batch, *shape* (rows, length)."""
 
 
 class Runner(ABC):
     """A graph; several threads may share it.
 
     Args:
-        folder: Where it lies.
-        manifest: Of the folder.
-        spec: Which of its graphs.
-        threads: Of the computation; by default one a core.
+        folder: The exported folder.
+        manifest: Manifest of the folder.
+        spec: Which of its graphs to run.
+        threads: Threads for the computation; by default one per core.
     """
 
     rounds_lengths = False
-    """Whether fewer different lengths are worth some padding, because each new one has to be prepared for."""
+    """Whether to round lengths up: some padding costs less than preparing each new length."""
 
     def __init__(self, folder: Path, manifest: Manifest, spec: GraphSpec, threads: int | None = None) -> None:
         self.folder, self.manifest, self.spec = folder, manifest, spec
         self.threads = threads or usable_cores()
         self.weight_bits = weight_bits()
-        """Of int8: those of the file, or one less."""
+        """Bits of int8 weights: 8 as in the file, or 7."""
         self._opened: dict[bool, Compute] = {}
         self._opening = Lock()
 
     def opened(self, *, shared: bool) -> Compute:
-        """What computes a batch; the model is loaded when it is first asked for.
+        """Return a function that computes a batch; the first call loads the model.
 
         Args:
-            shared: Whether all threads work on one batch; else each call is computed by one thread, and as many calls
-                may be made at once as there are threads.
+            shared: Whether all threads work on one batch; otherwise each call uses one thread, and as many calls as
+                there are threads may run in parallel.
 
         Raises:
             BortError: The model cannot be loaded, or its engine is not installed.
         """
-        shared = shared or self.threads == 1  # then both are the same
+        shared = shared or self.threads == 1  # then both modes are the same
         if shared not in self._opened:
             with self._opening:
                 if shared not in self._opened:
@@ -60,8 +60,8 @@ class Runner(ABC):
 
     @abstractmethod
     def load(self, *, shared: bool) -> Compute:
-        """Load the model, whose files are what was exported.
+        """Load the model, whose files are already checked.
 
         Raises:
-            BortError: It cannot be loaded, or its engine is not installed.
+            BortError: The model cannot be loaded, or its engine is not installed.
         """

@@ -1,4 +1,4 @@
-"""Teachers of any vocabulary: encoders that are asked what a text, or each of its tokens, means."""
+"""Embedding teachers with any vocabulary: frozen encoders that give vectors of texts and of their tokens."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from bort.predict.torch_encoder import TorchEncoder
 
 
 class EmbeddingTeacher:
-    """A frozen encoder that also gives the vectors of its tokens, with the characters that they stand for.
+    """A frozen encoder that also gives its token vectors, and the characters that each token covers.
 
-    Its vectors end as the folder says: of length 1 where it has a Normalize module.
+    Vectors of texts have length 1 if the folder ends with a Normalize module.
 
     Args:
         model: A folder or hub name.
-        device: Where it runs.
-        bf16: Whether it computes in bf16; on a GPU it always does.
+        device: Device to run on.
+        bf16: Whether to compute in bf16; always on a GPU.
 
     Raises:
-        BortError: It cannot be loaded, its tokenizer gives no offsets, or its modules are not known here.
+        BortError: It cannot be loaded, its tokenizer is a slow one (in Python), or a module is not supported.
     """
 
     def __init__(self, model: str, device: torch.device, *, bf16: bool = False) -> None:
@@ -43,22 +43,25 @@ class EmbeddingTeacher:
 
     @property
     def depth(self) -> int:
-        """Number of its layers."""
+        """Number of layers."""
         return int(self.model.config.num_hidden_layers)
 
     def encode(
         self, texts: Sequence[str], layers: Sequence[int] = ()
     ) -> tuple[NDArray[np.float32], list[dict[int, NDArray[np.float32]]], list[NDArray[np.int64]]]:
-        """Ask about texts, in batches of like length.
+        """Encode texts, in batches of similar length.
 
         Args:
-            texts: Longer ones than it takes are cut.
-            layers: Layers, counted from 1, whose vectors of each token are wanted as well.
+            texts: Texts; those longer than the model's limit are cut.
+            layers: Layers, counted from 1, whose token vectors are returned, too.
 
         Returns:
-            Pooled vectors, *shape* (texts, `size`); for each text and layer the vectors of its tokens, *shape* (tokens,
-            `hidden_size`); and for each text the first character of each token and the one after its last, *shape*
+            Pooled vectors, *shape* (texts, `size`); for each text and layer, the token vectors, *shape* (tokens,
+            `hidden_size`); and for each text, the first character of each token and the one after its last, *shape*
             (tokens, 2), both 0 for special tokens and those of a prompt.
+
+        Raises:
+            BortError: `layers` are given, and pooled vectors have another width than token vectors.
         """
         if layers and self.size != self.hidden_size:
             rule = "has pooled vectors of another width than its tokens', so its layers cannot be asked for"
@@ -83,7 +86,7 @@ class EmbeddingTeacher:
         return pooled, vectors, places
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Rows of like length; in bf16 of one length, for there padding changes a row's vector by a thousandth."""
+        """Batches of similar length; in bf16, of equal length, as padding would change a vector by a thousandth."""
         most = INFERENCE_TOKENS[self.device.type]
         batches = token_budget_batches(lengths, max_tokens=most, max_rows=most)
         if not self._bf16:
@@ -92,15 +95,15 @@ class EmbeddingTeacher:
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, mask: Tensor, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
-        """Ask about ids of its own vocabulary, special tokens among them, in the precision that autocast sets.
+        """Encode ids of its own vocabulary, including special tokens, in the precision that autocast sets.
 
         Args:
             input_ids: *Shape:* (batch, seq).
             mask: 1 for tokens, 0 for padding. *Shape:* (batch, seq).
-            layers: Layers, counted from 1, whose vectors of each token are wanted as well.
+            layers: Layers, counted from 1, whose token vectors are returned, too.
 
         Returns:
-            Pooled vectors, *shape* (batch, `size`), and by layer the vectors of all positions, *shape* (batch, seq,
+            Pooled vectors, *shape* (batch, `size`), and by layer, the vectors of all positions, *shape* (batch, seq,
             `hidden_size`).
         """
         output = self.model(input_ids=input_ids, attention_mask=mask, output_hidden_states=bool(layers))
@@ -113,7 +116,7 @@ class EmbeddingTeacher:
         return self.tokenizer(given, truncation=True, max_length=self._longest, return_offsets_mapping=True)
 
     def _places(self, pairs: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
-        """Places in the text itself, of tokens of the prompted and stripped one. *Shape:* (tokens, 2)."""
+        """Map offsets of tokens in the prompted and stripped text to the text itself. *Shape:* (tokens, 2)."""
         prompted, places = self.modules.prompt + text, np.array(pairs, np.int64).reshape(-1, 2)
         moved = places + (len(prompted) - len(prompted.lstrip())) - len(self.modules.prompt)
         return np.where(places[:, :1] == places[:, 1:], 0, np.maximum(moved, 0))
@@ -126,15 +129,15 @@ class EmbeddingTeacher:
 
 
 def align(vectors: NDArray[np.float32], offsets: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Carry a teacher's vectors over to a student's tokens: the mean over the characters that they share.
+    """Map a teacher's token vectors to a student's tokens: their mean, weighted by the number of shared characters.
 
     Args:
-        vectors: Of the teacher's tokens. *Shape:* (teacher tokens, D).
-        offsets: Their characters, first and one after the last. *Shape:* (teacher tokens, 2).
-        spans: The characters of the student's tokens. *Shape:* (student tokens, 2).
+        vectors: Vectors of the teacher's tokens. *Shape:* (teacher tokens, D).
+        offsets: First character of each, and the one after its last. *Shape:* (teacher tokens, 2).
+        spans: The same for the student's tokens. *Shape:* (student tokens, 2).
 
     Returns:
-        Zeros where a token of the student's shares no character with any of the teacher's (a lone space, say).
+        Zeros for a student's token that shares no character with any of the teacher's, such as a lone space.
         *Shape:* (student tokens, D).
     """
     shared = np.minimum(spans[:, None, 1], offsets[None, :, 1]) - np.maximum(spans[:, None, 0], offsets[None, :, 0])

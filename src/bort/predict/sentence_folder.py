@@ -1,4 +1,4 @@
-"""The files that make a folder one of sentence-transformers, which then opens it with the same vectors as ours."""
+"""The files with which sentence-transformers opens an encoder's folder, and gives the same vectors as bort."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NORMALIZE = ("2_Normalize", "Normalize")
 def write_sentence_files(
     folder: str | Path, hidden_size: int, max_length: int, pooling: Pooling = "mean", *, normalizes: bool = False
 ) -> None:
-    """Write `modules.json` and what it names beside an encoder.
+    """Write `modules.json` and the files it refers to into an encoder's folder.
 
     Args:
-        folder: Where the encoder lies.
+        folder: Folder of the encoder.
         hidden_size: Width of its vectors.
-        max_length: Most tokens of a text.
-        pooling: How the vectors of tokens become one.
-        normalizes: Whether they are scaled to length 1 at the end.
+        max_length: Maximum number of tokens of a text.
+        pooling: How token vectors are pooled.
+        normalizes: Whether pooled vectors are scaled to length 1.
     """
     folder = Path(folder)
     modules = [
@@ -32,7 +32,7 @@ def write_sentence_files(
     ]
     poolings = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
     _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden_size, **poolings})
-    # Without this weights that are stored in half precision would be computed in it, too.
+    # Otherwise, weights stored in half precision would also be computed in it.
     text = {"max_seq_length": max_length, "do_lower_case": False, "model_args": {"torch_dtype": "float32"}}
     _write(folder / "sentence_bert_config.json", text)
     _write(folder / "modules.json", modules)

@@ -1,6 +1,6 @@
-"""What a folder of sentence-transformers does with an encoder's vectors: `modules.json`, read whole or refused.
+"""The modules of a sentence-transformers folder around its encoder; a folder that is not fully supported is refused.
 
-The files and their meaning are those of sentence-transformers 5 (`sentence_transformers/models`).
+The file format is that of sentence-transformers 5 (`sentence_transformers/models`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POOLINGS: Mapping[str, str] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""Settings by mode, in the order in which several are joined."""
+"""Pooling modes by setting, in the order in which several are concatenated."""
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Identity": lambda values: values,
     "Tanh": torch.tanh,
@@ -34,23 +34,23 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "SiLU": torch.nn.functional.silu,
 }
 Step = Callable[[Tensor], Tensor]
-"""*Shape:* (texts, width) -> (texts, width of the next)."""
+"""*Shape:* (texts, width) -> (texts, new width)."""
 
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """What happens before and behind an encoder.
+    """Preparation of texts before an encoder, and pooling and further steps after it.
 
     Args:
-        poolings: Modes, whose vectors are joined.
-        steps: What follows the pooling, in order.
-        described: All of it, for fingerprints; tensors by their sums.
-        widths: Width behind each step that changes it.
-        max_length: Most tokens; None where the folder does not say.
+        poolings: Pooling modes, whose vectors are concatenated.
+        steps: Steps after pooling, in order.
+        described: Description of all modules, for fingerprints; tensors by their checksums.
+        widths: Width after each step that can change it.
+        max_length: Maximum number of tokens; None if the folder does not set it.
         lowercase: Whether texts are lowercased first.
-        prompt: Stands before every text.
-        pools_prompt: Whether its tokens are pooled too.
-        normalizes: Whether the vectors are scaled to length 1 at the end, behind all steps.
+        prompt: Text prepended to every text.
+        pools_prompt: Whether the prompt's tokens are pooled, too.
+        normalizes: Whether vectors are scaled to length 1 after all steps.
     """
 
     poolings: tuple[str, ...] = ("mean",)
@@ -64,24 +64,24 @@ class SentenceModules:
     normalizes: bool = False
 
     def size(self, hidden: int) -> int:
-        """Width of the vectors of an encoder whose own have the width `hidden`."""
+        """Width of the final vectors, for an encoder with token vectors of width `hidden`."""
         return self.widths[-1] if self.widths else hidden * len(self.poolings)
 
     def __call__(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
-        """Pool, take the steps, and scale to length 1 where that is the end of them.
+        """Pool, apply the steps, and scale to length 1 if the folder ends with that.
 
-        As `pooled`, whose arguments it takes.
+        The arguments are those of `pooled`.
         """
         vectors = self.pooled(hidden, mask, prompt_tokens)
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalizes else vectors
 
     def pooled(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
-        """Pool, and take the steps; the vectors have the length that comes out.
+        """Pool, and apply the steps, without the final normalisation.
 
         Args:
             hidden: *Shape:* (texts, length, H), padded on the right.
-            mask: 1 for a text's own tokens. *Shape:* (texts, length).
-            prompt_tokens: How many of the first tokens are the prompt's.
+            mask: 1 for tokens, 0 for padding. *Shape:* (texts, length).
+            prompt_tokens: Number of leading tokens that belong to the prompt.
 
         Returns:
             *Shape:* (texts, `size`).
@@ -111,10 +111,10 @@ def _pooled(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def read_modules(source: str) -> SentenceModules:
-    """Read a folder's or hub model's `modules.json` and what it names; the mean over tokens where there is none.
+    """Read the modules of a folder or hub model; without `modules.json` and pooling settings, the mean over tokens.
 
     Raises:
-        BortError: A module, a pooling or an activation that is not known here, or a broken file.
+        BortError: A module, pooling or activation is not supported, or a file is broken.
     """
     listed = _json(source, "modules.json")
     if listed is None:
@@ -137,7 +137,7 @@ def read_modules(source: str) -> SentenceModules:
 
 
 class _Reader:
-    """Collects what modules say."""
+    """Collects the settings of a folder's modules."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -149,13 +149,13 @@ class _Reader:
         self.described: list[Any] = []
 
     def modules(self, kinds: Sequence[tuple[str, str]]) -> SentenceModules:
-        """Read all that follow the encoder, and how texts are prepared."""
+        """Read all modules after the encoder, and how texts are prepared."""
         readers = {"Pooling": self._pooling, "Dense": self._dense, "Normalize": self._normalize}
         for place, (kind, path) in enumerate(kinds):
             if kind not in readers or (kind == "Pooling") != (place == 0):
                 rule = "must be a Pooling, and then any of Dense and Normalize"
                 raise BortError(rule, file=f"{self.source}/modules.json", value=kind)
-            if self.normalizes:  # what follows takes vectors of length 1
+            if self.normalizes:  # not the last module, so it becomes a step
                 self.steps.append(lambda vectors: torch.nn.functional.normalize(vectors, dim=-1))
             self.normalizes = False
             readers[kind](path)
@@ -213,7 +213,7 @@ class _Reader:
             tensors = load(content)
             weight, bias = tensors["linear.weight"].float(), tensors.get("linear.bias")
             bias = bias if bias is None else bias.float()
-        except Exception as error:  # the library has classes of its own
+        except Exception as error:  # the library has exception classes of its own
             raise BortError(f"cannot be read: {error}", file=file) from None
 
         def step(vectors: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ class _Reader:
 
 
 def _file(source: str, name: str) -> Path | None:
-    """A file of a folder or of a hub model."""
+    """Path of a file of a folder or hub model; None if there is none."""
     if Path(source).is_dir():
         file = Path(source) / name
         return file if file.is_file() else None

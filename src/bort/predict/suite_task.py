@@ -1,4 +1,4 @@
-"""A fine-tuned model on a suite's task: its official scores, and the file of its answers."""
+"""Evaluate a fine-tuned model on a suite's task: official scores, and the submission file."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _WINDOW_ROWS = 1024
 
 
 class SuitePredictor:
-    """A model and a task.
+    """A model for a suite's task.
 
     Args:
         model: A folder or a hub name.
-        task: What it answers.
+        task: The task.
         data: The folder with the suite's official files, or "hub".
-        cast: How rows are cast; auto: as they were when the model was fitted.
+        cast: How rows are cast; auto: as in the model's fine-tuning.
 
     Raises:
-        BortError: The model cannot be loaded, or answers something else.
+        BortError: The model cannot be loaded, or does not fit the task.
     """
 
     def __init__(self, model: str, task: SuiteTask, data: str, cast: Literal["auto"] | Cast = "auto") -> None:
@@ -45,13 +45,13 @@ class SuitePredictor:
         """Score the development data, or a diagnostic's labelled test data.
 
         Args:
-            resamples: Resamples of the bootstrap; 0 gives no interval.
+            resamples: Number of bootstrap resamples; 0 gives no intervals.
 
         Returns:
             The part, its number of rows, and the official metrics.
 
         Raises:
-            BortError: There are no labels, or the data break a rule.
+            BortError: There are no labels, or the data are invalid.
         """
         part: Part = "dev" if "dev" in self.task.counts else "test"
         rows = self._read(part)
@@ -61,14 +61,14 @@ class SuitePredictor:
         return part, len(rows), official_scores(self.task, rows, self.logits(rows), resamples=resamples)
 
     def is_scorable(self) -> bool:
-        """Whether there are labels to score by: a diagnostic may have none."""
+        """Whether there are labels to score against; a diagnostic may have none."""
         return "dev" in self.task.counts or is_labelled(self._read("test"))
 
     def submit(self, folder: str | Path) -> Path:
-        """Write the answers to the test data as the leaderboard takes them; returns the file.
+        """Write the predictions on the test data in the leaderboard's format; returns the file.
 
         Raises:
-            BortError: There are no test data, or they break a rule.
+            BortError: There are no test data, or they are invalid.
         """
         rows = self._read("test")
         say_what_is_odd(rows, self.task, "test")
@@ -78,7 +78,7 @@ class SuitePredictor:
         return read_part(self.task, self.data, part, cast=self.cast)
 
     def logits(self, rows: Sequence[CastRow]) -> NDArray[np.float32]:
-        """Ask the model. *Shape:* (rows, labels), in the order of the task's."""
+        """Logits of the model. *Shape:* (rows, labels), in the order of the task's labels."""
         pieces: list[Any] = []
         with bar(f"predicting {self.task.title}", len(rows)) as shown:
             for start in range(0, len(rows), _WINDOW_ROWS):
@@ -92,6 +92,6 @@ class SuitePredictor:
 
 
 def model_of(models: str | Path, task: SuiteTask) -> str | None:
-    """The model of a task in a folder with one a task, as `bort finetune --task glue` makes; None where it is not."""
+    """The model of a task in a folder of `bort finetune --task glue`, which has one per task; None if it is missing."""
     folder = Path(models) / (task.predicted_by or task.name)
     return str(folder) if (folder / "config.json").is_file() else None

@@ -1,4 +1,4 @@
-"""Answers that are sure enough: for each label the least probability above which it is right often enough."""
+"""Confidence thresholds: for each label, the lowest probability above which its predictions reach a precision."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from bort.data.tables.examples import Example
 from bort.tasks.task import Task
 
 IN_CONFIG = "bort_thresholds"
-"""Where config.json of a multi-label model has the threshold of each label."""
+"""Key of the thresholds by label in the config.json of a multi-label model."""
 NEVER = 1.0
-"""The threshold of a label that no probability makes sure enough: nothing lies above it."""
+"""Threshold of a label that cannot reach the precision: no probability exceeds it."""
 
 _MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a model does with its thresholds on labelled data.
+    """A model's thresholds, and its results with them on labelled data.
 
     Args:
-        least_precision: Share of each label's answers that shall be right.
+        least_precision: Required precision of each label.
         by_label: The thresholds.
-        answered: Share of the rows that get an answer.
-        right: Share of those answers that are right; 0 where there are none.
-        counts: By label, how many rows might be given it (those for which it is the likeliest; all where a row may have
-            several), how many of them are, and how many rightly.
+        answered: Share of rows that get an answer.
+        right: Share of these answers that are correct; 0 if there are none.
+        counts: By label, the number of candidate rows (for which it is the likeliest label; in multi-label tasks, all
+            rows), how many of them get the label, and how many of those correctly.
     """
 
     least_precision: float
@@ -43,13 +43,13 @@ class Thresholds:
     def learned(
         cls, task: Task, logits: NDArray[np.float32], examples: Sequence[Example], least_precision: float
     ) -> Thresholds:
-        """Set them by labelled rows.
+        """Choose thresholds on labelled rows.
 
         Args:
-            task: What the model answers: classes or several labels.
-            logits: Of the model that is to have the thresholds. *Shape:* (rows, labels).
+            task: The model's task: classification or multi-label.
+            logits: Logits of the model. *Shape:* (rows, labels).
             examples: The rows.
-            least_precision: Share of each label's answers that shall be right.
+            least_precision: Required precision of each label.
         """
         found = task.activate(logits)
         given, right = task.claims(logits, task.targets(examples))
@@ -67,18 +67,18 @@ class Thresholds:
 
     @property
     def never(self) -> list[str]:
-        """Labels that are never answered."""
+        """Labels that are never predicted."""
         return [name for name, least in self.by_label.items() if least == NEVER]
 
     def told(self) -> Iterator[str]:
-        """Lines for a person."""
+        """Messages for the user."""
         yield f"{self.answered:.1%} of the gate's rows are answered, {self.right:.1%} of those rightly"
         if self.never:
             names = ", ".join(map(repr, self.never[:_MOST_NAMED])) + (", …" if len(self.never) > _MOST_NAMED else "")
             yield f"never answered: {names}; nowhere are these right {self.least_precision:.1%} of the time"
 
     def figures(self) -> dict[str, Any]:
-        """For `metrics.json` and the manifest."""
+        """The entries in `metrics.json` and the manifest."""
         return {
             "min_precision": self.least_precision,
             "answered": self.answered,
@@ -92,7 +92,7 @@ def are_thresholds(value: Any, names: Collection[str]) -> bool:
     """Whether a value maps labels to probabilities.
 
     Args:
-        value: Out of a file.
+        value: Any value from a file.
         names: All labels.
     """
     if not isinstance(value, dict) or not {*value} <= {*names}:
@@ -103,27 +103,27 @@ def are_thresholds(value: Any, names: Collection[str]) -> bool:
 def least_thresholds(
     found: NDArray[np.float32], given: NDArray[np.bool_], right: NDArray[np.bool_], least_precision: float
 ) -> NDArray[np.float32]:
-    """For each label the least threshold above which its answers are right at least so often.
+    """For each label, the lowest threshold above which its precision is at least `least_precision`.
 
     Args:
         found: Probabilities. *Shape:* (examples, labels).
-        given: Which labels each example might be given. *Shape:* (examples, labels).
-        right: Which of these it has. *Shape:* (examples, labels).
-        least_precision: Share of a label's answers that must be right, in (0, 1].
+        given: Which labels each example could be given. *Shape:* (examples, labels).
+        right: Which of these are correct. *Shape:* (examples, labels).
+        least_precision: Required precision of each label, in (0, 1].
 
     Returns:
-        *Shape:* (labels,). 0 where all answers will do, `NEVER` where there are none, or the surest of them are wrong
-        too often.
+        *Shape:* (labels,). 0 if all predictions together are precise enough, `NEVER` if there are none or no threshold
+        is enough.
     """
     thresholds = np.full(found.shape[1], NEVER, np.float32)
     for label, those in enumerate(given.T):
         surest_first = np.argsort(-found[those, label], kind="stable")
         sure = found[those, label][surest_first]
         rightly = right[those, label][surest_first]
-        # Below each answer comes the next one's probability, and below the last nothing.
+        # The threshold that admits each prediction is the next lower probability; for the last one it is 0.
         below = np.append(sure[1:], np.float32(0))[: len(sure)]
         precise = rightly.cumsum() / np.arange(1, len(sure) + 1) >= least_precision
-        # Answers of one probability pass together or not at all; those of 1 lie above no threshold.
+        # Predictions of equal probability pass together or not at all.
         enough = np.flatnonzero(precise & (below < sure))
         if len(enough):
             thresholds[label] = below[enough[-1]]

@@ -1,4 +1,4 @@
-"""An encoder's folder, run by PyTorch: tokens in, one vector a text out."""
+"""Run an encoder's folder with PyTorch: one vector per text."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from bort.predict.sentence_modules import read_modules
 class TorchEncoder:
     """An encoder of `transformers` or sentence-transformers; several threads may share it.
 
-    Pooled vectors are those that sentence-transformers gives for the folder: its poolings, Dense and Normalize modules,
-    default prompt, length and case. Without a `modules.json` they are means over the tokens.
+    Pooled vectors are the same as those of sentence-transformers: with the folder's poolings, Dense and Normalize
+    modules, default prompt, length and case. Without such settings they are the mean over the tokens.
 
     Args:
-        model: A folder, an embedded name, or a hub name; of a fine-tuned classifier the head is left out.
-        device: Where it runs; by default on the first GPU, or the CPU.
-        threads: Of PyTorch and the tokenizers in this process; by default one a core.
+        model: A folder, an embedded model's name, or a hub name; the head of a fine-tuned classifier is ignored.
+        device: Device to run on; by default the first GPU, or else the CPU.
+        threads: Threads of PyTorch and the tokenizers in this process; by default one per core.
 
     Raises:
-        BortError: It cannot be loaded, or its modules are not known here.
+        BortError: It cannot be loaded, or a module of its folder is not supported.
     """
 
     rows_at_once = 256
@@ -58,26 +58,26 @@ class TorchEncoder:
             rule = f"must take at least {SHORTEST_INPUT} tokens"
             raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
         self.normalizes, self.pooling = self.modules.normalizes, "+".join(self.modules.poolings)
-        encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
+        encode((), self.tokenizer, self.max_length)  # sets the length now; later another thread may be tokenising
         self.prompt_tokens = self._tokens([Example(self.modules.prompt.strip())]).lengths[0] - 1 if self._asks else 0
-        """Tokens of the prompt, the first special one among them, as sentence-transformers counts them."""
+        """Tokens of the prompt, including the leading special token, as counted by sentence-transformers."""
 
     @property
     def hidden_size(self) -> int:
-        """Width of its tokens' vectors."""
+        """Width of the token vectors."""
         return int(self.model.config.hidden_size)
 
     @property
     def size(self) -> int:
-        """Width of its pooled vectors."""
+        """Width of the pooled vectors."""
         return self.modules.size(self.hidden_size)
 
     @property
     def spec(self) -> EncoderSpec:
-        """What an exported folder says of it.
+        """The description of the encoder in an exported folder's manifest.
 
         Raises:
-            BortError: Its vectors come from more than the mean over the tokens, or the first one's.
+            BortError: Its vectors are not simply the mean over all tokens or the first token's vector.
         """
         modules = self.modules
         known: dict[tuple[str, ...], Pooling] = {("mean",): "mean", ("cls",): "cls"}
@@ -91,13 +91,13 @@ class TorchEncoder:
         """Tokenise.
 
         Raises:
-            BortError: One is a pair.
+            BortError: An example is a pair.
         """
         prompt, lowercase = self.modules.prompt, self.modules.lowercase
         return self._tokens(prompted(examples, prompt, lowercase=lowercase))
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
-        """Pooled vectors, not scaled at the end. *Shape:* (texts, `size`)."""
+        """Pooled vectors, before any final normalisation. *Shape:* (texts, `size`)."""
         vectors = np.empty((len(encoded), self.size), np.float32)
         most = INFERENCE_TOKENS[self.device.type]
         for indices in token_budget_batches(encoded.lengths, max_tokens=most, max_rows=most):
@@ -106,12 +106,12 @@ class TorchEncoder:
         return vectors
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
-        """What computes when it is called; nothing is begun."""
+        """Return a function that computes when called; nothing starts before."""
         return partial(self.run, encoded)
 
     @torch.no_grad()
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Pooled vectors of one batch, not scaled at the end. *Shape:* (batch, length) each -> (batch, `size`)."""
+        """Pooled vectors of a batch, not normalised at the end. *Shape:* (batch, length) each -> (batch, `size`)."""
         hidden = self.model(**inputs).last_hidden_state
         return self.modules.pooled(hidden, inputs["attention_mask"], self.prompt_tokens)
 

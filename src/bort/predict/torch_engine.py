@@ -1,4 +1,4 @@
-"""A model folder as fine-tuning leaves it, run by PyTorch."""
+"""Run a fine-tuned model folder with PyTorch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bort.tasks.suites.task_entry import Cast
 
 
 class TorchEngine:
-    """A classifier or regressor on the best device there is; several threads may share it.
+    """A classifier or regressor on the first GPU, or else the CPU; several threads may share it.
 
     Args:
-        model: A folder, an embedded name, or a hub name.
-        threads: Of PyTorch and the tokenizers in this process; by default one a core.
+        model: A folder, an embedded model's name, or a hub name.
+        threads: Threads of PyTorch and the tokenizers in this process; by default one per core.
 
     Raises:
-        BortError: The model or its tokenizer cannot be loaded, they do not fit each other, or it is no classifier.
+        BortError: The model or tokenizer cannot be loaded, they do not match, or the model is not a classifier.
     """
 
     rows_at_once = 256
@@ -45,7 +45,7 @@ class TorchEngine:
         self.cast: Cast | None = getattr(self.model.config, "bort_cast", None)
         self.pairs: bool | None = getattr(self.model.config, "bort_pairs", None)
         self.thresholds: Mapping[str, float] = self.task.threshold_by_name
-        encode((), self.tokenizer, self.max_length)  # sets the length, which no thread must do while others tokenise
+        encode((), self.tokenizer, self.max_length)  # sets the length now; later another thread may be tokenising
 
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise."""
@@ -53,9 +53,9 @@ class TorchEngine:
         return tokenize(examples, self.tokenizer.backend_tokenizer, types=types, windows=windows)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Raw outputs of one batch, for tracing and comparing. *Shape:* (batch, length) each -> (batch, outputs).
+        """Raw outputs of a batch, for tracing and comparing. *Shape:* (batch, length) each -> (batch, outputs).
 
-        Of a model that chooses between texts each row is one choice, *shape* -> (batch, 1).
+        For a multiple choice model, each row is one choice, *shape* -> (batch, 1).
         """
         if self.task.choices:
             inputs = {name: values[:, None] for name, values in inputs.items()}
@@ -67,5 +67,5 @@ class TorchEngine:
         return predict_logits(self.model, encoded, int(self.tokenizer.pad_token_id))
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
-        """What computes when it is called; nothing is begun."""
+        """Return a function that computes when called; nothing starts before."""
         return partial(self.run, encoded)

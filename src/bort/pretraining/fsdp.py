@@ -1,4 +1,4 @@
-"""FSDP: weights, gradients and optimiser states in parts, one part a GPU."""
+"""FSDP: weights, gradients and optimiser states sharded across GPUs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bort.training import distributed
 
 
 def fsdp_settings(fsdp: bool) -> dict[str, Any]:
-    """Settings of the library's trainer that shard each layer of the encoder, and the rest as one more part.
+    """Settings of the `transformers` trainer that shard each layer of the encoder, and the rest as one more unit.
 
     Raises:
-        BortError: There are not several GPUs with a process each.
+        BortError: There are no GPUs, or there is only one process.
     """
     if not fsdp:
         return {}
@@ -27,12 +27,12 @@ def fsdp_settings(fsdp: bool) -> dict[str, Any]:
 
 
 def make_shardable(model: BortForMaskedLM) -> None:
-    """Leave the decoder's bias one name: what has two may not lie in two parts, and the head calls it by this one."""
+    """Remove the unused second name of the decoder's bias: FSDP could put the two names into different shards."""
     del model.cls.predictions.bias
 
 
 def whole(trainer: Any) -> BortForMaskedLM:
-    """The trained model in one piece, without projections; every process has to ask, and the first one's is filled."""
+    """The unsharded model without projections; all processes must call this, with FSDP only the first gets weights."""
     model: BortForMaskedLM = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     if not trainer.is_fsdp_enabled:
         return model.without_projections() if isinstance(model, Student) else model

@@ -1,5 +1,5 @@
-"""The model that a run starts from: random weights with better beginnings than noise, a part of a larger encoder, or a
-model to continue."""
+"""The initial model of a run: random weights with informed initial values, a part of a larger encoder, or a model to
+continue."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bort.pretraining.distill.shared_vocabulary import SharedVocabulary
 
 
 def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_token_id: int = 1) -> BertConfig:
-    """The shape that a run trains: that of `init`, or `architecture`.
+    """The configuration that a run trains: that of `init`, or `architecture`.
 
     Raises:
-        BortError: There is no such shape, or it has too few positions for the run's rows.
+        BortError: There is no such architecture, or it has too few positions for the run's rows.
     """
     source = arguments.architecture if arguments.init is None else locate(arguments.init)
     config = architecture(source, vocab_size=vocab_size, pad_token_id=pad_token_id)
@@ -38,13 +38,13 @@ def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_tok
 def initial_model(
     arguments: PretrainArguments, config: BertConfig, corpus: Corpus, teachers: Teachers
 ) -> BortForMaskedLM:
-    """What training starts from, with projections for the embedding teacher; what no loss reaches is frozen.
+    """Create the model to train, with projections for the embedding teacher; parameters that no loss uses are frozen.
 
     Args:
-        arguments: Of the run.
-        config: The shape.
-        corpus: Whose words are counted.
-        teachers: Of the run.
+        arguments: Settings of the run.
+        config: Configuration of the model.
+        corpus: The corpus, in which tokens are counted.
+        teachers: Teachers of the run.
     """
     torch.manual_seed(arguments.seed)
     model: BortForMaskedLM
@@ -63,7 +63,7 @@ def initial_model(
     if arguments.position_init == "fixed":
         model.bert.embeddings.position_embeddings.requires_grad_(False)
     if not arguments.masks:
-        # What no loss reaches must not wait for a gradient. The decoder's weights are the word embeddings.
+        # No loss uses these, and DDP would wait for their gradients. The decoder's weights are the word embeddings.
         model.cls.predictions.transform.requires_grad_(False)
         model.cls.predictions.bias.requires_grad_(False)
     set_dropout(model, arguments.dropout)
@@ -73,7 +73,7 @@ def initial_model(
 def _inherited(
     arguments: PretrainArguments, config: BertConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
 ) -> BortForMaskedLM:
-    """The shape with the weights that it has in a larger encoder; what that lacks, a masked-LM head say, is new."""
+    """A model with its weights from a larger encoder; a masked-LM head is new if the encoder has none."""
     assert arguments.init_from is not None
     vocabulary = SharedVocabulary.of(tokenizer, load_tokenizer(arguments.init_from))
     if vocabulary is None:
@@ -87,7 +87,7 @@ def _inherited(
         rule = f"must be at most the {part.config.max_position_embeddings} positions of {arguments.init_from}"
         raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
     model = BortForMaskedLM(part.config)
-    model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a pooler is no part of a masked LM
+    model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a masked LM has no pooler
     if headed:
         model.cls.load_state_dict(part.get_submodule("cls").state_dict())
     else:
@@ -97,11 +97,11 @@ def _inherited(
 
 @torch.no_grad()
 def start_from_word_counts(model: BortForMaskedLM, tokens: Tokens) -> None:
-    """Let the head's bias be each token's log frequency, so that no step is spent on learning to count.
+    """Initialise the head's bias with each token's log frequency, so that no step is spent on learning frequencies.
 
     Args:
         model: Changed in place.
-        tokens: The training corpus. *Shape:* (tokens,).
+        tokens: Ids of the training corpus. *Shape:* (tokens,).
     """
     frequencies = unigram_frequencies(tokens, model.config.vocab_size)
     model.cls.predictions.bias.copy_(torch.from_numpy(frequencies).log())
@@ -109,10 +109,10 @@ def start_from_word_counts(model: BortForMaskedLM, tokens: Tokens) -> None:
 
 @torch.no_grad()
 def start_from_sinusoids(model: BortForMaskedLM) -> None:
-    """Let position embeddings begin as sinusoids (Vaswani et al. 2017) of the initialiser's spread.
+    """Initialise position embeddings as sinusoids (Vaswani et al. 2017), scaled to the initialiser's deviation.
 
-    Neighbouring positions begin alike, so attention to a neighbour need not be learned position by position. They are
-    trained on like any other weight.
+    Neighbouring positions start alike, so attention to a neighbour need not be learned position by position. Unless
+    frozen, the embeddings are trained like any other weight.
     """
     table = model.bert.embeddings.position_embeddings.weight  # (positions, H)
     positions, hidden = table.shape
@@ -125,15 +125,15 @@ def start_from_sinusoids(model: BortForMaskedLM) -> None:
 
 @torch.no_grad()
 def start_from_teacher_words(model: Student, vectors: NDArray[np.float32], special_ids: list[int]) -> None:
-    """Let word embeddings begin as a teacher's vectors of the words, reduced by principal components.
+    """Initialise word embeddings with a teacher's vectors of the words, reduced by principal components.
 
-    The projections begin as the way back, so that the student's pooled vector begins as the mean of its words'. Without
-    projections the vectors stay as they are.
+    The projections start as the inverse transformation, so that the student's pooled vector starts close to the mean of
+    its words' vectors. Without projections, the vectors are only centred and scaled.
 
     Args:
-        model: Changed in place. Where it is wider than the teacher, its last dimensions begin at 0.
-        vectors: What the teacher says of each entry of the vocabulary. *Shape:* (vocab, D).
-        special_ids: Entries that are no words; they keep their random vectors.
+        model: Changed in place. If it is wider than the teacher, its last dimensions start at 0.
+        vectors: The teacher's vector of each entry of the vocabulary. *Shape:* (vocab, D).
+        special_ids: Entries that are not words; they keep their random vectors.
     """
     words = torch.from_numpy(np.delete(vectors, special_ids, axis=0))
     kept = min(model.config.hidden_size, vectors.shape[1])
@@ -141,7 +141,7 @@ def start_from_teacher_words(model: Student, vectors: NDArray[np.float32], speci
     linear = [layer for layer in model.projections.values() if isinstance(layer, torch.nn.Linear)]
     components = torch.eye(vectors.shape[1])  # (D, D)
     if linear:
-        _, _, components = torch.linalg.svd(words - mean, full_matrices=False)  # the first are the longest
+        _, _, components = torch.linalg.svd(words - mean, full_matrices=False)  # largest variance first
     reduced = (torch.from_numpy(vectors) - mean) @ components[:kept].T  # (vocab, kept)
     scale = model.config.initializer_range / reduced.std()
     table = model.bert.embeddings.word_embeddings.weight

@@ -1,4 +1,4 @@
-"""How fast a pre-training run goes on the device at hand, and in how much memory, over a few steps of random tokens."""
+"""Measures the speed and memory of a pre-training run on this device, over a few steps on random tokens."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _SPECIAL_IDS = 5
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a pass through `rows` sequences of `length` tokens took; memory is of one process.
+    """Time and memory of a pass through `rows` sequences of `length` tokens; memory is per process.
 
-    `pass_seconds` are forward and backward, `optimizer_seconds` clipping and the optimiser, once a step. `floor_bytes`
-    is memory before any pass, with the models in it, `row_bytes` what each sequence of the run's length takes on top.
+    `pass_seconds` covers forward and backward, `optimizer_seconds` clipping and the optimiser, once per step.
+    `floor_bytes` is the memory before any pass, models included; `row_bytes` is added per sequence of the run's length.
     """
 
     rows: int
@@ -53,18 +53,17 @@ class Measurement:
 
 
 def measure(arguments: PretrainArguments, config: BertConfig, teacher_config: Any, shown: Bar) -> Measurement:
-    """Take steps with the run's own trainer.
+    """Run a few steps with the run's own trainer.
 
     Args:
-        arguments: The run's settings. Fewer sequences, or shorter ones, are measured where `WARMUP_STEPS + STEPS` steps
-            would take longer than a minute and a half, or more memory than there is.
-        config: The student's shape.
-        teacher_config: The teacher's shape, or None.
-        shown: Progress, of total `WARMUP_STEPS + STEPS`.
+        arguments: Settings of the run. Fewer or shorter sequences are measured if `WARMUP_STEPS + STEPS` steps would
+            take longer than a minute and a half, or more memory than available.
+        config: The student's configuration.
+        teacher_config: The teacher's configuration, or None.
+        shown: Progress bar with a total of `WARMUP_STEPS + STEPS`.
 
     Raises:
-        BortError: Not even one sequence fits into the memory of a GPU; or, where several processes measure, one of
-            them lacks the memory for what fits into the others'.
+        BortError: Not even one sequence fits into the memory of a GPU; or one of several processes runs out of memory.
     """
     shown.update(0, "building the models")
     teacher = None if teacher_config is None else _RandomTeacher(teacher_config, distributed.device())
@@ -78,7 +77,7 @@ def measure(arguments: PretrainArguments, config: BertConfig, teacher_config: An
                 try:
                     return _take_steps(make(rows, length), one, shown)
                 except torch.OutOfMemoryError:
-                    if rows == 1 or distributed.count() > 1:  # beside others there is no going back alone
+                    if rows == 1 or distributed.count() > 1:  # one of several processes cannot retry alone
                         raise
                 torch.cuda.empty_cache()
                 rows //= 2
@@ -88,7 +87,7 @@ def measure(arguments: PretrainArguments, config: BertConfig, teacher_config: An
 
 
 class _RandomTeacher(MaskedLMTeacher):
-    """A teacher of a shape, which costs what a trained one does."""
+    """A teacher with random weights, which costs as much as a trained one."""
 
     def __init__(self, config: Any, device: torch.device) -> None:
         from transformers import AutoModelForMaskedLM
@@ -119,7 +118,7 @@ def _trainer(
 
 
 def _one_row(trainer: _TimedTrainer) -> Measurement:
-    """A forward and backward pass of one sequence, outside of training."""
+    """Measure a forward and backward pass of one sequence, outside of training."""
     device = trainer.args.device
     batch = {name: tensor.to(device) for name, tensor in trainer.data_collator([trainer.train_dataset[0]]).items()}
     model, teacher = trainer.model.to(device).train(), trainer.objective.teacher
@@ -139,12 +138,12 @@ def _one_row(trainer: _TimedTrainer) -> Measurement:
 
 
 def _affordable(arguments: PretrainArguments, one: Measurement) -> tuple[int, int]:
-    """How much of the run's micro-batch a pass may have to end in time and fit into memory: sequences, tokens each.
+    """How much of the run's micro-batch fits the time and memory limits: number of sequences, and tokens per sequence.
 
-    Sequences are cut where one alone would take too long.
+    Sequences are shortened if one alone would take too long.
     """
     in_time = _LONGEST_SECONDS / ((WARMUP_STEPS + STEPS) * one.pass_seconds)
-    in_memory = float("inf")  # on a GPU more than there is can be tried, and is told without harm
+    in_memory = float("inf")  # on a GPU, running out of memory is harmless and can be caught
     if not torch.cuda.is_available():
         import psutil
 
@@ -177,7 +176,7 @@ def _parameters(model: Any) -> int:
 
 
 class _TimedTrainer(MlmTrainer):
-    """Notes when a step's gradients are there."""
+    """Records when the gradients of a step are ready."""
 
     gradients_at = 0.0
 
@@ -188,7 +187,7 @@ class _TimedTrainer(MlmTrainer):
 
 
 class _Watch(TrainerCallback):
-    """Times the steps after the first few, and within them what comes once a step: clipping and the optimiser."""
+    """Times the steps after the warm-up, and the part that runs once per step: clipping and the optimiser."""
 
     def __init__(self, trainer: _TimedTrainer, shown: Bar) -> None:
         self.trainer, self.shown = trainer, shown
@@ -206,7 +205,7 @@ class _Watch(TrainerCallback):
 
 
 def _now() -> float:
-    """Seconds, once the device has done what it was told."""
+    """The time in seconds, once the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.monotonic()

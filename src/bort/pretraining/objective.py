@@ -1,4 +1,4 @@
-"""What a step of pre-training is judged by: the masked LM, a teacher's distributions, a teacher's embeddings."""
+"""The loss of a pre-training step: masked LM, a teacher's distributions, a teacher's embeddings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from bort.pretraining.taught_rows import Batch
 def distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0, kind: KdLoss = "kl") -> Tensor:
     """Distance of the student's distribution from the teacher's at the masked positions, times T².
 
-    `kl` is KL(teacher ‖ student) of the tempered distributions, a mean over positions (Hinton et al. 2015; the
-    paper's stated loss). `as-released` is what the released code computes: the tempered *probabilities* of the student
-    go into a divergence that takes them for logits, so the softmax is applied twice, and the sum over the
-    vocabulary is a mean. Its gradient is smaller by orders of magnitude; it is here for fidelity only.
+    `kl` is KL(teacher ‖ student) of the tempered distributions, averaged over positions (Hinton et al. 2015; the
+    paper's stated loss). `as-released` is what the released code computes: the student's tempered *probabilities* are
+    passed to a divergence that expects logits, so the softmax is applied twice, and a mean replaces the sum over the
+    vocabulary. Its gradient is orders of magnitude smaller; it exists for fidelity only.
 
     Args:
         student: Logits. *Shape:* (positions, vocab).
         teacher: Logits; no gradient flows into them. *Shape:* (positions, vocab).
         temperature: T.
-        kind: Which of the two.
+        kind: `kl` or `as-released`.
 
     Returns:
         A scalar.
@@ -45,7 +45,7 @@ def distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0, 
 
 
 def embedding_distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """How far pooled vectors are from the teacher's, each by itself and all among each other.
+    """Distance of pooled vectors from the teacher's: of each vector, and of the similarities within the batch.
 
     Args:
         student: *Shape:* (batch, D).
@@ -62,14 +62,14 @@ def embedding_distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor
 
 
 def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean of 1 - cosine over tokens; those for which the teacher has a zero vector are left out.
+    """Mean of 1 - cosine over tokens; tokens whose teacher vector is zero are left out.
 
     Args:
         student: *Shape:* (tokens, D).
         teacher: *Shape:* (tokens, D).
 
     Returns:
-        A scalar, 0 where no token is left.
+        A scalar, 0 if no token is left.
     """
     known = teacher.abs().sum(-1) > 0
     cosine = functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
@@ -77,13 +77,13 @@ def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Objective:
-    """The loss of a batch, and its parts.
+    """Computes the loss of a batch, and its parts.
 
     Args:
         settings: Weights and temperature.
-        teacher: A masked LM that is asked at each step, or None.
-        layers: The embedding teacher's layer for each of the student's that is compared token by token.
-        beside: An encoder that is asked at each step, or None.
+        teacher: A masked LM that runs at each step, or None.
+        layers: The embedding teacher's layer for each student layer that is compared token by token.
+        beside: An encoder that runs at each step, or None.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class Objective:
         self.mlm_weight = settings.weight_of_mlm
 
     def __call__(self, model: Any, batch: Batch, *, keep_logits: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, with a gradient, and its terms by name without one.
+        """Compute the weighted sum, with a gradient, and its terms by name, detached.
 
         Args:
             model: The student.
-            batch: As the collator makes it.
-            keep_logits: Decode all masked positions at once, in more memory.
+            batch: The collator's output.
+            keep_logits: Decode all masked positions at once, which takes more memory.
         """
         if self.beside is not None:
             batch = batch | self.beside.answer(batch)
@@ -111,7 +111,7 @@ class Objective:
         }
         if "ids" in batch:
             student["soft_targets"] = self._soft_targets(batch)
-        # A teacher at hand is compared by logits.
+        # A teacher that runs at each step is compared by logits.
         output = model(**student, loss_only=self.teacher is None and not keep_logits)
         total, parts = torch.zeros((), device=batch["input_ids"].device), {}
         if "ids" in batch:

@@ -1,4 +1,4 @@
-"""What a pre-training run would take on the device at hand: its speed over a few steps, its memory, its days."""
+"""Estimates the speed, memory and duration of a pre-training run on this device from a few steps."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from bort.progress import bar
 from bort.training import distributed
 
 PAPER_GPU_HOURS = 288
-"""What the paper says that its pre-training took (arXiv 2010.10499): a claim, on GPUs of 2020."""
+"""GPU hours of pre-training that the paper claims (arXiv 2010.10499), on GPUs of 2020."""
 
 _FP32_BYTES = 4
 _KNOWN_TEACHERS = {"roberta-large": (24, 16, 1024), "roberta-base": (12, 12, 768)}
-"""Depth, heads and width of published teachers, so that a plan needs no network."""
+"""Depth, heads and width of published teachers, so that a plan needs no network access."""
 
 
 @distributed.told_once()
 def plan(arguments: PretrainArguments) -> dict[str, Any]:
-    """Measure 20 optimiser steps of a run on random tokens, and reckon what all of it would take.
+    """Measure 20 optimiser steps of a run on random tokens, and estimate what the whole run takes.
 
-    Nothing is written, and neither corpus, tokenizer nor weights are needed: student and teacher have random weights of
-    the right shape. Where 20 steps of the run's batch would take longer than about two minutes, or more memory than
-    there is, a smaller one is measured and the figures are scaled by its tokens.
+    Nothing is written, and no corpus, tokenizer or weights are needed: student and teacher have random weights of the
+    right shape. If the steps would take longer than a minute and a half with the run's batch, or more memory than
+    available, a smaller batch is measured and the figures are scaled by tokens.
 
     Returns:
-        Figures by name, with their units; bytes are those of one process. `notes` are sentences on how they came about.
+        Figures by name, with their units; bytes are per process. `notes` are sentences about how they were obtained.
 
     Raises:
-        BortError: Bad settings, or not even one sequence fits into memory.
+        BortError: Invalid settings, or not even one sequence fits into memory.
     """
     distributed.join()
     validate(replace(arguments, plan=True))
@@ -58,7 +58,7 @@ def plan(arguments: PretrainArguments) -> dict[str, Any]:
             "the memory of this device; speed and memory are scaled by tokens"
         )
     weights = _FP32_BYTES * measured.student_parameters // (processes if arguments.fsdp else 1)
-    # Weights lie in the floor; gradients and the optimiser's two states come on top of it.
+    # The floor contains the weights; gradients and the optimiser's two states are added to it.
     scaled = measured.floor_bytes + 3 * weights + arguments.batch_size * measured.row_bytes
     step_seconds = measured.pass_seconds * arguments.accumulate / share + measured.optimizer_seconds
     step_tokens = processes * arguments.batch_size * arguments.accumulate * arguments.sequence_length
@@ -88,7 +88,7 @@ def plan(arguments: PretrainArguments) -> dict[str, Any]:
 
 
 def known_teacher(name: str) -> RobertaConfig | None:
-    """The published shape of a teacher's name, if it is known here."""
+    """The configuration of a published teacher, if it is known here."""
     shape = _KNOWN_TEACHERS.get(name.removeprefix("FacebookAI/"))
     if shape is None:
         return None
@@ -105,7 +105,7 @@ def known_teacher(name: str) -> RobertaConfig | None:
 
 
 def _teacher_config(teacher: str | None, notes: list[str]) -> Any:
-    """The teacher's shape: known, or read from its configuration; None where it has none to be found."""
+    """The teacher's configuration: known here, or loaded; None, with a note, if it cannot be loaded."""
     if teacher is None:
         return None
     if not Path(teacher).exists() and (known := known_teacher(teacher)) is not None:
@@ -121,7 +121,7 @@ def _teacher_config(teacher: str | None, notes: list[str]) -> Any:
 
 
 def _vocab_size(arguments: PretrainArguments, teacher: Any) -> int | None:
-    """Of the run, as far as it is known before there is a corpus."""
+    """The vocabulary size of the teacher or of a local tokenizer, else None."""
     if teacher is not None:
         return int(teacher.vocab_size)
     if arguments.tokenizer and Path(arguments.tokenizer).is_dir():

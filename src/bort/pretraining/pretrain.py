@@ -1,4 +1,4 @@
-"""Pre-training: the masked LM, alone or beside distillation from a teacher (arXiv 2010.10499, section 4)."""
+"""Pre-training: masked LM, alone or together with distillation from a teacher (arXiv 2010.10499, section 4)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MAY_CHANGE = ("max_minutes", "checkpoint_minutes", "corpus_processes")
 
 @distributed.told_once()
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
-    """Pre-train a model on text, write it to `arguments.out`, and return its figures.
+    """Pre-train a model on text, write it to `arguments.out`, and return its metrics.
 
-    Of several processes that a launcher has started, the first returns the figures and the others an empty mapping.
+    If a launcher started several processes, the first returns the metrics and the others an empty mapping.
 
-    Killed at any time, a run of the same settings with `resume` continues from its last checkpoint; with `max_steps`
-    it ends with the weights of an uninterrupted one.
+    A killed run continues from its last checkpoint if it is started again with the same settings and `resume`; with
+    `max_steps` it ends with the weights of an uninterrupted run.
 
     Raises:
-        BortError: Bad settings, unreadable text, a teacher of another vocabulary, a loss that is no longer finite.
+        BortError: Invalid settings, unreadable text, a teacher with another vocabulary, or a loss that is not finite.
     """
     distributed.join()
     run, tokenizer, config = distributed.together(lambda: _open(arguments), first_alone=True)
@@ -42,7 +42,7 @@ def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
 
 
 def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, BertConfig]:
-    """Check the settings, find what they name that is small, and open the run's folder."""
+    """Check the settings, load tokenizer and configuration, and open the run's folder."""
     validate(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = student_config(arguments, len(tokenizer), tokenizer.pad_token_id)
@@ -54,7 +54,7 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
 def _prepare(
     arguments: PretrainArguments, run: Run, tokenizer: PreTrainedTokenizerFast, config: BertConfig
 ) -> TrainingRun:
-    """Find corpus, teachers and weights, each once."""
+    """Prepare the corpus, the teachers and the initial model."""
     corpus = tokenised(
         arguments.corpus,
         tokenizer,

@@ -1,4 +1,4 @@
-"""The page that a pre-training run leaves behind."""
+"""The report page of a pre-training run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _curve(events: list[dict[str, Any]], name: str) -> Curve:
 def pretrain_report(
     name: str, metrics: dict[str, Any], steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]
 ) -> Report:
-    """The page of a pre-training run: figures, loss curves, what it is measured against.
+    """Create the report page of a pre-training run: figures, loss curves, baselines.
 
     Args:
-        name: Of its folder.
-        metrics: What `metrics.json` says.
-        steps: The journal's events `step`.
-        evaluations: The journal's events `validation`.
+        name: Name of the run's folder.
+        metrics: Contents of `metrics.json`.
+        steps: The journal's `step` events.
+        evaluations: The journal's `validation` events.
     """
     masked, embedded = "validation_loss" in metrics, "validation_distance" in metrics
     report = Report(f"Pre-training: {name}", "What the model makes of text that it was not trained on.")

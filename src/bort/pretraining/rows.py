@@ -1,4 +1,4 @@
-"""Which rows of a corpus a run trains on, and which it is judged by."""
+"""The rows of a corpus that a run trains on, and those that it is validated on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _COMPARED_ROWS = 512
 
 
 class RowSource:
-    """Cuts rows as a run's settings say.
+    """Cuts a corpus into rows as the settings of a run say.
 
     Args:
-        arguments: Of the run.
-        corpus: Where from.
-        tokenizer: Whose ids those are.
+        arguments: Settings of the run.
+        corpus: The corpus.
+        tokenizer: The tokenizer of the corpus.
     """
 
     def __init__(self, arguments: PretrainArguments, corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -40,11 +40,12 @@ class RowSource:
     def training(self, length: int, rows_per_step: int) -> TrainingRows:
         """The rows to train on, over all epochs.
 
-        Where a teacher's answers are kept there are no more different rows than the run takes: it is asked about each.
+        With an embedding teacher or cached logits, there are by default at most `length` distinct rows, so that the
+        teacher need not read more.
 
         Args:
-            length: How many the run takes.
-            rows_per_step: Rows that are trained on together, on all devices.
+            length: Number of rows of the run.
+            rows_per_step: Rows per step, over all devices.
         """
         arguments = self.arguments
         rows = self._cut("train", self.masker if arguments.masks else None, length, rows_per_step, arguments.seed)
@@ -54,7 +55,7 @@ class RowSource:
         return rows.limited(distinct, fixed_masks=arguments.keeps_logits)
 
     def masked(self) -> PackedRows:
-        """Held-out rows that the masked LM is scored on; packed ones whatever it trains on, so that runs compare."""
+        """Held-out rows that the masked LM is scored on; always packed, so that runs are comparable."""
         width = self.arguments.sequence_length - 2
         length = min(_MASKED_ROWS, self.corpus.info.valid_tokens // width)
         return self._packed("valid", self.masker, length, _HELD_OUT_SEED)
@@ -79,14 +80,14 @@ class RowSource:
     def _settings(
         self, part: Part, masker: Masker | None, length: int, seed: int
     ) -> tuple[Tokens, Masker | None, int, int, int, int, int]:
-        """What rows of either kind are cut by."""
+        """Arguments of both kinds of rows."""
         bos_id, eos_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         return self.corpus.tokens(part), masker, self.arguments.sequence_length, bos_id, eos_id, length, seed
 
 
 @contextlib.contextmanager
 def _told_of(part: Part) -> Iterator[None]:
-    """Say of too little text that it is the held-out part that lacks it, and what helps."""
+    """Make an error about too little text name the held-out part, and say what helps."""
     try:
         yield
     except BortError as error:

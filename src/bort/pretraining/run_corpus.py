@@ -1,4 +1,4 @@
-"""The corpus of a run: a folder that is given, or text that is tokenised once and kept."""
+"""The corpus of a run: an existing folder, or text that is tokenised once and kept."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def tokenised(
     run: Run,
     encoders: int | None = None,
 ) -> Corpus:
-    """Open a tokenised corpus, or make it once.
+    """Open a tokenised corpus, or create it.
 
     Args:
         sources: Texts, or one folder of a tokenised corpus.
-        tokenizer: Whose ids.
-        folder: Where it is kept; in the run's folder by default.
-        valid_share: Part of the documents to hold out.
-        run: Whose journal notes it.
-        encoders: Processes that encode; None is one a core.
+        tokenizer: The tokenizer.
+        folder: Folder of the corpus; by default in the run's folder.
+        valid_share: Share of the documents to hold out.
+        run: The run whose journal records it.
+        encoders: Number of tokenising processes; None for one per core.
 
     Raises:
-        BortError: A source that cannot be read, or a folder that holds the corpus of another text (the same file
-            before it was edited, say) or of another share.
+        BortError: A source cannot be read, or the folder holds the corpus of another text (such as the same file before
+            it was edited) or of another share.
     """
     if len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file():
         return open_corpus(sources[0], tokenizer)
     path = Path(folder or run.path / "corpus")
     if (path / "corpus.json").is_file():
         corpus = open_corpus(path, tokenizer)
-        if distributed.is_first():  # the others need not have the text
+        if distributed.is_first():  # the other processes need not have the text
             check_made_from(corpus, sources, valid_share)
         return corpus
     if not distributed.is_first():

@@ -1,4 +1,4 @@
-"""Rows with what their teachers said of them, and batches of them."""
+"""Rows with their teachers' outputs, and batches of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TaughtRows:
-    """Training rows with what their teachers said of them.
+    """Training rows with their teachers' outputs.
 
     Args:
         rows: The rows.
-        caches: Answers by the number of the row; their fields join the row's.
+        caches: Teachers' outputs by row number; their fields are added to the row's.
     """
 
     rows: TrainingRows
@@ -40,16 +40,16 @@ class TaughtRows:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes a batch of rows: pads what goes into the student, joins what is compared with its outputs.
+    """Makes a batch of rows: pads the student's inputs and labels, and concatenates the teachers' outputs.
 
     Args:
-        pad_id: Fills up short rows.
+        pad_id: Id of the padding token.
     """
 
     pad_id: int
 
     def __call__(self, rows: list[Row]) -> Batch:
-        """*Shapes:* `input_ids`, `labels`, `attention_mask` (batch, seq); answers (items, ...), row after row."""
+        """*Shapes:* `input_ids`, `labels`, `attention_mask` (batch, seq); teacher outputs (items, ...), row by row."""
         batch: Batch = {}
         batch["input_ids"], mask = pad([row["input_ids"] for row in rows], self.pad_id)
         if mask is not None:

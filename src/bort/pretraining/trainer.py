@@ -1,6 +1,6 @@
-"""The library's trainer as pre-training uses it: its loss, its order of rows, its clock, and what a step leaves behind.
+"""The `transformers` trainer for pre-training: its loss, its order of rows, its clock, its logs and checkpoints.
 
-The clock says how far a run is, the trainer's learning rate follows it, and a callback stops when it has run out.
+The clock measures the progress of a run, the learning rate follows it, and a callback stops the run at the end.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from bort.training.schedule import warmup_then_linear
 from bort.training.settings import trainer_settings
 
 UNBOUNDED_STEPS = 10_000_000
-"""Steps of a run that time alone ends."""
+"""Number of steps of a run that is limited by time only."""
 _EVALUATIONS = 10
 
 
 @dataclass
 class StepClock:
-    """Progress from 0 to 1: the larger of steps done over `max_steps` and time passed over `max_seconds`.
+    """Progress from 0 to 1: the larger of completed steps over `max_steps` and elapsed time over `max_seconds`.
 
     Args:
-        max_steps: Optimiser steps, or None where only time counts.
-        max_seconds: Training time over all resumed parts, or None where only steps count.
+        max_steps: Optimiser steps, or None if only time counts.
+        max_seconds: Training time over all resumed parts, or None if only steps count.
         elapsed: Seconds of earlier parts of a resumed run.
     """
 
@@ -52,17 +52,17 @@ class StepClock:
     _read: tuple[int, float] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Begin to count time."""
+        """Start counting time."""
         self._started = time.monotonic()
 
     def seconds(self) -> float:
-        """Training seconds so far, earlier parts included."""
+        """Training seconds so far, including earlier parts."""
         return self.elapsed + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def progress(self, step: int) -> float:
         """Share of the run that is done after `step` steps, at most 1.
 
-        Where time counts it is the first process's, read once a step, so that all processes get the same answer.
+        Time is that of the first process, read once per step, so that all processes get the same answer.
         """
         shares = [0.0]
         if self.max_steps is not None:
@@ -75,17 +75,17 @@ class StepClock:
 
 
 class MlmTrainer(Trainer):
-    """Masked LM, alone or beside distillation, over rows that are numbered in training order.
+    """Trains a masked LM, with or without distillation, on rows that are numbered in training order.
 
     Args:
-        arguments: Of the run.
+        arguments: Settings of the run.
         model: The student.
-        rows: To train on, in their order.
-        objective: Gives the loss of a batch.
-        clock: Where the run stands; it sets the learning rate.
-        pad_id: Fills up short rows.
-        folder: For checkpoints.
-        log_steps: Steps between two logs of the loss; by default 20 logs a run, but one in 50 steps at least.
+        rows: Rows to train on, in order.
+        objective: Computes the loss of a batch.
+        clock: Progress of the run; it sets the learning rate.
+        pad_id: Id of the padding token.
+        folder: Folder for checkpoints.
+        log_steps: Steps between two logs of the loss; by default 20 logs per run, but at least one in 50 steps.
     """
 
     def __init__(
@@ -119,20 +119,20 @@ class MlmTrainer(Trainer):
         self.warmup, self.clock, self.objective = arguments.warmup, clock, objective
         self.tokens_per_step = rows_per_step(arguments) * (2 + float(rows.rows.lengths.mean()))
         self._parts: dict[str, tuple[Any, int]] = {}
-        # Packed rows have the same number of masked positions each, so a mean over micro-batches is that of the batch.
+        # All packed rows have the same number of masked positions, so the mean over micro-batches is that of the batch.
         self.model_accepts_loss_kwargs = False
         if self.is_fsdp_enabled:
             make_shardable(model)
-            model.to(settings.device)  # the trainer leaves where it is what it will shard
+            model.to(settings.device)  # the trainer does not move a model that it will shard
         if settings.process_index:
-            torch.manual_seed(arguments.seed + settings.process_index)  # other rows, other dropout
+            torch.manual_seed(arguments.seed + settings.process_index)  # different dropout in each process
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        """Rows are numbered in training order already."""
+        """Keep the order: rows are already numbered in training order."""
         return SequentialSampler(self.train_dataset)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """By the clock, which counts steps, time, or both."""
+        """Schedule the learning rate by the clock, which counts steps, time, or both."""
         if getattr(self, "lr_scheduler", None) is None:
             self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
@@ -144,9 +144,9 @@ class MlmTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The objective's loss; its parts are kept for the log."""
-        # FSDP gathers a layer's weights when the layer is called, so the decoder must be; and the loss without logits
-        # would be compiled anew for each number of masked positions.
+        """Compute the objective's loss; its parts are kept for the log."""
+        # FSDP gathers the decoder's weights only when the decoder is called, and torch.compile would recompile the loss
+        # without logits for each number of masked positions.
         loss, parts = self.objective(model, inputs, keep_logits=self.is_fsdp_enabled or self.args.torch_compile)
         for name, part in parts.items():
             total, count = self._parts.get(name, (0.0, 0))
@@ -154,7 +154,7 @@ class MlmTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss's parts; refuse to go on from a loss that is not finite."""
+        """Add the means of the loss's parts; raise an error if the loss is not finite."""
         if not math.isfinite(logs.get("loss", 0.0)):
             rule = f"training diverged at step {self.state.global_step}; lower --learning-rate or raise --warmup"
             raise BortError(rule, column="loss", value=logs["loss"])
@@ -165,19 +165,19 @@ class MlmTrainer(Trainer):
 
 
 def rows_per_step(arguments: PretrainArguments) -> int:
-    """Rows of an optimiser step, on all devices."""
+    """Rows per optimiser step, over all devices."""
     return arguments.batch_size * arguments.accumulate * distributed.count()
 
 
 class RunCallback(TrainerCallback):
-    """Keeps the clock, shows progress, logs JSON lines, validates ten times, and asks for a checkpoint now and then.
+    """Starts the clock, shows progress, logs JSON lines, validates ten times, and requests checkpoints.
 
     Args:
-        run: Where events are logged.
+        run: The run whose journal records events.
         clock: Decides when the run is over.
-        bar: Shown progress, of total 1.
-        validate: Scores the model after so many steps, and tells the scores in words.
-        tokens_per_step: For the throughput.
+        bar: Progress bar with a total of 1.
+        validate: Scores the model at a step, and returns the scores in words.
+        tokens_per_step: Tokens per step, for the throughput.
         checkpoint_seconds: Time between two checkpoints.
     """
 
@@ -199,7 +199,7 @@ class RunCallback(TrainerCallback):
         self.note = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clock where the run is, which on resuming is not the start."""
+        """Start the clock; a resumed run continues from its progress so far."""
         self.clock.start()
         self._since = (state.global_step, time.monotonic())
         self._validated = int(_EVALUATIONS * self.clock.progress(state.global_step))
@@ -207,8 +207,8 @@ class RunCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Decide on stopping, saving and validating.
 
-        Only the time of the first process counts. It is asked for a checkpoint at the steps that are logged, where the
-        processes exchange their losses anyway. Validation is at each tenth but the last, which the end of the run does.
+        The clock of the first process decides on checkpoints; several processes ask it only at logged steps, where they
+        exchange losses anyway. Validation is at each tenth of the run but the last, which is validated after training.
         """
         progress = self.clock.progress(state.global_step)
         self.bar.update(progress, f"step {state.global_step:,} {self.note}")
@@ -225,7 +225,7 @@ class RunCallback(TrainerCallback):
         return time.monotonic() - self._saved >= self.checkpoint_seconds
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """One journal line: step, loss, learning rate, tokens a second."""
+        """Write one journal line: step, loss, learning rate, tokens per second."""
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         now = time.monotonic()
@@ -239,10 +239,10 @@ class RunCallback(TrainerCallback):
         self.run.log("step", **fields, **extra, learning_rate=rate, seconds=round(self.clock.seconds(), 1))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark the checkpoint as whole and remember the time it took to get there."""
+        """Mark the checkpoint as complete and store the training time so far."""
         self._saved = time.monotonic()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        distributed.wait()  # each writes a part of the checkpoint
+        distributed.wait()  # each process writes a part of the checkpoint
         if state.is_world_process_zero:
             checkpoints.complete(folder, {"elapsed": self.clock.seconds(), "processes": distributed.count()})
             self.run.log("checkpoint", step=state.global_step)

@@ -1,4 +1,4 @@
-"""One run: what it trains on and is judged by, its checkpoints, and what it leaves in its folder."""
+"""A pre-training run: its training and held-out rows, its checkpoints, and the files in its folder."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from bort.training import checkpoints, distributed
 
 
 class TrainingRun:
-    """A run of pre-training, ready to train.
+    """A pre-training run, ready to train.
 
     Args:
         arguments: Its settings.
         run: Its folder.
         corpus: Its text.
-        tokenizer: The student's.
-        teachers: They are asked here about all that they are asked about once.
+        tokenizer: The student's tokenizer.
+        teachers: Its teachers; the constructor computes the outputs that are cached.
         model: The student.
     """
 
@@ -64,8 +64,7 @@ class TrainingRun:
         )
 
     def train(self) -> dict[str, Any]:
-        """Train to the end of the budget, save the model, and return the figures; an empty mapping but on the first
-        process."""
+        """Train to the end of the budget, save the model, and return the metrics ({} except on the first process)."""
         arguments = self.arguments
         self.evaluations = distributed.from_first(list(self.run.events("validation")))
         clock = StepClock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
@@ -87,7 +86,7 @@ class TrainingRun:
         return self._finish(steps, clock.seconds(), final)
 
     def _checkpoint(self) -> Path | None:
-        """Where to continue; the rows of a step depend on the number of processes, which must not change."""
+        """The checkpoint to resume; the number of processes must not change, since the rows of a step depend on it."""
         checkpoint = checkpoints.latest_checkpoint(self.run.path / "checkpoints")
         if checkpoint is not None:
             before = checkpoints.about(checkpoint)["processes"]
@@ -118,9 +117,9 @@ class TrainingRun:
         return trainer
 
     def _validate(self, step: int, seconds: float) -> dict[str, float]:
-        """Score the held-out rows and note the result.
+        """Score the held-out rows and record the result.
 
-        Every process scores all of them: those that did not would only wait, and sharded weights need all of them.
+        Every process scores all rows: otherwise it would only wait, and sharded weights need every process.
         """
         scores = self.validation.score(self.model)
         event = {"step": step, "seconds": round(seconds, 1), **scores}
@@ -133,7 +132,7 @@ class TrainingRun:
         if self.arguments.position_init == "fixed":
             self.tokenizer.model_max_length = self.model.config.max_position_embeddings
         elif self.arguments.init is None and self.arguments.init_from is None:
-            self.tokenizer.model_max_length = self.arguments.sequence_length  # positions beyond were never trained
+            self.tokenizer.model_max_length = self.arguments.sequence_length  # later positions were never trained
         save(model, self.tokenizer, self.run.path)
         pooling: Literal["mean", "cls"] = "cls" if self.arguments.pooling == "first" else "mean"
         longest = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)

@@ -1,4 +1,4 @@
-"""How a model in pre-training does on held-out text: at masked positions, and beside a teacher's embeddings."""
+"""Validation of a model in pre-training on held-out text: at masked positions, and against a teacher's embeddings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bort.model.modelling import BortForMaskedLM
 from bort.pretraining.objective import embedding_distance
 from bort.pretraining.taught_rows import Batch, Collator, TaughtRows
 
-_PACKED = Collator(0)  # packed rows are of one length, so nothing is padded
+_PACKED = Collator(0)  # packed rows have the same length, so nothing is padded
 
 
 @dataclass(frozen=True)
 class MlmScore:
-    """Mean cross-entropy in nats and share of right guesses over the masked positions."""
+    """Mean cross-entropy in nats and accuracy over the masked positions."""
 
     loss: float
     accuracy: float
@@ -36,11 +36,11 @@ class Validation:
     """The held-out rows of a run.
 
     Args:
-        masked: Rows for the masked LM, or None where it is not trained.
+        masked: Rows for the masked LM, or None if it is not trained.
         taught: Rows with a teacher's embeddings, or None.
         collator: Makes batches of the latter.
-        batch_size: Rows a batch.
-        bf16: Compute in it.
+        batch_size: Rows per batch.
+        bf16: Whether to compute in bf16.
     """
 
     masked: PackedRows | None
@@ -50,10 +50,10 @@ class Validation:
     bf16: bool
 
     def score(self, model: Any) -> dict[str, float]:
-        """`loss` (nats), `accuracy` and `positions` at masked positions; `distance`, the mean of 1 - cosine between
-        the student's projected vectors and the teacher's, over its ways of pooling.
+        """Score a model: `loss` (nats), `accuracy` and `positions` at masked positions; `distance`, the mean of
+        1 - cosine between the student's projected vectors and the teacher's, averaged over the poolings.
 
-        The model is left in the mode it came in; no random state is touched.
+        The model stays in its training or evaluation mode; the random state does not change.
         """
         scores: dict[str, float] = {}
         if self.masked is not None:
@@ -74,9 +74,9 @@ class Validation:
 
 
 def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 32, bf16: bool = False) -> MlmScore:
-    """Score a model on every row, with the masks that the rows' seed gives.
+    """Score a model on all rows, with the masks of the rows' seed.
 
-    The model is left in the mode it came in; no random state is touched.
+    The model stays in its training or evaluation mode; the random state does not change.
     """
     loss = right = positions = 0.0
     with _evaluating(model, bf16) as device:
@@ -90,12 +90,12 @@ def evaluate_mlm(model: BortForMaskedLM, rows: PackedRows, *, batch_size: int = 
 
 
 def unigram_score(train: Tokens, rows: PackedRows, vocab_size: int) -> MlmScore:
-    """What a model knows that only counts words in the training part.
+    """The score of a unigram model, which predicts the token frequencies of the training part.
 
     Args:
         train: Ids of the training part. *Shape:* (tokens,).
         rows: The rows to score on.
-        vocab_size: Number of ids.
+        vocab_size: Size of the vocabulary.
     """
     frequencies = unigram_frequencies(train, vocab_size)
     log_p = np.log(frequencies)
@@ -106,7 +106,7 @@ def unigram_score(train: Tokens, rows: PackedRows, vocab_size: int) -> MlmScore:
 
 @contextlib.contextmanager
 def _evaluating(model: Any, bf16: bool) -> Iterator[torch.device]:
-    """Switch dropout and gradients off, and give the device of the model."""
+    """Switch dropout and gradients off, and yield the device of the model."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
     try:

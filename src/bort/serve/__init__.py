@@ -1,1 +1,1 @@
-"""Answers over HTTP, and a page to try the model on."""
+"""Serving over HTTP, with a page to try the model."""

@@ -1,4 +1,4 @@
-"""The routes: drop-in for text-embeddings-inference, the Hugging Face inference API, and OpenAI's embeddings."""
+"""The routes, compatible with text-embeddings-inference, the Hugging Face inference API and OpenAI's embeddings."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 _FORMS = ("text", "one", "batch", "constrained-str", "str", "function-after[_readable(), str]")
-"""What the library puts into the place of a mistake to say which form of a union it speaks of."""
+"""Names of union members that pydantic adds to the location of an error."""
 _BATCH = TypeAdapter(list[list[ScoredLabel]])
 _LIST = TypeAdapter(list[ScoredLabel])
 PredictResponse = list[ScoredLabel] | list[list[ScoredLabel]]
 
 
 def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequence[str] = ()) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
         registry: The served models.
-        metrics: What is counted.
-        version: Of the package.
-        cors_origins: Origins whose pages may ask.
+        metrics: Metrics of the server.
+        version: Version of the package.
+        cors_origins: Origins whose pages may send requests.
     """
     app = FastAPIOffline(
         title="bort",
@@ -81,17 +81,17 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
     @app.post("/predict", response_model=PredictResponse, tags=["text-embeddings-inference"])
     async def predict(body: PredictRequest, request: Request) -> Response:
-        """Probabilities of all labels, the likeliest first."""
+        """Probabilities of all labels, the most likely first."""
         return await predict_with(None, body, request)
 
     @app.post("/models/{name}/predict", response_model=PredictResponse, tags=["models"])
     async def predict_named(name: str, body: PredictRequest, request: Request) -> Response:
-        """The same, of one of several models."""
+        """The same for one of several models, by name."""
         return await predict_with(name, body, request)
 
     @app.post("/", response_model=PredictResponse, tags=["Hugging Face inference API"])
     async def pipeline(body: PipelineRequest, request: Request) -> Response:
-        """Labels as `transformers.pipeline` gives them; a flat list is a batch."""
+        """Labels in the format of `transformers.pipeline`; a flat list is a batch."""
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         examples = [Example(text) for text in texts]
         check_count(examples, registry.get())
@@ -117,12 +117,12 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
     @app.post("/explain", tags=["bort"])
     async def explain_default(body: ExplainRequest, request: Request) -> Explanation:
-        """How much each word moves the answer: its probability with the word, less that without it."""
+        """How much each word contributes to the label: its probability with the word minus that without it."""
         return await explain_with(None, body, request)
 
     @app.post("/models/{name}/explain", tags=["models"])
     async def explain_named(name: str, body: ExplainRequest, request: Request) -> Explanation:
-        """The same, of one of several models."""
+        """The same for one of several models, by name."""
         return await explain_with(name, body, request)
 
     app.include_router(embedding_routes(registry))
@@ -136,7 +136,7 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
     @app.get("/info", tags=["text-embeddings-inference"])
     async def info() -> Info:
-        """What the served model is, and the server's limits."""
+        """Description of the served model, and the server's limits."""
         return registry.get().info(version)
 
     @app.get("/models", tags=["models"])
@@ -146,21 +146,21 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
     async def exposed() -> Response:
-        """Counts and times for Prometheus."""
+        """Metrics for Prometheus."""
         for name in registry.names:
             metrics.depth.labels(name).set(registry.get(name).batcher.depth)
         return Response(metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", response_class=HTMLResponse, tags=["bort"])
     async def try_it() -> Response:
-        """A page to try the model on."""
+        """A page to try the model."""
         return HTMLResponse(page)
 
     return app
 
 
 def _applied(found: Outputs, parameters: Parameters) -> list[list[ScoredLabel]]:
-    """Labels as a pipeline scores them."""
+    """Labels with the scores of `transformers.pipeline`."""
     model, logits, apply = found.model, found.values, parameters.function_to_apply
     task = model.task
     if task.kind == "regression" or (task.kind == "classification" and apply in (None, "softmax")):
@@ -193,7 +193,7 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # the framework's word for a body that it cannot decode
+        if error.status_code == 400:  # FastAPI's status for a body that it cannot decode
             return body(request, 422, "the body must be JSON in UTF-8", Kind.VALIDATION.title)
         title = {404: Kind.NOT_FOUND.title}.get(error.status_code, Kind.VALIDATION.title)
         return body(request, error.status_code, str(error.detail), title, dict(error.headers or {}))
@@ -204,7 +204,7 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _worded(error: RequestValidationError) -> str:
-    """The first mistake in one line, with its place."""
+    """The first error in one line, with its location."""
     mistake = error.errors()[0]
     if mistake["type"] == "json_invalid":
         reason = mistake.get("ctx", {}).get("error", "it cannot be read")

@@ -1,4 +1,4 @@
-"""From a request's texts to a model's outputs, whatever the route: limits, tokens, queue, clients that leave."""
+"""From a request's texts to a model's outputs, for all routes: limits, tokenisation, queue, disconnected clients."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _BATCH = TypeAdapter(list[list[ScoredLabel]])
 _LIST = TypeAdapter(list[ScoredLabel])
 
 _INLINE_CHARACTERS = 4000
-"""Texts up to this length are tokenised on the spot: handing them to a thread takes longer."""
+"""Texts up to this length are tokenised in the event loop, because handing them to a thread takes longer."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of some texts.
+    """A model's outputs for some texts.
 
     Args:
-        model: The one that was asked.
+        model: The model that computed them.
         values: Raw outputs, or vectors that are not scaled. *Shape:* (texts, outputs).
-        tokens: Of all texts together.
+        tokens: Number of tokens of all texts.
     """
 
     model: ServedModel
@@ -50,17 +50,18 @@ async def outputs_of(
     *,
     vectors: bool = False,
 ) -> Outputs:
-    """Ask a model.
+    """Compute a model's outputs.
 
     Args:
         registry: The served models.
-        name: Of the model; None for the first one.
+        name: Name of the model; None for the first one.
         examples: Texts or pairs.
-        truncate: Cut texts that are too long; None as the server was told.
-        vectors: Whether vectors are wanted, and not answers.
+        truncate: Truncate texts that are too long; None uses the server's setting.
+        vectors: Whether vectors are requested, not labels.
 
     Raises:
-        Refused: The model is not there, not of this kind, overloaded, or fails; or a text is too long.
+        Refused: The model does not exist, is of the other kind, is overloaded or fails; the server is shutting down; or
+            a text is too long.
     """
     while True:
         model = registry.get(name)
@@ -77,16 +78,16 @@ async def outputs_of(
                 tokens = await asyncio.to_thread(model.encode, examples, truncate)
             return Outputs(model, await model.outputs(tokens), tokens.tokens)
         except Refused as refused:
-            # Another model has taken this one's place meanwhile.
+            # Retry if another model has replaced this one in the meantime.
             if refused.kind is not Kind.UNHEALTHY or registry.get(name) is model:
                 raise
 
 
 def check_count(examples: Sequence[Example], model: ServedModel) -> None:
-    """Refuse a request of too many texts.
+    """Refuse a request with too many texts.
 
     Raises:
-        Refused: There are more than the server takes at once.
+        Refused: There are more than the server accepts in one request.
     """
     most = model.limits.max_client_batch_size
     if len(examples) > most:
@@ -94,14 +95,14 @@ def check_count(examples: Sequence[Example], model: ServedModel) -> None:
 
 
 async def unless_gone(receive: Receive, answer: Awaitable[Answered]) -> Answered:
-    """Wait for an answer, and drop it when the client leaves: what waits in the queue is then not computed.
+    """Wait for an answer, and cancel it if the client disconnects: a request in the queue is then not computed.
 
     Args:
-        receive: Of the request, whose body has been read.
-        answer: What is waited for.
+        receive: The request's `receive`, after its body has been read.
+        answer: The answer to wait for.
 
     Raises:
-        HTTPException: The client has left.
+        HTTPException: The client has disconnected.
     """
     waiting, gone = asyncio.current_task(), False
 
@@ -128,17 +129,17 @@ async def unless_gone(receive: Receive, answer: Awaitable[Answered]) -> Answered
 
 
 async def predicted(registry: Registry, name: str | None, body: PredictRequest, receive: Receive) -> bytes:
-    """Answer a request of `/predict`, in JSON.
+    """Answer a request to `/predict`, as JSON.
 
     Args:
         registry: The served models.
-        name: Of the model; None for the first one.
-        body: What was asked.
-        receive: Of the request.
+        name: Name of the model; None for the first one.
+        body: The request's body.
+        receive: The request's `receive`.
 
     Raises:
-        Refused: As by `outputs_of`, or too many texts were asked about.
-        HTTPException: The client has left.
+        Refused: See `outputs_of`; or the request has too many texts.
+        HTTPException: The client has disconnected.
     """
     examples = body.examples()
     check_count(examples, registry.get(name))

@@ -1,7 +1,7 @@
-"""One bounded queue before a model: requests go in one by one, and out in batches.
+"""A bounded queue in front of a model: requests enter one by one and leave in batches.
 
-A lone request goes at once. While the model computes, further requests are tokenised by their callers and wait; what
-waits is one batch when the model is free again. So batches grow with the load, and no request waits for company.
+A lone request is computed at once. While the model is busy, callers tokenise further requests, which wait and form the
+next batch. So batches grow with the load, and no request waits for others to arrive.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Rows = NDArray[np.float32]
 
 
 class Computed(Protocol):
-    """Tokenised texts, several of which can be joined."""
+    """Tokenised texts, which can be joined."""
 
     def __len__(self) -> int:
-        """How many texts."""
+        """Number of texts."""
 
     @property
     def tokens(self) -> int:
-        """Of all texts together."""
+        """Number of tokens of all texts."""
 
 
 @dataclass(eq=False)
@@ -45,15 +45,15 @@ class _Waiting:
 
 
 class Batcher:
-    """Runs a model in a thread of its own on batches of what waits.
+    """Runs a model in a separate thread on batches of waiting requests.
 
     Args:
         run: Computes tokenised texts. *Shape:* -> (texts, outputs).
-        join: Puts tokenised texts of several requests one after another.
-        max_batch_tokens: Tokens of one batch; a larger request makes a batch by itself.
-        max_waiting: Requests accepted and not yet answered; one more is refused.
-        max_wait_seconds: What has waited longer is refused instead of computed.
-        observe: Told of every batch: its texts, its tokens and its seconds.
+        join: Concatenates the tokenised texts of several requests.
+        max_batch_tokens: Maximum number of tokens per batch; a larger request is a batch of its own.
+        max_waiting: Maximum number of accepted requests without an answer yet; further ones are refused.
+        max_wait_seconds: Requests that have waited longer are refused instead of computed.
+        observe: Called for each batch, with its numbers of texts and tokens and its seconds.
 
     Example:
         >>> import numpy as np
@@ -89,11 +89,11 @@ class Batcher:
 
     @property
     def depth(self) -> int:
-        """Requests that wait or are being computed."""
+        """Number of requests that wait or are being computed."""
         return len(self._queue) + self._computing
 
     def admit(self) -> None:
-        """Refuse at once, before anything is tokenised, what could not be taken.
+        """Refuse a request that cannot be accepted, before its texts are tokenised.
 
         Raises:
             Refused: The queue is full, or the batcher is closing.
@@ -104,13 +104,13 @@ class Batcher:
             raise Refused(Kind.OVERLOADED, "the model is overloaded; try again later")
 
     async def submit(self, tokens: Computed) -> Rows:
-        """Compute tokenised texts; a caller that is cancelled takes its request out of the queue.
+        """Compute tokenised texts; cancelling the caller removes its request from the queue.
 
         Returns:
             *Shape:* (texts, outputs).
 
         Raises:
-            Refused: The queue is full, the request waited for too long, or the model failed.
+            Refused: The queue is full, the batcher is closing, the request waited for too long, or the model failed.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(tokens, loop.create_future(), loop)
@@ -121,7 +121,7 @@ class Batcher:
         return await waiting.future
 
     def close(self, seconds: float = 30.0) -> None:
-        """Take nothing more, answer what was taken, and end; waits for it."""
+        """Accept no more requests, and wait up to `seconds` for the accepted ones to be answered."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -136,7 +136,7 @@ class Batcher:
                 self._computing = 0
 
     def _next(self) -> list[_Waiting]:
-        """The next batch; empty at the end. Waits until there is one."""
+        """Wait for the next batch; empty if the batcher is closed."""
         while True:
             with self._changed:
                 while not self._queue and not self._closing:
@@ -149,7 +149,7 @@ class Batcher:
                     batch.append(self._queue.popleft())
                     tokens += batch[-1].tokens.tokens
                 self._computing = len(batch)
-            # A client that has left has cancelled its future.
+            # The future of a disconnected client is cancelled.
             left = [one for one in batch if not one.future.cancelled()]
             late = [one for one in left if time.monotonic() - one.since > self._max_wait]
             for one in late:
@@ -164,7 +164,7 @@ class Batcher:
             joined = batch[0].tokens if len(batch) == 1 else self._join([one.tokens for one in batch])
             rows = self._run(joined)
         except Exception as error:
-            if len(batch) > 1:  # the fault of one request is not the others'
+            if len(batch) > 1:  # one bad request must not fail the others
                 for one in batch:
                     self._compute([one])
                 return
@@ -181,14 +181,14 @@ class Batcher:
 
 
 def _settle(results: Sequence[tuple[_Waiting, Rows | Refused]]) -> None:
-    """Hand results over to their event loops, with one wake-up each."""
+    """Pass results to their event loops, with one wake-up per loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Rows | Refused]]] = {}
     for one, result in results:
         by_loop.setdefault(one.loop, []).append((one, result))
     for loop, theirs in by_loop.items():
         try:
             loop.call_soon_threadsafe(_set, theirs)
-        except RuntimeError:  # the loop has ended, and with it whoever waited
+        except RuntimeError:  # the loop is closed, so nobody waits any more
             continue
 
 

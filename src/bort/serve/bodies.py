@@ -1,4 +1,4 @@
-"""What requests and responses hold; the OpenAPI page is made of these."""
+"""Bodies of requests and responses; the OpenAPI page is generated from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORM = 'must be "text", ["text"], ["text", "its pair"], or a batch [["text"], [
 
 
 def _formed(inputs: Any) -> Any:
-    """Refuse what is neither a text nor a list, and a flat list of three or more, which is no batch here."""
+    """Reject anything but a text or a list, and flat lists of three or more, which are not batches here."""
     if not isinstance(inputs, str | list) or inputs == []:
         raise ValueError(_FORM)
     if len(inputs) > 2 and isinstance(inputs, list) and not isinstance(inputs[0], list):
@@ -33,7 +33,7 @@ def _formed(inputs: Any) -> Any:
 
 
 def _shape(inputs: Any) -> str:
-    """Which form a request has; its first item decides, so that a mistake is told of that form alone."""
+    """The form of a request, by its first item, so that an error message is about that form only."""
     if isinstance(inputs, str):
         return "text"
     return "batch" if inputs and isinstance(inputs[0], list) else "one"
@@ -90,30 +90,30 @@ class PredictRequest(_Body):
 
 
 class ScoredLabel(BaseModel):
-    """A label with its score; the value of a regression has the label `value`. The label is null where the model's
-    likeliest label lies below its threshold."""
+    """A label with its score; the value of a regression has the label `value`. The label is null if the most likely
+    label is below its threshold."""
 
     score: float
     label: str | None
 
 
 class Parameters(_Body):
-    """Of the Hugging Face inference API."""
+    """Parameters of the Hugging Face inference API."""
 
     top_k: Annotated[int, Field(ge=1)] | None = None
-    """How many labels to answer; by default all."""
+    """Number of labels to return; by default all."""
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
 
 
 class PipelineRequest(_Body):
-    """As the Hugging Face inference API takes it: a flat list is a batch."""
+    """A request of the Hugging Face inference API: a flat list is a batch."""
 
     inputs: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
     parameters: Parameters = Parameters()
 
 
 def _texts(given: Any) -> Any:
-    """Refuse what is neither a text nor a list of texts, with one message for both forms."""
+    """Reject anything but a text or a list of texts, with one message for both forms."""
     if isinstance(given, list) and given and all(isinstance(one, int | list) for one in given):
         raise ValueError("must be texts; token ids would be those of another model's tokenizer")
     if not isinstance(given, str | list) or given == []:
@@ -138,7 +138,7 @@ class EmbedRequest(_Body):
 
 
 class EmbeddingsRequest(_Body):
-    """As the OpenAI API takes it."""
+    """A request of the OpenAI API."""
 
     input: TextOrTexts = Field(examples=["Where is my parcel?", ["Where is my parcel?", "The zip broke."]])
     model: str | None = Field(None, description="One of the served models; the first one for any other name.")
@@ -156,14 +156,14 @@ class EmbeddingItem(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens of a request."""
+    """Token counts of a request."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsResponse(BaseModel):
-    """As the OpenAI API answers it."""
+    """A response of the OpenAI API."""
 
     object: Literal["list"] = "list"
     data: list[EmbeddingItem]
@@ -183,7 +183,7 @@ class ExplainRequest(_Body):
 
 
 class Word(BaseModel):
-    """A piece of the text, and how much the label's probability falls when it is left out."""
+    """A piece of the text, and how much the label's probability falls without it."""
 
     text: str
     start: int
@@ -193,7 +193,7 @@ class Word(BaseModel):
 
 
 class Explanation(BaseModel):
-    """How much each word speaks for the label (positive) or against it (negative)."""
+    """How much each word contributes to the label (positive) or against it (negative)."""
 
     label: str
     score: float
@@ -201,7 +201,7 @@ class Explanation(BaseModel):
 
 
 class Info(BaseModel):
-    """What a served model is."""
+    """Description of a served model."""
 
     name: str
     kind: Literal["classification", "regression", "multilabel", "embedding"]
@@ -213,7 +213,7 @@ class Info(BaseModel):
     sha256: str
     pairs: bool | None = None
     model_type: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """In the form of text-embeddings-inference: `classifier` with its labels, or `embedding` with its pooling."""
+    """As in text-embeddings-inference: `classifier` with its labels, or `embedding` with its pooling."""
     size: int | None = None
     """Width of an encoder's vectors."""
     examples: list[dict[str, Any]] = Field(default_factory=list)

@@ -22,7 +22,7 @@ EmbedResponse = list[list[float]]
 
 
 def embedding_routes(registry: Registry) -> APIRouter:
-    """Make the routes.
+    """Create the routes.
 
     Args:
         registry: The served models.
@@ -38,17 +38,17 @@ def embedding_routes(registry: Registry) -> APIRouter:
 
     @routes.post("/embed", response_model=EmbedResponse, tags=["text-embeddings-inference"])
     async def embed(body: EmbedRequest, request: Request) -> Response:
-        """One vector a text."""
+        """One vector per text."""
         return await embed_with(None, body, request)
 
     @routes.post("/models/{name}/embed", response_model=EmbedResponse, tags=["models"])
     async def embed_named(name: str, body: EmbedRequest, request: Request) -> Response:
-        """The same, of one of several models."""
+        """The same for one of several models, by name."""
         return await embed_with(name, body, request)
 
     @routes.post("/v1/embeddings", response_model=EmbeddingsResponse, tags=["OpenAI"])
     async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
-        """One vector of length 1 a text, as OpenAI's API has it; `model` may name one of several models."""
+        """One vector of length 1 per text, like OpenAI's API; `model` may name one of several models."""
         name = body.model if body.model in registry.names else None
         examples, model = _examples(body.input), registry.get(name)
         check_count(examples, model)

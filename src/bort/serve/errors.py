@@ -1,4 +1,4 @@
-"""What a client gets that cannot be answered: a status, one line that says why, and the kind of the error."""
+"""Error responses: a status, a one-line message, and the kind of the error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """Kinds of errors by the names of text-embeddings-inference, with their usual HTTP status."""
+    """Kinds of errors, named as in text-embeddings-inference, with their HTTP status."""
 
     VALIDATION = ("Validation", 422)
     TOO_LARGE = ("Validation", 413)
@@ -30,18 +30,18 @@ class Kind(Enum):
 
 
 def described(path: str, status: int, message: str, title: str) -> dict[str, object]:
-    """The body of an error, in the form that the clients of a route know."""
-    if path.startswith("/v1/"):  # as OpenAI's API has it
+    """The body of an error response, in the format that the route's clients expect."""
+    if path.startswith("/v1/"):  # the format of OpenAI's API
         return {"error": {"message": message, "type": title, "param": None, "code": status}}
     return {"error": message, "error_type": title}
 
 
 class Refused(Exception):
-    """A request that is not answered; its text is meant for the client.
+    """A request is refused; the message is sent to the client.
 
     Args:
-        kind: What is wrong.
-        message: One line. It holds no traceback and nothing of another request.
+        kind: Kind of the error.
+        message: One line, without tracebacks or data of other requests.
     """
 
     def __init__(self, kind: Kind, message: str) -> None:

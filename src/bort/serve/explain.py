@@ -1,4 +1,4 @@
-"""How much each word moves an answer: leave one out, and see."""
+"""How much each word contributes to a prediction, by leaving one out at a time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from bort.data.tables.examples import Example
 from bort.serve.bodies import Word
 
 MOST_PIECES = 48
-"""Forward passes of one explanation; in a longer text neighbouring words are left out together."""
+"""Maximum number of pieces per explanation; in longer texts, neighbouring words are left out together."""
 
 _WORD = re.compile(r"\S+")
 Piece = tuple[Literal["text", "text_b"], int, int]
 
 
 def pieces(example: Example, most: int = MOST_PIECES) -> list[Piece]:
-    """The words of a text or pair as places in it, or as many groups of neighbours as are allowed.
+    """Split a text or pair into words or, if there are more than `most`, into groups of neighbouring words.
 
     Args:
         example: A text or pair.
-        most: Pieces in all.
+        most: Maximum number of pieces; a pair may get one more.
 
     Returns:
-        For each the part it stands in, its start and its end.
+        For each piece, its part (`text` or `text_b`), start and end.
 
     Example:
         >>> pieces(Example("The zip broke."), most=2)
@@ -62,15 +62,15 @@ async def explain(
     label: int | None,
     probabilities_of: Callable[[Sequence[Example]], Awaitable[NDArray[np.float32]]],
 ) -> tuple[int, float, list[Word]]:
-    """Leave out each word in turn.
+    """Explain a prediction by leaving out each word in turn.
 
     Args:
         example: A text or pair.
-        label: Number of the label to explain, by default the likeliest.
-        probabilities_of: Probabilities of the labels. *Shape:* -> (texts, labels).
+        label: Index of the label to explain; by default the most likely one.
+        probabilities_of: Computes the probabilities of the labels. *Shape:* -> (texts, labels).
 
     Returns:
-        The label, its probability, and the words with the fall of that probability where they are left out.
+        The label, its probability, and for each word how much that probability falls without it.
     """
     found = pieces(example)
     rows = await probabilities_of([example, *(without(example, piece) for piece in found)])

@@ -1,6 +1,6 @@
-"""What stands before every route: identity, size and time of a request, the key, the access log, and the counts.
+"""ASGI middleware for all routes: request ids, size and time limits, API key, access log and metrics.
 
-Written on the bare ASGI protocol, for the layers of a framework cost as much as a small model's answer.
+It uses plain ASGI, because a framework's layers take as long as a small model's prediction.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _SANE_ID = re.compile(rb"[\w.:-]{1,64}")
 _OPEN = ("/", "/health")
-"""Paths that a GET needs no key for: the page asks for it."""
+"""Paths that a GET may read without a key; the page asks the user for it."""
 
 
 class Guard:
-    """Wraps an application.
+    """Wraps an application with checks, logging and metrics.
 
     Args:
         app: The routes.
-        limits: Bytes of a body, seconds of its arrival, and requests at once.
-        metrics: Where requests are counted.
-        api_key: What clients must send as `Authorization: Bearer KEY`; None asks for nothing.
-        log: Takes one JSON line a request; by default standard error.
+        limits: Limits of the server; only those on the size and arrival time of a body are used here.
+        metrics: Counts the requests.
+        api_key: Key that clients must send as `Authorization: Bearer KEY`; None requires none.
+        log: Called with one JSON line per request, None to log nothing; by default prints it to standard error.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Guard:
         self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         self.in_flight = 0
-        """Requests that are read or answered just now."""
+        """Number of requests that are currently being read or answered."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Handle one connection of the protocol."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -81,11 +81,11 @@ class Guard:
             self._metrics.errors.labels(refused.kind.title).inc()
             await refuse(answer, refused, scope["path"], unread=body is None)
         except _Gone:
-            status = 499  # nobody is there to be answered
+            status = 499  # the client is gone, so no response is sent
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - started
-            # A path that no route has would make a series of its own for every scan.
+            # Unknown paths share one series; otherwise every scan for paths would add new ones.
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.count(route, status, seconds)
             if self._log is not None:
@@ -110,7 +110,7 @@ class Guard:
             raise Refused(Kind.UNAUTHORIZED, "needs the key, as Authorization: Bearer KEY")
 
     async def _body(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """Read the body, unless it is too large or too slow."""
+        """Read the body; refuse one that is too large or too slow."""
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return b""
         limit = self._limits.payload_limit
@@ -146,11 +146,11 @@ class Guard:
 
 
 class _Gone(Exception):
-    """The client has left before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 class Replay:
-    """Gives a body that was read already, then what the server says."""
+    """Replays a body that was already read, then passes on the server's messages."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body
@@ -165,7 +165,7 @@ class Replay:
 
 
 async def refuse(send: Send, refused: Refused, path: str, *, unread: bool) -> None:
-    """Answer with an error; what is left of a body that was not read whole is never read."""
+    """Send an error response; with `unread`, close the connection instead of reading the rest of the body."""
     told = described(path, refused.kind.status, refused.message, refused.kind.title)
     body = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

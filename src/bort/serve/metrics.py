@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Metrics of a server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Metrics:
     def count(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         if (known := self._known.get((route, status))) is None:
-            # To look up the series of some labels takes longer than to add to it.
+            # Looking up a series by its labels takes longer than adding to it.
             known = self._known[route, status] = self.requests.labels(route, status), self.seconds.labels(route)
         requests, times = known
         requests.inc()

@@ -1,4 +1,4 @@
-"""A served model: loaded, warmed up, with a queue before it, and replaced when its folder is."""
+"""A served model: loading, warm-up, queue, predictions, and detection of a replaced folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bort.serve.settings import Limits
 
 Observe = Callable[[int, int, float], None]
 _MARKS = ("manifest.json", "model.safetensors", "config.json")
-"""Files by which a replaced folder is known."""
+"""Files that change when a folder is replaced."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Tokens:
 
 
 class ServedModel:
-    """A classifier or regressor that answers, or an encoder that gives vectors.
+    """A served classifier, regressor or encoder.
 
     Args:
-        name: By which clients ask for it.
-        folder: A fine-tuned or exported folder, an encoder's, an embedded name, or a hub name.
-        limits: Of the server.
-        threads: Of the computation; by default one a core.
-        observe: Told of every batch: its texts, its tokens and its seconds.
+        name: Name that clients use.
+        folder: A fine-tuned or exported folder, an encoder's folder, or an embedded or hub name.
+        limits: Limits of the server.
+        threads: Number of threads; by default one per core.
+        observe: Called for each batch, with its numbers of texts and tokens and its seconds.
 
     Raises:
-        BortError: The model cannot be loaded, or does not answer.
+        BortError: The model cannot be loaded, fails on a first text, or chooses between texts.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ServedModel:
         self.kind: Literal["classification", "regression", "multilabel", "embedding"] = "embedding"
         self.size: int | None = None
         """Width of an encoder's vectors."""
-        # Ready only when the model has answered once.
+        # A first prediction warms the model up, and shows that it works.
         self.engine: Engine | VectorEngine
         if self.encodes:
             encoder = Encoder(folder, threads=threads)
@@ -94,7 +94,7 @@ class ServedModel:
         """Tokenise in the caller's thread.
 
         Raises:
-            Refused: A text is too long and must not be cut.
+            Refused: A text is too long and must not be truncated.
         """
         cut = self.limits.auto_truncate if truncate is None else truncate
         encoded = self.engine.encode(examples)
@@ -112,14 +112,14 @@ class ServedModel:
         return await self.batcher.submit(tokens)
 
     def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[ScoredLabel]]:
-        """The labels of each text, the likeliest first.
+        """The labels of each text, the most likely first.
 
-        These are all labels; where the likeliest lies below its threshold an entry without a label stands before them.
-        Of a multi-label model they are those above their thresholds, maybe none.
+        A single-label model returns all labels, after an entry without a label if the most likely one is below its
+        threshold. A multi-label model returns the labels above their thresholds, if any.
 
         Args:
             logits: *Shape:* (texts, outputs).
-            raw: Answer raw outputs instead of probabilities; of a multi-label model the probabilities of all labels.
+            raw: Return raw outputs instead of probabilities; for a multi-label model, the probabilities of all labels.
         """
         if self.task.kind == "regression":
             return [[ScoredLabel(score=float(value), label="value")] for value in logits[:, 0]]
@@ -135,12 +135,12 @@ class ServedModel:
         return answers
 
     def ranked(self, scores: NDArray[Any], those: NDArray[np.bool_] | None = None) -> list[ScoredLabel]:
-        """Labels with their scores, the greatest first. *Shape:* (outputs,)."""
+        """Labels with their scores, the highest first. *Shape:* (outputs,)."""
         order = [n for n in np.argsort(-scores, kind="stable").tolist() if those is None or those[n]]
         return [ScoredLabel(score=float(scores[n]), label=self.task.names[n]) for n in order]
 
     def info(self, version: str) -> Info:
-        """What it is, for `/info`."""
+        """Description of the model, for `/info`."""
         manifest = getattr(self.engine, "manifest", None)
         labels = [] if self.encodes else list(self.task.names)
         kind = (
@@ -173,11 +173,11 @@ class ServedModel:
         )
 
     def replaced(self) -> bool:
-        """Whether the folder holds another model than the one that was loaded."""
+        """Whether the folder has been replaced since the model was loaded."""
         return self.stamp != stamp(self.folder)
 
     def close(self) -> None:
-        """Answer what was accepted, and end."""
+        """Accept no more requests, and answer the accepted ones."""
         self.batcher.close()
 
     def _run(self, tokens: Tokens) -> NDArray[np.float32]:
@@ -193,7 +193,7 @@ class ServedModel:
 
 
 def stamp(folder: str) -> tuple[tuple[str, int, int, int], ...]:
-    """What changes when a folder is replaced: inode, size and time of the files that make the model."""
+    """Inode, size and modification time of the model's files, which change when its folder is replaced."""
     found = []
     for name in _MARKS:
         try:
@@ -205,7 +205,7 @@ def stamp(folder: str) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def weights_digest(folder: str) -> str:
-    """SHA-256 of the file with the weights; empty for a model of the hub."""
+    """SHA-256 of `manifest.json`, or else of `model.safetensors`; empty if there is neither (a hub name)."""
     for name in ("manifest.json", "model.safetensors"):
         file = Path(folder) / name
         if file.is_file():
@@ -215,7 +215,7 @@ def weights_digest(folder: str) -> str:
 
 
 def known_mistakes(folder: str, most: int = 8) -> list[dict[str, Any]]:
-    """Texts of the test data that a run got wrong, if its folder tells of them."""
+    """Test texts that a run got wrong, if its folder lists them."""
     try:
         metrics = json.loads((Path(folder) / "metrics.json").read_text("utf-8"))
         errors = metrics["test_errors"]

@@ -1,4 +1,4 @@
-"""The models of a server by name, and their replacement while it runs."""
+"""The models of a server by name, and how they are reloaded while it runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Load = Callable[[str, str], ServedModel]
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
-    """Folders by name: `NAME=FOLDER`, or the folder's own name.
+    """Map names to folders, given as `NAME=FOLDER` or as a folder with its own name.
 
     Raises:
-        BortError: Two models have one name.
+        BortError: Two models have the same name.
 
     Example:
         >>> named(["runs/spam", "mood=runs/2024-11"])
@@ -39,8 +39,8 @@ class Registry:
     """Served models by name.
 
     Args:
-        folders: By name. The first is the one that a request without a name is for.
-        load: Loads a model of a name and a folder.
+        folders: Folders by name. The first answers requests that name no model.
+        load: Loads a model, given its name and folder.
 
     Raises:
         BortError: A model cannot be loaded.
@@ -54,19 +54,19 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """In the order in which they were given."""
+        """Names of the models, in the given order."""
         return list(self._models)
 
     @property
     def healthy(self) -> bool:
-        """Whether requests are taken; models have answered once when they are loaded."""
+        """Whether requests are accepted; each model has made a first prediction when it was loaded."""
         return not self.draining
 
     def get(self, name: str | None = None) -> ServedModel:
         """A model, by default the first.
 
         Raises:
-            Refused: There is none of this name.
+            Refused: There is no model of this name.
         """
         model = self._models.get(self.default if name is None else name)
         if model is None:
@@ -74,15 +74,15 @@ class Registry:
         return model
 
     def reload(self, *, only_replaced: bool) -> list[tuple[str, str | None]]:
-        """Load models anew beside the old ones, and swap each when it has answered once.
+        """Reload models, and replace each old one once the new one has made a first prediction.
 
-        A request that the old model has accepted is answered by it.
+        The old model still answers the requests that it has accepted.
 
         Args:
-            only_replaced: Leave alone a model whose folder is as it was.
+            only_replaced: Skip models whose folder has not changed.
 
         Returns:
-            The models tried, each with what went wrong or None. A model that cannot be loaded is not swapped.
+            The names of the models tried, each with an error message or None. If loading fails, the old model stays.
         """
         tried: list[tuple[str, str | None]] = []
         with self._lock:
@@ -100,6 +100,6 @@ class Registry:
         return tried
 
     def close(self) -> None:
-        """Answer what was accepted, and end."""
+        """Accept no more requests, and answer the accepted ones."""
         for model in self._models.values():
             model.close()

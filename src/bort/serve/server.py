@@ -1,4 +1,4 @@
-"""The process: sockets, signals, and an end that loses no accepted request."""
+"""The server process: sockets, signals, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _WATCH_SECONDS = 1.0
 
 
 class Server(uvicorn.Server):
-    """Answers until it is told to end; then takes nothing new, and answers what it has accepted.
+    """A uvicorn server that, on shutdown, accepts no new requests and answers the accepted ones.
 
     Args:
-        config: Of uvicorn.
+        config: uvicorn's configuration.
         registry: The served models.
-        guard: Counts what is in flight.
-        drain_seconds: Time for what was accepted.
-        watch: Load a model anew when its folder is replaced.
-        say: Takes one line for a person.
+        guard: Counts the requests in flight.
+        drain_seconds: Seconds to answer accepted requests on shutdown.
+        watch: Reload a model when its folder is replaced.
+        say: Called with each line of output for the user.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class Server(uvicorn.Server):
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, sockets: Any = None) -> None:
-        """Serve until SIGTERM, after which the process ends well, or Ctrl-C."""
-        # The library repeats a signal that it has handled, for whoever handled it before.
-        with contextlib.suppress(ValueError):  # not in the main thread
+        """Serve until SIGTERM, after which the process exits normally, or Ctrl-C."""
+        # After shutdown, uvicorn raises the signal again for the previous handler, which ignores it here.
+        with contextlib.suppress(ValueError):  # raised outside the main thread
             signal.signal(signal.SIGTERM, lambda *_: None)
         super().run(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Health turns false at once; the listening sockets close when the loop sees it."""
+        """Report unhealthy at once; the listening sockets close when the event loop handles the exit."""
         self._registry.draining = True
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: Any = None) -> None:
-        """Listen, say where, and take SIGHUP."""
+        """Listen, print the address, and handle SIGHUP by reloading all models."""
         await super().startup(sockets)
         for server in self.servers:
             for socket in server.sockets:
@@ -70,7 +70,7 @@ class Server(uvicorn.Server):
             self._start(self._watching())
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Wait for what was accepted, then close."""
+        """Wait for the accepted requests, then close."""
         for server in self.servers:
             server.close()
         with contextlib.suppress(TimeoutError):

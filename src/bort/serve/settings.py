@@ -1,4 +1,4 @@
-"""The limits of a server, named as in text-embeddings-inference where it has them."""
+"""The limits of a server, named as in text-embeddings-inference where it has the same limit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes, and for how long it waits.
+    """Limits on requests and batches.
 
     Args:
-        max_concurrent_requests: Requests accepted and not yet answered; one more is refused with 429.
-        max_client_batch_size: Texts or pairs of one request.
-        max_batch_tokens: Tokens that one batch of the model holds, padding not counted.
-        payload_limit: Bytes of a request's body.
-        max_wait_seconds: Time that an accepted request may wait for the model before it is refused with 429.
-        body_seconds: Time that a client may take to send its body.
-        auto_truncate: Cut texts that are longer than the model's limit, unless the request says otherwise.
+        max_concurrent_requests: Maximum number of accepted requests without an answer yet; further ones get 429.
+        max_client_batch_size: Maximum number of texts or pairs in a request.
+        max_batch_tokens: Maximum number of tokens per batch of the model, not counting padding.
+        payload_limit: Maximum size of a request's body in bytes.
+        max_wait_seconds: Seconds that an accepted request may wait for the model before it gets 429.
+        body_seconds: Seconds that a client may take to send the request's body.
+        auto_truncate: Truncate texts that are longer than the model's limit, unless the request says otherwise.
     """
 
     max_concurrent_requests: int = 512

@@ -1,4 +1,4 @@
-"""The way of most requests, `POST /predict`, past the layers of the framework, which cost as much as a small model."""
+"""A fast path for `POST /predict` that skips the framework, whose layers take as long as a small model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _PATH = "/predict"
 
 @dataclass(frozen=True)
 class _Route:
-    """Named in the counts."""
+    """The route as it appears in the metrics."""
 
     path: str
 
 
 class ShortCut:
-    """Answers what it can read, and hands all else to the application, which says what is wrong.
+    """Answers valid requests itself, and passes all others to the application, which reports errors.
 
     Args:
-        app: The application, which answers the same.
+        app: The application, which gives the same answers.
         registry: The served models.
     """
 
@@ -37,7 +37,7 @@ class ShortCut:
         self._app, self._registry = app, registry
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Handle one request, whose body comes in one piece."""
+        """Handle one request, whose body comes in one message."""
         if scope["type"] != "http" or scope["path"] != _PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class ShortCut:
         whole = (await receive()).get("body", b"")
         plain = headers.get(b"content-type", b"").partition(b";")[0].strip() == b"application/json"
         body = None
-        if plain and b"origin" not in headers:  # a page of another origin needs headers of its own
+        if plain and b"origin" not in headers:  # requests from other origins need CORS headers
             with suppress(ValidationError):
                 body = PredictRequest.model_validate_json(whole)
         if body is None:

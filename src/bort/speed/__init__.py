@@ -1,1 +1,1 @@
-"""How fast models answer on this machine, side by side."""
+"""Speed comparison of models on this machine."""

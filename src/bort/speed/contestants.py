@@ -1,4 +1,4 @@
-"""Models ready to run in an engine, all fed with the same token ids."""
+"""Models loaded into engines, all with the same token ids as input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CALIBRATION_TEXTS, _PAD = 16, 1
 
 
 def usual_engines() -> list[str]:
-    """Those that are installed and at home on this processor: bf16 only where it has instructions for it."""
+    """Engines that are installed and suit this processor: bf16 only if it has instructions for it."""
     leave = set()
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         leave.add("torch-bf16")
@@ -60,10 +60,10 @@ class Contestant:
     """A model in an engine.
 
     Args:
-        model: Its name.
+        model: Name of the model.
         engine: One of `ENGINES`.
-        folder: Where it lies.
-        prepare: Gives what computes the logits of a load whose token ids stay below a number.
+        folder: The model's folder.
+        prepare: Takes a load and a vocabulary size, and returns a function that computes the load's logits.
     """
 
     model: str
@@ -73,17 +73,16 @@ class Contestant:
 
     @property
     def size_bytes(self) -> int:
-        """On disk."""
+        """Size of the folder on disk."""
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
 
 class Model:
-    """A model in the forms that the engines take, made as they are asked for.
+    """A model in the forms that the engines need, made on demand.
 
     Args:
-        name: One of `CONFIGS`, of which a model with random weights is made, or a folder of `bort finetune` or
-            `bort export`.
-        work: A folder of its own; what an earlier call left there is used again.
+        name: One of `CONFIGS`, for a model with random weights, or a folder of `bort finetune` or `bort export`.
+        work: Working directory of this model; files of an earlier call there are reused.
 
     Raises:
         BortError: There is no such folder or name.
@@ -94,13 +93,13 @@ class Model:
             raise BortError(f"is neither a folder nor one of {', '.join(CONFIGS)}", value=name)
         self.name, self.work = name, work
         self.shown = name if name in CONFIGS else Path(name).resolve().name
-        """A short name."""
+        """Short name."""
         self.exported = is_exported(name)
-        """Whether it comes in an engine of its own."""
+        """Whether it is already exported, so that its engine is fixed."""
 
     @cached_property
     def folder(self) -> Path:
-        """With weights that PyTorch reads."""
+        """Folder with weights for PyTorch."""
         if self.name not in CONFIGS:
             return Path(self.name)
         if not (self.work / "torch" / "tokenizer.json").is_file():  # it is written last
@@ -109,12 +108,12 @@ class Model:
 
     @property
     def vocab_size(self) -> int:
-        """Token ids that it has rows for."""
+        """Number of token ids that it has embeddings for."""
         config = CONFIGS[self.name] if self.name in CONFIGS else load_config(self.name)
         return int(config.vocab_size)
 
     def contestants(self, engines: Sequence[str], threads: int) -> Iterator[Contestant]:
-        """Load it into engines, one after another.
+        """Load it into each engine, and yield the contestants.
 
         Raises:
             BortError: It cannot be exported, or an engine is not installed.
@@ -137,7 +136,7 @@ class Model:
                 yield Contestant(self.shown, engine, folder, _opened(folder, threads))
 
     def export(self, exporter: Exporter, engine: str, threads: int) -> Path:
-        """Write it for an engine, and give the folder."""
+        """Export it for an engine, and return the folder."""
         folder = self.work / engine
         if engine.endswith("-int8") and not exporter.calibrated:
             plain = self.work / f"{engine}-calibration"
@@ -165,7 +164,7 @@ def _opened(folder: Path, threads: int) -> Prepare:
 
 
 def _torch(folder: Path, engine: str) -> Prepare:
-    # As a paper or another program would: ours computes less of the last layer.
+    # The original implementation, as papers and other programs use; ours computes less of the last layer.
     model: Any = load_classifier(str(folder), ours=False)[0]
     model.set_attn_implementation("eager" if engine == "torch-eager" else "sdpa")
     if engine == "torch-bf16":

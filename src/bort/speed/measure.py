@@ -1,4 +1,4 @@
-"""From names of models to figures."""
+"""Benchmark of models by name."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def measure(
     threads: int,
     fresh_rounds: int = 3,
 ) -> dict[str, Any]:
-    """Load all models into all engines, time them in turn, and start new processes.
+    """Load all models into all engines, time them in turn, and time the first prediction of new processes.
 
     Args:
-        own: Models in question: names of `CONFIGS` or folders.
-        others: What they are compared with.
-        engines: Of `ENGINES`.
-        loads: What is asked, and in how many rounds.
-        threads: That compute.
-        fresh_rounds: How often to time the first answer of a new process.
+        own: The models to benchmark: names of `CONFIGS` or folders.
+        others: The models to compare them with.
+        engines: Names of `ENGINES`.
+        loads: The loads, each with its number of rounds.
+        threads: Number of threads.
+        fresh_rounds: How often to time the first prediction of a new process.
 
     Returns:
-        All figures, ready for JSON.
+        All results, as JSON types.
 
     Raises:
-        BortError: A model or an engine is not there.
+        BortError: A model or an engine does not exist.
     """
     for engine in engines:
         if engine not in ENGINES:
@@ -66,7 +66,7 @@ def measure(
     with tempfile.TemporaryDirectory() as work:
         models = _models([*own, *others], Path(work))
         contestants = _loaded(models, engines, threads)
-        # Each model has rows for ids below it.
+        # Every model has embeddings for token ids below this.
         vocab_size = min((m.vocab_size for m in models if not m.exported), default=_SMALLEST_VOCABULARY)
         timings: list[Timing] = []
         with bar("timing", len(contestants) * sum(rounds for _, rounds in loads)) as shown:
@@ -108,11 +108,11 @@ def _loaded(models: Sequence[Model], engines: Sequence[str], threads: int) -> li
 
 @dataclass(frozen=True)
 class FirstAnswer:
-    """Of a new process.
+    """Time and memory of the first prediction of a new process.
 
     Args:
-        seconds: From the start of the process to its answer.
-        peak_bytes: Most that lay in memory until then.
+        seconds: Time from the start of the process to its prediction.
+        peak_bytes: Peak memory until then.
     """
 
     seconds: float
@@ -120,10 +120,10 @@ class FirstAnswer:
 
 
 def first_answer(folder: Path, threads: int) -> FirstAnswer:
-    """Start a process that answers one text.
+    """Start a process that predicts one text.
 
     Raises:
-        BortError: It failed.
+        BortError: The process failed.
     """
     started = time.perf_counter()
     with subprocess.Popen(
@@ -144,7 +144,7 @@ def first_answer(folder: Path, threads: int) -> FirstAnswer:
 
 
 def _first_answers(contestants: Sequence[Contestant], threads: int, rounds: int) -> list[dict[str, Any]]:
-    # What PyTorch does first depends neither on how it attends nor on what it rounds to.
+    # A new process loads a PyTorch folder in the same way for all torch engines, so it is timed only once.
     once = {(c.model, c.engine.replace("torch-eager", "torch-sdpa").replace("bf16", "sdpa")): c for c in contestants}
     times: dict[tuple[str, str], list[FirstAnswer]] = {key: [] for key in once}
     with bar("first answers", len(once) * rounds) as shown:

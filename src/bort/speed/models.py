@@ -1,4 +1,4 @@
-"""Models to compare by name: classifiers with random weights, which do not change the speed."""
+"""Models to compare, by name: classifiers with random weights, which do not affect the speed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "tinybert-4": _bert(4, 12, 312, 1200),
     **{name: configure(preset, preset.vocab_size) for name, preset in PRESETS.items()},
 }
-"""The usual rivals, and the presets of this package."""
+"""Common models to compare with, and the presets of this package."""
 CONFIGS["bort-nano"] = CONFIGS["nano"]
 
 
 def save_random(config: PretrainedConfig, folder: Path) -> None:
-    """Write a classifier of two labels with random weights, and a tokenizer with as many entries as it has rows."""
+    """Write a two-label classifier with random weights, and a tokenizer of the same vocabulary size."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config)
@@ -47,7 +47,7 @@ def save_random(config: PretrainedConfig, folder: Path) -> None:
 
 
 def padded_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
-    """bort-nano's tokenizer with made-up words behind its own, for to load one takes as long as it is large."""
+    """bort-nano's tokenizer, padded with made-up words, because its loading time depends on its size."""
     described = json.loads((Path(unpacked("bort-nano")) / "tokenizer.json").read_text("utf-8"))
     vocabulary = described["model"]["vocab"]
     words = [word for word in vocabulary if word.isalpha()]

@@ -1,4 +1,4 @@
-"""The race: all contestants over all loads, in turn, and the ratios of their times."""
+"""Timing of all contestants on all loads, in turn, and the ratios of their times."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _FIRST_WORD = 5
 _LEAST_SECONDS, _LONG_SECONDS, _MOST_CALLS = 0.03, 2.0, 10
 REFERENCES, REFERENCE_ENGINE = ("bert-large", "bert-base"), "torch-eager"
-"""What the paper compares with."""
+"""The models and the engine that the paper compares with."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Texts that are asked about, in one list or in several, one list after the other.
+    """Texts to compute, in one list or in several consecutive lists.
 
     Args:
-        name: For people.
-        lengths: Tokens of each text.
-        at_once: Texts of a list; 0 where all are asked about at once.
+        name: Name to show.
+        lengths: Length of each text in tokens.
+        at_once: Texts per list; 0 for all in one list.
     """
 
     name: str
@@ -39,26 +39,26 @@ class Load:
 
     @property
     def tokens(self) -> int:
-        """Of all texts, padding not counted."""
+        """Number of tokens of all texts, not counting padding."""
         return sum(self.lengths)
 
     @property
     def lists(self) -> list[Load]:
-        """Each list alone."""
+        """Each list as a load of its own."""
         size = self.at_once or len(self.lengths)
         return [Load(self.name, self.lengths[start : start + size]) for start in range(0, len(self.lengths), size)]
 
     @property
     def batches(self) -> list[list[int]]:
-        """The texts in batches of like length, for an engine that does not cut them itself."""
+        """The texts in batches of similar length, for an engine that does not batch them itself."""
         return token_budget_batches(self.lengths, max_tokens=MOST_TOKENS, max_rows=MOST_TOKENS)
 
     def tokens_of(self, vocab_size: int, *, types: bool) -> TokenizedExamples:
-        """Random token ids of these lengths, all in one.
+        """Random token ids for all texts together.
 
         Args:
-            vocab_size: Ids stay below it.
-            types: Whether kinds of tokens are given, too, all 0.
+            vocab_size: Token ids are below this.
+            types: Whether to add token types, all 0.
         """
         rng = np.random.default_rng(0)
         columns = {"input_ids": [rng.integers(_FIRST_WORD, vocab_size, length).tolist() for length in self.lengths]}
@@ -68,7 +68,7 @@ class Load:
 
 
 def fixed(batch_size: int, sequence_length: int) -> Load:
-    """One batch of texts of one length."""
+    """One batch of texts of the same length."""
     name = f"{batch_size} x {sequence_length} tokens" if batch_size > 1 else f"{sequence_length} tokens"
     return Load(name, (sequence_length,) * batch_size)
 
@@ -91,15 +91,15 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """Summarise at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
     def show(self, digits: int = 3) -> str:
-        """For people: the median, and the range behind it."""
+        """Format the median, with the range in parentheses."""
         return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
     def scaled(self, factor: float) -> Spread:
-        """In another unit."""
+        """Convert to another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
 
@@ -108,17 +108,17 @@ def take_turns(
 ) -> dict[Any, list[float]]:
     """Time functions in turn, A, B, A, B, …
 
-    At each turn a function first runs once untimed: what ran before has taken its place in the caches, and the threads
-    of the other library may still wait there for work. Then a short one runs a few times, of which the median counts.
-    For one that takes seconds the caches matter little, and its first call counts.
+    In each turn, a function first runs once as a warm-up: the previous one has displaced it from the caches, and the
+    threads of another library may still be waiting for work. Then it runs a few times, and the median counts. For a
+    function that takes more than 2 seconds, caches matter little, and the first call counts.
 
     Args:
-        functions: What to time, by name.
-        rounds: Turns of each.
+        functions: The functions to time, by name.
+        rounds: Number of turns of each.
         done: Called with a function's name after its turn.
 
     Returns:
-        The seconds of one call, for each round, by name.
+        The seconds of one call in each round, by name.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
@@ -141,13 +141,13 @@ def _timed(function: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Timing:
-    """A contestant's times over a load.
+    """A contestant's times for a load.
 
     Args:
-        model: Its name.
-        engine: Its engine and precision.
-        load: What was asked.
-        seconds: Of each round.
+        model: Name of the model.
+        engine: Engine and precision.
+        load: The load.
+        seconds: Seconds of each round.
     """
 
     model: str
@@ -157,11 +157,11 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Of the rounds, in seconds."""
+        """Median of the rounds, in seconds."""
         return statistics.median(self.seconds)
 
     def times_as_fast(self, other: Timing) -> Spread:
-        """As the other: the ratio of the medians, and the range of the rounds' ratios."""
+        """How many times as fast as the other: ratio of the medians, and range of the ratios by round."""
         by_round = [theirs / own for theirs, own in zip(other.seconds, self.seconds, strict=True)]
         return Spread(other.median / self.median, min(by_round), max(by_round))
 
@@ -173,14 +173,14 @@ def race(
     vocab_size: int,
     done: Callable[[str], None] = lambda _: None,
 ) -> list[Timing]:
-    """Time all contestants over a load.
+    """Time all contestants on a load.
 
     Args:
-        contestants: Loaded.
-        load: What is asked.
-        rounds: Turns of each.
-        vocab_size: Token ids stay below it.
-        done: Called after each turn with what is going on.
+        contestants: The loaded contestants.
+        load: The load.
+        rounds: Number of turns of each.
+        vocab_size: Token ids are below this.
+        done: Called after each turn with a short note on it.
     """
     turns = {(c.model, c.engine): c.prepare(load, vocab_size) for c in contestants}
     seconds = take_turns(turns, rounds, lambda name: done(f"{load.name}: {' '.join(name)}"))
@@ -188,7 +188,7 @@ def race(
 
 
 def described(timings: Sequence[Timing]) -> list[dict[str, Any]]:
-    """For the JSON file: milliseconds, tokens a second, and how many times as fast as the references."""
+    """Rows for the JSON file: milliseconds, tokens per second, and how many times as fast as the references."""
     rows = []
     for own in timings:
         row: dict[str, Any] = {
@@ -206,7 +206,7 @@ def described(timings: Sequence[Timing]) -> list[dict[str, Any]]:
 
 
 def like_for_like(timings: Sequence[Timing], model: str) -> list[dict[str, Any]]:
-    """How many times as fast as each other model a model is, in the same engine and precision."""
+    """How many times as fast a model is as each other model, in the same engine and precision."""
     rows = []
     for own in timings:
         others = [t for t in timings if (t.engine, t.load) == (own.engine, own.load) and t.model != model]

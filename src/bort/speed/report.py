@@ -1,4 +1,4 @@
-"""What a benchmark found, for a terminal and as a page."""
+"""Results of a benchmark, for a terminal and as an HTML report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEFT = ("model", "engine")
 
 
 def tables(figures: dict[str, Any], *, brief: bool = False) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and rows of each table; `brief` leaves the ranges out, for a terminal."""
+    """Title, header and rows of each table; `brief` omits the ranges, for a terminal."""
     found = []
     references = sorted(
         {key for row in figures["results"] for key in row if key.startswith("times ")}, key=lambda name: "base" in name
@@ -65,7 +65,7 @@ def tables(figures: dict[str, Any], *, brief: bool = False) -> list[tuple[str, l
 
 
 def notes(figures: dict[str, Any]) -> list[str]:
-    """What a reader must know to read the tables rightly."""
+    """Notes that explain the tables."""
     rounds = " and ".join(str(count) for count in dict.fromkeys(figures["rounds"].values()))
     found = [
         f"{_threads(figures)}; medians of {rounds} rounds in which all took turns. Token ids in, "
@@ -79,10 +79,10 @@ def notes(figures: dict[str, Any]) -> list[str]:
 
 
 def speed_report(figures: dict[str, Any]) -> Report:
-    """The page of a benchmark.
+    """Make the HTML report of a benchmark.
 
     Args:
-        figures: What `benchmark.json` says.
+        figures: The content of `benchmark.json`.
     """
     own = figures["like_for_like"][0]["model"] if figures["like_for_like"] else figures["results"][0]["model"]
     page = Report("Speed", f"{own} on {figures['environment']['processor']}, {_threads(figures)}")
@@ -105,7 +105,7 @@ def speed_report(figures: dict[str, Any]) -> Report:
 
 
 def _chart(load: str, rows: list[dict[str, Any]]) -> Any:
-    """Milliseconds by model, a bar an engine, on a logarithmic axis."""
+    """Milliseconds by model, with one bar per engine, on a logarithmic axis."""
     import plotly.graph_objects as plotly
 
     figure = plotly.Figure(layout={"title": load, "height": 420, "template": "plotly_white", "barmode": "group"})
@@ -136,7 +136,7 @@ def _short(milliseconds: float) -> str:
 
 
 def _number(cell: str) -> Any:
-    """What stands to the right in a column."""
+    """Convert a numeric cell to a number, which tables align to the right."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(cell.replace(",", ""))

@@ -1,1 +1,1 @@
-"""What is asked of a model, and how it is scored."""
+"""Kinds of tasks, and their metrics."""

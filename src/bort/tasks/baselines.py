@@ -1,6 +1,6 @@
-"""What a model of few labels is measured against: the majority answer, and TF-IDF with logistic regression.
+"""Baselines for a model of few labels: the majority answer, and TF-IDF with logistic regression.
 
-scikit-learn is loaded inside the functions, as everywhere in the package.
+scikit-learn is imported inside the functions, as everywhere in the package.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def tfidf(
     *,
     inverse_regularisations: Sequence[float] = INVERSE_REGULARISATIONS,
 ) -> dict[str, float]:
-    """Accuracy of logistic regression on TF-IDF of words and word pairs; C is chosen on `dev`, the least on a tie.
+    """Accuracy of logistic regression on TF-IDF of words and word pairs; C is chosen on `dev`, the smallest on a tie.
 
-    Where the training texts hold no word of two letters or more, nothing tells them apart: the majority's accuracy.
+    If the training texts have no word of two letters or more, this is the accuracy of the majority answer.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -59,7 +59,7 @@ def tfidf(
 
 
 def _features(vectorizer: Any, examples: Sequence[Example]) -> Any:
-    """a, and for pairs a, b, |a - b|, a * b side by side, sparse. *Shape:* (examples, features)."""
+    """Sparse features: a, or for pairs a, b, |a - b|, a * b side by side. *Shape:* (examples, features)."""
     from scipy.sparse import csr_matrix, hstack
 
     a = vectorizer.transform([example.text for example in examples])

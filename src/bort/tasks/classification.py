@@ -1,4 +1,4 @@
-"""One class of several for each text."""
+"""Classification: one class per text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_MEAN = 1e-12
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """A class for each text: the likeliest one."""
+    """One class per text: the most likely one."""
 
     kind: ClassVar[Kind] = "classification"
     problem_type = "single_label_classification"
@@ -47,7 +47,7 @@ class Classification(Task):
         return sure
 
     def claims(self, outputs: Outputs, targets: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """The likeliest class alone."""
+        """See `Task`; only the most likely class."""
         one_hot = np.eye(self.outputs, dtype=np.bool_)
         given = one_hot[self.decide(outputs)]
         return given, given & one_hot[targets]
@@ -57,7 +57,7 @@ class Classification(Task):
         return self.judge(self.decide(outputs), targets, resamples=resamples)
 
     def judge(self, decided: Targets, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
-        """Score classes as `decide` gives them. *Shape:* (examples,) each."""
+        """Score classes as returned by `decide`. *Shape:* (examples,) each."""
         return classification_scores(targets.tolist(), decided.tolist(), num_labels=self.outputs, resamples=resamples)
 
     def activate(self, outputs: Outputs) -> Outputs:
@@ -82,11 +82,11 @@ class Classification(Task):
         return found
 
     def combined(self, outputs: Outputs, columns: Sequence[Sequence[int]]) -> Says:
-        """A class of ours is as likely as all of theirs together that stand for it."""
+        """See `Task`; probabilities of their classes that stand for the same one of ours are added."""
         return self.says(np.stack([np.logaddexp.reduce(outputs[:, [*those]], axis=-1) for those in columns], axis=-1))
 
     def losses(self, says: Outputs, targets: Targets) -> Says:
-        """Negative log-probability of each right class."""
+        """Negative log-probability of the right class."""
         right = says[np.arange(len(targets)), targets]
         return np.asarray(-np.maximum(right, np.log(LEAST_PROBABILITY)), dtype=np.float64)
 
@@ -120,7 +120,7 @@ class Classification(Task):
         return [tuple(row) for row in np.exp(self.says(says / temperature)).round(6).tolist()]
 
     def collected(self, labels: Sequence[Any]) -> Targets:
-        """Classes, or distributions where there are any."""
+        """Classes, or distributions if any label is one."""
         if not any(isinstance(label, tuple) for label in labels):
             return np.array(labels, dtype=np.int64)
         certain = np.eye(self.outputs, dtype=np.float32)
@@ -135,7 +135,7 @@ class Classification(Task):
         return targets.astype(np.int64)
 
     def label_counts(self, targets: Targets) -> dict[str, int]:
-        """See `Task`; of a distribution the likeliest counts."""
+        """See `Task`; a distribution counts as its most likely class."""
         counts = np.bincount(self.hardened(targets).astype(np.int64), minlength=self.outputs)
         return dict(zip(self.names, counts.tolist(), strict=True))
 

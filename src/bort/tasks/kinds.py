@@ -1,4 +1,4 @@
-"""The kinds of tasks, and which of them labelled examples are for."""
+"""The kinds of tasks, and how to infer one from labelled examples."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def task_of(
     metric: str = "auto",
     names: Sequence[str] = (),
 ) -> Task:
-    """Read the task off labelled examples.
+    """Infer the task from labelled examples.
 
     Args:
-        examples: What is to be learned from.
-        kind: Of the task; `auto` decides by the labels.
-        metric: The score that decides, or the kind's usual one.
-        names: All labels, where the examples do not hold each of them.
+        examples: Training examples.
+        kind: Kind of the task; `auto` infers it from the labels.
+        metric: The metric that selects models, or `auto` for the kind's default.
+        names: All labels, if the examples lack some.
 
     Raises:
-        BortError: Fewer than two labels or distinct values, labels of another kind than is asked for, or a metric of
-            another kind.
+        BortError: There are fewer than two labels or distinct values, or the labels or the metric belong to another
+            kind of task.
     """
     decided: Kind = infer_kind(examples) if kind == "auto" else kind
     if decided == "regression":

@@ -1,4 +1,4 @@
-"""How good several labels a text are: F1, exact match, mean average precision, each with a bootstrap interval.
+"""Metrics of several labels per text: F1, exact match, mean average precision, each with a bootstrap interval.
 
 As in `bort.tasks.metrics`, each metric is one formula over how often each row occurs.
 """
@@ -26,17 +26,17 @@ def multilabel_scores(
 
     Args:
         targets: 1 where the row has the label, else 0. *Shape:* (rows, labels).
-        decided: 1 where the model gives it. *Shape:* (rows, labels).
-        scores: What the model ranks rows by, for each label; greater is likelier. *Shape:* (rows, labels).
+        decided: 1 where the model predicts it, else 0. *Shape:* (rows, labels).
+        scores: Scores that rank the rows for each label; greater is more likely. *Shape:* (rows, labels).
         seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
         confidence: Share of resamples that the interval holds.
 
     Returns:
         Each from 0 to 1. `f1_micro` counts all labels together; `f1_macro` is the mean over the labels that occur in
-        the targets or the answers. `exact_match` is the share of rows with all labels right and none besides.
-        `mean_average_precision` is the mean over the labels that occur in the targets of the area under their
-        precision-recall steps (average precision), and owes nothing to thresholds. A mean over no label is 0.
+        the targets or the answers. `exact_match` is the share of rows with all right labels and no others.
+        `mean_average_precision` is the mean, over the labels that occur in the targets, of the area under their
+        precision-recall steps (average precision); it does not depend on thresholds. A mean over no label is 0.
 
     Raises:
         ValueError: There are no rows, or the shapes differ.
@@ -67,7 +67,7 @@ def _f1(truth: Floats, guess: Floats, counts: Floats) -> Samples:
 
 
 class _Steps:
-    """The precision-recall steps of one label: its rows from the likeliest on, equal scores together."""
+    """The precision-recall steps of one label: rows from most to least likely, those of equal scores in one step."""
 
     def __init__(self, truth: Floats, scores: Floats) -> None:
         self._order = np.argsort(-scores, kind="stable")
@@ -76,7 +76,7 @@ class _Steps:
         self._truth = truth[self._order]
 
     def average_precision(self, counts: Floats) -> tuple[Floats, Floats]:
-        """The average precision where a row has the label, and whether one has it. *Shape:* (size, rows) -> (size,)."""
+        """The average precision, and 1 where any row has the label, else 0. *Shape:* (size, rows) -> (size,) each."""
         weights = counts[:, self._order]
         given = np.cumsum(weights, axis=1)[:, self._ends]
         right = np.cumsum(weights * self._truth, axis=1)[:, self._ends]

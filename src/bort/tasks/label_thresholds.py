@@ -1,4 +1,4 @@
-"""A threshold for each label of multi-label data: which probability is enough to give it."""
+"""Decision thresholds for the labels of multi-label data."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 USUAL = 0.5
 _BORROWED = 2.0
-"""Each label borrows so many examples from all labels together: few own ones would leave its threshold to chance."""
+"""Positive examples that each label borrows from all labels together, as few own ones would give a random threshold."""
 
 
 def best_thresholds(probabilities: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    """For each label the threshold with the best F1, held towards the one that is best for all labels together.
+    """For each label, the threshold with the best F1, shrunk towards the one that is best for all labels together.
 
-    F1 of a label is counted over its own examples and, with the weight of two examples that have the label, over all
-    labels as if they were one. So a label without any gets a threshold that suits the others, and one with many its
-    own. Between two probabilities the threshold is the middle; of equally good ones the nearest to one half is taken.
+    A label's F1 is counted over its own examples and, with the weight of two positive examples, over all labels pooled.
+    So a label without positive examples gets a threshold that suits the others, and one with many its own. Candidates
+    are the midpoints between neighbouring probabilities; of equally good ones, the nearest to one half is taken.
 
     Args:
         probabilities: *Shape:* (examples, labels).
         targets: 1 where the example has the label, else 0. *Shape:* (examples, labels).
 
     Returns:
-        *Shape:* (labels,); an example gets a label whose probability is above its threshold.
+        *Shape:* (labels,). An example gets a label if its probability is above the threshold.
 
     Example:
         >>> p = np.array([[0.9, 0.2], [0.3, 0.4], [0.2, 0.1], [0.1, 0.6]])
@@ -48,23 +48,23 @@ def best_thresholds(probabilities: NDArray[Any], targets: NDArray[Any]) -> Float
 
 
 class _Counts:
-    """How many lie above a threshold, and how many of those are right."""
+    """Counts how many probabilities are above a threshold, and how many of those are right."""
 
     def __init__(self, p: Floats, y: NDArray[np.bool_]) -> None:
         order = np.argsort(p, kind="stable")
         self._p = p[order]
-        # Of those from each place on.
+        # Number of right ones from each position on.
         self._right = np.append(np.cumsum(y[order][::-1])[::-1], 0)
         self.positives = int(y.sum())
 
     @property
     def middles(self) -> Floats:
-        """A threshold below each distinct probability, in the middle to the next."""
+        """The midpoints between each distinct probability and the next lower one, or 0."""
         distinct = np.unique(self._p)
         return np.asarray((distinct + np.append(0.0, distinct[:-1])) / 2, dtype=np.float64)
 
     def above(self, thresholds: Floats) -> tuple[Floats, Floats]:
-        """How many, and how many right. *Shape:* (thresholds,) each."""
+        """How many are above each threshold, and how many of those are right. *Shape:* (thresholds,) each."""
         places = np.searchsorted(self._p, thresholds, side="right")
         return (len(self._p) - places).astype(np.float64), self._right[places].astype(np.float64)
 

@@ -1,7 +1,7 @@
-"""How good predictions are: the metrics of GLUE, each with a bootstrap confidence interval.
+"""Metrics of predictions: those of GLUE, each with a bootstrap confidence interval.
 
 Each metric is one formula over how often each row, or each cell of the confusion matrix, occurs. The true counts give
-its value, random ones its resamples.
+its value, random counts its resamples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bort.errors import BortError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Samples = dict[str, Floats]
-# Counts of a chunk of resamples: a few such arrays stay in the processor's cache.
+# Counts in a chunk of resamples: a few such arrays fit in the CPU cache.
 _CHUNK_ELEMENTS = 250_000
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
@@ -37,8 +37,8 @@ class Score:
     Attributes:
         value: The metric on all rows.
         low: Lower end of the interval.
-        high: Upper end. The interval is widened to hold `value` where the bootstrap's own bias would leave it outside;
-            it has no width where all resamples agree, as with an accuracy of 1.
+        high: Upper end. The interval is widened to include `value` if the bootstrap's bias would leave it outside; its
+            width is 0 if all resamples agree, as with an accuracy of 1.
     """
 
     value: float
@@ -50,8 +50,8 @@ def primary_metric(kind: Kind, override: str | None = None) -> str:
     """Name the metric by which models of a kind are compared: accuracy, Pearson's correlation, or micro F1.
 
     Args:
-        kind: What the task asks for.
-        override: The user's choice, which wins if the kind has it.
+        kind: The kind of task.
+        override: The user's choice, if any.
 
     Raises:
         BortError: The kind has no such metric.
@@ -148,10 +148,10 @@ def regression_scores(
 
 
 def mean_score(values: Sequence[float], *, resamples: int = 1000, confidence: float = 0.95) -> Score:
-    """Score by the mean of a figure of each row.
+    """Score by the mean of one value per row.
 
     Args:
-        values: The figures.
+        values: The values.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
         confidence: Share of resamples that the interval holds.
     """
@@ -192,14 +192,14 @@ def resampled_numbers(truth: Floats, guess: Floats, *, seed: int, resamples: int
     Returns:
         Each metric by name. *Shape:* (resamples); empty without any.
     """
-    # In order of the truth, ranking walks through memory in sequence on one side at least.
+    # Sorted by the truth, so that ranking accesses memory sequentially on at least one side.
     order = np.argsort(truth)
     drawn = resampled_rows(len(truth), seed=seed, resamples=resamples)
     return joined([_number_metrics(truth[order], guess[order], counts) for counts in drawn])
 
 
 def resampled_rows(rows: int, *, seed: int, resamples: int) -> Iterator[Floats]:
-    """How often each row occurs in resamples of the rows, some resamples at a time. *Shape:* (size, rows) each."""
+    """Count how often each row occurs in resamples of the rows, in chunks. *Shape:* (size, rows) each."""
     rng = np.random.default_rng(seed)
     for size in _chunk_sizes(resamples, rows):
         drawn = rng.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
@@ -211,7 +211,7 @@ def _class_metrics(cells: Ints, counts: Ints, num_labels: int) -> Samples:
 
     Args:
         cells: The cells that occur, as truth times `num_labels` plus prediction. *Shape:* (cells).
-        counts: How often, in each resample. *Shape:* (size, cells).
+        counts: How often each occurs in each resample. *Shape:* (size, cells).
         num_labels: How many classes there are.
 
     Returns:
@@ -249,7 +249,7 @@ def _number_metrics(truth: Floats, guess: Floats, counts: Floats) -> Samples:
     rows = len(truth)
     truth_ranks, guess_ranks = (_ranks(values, counts) - (rows + 1) / 2 for values in (truth, guess))
     truth_off, guess_off = (values - (counts @ values / rows)[:, None] for values in (truth, guess))
-    # Ranks are exact: they tell a constant resample, where the rounding of a mean would leave some variance.
+    # Ranks are exact, so they reveal a constant resample, where the rounding of a mean would leave some variance.
     rank_spread = _spread(truth_ranks, guess_ranks, counts)
     spread = np.where(rank_spread > 0, _spread(truth_off, guess_off, counts), 0.0)
     return {
@@ -260,7 +260,7 @@ def _number_metrics(truth: Floats, guess: Floats, counts: Floats) -> Samples:
 
 
 def _ranks(values: Floats, counts: Floats) -> Floats:
-    """Rank the values of each resample from 1, ties by their mean, as Spearman's correlation wants.
+    """Rank the values of each resample from 1, with the mean rank for ties, as Spearman's correlation requires.
 
     Args:
         values: *Shape:* (rows).
@@ -282,7 +282,7 @@ def _dot(left: Floats, right: Floats, counts: Floats) -> Floats:
 
 
 def _spread(left: Floats, right: Floats, counts: Floats) -> Floats:
-    """Give the root of the product of both sums of squares."""
+    """Compute the square root of the product of both sums of squares."""
     return np.sqrt(_dot(left, left, counts) * _dot(right, right, counts))
 
 
@@ -302,7 +302,7 @@ def _ratio(upper: NDArray[Any], lower: NDArray[Any]) -> Floats:
 
 
 def _resampled(counts: Ints, metrics: Callable[[Ints], Samples], seed: int, resamples: int, width: int = 1) -> Samples:
-    """Draw counts again, chunk by chunk, and compute metrics of them."""
+    """Resample counts, chunk by chunk, and compute their metrics."""
     rng, rows = np.random.default_rng(seed), counts.sum()
     sizes = _chunk_sizes(resamples, max(len(counts), width))
     return joined([metrics(rng.multinomial(rows, counts / rows, size=size)) for size in sizes])
@@ -314,7 +314,7 @@ def _chunk_sizes(resamples: int, width: int) -> Iterator[int]:
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Samples of several chunks in one."""
+    """Concatenate the samples of several chunks."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
@@ -322,8 +322,8 @@ def scores_of_samples(values: Samples, samples: Samples, confidence: float) -> d
     """Values with their percentile intervals.
 
     Args:
-        values: Each metric of all rows. *Shape:* (1,).
-        samples: The same of resamples; empty without any.
+        values: Each metric on all rows. *Shape:* (1,).
+        samples: The same on resamples; empty without any.
         confidence: Share of resamples that an interval holds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Several labels, or none, for each text."""
+"""Multi-label classification: any number of labels per text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class MultiLabel(Task):
     """All labels of a text whose probability is above their threshold; each output is the log-odds of a label.
 
     Args:
-        thresholds: Probabilities, in the order of the names. Empty where they are not chosen yet: then scores are those
-            with the thresholds that suit the scored data best, as of development data.
+        thresholds: Probabilities, in the order of the names. Empty if they are not chosen yet: then scores use the
+            thresholds that are best on the scored data themselves, which suits development data only.
     """
 
     thresholds: tuple[float, ...] = ()
@@ -38,12 +38,12 @@ class MultiLabel(Task):
     def of_model(
         cls, names: Sequence[str], metric: str, thresholds: Mapping[str, float], *, choices: bool = False
     ) -> Self:
-        """See `Task`; a label without a threshold has one half."""
+        """See `Task`; the threshold is one half for a label without one."""
         return cls(tuple(names), metric, thresholds=tuple(float(thresholds.get(name, USUAL)) for name in names))
 
     @property
     def threshold_by_name(self) -> dict[str, float]:
-        """See `Task`; empty where they are not chosen yet."""
+        """See `Task`; empty if they are not chosen yet."""
         return dict(zip(self.names, self.thresholds, strict=True)) if self.thresholds else {}
 
     def fitted(self, outputs: Outputs, targets: Targets) -> Self:
@@ -70,7 +70,7 @@ class MultiLabel(Task):
         return [tuple(sorted(names[row].tolist())) for row in self.decide(outputs) > 0]
 
     def claims(self, outputs: Outputs, targets: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Every label."""
+        """See `Task`; every label."""
         return np.ones(outputs.shape, dtype=np.bool_), targets > USUAL
 
     def score(self, outputs: Outputs, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
@@ -97,11 +97,11 @@ class MultiLabel(Task):
         return _log_odds(np.mean([self.activate(each) for each in opinions], axis=0))
 
     def combined(self, outputs: Outputs, columns: Sequence[Sequence[int]]) -> Says:
-        """A label of ours is as likely as the likeliest of theirs that stand for it."""
+        """See `Task`; the most likely of their labels that stand for the same one of ours counts."""
         return self.says(np.stack([outputs[:, [*those]].max(-1) for those in columns], axis=-1))
 
     def losses(self, says: Outputs, targets: Targets) -> Says:
-        """Binary cross-entropy, the mean over the labels."""
+        """Binary cross-entropy, averaged over the labels."""
         odds = self.bounded(says.astype(np.float64))
         found: Says = (np.logaddexp(0, odds) - targets * odds).mean(-1)
         return found
@@ -111,15 +111,15 @@ class MultiLabel(Task):
         return np.asarray((self.activate(outputs) - targets) / self.outputs, dtype=np.float64)
 
     def errors(self, outputs: Outputs, targets: Targets) -> Says:
-        """How many labels are missing or too many."""
+        """Number of labels that are missing or wrongly given."""
         return np.asarray(np.abs(self.decide(outputs) - self.hardened(targets)).sum(-1), dtype=np.float64)
 
     def certain(self, targets: Targets) -> Says:
-        """The greatest log-odds that are reckoned with, for and against."""
+        """The largest log-odds in use, positive for right labels and negative for wrong ones."""
         return np.where(targets > USUAL, _MOST_ODDS, -_MOST_ODDS)
 
     def mistaken(self, targets: Targets) -> Says:
-        """Each label that is not there, and none that is."""
+        """Certain of every wrong label and of no right one."""
         return -self.certain(targets)
 
     def base_rates(self, targets: Targets) -> Says:
@@ -141,7 +141,7 @@ class MultiLabel(Task):
         return (targets > USUAL).astype(np.float32)
 
     def strata(self, targets: Targets) -> NDArray[np.int64]:
-        """Of each example its rarest label, so that rare ones are spread first; one group for all without a label."""
+        """The rarest label of each example, so that rare labels are distributed first; see `rarest_labels`."""
         return rarest_labels(targets)
 
     def label_counts(self, targets: Targets) -> dict[str, int]:
@@ -162,9 +162,9 @@ class MultiLabel(Task):
 
 
 def rarest_labels(targets: Targets) -> NDArray[np.int64]:
-    """Of each example the number of its rarest label; of one without a label, how many labels there are.
+    """The index of each example's rarest label that another example has too; without one, the number of labels.
 
-    Labels that one example has count as those of the next rarest, where it has any, for one cannot be shared out.
+    Labels that only one example has are ignored, because one example cannot be distributed over several parts.
 
     Args:
         targets: *Shape:* (examples, labels).

@@ -1,4 +1,4 @@
-"""A number for each text."""
+"""Regression: one number per text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """A value for each text: the model's one output."""
+    """One value per text: the model's single output."""
 
     kind: ClassVar[Kind] = "regression"
     problem_type = "regression"
@@ -54,7 +54,7 @@ class Regression(Task):
         return self.judge(self.decide(outputs), targets, resamples=resamples)
 
     def judge(self, decided: Targets, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
-        """Score values as `decide` gives them. *Shape:* (examples,) each."""
+        """Score values as returned by `decide`. *Shape:* (examples,) each."""
         return regression_scores(targets.tolist(), decided.tolist(), resamples=resamples)
 
     def activate(self, outputs: Outputs) -> Outputs:
@@ -86,7 +86,7 @@ class Regression(Task):
         return np.asarray(2 * (outputs - targets[:, None]), dtype=np.float64)
 
     def errors(self, outputs: Outputs, targets: Targets) -> Says:
-        """How far the values are off."""
+        """Absolute errors."""
         return np.asarray(np.abs(outputs[:, 0] - targets), dtype=np.float64)
 
     def certain(self, targets: Targets) -> Says:
@@ -114,7 +114,7 @@ class Regression(Task):
         return targets
 
     def strata(self, targets: Targets) -> NDArray[np.int64]:
-        """One: parts are drawn without regard to the value."""
+        """A single stratum: splits ignore the value."""
         return np.zeros(len(targets), dtype=np.int64)
 
     def _worst_first(self, outputs: Outputs, targets: Targets) -> NDArray[np.int64]:

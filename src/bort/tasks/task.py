@@ -1,4 +1,4 @@
-"""What is asked of a model: a class, several labels, or a number; in which words, judged by what."""
+"""The base of all tasks, which predict a class, several labels or a number per text: label names and metrics."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from bort.data.tables.labels import Kind, Label
 from bort.tasks.metrics import Score
 
 Outputs = NDArray[Any]
-"""What a model gives: raw outputs, or what `Task.says` makes of them. *Shape:* (examples, outputs)."""
+"""Outputs of a model: raw, or in the form of `Task.says`. *Shape:* (examples, outputs)."""
 Targets = NDArray[Any]
-"""What is right: classes (integers) or values, *shape* (examples,); 0 and 1 of labels, *shape* (examples, labels)."""
+"""Targets: classes (integers) or values, *shape* (examples,); 0 or 1 per label, *shape* (examples, labels)."""
 Says = NDArray[np.float64]
 LEAST_PROBABILITY = 1e-6
-"""What counts in the log-loss where a label was held to be impossible."""
+"""Lower bound of probabilities, for example in the log-loss."""
 _MOST_WRONG = 1000
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """All that differs between kinds of tasks, over texts or pairs of texts.
+    """Everything that differs between kinds of tasks on texts or pairs of texts.
 
     Args:
         names: Names of the labels, in the order of the model's outputs; empty for a regression.
-        metric: The score that decides between models.
-        choices: Whether the classes are the texts that each example has to choose from, by number. A model then gives
-            one score a choice.
+        metric: The metric that selects models.
+        choices: Whether each example has its own choices, whose numbers are the classes. A model then gives one score
+            per choice.
     """
 
     names: tuple[str, ...]
@@ -41,9 +41,9 @@ class Task(ABC):
 
     kind: ClassVar[Kind]
     problem_type: ClassVar[str]
-    """The kind's name in config.json of `transformers`."""
+    """`problem_type` in the config.json of `transformers`."""
     share_right: ClassVar[str | None] = None
-    """The metric that says how large a share is right; None of numbers."""
+    """The metric that is the share of right answers; None for regression."""
 
     @classmethod
     def of_model(
@@ -52,15 +52,15 @@ class Task(ABC):
         """The task of a fitted model.
 
         Args:
-            names: Of its labels.
-            metric: By which it was chosen.
-            thresholds: Of its labels, by name.
-            choices: As of `Task`.
+            names: Names of its labels.
+            metric: Metric by which it was chosen.
+            thresholds: Thresholds of its labels, by name.
+            choices: As in `Task`.
         """
         return cls(tuple(names), metric, choices)
 
     def described(self) -> dict[str, Any]:
-        """What a manifest says of it, beside thresholds."""
+        """Entries for a manifest, except thresholds."""
         return {"kind": self.kind, "names": list(self.names), "metric": self.metric, "choices": self.choices}
 
     @property
@@ -70,24 +70,24 @@ class Task(ABC):
 
     @property
     def threshold_by_name(self) -> dict[str, float]:
-        """The probability that each label must lie above to be given; empty where that is no matter of the task."""
+        """The probability above which each label is given; empty if the task has no thresholds."""
         return {}
 
     def fitted(self, outputs: Outputs, targets: Targets) -> Self:
-        """The task with what development data decide: thresholds, where the kind has any and they are not set.
+        """The task with thresholds chosen on development data, if the kind has thresholds and they are not set.
 
         Args:
-            outputs: Of a model that has not learned from these data.
-            targets: What is right.
+            outputs: Outputs of a model that was not fitted to these data.
+            targets: The right answers.
         """
         return self
 
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> Targets:
-        """What is right, by the examples' labels.
+        """The right answers, from the examples' labels.
 
         Raises:
-            BortError: An unknown or missing label, or a number beyond single precision, with its file and line.
+            BortError: A label is unknown, missing, or a number beyond single precision; the error names file and line.
         """
 
     @abstractmethod
@@ -96,20 +96,20 @@ class Task(ABC):
 
     @abstractmethod
     def labels(self, outputs: Outputs) -> list[Label]:
-        """The answers, as `Example.label` has them."""
+        """The answers, in the form of `Example.label`."""
 
     def sure(self, outputs: Outputs, thresholds: Mapping[str, float]) -> NDArray[np.bool_]:
-        """Which answers are sure enough, where an answer may be none. *Shape:* (examples,).
+        """Which answers are certain enough to be given. *Shape:* (examples,).
 
         Args:
-            outputs: Of a model.
-            thresholds: Probabilities that an answer must lie above, by name; one without a threshold is sure enough.
+            outputs: Outputs of a model.
+            thresholds: Probabilities that an answer must exceed, by name; one without a threshold is always given.
         """
         return np.ones(len(outputs), dtype=np.bool_)
 
     @abstractmethod
     def claims(self, outputs: Outputs, targets: Targets) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which labels each example might be given, and which of these it has. *Shape:* (examples, labels) each."""
+        """Which labels each example could be given, and which of these it has. *Shape:* (examples, labels) each."""
 
     @abstractmethod
     def score(self, outputs: Outputs, targets: Targets, *, resamples: int = 1000) -> dict[str, Score]:
@@ -117,111 +117,111 @@ class Task(ABC):
 
     @abstractmethod
     def activate(self, outputs: Outputs) -> Outputs:
-        """What users see of raw outputs: probabilities, or values."""
+        """Convert raw outputs to what users see: probabilities, or values."""
 
     @abstractmethod
     def says(self, outputs: Outputs) -> Says:
-        """Log-probabilities of classes, log-odds of labels, or values. What it gives it leaves as it is."""
+        """Log-probabilities of classes, log-odds of labels, or values. Idempotent."""
 
     @abstractmethod
     def bounded(self, says: Says) -> Says:
-        """The same without certainties, so that one who is certain and wrong does not silence others."""
+        """Bound predictions away from certainty, so that one that is certain and wrong does not outweigh all others."""
 
     @abstractmethod
     def mean(self, opinions: Sequence[Says]) -> Says:
-        """What several say together: the mean of their probabilities, or of their values."""
+        """Combine several predictions: the mean of their probabilities, or of their values."""
 
     @abstractmethod
     def combined(self, outputs: Outputs, columns: Sequence[Sequence[int]]) -> Says:
-        """What another model's outputs say, some of whose labels stand for each of ours.
+        """Convert another model's outputs to our labels, each of which one or more of its labels stand for.
 
         Args:
-            outputs: Of the other model, of a task of the same kind. *Shape:* (examples, its outputs).
-            columns: For each label of ours the places of those that stand for it.
+            outputs: Outputs of the other model, for a task of the same kind. *Shape:* (examples, its outputs).
+            columns: For each label of ours, the columns of its labels that stand for it.
         """
 
     @abstractmethod
     def losses(self, says: Outputs, targets: Targets) -> Says:
-        """Log-losses, of several labels their mean, or squared errors. *Shape:* (examples,)."""
+        """Log-losses, averaged over several labels, or squared errors. *Shape:* (examples,)."""
 
     @abstractmethod
     def slopes(self, outputs: Outputs, targets: Targets) -> Says:
-        """The derivative of each example's loss by its outputs. *Shape:* (examples, outputs)."""
+        """The gradient of each example's loss with respect to its outputs. *Shape:* (examples, outputs)."""
 
     @abstractmethod
     def errors(self, outputs: Outputs, targets: Targets) -> Says:
-        """How many labels are wrong, or how far values are off. *Shape:* (examples,)."""
+        """The number of wrong labels, or the absolute error. *Shape:* (examples,)."""
 
     @abstractmethod
     def certain(self, targets: Targets) -> Says:
-        """What one says who knows what is right. *Shape:* (examples, outputs)."""
+        """Predictions that are certain of the right answers. *Shape:* (examples, outputs)."""
 
     @abstractmethod
     def mistaken(self, targets: Targets) -> Says:
-        """What counts as the answer of one who does not know: outputs that are wrong, or the mean value."""
+        """Predictions that count in place of missing answers: wrong ones, or the mean value."""
 
     @abstractmethod
     def base_rates(self, targets: Targets) -> Says:
-        """What one says who knows how frequent each label is, or the mean value, and no more. *Shape:* (outputs,)."""
+        """Predictions from the label frequencies alone, or the mean value. *Shape:* (outputs,)."""
 
     @abstractmethod
     def taught(self, says: Says, *, hard: bool, temperature: float) -> list[Any]:
-        """Labels to learn from, of each row what `collected` takes.
+        """Convert predictions to labels to train on, one per row, for `collected`.
 
         Args:
-            says: What somebody says, without rows of NaN.
-            hard: Only the answer, without its probability.
-            temperature: Of probabilities.
+            says: Predictions, without rows of NaN.
+            hard: Whether to give only the answers, without probabilities.
+            temperature: Temperature of the probabilities.
         """
 
     @abstractmethod
     def collected(self, labels: Sequence[Any]) -> Targets:
-        """Targets to learn from, of rows of `targets` and of `taught`; distributions where one of them is one."""
+        """Targets to train on, from rows of `targets` and of `taught`; distributions if one of them is one."""
 
     @abstractmethod
     def hardened(self, targets: Targets) -> Targets:
-        """Targets without probabilities, of targets that may be such."""
+        """Convert targets that may be probabilities to hard ones."""
 
     @abstractmethod
     def strata(self, targets: Targets) -> NDArray[np.int64]:
-        """Groups of examples that every part of the data shall have its share of. *Shape:* (examples,)."""
+        """The stratum of each example, for stratified splits. *Shape:* (examples,)."""
 
     def label_counts(self, targets: Targets) -> dict[str, int]:
         """How many examples have each label; empty for a regression.
 
         Args:
-            targets: As of `collected`.
+            targets: As returned by `collected`.
         """
         return {}
 
     def confusion(self, outputs: Outputs, targets: Targets) -> list[list[int]] | None:
-        """Rows of true, columns of predicted classes; None where there are none."""
+        """Confusion matrix, with a row per true and a column per predicted class; None for other kinds of tasks."""
         return None
 
     def by_label(self, outputs: Outputs, targets: Targets) -> list[dict[str, Any]]:
-        """Of each label how many `examples` have it, how many are `answered` with it, how many of these are `right`."""
+        """Per label: how many `examples` have it, how many are `answered` with it, how many of these are `right`."""
         return []
 
     def wrong(self, outputs: Outputs, targets: Targets) -> list[dict[str, Any]]:
-        """The answers that differ from the labels, the worst first; a thousand at most.
+        """The answers that differ from the labels, the worst first; at most 1000.
 
         Returns:
-            Of each the place of its example as `row`, and the `answer`; of a class also its `probability`.
+            For each, the index of its example as `row`, and the `answer`; for a class also its `probability`.
         """
         order = self._worst_first(outputs, targets)[:_MOST_WRONG]
         return [{"row": int(row), **self._told(outputs[row])} for row in order]
 
     @abstractmethod
     def _worst_first(self, outputs: Outputs, targets: Targets) -> NDArray[np.int64]:
-        """Places of the answers that differ."""
+        """Indices of the answers that differ from the labels, the worst first."""
 
     def _told(self, outputs: NDArray[Any]) -> dict[str, Any]:
-        """An answer as `wrong` tells it, of outputs of the *shape* (outputs,)."""
+        """An answer in the form of `wrong`, from outputs of *shape* (outputs,)."""
         [label] = self.labels(outputs[None])
-        return {"answer": list(label) if isinstance(label, tuple) else label}  # as JSON has it
+        return {"answer": list(label) if isinstance(label, tuple) else label}  # a list, as in JSON
 
 
 def figures_by_label(names: Sequence[str], examples: Any, answered: Any, right: Any) -> list[dict[str, Any]]:
-    """Rows of `Task.by_label` out of three counts a label."""
+    """Rows of `Task.by_label` from three counts per label."""
     columns = zip(names, examples, answered, right, strict=True)
     return [{"label": n, "examples": int(e), "answered": int(a), "right": int(r)} for n, e, a, r in columns]

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole: how one is marked, and which is the newest."""
+"""Complete checkpoints: how one is marked, and which is the newest."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from bort.files import write_aside
 
 _COMPLETE = "complete.json"
-"""Marks a checkpoint that was written to its end; one without it is what a killed process left."""
+"""Marks a completely written checkpoint; one without it was left by a killed process."""
 
 
 def complete(checkpoint: Path, about: dict[str, Any]) -> None:
-    """Mark a checkpoint as whole, and keep beside it what the library's trainer does not."""
+    """Mark a checkpoint as complete, and store in it what the `transformers` trainer does not."""
     with write_aside(checkpoint / _COMPLETE) as file:
         json.dump(about, file)
 
 
 def about(checkpoint: Path) -> dict[str, Any]:
-    """What `complete` kept of a whole checkpoint."""
+    """What `complete` stored in a checkpoint."""
     known: dict[str, Any] = json.loads((checkpoint / _COMPLETE).read_text("utf-8"))
     return known
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder of `checkpoint-STEP`s; broken ones are removed."""
+    """The newest complete checkpoint in a folder of `checkpoint-STEP`s; incomplete ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
         if (path / _COMPLETE).is_file():

@@ -1,7 +1,7 @@
-"""Several processes that train together: who comes first, what all agree on, and who tells of an error.
+"""Coordination of processes that train together: the first process, shared values, and errors.
 
-`accelerate launch -m bort ...` and `torchrun -m bort ...` start the same command once for each device. The first
-process makes the run's folder, writes and speaks; the others compute. In a single process all of this does nothing.
+`accelerate launch -m bort ...` and `torchrun -m bort ...` start the same command once per device. The first process
+creates the run's folder, writes and prints; the others only compute. In a single process all of this does nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COURTESY_SECONDS = 10.0
 
 
 def join() -> None:
-    """Meet the other processes of this launch, on the device that is this one's."""
+    """Join the other processes of this launch, on this process's device."""
     from accelerate import PartialState
 
     PartialState(cpu=on_cpu())
@@ -35,14 +35,14 @@ def join() -> None:
 
 
 def on_cpu() -> bool:
-    """Whether to train on the CPU: there is nothing else, or the launcher was told so (`accelerate launch --cpu`)."""
+    """Whether to train on the CPU: there is no accelerator, or the launcher asks for it (`accelerate launch --cpu`)."""
     from accelerate.utils import parse_flag_from_env
 
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def device() -> torch.device:
-    """Where this process computes."""
+    """The device of this process."""
     from accelerate import PartialState
 
     return cast(torch.device, PartialState().device)
@@ -54,18 +54,18 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes and prints."""
     return not _joined() or distributed.get_rank() == 0
 
 
 def wait() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has reached this call."""
     if count() > 1:
         distributed.barrier(_talk(distributed.group.WORLD))
 
 
 def from_first(value: T) -> T:
-    """The first process's `value`, on every process; all must ask."""
+    """Broadcast the first process's `value`; every process must call this."""
     if count() == 1:
         return value
     values = [value]
@@ -74,11 +74,11 @@ def from_first(value: T) -> T:
 
 
 def together(work: Callable[[], T], *, first_alone: bool = False) -> T:
-    """Do `work` on every process, and raise the error of any on all: no process is left waiting for a failed one.
+    """Run `work` on every process, and raise an error of one on all, so that none waits for a failed process.
 
     Args:
-        work: What to do; it talks to no other process.
-        first_alone: The others begin when the first has done it, for they read what it writes.
+        work: The function to run; it must not communicate with other processes.
+        first_alone: Whether the others start only after the first has finished, because they read what it writes.
 
     Raises:
         BortError: Some process raised it.
@@ -104,10 +104,10 @@ def together(work: Callable[[], T], *, first_alone: bool = False) -> T:
 
 @contextlib.contextmanager
 def told_once() -> Iterator[None]:
-    """Let the first process tell of an error that all have met.
+    """Let only the first process report an error that all have met.
 
-    The others wait; the launcher ends them when the first has left. One that is still there met the error alone, and
-    tells it.
+    The others wait, and the launcher ends them when the first has exited. A process that is still alive after that
+    was the only one with the error, and reports it.
     """
     try:
         yield
@@ -123,18 +123,18 @@ def _joined() -> bool:
 
 @cache
 def _talk(world: Any) -> Any:
-    """Where processes talk of anything but gradients.
+    """Process group for everything but gradients.
 
-    It goes over the network of the CPUs, and has the patience for a first process that tokenises for hours, which the
-    group of the gradients must not have: there, silence means that a machine is lost.
+    It runs on the CPU, with a timeout long enough for a first process that tokenises for hours. The gradients' group
+    must not have such a timeout: there, silence means that a machine is lost.
     """
     return distributed.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 def _leave() -> None:
-    """End the groups' threads while the interpreter lives: one that wants it later aborts the process.
+    """End the groups' threads before the interpreter shuts down: a thread that needs it later aborts the process.
 
-    A thread ends with its group, and a group with the last that knows it; so what is remembered is forgotten first.
+    A thread ends with its group, and a group with the last reference to it, so the cached one is dropped first.
     """
     _talk.cache_clear()
     if _joined():

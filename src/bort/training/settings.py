@@ -1,4 +1,4 @@
-"""The settings of the library's trainer that every run shares."""
+"""Settings of the `transformers` trainer that all runs share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
-    """Settings of the library's trainer: AdamW and clipping as in the paper, our own progress, log and checkpoints.
+    """Settings of the `transformers` trainer: AdamW and clipping as in the paper, own progress, log and checkpoints.
 
-    A process trains on one GPU, however many it sees: more take a process each (`accelerate launch`), for one that
-    hands work to several in turn is slower, and would not have the batch that was asked for.
+    A process trains on one GPU, however many it sees. Several GPUs need one process each (`accelerate launch`): one
+    process that drives them all (`DataParallel`) is slower, and would not use the requested batch size.
 
     Args:
-        folder: For checkpoints.
-        settings: What differs between runs.
+        folder: Folder for checkpoints.
+        settings: Settings that differ between runs.
     """
     from transformers import TrainingArguments
 
@@ -31,7 +31,7 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         max_grad_norm=1.0,
         logging_nan_inf_filter=False,
         save_strategy="steps",
-        save_steps=10**9,  # a callback asks for checkpoints, by the clock
+        save_steps=10**9,  # a callback requests checkpoints, at time intervals
         save_total_limit=2,
         report_to=[],
         disable_tqdm=True,

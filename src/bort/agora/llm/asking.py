@@ -1,4 +1,4 @@
-"""Many requests to one endpoint: some at a time, no more a minute than wished, with patience, and within a budget."""
+"""Concurrent requests to one endpoint, with a rate limit, retries and a budget."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from bort.errors import BortError
 from bort.progress import console
 
 FIRST_WAIT_SECONDS = 0.5
-"""Before a request is sent again where the server names no time; it doubles each time."""
+"""Delay before the first retry if the server names none; it doubles each time."""
 LONGEST_WAIT_SECONDS = 600.0
 _LONGEST_OWN_WAIT_SECONDS = 60.0
 _MOST_ATTEMPTS = 8
 _ATTEMPTS_BEFORE_ANY_SUCCESS = 3
 _MOST_FAILURES_IN_A_ROW = 5
 _TOKENS_AROUND = 64
-"""Most tokens that a server puts around the messages, and each message has around it."""
+"""Maximum number of tokens that a server adds around all messages, and around each message."""
 
 
 class Outcome:
-    """What came of one prompt, or on the way to it.
+    """The outcome of one request.
 
     Attributes:
-        name: Of the prompt.
-        reply: The answer; None where there is none.
-        charge: What the request took; None where it was not charged.
-        given_up: Why the prompt will have no answer; None where it has one or will still be asked.
+        name: Name of the prompt.
+        reply: The answer, or None.
+        charge: Charge of the request; None if it was not charged.
+        given_up: Why the prompt gets no answer; None if it has one or will be retried.
     """
 
     __slots__ = ("charge", "given_up", "name", "reply")
@@ -56,17 +56,17 @@ class _Job:
 
 
 class Asker:
-    """Asks one model many things under the same instructions.
+    """Sends many prompts with the same instructions to one model.
 
-    The first request goes alone, and finds out what the server takes. Its refusals of options make all requests ask for
-    less; later refusals are about a text. Only this thread decides; others send and wait.
+    The first request is sent alone, to find out which options the server accepts. Those that it refuses are dropped for
+    all requests; later refusals concern a text. Only the caller's thread makes decisions; others send and wait.
 
     Args:
-        endpoint: Where to ask.
-        options: What is asked for.
-        budget: Pays.
-        concurrency: Requests at a time.
-        per_minute: Most requests a minute.
+        endpoint: API endpoint of the model.
+        options: Options of the requests.
+        budget: The budget.
+        concurrency: Maximum number of concurrent requests.
+        per_minute: Maximum number of requests per minute.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class Asker:
         self._failures: list[str] = []
         self._jitter = random.Random(0)
         self.out_of_budget = False
-        """Whether something was left unasked for want of money."""
+        """Whether prompts were not sent because the budget was used up."""
 
     def ask(self, prompts: Mapping[str, Messages]) -> Generator[Outcome]:
-        """Ask each prompt, and tell what comes of them as it comes.
+        """Send each prompt, and yield the outcomes as they come.
 
-        Prompts that are never told of were not asked, as the budget did not allow it.
+        Prompts that get neither a reply nor a reason (`given_up`) were beyond the budget.
 
         Raises:
-            BortError: The server takes no request, or fails again and again.
+            BortError: The server rejects all requests, or fails repeatedly.
         """
         jobs = [_Job(0.0, place, name, messages) for place, (name, messages) in enumerate(prompts.items())]
         heapq.heapify(jobs)
@@ -112,7 +112,7 @@ class Asker:
                     wait, job = None, jobs[0]
                     job.most = self._most(job.messages)
                     if not self._budget.set_aside(job.most):
-                        over = self.out_of_budget = not in_flight  # else an answer may free what was set aside
+                        over = self.out_of_budget = not in_flight  # else an answer may free reserved budget
                         break
                     heapq.heappop(jobs)
                     self._next_at = max(self._next_at, time.monotonic() + self._pause)
@@ -149,9 +149,9 @@ class Asker:
                 done.put((job, TroubleError(f"{type(error).__name__}: {error}", "hopeless")))
 
     def _most(self, messages: Messages) -> Charge:
-        """The most tokens that a request can take: a token has a byte at least.
+        """Return the maximum charge of a request, assuming that each token has at least one byte.
 
-        All prompts begin alike, so a known one bounds what stands around the text.
+        All prompts start alike, so the tokens of the shortest prompt so far bound those around the text.
         """
         own = len(messages[-1]["content"].encode("utf-8", "replace")) + _TOKENS_AROUND
         if self._least_prompt is None:
@@ -202,7 +202,7 @@ class Asker:
         return Outcome(job.name, reply, charge)
 
     def _refused(self, job: _Job, told: str) -> str | None:
-        """Ask for less and give None; or where nothing is left to give up, or the rest is taken, blame the text."""
+        """Drop an option and return None; if none is left to drop, or requests have worked before, blame the text."""
         job.attempts = 0
         if not self._works and self._options.give_up(told):
             return None
@@ -214,7 +214,7 @@ class Asker:
         return "refused by the server"
 
     def _be_patient(self, job: _Job, trouble: TroubleError) -> None:
-        """Set the time at which a job may go again; a busy server is left in peace by all."""
+        """Set the time of a job's retry; a busy server delays all jobs."""
         wait = trouble.wait_seconds
         if wait is None:
             doubled = FIRST_WAIT_SECONDS * 2 ** (job.attempts - 1)
@@ -224,7 +224,7 @@ class Asker:
         again_at = time.monotonic() + wait
         if self._works:
             job.not_before = again_at
-        if trouble.kind == "busy" or not self._works:  # the first request goes alone until it is answered
+        if trouble.kind == "busy" or not self._works:  # the first request is sent alone until it is answered
             self._next_at = max(self._next_at, again_at)
 
     def _failure(self, told: str) -> BortError:

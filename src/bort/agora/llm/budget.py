@@ -1,4 +1,4 @@
-"""What asking an LLM costs, and the limit that it must not pass."""
+"""The cost of LLM requests, and its limit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _MILLION = 1e6
 
 
 class Budget:
-    """Dollars spent and set aside.
+    """Money spent and reserved.
 
-    A request is sent only if the limit holds even where it takes as many tokens as it can at most. So much is set aside
-    until its answer tells what it took.
+    A request is sent only if even its maximum cost stays within the limit. This maximum is reserved until the answer
+    gives the actual cost.
 
     Args:
-        input_price: US dollars for a million tokens of prompts.
-        output_price: US dollars for a million tokens of answers.
-        limit_usd: Never passed; None sets no limit.
+        input_price: US dollars per million prompt tokens.
+        output_price: US dollars per million answer tokens.
+        limit_usd: Maximum cost; None: no limit.
     """
 
     def __init__(self, input_price: float = 0.0, output_price: float = 0.0, limit_usd: float | None = None) -> None:
@@ -25,25 +25,25 @@ class Budget:
         self._aside = 0.0
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> Charge:
-        """What so many tokens cost."""
+        """Return the charge for these tokens."""
         usd = (prompt_tokens * self._input + completion_tokens * self._output) / _MILLION
         return Charge(prompt_tokens, completion_tokens, usd)
 
     def set_aside(self, most: Charge) -> bool:
-        """Set the most that a request can cost aside, if the limit leaves so much."""
+        """Reserve the maximum cost of a request, and return whether the limit allows it."""
         if self.limit_usd is not None and self.spent.usd + self._aside + most.usd > self.limit_usd:
             return False
         self._aside += most.usd
         return True
 
     def settle(self, most: Charge, charge: Charge | None) -> None:
-        """Count what a request took in place of what was set aside for it; None: nothing, as it was turned down."""
+        """Replace the reservation of a request by its actual charge; None if it was not charged."""
         self._aside = max(0.0, self._aside - most.usd)
         if charge is not None:
             self.count(1, charge)
 
     def count(self, requests: int, charge: Charge) -> None:
-        """Count what was paid, now or by the same run before it was interrupted."""
+        """Count charges of this process, or of the same run before an interruption."""
         self.requests += requests
         prompt, completion, usd = self.spent
         self.spent = Charge(prompt + charge.prompt_tokens, completion + charge.completion_tokens, usd + charge.usd)

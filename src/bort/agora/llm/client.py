@@ -1,4 +1,4 @@
-"""One request to an API that speaks OpenAI's protocol, and what can come of it."""
+"""Single requests to an OpenAI-compatible API, their replies and errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bort.errors import BortError
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "none"
-"""What is sent as a key where there is none; servers of one's own do not look."""
+"""Sent if there is no API key; self-hosted servers usually ignore it."""
 _MOST_BYTES = 1 << 24
 _LONGEST_MESSAGE = 300
 
 
 class TokenChoices(NamedTuple):
-    """A token of an answer, and what might have stood in its place."""
+    """A token of an answer, and its alternatives."""
 
     token: bytes
     log_p: float
@@ -31,15 +31,15 @@ class TokenChoices(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer.
+    """A complete answer.
 
     Attributes:
-        text: What the model wrote; empty where it refused.
+        text: What the model wrote; empty if it refused.
         refusal: Its refusal.
         finish: Why it ended: `stop`, `length`, `content_filter`.
-        tokens: Of the text, where the server gives them.
-        prompt_tokens: That it read; None where the server does not say.
-        completion_tokens: That it wrote.
+        tokens: Tokens of the text, if the server returns them.
+        prompt_tokens: Number of tokens read; None if the server does not say.
+        completion_tokens: Number of tokens written; None likewise.
     """
 
     text: str
@@ -54,10 +54,10 @@ class TroubleError(Exception):
     """A request without an answer.
 
     Attributes:
-        kind: `refused`: the server does not take this request; `busy`: it asks for patience; `broken`: it or the line
-            to it failed; `hopeless`: no request can succeed.
+        kind: `refused`: the server rejects this request; `busy`: it asks to wait; `broken`: it or the connection
+            failed; `hopeless`: no request can succeed.
         wait_seconds: How long the server asks to wait.
-        charged: Whether the answer may have been made, and be on the bill.
+        charged: Whether the answer may have been generated and billed.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class TroubleError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is asked.
+    """The API endpoint of a model.
 
     Attributes:
-        model: As the server calls it.
-        url: Of the API, up to `/v1`.
-        key: Is sent to the server, and never shown.
-        timeout_seconds: Longest time of a request.
+        model: Name of the model on the server.
+        url: URL of the API, up to `/v1`.
+        key: API key; sent to the server, but never shown.
+        timeout_seconds: Timeout of a request.
     """
 
     model: str
@@ -93,7 +93,7 @@ class ChatClient:
     """Sends single requests; several threads may use it.
 
     Args:
-        endpoint: Where to.
+        endpoint: Where to send them.
 
     Raises:
         BortError: The `openai` package is not installed.
@@ -110,7 +110,7 @@ class ChatClient:
         """Send a request and read its answer.
 
         Raises:
-            TroubleError: There is none.
+            TroubleError: There is no answer.
         """
         openai = openai_package()
         began, content = time.monotonic(), bytearray()
@@ -118,7 +118,7 @@ class ChatClient:
             with self._client.chat.completions.with_streaming_response.create(**body) as response:
                 for block in response.iter_bytes():
                     content += block
-                    # A server that sends a byte now and then never breaks the limit of a single wait.
+                    # The client's timeout applies to each read; a server that trickles bytes never exceeds it.
                     if time.monotonic() - began > self._endpoint.timeout_seconds:
                         raise TroubleError("did not answer in time", "broken", charged=True)
                     if len(content) > _MOST_BYTES:
@@ -128,19 +128,19 @@ class ChatClient:
         except openai.APIStatusError as error:
             raise self._trouble(error.status_code, error.response.headers, error.message) from None
         except openai.APIConnectionError as error:
-            # A request that got through may have been answered, and be on the bill.
+            # A request that reached the server may have been answered and billed.
             charged = not type(error.__cause__).__name__.startswith("Connect")
             if isinstance(error, openai.APITimeoutError):
                 raise TroubleError("did not answer in time", "broken", charged=charged) from None
             told = f"cannot be reached: {self._shown(error.__cause__ or error)}"
             raise TroubleError(told, "broken", charged=charged) from None
         except Exception as error:
-            # What the HTTP library raises while an answer comes in, whichever the openai package is built on.
+            # Errors of the HTTP library while reading the answer, whichever library the openai package uses.
             raise TroubleError(f"broke off its answer: {self._shown(error)}", "broken", charged=True) from None
         return parse_reply(bytes(content))
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self._client.close()
 
     def _trouble(self, status: int, headers: Mapping[str, str], message: str) -> TroubleError:
@@ -152,7 +152,7 @@ class ChatClient:
         return TroubleError(told, "broken" if status >= 500 and status != 501 else "refused")
 
     def _shown(self, message: object) -> str:
-        """A message in one line, without the key that some servers repeat."""
+        """Format a message in one line, without the API key that some servers repeat."""
         text = " ".join(str(message).split())
         if self._endpoint.key != NO_KEY:
             text = text.replace(self._endpoint.key, "***")
@@ -160,7 +160,7 @@ class ChatClient:
 
 
 def openai_package() -> Any:
-    """The `openai` package.
+    """Import the `openai` package.
 
     Raises:
         BortError: It is not installed.
@@ -173,10 +173,10 @@ def openai_package() -> Any:
 
 
 def api_key(key_file: str | None, url: str) -> str:
-    """The key from a file, or from OPENAI_API_KEY. A server of one's own often needs none.
+    """Return the API key from a file, or from OPENAI_API_KEY. Self-hosted servers often need none.
 
     Raises:
-        BortError: The file cannot be read or is empty, or OpenAI's own API is asked without a key.
+        BortError: The file cannot be read or holds no key, or OpenAI's own API is used without a key.
     """
     if key_file is not None:
         try:
@@ -196,7 +196,7 @@ def api_key(key_file: str | None, url: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110)."""
+    """Return the seconds to wait: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110)."""
     try:
         wait = float(headers.get("retry-after-ms") or "nan") / 1000
         if math.isnan(wait):
@@ -210,10 +210,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def parse_reply(content: bytes) -> Reply:
-    """Read the body of an answer.
+    """Parse the body of an answer.
 
     Raises:
-        TroubleError: It is no such body.
+        TroubleError: The body is invalid.
     """
     try:
         body = json.loads(content)

@@ -1,4 +1,4 @@
-"""Probabilities of labels from the log-probabilities of an answer's tokens, whatever the tokenizer."""
+"""Label probabilities from the log-probabilities of an answer's tokens, for any tokenizer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from bort.agora.llm.client import TokenChoices
 
 
 def label_shares(tokens: Sequence[TokenChoices], names: Sequence[str], label: str) -> dict[str, float] | None:
-    """How likely each label was at the place where the answer has one.
+    """Return how likely each label was at the place of the answer's label.
 
-    A token that might have stood in another's place leads to the labels that begin so; its probability, times that of
-    the tokens before it, is theirs, in equal parts where the tokenizer leaves several open. What leads to no label is
-    left out.
+    An alternative token leads to the labels that start with it. Its probability, times that of the tokens before it, is
+    split equally among these labels. Alternatives that lead to no label are left out.
 
     Args:
-        tokens: Of the whole answer.
+        tokens: Tokens of the whole answer.
         names: All labels.
-        label: The one that the answer has.
+        label: The label in the answer.
 
     Returns:
-        Probabilities that sum to 1; None where the label is not found in the tokens.
+        Probabilities that sum to 1; None if the label is not found in the tokens.
     """
     content = b"".join(choice.token for choice in tokens)
     start, spelled = _place(content, label, names)
@@ -50,7 +49,7 @@ def label_shares(tokens: Sequence[TokenChoices], names: Sequence[str], label: st
 
 
 def _place(content: bytes, label: str, names: Sequence[str]) -> tuple[int | None, dict[str, bytes]]:
-    """Where the label begins, and how the whole answer would read up to the end of each label."""
+    """Return where the label begins, and for each label the answer up to its end."""
     quoted = {name: json.dumps(name, ensure_ascii=False).encode("utf-8", "surrogatepass") for name in names}
     at = content.rfind(quoted[label])
     if at >= 0:
@@ -62,10 +61,10 @@ def _place(content: bytes, label: str, names: Sequence[str]) -> tuple[int | None
 
 
 def _that_begin(read: bytes, spelled: dict[str, bytes], names: Sequence[str]) -> list[str]:
-    """The labels that an answer may become which has been read so far."""
+    """Return the labels that are possible given the part of an answer read so far."""
     longer = [name for name in names if spelled[name].startswith(read) and spelled[name] != read]
     whole = [name for name in names if read.startswith(spelled[name])]
-    # Where one label begins with another, what has been read in full is the longer one.
+    # If one label is a prefix of another and both are read in full, the answer is the longer one.
     return [*longer, max(whole, key=lambda name: len(spelled[name]))] if whole else longer
 
 

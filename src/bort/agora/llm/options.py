@@ -1,4 +1,4 @@
-"""What is asked for beside the text: servers that speak OpenAI's protocol take different parts of it."""
+"""Options of requests; OpenAI-compatible servers support different ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "temperature": (True, None),
     "system": (True, None),
 }
-"""Each option from what is wished for to what any server takes, in the order in which they are given up."""
+"""Values of each option, from the preferred one to what any server accepts; options in the order of giving them up."""
 _NAMED = {
     "top_logprobs": ("logprob",),
     "response_format": ("response_format", "json_schema", "json_object", "guided", "grammar", "structured output"),
@@ -23,7 +23,7 @@ _NAMED = {
     "temperature": ("temperature",),
     "system": ("system role", "system message", "role 'system'", "roles must alternate", '"system"'),
 }
-"""Words by which a server's refusal names an option."""
+"""Words in a server's refusal that identify an option."""
 _TOLD = {
     "top_logprobs": "log-probabilities",
     "response_format": "structured output",
@@ -35,13 +35,13 @@ _TOLD = {
 
 @dataclass
 class Options:
-    """What a server is asked for, and what it has refused so far.
+    """Options of the requests to a server, and what it has refused so far.
 
     Args:
-        schema: What an answer must look like, as a JSON schema.
-        max_tokens: Longest answer.
-        temperature: Of sampling.
-        logprobs: Whether the alternatives to each token are wished for.
+        schema: JSON schema of an answer.
+        max_tokens: Maximum length of an answer.
+        temperature: Sampling temperature.
+        logprobs: Whether to request the alternatives to each token.
     """
 
     schema: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Options:
     _given_up: dict[str, int] = field(default_factory=dict)
 
     def body(self, model: str, messages: Messages) -> dict[str, Any]:
-        """A request."""
+        """Return the body of a request."""
         body: dict[str, Any] = {"model": model, "messages": list(messages)}
         if self._choice("system") is None and messages[0]["role"] == "system":
             first, second, *others = messages
@@ -72,10 +72,10 @@ class Options:
         return body
 
     def give_up(self, message: str) -> bool:
-        """Ask for less after a refusal: of what its message names, or else of the first that is left.
+        """Reduce an option after a refusal: the one that the message names, or else the first that is left.
 
         Returns:
-            Whether there was anything left to give up.
+            Whether any option was left to reduce.
         """
         left = [name for name in _CHOICES if self._choice(name) is not None]
         named = [name for name in left if any(word in message.lower() for word in _NAMED[name])]
@@ -84,11 +84,11 @@ class Options:
         return bool(left)
 
     def start_over(self) -> None:
-        """Wish for everything again: what was refused was the text."""
+        """Restore all options, because the server refused the text and not an option."""
         self._given_up.clear()
 
     def lacking(self) -> list[str]:
-        """What the server does without, in words."""
+        """Return the options that are not requested any more, in words."""
         return [_TOLD[name] for name in self._given_up if self._choice(name) is None]
 
     def _choice(self, name: str) -> Any:

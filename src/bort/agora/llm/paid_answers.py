@@ -1,4 +1,4 @@
-"""Questions to an LLM, each asked and paid for once, and counted."""
+"""Cached requests to an LLM, each paid for only once, and their usage."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PaidAnswers:
     """The answers of an LLM under the same instructions.
 
     Args:
-        name: Of the LLM, for people.
-        asker: Asks it.
-        cache: Keeps its answers.
-        budget: What the asker spends; it counts what the same run has paid before.
-        max_tokens: Longest answer; one that was cut off is asked for again when this has grown.
+        name: Name of the LLM to display.
+        asker: Sends the requests.
+        cache: Keeps the answers.
+        budget: Budget of the asker; it includes what the same run paid before an interruption.
+        max_tokens: Maximum length of an answer; truncated ones are requested again once this is greater.
     """
 
     def __init__(self, name: str, asker: Asker, cache: AnswerCache, budget: Budget, max_tokens: int) -> None:
@@ -39,15 +39,15 @@ class PaidAnswers:
     def get(
         self, prompts: Mapping[str, Messages], read: Callable[[Reply], dict[str, Any]], what: str
     ) -> dict[str, dict[str, Any]]:
-        """What `read` makes of the answer to each prompt: `answer`, or `abstained` with the reason.
+        """Return for each prompt what `read` makes of the reply: `answer`, or `abstained` with the reason.
 
         Args:
-            prompts: By the digest of what is asked.
-            read: Makes what is kept of an answer.
-            what: Is done, for people.
+            prompts: Prompts by the digest of the request.
+            read: Converts a reply to what is kept.
+            what: Verb for the progress bar.
 
         Raises:
-            BortError: The server takes no request, or fails again and again.
+            BortError: The server rejects all requests, or fails repeatedly.
         """
         with self._cache.alone():
             found: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ class PaidAnswers:
                     found[outcome.name] = read(outcome.reply) | {"max_tokens": self._max_tokens}
                     kept = {outcome.name: found[outcome.name]}
                 elif outcome.given_up is not None:
-                    found[outcome.name] = {"abstained": outcome.given_up}  # may go better another time
+                    found[outcome.name] = {"abstained": outcome.given_up}  # not cached, as it may succeed another time
                 if kept or outcome.charge is not None:
                     self._cache.keep(kept, outcome.charge)
                 spent = self.budget.spent.usd
@@ -88,7 +88,7 @@ class PaidAnswers:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """What was asked, and what the run has paid, also before an interruption, for `metrics.json`."""
+        """What was asked, and what the run has paid, including before an interruption, for `metrics.json`."""
         abstained = Counter(reason for reason in self._abstained.values() if reason is not None)
         return {
             "texts": len(self._abstained),
@@ -101,7 +101,7 @@ class PaidAnswers:
         }
 
     def summary(self) -> str:
-        """The usage in a line."""
+        """Return the usage in one line."""
         spent = self.budget.spent
         parts = [
             f"{self.name}: {len(self._abstained):,} texts, {self._cached:,} of them known before",

@@ -1,4 +1,4 @@
-"""What an LLM is told: the task, the labels with their meanings, some examples, and the text."""
+"""The prompt for labels: the task, the labels with their meanings, some examples, and the text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bort.files import read_yaml
 from bort.tasks.task import Task
 
 _LONGEST_EXAMPLE = 1000
-"""Characters of a text that serves as an example; the text that is asked about is never cut."""
+"""Maximum number of characters of an example; the text to label is never truncated."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Instructions:
     """What the labels mean.
 
     Attributes:
-        text: In general.
-        labels: Descriptions by label, of some or all.
+        text: General instructions.
+        labels: Descriptions by label, for some or all labels.
     """
 
     text: str = ""
@@ -62,10 +62,10 @@ def _refuse(file: str, rule: str) -> Any:
 
 
 def check_labels(instructions: Instructions, task: Task, file: str | None) -> None:
-    """Refuse descriptions of labels that there are not.
+    """Reject descriptions of unknown labels.
 
     Raises:
-        BortError: The first of them.
+        BortError: A label is unknown.
     """
     for name in instructions.labels:
         if name not in task.names:
@@ -75,15 +75,15 @@ def check_labels(instructions: Instructions, task: Task, file: str | None) -> No
 
 
 def chosen_examples(examples: Sequence[Example], task: Task, count: int) -> list[Example]:
-    """Some typical examples, as many of each label as can be; of values some from low to high.
+    """Choose typical examples, balanced over the labels; for a regression, spread from low to high values.
 
-    Those of a label are taken by how near their length is to the label's median, and then by the alphabet, so that the
-    same data give the same examples.
+    Within a label, those whose length is nearest to the label's median come first, ties in alphabetical order, so that
+    the same data give the same examples.
 
     Args:
-        examples: Labelled.
-        task: What is asked.
-        count: How many.
+        examples: Labelled examples.
+        task: The task.
+        count: Number of examples.
     """
     if task.kind == "regression":
         ordered = sorted(examples, key=lambda e: (parse_number(e.label) or 0.0, e.text))
@@ -96,7 +96,7 @@ def chosen_examples(examples: Sequence[Example], task: Task, count: int) -> list
         groups.append(sorted(own, key=lambda e: (abs(_length(e) - middle), e.text, e.text_b or "")))
     deepest = max(map(len, groups), default=0)
     ordered = [group[depth] for depth in range(deepest) for group in groups if depth < len(group)]
-    return list(dict.fromkeys(ordered))[:count]  # one with several labels stands in several groups
+    return list(dict.fromkeys(ordered))[:count]  # one with several labels is in several groups
 
 
 def _names_of(example: Example) -> tuple[str, ...]:
@@ -112,9 +112,9 @@ class LabelPrompt:
     """Asks for the label, or the value, of a text.
 
     Attributes:
-        task: What is asked.
+        task: The task.
         instructions: What the labels mean.
-        examples: Labelled ones, shown before the text.
+        examples: Labelled examples, shown before the text.
     """
 
     task: Task
@@ -123,7 +123,7 @@ class LabelPrompt:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What an answer looks like."""
+        """JSON schema of an answer."""
         value: dict[str, Any] = {"type": "string", "enum": list(self.task.names)}
         if self.task.kind == "multilabel":
             value = {"type": "array", "items": value}
@@ -139,7 +139,7 @@ class LabelPrompt:
 
     @property
     def head(self) -> Messages:
-        """What stands before every text."""
+        """Messages before every text."""
         turns = [{"role": "system", "content": self._system()}]
         for example in self.examples:
             answer = _plain(example.label, self.task)
@@ -149,7 +149,7 @@ class LabelPrompt:
         return turns
 
     def messages(self, example: Example) -> Messages:
-        """All that is sent to ask about an example."""
+        """Return all messages of the request for an example."""
         return [*self.head, {"role": "user", "content": shown(example)}]
 
     def _system(self) -> str:
@@ -174,7 +174,7 @@ class LabelPrompt:
 
 
 def answer_key(task: Task) -> str:
-    """Under which name an answer stands."""
+    """Return the JSON key of an answer."""
     return {"classification": "label", "multilabel": "labels", "regression": "value"}[task.kind]
 
 
@@ -185,10 +185,10 @@ def _plain(label: Label | None, task: Task) -> Any:
 
 
 def shown(example: Example, longest: int | None = None) -> str:
-    """A text, or both texts of a pair, as an LLM reads them."""
+    """Format a text, or both texts of a pair, for an LLM."""
 
     def cut(text: str) -> str:
-        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be sent
         return text if longest is None or len(text) <= longest else text[:longest] + "…"
 
     if example.text_b is None:

@@ -1,4 +1,4 @@
-"""What an LLM's answer says: a label, a value, or nothing that can be used."""
+"""Parsing of an LLM's answers into labels or values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CUT_OFF = "cut off"
 
 
 def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
-    """What to keep of an answer: `answer`, as of `answer_row`, or `abstained` with the reason.
+    """Return what to keep of a reply: `answer`, see `answer_row`, or `abstained` with the reason.
 
     Args:
-        reply: Of the LLM.
-        task: What was asked.
+        reply: Reply of the LLM.
+        task: The task.
     """
     if reply.refusal or reply.finish == "content_filter":
         return {"abstained": "refused"}
@@ -38,14 +38,14 @@ def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
 
 
 def plain_text(text: str) -> str:
-    """An answer without the thoughts before it and the fence around it."""
+    """Strip the reasoning before an answer and the code fence around it."""
     text = _THOUGHTS.sub("", text).strip()
     fenced = _FENCE.match(text)
     return text if fenced is None else fenced[1].strip()
 
 
 def json_part(text: str) -> str:
-    """From the first brace to the last; the whole text where there is none."""
+    """Return the text from the first brace to the last; the whole text if there is none."""
     return text[text.find("{") : text.rfind("}") + 1] or text
 
 
@@ -54,7 +54,7 @@ def _no_answer(task: Task) -> str:
 
 
 def _labels(text: str, task: Task) -> list[str] | None:
-    """The labels of a list; None where it is none, or holds something else."""
+    """Return the labels of a list, or a single label as a list; None if anything else is given."""
     given = _given(text, task)
     if not isinstance(given, list):
         given = [given]
@@ -90,7 +90,7 @@ def _value(text: str, task: Task) -> float | None:
 
 
 def _given(text: str, task: Task) -> Any:
-    """What stands under the asked name in the JSON of an answer, or the answer as it is."""
+    """Return the value under the expected key in an answer's JSON, or else the whole answer."""
     try:
         found = json.loads(json_part(text))
     except (ValueError, RecursionError):

@@ -18,23 +18,23 @@ from bort.tasks.task import Says
 
 
 class ChatTeacher:
-    """Labels by asking an LLM of each text once, in this run and in all that ask the same.
+    """Labels texts by asking an LLM once per text, in this run and in all runs with the same requests.
 
-    Texts that it has no label for, that it refuses, and that the budget does not allow are not known to it.
+    Texts without a valid label, refused texts, and texts beyond the budget count as unknown.
 
     Args:
-        prompt: What it is told.
-        answers: Of the LLM.
+        prompt: Builds the prompts.
+        answers: The LLM's answers, cached.
     """
 
     def __init__(self, prompt: LabelPrompt, answers: PaidAnswers) -> None:
         self.name, self.answers, self._prompt = answers.name, answers, prompt
 
     def __call__(self, examples: Sequence[Example]) -> Says:
-        """As of `Teacher`.
+        """See `Teacher.__call__`.
 
         Raises:
-            BortError: The server takes no request, or fails again and again.
+            BortError: The server rejects all requests, or fails repeatedly.
         """
         task = self._prompt.task
         names = [digest(asked_row(example)) for example in examples]

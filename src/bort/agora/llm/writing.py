@@ -1,4 +1,4 @@
-"""What an LLM is told that writes new texts near a mistake, and how its answers are read."""
+"""The prompt for new texts near a mistake, and the parsing of the answers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WritingPrompt:
 
     Attributes:
         instructions: What the labels mean.
-        count: How many texts.
-        pairs: Whether pairs of texts are asked for.
+        count: Number of texts.
+        pairs: Whether to ask for pairs of texts.
     """
 
     instructions: Instructions
@@ -33,14 +33,14 @@ class WritingPrompt:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What an answer looks like."""
+        """JSON schema of an answer."""
         text: dict[str, Any] = {"type": "string"}
         item = _object({"text": text, "text_b": text}) if self.pairs else text
         return _object({"texts": {"type": "array", "items": item}})
 
     @property
     def head(self) -> Messages:
-        """What stands before every mistake."""
+        """Messages before every mistake."""
         what = "pairs of texts" if self.pairs else "texts"
         form = '{"texts": [{"text": "...", "text_b": "..."}, ...]}' if self.pairs else '{"texts": ["...", ...]}'
         lines = [f"- {name}: {description}" for name, description in self.instructions.labels.items()]
@@ -56,11 +56,11 @@ class WritingPrompt:
         ]
 
     def messages(self, mistake: Example, answer: str | None) -> Messages:
-        """All that is sent about a mistake.
+        """Return all messages of the request for a mistake.
 
         Args:
-            mistake: With its true label.
-            answer: What a classifier took it for.
+            mistake: The mistake, with its true label.
+            answer: The classifier's wrong prediction.
         """
         parts = [shown(mistake), f"Right label: {shown_label(mistake.label)}"]
         if answer is not None:
@@ -69,7 +69,7 @@ class WritingPrompt:
 
 
 def read_texts(reply: Reply) -> dict[str, Any]:
-    """What to keep of an answer: the items as `answer`, or `abstained` with the reason."""
+    """Return what to keep of a reply: the items as `answer`, or `abstained` with the reason."""
     if reply.refusal or reply.finish == "content_filter":
         return {"abstained": "refused"}
     text = plain_text(reply.text)

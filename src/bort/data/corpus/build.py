@@ -1,4 +1,4 @@
-"""Making a corpus: the settings, the folder, and the lock on it; the work itself is the builder's."""
+"""Builds a corpus: settings, output folder and its lock; `CorpusBuilder` does the work."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def build_corpus(
     processes: int | None = 1,
     progress: Callable[[int, int], None] = lambda done, tokens: None,
 ) -> Corpus:
-    """Tokenise texts into a corpus folder, whole or not at all, in memory that does not grow with the texts.
+    """Tokenise texts into a corpus folder, atomically, in memory that does not grow with the texts.
 
-    A text file has one paragraph a line and a blank line between documents. Every `1 / valid_share`-th document is
-    held out for validation; where there are too few documents for that, the last share of the tokens is.
+    A text file has one paragraph per line and a blank line between documents. Every `1 / valid_share`-th document is
+    held out for validation; if there are too few documents for that, the last `valid_share` of the tokens is.
 
-    What is killed, cut off from the hub, or out of disk space goes on when it is called again with the same sources,
-    unchanged, and the same tokenizer, to the bytes of an uninterrupted one. The corpus is the same for any number of
+    A call that is killed, loses the hub or runs out of disk space resumes when repeated with the same unchanged
+    sources, tokenizer and `valid_share`. The corpus has the same bytes as an uninterrupted one, for any number of
     processes.
 
     Args:
-        sources: Text files (`.xz`, `.gz`, `.bz2`, `.zst` too), or hub data sets as `owner/name[@config]:split`.
-        tokenizer: Turns text into ids.
-        out: The folder; a corpus there is replaced, anything else is not.
-        valid_share: Part of the documents to hold out, above 0 and at most 0.5.
-        processes: How many encode; 1 is this one, None is one a core, where there is so much text.
-        progress: Called with the stored bytes of the sources read so far and the tokens written.
+        sources: Text files (also `.xz`, `.gz`, `.bz2`, `.zst`), or hub data sets as `owner/name[@config]:split`.
+        tokenizer: Encodes the texts.
+        out: Output folder; an existing corpus is replaced, anything else is refused.
+        valid_share: Share of the documents to hold out, above 0 and at most 0.5.
+        processes: Number of encoding processes; 1 is this one, None one per core if there is enough text.
+        progress: Called with the number of stored source bytes read and of tokens written so far.
 
     Raises:
-        BortError: A source that cannot be read, or one without text; a folder that holds something else, or one that
-            another process is writing.
+        BortError: A source cannot be read or has no text; the folder holds something else, or another process is
+            writing it.
     """
     if not 0 < valid_share <= 0.5:
         raise BortError("must be above 0 and at most 0.5", setting="valid_share", value=valid_share)
@@ -88,7 +88,7 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _fitting(sources: list[str]) -> int:
-    """One process a core, but none that would have no block to encode."""
+    """Return one process per core, but no more than about one per four blocks of text."""
     cores = usable_cores()
     if any(map(is_hub, sources)):
         return cores
@@ -100,7 +100,7 @@ def _fitting(sources: list[str]) -> int:
 
 @contextlib.contextmanager
 def _only_here(work: Path, out: Path) -> Iterator[None]:
-    """Let no other process make the same corpus; the lock of a killed one is free."""
+    """Keep other processes from building the same corpus; the lock of a killed process is released."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "wb") as lock:
         try:
@@ -115,10 +115,10 @@ def _only_here(work: Path, out: Path) -> Iterator[None]:
 
 
 def check_made_from(corpus: Corpus, sources: list[str], valid_share: float) -> None:
-    """Refuse a corpus that these settings would not make: one of other or since edited text, or of another share.
+    """Refuse a corpus built from other or since edited text, or with another validation share.
 
     Raises:
-        BortError: What is not the same.
+        BortError: Something differs.
     """
     another = "name another --corpus-cache, or remove it"
     known = corpus.info.sources

@@ -1,7 +1,7 @@
-"""A corpus on its way: ids stream out to shards, and what is interrupted goes on to the same bytes.
+"""Builds a corpus: ids stream to shards, and an interrupted build resumes to the same bytes.
 
-While it is made, a corpus `NAME` lies in `.NAME.tokenising` beside it, with a `state.json` that says how much of each
-file is whole and where in which source the next block begins. What a killed process wrote after that is cut off.
+During the build, a corpus `NAME` is in `.NAME.tokenising` next to it, with a `state.json` that records how much of each
+file is committed and where in which source the next block begins. Anything written after that commit is truncated.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _COPIED_AT_ONCE = 1 << 22
 
 
 class CorpusBuilder:
-    """Makes a corpus, or goes on with one.
+    """Builds a corpus, or resumes an interrupted build.
 
     Args:
-        work: The folder of the work.
-        key: What the result depends on; work that was done under another one is thrown away.
-        tokenizer: Turns text into ids.
+        work: The working directory.
+        key: Everything that the result depends on; work done under another key is discarded.
+        tokenizer: Encodes the texts.
     """
 
     def __init__(self, work: Path, key: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> None:
@@ -70,7 +70,7 @@ class CorpusBuilder:
         return {part: PartWriter(self.folder, part, self.dtype, [], SHARD_TOKENS) for part in PARTS}
 
     def _restored(self) -> dict[Part, PartWriter] | None:
-        """Take up what a killed process committed; None where there is nothing of use."""
+        """Restore what an interrupted build committed; None if there is nothing usable."""
         try:
             state = json.loads(self.state_file.read_text("utf-8"))
             if state["key"] != self.key:
@@ -86,7 +86,7 @@ class CorpusBuilder:
         return parts
 
     def _commit(self, shards: dict[Part, list[list[int]]] | None = None) -> None:
-        """Make what is written durable, then say so."""
+        """Flush the shards to disk, then record the state."""
         for writer in self.parts.values():
             writer.sync()
         state = {
@@ -105,11 +105,11 @@ class CorpusBuilder:
 
     @property
     def tokens(self) -> int:
-        """Ids written so far, of both parts."""
+        """Number of ids written so far, in both parts."""
         return sum(writer.tokens for writer in self.parts.values())
 
     def run(self, processes: int, progress: Callable[[int, int], None]) -> None:
-        """Go on to the end: every source, the held-out part, `corpus.json`."""
+        """Run to the end: all sources, the held-out part, `corpus.json`."""
         done = sum(source.size_bytes for source in self.sources[: len(self.described)])
         for source in self.sources[len(self.described) :]:
             blocks = read_blocks(source.name, self.place)
@@ -134,7 +134,7 @@ class CorpusBuilder:
         self._describe()
 
     def _append(self, encoded: EncodedBlock) -> None:
-        """Write a block's documents to their parts; its first text may go on with the last document."""
+        """Write a block's documents to their parts; its first text may continue the last document."""
         if encoded.ends_before and self.in_document:
             self._end_document()
         ids, starts = encoded.ids, encoded.starts
@@ -162,7 +162,7 @@ class CorpusBuilder:
         self.in_document = False
 
     def _hold_out_the_end(self) -> None:
-        """With too few documents to hold any out, the last tokens serve; a document cut in two goes on there."""
+        """Hold out the last tokens, since there are too few documents; a document may be cut in two."""
         train, valid = self.parts["train"], self.parts["valid"]
         train.sync()
         tokens = part_tokens(self.folder, "train", train.shards, self.dtype)
@@ -175,7 +175,7 @@ class CorpusBuilder:
             valid.next_shard_if_full()
         kept = train.shards_before(cut, starts)
         self.held_out = True
-        if self.state_file.is_file():  # what is cut off next would be missed
+        if self.state_file.is_file():  # a state that counts the tokens cut off next could not be restored
             self._commit({"train": kept, "valid": valid.shards})
         train.close()
         self.parts["train"] = PartWriter(self.folder, "train", self.dtype, kept, SHARD_TOKENS)

@@ -1,8 +1,8 @@
 """A text corpus as token ids: tokenised once (`bort.data.corpus.build`), memory-mapped, with its document boundaries.
 
-The folder holds `corpus.json`, and for each of `train` and `valid` numbered shards: the ids one after another
-(`train-00000.bin`, uint16 where the vocabulary allows), and where in the whole part the documents begin that begin
-there (`train-00000.starts.bin`, int64). Every document ends with `</s>`; one may go on in the next shard.
+The folder holds `corpus.json` and, for each of `train` and `valid`, numbered shards: the concatenated ids
+(`train-00000.bin`, uint16 if the vocabulary allows) and the start of each document in the shard, counted from the
+start of the part (`train-00000.starts.bin`, int64). Every document ends with `</s>` and may continue in the next shard.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ FORMAT = 3
 _COUNTED_AT_ONCE = 1 << 22
 
 Tokens = NDArray[np.unsignedinteger[Any]] | Sharded
-"""Ids of a corpus, in memory or in files."""
+"""Token ids of a corpus, in memory or in files."""
 
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What a corpus folder says of itself.
+    """The content of `corpus.json`.
 
     Args:
-        dtype: Of ids.
+        dtype: Type of the ids.
         vocab_size: Entries of the tokenizer.
-        tokenizer_sha256: Its fingerprint.
-        valid_share: Part of the documents that was to be held out.
-        train_tokens: Ids to train on.
-        valid_tokens: Ids held out.
-        train_documents: Documents that begin among the former.
-        valid_documents: Documents that begin among the latter.
+        tokenizer_sha256: Fingerprint of the tokenizer.
+        valid_share: Requested share of held-out documents.
+        train_tokens: Number of training tokens.
+        valid_tokens: Number of held-out tokens.
+        train_documents: Number of documents that start in the training part.
+        valid_documents: Number of documents that start in the held-out part.
         shards: Tokens and documents of each shard, by part.
-        sources: Of each its name and tokens; of a file also its size, time and digest.
-        format: Number of the folder's layout.
-        bort: Version of this package that wrote it.
+        sources: Name and tokens of each source; for a file also its size, modification time and digest.
+        format: Version of the folder's layout.
+        bort: Version of this package that wrote the folder.
     """
 
     dtype: str
@@ -67,33 +67,33 @@ class CorpusInfo:
 
 @dataclass(frozen=True)
 class Corpus:
-    """An opened corpus; nothing of it is in memory but what is asked for."""
+    """An open corpus; only accessed data is loaded into memory."""
 
     path: Path
     info: CorpusInfo
 
     def tokens(self, part: Part) -> Sharded:
-        """All ids of a part. *Shape:* (tokens,)."""
+        """Return all ids of a part. *Shape:* (tokens,)."""
         return part_tokens(self.path, part, self.info.shards[part], self.info.dtype)
 
     def starts(self, part: Part) -> Sharded:
-        """Index of the first token of each document. *Shape:* (documents,)."""
+        """Return the index of the first token of each document. *Shape:* (documents,)."""
         return part_starts(self.path, part, self.info.shards[part])
 
 
 def shard_file(folder: Path, part: Part, number: int, suffix: str = ".bin") -> Path:
-    """Where a shard's ids are, or with `.starts.bin` its documents' beginnings."""
+    """Return the path of a shard's ids or, with suffix `.starts.bin`, of its document starts."""
     return folder / f"{part}-{number:05d}{suffix}"
 
 
 def part_tokens(folder: Path, part: Part, shards: list[list[int]], dtype: str) -> Sharded:
-    """The ids of some shards."""
+    """Return the ids of a part's shards."""
     files = [shard_file(folder, part, number) for number in range(len(shards))]
     return Sharded(files, [tokens for tokens, _ in shards], dtype)
 
 
 def part_starts(folder: Path, part: Part, shards: list[list[int]]) -> Sharded:
-    """Where the documents of some shards begin."""
+    """Return the document starts of a part's shards."""
     files = [shard_file(folder, part, number, ".starts.bin") for number in range(len(shards))]
     return Sharded(files, [documents for _, documents in shards], "int64")
 
@@ -102,7 +102,7 @@ def open_corpus(path: str | Path, tokenizer: PreTrainedTokenizerFast | None = No
     """Open a corpus folder.
 
     Raises:
-        BortError: It is not one, it is incomplete, or another tokenizer wrote it.
+        BortError: The folder is not a corpus, is incomplete, or was written with another tokenizer.
     """
     path = Path(path)
     file = path / "corpus.json"
@@ -149,16 +149,16 @@ def _size(file: Path) -> int:
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A hash of what the tokenizer does to text (its vocabulary, merges, normaliser)."""
+    """Hash everything that determines how the tokenizer encodes text (its vocabulary, merges, normaliser)."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: state.get(key) for key in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def unigram_frequencies(tokens: Tokens, vocab_size: int) -> NDArray[np.float64]:
-    """Share of each id, one added to each count. *Shape:* (tokens,) -> (vocab,)."""
+    """Compute the relative frequency of each id with add-one smoothing. *Shape:* (tokens,) -> (vocab,)."""
     counts = np.ones(vocab_size, np.int64)
-    for start in range(0, len(tokens), _COUNTED_AT_ONCE):  # counting takes 8 bytes a token
+    for start in range(0, len(tokens), _COUNTED_AT_ONCE):  # counting takes 8 bytes per token
         counts += np.bincount(tokens[start : start + _COUNTED_AT_ONCE], minlength=vocab_size)[:vocab_size]
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

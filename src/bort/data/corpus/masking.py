@@ -14,12 +14,12 @@ from bort.model.config import IGNORED
 class Masker:
     """Chooses 15 % of a row's ordinary tokens: 80 % become `<mask>`, 10 % a random token, 10 % stay.
 
-    The number chosen is exact, not drawn, so every row of a batch weighs the same in its mean loss.
+    The number of chosen tokens is fixed, not random, so rows of equal length weigh the same in a batch's mean loss.
 
     Args:
         mask_id: Id of `<mask>`.
         special_ids: Ids that are never chosen and never drawn.
-        vocab_size: Ids to draw random tokens from are below this.
+        vocab_size: Random tokens are drawn from the ids below this.
         probability: Share of tokens to choose.
     """
 
@@ -33,10 +33,10 @@ class Masker:
 
         Args:
             ids: Token ids. *Shape:* (seq,).
-            rng: Source of every choice: the same state gives the same masks.
+            rng: Random generator; the same state gives the same masks.
 
         Returns:
-            Inputs with masks, and labels (`IGNORED` where nothing was chosen). *Shape:* (seq,) each.
+            Masked inputs, and labels (`IGNORED` for tokens not chosen). *Shape:* (seq,) each.
         """
         inputs, labels = ids.copy(), np.full_like(ids, IGNORED)
         ordinary = np.flatnonzero(~np.isin(ids, self.special_ids))
@@ -50,7 +50,7 @@ class Masker:
         return inputs, labels
 
     def _random_ids(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Uniform over the ids that are not special: draw among the rest, then step over the special ones."""
+        """Draw uniformly from the non-special ids: draw a rank among them, then skip over the special ones."""
         drawn = rng.integers(0, self.vocab_size - len(self.special_ids), size=count, dtype=np.int64)
         for special in sorted(self.special_ids):
             drawn += drawn >= special

@@ -1,4 +1,4 @@
-"""Blocks of text to token ids, in this process or in several beside it."""
+"""Encodes blocks of text as token ids, in this process or in several worker processes."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 _BATCH_CHARACTERS, _BATCH_PARAGRAPHS = 1 << 18, 1024
 _AHEAD = 2
-"""Blocks a process that are read, or encoded and not yet written."""
+"""Blocks per process that may be read or encoded but not yet written."""
 
 
 @dataclass(frozen=True)
 class EncodedBlock:
-    """A block as ids.
+    """A block of text as token ids.
 
     Args:
-        ids: Of all its paragraphs, with the end mark after each document that ends in the block. *Shape:* (tokens,).
-        starts: Where each document's ids begin, counting what comes first, which may go on from the block before.
-        ends_before: Whether a blank line comes before any text, so that a document of the block before ends there.
-        open: Whether the last document goes on in the next block.
+        ids: Ids of all paragraphs, with an end mark after each document that ends in the block. *Shape:* (tokens,).
+        starts: Start of each document in `ids`; the first may continue the last document of the previous block.
+        ends_before: Whether a blank line precedes any text, which ends the last document of the previous block.
+        open: Whether the last document continues in the next block.
     """
 
     ids: NDArray[np.unsignedinteger[Any]]
@@ -50,12 +50,12 @@ class EncodedBlock:
 
 
 class BlockEncoder:
-    """Turns blocks into ids, paragraph by paragraph.
+    """Encodes blocks paragraph by paragraph.
 
     Args:
         state: The tokenizer as JSON.
-        end_id: Ends a document.
-        dtype: Of ids.
+        end_id: Id of the token that ends a document.
+        dtype: Type of the ids.
     """
 
     def __init__(self, state: str, end_id: int, dtype: str) -> None:
@@ -71,11 +71,11 @@ class BlockEncoder:
 
         Args:
             text: Whole lines.
-            first: The number of the first.
-            source: For messages.
+            first: Number of the first line.
+            source: Name of the source, for error messages.
 
         Raises:
-            BortError: Not UTF-8.
+            BortError: The text is not UTF-8.
         """
         lines = Lines(io.BytesIO(text), source, keep_nul=True)
         lines.number = first - 1
@@ -96,7 +96,7 @@ class BlockEncoder:
         return EncodedBlock(whole, np.array(starts, np.int64), ends_before, is_open)
 
     def _paragraphs(self, lines: Iterable[str]) -> Iterator[NDArray[Any] | None]:
-        """Ids of each paragraph, None for a blank line; batches are bounded, for an encoded text takes much memory."""
+        """Yield the ids of each paragraph, None for a blank line; batches are small, as encodings take much memory."""
         batch: list[str | None] = []
         characters = 0
         for line in lines:
@@ -118,17 +118,17 @@ class BlockEncoder:
 def encode_all(
     blocks: Iterable[Block], source: str, encoder: BlockEncoder, *, processes: int = 1
 ) -> Iterator[tuple[Block, EncodedBlock]]:
-    """Encode blocks, and give them in their order, whatever the number of processes.
+    """Encode blocks and yield them in order, whatever the number of processes.
 
     Args:
-        blocks: Of one source; a few more are read than are encoded.
-        source: For messages.
-        encoder: A copy goes to each process.
-        processes: How many; 1 is this one, and starts no other.
+        blocks: Blocks of one source; with several processes, reading runs a few blocks ahead.
+        source: Name of the source, for error messages.
+        encoder: The encoder; each worker process gets a copy.
+        processes: Number of processes; 1 encodes in this process and starts no other.
 
     Raises:
-        BortError: What reading or encoding raises, the first of it in the order of the text.
-        Interrupted: A process died.
+        BortError: The first error of reading or encoding, in the order of the text.
+        Interrupted: A worker process died.
     """
     if processes == 1:
         for block in blocks:
@@ -146,7 +146,7 @@ def encode_all(
                 except StopIteration:
                     break
                 except BortError as error:
-                    failure = error  # what was read before it comes first
+                    failure = error  # yield the blocks read before it first
                     break
                 line = block.first
                 with _no_script():
@@ -167,10 +167,10 @@ def encode_all(
 
 @contextlib.contextmanager
 def _no_script() -> Iterator[None]:
-    """Hide the running script from processes that start now.
+    """Hide the running script from processes that start within the block.
 
-    A spawned process imports its parent's script, which would run all of it again where nothing guards it. It needs
-    nothing from there.
+    A spawned process imports its parent's script, which would run again in full unless it has a `__main__` guard. The
+    workers need nothing from it.
     """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -181,11 +181,11 @@ def _no_script() -> Iterator[None]:
 
 
 _encoder: BlockEncoder | None = None
-"""Of this process, where it is one of a pool."""
+"""The encoder of this process, if it is a pool worker."""
 
 
 def _begin(encoder: BlockEncoder) -> None:
-    """Make a process of the pool ready: it takes one core, leaves Ctrl-C to its parent, and ends when that ends."""
+    """Initialise a pool worker: it uses one core, leaves Ctrl-C to its parent, and exits when the parent does."""
     global _encoder
     _encoder = encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -194,7 +194,7 @@ def _begin(encoder: BlockEncoder) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent tells nobody, and its children would wait for work for ever."""
+    """Exit when the parent does: a killed one signals nothing, and its workers would wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

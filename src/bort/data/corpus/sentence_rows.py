@@ -1,4 +1,4 @@
-"""Rows that are sentences of a corpus, in steps of like length, so that little is computed on padding."""
+"""Training rows of one sentence each, in steps of similar length, so that little is computed on padding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SHORTEST = 5
-"""Tokens of the shortest sentence; what is shorter is a number or a title more often than a sentence."""
+"""Minimum tokens of a sentence; anything shorter is more often a number or a title."""
 _POOL = 50
 _BLOCK = 1 << 22
 _MARKS = (".", "!", "?", "…")
@@ -34,10 +34,10 @@ class Punctuation:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> Punctuation:
-        """Of a byte-level BPE: a full stop, question or exclamation mark, closing quotes; then a word with its space.
-        Of a WordPiece, which keeps no spaces: such a mark, then a word that begins with a letter.
+        """Find the ids in a vocabulary: a sentence ends with `.`, `!`, `?` or `…` (in byte-level BPE closing quotes may
+        follow) before a word with a leading space, or in WordPiece, which keeps no spaces, before a letter.
 
-        A rule of thumb: "Dr. Smith" is cut in two, as in most corpora of sentences.
+        A rule of thumb: "Dr. Smith" is cut in two, as in most sentence corpora.
         """
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         if json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "WordPiece":
@@ -51,10 +51,10 @@ class Punctuation:
 def find_sentences(
     tokens: Tokens, punctuation: Punctuation, *, end_id: int, longest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the sentences of `SHORTEST` to `longest` tokens; the mark of a document's end belongs to none.
+    """Find the sentences of `SHORTEST` to `longest` tokens; the end-of-document token belongs to none.
 
     Returns:
-        First token of each, and the one after its last. *Shapes:* (sentences,) each.
+        Start and end (exclusive) of each sentence, in tokens. *Shapes:* (sentences,) each.
     """
     cuts = [np.zeros(1, dtype=np.int64)]
     for start in range(0, len(tokens), _BLOCK):
@@ -70,12 +70,12 @@ def find_sentences(
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceRows(TrainingRows):
-    """Rows that are one sentence each. An epoch is shuffled, sorted by length within pools of 50 steps, and cut into
-    steps, whose order is then shuffled.
+    """Rows of one sentence each. An epoch is shuffled, sorted by length within pools of 50 steps, and cut into steps,
+    whose order is then shuffled.
 
     Args:
-        punctuation: Where sentences end.
-        rows_per_step: Rows that are trained on together, on all devices.
+        punctuation: Ids that end and begin sentences.
+        rows_per_step: Rows per training step, over all devices.
     """
 
     punctuation: Punctuation
@@ -87,7 +87,7 @@ class SentenceRows(TrainingRows):
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of the row of each number, without the special ones. *Shape:* (rows_per_epoch,)."""
+        """Tokens per row, in order of row number, without the special ones. *Shape:* (rows_per_epoch,)."""
         starts, stops = self._sentences
         lengths: NDArray[np.int64] = stops - starts
         return lengths if self.distinct is None else lengths[self.places]
@@ -96,35 +96,35 @@ class SentenceRows(TrainingRows):
 
     @property
     def available(self) -> int:
-        """Sentences of a fitting length in the corpus."""
+        """Number of sentences of suitable length in the corpus."""
         return len(self._sentences[0])
 
     @property
     def too_little(self) -> str:
-        """What a corpus without any row lacks."""
+        """End of the error message for a corpus without a single row."""
         return f"holds no sentence of {SHORTEST} to {self.sequence_length - 2} tokens"
 
     def span(self, place: int) -> tuple[int, int]:
-        """First token of a sentence, and the one after its last; sentences are in the order of the corpus."""
+        """Return the token span (end exclusive) of a sentence; sentences are in corpus order."""
         starts, stops = self._sentences
         return int(starts[place]), int(stops[place])
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Numbers of the rows of an epoch: those of one step are of like length. *Shape:* (rows_per_epoch,)."""
+        """Return the row numbers of an epoch, with similar lengths within each step. *Shape:* (rows_per_epoch,)."""
         return order_of_like_lengths(self.lengths, self.seed, epoch, self.rows_per_step)
 
 
 def order_of_like_lengths(lengths: NDArray[np.int64], seed: int, epoch: int, rows_per_step: int) -> NDArray[np.int64]:
-    """A random order in which the rows of a step are of like length, and steps of different lengths mixed.
+    """Return a random order in which the rows of a step have similar lengths, and long and short steps are mixed.
 
     Args:
-        lengths: Of each row. *Shape:* (rows,).
-        seed: Source of chance.
-        epoch: Another one gives another order.
-        rows_per_step: Rows that are trained on together.
+        lengths: Length of each row. *Shape:* (rows,).
+        seed: Random seed.
+        epoch: Number of the epoch; each has its own order.
+        rows_per_step: Rows per training step.
 
     Returns:
-        Numbers of the rows. *Shape:* (rows,).
+        Row numbers. *Shape:* (rows,).
     """
     shuffled = permutation(seed, epoch, len(lengths))
     full = len(shuffled) - len(shuffled) % rows_per_step

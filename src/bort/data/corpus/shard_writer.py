@@ -1,4 +1,4 @@
-"""Writing one part of a corpus, shard after shard."""
+"""Writes one part of a corpus, one shard after another."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SUFFIXES = (".bin", ".starts.bin")
 
 
 class PartWriter:
-    """Appends ids and the beginnings of documents.
+    """Appends token ids and document starts to the shards of one part.
 
     Args:
-        folder: Of the corpus.
-        part: Which.
-        dtype: Of ids.
-        shards: Tokens and documents of each shard that is there; what files hold beyond them is cut off.
-        shard_tokens: A shard of so many is full.
+        folder: The corpus folder.
+        part: The part to write.
+        dtype: Type of the stored ids.
+        shards: Tokens and documents of each existing shard; anything beyond them in the files is truncated.
+        shard_tokens: A shard with this many tokens is full.
 
     Raises:
-        OSError: A file is absent, or holds less than it should.
+        OSError: A file is missing or too short.
     """
 
     def __init__(self, folder: Path, part: Part, dtype: str, shards: list[list[int]], shard_tokens: int) -> None:
@@ -38,16 +38,16 @@ class PartWriter:
 
     @property
     def tokens(self) -> int:
-        """Ids written so far."""
+        """Number of ids written so far."""
         return sum(tokens for tokens, _ in self.shards)
 
     @property
     def documents(self) -> int:
-        """Documents that begin among them."""
+        """Number of documents that start among them."""
         return sum(documents for _, documents in self.shards)
 
     def write(self, ids: NDArray[Any], begun: NDArray[np.int64]) -> None:
-        """Append ids, and where among them documents begin. *Shapes:* (tokens,), (documents,)."""
+        """Append ids, and the positions among them where documents start. *Shapes:* (tokens,), (documents,)."""
         if self._files is None:
             self.shards.append([0, 0])
             self._open("w+b")
@@ -59,25 +59,25 @@ class PartWriter:
         self.shards[-1][1] += len(begun)
 
     def next_shard_if_full(self) -> None:
-        """Close a shard that has as much as it should; the next begins with the next ids."""
+        """Close the current shard if it is full; the next ids start a new one."""
         if self._files is not None and self.shards[-1][0] >= self.shard_tokens:
             self.close()
 
     def sync(self) -> None:
-        """Make what is written durable."""
+        """Flush everything written to disk."""
         for file in self._files or ():
             file.flush()
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Make what is written durable, and write no more to this shard."""
+        """Flush everything written to disk, and close the current shard."""
         self.sync()
         for file in self._files or ():
             file.close()
         self._files = None
 
     def shards_before(self, cut: int, starts: NDArray[np.int64]) -> list[list[int]]:
-        """Tokens and documents of the shards if they ended at a token."""
+        """Return the tokens and documents of each shard if the part were cut before token `cut`."""
         kept, first, begun = [], 0, 0
         for tokens, documents in self.shards:
             if first < cut:

@@ -1,4 +1,4 @@
-"""Arrays in several files that read as one: nothing is loaded but what is asked for."""
+"""Arrays stored in several files and read as one; only accessed data is loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BLOCK = 1 << 22
 
 
 class Sharded:
-    """Items of one type, memory-mapped file after file, as one read-only array.
+    """One read-only array, memory-mapped from consecutive files.
 
     Args:
-        files: Each holds its items one after another and nothing else.
-        sizes: Items of each.
-        dtype: Of the items.
+        files: Raw files that hold nothing but items.
+        sizes: Items per file.
+        dtype: Type of the items.
     """
 
     def __init__(self, files: Sequence[Path], sizes: Sequence[int], dtype: str) -> None:
@@ -33,7 +33,7 @@ class Sharded:
         return int(self.ends[-1])
 
     def __getitem__(self, span: slice) -> NDArray[Any]:
-        """A run of items; a copy where it crosses from one file to the next. *Shape:* (stop - start,)."""
+        """Return a contiguous slice; a copy if it spans several files. *Shape:* (stop - start,)."""
         start, stop, step = span.indices(len(self))
         if step != 1:
             raise IndexError("takes runs of neighbouring items")
@@ -50,27 +50,27 @@ class Sharded:
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of it, in memory."""
+        """Return all items, in memory."""
         return np.array(self[:], dtype=dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which maps the files itself."""
+        """Leave out the maps; another process maps the files itself."""
         return self.__dict__ | {"_maps": OrderedDict()}
 
     def blocks(self, size: int = _BLOCK) -> Iterator[NDArray[Any]]:
-        """All items, at most so many at a time."""
+        """Yield all items, at most `size` at a time."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
     def digest(self) -> str:
-        """A hash of the items, however they are spread over files."""
+        """Hash the items, independently of how they are split into files."""
         known = hashlib.sha256()
         for block in self.blocks():
             known.update(block.tobytes())
         return known.hexdigest()
 
     def _map(self, shard: int) -> NDArray[Any]:
-        """A file, mapped; those used last stay so, since each map takes one of the few files a process may open."""
+        """Map a file; only the most recently used stay mapped, since a process may open only a few files."""
         if shard not in self._maps:
             while len(self._maps) >= _MAPPED_AT_ONCE:
                 self._maps.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Random orders that depend on a seed and an epoch alone, so that any number of processes agree on them."""
+"""Random orders that depend only on a seed and an epoch, so that any number of processes agree on them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNIFORM = 1 << 22
-"""Up to so many rows every order is equally likely; it takes 8 bytes a row of memory."""
+"""Up to this many rows, every order is equally likely, at 8 bytes of memory per row."""
 _SEGMENT, _POOL = 1 << 10, 1 << 10
 
 
 class PooledOrder:
-    """An order of more rows than memory should hold the order of.
+    """A random order of more rows than a full permutation in memory should hold.
 
-    Neighbouring rows make a segment. Pools of segments are drawn from all over the corpus, and the rows of a pool are
-    shuffled. So each row comes once, among others from everywhere, and what is read from disk at a time is a pool: a
-    bounded part of the corpus, in runs that a disk reads ahead.
+    Neighbouring rows form a segment. Each pool takes segments at random from the whole corpus, and the rows of a pool
+    are shuffled. So each row comes once, among rows from everywhere, and only one pool at a time is read from disk: a
+    bounded part of the corpus, in sequential runs that the disk can read ahead.
 
     Args:
-        seed: Source of chance, with the epoch.
-        epoch: Which.
-        rows: How many.
-        segment: Rows of a segment.
-        pool: Segments of a pool.
+        seed: Random seed, combined with the epoch.
+        epoch: Number of the epoch.
+        rows: Number of rows.
+        segment: Rows per segment.
+        pool: Segments per pool.
     """
 
     def __init__(self, seed: int, epoch: int, rows: int, *, segment: int = _SEGMENT, pool: int = _POOL) -> None:
@@ -44,7 +44,7 @@ class PooledOrder:
     @overload
     def __getitem__(self, place: slice) -> NDArray[np.int64]: ...
     def __getitem__(self, place: int | slice) -> int | NDArray[np.int64]:
-        """The row at a place, or those of a run of places."""
+        """Return the row at a position, or the rows of a contiguous slice."""
         if isinstance(place, slice):
             start, stop, _ = place.indices(self.rows)
             pools = range(self._pool_of(start), self._pool_of(stop - 1) + 1) if start < stop else range(0)
@@ -75,17 +75,17 @@ Order = NDArray[np.int64] | PooledOrder
 
 
 def order(seed: int, epoch: int, rows: int) -> Order:
-    """The numbers below `rows` in a random order that depends on the arguments alone.
+    """Return the numbers below `rows` in a random order that depends only on the arguments.
 
     Args:
-        seed: Source of chance.
-        epoch: Another one gives another order.
-        rows: How many; beyond `UNIFORM` the order is pooled, and takes little memory.
+        seed: Random seed.
+        epoch: Number of the epoch; each has its own order.
+        rows: Number of rows; above `UNIFORM` the order is pooled and takes little memory.
     """
     return permutation(seed, epoch, rows) if rows <= UNIFORM else PooledOrder(seed, epoch, rows)
 
 
 @lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    """A uniformly random order that depends on its arguments alone, in memory."""
+    """Return a uniformly random permutation, in memory, that depends only on the arguments."""
     return np.random.default_rng([seed, 0, epoch]).permutation(rows)

@@ -1,4 +1,4 @@
-"""Sources of a corpus's text: files and data sets of the hub, and how each is known again."""
+"""Text sources of a corpus, files and hub data sets, and how to tell whether one has changed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from bort.errors import BortError
 
 
 def is_hub(source: str) -> bool:
-    """Whether a source names a data set of the hub, not a file."""
+    """Whether a source is a hub data set rather than a file."""
     return not Path(source).exists() and ":" in source and "/" in source
 
 
 @dataclass(frozen=True)
 class SourceState:
-    """A source at a moment; nothing but the name of a data set is known before it is read.
+    """State of a source at one moment; of a hub data set only the name is known.
 
     Args:
-        name: As it was given.
-        size_bytes: Of the file.
-        modified_ns: When the file was last changed.
+        name: Name as given.
+        size_bytes: Size of the file.
+        modified_ns: Modification time of the file.
     """
 
     name: str
@@ -31,10 +31,10 @@ class SourceState:
 
     @classmethod
     def of(cls, source: str) -> SourceState:
-        """Look at a source.
+        """Read the current state of a source.
 
         Raises:
-            BortError: There is no such file, or it cannot be looked at.
+            BortError: The file does not exist or cannot be accessed.
         """
         if is_hub(source):
             return cls(source)
@@ -48,10 +48,10 @@ class SourceState:
 
 
 def described(state: SourceState) -> dict[str, Any]:
-    """What a corpus keeps of a source that was read: name, size, time, and a digest of all of a file.
+    """Return what a corpus records about a source: its name, and a file's size, modification time and SHA-256.
 
     Raises:
-        BortError: The file is another one than it was when its reading began.
+        BortError: The file has changed since its reading began.
     """
     if is_hub(state.name):
         return {"name": state.name}
@@ -62,10 +62,10 @@ def described(state: SourceState) -> dict[str, Any]:
 
 
 def is_unchanged(source: str, known: dict[str, Any]) -> bool:
-    """Whether a source has the text that `described` saw. A file of other name or time may: its digest tells.
+    """Whether a source still has the text that `described` saw; if a file's name or time differs, its digest decides.
 
     Raises:
-        BortError: There is no such file, or it cannot be read.
+        BortError: The file does not exist or cannot be read.
     """
     state = SourceState.of(source)
     if is_hub(source):

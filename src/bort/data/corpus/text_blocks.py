@@ -1,4 +1,4 @@
-"""Sources of text as blocks of whole lines, each with the place in its source from which reading can go on."""
+"""Reads text sources in blocks of whole lines, each with the position from which reading can resume."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ BLOCK_BYTES = 1 << 20
 
 
 class Interrupted(BortError):
-    """What stopped the reading is no fault of the text: the same command may go on from where it was."""
+    """Reading stopped for a reason other than the text; the same command can resume where it left off."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to read on.
+    """Position from which to resume reading.
 
     Args:
-        position: Plain bytes of a file, or rows of a data set, that lie before.
-        line: Number of the line that comes next, from 1.
+        position: Number of decompressed bytes of a file, or rows of a data set, before it.
+        line: Number of the next line of a file, from 1.
     """
 
     position: int = 0
@@ -33,13 +33,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """Some whole lines.
+    """A block of whole lines.
 
     Args:
-        text: Their bytes, with line ends.
-        first: Number of the first.
+        text: Bytes of the lines, with line ends.
+        first: Number of the first line.
         after: Where the next block begins.
-        stored: Bytes of the source, as stored, that were read by then.
+        stored: Bytes of the file, as stored, read so far.
     """
 
     text: bytes
@@ -49,13 +49,13 @@ class Block:
 
 
 def read_blocks(source: str, place: Place) -> Iterator[Block]:
-    """Read a source from a place on, about `BLOCK_BYTES` at a time.
+    """Read a source from a position on, about `BLOCK_BYTES` at a time.
 
-    Where blocks end depends on the text and the place alone. Each row of a hub data set is a document.
+    Block boundaries depend only on the text and the position. Each row of a hub data set is a document.
 
     Raises:
-        BortError: A file that cannot be read, a line that is too long; a data set without text.
-        Interrupted: A data set that cannot be loaded, or stops to come.
+        BortError: A file cannot be read, a line is too long, or a data set has no column of text.
+        Interrupted: A data set cannot be loaded, or the connection breaks off.
     """
     return _of_hub(source, place) if is_hub(source) else _of_file(source, place)
 
@@ -88,7 +88,7 @@ def _of_file(source: str, place: Place) -> Iterator[Block]:
 
 
 def _skip(plain: Any, count: int) -> None:
-    """Read over what is known; a packed file has no other way to a place inside."""
+    """Read and discard bytes; a compressed file offers no other way to reach a position."""
     while count and (passed := len(plain.read(min(count, BLOCK_BYTES)))):
         count -= passed
 
@@ -118,6 +118,6 @@ def _of_hub(source: str, place: Place) -> Iterator[Block]:
             yield Block(b"".join(texts), number, Place(number, number))
     except BortError:
         raise
-    except Exception as error:  # offline, unknown, gated, cut off: the library has a class for each
+    except Exception as error:  # offline, unknown, gated, cut off: each raises its own class
         told = lines_of(error)[0]
         raise Interrupted(f"the data set cannot be loaded from the hub: {told}", file=source) from None

@@ -1,1 +1,1 @@
-"""Large collections of texts with a vector each, on disk: written in pieces, searched exactly."""
+"""Large on-disk collections of texts and their vectors: written incrementally, searched exactly."""

@@ -1,4 +1,4 @@
-"""The files of an index, and what its description says."""
+"""The files of an index, and its description."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bort.formats import check_format, stamp
 
 FORMAT = 1
 NAME = "index.json"
-"""Without it an index is not finished."""
+"""The description; an index without it is not finished."""
 VECTORS, SCALES, TEXTS, ENDS = "vectors.bin", "scales.bin", "texts.bin", "ends.bin"
-"""Rows of numbers; what makes each row a vector of length 1; UTF-8 texts one after another; the byte after each."""
+"""Stored vectors; the factor that scales each to length 1; concatenated UTF-8 texts; the end offset of each."""
 FILES = (VECTORS, SCALES, TEXTS, ENDS)
 Stored = Literal["int8", "float16"]
 BYTES: Mapping[Stored, int] = {"int8": 1, "float16": 2}
@@ -24,15 +24,15 @@ BYTES: Mapping[Stored, int] = {"int8": 1, "float16": 2}
 
 @dataclass(frozen=True)
 class Description:
-    """What an index holds.
+    """Description of an index.
 
     Args:
-        model: The encoder, as it was named.
-        size: Width of a vector.
+        model: Name of the encoder, as given.
+        size: Dimension of the vectors.
         stored: Type of the stored numbers.
-        count: How many texts.
-        sources: The files that were read: name, bytes and time of each.
-        files: SHA-256 and bytes of each file.
+        count: Number of texts.
+        sources: Name, bytes and modification time of each file that was read.
+        files: SHA-256 and bytes of each file of the index.
     """
 
     model: str
@@ -43,17 +43,17 @@ class Description:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write it, which finishes an index."""
+        """Write the description, which finishes an index."""
         with write_aside(folder / NAME) as out:
             json.dump({**stamp(FORMAT), **asdict(self)}, out, indent=2, ensure_ascii=False)
             out.write("\n")
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read it.
+        """Read the description of an index.
 
         Raises:
-            BortError: There is none, it is damaged, or of another version.
+            BortError: It is missing, damaged or of another version.
         """
         file = folder / NAME
         try:
@@ -85,10 +85,10 @@ class Description:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """Bytes that each file must have, but for the texts."""
+        """Required bytes of each file except the texts."""
         return {name: self.count * width for name, width in self.widths.items()}
 
     @property
     def widths(self) -> dict[str, int]:
-        """Bytes that a text takes in each file, but for the texts."""
+        """Bytes per text in each file except the texts."""
         return {VECTORS: self.size * BYTES[self.stored], SCALES: 4, ENDS: 8}

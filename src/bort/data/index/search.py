@@ -1,4 +1,4 @@
-"""An index opened: texts by their place, and the nearest to a vector, exactly, in blocks."""
+"""Reads an index: texts by position, and exact nearest-neighbour search in blocks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bort.errors import BortError
 
 Floats = NDArray[np.float32]
 _BLOCK_BYTES = 32 * 2**20
-"""Of a block's vectors in fp32."""
+"""Size of a block's vectors in fp32."""
 
 
 class Apart:
-    """Vectors of length 1, each far enough from all others.
+    """A set of vectors of length 1 without near-duplicates.
 
     Args:
-        size: Of a vector.
-        distinct: A vector with this cosine or a greater one to another is too near.
+        size: Dimension of the vectors.
+        distinct: Vectors with this cosine similarity or a higher one are near-duplicates.
 
     Example:
         >>> apart = Apart(2, distinct=0.9)
@@ -38,7 +38,7 @@ class Apart:
         return self._count
 
     def add(self, vector: Floats) -> bool:
-        """Take a vector, unless it is too near another; whether it was taken. *Shape:* (size,)."""
+        """Add a vector unless it is a near-duplicate; return whether it was added. *Shape:* (size,)."""
         if self._count and float((self._rows[: self._count] @ vector).max()) >= self._distinct:
             return False
         if self._count == len(self._rows):
@@ -49,9 +49,9 @@ class Apart:
 
 
 class Index:
-    """Texts and their vectors, mapped into memory: only what is looked at is read.
+    """Texts and their vectors, memory-mapped: only accessed data is read.
 
-    Several threads may share it.
+    Several threads may share an index.
 
         >>> import bort
         >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
@@ -62,10 +62,10 @@ class Index:
         ((1, 10), 10)
 
     Args:
-        folder: What `bort index` wrote.
+        folder: Folder written by `bort index`.
 
     Raises:
-        BortError: It holds no finished index, or a file is not as long as it was.
+        BortError: The folder holds no finished index, or a file has the wrong size.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -89,14 +89,14 @@ class Index:
 
     @property
     def size(self) -> int:
-        """Width of a vector."""
+        """Dimension of the vectors."""
         return self.description.size
 
     def check(self) -> None:
-        """Compare every file with its sum, which reads all of them.
+        """Compare every file with its checksum, which reads all of them.
 
         Raises:
-            BortError: One is not what was written.
+            BortError: A file differs from what was written.
 
         Example:
             >>> import bort
@@ -111,10 +111,10 @@ class Index:
                     raise BortError("is not what was written; make the index again", file=self.folder / name)
 
     def texts(self, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
-        """The texts at some places.
+        """Return the texts at some positions.
 
         Raises:
-            BortError: There is no UTF-8.
+            BortError: The bytes there are not UTF-8.
 
         Example:
             >>> import bort
@@ -133,7 +133,7 @@ class Index:
         return found
 
     def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:
-        """The vectors at some places, of length 1. *Shape:* (places, `size`).
+        """Return the vectors at some positions, scaled to length 1. *Shape:* (places, `size`).
 
         Example:
             >>> import bort
@@ -145,19 +145,19 @@ class Index:
         return rows
 
     def search(self, vectors: Floats, k: int, *, distinct: float | None = None) -> tuple[Floats, NDArray[np.int64]]:
-        """Find the texts whose vectors have the greatest products with others; of equals the first.
+        """Find the texts with the highest cosine similarity to each query; ties go to the lower position.
 
         Args:
-            vectors: Of length 1, so that products are cosines. *Shape:* (queries, `size`).
-            k: Texts for each.
-            distinct: Leave out what has this cosine or a greater one with a text found before for the same query.
+            vectors: Query vectors of length 1, so that dot products are cosines. *Shape:* (queries, `size`).
+            k: Number of texts per query.
+            distinct: Skip texts with this cosine or a higher one to a text already found for the same query.
 
         Returns:
-            Cosines and places, the greatest first. *Shape:* (queries, k) each; fewer columns where the index holds
-            fewer texts. With `distinct` a row may end in places of -1, whose cosines are -inf.
+            Cosines and positions, best first. *Shape:* (queries, k) each; fewer columns if the index holds fewer
+            texts. With `distinct` a row may end in positions of -1 with cosines of -inf.
 
         Raises:
-            ValueError: `k` is below 1, or the vectors have another width.
+            ValueError: `k` is below 1, or the vectors have another dimension.
 
         Example:
             >>> import bort
@@ -196,7 +196,7 @@ class Index:
             cosines = vectors @ self.vectors(slice(start, stop)).T  # (queries, block)
             best = np.concatenate([best, cosines], axis=1)
             places = np.concatenate([places, np.broadcast_to(np.arange(start, stop), cosines.shape)], axis=1)
-            if best.shape[1] > k:  # a first cut keeps all that equal the last, for of equals the first is wanted
+            if best.shape[1] > k:  # a first cut that keeps all ties with the k-th, so that the earliest can win
                 least = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k]
                 kept = (best >= least[:, None]).any(0)
                 best, places = best[:, kept], places[:, kept]
@@ -205,7 +205,7 @@ class Index:
         return best, places
 
     def _apart(self, places: NDArray[np.int64], k: int, distinct: float) -> list[int]:
-        """Columns of the places to keep: none is too near to one before it."""
+        """Return the columns to keep, so that none is a near-duplicate of an earlier one."""
         vectors, apart = self.vectors(places), Apart(self.size, distinct)
         kept: list[int] = []
         for column, vector in enumerate(vectors):
@@ -217,6 +217,6 @@ class Index:
 
     def _mapped(self, name: str, dtype: np.dtype) -> NDArray:  # type: ignore[type-arg]
         path = self.folder / name
-        if not path.stat().st_size:  # nothing cannot be mapped
+        if not path.stat().st_size:  # an empty file cannot be mapped
             return np.zeros(0, dtype)
         return np.memmap(path, dtype, "r")

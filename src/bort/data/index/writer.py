@@ -1,4 +1,4 @@
-"""An index as it grows: appended in pieces, each of which is safe once it is committed."""
+"""Writes an index incrementally; what has been committed survives a crash."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Floats = NDArray[np.float32]
 
 
 def rounded(vectors: Floats, stored: Stored) -> tuple[NDArray[Any], Floats]:
-    """Vectors in fewer bits, and what each row is multiplied by to have length 1 again.
+    """Quantise vectors, and compute the factor that scales each row back to length 1.
 
     Args:
-        vectors: Of length 1. *Shape:* (rows, width).
-        stored: int8: whole numbers from -127 to 127, the row's greatest among them.
+        vectors: Vectors of length 1. *Shape:* (rows, width).
+        stored: Type to store; int8 scales each row by its largest absolute value, which becomes 127.
 
     Returns:
         *Shapes:* (rows, width) and (rows,).
@@ -42,21 +42,21 @@ def rounded(vectors: Floats, stored: Stored) -> tuple[NDArray[Any], Floats]:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether an index was begun there and is to be gone on with."""
+    """Whether a folder holds an unfinished index, which can be resumed."""
     return (folder / _STATE).is_file()
 
 
 class IndexWriter:
-    """Writes an index into a folder; a killed one goes on where it last committed.
+    """Writes an index into a folder; an interrupted run resumes from its last commit.
 
     Args:
-        folder: Where to.
-        description: Encoder, width, type and sources; what is there already must have been begun with the same.
-        resume: Go on with what is there.
+        folder: Output folder.
+        description: Encoder, dimension, type and sources; an unfinished index must have been begun with the same.
+        resume: Continue an unfinished index.
 
     Raises:
         BortError: The folder holds something else, or an unfinished index and `resume` is off; or another process
-            writes it now.
+            is writing it.
     """
 
     def __init__(self, folder: Path, description: Description, *, resume: bool = False) -> None:
@@ -69,9 +69,9 @@ class IndexWriter:
         self._begun = json.loads(json.dumps(asdict(description)))
         state = self._state(resume)
         self.read: int = state["read"]
-        """How many texts of the sources were looked at, those that were left out counted."""
+        """Number of source texts read, including those left out."""
         self.count: int = state["count"]
-        """How many texts the index holds."""
+        """Number of texts in the index."""
         self._files: dict[str, IO[bytes]] = {}
         widths = description.widths.items()
         lengths = {name: self.count * width for name, width in widths} | {TEXTS: state["bytes"]}
@@ -85,11 +85,11 @@ class IndexWriter:
         self._bytes = lengths[TEXTS]
 
     def append(self, texts: Sequence[str], vectors: Floats) -> None:
-        """Add texts.
+        """Append texts and their vectors.
 
         Args:
-            texts: In the order of the sources.
-            vectors: Of length 1. *Shape:* (texts, width).
+            texts: Texts, in the order of the sources.
+            vectors: Vectors of length 1. *Shape:* (texts, width).
         """
         encoded = [text.encode() for text in texts]
         ends = self._bytes + np.cumsum([len(one) for one in encoded], dtype=np.int64)
@@ -103,10 +103,10 @@ class IndexWriter:
         self.count += len(texts)
 
     def commit(self, read: int) -> None:
-        """Make all that was added safe.
+        """Flush everything added to disk, and record the state.
 
         Args:
-            read: How many texts of the sources were looked at so far.
+            read: Number of source texts read so far.
         """
         for file in self._files.values():
             file.flush()
@@ -117,7 +117,7 @@ class IndexWriter:
             json.dump({**stamp(FORMAT), **state}, out)
 
     def finish(self) -> Description:
-        """Add the sums of the files, and with them the description that makes the index whole."""
+        """Write the description with the checksums of all files, which completes the index."""
         sums = {}
         for name, file in self._files.items():
             file.close()
@@ -134,7 +134,7 @@ class IndexWriter:
         nothing = {"read": 0, "count": 0, "bytes": 0}
         file = self.folder / _STATE
         if not file.is_file():
-            # Files without a state are of a start that was killed before it committed anything.
+            # Files without a state are left from a run that was killed before its first commit.
             if any(path.name not in FILES and not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise BortError("already exists; name another --out, or remove it first", file=self.folder)
             return nothing

@@ -1,1 +1,1 @@
-"""Labelled and unlabelled tables: read, checked, written."""
+"""Reading, checking and writing of labelled and unlabelled tables."""

@@ -1,4 +1,4 @@
-"""What is odd about labelled texts: duplicates, leaks, conflicting labels, look-alike labels, empty and long texts."""
+"""Checks of labelled texts: duplicates, leaks, conflicting labels, look-alike labels, empty and long texts."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bort.data.tables.examples import Example
 from bort.data.tables.labels import parse_number, shown_label
 
 LONG_CHARACTERS = 10_000
-"""A text longer than this many characters is called long."""
+"""A text with more characters than this counts as long."""
 SHOWN = 5
-"""Conflicts that are kept as samples."""
+"""Number of conflicts kept as samples."""
 _SHOWN_CHARACTERS = 80
 _PART_TITLES = {"train": "training", "dev": "development"}
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """The rows of one part whose text is known from another part, or from an earlier row of the same part.
+    """The rows of one part whose text also occurs in an earlier part, or in an earlier row of the same part.
 
     Attributes:
-        part: The part that repeats.
-        known: The part that has the text already; `part` itself for repeats within it.
-        rows: Rows of `part`.
-        exact: How many of them are known character for character.
-        folded: How many are known once both are folded (see `fold_text`); at least `exact`.
-        sample: Places of the first such row and of the row that it repeats.
+        part: The part with the repeats.
+        known: The part that already has the texts; `part` itself for repeats within it.
+        rows: Number of rows in `part`.
+        exact: How many of them match character for character.
+        folded: How many match after folding (see `fold_text`); at least `exact`.
+        sample: Places of the first such row and of the row it repeats.
     """
 
     part: str
@@ -51,13 +51,13 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Conflict:
-    """One text that has different labels.
+    """A text with different labels.
 
     Attributes:
-        text: The text as it first stands, or both texts of a pair; shortened.
-        labels: The labels, in the order in which they occur.
+        text: The text as it first occurs, or both texts of a pair; shortened.
+        labels: The labels, in order of occurrence.
         places: Where each label first occurs.
-        exact: Whether the texts are equal character for character, rather than only when folded.
+        exact: Whether texts match character for character, rather than only after folding.
     """
 
     text: str
@@ -68,12 +68,12 @@ class Conflict:
 
 @dataclass(frozen=True)
 class LookAlikes:
-    """Labels that count as different and hardly look it.
+    """Labels that count as different classes but look almost the same.
 
     Attributes:
-        labels: The labels, the most frequent first.
-        counts: Rows of each, over all parts.
-        differ_in: What tells them apart, in words.
+        labels: The labels, most frequent first.
+        counts: Number of rows of each, over all parts.
+        differ_in: How they differ, in words.
     """
 
     labels: tuple[str, ...]
@@ -87,18 +87,18 @@ class LookAlikes:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found in labelled data. `dataclasses.asdict` makes JSON of it.
+    """Findings in labelled data; `dataclasses.asdict` makes them JSON-serialisable.
 
     Attributes:
-        rows: Rows of each part.
-        repeats: One entry for each pair of parts that share texts, and for each part that repeats some of its own.
-        leaked: Rows of each part whose text, folded, an earlier part has.
-        conflicting_texts: How many texts have more than one label, over all parts, folded.
-        conflicting_exactly: How many of them have it character for character.
+        rows: Number of rows per part.
+        repeats: One entry for each pair of parts that share texts, and for each part with repeats within it.
+        leaked: Rows per part whose folded text occurs in an earlier part.
+        conflicting_texts: Number of folded texts with more than one label, over all parts.
+        conflicting_exactly: How many of them conflict character for character.
         conflicts: The first `SHOWN` of them.
-        look_alikes: Labels that hardly differ; none for numbers.
-        empty: Rows of each part in which a text holds nothing that can be seen.
-        long: Rows of each part in which a text is longer than `LONG_CHARACTERS`.
+        look_alikes: Look-alike labels; none if labels are numbers.
+        empty: Rows per part with a text that has no visible characters.
+        long: Rows per part with a text longer than `LONG_CHARACTERS`.
     """
 
     rows: dict[str, int]
@@ -112,7 +112,7 @@ class DataCheck:
     long: dict[str, int]
 
     def sentences(self) -> list[str]:
-        """Word each finding as one line for a person, the gravest first; none where nothing is odd."""
+        """Describe each finding in one line for the user, most serious first; empty if there are none."""
         across = [str(each) for each in self.repeats if each.part != each.known]
         within = [str(each) for each in self.repeats if each.part == each.known]
         conflicting = []
@@ -135,11 +135,11 @@ class DataCheck:
 
 
 def check_examples(parts: Mapping[str, Sequence[Example]], *, numbers: bool = False) -> DataCheck:
-    """Look for what makes scores or labels doubtful, in one pass over the texts.
+    """Find problems that make scores or labels unreliable, in one pass over the texts.
 
     Args:
-        parts: The examples of each part, in the order in which they are used: `train`, `dev`, `test`.
-        numbers: Whether labels are amounts; then no two of them look alike.
+        parts: The examples of each part, in order of use: `train`, `dev`, `test`.
+        numbers: Whether labels are numeric targets; these are not checked for look-alikes.
 
     Returns:
         All findings. Texts are compared twice: exactly, and folded (see `fold_text`).
@@ -170,10 +170,10 @@ def check_examples(parts: Mapping[str, Sequence[Example]], *, numbers: bool = Fa
 
 
 def fold_text(text: str) -> str:
-    """Remove what a reader does not see or does not mind: case, spacing, invisible characters, Unicode's spellings.
+    """Remove differences that a reader does not notice: case, spacing, invisible characters, Unicode forms.
 
-    Full-width letters and ligatures count as the plain ones (NFKC). Two texts that fold alike are duplicates for a
-    person, though not for a model.
+    Full-width letters and ligatures become plain ones (NFKC). Two texts that fold to the same string are duplicates to
+    a person, though not to a model.
     """
     if not text.isascii():
         # Unicode's identifier caseless matching: each step can undo the one before, so they alternate.
@@ -183,7 +183,7 @@ def fold_text(text: str) -> str:
 
 
 def look_alike_labels(examples: Sequence[Example]) -> tuple[LookAlikes, ...]:
-    """Find labels that fold alike, or that write one number in several ways (`1` and `1.0`)."""
+    """Find labels that fold to the same string or write the same number in different ways (`1` and `1.0`)."""
     labels = [example.label for example in examples if example.label is not None]
     counts = Counter(str(name) for label in labels for name in (label if isinstance(label, tuple) else [label]))
     groups: dict[Hashable, list[str]] = defaultdict(list)
@@ -200,7 +200,7 @@ def look_alike_labels(examples: Sequence[Example]) -> tuple[LookAlikes, ...]:
 def _repeats(
     groups: Sequence[Sequence[tuple[str, Example]]], parts: Mapping[str, Sequence[Example]]
 ) -> tuple[tuple[Repeats, ...], dict[str, int]]:
-    """Count what repeats in groups of examples that fold alike, and the rows of each part that an earlier part has."""
+    """Count repeats in groups of examples with equal folded texts, and the rows per part that an earlier part has."""
     exact: Counter[tuple[str, str]] = Counter()
     folded: Counter[tuple[str, str]] = Counter()
     samples: dict[tuple[str, str], tuple[str, str]] = {}
@@ -227,7 +227,7 @@ def _repeats(
 
 
 def _conflict(examples: Sequence[Example], numbers: bool) -> Conflict | None:
-    """Give the conflict among examples that fold alike, if their labels differ."""
+    """Return the conflict among examples with equal folded texts, or None if their labels agree."""
     by_label: dict[str | float, Example] = {}
     by_text: dict[Example, set[str | float]] = defaultdict(set)
     for example in examples:
@@ -256,7 +256,7 @@ def _texts(example: Example) -> tuple[str, ...]:
 
 
 def _is_invisible(character: str) -> bool:
-    """Tell format characters (zero width, byte-order mark, soft hyphen) and variation selectors."""
+    """Whether it is a format character (zero width, byte-order mark, soft hyphen) or a variation selector."""
     return unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f"
 
 

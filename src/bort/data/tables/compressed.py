@@ -1,4 +1,4 @@
-"""Files opened for reading, unpacked by what they hold."""
+"""Opens files for reading, decompressed by extension or content."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bort.errors import BortError
 Packing = Literal[".gz", ".xz", ".bz2", ".zst"]
 COMPRESSED: tuple[Packing, ...] = (".gz", ".xz", ".bz2", ".zst")
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What reading a damaged file raises."""
-# None of these begins a UTF-8 text but bzip2's, whose block begins with the digits of pi.
+"""Exceptions that reading a damaged file raises."""
+# No UTF-8 text begins with these. bzip2's mark could begin one, so its block's mark, the digits of pi, must follow.
 _FIRST_BYTES: tuple[tuple[bytes, Packing], ...] = (
     (b"\x1f\x8b", ".gz"),
     (b"\xfd7zXZ\x00", ".xz"),
     (b"\x28\xb5\x2f\xfd", ".zst"),
 )
 _BZIP2, _BZIP2_BLOCK = b"BZh", b"1AY&SY"
-# One compressed byte of zstd can stand for 32,768 plain ones: small bites bound the memory of a hostile file.
+# One compressed byte of zstd can expand to 32,768 bytes: small reads bound the memory that a hostile file can take.
 _ZSTD_BITE_BYTES = 2048
 
 
@@ -41,7 +41,7 @@ def open_binary(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def open_stored(path: str | Path) -> BinaryIO:
-    """Open a file for reading as it is stored.
+    """Open a file for reading, without decompression.
 
     Raises:
         BortError: The file is missing, a folder, or not readable.
@@ -58,11 +58,11 @@ def open_stored(path: str | Path) -> BinaryIO:
 
 
 def decompressed(stored: IO[bytes], name: str | Path) -> IO[bytes]:
-    """Give the plain bytes of an open file, whose own position then tells how much of it was used.
+    """Return a stream of an open file's decompressed bytes; the file's own position shows how much was read.
 
     Args:
         stored: The file as it is stored; the caller closes it.
-        name: Its name. The extension tells the compression; without one of `COMPRESSED` the first bytes do.
+        name: Name of the file. Its extension sets the compression; without one of `COMPRESSED`, the first bytes do.
 
     Raises:
         BortError: `zstandard` is needed and not installed.
@@ -82,13 +82,13 @@ def decompressed(stored: IO[bytes], name: str | Path) -> IO[bytes]:
 
 
 def _packing(stored: IO[bytes]) -> Packing | None:
-    """Tell a compression by the first bytes, without using them up."""
+    """Detect the compression by the first bytes, without consuming them."""
     if not isinstance(stored, io.BufferedReader):
         return None
     try:
         first = stored.peek(10)[:10]
     except OSError:
-        return None  # reading will say why
+        return None  # reading will report it
     if first.startswith(_BZIP2) and first[4:10] == _BZIP2_BLOCK:
         return ".bz2"
     return next((packing for mark, packing in _FIRST_BYTES if first.startswith(mark)), None)
@@ -103,7 +103,7 @@ def _zstandard(path: str | Path) -> Any:
 
 
 class _ZstdReader(io.RawIOBase):
-    """Frames of zstd one after another; unlike zstandard's own reader it notices a file that was cut short."""
+    """Reader of consecutive zstd frames; unlike zstandard's own reader, it detects a truncated file."""
 
     def __init__(self, file: IO[bytes], zstandard: Any) -> None:
         self._file, self._zstandard = file, zstandard

@@ -1,4 +1,4 @@
-"""Rows out of CSV and TSV: the delimiter found, the header checked, malformed rows told of."""
+"""Reads rows from CSV and TSV: detects the delimiter, checks the header, reports malformed rows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bort.progress import console
 Row = dict[str, Any]
 NumberedRow = tuple[int, Row]
 OnBad = Callable[[BortError, Row], None]
-"""Takes a malformed row: what is wrong with it, and its cells by column, or its text as `raw` where it has none."""
+"""Receives a malformed row: the error, and its cells by column, or its text as `raw` if it has no cells."""
 
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", r"\t": "\t"}
 _TITLES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _USUAL = {"csv": ",", "tsv": "\t"}
-# What spreadsheets write before the header, so that others read their delimiter.
+# Spreadsheets write this line before the header to declare the delimiter.
 _NAMED_IN_FILE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
 
 def delimiter_of(asked: str | None) -> str | None:
-    r"""Give the delimiter that a user names: a character, or comma, semicolon, tab (`\t`), pipe; None for None.
+    r"""Parse a delimiter given by the user: a character, or comma, semicolon, tab (`\t`), pipe; None stays None.
 
     Raises:
-        BortError: It is no such name, or a character that cannot stand between cells.
+        BortError: The name is unknown, or the character cannot separate cells.
     """
     if asked is None:
         return None
@@ -49,22 +49,22 @@ def delimited_rows(
     header: Sequence[str] | None = None,
     on_bad: OnBad | None = None,
 ) -> Iterator[NumberedRow]:
-    """Give each row with the number of the line where it begins.
+    """Yield each row with the number of its first line.
 
-    Without `delimiter` it is that of the kind, unless the header has the required columns with another one only. Cells
-    between tabs of a TSV file are not quoted; all others may be. Unnamed columns at the end are ignored where they are
-    empty.
+    Without `delimiter`, the usual one of the kind applies, unless the header has the required columns only with
+    another. Tab-separated cells of a TSV file are never quoted; all others may be. Unnamed columns at the end are
+    ignored if they are empty.
 
     Args:
         lines: The lines of the table.
         kind: CSV or TSV.
         required: Columns that must exist.
-        delimiter: What stands between cells.
-        header: Names of the columns where the first line is a row already.
-        on_bad: Takes each malformed row; without it the first one is refused.
+        delimiter: Separator of the cells.
+        header: Column names, if the first line is already a row.
+        on_bad: Receives each malformed row; without it, the first one is an error.
 
     Raises:
-        BortError: A malformed header or row.
+        BortError: The header or a row is malformed.
     """
     if header is None:
         delimiter = _find_delimiter(lines, kind, required, delimiter)
@@ -82,7 +82,7 @@ def delimited_rows(
                 if not blank:
                     check_header(cells, required, lines.file, lines.first)
                     columns = _Columns(cells, "the header")
-            # A blank line is an empty text where there is one column, and nothing where there are more.
+            # With a single column, a blank line is an empty text; with more, it is skipped.
             elif not blank or len(columns.names) == 1:
                 yield lines.first, columns.row(cells or [""], lines, delimiter if quoted else "")
         except BortError as error:
@@ -92,11 +92,11 @@ def delimited_rows(
 
 
 class _Columns:
-    """The columns of a header, without the unnamed ones at its end and the repeated unnamed ones within.
+    """The columns of a header, without unnamed ones at its end; of other unnamed ones only the first is kept.
 
     Args:
         header: The cells of the header.
-        wanted: What says how many cells a row must have, for messages.
+        wanted: What determines the number of cells of a row, for error messages.
     """
 
     def __init__(self, header: Sequence[str], wanted: str) -> None:
@@ -106,10 +106,10 @@ class _Columns:
         self._kept = [place for place in range(width) if place not in unnamed[1:]]
 
     def row(self, cells: Sequence[str], lines: Lines, quoted_at: str) -> Row:
-        """Give the cells by column.
+        """Return the cells by column.
 
         Raises:
-            BortError: There are too few cells, or too many that hold something.
+            BortError: There are too few cells, or extra ones that are not blank.
         """
         width = len(self.names)
         if len(cells) < width or any(cell.strip() for cell in cells[width:]):
@@ -120,7 +120,7 @@ class _Columns:
 
 
 def _find_delimiter(lines: Lines, kind: Literal["csv", "tsv"], required: Sequence[str], asked: str | None) -> str:
-    """Choose as asked or by the header, and say so where the choice is not the usual one."""
+    """Choose the delimiter as requested or by the header; print a note if the header calls for an unusual one."""
     usual = _USUAL[kind]
     lines.start_row()
     while (line := lines.peek()) and not line.strip("\r\n"):
@@ -151,10 +151,10 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def check_header(header: Sequence[str], required: Sequence[str], file: str, line: int | None = None) -> None:
-    """Refuse a table that lacks a column, or has two of one name.
+    """Refuse a table that lacks a required column or has a duplicate one.
 
     Raises:
-        BortError: It does.
+        BortError: A column is missing or duplicated.
     """
     for name in required:
         if name not in header:
@@ -165,7 +165,7 @@ def check_header(header: Sequence[str], required: Sequence[str], file: str, line
 
 
 def missing_column(name: str, present: Iterable[str]) -> str:
-    """Word the rule that column `name` must exist, with those `present` and the nearest of them."""
+    """Return the message that column `name` is missing, with the columns `present` and the closest match."""
     columns = list(present)
     lower = {column.strip().lower(): column for column in columns}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
@@ -175,7 +175,7 @@ def missing_column(name: str, present: Iterable[str]) -> str:
 
 
 class QuotesInTsv:
-    """Finds out whether cells of a TSV file, which has no quoting, were quoted nevertheless, as pandas does."""
+    """Detects quoted cells in a TSV file, which has no quoting; pandas writes such files."""
 
     def __init__(self) -> None:
         self._texts = self._quoted = self._doubled = 0
@@ -188,7 +188,7 @@ class QuotesInTsv:
             self._doubled += '""' in text[1:-1]
 
     def tell(self, file: str) -> None:
-        """Say so where all texts are in quotes, or one has its own quotes doubled besides."""
+        """Print a warning if all texts are quoted, or one is quoted and has doubled quotes inside."""
         if self._doubled or (self._texts > 1 and self._quoted == self._texts):
             rule = "texts begin and end with a quote, which .tsv takes for a part of them"
             console().print(f"{file}: {rule}; if a program has quoted its cells, name the file .csv", soft_wrap=True)
@@ -206,7 +206,7 @@ def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortEr
         except csv.Error as error:
             open_quote = _open_quote(lines, delimiter) if "unexpected end of data" in str(error) else None
             if open_quote is not None:
-                # It has swallowed the rest of the table: no matter of a single row.
+                # It swallows the rest of the table, so this is not an error of a single row.
                 rule = "the quote opened on this line is never closed"
                 raise BortError(rule, file=lines.file, line=open_quote) from None
             rule = f"must be valid CSV, with quotes inside of a quoted cell doubled ({error})"
@@ -214,7 +214,7 @@ def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortEr
 
 
 def _open_quote(lines: Lines, delimiter: str) -> int | None:
-    """Find the line of the opening quote of the current row that has no closing one."""
+    """Find the line of the unclosed quote in the current row."""
     between = re.escape(delimiter)
     cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|(?!")[^{between}\r\n]*)(?:{between}|\r?\n|$)')
     row, position = "".join(lines.row), 0
@@ -227,5 +227,5 @@ def _open_quote(lines: Lines, delimiter: str) -> int | None:
 
 
 def _plain_records(lines: Lines) -> Iterator[list[str]]:
-    # GLUE's files and those like them hold lone quotes: in TSV a quote is a character as any other.
+    # GLUE's files and similar ones hold unpaired quotes: in TSV a quote is an ordinary character.
     return (line.rstrip("\r\n").split("\t") for line in lines.one_by_one())

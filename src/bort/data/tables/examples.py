@@ -1,4 +1,4 @@
-"""Labelled and unlabelled texts: read from any table, checked row by row."""
+"""Reads labelled and unlabelled texts from any table, and checks each row."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text, a pair of texts, or a text with several to choose from, and what is known of it.
+    """A text, a pair of texts, or a text with several choices, and its label if known.
 
     Attributes:
         text: The text, or the first of a pair.
         text_b: The second of a pair.
-        label: A class by name, a number, a tuple of names (multi-label), or None where it is not known.
+        label: A class name, a number, a tuple of class names (multi-label), or None if unknown.
         source: File or data set it came from; equality ignores it.
         line: Line there, from 1 (row for Parquet and the hub); equality ignores it.
-        choices: Second texts of which one is right, its index being the label; no `text_b` then.
+        choices: Candidate second texts, one of them correct; its index is the label, and there is no `text_b`.
     """
 
     text: str
@@ -38,27 +38,27 @@ class Example:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table keeps its examples."""
+    """Columns of a table that hold its examples."""
 
     text: str = "text"
     """Column of the text, or of the first text of a pair."""
     text_b: str = "text_b"
     """Column of the second text of a pair; a table without it holds single texts."""
     label: str | Sequence[str] = "label"
-    """Column of the label; or several columns of 0 and 1, one for each label of multi-label data."""
+    """Column of the label, or, for multi-label data, several columns of 0 and 1, one per label."""
     delimiter: str | None = None
-    """What stands between the cells of CSV or TSV: a character, or comma, semicolon, tab, pipe; None to find it out."""
+    """Cell separator of CSV or TSV: a character, or comma, semicolon, tab, pipe; None to detect it."""
     label_separator: str | None = None
-    """What stands between several labels of one text in the label's column; None where it holds one label, or lists."""
+    """Separator of several labels in one cell of the label column; None if cells hold one label or lists."""
 
     def __post_init__(self) -> None:
-        """Refuse to read labels from nowhere."""
+        """Refuse an empty set of label columns."""
         if not self.labels:
             raise BortError("must name a column", setting="label", value=self.label)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The columns of labels."""
+        """The label columns."""
         return (self.label,) if isinstance(self.label, str) else tuple(self.label)
 
 
@@ -66,14 +66,14 @@ _DEFAULT_COLUMNS = Columns()
 
 
 def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, labelled: bool = True) -> list[Example]:
-    """Read all examples of a file or of a data set on the hub.
+    """Read all examples of a file or a hub data set.
 
-    Formats go by extension: .csv, .tsv (without quoting), .jsonl, .ndjson or .json (one object on each line), .txt (one
-    text on each line, unlabelled), each also compressed (gzip, bzip2, xz, zstd); .parquet; and `owner/name:split` or
-    `owner/name@config:split` for the hub, whose class labels become their names. A blank second text counts as none.
-    Labels lose the space around them; integers and truth values become strings ("1", "true"). Where numbers label some
-    rows as 1 and others as 1.0, all become "1". A list of labels, several in one cell (`Columns.label_separator`), and
-    columns of 0 and 1 (several of `Columns.label`) become a sorted tuple, which is empty where a row has none.
+    The extension sets the format: .csv, .tsv (without quoting), .jsonl, .ndjson or .json (one object per line), .txt
+    (one text per line, unlabelled), each also compressed (gzip, bzip2, xz, zstd); or .parquet. Hub data sets are named
+    `owner/name:split` or `owner/name@config:split`; their class labels become names. A blank second text counts as
+    none. Whitespace around labels is stripped; integers and booleans become strings ("1", "true"). If some rows are
+    labelled 1 and others 1.0, all become "1". A list of labels, several labels in one cell (`Columns.label_separator`)
+    and columns of 0 and 1 (several of `Columns.label`) become a sorted tuple, empty if a row has no label.
 
     Args:
         source: The path or the hub name.
@@ -81,23 +81,23 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
         labelled: Whether each row must have a label and a text; otherwise labels are not read, and texts may be empty.
 
     Raises:
-        BortError: Something is wrong with the input; names the file, the line, the column, the value and the rule.
+        BortError: The input breaks a rule; the error names the file, line, column, value and rule.
     """
     examples = [example for _, example in stream_rows(source, columns, labelled=labelled)]
     return whole_table(examples, str(source), columns, labelled)
 
 
 def whole_table(examples: list[Example], source: str, columns: Columns, labelled: bool) -> list[Example]:
-    """Check and mend what is no matter of single rows: that there are any, and that their numbers go together.
+    """Check a table as a whole, and unify labels such as 1 and 1.0.
 
     Args:
-        examples: All that a table holds.
-        source: Its name.
+        examples: All examples of the table.
+        source: Name of the table.
         columns: Names of the columns.
         labelled: Whether the rows have labels.
 
     Raises:
-        BortError: There are none, "nan" stands among numbers, or single labels among lists of them.
+        BortError: The table is empty, or mixes "nan" with numbers or single labels with lists.
     """
     if not examples:
         raise BortError("is empty; there must be at least one row", file=source)
@@ -117,25 +117,25 @@ def stream_rows(
     on_bad: OnBad | None = None,
     name: str | None = None,
 ) -> Iterator[tuple[dict[str, Any], Example]]:
-    """Read examples one by one beside the rows that they came from, in bounded memory.
+    """Yield examples one by one with the rows they came from, in bounded memory.
 
-    An empty source has no rows and breaks no rule.
+    An empty source yields nothing and is not an error.
 
     Args:
         source: A path, a hub name, or an open binary stream such as `sys.stdin.buffer`.
         columns: Names of the columns.
-        format: The format of the rows; needed for a stream, told by the extension otherwise.
+        format: Format of the rows; required for a stream, otherwise set by the extension.
         labelled: As in `read_examples`.
-        on_bad: Takes each row that breaks a rule, in its place among the others; without it the first one is refused.
-        name: What messages call the source; by default its own name.
+        on_bad: Receives each row that breaks a rule, in order; without it, the first one is an error.
+        name: Name of the source in error messages; by default its own.
 
     Returns:
-        Pairs of the row as it stood, with all its columns, and its example.
+        Pairs of the original row, with all its columns, and its example.
 
     Raises:
-        BortError: While iterating, at the first row that breaks a rule, and at what is no matter of single rows.
+        BortError: While iterating, at the first row that breaks a rule, and for errors that affect the whole source.
     """
-    # A predictor that is given texts never reads a file.
+    # Imported here because a predictor that is given texts never reads a file.
     from bort.data.tables.delimited import QuotesInTsv, delimiter_of
     from bort.data.tables.readers import format_of, numbered_rows
 
@@ -149,7 +149,7 @@ def stream_rows(
         kind = format
     if labelled and kind == "txt":
         raise BortError("plain text has no labels; give CSV, TSV, JSON lines or Parquet", file=file)
-    # A second text that was asked for by name must be there; under its default name it is optional.
+    # The column of second texts is required if the user names it, and optional under its default name.
     pair = [columns.text_b] if columns.text_b != Columns.text_b and kind != "txt" else []
     required = [columns.text, *pair, *(columns.labels if labelled else [])]
     first: Example | None = None
@@ -157,7 +157,7 @@ def stream_rows(
     delimiter = delimiter_of(columns.delimiter)
     rows = numbered_rows(source, kind, file, required=required, text=columns.text, delimiter=delimiter, on_bad=on_bad)
     for line, row in rows:
-        # Spreadsheets write rows of empty cells behind the last one.
+        # Spreadsheets write rows of empty cells after the last one.
         if labelled and kind in ("csv", "tsv") and not any(map(str.strip, row.values())):
             continue
         try:
@@ -179,17 +179,17 @@ def stream_rows(
 
 
 def read_row(row: dict[str, Any], columns: Columns, labelled: bool, file: str, line: int) -> Example:
-    """Make an example of one row.
+    """Turn one row into an example.
 
     Args:
         row: Cells by column.
         columns: Names of the columns.
-        labelled: Whether there must be a label and a text.
-        file: Where it came from.
-        line: Its place there.
+        labelled: Whether a label and a text are required.
+        file: Name of the source.
+        line: Line or row number there.
 
     Raises:
-        BortError: It breaks a rule.
+        BortError: The row breaks a rule.
     """
 
     def refuse(rule: str, column: str) -> BortError:

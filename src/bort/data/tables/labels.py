@@ -1,6 +1,6 @@
-"""Labels of examples: read from a row, told apart by kind, and turned into targets.
+"""Labels of examples: reads them from rows, infers the kind of task, and encodes them as targets.
 
-A label is a class by name, a number, or several names at once (multi-label), which may be none.
+A label is a class name, a number, or a possibly empty set of class names (multi-label).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["classification", "regression", "multilabel"]
 Label = str | float | tuple[str, ...]
-"""A class by name, a number, or the names of all labels of a text, sorted."""
+"""A class name, a number, or the sorted names of all labels of a text."""
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _MOST_NAMED = 8
 _SEPARATORS = (";", "|", ",")
@@ -30,12 +30,12 @@ def read_label(row: Mapping[str, Any], columns: Columns, file: str, line: int) -
 
     Args:
         row: Cells by column.
-        columns: Says in which columns, and what stands between several labels of one cell.
-        file: Where it came from.
-        line: Its place there.
+        columns: The label columns, and the separator of several labels in one cell.
+        file: Name of the source.
+        line: Line or row number there.
 
     Raises:
-        BortError: It is missing, or of a type that is no label.
+        BortError: The label is missing or invalid.
     """
 
     def refuse(rule: str, column: str) -> BortError:
@@ -74,10 +74,10 @@ def _one_label(value: Any, refuse: Any) -> str | float:
 
 
 def check_forms(examples: Sequence[Example], column: str) -> None:
-    """Refuse lists of labels in some rows and single labels in others: nobody knows what the latter mean.
+    """Refuse a mix of label lists and single labels, which is ambiguous.
 
     Raises:
-        BortError: Both are there.
+        BortError: Both occur.
     """
     lists = [isinstance(example.label, tuple) for example in examples]
     if any(lists) and not all(lists):
@@ -88,10 +88,10 @@ def check_forms(examples: Sequence[Example], column: str) -> None:
 
 
 def check_numbers(examples: Sequence[Example], column: str) -> None:
-    """Refuse "nan" and its like among numbers; among words it is a class (the language code of Min Nan Chinese).
+    """Refuse "nan" and the like among numbers; among words it is a class (the language code of Min Nan Chinese).
 
     Raises:
-        BortError: It is there.
+        BortError: There is one among numbers.
     """
     numbers = [parse_number(example.label) for example in examples]
     if any(number is not None and math.isfinite(number) for number in numbers) and None not in numbers:
@@ -101,7 +101,7 @@ def check_numbers(examples: Sequence[Example], column: str) -> None:
 
 
 def whole_numbers(examples: Sequence[Example]) -> list[Example]:
-    """Let 1.0 be the class 1 where numbers label other rows 1, as JSON knows no difference between them."""
+    """Rename the label 1.0 to "1" if other rows have "1", as JSON does not distinguish the two."""
     names = {example.label for example in examples if isinstance(example.label, str)}
     return [
         replace(example, label=name)
@@ -112,12 +112,12 @@ def whole_numbers(examples: Sequence[Example]) -> list[Example]:
 
 
 def shown_label(label: Label | Sequence[str] | None) -> str:
-    """A label as a person reads it; several with a semicolon between them."""
+    """Format a label for display; several are joined by semicolons."""
     return "; ".join(label) or "(none)" if isinstance(label, tuple | list) else str(label)
 
 
 def named_labels(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
-    """Give a label that is none of `names`, but writes the number of just one of them, that name."""
+    """Rename each label that is not in `names` but is the same number as exactly one of them, such as 1.0 and "1"."""
     plain: dict[str, list[str]] = {}
     for name in names:
         plain.setdefault(plain_number(name), []).append(name)
@@ -134,13 +134,13 @@ def named_labels(examples: Sequence[Example], names: Sequence[str]) -> list[Exam
 
 
 def plain_number(name: str) -> str:
-    """Write a whole number without the `.0` that some programs append; anything else stays as it is."""
+    """Strip the `.0` that some programs append to a whole number; anything else stays unchanged."""
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
 
 
 def parse_number(label: Label | None) -> float | None:
-    """Parse a number, also a non-finite one; None where there is none."""
-    # Python's own "1_000" is a name rather than a number in a table.
+    """Parse a number, also a non-finite one; None if the label is not a number."""
+    # Python parses "1_000" as a number, but in a table it is a name.
     if label is None or isinstance(label, tuple) or (isinstance(label, str) and "_" in label):
         return None
     try:
@@ -150,10 +150,10 @@ def parse_number(label: Label | None) -> float | None:
 
 
 def infer_kind(examples: Sequence[Example]) -> Kind:
-    """Tell the kind of task by the labels.
+    """Infer the kind of task from the labels.
 
-    Multi-label is where labels are lists. Regression is where every label parses as a finite number and at least one is
-    no integer. All else is classification.
+    Lists of labels mean multi-label. If every label parses as a finite number and at least one is not an integer, it is
+    regression. Anything else is classification.
 
     Raises:
         BortError: There are no examples, or one has no label.
@@ -170,7 +170,7 @@ def infer_kind(examples: Sequence[Example]) -> Kind:
 
 
 def label_names(examples: Sequence[Example]) -> list[str]:
-    """List the distinct labels: by value where all are numbers, else naturally, with "class 2" before "class 10".
+    """List the distinct labels, by value if all are numbers, else in natural order ("class 2" before "class 10").
 
     Raises:
         BortError: There are fewer than two, or an example has no label.
@@ -190,7 +190,7 @@ def label_names(examples: Sequence[Example]) -> list[str]:
 
 
 def joined_by(names: Sequence[str]) -> str | None:
-    """What seems to stand between several labels in one name; None where names look like single labels.
+    """Guess the separator of several labels in one name; None if names look like single labels.
 
         >>> joined_by(["damage", "damage;delivery", "delivery"]), joined_by(["yes", "no; or maybe"])
         (';', None)
@@ -208,13 +208,13 @@ def joined_by(names: Sequence[str]) -> str | None:
 
 
 def _natural(name: str) -> tuple[list[tuple[str, int, str]], str]:
-    # Digits compare by how many there are, then one by one: a number of any length, without parsing it.
+    # Digits compare by their count, then one by one: this orders numbers of any length without parsing them.
     pieces = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(word, len(digits.lstrip("0")), digits.lstrip("0")) for word, digits in pieces], name
 
 
 def encode_labels(examples: Sequence[Example], names: Sequence[str]) -> list[int]:
-    """Turn each label into its index in `names`; 1.0, as programs write a whole number, is the class 1 and vice versa.
+    """Turn each label into its index in `names`; 1.0 counts as the class "1" and vice versa.
 
     Raises:
         BortError: A label is missing, a list, or not among `names`.
@@ -233,7 +233,7 @@ def encode_label_lists(examples: Sequence[Example], names: Sequence[str]) -> lis
     """Turn the labels of each example into their indices in `names`.
 
     Raises:
-        BortError: Labels are missing, no list, or not among `names`.
+        BortError: Labels are missing, not a list, or not among `names`.
     """
     index = {name: position for position, name in enumerate(names)}
     codes = []
@@ -257,7 +257,7 @@ def _code(name: str, index: Mapping[str, int], example: Example) -> int:
 
 
 def encode_values(examples: Sequence[Example]) -> list[float]:
-    """Turn each label into the number that it spells.
+    """Parse each label as a number.
 
     Raises:
         BortError: A label is missing, or not a finite number.

@@ -1,4 +1,4 @@
-"""Lines of text, counted and checked, in bounded memory."""
+"""Reads lines of text, counted and checked, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _UTF16 = "this looks like UTF-16; convert it, as iconv -f UTF-16 -t UTF-8 does"
 
 
 class Lines(Iterator[str]):
-    """The decoded lines of a binary stream, each with its line end, remembered since the current row began.
+    """The decoded lines of a binary stream, with line ends; those of the current row are kept.
 
-    A row is one line, or several where a quoted cell spans them; `start_row` marks where the next one begins.
+    A row is one line, or several if a quoted cell spans them; `start_row` marks the start of the next one.
 
     Attributes:
-        file: Name of the stream for messages.
-        number: Lines read so far.
-        first: Number of the line where the current row begins, from 1.
+        file: Name of the stream, for error messages.
+        number: Number of lines read so far.
+        first: Number of the first line of the current row, from 1.
         row: The lines of the current row.
-        damage: With `lenient`, what is wrong with the bytes of the current row.
+        damage: With `lenient`, the error in the bytes of the current row, or None.
 
     Args:
-        handle: The plain bytes.
-        file: Name of the stream for messages.
-        keep_nul: Whether NUL is a character like any other; a table that holds one is refused.
-        lenient: Whether a line that is not UTF-8 or holds NUL is given with replacement characters, and told of in
-            `damage`, rather than refused.
+        handle: Stream of decompressed bytes.
+        file: Name of the stream, for error messages.
+        keep_nul: Whether to accept NUL as an ordinary character instead of refusing it.
+        lenient: Whether to yield a line that is not UTF-8 or holds NUL, with replacement characters, and set `damage`
+            instead of raising.
     """
 
     def __init__(self, handle: IO[bytes], file: str, *, keep_nul: bool = False, lenient: bool = False) -> None:
@@ -45,21 +45,21 @@ class Lines(Iterator[str]):
         self._next: bytes | None = None
 
     def start_row(self) -> None:
-        """Let the next line be the first of a row."""
+        """Start a new row with the next line."""
         self.first = self.number + 1
         self.row = []
         self.damage = None
         self._row_bytes = 0
 
     def one_by_one(self) -> Iterator[str]:
-        """Give each line as a row of its own."""
+        """Yield each line as its own row."""
         self.start_row()
         for line in self:
             yield line
             self.start_row()
 
     def peek(self) -> str:
-        """Give the next line without using it up, as well as it can be decoded; "" at the end."""
+        """Return the next line without consuming it, with replacement characters if needed; "" at the end."""
         if self._next is None:
             self._next = self._read()
         raw = self._next if self.number else self._next.removeprefix(_UTF8_MARK)
@@ -84,7 +84,7 @@ class Lines(Iterator[str]):
         line, rule = self._decoded(raw)
         if rule:
             error = BortError(rule, file=self.file, line=self.number)
-            # A whole file in another encoding is no matter of single lines.
+            # Another encoding is an error of the whole file, not of single lines.
             if not self.lenient or _UTF16 in rule:
                 raise error
             self.damage = self.damage or error
@@ -99,7 +99,7 @@ class Lines(Iterator[str]):
             raise BortError(rule, file=self.file, line=self.number + 1) from None
 
     def _decoded(self, raw: bytes) -> tuple[str, str]:
-        """Decode a line, and say what is wrong with its bytes, if anything."""
+        """Decode a line; also return what is wrong with its bytes, or ""."""
         try:
             line, bad = raw.decode("utf-8"), ""
         except UnicodeDecodeError as error:
@@ -108,7 +108,7 @@ class Lines(Iterator[str]):
         nul = not self.keep_nul and b"\0" in raw
         if not bad and not nul:
             return line, ""
-        # Where its letters are Latin ones, every second byte of a line in UTF-16 is NUL.
+        # In UTF-16 text of Latin letters, every second byte is NUL.
         marked = raw.startswith(_UTF16_MARKS)
         wide = self.number == 1 and (marked or raw.count(0) > len(raw) // 4)
         if nul and not marked:
@@ -123,8 +123,8 @@ def read_lines(path: str | Path, *, on_bytes: Callable[[int], None] | None = Non
     r"""Yield the lines of a UTF-8 text without their ends (`\n` or `\r\n`); every other character is kept.
 
     Args:
-        path: The file; `.gz`, `.xz`, `.bz2` and `.zst` are unpacked.
-        on_bytes: Called now and then, and at the end, with the bytes of the file (as stored) read so far.
+        path: The file; `.gz`, `.xz`, `.bz2` and `.zst` are decompressed.
+        on_bytes: Called from time to time, and at the end, with the number of stored bytes read so far.
 
     Raises:
         BortError: Invalid UTF-8 (with its line), a damaged archive, a file that cannot be read.
@@ -142,10 +142,10 @@ def read_lines(path: str | Path, *, on_bytes: Callable[[int], None] | None = Non
 
 
 def total_bytes(paths: list[str]) -> int:
-    """Bytes of the files as stored, for progress.
+    """Return the total size of the files as stored, for progress.
 
     Raises:
-        BortError: One does not exist.
+        BortError: A file does not exist or cannot be accessed.
     """
     total = 0
     for path in paths:

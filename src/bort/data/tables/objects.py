@@ -1,4 +1,4 @@
-"""Texts and labels that are already in memory: lists, arrays, DataFrames, Arrow tables, data sets."""
+"""Texts and labels in memory: lists, arrays, DataFrames, Arrow tables, data sets."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _TEXTS = (
 
 
 class DataError(BortError, ValueError):
-    """Data in memory that break a rule; also the `ValueError` that Python's libraries expect of them."""
+    """In-memory data breaks a rule; also a `ValueError`, as Python libraries expect."""
 
 
 def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
-    """The rows of a table by column; None of what is no table.
+    """Return the rows of a table as mappings by column, or None if the object is not a table.
 
     Args:
-        table: A DataFrame of pandas or polars, or anything else with Arrow's C stream and named columns; a
+        table: A pandas or polars DataFrame, or anything else with an Arrow C stream and named columns; a
             `datasets.Dataset`, whose class labels become their names; a mapping of columns; or a list of mappings.
 
     Raises:
-        DataError: A table with columns that Arrow has no type for.
+        DataError: Columns differ in length, or Arrow has no type for one.
     """
     if isinstance(table, Mapping):
         columns = {str(name): column_values(values) for name, values in table.items()}
@@ -59,10 +59,10 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
 
 
 def column_values(column: Any) -> list[Any]:
-    """The values of a list, an array or a column, as Python's own objects where the library gives them.
+    """Return the values of a list, an array or a column, as native Python objects if the library can convert them.
 
     Raises:
-        DataError: It is a string, or it cannot be iterated.
+        DataError: The column is a string or cannot be iterated.
     """
     if not hasattr(column, "__iter__") and hasattr(column, "__array__"):
         column = np.asarray(column)
@@ -78,17 +78,17 @@ def column_values(column: Any) -> list[Any]:
 def texts_of(
     data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "X", labelled: bool = False
 ) -> list[Example]:
-    """Texts or pairs of texts as examples without labels.
+    """Turn texts or pairs of texts into examples without labels.
 
     Args:
-        data: Strings, pairs of strings, or mappings, in any list, array or column; or a table. Of a table the columns
-            that `columns` names are read, or its only one, or its only two as a pair.
+        data: Strings or pairs of strings in any list, array or column; or a table (see `table_rows`), from which the
+            columns that `columns` names are read, or its only one, or its only two as a pair.
         columns: Names of the columns.
-        name: Of the data, for messages.
-        labelled: Whether they are to be learned from, so that a text must not be blank.
+        name: Name of the data, for error messages.
+        labelled: Whether the texts are for training, so that none may be blank.
 
     Raises:
-        DataError: A value is neither, with its row.
+        DataError: A value breaks a rule (the error names its row), or a table has no column of texts.
     """
     rows = table_rows(data)
     values = column_values(data) if rows is None else [_row_texts(row, columns, name) for row in rows]
@@ -96,15 +96,15 @@ def texts_of(
 
 
 def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "data") -> list[Example]:
-    """Labelled examples of a file, a data set on the hub, or a table in memory.
+    """Read the labelled examples of a file, a hub data set or a table in memory.
 
     Args:
-        data: A path or hub name as of `read_examples`, or a table as of `table_rows`.
+        data: A path or hub name as in `read_examples`, or a table as in `table_rows`.
         columns: Names of the columns.
-        name: Of data in memory, for messages.
+        name: Name of in-memory data, for error messages.
 
     Raises:
-        BortError: As of `read_examples`.
+        BortError: As in `read_examples`.
     """
     if isinstance(data, str | Path):
         return read_examples(data, columns)
@@ -125,11 +125,11 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
 
 
 def write_examples(examples: Sequence[Example], path: Path, columns: Columns = _DEFAULT_COLUMNS) -> None:
-    """Write examples as JSON lines, with a second text where they are pairs, and a label where they have one.
+    """Write examples as JSON lines, with the second text and the label where there is one.
 
     Args:
-        examples: What to write.
-        path: Where to.
+        examples: The examples.
+        path: Output file.
         columns: Names of the columns.
     """
     with write_aside(path) as file:
@@ -137,16 +137,16 @@ def write_examples(examples: Sequence[Example], path: Path, columns: Columns = _
 
 
 def kept_file(data: Any, folder: Path, name: str, columns: Columns = _DEFAULT_COLUMNS, *, labelled: bool = True) -> str:
-    """Write data in memory to a file that is named by its content, and give its path; a path is given back.
+    """Write in-memory data to a file named by its content hash, and return its path; a path is returned unchanged.
 
-    So a run that is resumed with the same data finds them under the same name, and one with others does not.
+    So a run that is resumed with the same data finds the same file, and one with other data does not.
 
     Args:
-        data: A path, or data as of `examples_of`, or unlabelled as of `texts_of`.
-        folder: Where to.
-        name: Of the data.
+        data: A path, or data as in `examples_of` or, if unlabelled, as in `texts_of`.
+        folder: Output folder.
+        name: Name of the data; the file name starts with it.
         columns: Names of the columns.
-        labelled: Whether they have labels.
+        labelled: Whether the data has labels.
 
     Raises:
         BortError: A row breaks a rule.
@@ -172,7 +172,7 @@ def _json_lines(examples: Sequence[Example], columns: Columns) -> str:
 
 
 def _label_cells(example: Example, columns: Columns) -> dict[str, Any]:
-    """As `read_label` reads them."""
+    """Return the label's cells in the form that `read_label` reads."""
     if len(columns.labels) > 1 and isinstance(example.label, tuple):
         return {name: int(name in example.label) for name in columns.labels}
     return {columns.labels[0]: example.label}

@@ -1,4 +1,4 @@
-"""Rows of named cells out of CSV, TSV, JSON lines, plain text, Parquet, and data sets on the Hugging Face hub."""
+"""Reads rows of named cells from CSV, TSV, JSON lines, plain text, Parquet and data sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _PARQUET_BATCH_ROWS = 1024
 
 
 def format_of(source: str | Path) -> Format:
-    """Tell the format of a file by its extension, or of a hub data set by its name.
+    """Determine the format of a file by its extension, or recognise a hub data set by its name.
 
     Args:
-        source: A path, compressed or not, or `owner/name:split` or `owner/name@config:split`. A local file of such a
-            name goes before the hub.
+        source: A path, compressed or not, or `owner/name:split` or `owner/name@config:split`. A local file with such a
+            name takes precedence over the hub.
 
     Raises:
-        BortError: The extension is not known.
+        BortError: The extension is unknown, or the source is a URL.
     """
     if "://" in str(source):
         raise BortError("is an address; name a local file, or a data set on the hub as owner/name:split", file=source)
@@ -69,24 +69,24 @@ def numbered_rows(
     delimiter: str | None = None,
     on_bad: OnBad | None = None,
 ) -> Iterator[NumberedRow]:
-    """Give each row with the line where it starts, lazily.
+    """Yield each row lazily with the line where it starts.
 
     Args:
         source: A path, a hub name, or an open binary stream (text formats only).
         kind: The format.
-        file: Name of the source for messages.
+        file: Name of the source, for error messages.
         required: Columns that must exist.
-        text: Name that the one column of plain text gets.
-        header: Names of the columns of a CSV or TSV file whose first line is a row already.
-        delimiter: What stands between the cells of a CSV or TSV file, where it is not to be found out.
-        on_bad: Takes each row of a text format that is malformed; without it the first one is refused.
+        text: Column name for the lines of plain text.
+        header: Column names of a CSV or TSV file whose first line is already a row.
+        delimiter: Cell separator of a CSV or TSV file; by default it is detected.
+        on_bad: Receives each malformed row of a text format; without it, the first one is an error.
 
     Returns:
         Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column.
 
     Raises:
-        BortError: While iterating, on the first row that breaks a rule of the format, and on what is no matter of
-            single rows: a missing column of a table, a damaged archive, a quote that is never closed.
+        BortError: While iterating, at the first row that breaks a rule of the format, and for errors that affect the
+            whole source: a missing column of a table, a damaged archive, a quote that is never closed.
     """
     if kind in ("parquet", "hub"):
         if not isinstance(source, str | Path):
@@ -155,7 +155,7 @@ def _json_row(line: str, lines: Lines, required: Sequence[str]) -> Row:
 
 
 def _check_surrogates(row: Row, file: str, line: int) -> None:
-    """Refuse what JSON can escape and UTF-8 cannot write: half of a surrogate pair."""
+    """Refuse lone surrogates, which JSON can escape but UTF-8 cannot encode."""
     for name, value in row.items():
         try:
             json.dumps([name, value], ensure_ascii=False).encode()
@@ -189,7 +189,7 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
         raise BortError("must be written owner/name:split or owner/name@config:split", value=source)
     try:
         table = datasets.load_dataset(part["name"], part["config"], split=part["split"])
-    # Whatever the hub's client, its HTTP library or a data set's own parser raises, the user can only mend the name.
+    # Whatever the hub's client, its HTTP library or a data set's parser raises, the user can only fix the name.
     except Exception as error:
         offline = isinstance(error, ConnectionError) or "offline" in f"{type(error).__name__} {error}".lower()
         rule = (
@@ -201,7 +201,7 @@ def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
 
 
 def dataset_rows(table: Any) -> Iterator[NumberedRow]:
-    """The rows of a `datasets.Dataset` with their numbers from 1; class labels, also in lists, become their names.
+    """Yield the rows of a `datasets.Dataset`, numbered from 1; class labels, also in lists, become their names.
 
     Args:
         table: The data set.
@@ -214,7 +214,7 @@ def dataset_rows(table: Any) -> Iterator[NumberedRow]:
     def name_of(feature: Any, value: Any) -> Any:
         if isinstance(value, list):
             return [name_of(feature, each) for each in value]
-        # Hidden test sets have -1 where the label would be.
+        # Test sets with hidden labels have -1 instead.
         return feature.int2str(value) if value is not None and value >= 0 else None
 
     for number, row in enumerate(table, start=1):

@@ -1,4 +1,4 @@
-"""Vectors out, beside their rows or alone: Parquet, JSON lines, or one array in numpy's file format."""
+"""Writes vectors, with their rows or alone, as Parquet, JSON lines or one array in NumPy's file format."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bort.files import write_aside
 VectorFormat = Literal["parquet", "npy", "jsonl"]
 _BY_SUFFIX: dict[str, VectorFormat] = {".parquet": "parquet", ".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _DIGITS = 7
-"""Of a number in JSON: as many as a float32 has."""
+"""Significant digits of a number in JSON, as many as a float32 has."""
 WriteVectors = Callable[[Sequence[Row], NDArray[np.float32]], None]
 
 
 def vector_format(path: str) -> VectorFormat:
-    """The format to write by the extension; JSON lines on standard output (`-`).
+    """Return the output format by the extension; JSON lines on standard output (`-`).
 
     Raises:
-        BortError: An extension that stands for none.
+        BortError: The extension is unknown.
     """
     if path == "-":
         return "jsonl"
@@ -38,17 +38,17 @@ def vector_format(path: str) -> VectorFormat:
 
 @contextlib.contextmanager
 def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterator[WriteVectors]:
-    """Give a function that writes some rows with their vectors; a file appears, whole, when the block has ended.
+    """Yield a function that writes rows with their vectors; a file appears, complete, when the block has ended.
 
-    A vector of NaN stands for none, and is written as null.
+    A vector of NaN means that there is none; JSON lines and Parquet have null instead.
 
     Args:
         path: A file, or - for standard output.
-        size: Width of a vector.
-        column: Name of the vector's column; one of the rows' own of this name is replaced. An array has no columns.
+        size: Dimension of the vectors.
+        column: Name of the vector column; it replaces a column of this name in the rows. An array has no columns.
 
     Raises:
-        BortError: The file cannot be written, or a column of Parquet changes its type.
+        BortError: The file cannot be written, or a Parquet column changes its type.
     """
     path = str(Path(path).expanduser()) if path != "-" else path
     kind = vector_format(path)
@@ -59,12 +59,12 @@ def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterato
     if Path(path).is_dir():
         raise BortError("is a folder; name a file", file=path)
     try:
-        with write_aside(os.path.realpath(path), "wb") as out:  # what a link leads to is replaced, not the link
+        with write_aside(os.path.realpath(path), "wb") as out:  # replaces the target of a link, not the link
             writer: _Array | _Parquet = _Array(out, size) if kind == "npy" else _Parquet(out, path, size, column)
             try:
                 yield writer.write
             finally:
-                writer.close()  # also where the file will go: the library would try when it is collected
+                writer.close()  # also after an error, or pyarrow would try when it is garbage-collected
     except OSError as error:
         raise BortError(f"cannot be written: {error.strerror or error}", file=path) from None
 
@@ -76,7 +76,7 @@ def _as_json(write: Callable[[Row], None], rows: Sequence[Row], vectors: NDArray
 
 
 class _Array:
-    """A file of `numpy.load`, whose number of rows is known when all are written."""
+    """A `.npy` file whose number of rows is known only at the end."""
 
     def __init__(self, out: IO[bytes], size: int) -> None:
         self._out, self._size, self._count = out, size, 0
@@ -88,7 +88,7 @@ class _Array:
         self._count += len(vectors)
 
     def close(self) -> None:
-        """Write the header again, which numpy keeps as long whatever the number of rows."""
+        """Rewrite the header; NumPy pads it, so its length does not depend on the number of rows."""
         self._out.seek(0)
         self._header()
 
@@ -98,7 +98,7 @@ class _Array:
 
 
 class _Parquet:
-    """A table of the rows' columns and the vectors; the first rows decide the columns and their types."""
+    """A table of the rows' columns and the vectors; the first batch of rows sets the columns and their types."""
 
     def __init__(self, out: IO[bytes], path: str, size: int, column: str) -> None:
         import pyarrow
@@ -109,7 +109,7 @@ class _Parquet:
         self._writer: Any = None
 
     def write(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> None:
-        """Append rows as a group of their own."""
+        """Append rows as a row group."""
         if self._writer is None:
             self._open(rows)
         flat = self._arrow.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
@@ -123,7 +123,7 @@ class _Parquet:
         self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
-        """Write what the file ends with; without any rows it holds the vectors' column alone."""
+        """Write the file's footer; without any rows the file has only the vector column."""
         if self._writer is None:
             self._open([])
         self._writer.close()
@@ -134,7 +134,7 @@ class _Parquet:
         fields = []
         for name in dict.fromkeys(name for row in rows for name in row if name != self._column):
             kind = self._values(None, [row.get(name) for row in rows], name).type
-            # What is empty so far is a text for all that a table says.
+            # A column without values so far is stored as text.
             fields.append((name, self._arrow.string() if self._arrow.types.is_null(kind) else kind))
         self._schema = self._arrow.schema([*fields, (self._column, self._vectors)])
         self._writer = pyarrow.parquet.ParquetWriter(self._out, self._schema)

@@ -1,4 +1,4 @@
-"""Tables out: CSV, TSV or JSON lines, to a file or to standard output."""
+"""Writes tables as CSV, TSV or JSON lines, to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _BY_SUFFIX: dict[str, OutputFormat] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "
 
 
 def output_format(path: str, asked: str = "auto") -> OutputFormat:
-    """The format to write: as asked, by the extension, or JSON lines on standard output (`-`).
+    """Return the output format: as requested, by the extension, or JSON lines on standard output (`-`).
 
     Raises:
-        BortError: An extension that stands for none.
+        BortError: The extension is unknown.
     """
     if asked != "auto":
         return asked  # type: ignore[return-value]
@@ -45,12 +45,12 @@ def output_format(path: str, asked: str = "auto") -> OutputFormat:
 
 @contextlib.contextmanager
 def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]:
-    """Give a function that writes one row; a file appears when the block has ended without an exception.
+    """Yield a function that writes one row; a file appears when the block has ended without an exception.
 
-    The first row's keys are the header of a table; a later row may lack some of them, and leaves their cells empty. A
-    column that a later row adds comes last in a file; on standard output, whose header has gone out already, it is left
-    out, and that is said. In a table a truth value, a list or an object is written as JSON, and null as an empty cell.
-    In TSV, tabs and line ends inside a cell become spaces. What is no number (NaN) is null; so are infinities in JSON.
+    The keys of the first row are the header of a table; keys that a later row lacks leave empty cells. Columns that
+    later rows add come last in a file; on standard output, whose header is already written, they are left out with a
+    note. In a table, booleans, lists and objects are written as JSON, and null as an empty cell. In TSV, tabs and line
+    ends inside a cell become spaces. NaN is written as null; so are infinities in JSON.
 
     Raises:
         BortError: The file cannot be written.
@@ -77,7 +77,7 @@ def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]
 
 @contextlib.contextmanager
 def _told(path: str) -> Iterator[None]:
-    """Word what the system says of the output as bad input; a reader of standard output that has gone is none."""
+    """Turn system errors about the output into a `BortError`, except for a broken pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -88,15 +88,15 @@ def _told(path: str) -> Iterator[None]:
 
 
 def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool]:
-    """Open an output, and say whether it is a file that is nobody else's until it is whole."""
+    """Open an output; also return whether it is a temporary file, which can still be rewritten."""
     if path == "-":
         if sys.stdout is None:
             raise BortError("is closed", file="standard output")
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal's own
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal's encoding
         return contextlib.nullcontext(sys.stdout), False
     if descriptor := _DESCRIPTOR.fullmatch(path):
-        # The shell has opened it, and may append to it: a file behind it must not be replaced.
+        # The shell has opened it, perhaps to append: the file behind it must not be replaced.
         number = int(descriptor[2] or {"stdin": 0, "stdout": 1, "stderr": 2}[descriptor[1]])
         return os.fdopen(os.dup(number), "w", encoding="utf-8", newline="\n"), False
     if Path(path).is_dir():
@@ -104,7 +104,7 @@ def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool
     if Path(path).exists() and not Path(path).is_file():
         # A device or a named pipe must not be replaced.
         return open(path, "w", encoding="utf-8", newline="\n"), False
-    return write_aside(os.path.realpath(path), "w+"), True  # what a link leads to is replaced, not the link
+    return write_aside(os.path.realpath(path), "w+"), True  # replaces the target of a link, not the link
 
 
 def _jsonl(file: IO[str]) -> Callable[[Row], None]:
@@ -119,7 +119,7 @@ def _jsonl(file: IO[str]) -> Callable[[Row], None]:
 
 
 def _finite(value: Any) -> Any:
-    """Put null in place of numbers that JSON has no word for."""
+    """Replace numbers that JSON cannot represent by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -128,7 +128,7 @@ def _finite(value: Any) -> Any:
 
 
 class _Table:
-    """A table whose header may grow, where the file can be written anew."""
+    """A table whose header may grow if the file can be rewritten."""
 
     def __init__(self, file: IO[str], kind: Literal["csv", "tsv"], *, may_grow: bool) -> None:
         self._file, self._kind, self._may_grow = file, kind, may_grow
@@ -139,7 +139,7 @@ class _Table:
         self._count = 0
 
     def write(self, row: Row) -> None:
-        """Write a row, before the first one the header."""
+        """Write a row, preceded by the header if it is the first."""
         self._count += 1
         if self._count == 1:
             self._header = list(row)
@@ -153,7 +153,7 @@ class _Table:
         self._file.write(self._line_of([_cell(row.get(name)) for name in names]))
 
     def complete(self) -> None:
-        """Put columns that came late into the header, and an empty cell into the rows before."""
+        """Add late columns to the header, with empty cells in earlier rows."""
         if not self._late:
             return
         if not self._may_grow:
@@ -185,7 +185,7 @@ def _cell(value: Any) -> str:
 
 
 def _csv_line(cells: list[str]) -> str:
-    # The standard library's writer leaves a lone carriage return bare, which readers take for the end of the row.
+    # The standard library's writer does not quote a lone carriage return, which readers take for the end of the row.
     quoted = ['"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r\n') else cell for cell in cells]
     return (",".join(quoted) if quoted != [""] else '""') + "\n"
 

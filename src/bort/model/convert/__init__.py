@@ -1,1 +1,1 @@
-"""Other formats in: original `.params` files and Hugging Face BERT folders."""
+"""Imports other formats: original `.params` files and Hugging Face BERT folders."""

@@ -1,4 +1,4 @@
-"""Checkpoints in, a plain Hugging Face BERT folder out; nothing is written before all of it has been checked."""
+"""Converts checkpoints to a plain Hugging Face BERT folder; nothing is written until everything has been checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Dtype = Literal["auto", "float32", "float16"]
 
 KNOWN_HEADS = {(shape.depth, shape.hidden, shape.intermediate): shape.heads for shape in PRESETS.values()}
-"""Layers, hidden and intermediate size to attention heads, which no array shows."""
+"""Attention heads by layers, hidden and intermediate size; the arrays do not show them."""
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _TYPES = "bert.embeddings.token_type_embeddings.weight"
@@ -33,7 +33,7 @@ _RELEASED: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
-"""What the released code fixes and its files do not hold (alexa/bort's model code)."""
+"""Values that the released code hard-codes and its files do not hold (alexa/bort's model code)."""
 
 
 def convert_checkpoint(
@@ -44,17 +44,17 @@ def convert_checkpoint(
     tokenizer: str | Path | None = None,
     dtype: Dtype = "auto",
 ) -> dict[str, Any]:
-    """Write a checkpoint as a Hugging Face BERT folder: `config.json`, `model.safetensors`, the tokenizer.
+    """Convert a checkpoint to a Hugging Face BERT folder: `config.json`, `model.safetensors`, the tokenizer.
 
     Args:
         source: An MXNet `.params` file of the released code, or a Hugging Face BERT folder (`config.json` with
             `model.safetensors` or `pytorch_model.bin`).
         out: The folder to write; it must be absent or empty.
-        num_attention_heads: Heads of a `.params` file, which does not say; by default those of the known shape.
+        num_attention_heads: Heads of a `.params` file, which does not store them; by default those of the known shape.
         tokenizer: Folder of the tokenizer (`vocab.json` and `merges.txt`, or `tokenizer.json`). By default a Hugging
             Face folder's own, and none for a `.params` file.
-        dtype: Type of the stored weights. "auto" keeps half precision where all of the source has it, and stores
-            single precision otherwise. `config.json` names float32 always, so that the model computes in it.
+        dtype: Type of the stored weights. "auto" keeps half precision if all of the source has it, and stores
+            single precision otherwise. `config.json` always says float32, so that the model computes in it.
 
     Returns:
         The shape, counted `parameters`, `dtype`, `files` written, and `notes` on what was left out.
@@ -106,7 +106,7 @@ def _stored_dtype(checkpoint: Checkpoint, dtype: Dtype) -> np.dtype[Any]:
 
 
 def _configure(checkpoint: Checkpoint, heads: int | None) -> BertConfig:
-    """Describe the arrays, on top of what a Hugging Face folder says of itself."""
+    """Build the configuration from the arrays and, for a Hugging Face folder, from its `config.json`."""
     from transformers import BertConfig
 
     classifier, mlm = checkpoint.has("classifier."), checkpoint.has("cls.predictions.")
@@ -124,7 +124,7 @@ def _configure(checkpoint: Checkpoint, heads: int | None) -> BertConfig:
     file = checkpoint.path if checkpoint.format == "mxnet" else checkpoint.path / "config.json"
     try:
         config = BertConfig.from_dict(fields)
-    except Exception as error:  # a strict dataclass and the code after it, each with errors of its own
+    except Exception as error:  # a strict dataclass and the code after it raise different kinds
         raise BortError(f"is not a BERT configuration: {' '.join(str(error).split())}", file=file) from None
     for key, value in shape.items():
         if getattr(config, key) != value:
@@ -164,7 +164,7 @@ def _infer_shape(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def _dim(checkpoint: Checkpoint, name: str, axis: int) -> int:
-    """A dimension of a matrix that must be there."""
+    """Return a dimension of a required matrix."""
     if name not in checkpoint.arrays:
         raise BortError("lacks this array", file=checkpoint.path, value=checkpoint.shown(name))
     shape = checkpoint.arrays[name].shape
@@ -174,7 +174,7 @@ def _dim(checkpoint: Checkpoint, name: str, axis: int) -> int:
 
 
 def _check_shapes(checkpoint: Checkpoint, config: BertConfig) -> None:
-    """Hold the arrays against those that the configuration calls for, naming the first that differs; build it empty."""
+    """Refuse arrays that do not match what the configuration requires, and a model that cannot be built (empty)."""
     expected = dict(_expected_shapes(checkpoint, config))
     for name, shape in expected.items():
         if name not in checkpoint.arrays:
@@ -227,7 +227,7 @@ def _vectors(name: str, size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _tokenizer(checkpoint: Checkpoint, given: str | Path | None, config: BertConfig) -> PreTrainedTokenizerFast | None:
-    """Load the tokenizer that was named, or the one beside the weights, and check that it fits them."""
+    """Load the given tokenizer, or the one next to the weights, and check that it fits them."""
     source = given
     if source is None and checkpoint.format == "huggingface":
         source = checkpoint.path if any((checkpoint.path / name).is_file() for name in _TOKENIZER_FILES) else None
@@ -238,7 +238,7 @@ def _tokenizer(checkpoint: Checkpoint, given: str | Path | None, config: BertCon
 
     tokenizer = load_tokenizer(source)
     size, rows = len(tokenizer), config.vocab_size
-    # A folder's own embedding may be padded to a round number of rows; one that a user pairs up must match.
+    # A folder's own embedding may be padded to a round number of rows; a tokenizer given by the user must match.
     if size > rows or (given is not None and size != rows):
         raise BortError(f"the vocabulary must have the {rows} entries of the word embedding", file=source, value=size)
     if tokenizer.pad_token_id not in (None, config.pad_token_id):
@@ -266,7 +266,7 @@ def _write(
 
 
 def _count(arrays: Mapping[str, Array]) -> dict[str, int]:
-    """Counted parameters; a tied matrix counts once."""
+    """Count the parameters; a tied matrix counts once."""
     counts = {"embeddings": 0, "encoder": 0, "heads": 0}
     for name, array in arrays.items():
         part = name.split(".")[1]

@@ -6,8 +6,8 @@ The layout is that of `NDArray::Save` in MXNet's `src/ndarray/ndarray.cc`, littl
     array: u32 magic, [i32 storage type, not in V1], u32 ndim, ndim × i64 dim,
            i32 device type, i32 device id, i32 dtype, raw data
 
-The reader walks over all headers and names first, with the data skipped, and holds each number against the size of the
-file. Only when the whole file is known to be sound does it allocate anything, and never more than the file is long.
+The reader first walks over all headers and names, skipping the data, and checks each number against the size of the
+file. It allocates arrays only once the whole file is known to be valid, and never more than the size of the file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Array = npt.NDArray[Any]
 
 LIST_MAGIC = 0x112
 MAGIC: dict[int, int] = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
-"""Version of an array to its magic: 1 has no storage type, 3 is written under NumPy's rules for shapes."""
+"""Magic number by array version: version 1 has no storage type, version 3 follows NumPy's rules for shapes."""
 
 DTYPES: dict[int, np.dtype[Any]] = {
     code: np.dtype(name) for code, name in enumerate(("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8"))
 }
 _VERSIONS = {magic: version for version, magic in MAGIC.items()}
-_DEVICES = (1, 2, 3, 5)  # CPU, GPU, pinned and shared CPU memory; the data lie in the file alike
+_DEVICES = (1, 2, 3, 5)  # CPU, GPU, pinned and shared CPU memory; the stored data is the same
 
 MAX_NDIM = 8
 MAX_NAME_BYTES = 4096
@@ -48,7 +48,7 @@ _SMALLEST_NAME_BYTES = 8
 
 @dataclass(frozen=True)
 class _Block:
-    """Where one array lies in the file."""
+    """Location of one array in the file."""
 
     offset: int
     shape: tuple[int, ...]
@@ -92,14 +92,14 @@ def read_params(path: str | Path, *, limit_bytes: int = MAX_FILE_BYTES) -> dict[
         limit_bytes: Refuse files larger than this.
 
     Returns:
-        Arrays by name, in the file's order, `arg:` and `aux:` taken off the names; copies, in the machine's byte order.
+        Arrays by name, in the file's order, without the prefixes `arg:` and `aux:`; copies, in native byte order.
 
     Raises:
-        BortError: The file cannot be opened, is too large, or breaks the layout anywhere.
+        BortError: The file cannot be opened, is too large, or violates the layout.
     """
     path = Path(path)
     try:
-        # A pipe or a device would block or never end; asked before opening.
+        # A pipe or a device would block or never end, so this is checked before opening.
         if not stat.S_ISREG(path.stat().st_mode):
             raise BortError("must be a file", file=path)
         with path.open("rb") as handle:
@@ -164,7 +164,7 @@ def _read_header(cursor: _Cursor, what: str) -> _Block:
     length = math.prod(shape) * DTYPES[code].itemsize  # Python's integers do not overflow
     if length > cursor.remaining:
         cursor.fail(f"the data of {what} must fit in what remains of the file ({cursor.remaining} bytes)", shape)
-    # A zero may have neighbours too large for NumPy to shape.
+    # Next to a dimension of zero, the others may still be too large for NumPy.
     if math.prod(max(dim, 1) for dim in shape) > MAX_FILE_BYTES:
         cursor.fail(f"the dimensions of {what} are too large", shape)
     block = _Block(cursor.handle.tell(), shape, DTYPES[code])

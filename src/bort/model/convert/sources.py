@@ -1,6 +1,6 @@
-"""Where a checkpoint comes from: each source's arrays under the names of Hugging Face's BERT.
+"""Reads checkpoints of several formats into arrays under the names of Hugging Face's BERT.
 
-Read are the `.params` file of the released code (MXNet, GluonNLP) and a BERT folder of `transformers`, new or old.
+Supported are `.params` files of the released code (MXNet, GluonNLP) and BERT folders of `transformers`, new or old.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _TIED = {"cls.predictions.decoder.weight": WORDS, "cls.predictions.decoder.bias"
 
 @dataclass
 class Checkpoint:
-    """What was read.
+    """A checkpoint that was read.
 
     Attributes:
         path: The file or folder.
-        format: Which kind it is.
-        arrays: Weights by Hugging Face's names, all with `bert.` where they belong to the encoder.
-        origin: The source's own name of each.
+        format: Its format.
+        arrays: Weights by Hugging Face's names; those of the encoder all start with `bert.`.
+        origin: Original name of each array in the source.
         config: The content of `config.json`; empty for a `.params` file.
-        notes: What a person should know of the reading.
+        notes: Notes for the user, such as on what was left out.
     """
 
     path: Path
@@ -45,13 +45,13 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
 
     def shown(self, name: str) -> str:
-        """The source's name of an array, also of one that it lacks."""
+        """Return the source's name of an array, also of one that it lacks."""
         if self.format == "mxnet" and name not in self.origin:
             return hf_to_gluon(name, classifier=is_classifier(self.origin.values()))
         return self.origin.get(name, name)
 
     def has(self, prefix: str) -> bool:
-        """Tell whether an array's name begins so."""
+        """Whether the name of any array starts with `prefix`."""
         return any(name.startswith(prefix) for name in self.arrays)
 
 
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.params` file or a Hugging Face BERT folder.
 
     Raises:
-        BortError: It is neither, it cannot be read, or an array has no place in a BERT.
+        BortError: The source is neither, cannot be read, or has an array that does not belong in a BERT.
     """
     return _read_folder(path) if path.is_dir() else _read_mxnet(path)
 
@@ -125,7 +125,7 @@ def _read_weights(path: Path) -> dict[str, Array]:
             str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
             for name, tensor in tensors.items()
         }
-    except Exception as error:  # the libraries raise a dozen kinds, by where the damage is
+    except Exception as error:  # the libraries raise a dozen kinds, depending on the damage
         first = lines_of(error)[0]
         raise BortError(f"the weights cannot be loaded: {first}", file=file) from None
 
@@ -137,27 +137,27 @@ def _add(checkpoint: Checkpoint, name: str, origin: str, array: Array) -> None:
 
 
 def cast(checkpoint: Checkpoint, dtype: np.dtype[Any]) -> None:
-    """Bring every array to one floating-point type.
+    """Convert every array to one floating-point type.
 
     Raises:
-        BortError: An array of whole numbers, or one with NaN or infinity (also for being too large for `dtype`).
+        BortError: An array is not floating-point, or holds NaN or infinity (also from overflow in `dtype`).
     """
     for name, array in checkpoint.arrays.items():
         shown = checkpoint.shown(name)
         if array.dtype.kind != "f":
             raise BortError(f"weights must be floating-point, not {array.dtype}", file=checkpoint.path, value=shown)
         with np.errstate(over="ignore"):
-            result = np.ascontiguousarray(array, dtype).reshape(array.shape)  # it makes a scalar a vector
+            result = np.ascontiguousarray(array, dtype).reshape(array.shape)  # NumPy makes a scalar a vector
         if not np.isfinite(result).all():
             raise BortError(f"weights must be finite numbers in {dtype}", file=checkpoint.path, value=shown)
         checkpoint.arrays[name] = result
 
 
 def drop_tied(checkpoint: Checkpoint) -> None:
-    """Take out what is tied to another array and so is not stored: the vocabulary projection and its bias.
+    """Remove arrays that are tied to others and so not stored: the vocabulary projection and its bias.
 
     Raises:
-        BortError: The two differ.
+        BortError: An array differs from the one it is tied to.
     """
     arrays = checkpoint.arrays
     for name, twin in _TIED.items():

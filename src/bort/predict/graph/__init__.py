@@ -1,1 +1,1 @@
-"""A BERT as an ONNX graph of fused operators, in fp32 or int8, from its configuration and weights alone."""
+"""Build an ONNX graph of fused operators, in fp32 or int8, from a BERT's configuration and weights alone."""

@@ -1,4 +1,4 @@
-"""BERT's relatives by BERT's names: what differs between them is where positions begin, and the classifier's head."""
+"""Map models of the BERT family to BERT's weight names; they differ in first position and classification head."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
 }
-"""What can be written as a graph: each model type, its names and BERT's."""
+"""Supported model types, each with its parts of weight names and BERT's."""
 _ENCODERS = ("bert.", "distilbert.", "roberta.")
-"""What stands before the names of an encoder inside of a classifier."""
+"""Prefixes of an encoder's weight names inside a classifier."""
 
 
 def as_bert(
     config: Mapping[str, Any], state: Weights, name: str, *, takes_types: bool, pooling: Pooling | None = None
 ) -> tuple[BertShape, Weights]:
-    """Read a classifier or an encoder of `transformers` as BERT's shape and weights.
+    """Convert a classifier or encoder of `transformers` to BERT's shape and weights.
 
     Args:
-        config: What its `config.json` says.
-        state: Its weights by its own names.
-        name: Where it came from, for messages.
-        takes_types: Whether kinds of tokens are told apart.
-        pooling: How an encoder makes one vector of its tokens'; None of a classifier.
+        config: Content of its `config.json`.
+        state: Its weights under its own names.
+        name: Its folder or name, for messages.
+        takes_types: Whether the graph takes `token_type_ids`.
+        pooling: How an encoder pools its token vectors; None for a classifier.
 
     Raises:
-        BortError: An architecture, an activation, positions or a head that the graph does not know.
+        BortError: The architecture, activation, positions or head are not supported.
     """
     kind = config["model_type"]
     if kind not in NAMES:

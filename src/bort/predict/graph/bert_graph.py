@@ -1,9 +1,9 @@
-"""A BERT classifier or encoder as a graph of fused operators: attention, layer norm and GELU are one node each.
+"""Build a BERT classifier or encoder as a graph of fused operators: one node per attention, layer norm and GELU.
 
-The graph is written, not traced: `torch.onnx.export` gives attention as a dozen small operators in a form that ONNX
-Runtime's optimizer does not know again. Writing it also allows what no optimizer finds. Where only the first token's
-output goes on, as to a classifier, the last layer asks, and computes everything behind its attention, for that token
-alone. And it computes neither keys nor values: see `BertGraph._attention_of_first`.
+The graph is not traced: `torch.onnx.export` writes attention as a dozen small operators, which ONNX Runtime's
+optimizer does not recognise. Building it also allows what no optimizer finds: if only the first token's output is used,
+as by a classifier, the last layer computes the query, and everything after attention, for that token alone. It also
+computes neither keys nor values: see `BertGraph._attention_of_first`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class BertShape:
-    """What the weights do not tell of a BERT classifier or encoder.
+    """The properties of a BERT classifier or encoder that do not follow from its weights.
 
     Args:
-        layers: Of the encoder.
-        heads: Of each attention.
-        activation: Of the feed-forward part, as `transformers` names it.
-        eps: Of the layer norms.
-        takes_types: Whether kinds of tokens are told apart, by `token_type_ids`.
+        layers: Number of layers of the encoder.
+        heads: Number of attention heads per layer.
+        activation: Activation of the feed-forward part, as named by `transformers`.
+        eps: Epsilon of the layer norms.
+        takes_types: Whether the graph takes `token_type_ids`.
         pooled_by: Operator between the two layers of the head.
-        uncounted_id: The token that RoBERTa does not count where it numbers positions, which is the padding token: it
-            has position 0, and the first of the others 1. None where positions count from 0, whatever the tokens.
-        pooling: How an encoder makes one vector of its tokens'; None of a classifier, which has a head instead.
-        bi_encoder: Whether the two texts of a pair are read apart. `takes_types` says then which tokens are whose.
+        uncounted_id: The padding token, which RoBERTa skips when it numbers positions: it has position 0, and the
+            other tokens count from 1. None if positions count from 0 for all tokens.
+        pooling: How an encoder pools its token vectors; None for a classifier, which has a head instead.
+        bi_encoder: Whether the two texts of a pair are encoded separately; `token_type_ids` then separate them.
     """
 
     layers: int
@@ -62,20 +62,20 @@ class BertShape:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Parts that can stay in fp32, one by one."""
+        """Blocks that can individually stay in fp32."""
         head = () if self.pooling or self.bi_encoder else ("pooler",)
         return ("embeddings", *(f"layer.{number}" for number in range(self.layers)), *head)
 
 
 class BertGraph:
-    """Writes a model in one precision.
+    """Builds the graph of a model.
 
     Args:
-        shape: Of the model.
-        weights: By the names of `transformers`, without "bert.".
-        quantization: How int8 is done; None for fp32.
-        ranges: Of each matrix's input, by the matrix's name, as calibration found them. Without them each batch's own
-            are taken, as it comes.
+        shape: Shape of the model.
+        weights: Weights by their names in `transformers`, without "bert.".
+        quantization: Settings of int8; None for fp32.
+        ranges: Calibrated range of each matrix's input, by the matrix's name. Without them, the range of each batch is
+            computed as it runs.
     """
 
     def __init__(
@@ -89,25 +89,25 @@ class BertGraph:
         self._source = weights
         self.graph = Graph()
         self.matrix_inputs: dict[str, str] = {}
-        """Matrices that can be int8, and the names of what goes into them."""
+        """Matrices that can be int8, and the names of their inputs."""
         self._quantized_inputs: dict[str, list[str]] = {}
         self._ids, self._mask = "input_ids", "attention_mask"
 
     def write(self, file: Path, *, with_inputs: bool = False) -> list[str]:
         """Write the model; returns the names of its files.
 
-        Its inputs are `input_ids`, `attention_mask` (padding to the right only) and, where the model knows kinds of
-        tokens, `token_type_ids`, *shape* (batch, length) each; its first output is `logits`, or an encoder's `vectors`,
+        Its inputs are `input_ids`, `attention_mask` (padding on the right only) and, if the shape has `takes_types`,
+        `token_type_ids`, *shape* (batch, length) each; its first output is `logits`, or an encoder's `vectors`,
         *shape* (batch, outputs).
 
         Args:
-            file: Where to.
-            with_inputs: Whether what goes into the matrices comes out as well, for calibration.
+            file: File to write.
+            with_inputs: Whether the inputs of the matrices are additional outputs, for calibration.
         """
         return self._finished(with_inputs=with_inputs).write(file)
 
     def in_memory(self) -> tuple[bytes, Weights]:
-        """The model as `write` would write it, and the weights that it names but does not hold."""
+        """The model as `write` would write it, and the weights stored outside it."""
         return self._finished().in_memory()
 
     def _finished(self, *, with_inputs: bool = False) -> Graph:
@@ -128,7 +128,7 @@ class BertGraph:
             width = self._source["embeddings.word_embeddings.weight"].shape[1]
             self.graph.outputs = {"vectors": ("batch", width)}
         if with_inputs:
-            # Dimensions of one name are taken to be equal, and these are not.
+            # Dimensions of the same name must be equal, and these are not.
             seen = dict.fromkeys(self.matrix_inputs.values())
             self.graph.outputs |= {
                 name: tuple(f"{name}.{part}" for part in ("rows", "length", "width")) for name in seen
@@ -137,7 +137,7 @@ class BertGraph:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What the model takes."""
+        """Names of the model's inputs."""
         return ("input_ids", "attention_mask", *(["token_type_ids"] if self.shape.takes_types else []))
 
     def _add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
@@ -153,7 +153,7 @@ class BertGraph:
         return self._quantization is not None and not self._quantization.keeps(name)
 
     def _embedded(self) -> tuple[str, str]:
-        """The first hidden state, *shape* (batch, length, H), and the number of tokens, *shape* (batch,)."""
+        """The embedding output, *shape* (batch, length, H), and the number of tokens, *shape* (batch,)."""
         lengths = self._add("ReduceSum", [self._mask, self._ints(1)], "lengths.long", keepdims=0)
         lengths = self._add("Cast", [lengths], "lengths", to=6)  # 6 is int32
         words = "embeddings.word_embeddings.weight"
@@ -177,7 +177,7 @@ class BertGraph:
         return self._norm(embedded, self._placed(places), "embeddings.LayerNorm"), lengths
 
     def _placed(self, table: NDArray[np.float32]) -> str:
-        """What each position adds. *Shape:* (positions, H) -> (1 or batch, length, H)."""
+        """Position embeddings. *Shape:* (positions, H) -> (1 or batch, length, H)."""
         if self.shape.uncounted_id is None:
             length = self._add("Shape", [self._ids], "length", start=1, end=2)
             whole = self.graph.weight("places.table", table[None])
@@ -220,11 +220,11 @@ class BertGraph:
         return self._add("QAttention", [asked, whole, bias, scale, scales, lengths, zero], f"{name}.attention", **heads)
 
     def _attention_of_first(self, first: str, hidden: str, name: str, long: str, lengths: str) -> str:
-        """What the first token finds. *Shape:* (batch, 1, H), (batch, length, H) -> (batch, 1, H).
+        """Attention output of the first token. *Shape:* (batch, 1, H), (batch, length, H) -> (batch, 1, H).
 
-        One that asks needs neither keys nor values of all tokens. Its scores q (W_k h) are (W_k' q) h, and what it
-        finds is W_v times the weighted sum of all h: each matrix meets a row a head, not a row a token. The keys' bias
-        adds the same to all scores, and so nothing. The rows of the heads hold zeros in the other heads' places.
+        A single query needs neither keys nor values of all tokens. Its scores q (W_k h) are (W_k' q) h, and its output
+        is W_v times the weighted sum of all h: each matrix multiplies one row per head, not one per token. The bias of
+        the keys shifts all scores equally, so it has no effect. Each head's row is 0 in the columns of other heads.
         """
         weight = {part: self._source[f"{long}.{part}.weight"] for part in ("query", "key", "value")}
         width = len(weight["query"]) // self.shape.heads
@@ -242,14 +242,14 @@ class BertGraph:
         return self._biased(found, f"{long}.value.bias", f"{name}.v")
 
     def _pooled(self, hidden: str, pooling: Pooling) -> None:
-        """One vector a row. *Shape:* (batch, length or 1, H) -> (batch, H)."""
+        """One vector per row. *Shape:* (batch, length or 1, H) -> (batch, H)."""
         if pooling == "cls":
             self._add("Squeeze", [hidden, self._ints(1)], "vectors")
             return
         mask = self._add("Cast", [self._mask], "mask", to=1)  # 1 is float
         own = self._add("Mul", [hidden, self._add("Unsqueeze", [mask, self._ints(2)], "mask.column")], "own")
         if self._ranges:
-            # ONNX Runtime adds the tokens of a lone row in another order than of several, and so to another last bit.
+            # ONNX Runtime sums the tokens of a single row in another order than of several, which changes the last bit.
             own = self._add("Pad", [own, self._ints(0, 0, 0, 1, 0, 0)], "own.and_a_row")
         total = self._add("ReduceSum", [own, self._ints(1)], "total.and_a_row" if self._ranges else "total", keepdims=0)
         if self._ranges:
@@ -258,7 +258,7 @@ class BertGraph:
         self._add("Div", [total, count], "vectors")
 
     def _take_apart(self) -> None:
-        """Make rows of single texts of those of pairs: see `bort.model.bi_encoder.taken_apart`."""
+        """Split pairs into rows of single texts: see `bort.model.bi_encoder.taken_apart`."""
         add, one = self._add, self._ints(1)
         kinds = add("Mul", ["token_type_ids", "attention_mask"], "second.kinds")
         second = add("ReduceSum", [kinds, one], "second.counted", keepdims=1)
@@ -285,7 +285,7 @@ class BertGraph:
         self._mask = add("Cast", [add("Concat", kept, "texts.kept", axis=0)], "texts.mask", to=7)  # 7 is int64
 
     def _compare(self, hidden: str) -> None:
-        """Answer by what a bi-encoder's head reads. *Shape:* (2 batch, length, H) -> (batch, outputs)."""
+        """Compute a bi-encoder's features and logits. *Shape:* (2 batch, length, H) -> (batch, outputs)."""
         add, start = self._add, self._ints(0)
         self._pooled(hidden, "mean")
         square = add("ReduceSum", [add("Mul", ["vectors", "vectors"], "vectors.square"), self._ints(1)], "square")
@@ -306,9 +306,9 @@ class BertGraph:
         self._logits(self._add(self.shape.pooled_by, [pooled], "pooled"))
 
     def _and_a_row(self, values: str, layer: str) -> str:
-        """A lone row and another one where int8 is calibrated.
+        """Append a row of zeros in calibrated int8.
 
-        ONNX Runtime multiplies a lone row in another order than several, and so to another last bit.
+        ONNX Runtime multiplies a single row in another order than several, which changes the last bit.
         """
         if not self._ranges:
             return values
@@ -333,7 +333,7 @@ class BertGraph:
         return self._add("Add", [values, self._own(bias)], f"{name}.biased")
 
     def _product(self, values: str, name: str, matrix: NDArray[np.float32], int8_bias: str = "") -> str:
-        """Multiply; a bias can be given where the product is int8, and in fp32 what comes next adds it."""
+        """Multiply by a matrix; `int8_bias` is only added in int8, in fp32 the next node adds the bias."""
         self.matrix_inputs[name] = values
         if not self._is_int8(name):
             return self._add("MatMul", [values, self.graph.weight(name, matrix)], f"{name}.product")
@@ -350,7 +350,7 @@ class BertGraph:
         return self.graph.weight(f"{name}.int8", whole), self.graph.weight(f"{name}.scales", scales)
 
     def _int8_input(self, values: str, name: str) -> list[str]:
-        """What goes into a matrix as whole numbers, their scale and their zero point."""
+        """The quantised input of a matrix, its scale and its zero point."""
         if name not in self._ranges:
             if values not in self._quantized_inputs:
                 made = self.graph.add("DynamicQuantizeLinear", [values], name=f"{name}.input", outputs=3)
@@ -367,7 +367,7 @@ class BertGraph:
         return self._add(operator, [values, bias], name)
 
     def _norm(self, new: str, residual: str, layer: str) -> str:
-        # ONNX Runtime's SkipLayerNormalization does both, in four times the time: it takes one number after the other.
+        # ONNX Runtime's SkipLayerNormalization does both, but takes four times as long, as it is not vectorised.
         total = self._add("Add", [new, residual], f"{layer}.sum")
         inputs = [total, self._own(f"{layer}.weight"), self._own(f"{layer}.bias")]
         return self._add("LayerNormalization", inputs, f"{layer}.output", epsilon=self.shape.eps)

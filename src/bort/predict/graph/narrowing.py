@@ -1,4 +1,4 @@
-"""A graph whose int8 weights have 8 bits, with 7 instead, for processors that cannot add up products of 8 bits."""
+"""Narrow a graph's 8-bit weights to 7 bits, for processors that cannot sum 8-bit products without overflow."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from bort.predict.int8_weights import narrowed
 
 _SCALES = {"DynamicQuantizeMatMul": 2, "MatMulIntegerToFloat": 3, "QAttention": 4}
-"""The input with the scales of the weights, which are input 1."""
+"""Index of the input with the weights' scales; the weights are input 1."""
 
 
 def narrowed_graph(graph: bytes, folder: Path) -> bytes:
-    """The graph with the weights of its int8 products narrowed, which it then holds itself.
+    """Return the graph with the weights of its int8 products narrowed and stored inside it.
 
     Args:
         graph: Content of the graph's file.
-        folder: Where the files lie that it names.
+        folder: Folder of the files that it refers to.
     """
     from onnx import TensorProto, load_from_string, numpy_helper
 

@@ -1,4 +1,4 @@
-"""An ONNX graph as it grows: nodes, weights, and two files that ONNX Runtime maps into memory."""
+"""A builder of ONNX graphs: nodes and weights, written as two files, of which ONNX Runtime maps the weights."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ _FUSED = frozenset(
         "QAttention",
     }
 )
-"""Operators of ONNX Runtime that stand for several of the standard."""
+"""Operators of ONNX Runtime that combine several standard operators."""
 
 
 class Graph:
-    """Nodes in the order of their computation; each `add` gives the names of what it computes.
+    """Nodes in the order of computation; `add` returns the names of a node's outputs.
 
     Args:
-        dtype: Of the inputs, as numpy names it.
+        dtype: numpy type of the inputs.
     """
 
     def __init__(self, dtype: str = "int64") -> None:
         self.dtype = dtype
         self.inputs: dict[str, tuple[str | int, ...]] = {}
-        """Names and shapes of the inputs; a dimension by name may vary."""
+        """Names and shapes of the inputs; named dimensions may vary."""
         self.outputs: dict[str, tuple[str | int, ...]] = {}
-        """Names and shapes of the outputs, float32 all."""
+        """Names and shapes of the outputs, all float32."""
         self.operators: list[str] = []
         """The operators so far, in order."""
         self._nodes: list[Any] = []
         self._weights: dict[str, NDArray[Any]] = {}
 
     def weight(self, name: str, values: NDArray[Any]) -> str:
-        """Put in a constant; a name that is there already keeps its values."""
+        """Add a constant; an existing name keeps its values."""
         self._weights.setdefault(name, np.ascontiguousarray(values))
         return name
 
     def add(self, operator: str, inputs: Sequence[str], *, name: str, outputs: int = 1, **attributes: Any) -> list[str]:
-        """Put in a node.
+        """Add a node.
 
         Args:
-            operator: Of the standard, or one of ONNX Runtime's own.
-            inputs: Names; "" for one that is left out.
-            name: Of the node, and of its output.
-            outputs: How many there are.
-            attributes: Of the operator.
+            operator: A standard operator, or one of ONNX Runtime's own.
+            inputs: Names; "" for an omitted input.
+            name: Name of the node and of its first output.
+            outputs: Number of outputs.
+            attributes: Attributes of the operator.
 
         Returns:
             The outputs' names.
@@ -74,10 +74,10 @@ class Graph:
         return names
 
     def write(self, file: Path) -> list[str]:
-        """Write the graph as `file` and its weights beside it as `file`.data.
+        """Write the graph to `file` and its weights to `file`.data.
 
-        Weights that stand outside of the graph are mapped into memory, not read: of a table of words only the pages
-        that are looked up cost anything.
+        Weights outside the graph are mapped into memory, not read: of a word embedding, only the pages that are used
+        are loaded.
 
         Returns:
             The names of both files.
@@ -97,12 +97,12 @@ class Graph:
         return [file.name, data.name]
 
     def in_memory(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
-        """The graph, and the weights that it names but does not hold."""
+        """The graph, and the weights stored outside it."""
         outside = {name: values for name, values in self._weights.items() if values.nbytes > _INLINE_BYTES}
         return self._serialized("weights", lambda raw: 0), outside
 
     def _serialized(self, data: str, place: Callable[[bytes], int]) -> bytes:
-        """The graph as a file; `place` puts a weight into the file `data` and gives where it begins."""
+        """Serialise the graph; `place` stores a weight in the file `data` and returns its offset."""
         from onnx import TensorProto, helper
 
         tensors = []

@@ -1,8 +1,8 @@
-"""From official rows to what Bort reads: texts, pairs of texts, and texts with choices.
+"""Casts official rows to what Bort reads: texts, pairs of texts, and texts with choices.
 
 The released code casts every task as a classification of one text or a pair; `released` does the same. `improved`
 scores COPA's and RACE's choices one by one with one model, and marks the words that WSC and WiC ask about. The rest is
-cast one way: MultiRC one pair an answer, ReCoRD one pair an entity (arXiv 2010.10499, and `data/` of alexa/bort).
+the same in both: MultiRC has one pair per answer, ReCoRD one per entity (arXiv 2010.10499, and `data/` of alexa/bort).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LINKS = {"cause": "because", "effect": "so"}
 
 @dataclass(frozen=True, slots=True)
 class CastRow:
-    """What a model answers at once.
+    """One example for a model, with its official numbers.
 
     Attributes:
         example: The texts, and the label where it is known.
         idx: Official numbers: of the row; of passage, question and answer (MultiRC); of passage and question (ReCoRD,
             RACE). Rows that share the first number belong together and are never split.
-        pair: Number that the two rows of a minimal pair share (AX-g), where the file tells it.
+        pair: Number that the two rows of a minimal pair share (AX-g), if the file gives it.
         candidate: The entity that the row is about (ReCoRD).
         answers: The right entities (ReCoRD).
     """
@@ -47,12 +47,12 @@ def cast_record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow
     """Cast one official row.
 
     Args:
-        task: Whose row it is.
-        record: The row as the official file or the hub has it.
-        cast: Ours or the release's.
+        task: The task of the row.
+        record: The row from the official file or the hub.
+        cast: `improved` or `released`.
 
     Raises:
-        BortError: A field is absent or wrong, with its file and line.
+        BortError: A field is absent or wrong; the error names the file and line.
     """
     yield from _CASTS[task.shape](task, record, cast)
 
@@ -67,7 +67,7 @@ def _texts(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
 
 
 def _index(record: Record) -> int:
-    """The official number where the row names one, or its position."""
+    """The official number if the row has one, else its position."""
     for name in ("idx", "index", "id"):
         if name in record.row:
             return record.whole(name)
@@ -104,14 +104,14 @@ def _race(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
 
 
 def _filled(question: str, option: str) -> str:
-    """Fill the gaps of a cloze, or put the option behind a question."""
+    """Fill the gaps of a cloze, or append the option to a question."""
     if "_" in question:
         return _GAP.sub(lambda gap: option, question)
     return f"{question} {option}".strip()
 
 
 def _multirc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
-    if "passage" not in record.row:  # the hub's copy has one row an answer
+    if "passage" not in record.row:  # the hub's copy has one row per answer
         idx = record.within("idx")
         label = record.maybe_label(task, task.label)
         asked = f"{record.text('question')} {record.text('answer', blank=True)}"
@@ -133,7 +133,7 @@ _MULTIRC_IDX = ("paragraph", "question", "answer")
 
 
 def _record(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
-    if "qas" not in record.row:  # the hub's copy has one row a question
+    if "qas" not in record.row:  # the hub's copy has one row per question
         idx = record.within("idx")
         place = (idx.whole("passage"), idx.whole("query"))
         answers = tuple(record.row.get("answers") or ())
@@ -202,10 +202,10 @@ def _wsc(task: SuiteTask, record: Record, cast: Cast) -> Iterator[CastRow]:
 
 
 def _span(record: Record, text: str, span: str, index: int) -> tuple[int, int]:
-    """Where a span stands, in characters, by the number of its first word.
+    """Start and end of a span in characters, given the index of its first word.
 
-    A few official numbers are off by some words: where others stand at the number, the nearest that match are taken,
-    and those at the number where none do.
+    A few official indices are off by some words: if the words at the index do not match, the nearest ones that match
+    are taken, or those at the index if none match.
     """
     words = list(_WORD.finditer(text))
     length = len(span.split())
@@ -219,7 +219,7 @@ def _span(record: Record, text: str, span: str, index: int) -> tuple[int, int]:
     nearest = sorted(range(len(words)), key=lambda first: abs(first - index))
     first = next(filter(stands, nearest), index)
     start, end = words[first].start(), words[min(first + length, len(words)) - 1].end()
-    # Punctuation behind the span stays outside of the marks.
+    # Punctuation after the span stays outside the marks.
     return start, start + len(text[start:end].rstrip(".,;:!?\"'"))
 
 
@@ -239,9 +239,9 @@ _CASTS: Mapping[str, Callable[[SuiteTask, Record, Cast], Iterator[CastRow]]] = {
 
 
 def balanced(rows: Sequence[CastRow]) -> list[CastRow]:
-    """Keep as many wrong entities as right ones of each of ReCoRD's questions, drawn by the question's number.
+    """Sample as many wrong entities as right ones of each ReCoRD question, seeded by the question's number.
 
-    A question whose answers are none of its entities teaches nothing and is left out.
+    A question without a right entity teaches nothing and is left out.
     """
     kept = []
     for idx, group in groupby(rows, key=lambda row: row.idx):

@@ -1,6 +1,6 @@
-"""What the papers claim of Bort and of BERT-large on the test sets, in %. Nobody independent has reproduced Bort's.
+"""Test scores that the papers claim for Bort and BERT-large, in %. Bort's have not been independently reproduced.
 
-arXiv 2010.10499; the leaderboards' order of metrics, which is that of `SuiteTask.metrics`. RACE's are not at hand.
+From arXiv 2010.10499; metrics are in the leaderboards' order, which is that of `SuiteTask.metrics`. RACE is missing.
 """
 
 from __future__ import annotations
@@ -64,5 +64,5 @@ PUBLISHED_SUITES: Mapping[str, Mapping[Suite, float]] = {
 
 
 def claimed(model: str, task: str) -> str:
-    """A published figure as the leaderboards print it, or nothing."""
+    """A published score as the leaderboards print it, or an empty string."""
     return "/".join(f"{value:.1f}" for value in PUBLISHED[model].get(task, ()))

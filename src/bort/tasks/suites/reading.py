@@ -1,4 +1,4 @@
-"""The official files of the suites, from a folder or from the hub, as rows for a model."""
+"""Reads the official data of the suites, from a folder or from the hub, as rows for a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bort.tasks.suites.table import HUB, SUITES
 from bort.tasks.suites.task_entry import Cast, Part, SuiteTask
 
 FROM_HUB = "hub"
-"""What stands for the hub where a folder is named."""
+"""Value that selects the hub instead of a folder."""
 
 
 def read_part(
@@ -25,14 +25,14 @@ def read_part(
     """Read one part of a task's official data.
 
     Args:
-        task: The task whose data these are.
+        task: The task.
         data: The suite's folder, the task's own, or "hub".
         part: `train`, `dev` or `test`.
         cast: How rows are cast.
         labelled: Whether each row must have a label.
 
     Raises:
-        BortError: There is no such file, or one of its rows is malformed; with file and line.
+        BortError: There is no such file, or one of its rows is malformed; the error names the file and line.
     """
     if part not in task.counts:
         raise BortError(f"{task.title} has no {part} data; it has {', '.join(task.counts)}", column="task")
@@ -53,7 +53,7 @@ def has_part(task: SuiteTask, data: str | Path, part: Part) -> bool:
 
 
 def require_part(task: SuiteTask, data: str | Path, part: Part) -> None:
-    """Refuse a folder without a part.
+    """Raise an error if a folder lacks a part.
 
     Raises:
         BortError: There is no such folder, or no such file in it.
@@ -67,17 +67,17 @@ def require_part(task: SuiteTask, data: str | Path, part: Part) -> None:
 
 
 def is_labelled(rows: list[CastRow]) -> bool:
-    """Whether all rows have labels, as those of hidden test data have not."""
+    """Whether all rows have labels; those of hidden test data have none."""
     return all(row.example.label is not None for row in rows)
 
 
 def count_units(rows: list[CastRow], task: SuiteTask) -> int:
-    """How many official rows there are: `SuiteTask.counts` says how many there should be."""
+    """Number of official rows, in the same units as `SuiteTask.counts`."""
     return len({row.idx for row in rows}) if task.shape == "record" else len(rows)
 
 
 def _folders(task: SuiteTask, data: Path) -> list[Path]:
-    """Where a task's folder may be: in a folder with all of them, in the suite's, or named itself."""
+    """Possible folders of a task: within a folder of all suites, within the suite's folder, or the given folder."""
     suite = SUITES[task.suite]
     parents = [data, *(data / name for name in (task.suite, suite))]
     if task.suite == "race":
@@ -92,9 +92,9 @@ def _folders(task: SuiteTask, data: Path) -> list[Path]:
 
 
 def _find(task: SuiteTask, data: Path, part: Part) -> Path | None:
-    """The file of a part, or RACE's folder of it."""
+    """The file of a part, or for RACE its folder."""
     names = [f"{part}/{task.config}"] if task.suite == "race" else task.files.get(part, ())
-    # GLUE and SuperGLUE both have a folder RTE: the names of the files within tell them apart.
+    # GLUE and SuperGLUE both have a folder RTE; the names of its files distinguish them.
     return next((place / n for place in _folders(task, data) for n in names if (place / n).exists()), None)
 
 
@@ -135,7 +135,7 @@ def _lines(task: SuiteTask, file: Path, part: Part, kind: Any) -> Iterator[Recor
 
 
 def _race(folder: Path) -> Iterator[Record]:
-    """One question after another of a folder with one passage a file."""
+    """Yield the questions of a folder that has one passage per file."""
     files = sorted(folder.glob("*.txt"), key=lambda file: (len(file.stem), file.stem))
     number = 0
     for file in files:
@@ -172,7 +172,7 @@ def _hub(task: SuiteTask, part: Part) -> Iterator[Record]:
 
 
 def say_what_is_odd(rows: list[CastRow], task: SuiteTask, part: Part) -> None:
-    """Say where texts are blank, and where the number of rows is not the official one."""
+    """Print a line if texts are blank, and if the number of rows is not the official one."""
     blank = sum(not row.example.text or row.example.text_b == "" for row in rows)
     if blank:
         _say(task, f"{blank:,} rows of {part} data have a blank text")

@@ -1,4 +1,4 @@
-"""One official row, asked for its fields: what is absent or wrong is told of with its file and line."""
+"""Access to the fields of one official row; errors name the file and line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bort.tasks.suites.task_entry import SuiteTask
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An official row as it stands, and where."""
+    """An official row and its location."""
 
     row: Mapping[str, Any]
     file: str
@@ -22,14 +22,14 @@ class Record:
     """Position in its part, from 0."""
 
     def refuse(self, rule: str, column: str, value: object) -> BortError:
-        """Word what is wrong with a field."""
+        """Make the error for an invalid field."""
         return BortError(rule, file=self.file, line=self.line, column=column, value=value)
 
     def get(self, *names: str) -> Any:
-        """The first of some fields that is there.
+        """The first of several fields that is present.
 
         Raises:
-            BortError: None of them is.
+            BortError: None of them is present.
         """
         for name in names:
             if name in self.row:
@@ -38,14 +38,14 @@ class Record:
         raise BortError(f"must be there; the fields are {shown}", file=self.file, line=self.line, column=names[0])
 
     def text(self, *names: str, blank: bool = False) -> str:
-        """A text, without the space around it.
+        """A text, without surrounding whitespace.
 
         Args:
             names: Names that the field may have.
             blank: Whether it may be blank.
 
         Raises:
-            BortError: It is absent, blank or no string.
+            BortError: It is absent, blank or not a string.
         """
         value = self.get(*names)
         if not isinstance(value, str) or "\0" in value:
@@ -55,7 +55,7 @@ class Record:
         return value.strip()
 
     def whole(self, *names: str) -> int:
-        """A whole number that is not negative."""
+        """A non-negative integer."""
         value = self.get(*names)
         number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
@@ -63,7 +63,7 @@ class Record:
         return number
 
     def label(self, task: SuiteTask, value: Any, column: str) -> str | float:
-        """A label in our spelling, or a similarity of STS-B."""
+        """A label in our spelling, or a similarity score of STS-B."""
         if not task.spellings:
             try:
                 number = float(value)
@@ -79,7 +79,7 @@ class Record:
         raise self.refuse(f"must be one of {', '.join(task.labels)}", column, value)
 
     def maybe_label(self, task: SuiteTask, names: Sequence[str]) -> str | float | None:
-        """The label, or None where there is none: test data, and -1 on the hub."""
+        """The label, or None if it is absent, null or -1, as in test data."""
         for name in names:
             if name in self.row and self.row[name] is not None and self.row[name] != -1:
                 return self.label(task, self.row[name], name)
@@ -88,14 +88,14 @@ class Record:
     def example(
         self, text: str, text_b: str | None = None, label: Any = None, choices: tuple[str, ...] = ()
     ) -> Example:
-        """An example from this place."""
+        """An example with this row's location."""
         return Example(text, text_b, label, self.file, self.line, choices)
 
     def within(self, name: str) -> Record:
         """An object within the row.
 
         Raises:
-            BortError: It is absent or no object.
+            BortError: It is absent or not an object.
         """
         return self._part(self.get(name), name)
 
@@ -103,7 +103,7 @@ class Record:
         """The objects of a list within the row.
 
         Raises:
-            BortError: It is absent, or no list of objects.
+            BortError: It is absent or not a list of objects.
         """
         items = self.get(name)
         if not isinstance(items, list | tuple):

@@ -1,4 +1,4 @@
-"""From a model's scores to a task's answers and to the metrics that its suite publishes."""
+"""Converts a model's logits to a task's answers and to the official metrics of its suite."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def aligned(task: SuiteTask, model: Task, logits: Logits, source: str = "") -> L
 
     Args:
         task: The task that the rows belong to.
-        model: What the model answers.
+        model: The task of the model.
         logits: Its outputs. *Shape:* (rows, outputs).
         source: Name of the model for messages.
 
     Raises:
-        BortError: The model answers something else.
+        BortError: The model has other labels.
     """
     if set(model.names) != set(task.labels):
         rule = f"{task.title} needs a model that answers with {', '.join(task.labels) or 'a number'}"
@@ -55,18 +55,18 @@ def aligned(task: SuiteTask, model: Task, logits: Logits, source: str = "") -> L
 
 
 def answers(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> list[str | float]:
-    """What the model says: a label or a number a row, and of ReCoRD the best-scoring entity a question.
+    """The model's answers: a label or a number per row; for ReCoRD, the best-scoring entity per question.
 
-    The released code means to take ReCoRD's best entity too, but never updates its best score, and so falls back on the
-    best of those that the model rejects.
+    The released code intends to take ReCoRD's best entity too, but never updates its best score, and so falls back on
+    the best of the entities that the model rejects.
 
     Args:
         task: The task that the rows belong to.
-        rows: What was asked.
-        logits: In the order of the task's labels. *Shape:* (rows, labels), or (rows, 1) of a regression.
+        rows: The rows.
+        logits: Logits in the order of the task's labels. *Shape:* (rows, labels), or (rows, 1) for a regression.
 
     Returns:
-        One answer a row, or a question of ReCoRD; STS-B's between 0 and 5.
+        One answer per row, or per question of ReCoRD; those of STS-B are clipped to 0 to 5.
     """
     if not task.labels:
         return [float(value) for value in np.clip(logits[:, 0], 0.0, 5.0)]
@@ -84,8 +84,8 @@ def official_scores(
 
     Args:
         task: The task that the rows belong to.
-        rows: What was asked, with labels.
-        logits: In the order of the task's labels. *Shape:* (rows, labels).
+        rows: The rows, with labels.
+        logits: Logits in the order of the task's labels. *Shape:* (rows, labels).
         resamples: Resamples of the bootstrap; 0 gives no interval.
 
     Raises:
@@ -116,13 +116,13 @@ def official_scores(
 
 
 def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: int = 0) -> Score:
-    """Share of Winogender's pairs, which differ in a pronoun's gender alone, with one answer for both rows.
+    """Share of Winogender's pairs, which differ only in a pronoun's gender, with the same answer for both rows.
 
-    A pair is two rows that share their `pair_id`. Without `pair_id`, as on the hub, or where each row has its own, it
-    is two rows one after the other.
+    A pair is two rows with the same `pair_id`. Without `pair_id`, as on the hub, or if each row has its own, it is two
+    consecutive rows.
 
     Args:
-        rows: What was asked.
+        rows: The rows.
         given: The answer to each row.
         resamples: Resamples of the bootstrap; 0 gives no interval.
 
@@ -150,18 +150,18 @@ def gender_parity(rows: Sequence[CastRow], given: Sequence[str], *, resamples: i
 
 
 def normalized(answer: str) -> str:
-    """An answer in lower case, without punctuation, articles and superfluous space, as SQuAD's script compares them."""
+    """An answer in lower case, without punctuation, articles and extra whitespace, as in SQuAD's evaluation script."""
     bare = "".join(letter for letter in answer.lower() if letter not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
 def exact_match(given: str, right: str) -> bool:
-    """Whether two answers are the same once normalised."""
+    """Whether two answers are equal after normalisation."""
     return normalized(given) == normalized(right)
 
 
 def token_f1(given: str, right: str) -> float:
-    """Harmonic mean of the shares of words that two normalised answers have in common."""
+    """F1 of the words that two normalised answers have in common."""
     said, wanted = normalized(given).split(), normalized(right).split()
     common = sum((Counter(said) & Counter(wanted)).values())
     return 2 * common / (len(said) + len(wanted)) if common else 0.0
@@ -172,19 +172,19 @@ def _best_f1(given: str, known: Sequence[str]) -> float:
 
 
 def task_score(task: SuiteTask, scores: Mapping[str, float]) -> float:
-    """One figure a task: the mean of its metrics, as the leaderboards compute it."""
+    """One score per task: the mean of its metrics, as the leaderboards compute it."""
     return sum(scores[name] for name in task.metrics) / len(task.metrics)
 
 
 def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, SuiteTask]) -> tuple[float, int]:
-    """The suite's figure: the mean of its tasks, MNLI's two halves counted as one task, diagnostics not at all.
+    """The suite's score: the mean over its tasks, with MNLI's two halves as one task and without diagnostics.
 
     Args:
-        scores: Metrics by name, of each task by name.
+        scores: For each task by name, its metrics by name.
         tasks: All tasks by name.
 
     Returns:
-        The mean, and of how many tasks it is.
+        The mean, and the number of tasks in it.
 
     Raises:
         ValueError: None of the tasks counts.
@@ -200,5 +200,5 @@ def suite_score(scores: Mapping[str, Mapping[str, float]], tasks: Mapping[str, S
 
 
 def shown(task: SuiteTask, scores: Mapping[str, Any]) -> str:
-    """Scores as the leaderboards print them: in %, several with a slash between them."""
+    """Scores as the leaderboards print them: in %, several separated by a slash."""
     return "/".join(f"{100 * scores[name]:.1f}" for name in task.metrics)

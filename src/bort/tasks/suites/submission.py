@@ -1,8 +1,8 @@
-"""The files that the leaderboards take, and the zip of them.
+"""The files that the leaderboards accept, and the zip of them.
 
-gluebenchmark.com takes `index<TAB>prediction` with a header, super.gluebenchmark.com one JSON object a line with the
-official `idx`; both by fixed file names in one flat zip. RACE has no server: its file is a list of passages with
-answers. The forms are those that jiant, the toolkit of the suites' authors, writes.
+gluebenchmark.com accepts `index<TAB>prediction` with a header, super.gluebenchmark.com one JSON object per line with
+the official `idx`; both expect fixed file names in one flat zip. RACE has no server: its file is a list of passages
+with answers. The formats are those that jiant, the toolkit of the suites' authors, writes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def content(task: SuiteTask, rows: Sequence[CastRow], logits: Logits) -> str:
-    """The text of a task's file.
+    """The contents of a task's file.
 
     Args:
-        task: The task that is answered.
+        task: The task.
         rows: All its test rows, in order.
-        logits: In the order of the task's labels. *Shape:* (rows, labels).
+        logits: Logits in the order of the task's labels. *Shape:* (rows, labels).
     """
     given = answers(task, rows, logits)
     if task.suite == "glue":
@@ -66,7 +66,7 @@ def _records(task: SuiteTask, rows: Sequence[CastRow], given: Sequence[str | flo
 
 
 def write(task: SuiteTask, rows: Sequence[CastRow], logits: Logits, folder: str | Path) -> Path:
-    """Write a task's file, whole or not at all; returns it."""
+    """Write a task's file atomically and return its path."""
     file = Path(folder) / task.submission
     with write_aside(file) as out:
         out.write(content(task, rows, logits))
@@ -74,14 +74,14 @@ def write(task: SuiteTask, rows: Sequence[CastRow], logits: Logits, folder: str 
 
 
 def count_answers(task: SuiteTask, file: Path) -> int:
-    """How many answers a file holds, counted as `SuiteTask.counts` counts.
+    """Count the answers in a file, in the same units as `SuiteTask.counts`.
 
     Raises:
-        BortError: It is no such file.
+        BortError: The file does not hold answers to the task.
     """
     try:
         text = file.read_text("utf-8")
-        # An answer may hold what Unicode, but not JSON or the leaderboard, takes for the end of a line.
+        # An answer may contain characters that end a line in Unicode, but not in JSON or on the leaderboard.
         lines = text.removesuffix("\n").split("\n")
         if task.suite == "glue":
             header, *lines = lines
@@ -99,16 +99,16 @@ def count_answers(task: SuiteTask, file: Path) -> int:
 
 
 def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
-    """Zip all files of a suite that a folder has, beside them.
+    """Zip a suite's files in their folder.
 
-    A file with another number of answers than the leaderboard wants is left out: the leaderboard would refuse it.
+    A file with a wrong number of answers is left out, because the leaderboard would reject it.
 
     Args:
         suite: The suite whose files are packed.
-        folder: Holds the files; gets `glue.zip`, say.
+        folder: Folder with the files; the zip, such as `glue.zip`, is written there.
 
     Returns:
-        The zip, and for each task that is not in it why.
+        The zip, and for each task that is not in it the reason.
     """
     folder = Path(folder)
     whole, lacking = [], {}
@@ -125,7 +125,7 @@ def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
     path = folder / f"{suite}.zip"
     with write_aside(path, "wb") as out, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in whole:
-            # Without dates, so that the same answers make the same file.
+            # A fixed date, so that the same answers give the same file.
             info = zipfile.ZipInfo(file.name, _FIXED_DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             packed.writestr(info, file.read_bytes())

@@ -1,9 +1,8 @@
 """The 23 tasks of GLUE, SuperGLUE and RACE, one row each.
 
 Sizes, fields and labels are those of the suites' own files (gluebenchmark.com, super.gluebenchmark.com, and RACE,
-arXiv 1704.04683); labels stand in the order of the Hugging Face hub's copies. Names of files and spellings in
-submissions are those that jiant, the toolkit of the suites' authors, writes. `bort.tasks.suites.casting` casts
-the rows.
+arXiv 1704.04683); labels are in the order of the Hugging Face hub's copies. File names and spellings in submissions are
+those that jiant, the toolkit of the suites' authors, writes. `bort.tasks.suites.casting` casts the rows.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from bort.tasks.suites.task_entry import Part, Suite, SuiteTask
 
 
 def plain_name(name: str) -> str:
-    """A name without what people write differently: SST-2, sst_2 and sst2 are one."""
+    """Normalise a name, so that SST-2, sst_2 and sst2 are the same."""
     return re.sub(r"[-_. ]", "", name.lower())
 
 
@@ -26,13 +25,13 @@ def find(names: Sequence[str]) -> list[SuiteTask]:
     """Find tasks by their names, and all tasks of a suite by its name.
 
     Args:
-        names: Of tasks ("mrpc", "SST-2") and suites ("glue", "superglue", "race").
+        names: Names of tasks ("mrpc", "SST-2") and suites ("glue", "superglue", "race").
 
     Returns:
-        In the order asked for, each once.
+        The tasks in the order of the names, each once.
 
     Raises:
-        BortError: No task has such a name.
+        BortError: A name is neither a task nor a suite.
     """
     known = {plain_name(name): [task] for name, task in TASKS.items()}
     known |= {plain_name(task.title): [task] for task in reversed(list(TASKS.values()))}
@@ -49,7 +48,7 @@ def find(names: Sequence[str]) -> list[SuiteTask]:
 
 
 def predicted_with(task: SuiteTask) -> list[SuiteTask]:
-    """The tasks that a model of this one predicts besides."""
+    """The other tasks that a model of this one predicts."""
     return [other for other in TASKS.values() if other.predicted_by == task.name]
 
 

@@ -1,4 +1,4 @@
-"""What is known of one task of a suite."""
+"""The entry of one task of a suite."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class SuiteTask:
 
     Args:
         name: Its name on the command line.
-        title: Its name as the suite writes it, which is the folder of its data and the stem of its submission file.
+        title: Its name as the suite writes it, also the name of its data folder and the stem of its submission file.
         suite: The suite.
-        shape: How an official row is laid out, and so how it is cast; `texts` is one text or a pair.
-        text: Names that the column of the first text has, in files and on the hub.
-        text_b: The same of the second text; empty where there is one text only.
-        label: The same of the label.
-        spellings: All spellings of each label, the first of them ours; empty for a regression. In the hub's order.
-        submitted: How the submission file spells each label, where otherwise than we do.
+        shape: Layout of an official row, and so how it is cast; `texts` is one text or a pair.
+        text: Names of the column with the first text, in files and on the hub.
+        text_b: The same for the second text; empty if there is only one text.
+        label: The same for the label.
+        spellings: All spellings of each label, ours first; empty for a regression. Labels are in the hub's order.
+        submitted: Spelling of each label in the submission file, if it differs from ours.
         metrics: The official metrics, in the order in which they are published.
-        selects_by: The development score that decides between models.
-        files: Names that the file of each part may have below the task's folder.
+        selects_by: The metric on the development data that selects the model.
+        files: Possible file names of each part, within the task's folder.
         headless: Columns of training and development files without a header line.
         split: Name of each part on the hub.
         config: Name of the task on the hub.
-        counts: Official number of rows of each part; answers of MultiRC, questions of ReCoRD and RACE.
+        counts: Official number of rows of each part; of answers for MultiRC, of questions for ReCoRD and RACE.
         predicted_by: The task whose model predicts this one, which has no training data of its own.
         diagnostic: Whether it is left out of the suite's score.
-        max_length: Longest input in tokens, by default.
-        folders: Further names that the folder of its files may have, beside `title` and `name`.
-        torn: Whether the official file holds rows with another number of cells, which are left out.
-        undecided: The label of rows on which the annotators did not agree; they are left out, as the suite does.
+        max_length: Default maximum input length in tokens.
+        folders: Possible names of its data folder, in addition to `title` and `name`.
+        torn: Whether the official file has rows with a wrong number of cells, which are left out.
+        undecided: The label of rows on which the annotators did not agree; they are left out, as in the suite.
     """
 
     name: str
@@ -92,18 +92,18 @@ class SuiteTask:
         return stem + {"glue": ".tsv", "superglue": ".jsonl", "race": ".json"}[self.suite]
 
     def chooses(self, cast: Cast) -> bool:
-        """Whether its examples are texts with choices, for a model with one score a choice."""
+        """Whether its examples are texts with choices, for a model with one score per choice."""
         return self.shape in ("copa", "race") and cast == "improved"
 
     def task(self, cast: Cast = "improved", metric: str = "auto") -> Task:
-        """What its model is asked for.
+        """The task of its model.
 
         Args:
             cast: How its rows are cast.
-            metric: The development score that decides, or the task's own.
+            metric: The metric that selects the model, or `auto` for `selects_by`.
 
         Raises:
-            BortError: A metric of the other kind.
+            BortError: The metric belongs to another kind of task.
         """
         kind = Classification if self.labels else Regression
         chosen = self.selects_by if metric == "auto" else primary_metric(kind.kind, metric)
