@@ -12,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load, save
 from transformers import AutoModelForSequenceClassification
 
 import bort
@@ -535,6 +538,7 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         ({"points_per_mistake": -1}, "points-per-mistake.*at least 0"),
         ({"points_per_mistake": 0}, "points-per-mistake.*where no unlabelled texts are given"),
         ({"transforms": ["shuffle"]}, "transforms.*'shuffle'.*must be of infill"),
+        ({"transforms": ["infill+tpyo"]}, "transforms.*'infill.tpyo'.*must be of infill"),
         ({"min_cosine": 0.9, "max_cosine": 0.8}, "min-cosine.*below --max-cosine"),
         ({"temperature": 0.0}, "temperature.*above 0"),
         ({"replay": -1}, "replay.*at least 0"),
@@ -669,6 +673,28 @@ def test_what_diverges_is_no_class_0(arguments, world, tmp_path):
     assert "DivergedError" in page
     with pytest.raises(DivergedError):
         finetune(replace(settings, learning_rates=[1e38], method="plain", out=str(tmp_path / "alone")))
+
+
+@pytest.mark.parametrize(("best", "diverges"), [(0, {0}), (1, {1})], ids=["plain", "grown"])
+def test_a_last_training_that_diverges_is_not_the_result(arguments, monkeypatch, capsys, diverges, best):
+    refit = TextLearner.refit
+
+    def diverged(self, theta, train, slot, **settings):
+        trained = refit(self, theta, train, slot, **settings)
+        if slot.place not in diverges:
+            return trained
+        weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in load(trained.read()).items()}
+        return replace(trained, weights=save(weights))
+
+    monkeypatch.setattr(TextLearner, "refit", diverged)
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[best].winner)
+    )
+    metrics = finetune(arguments, teacher=answers)
+    assert "the last training on all labels diverged" in " ".join(capsys.readouterr().err.split())
+    assert metrics["last_training"] is None
+    assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
+    assert np.isfinite(Predictor(arguments.out).logits([Example("a cat")])).all()
 
 
 def test_the_time_of_the_teachers_training_counts(arguments, world, monkeypatch):

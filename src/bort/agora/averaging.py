@@ -164,6 +164,12 @@ def averaged(learner: TextLearner, models: Sequence[TrainedWeights], known: Sequ
     return mean
 
 
+def tell_diverged(error: DivergedError) -> None:
+    """Say that the last training is of no use, and what the result is instead."""
+    told = "the last training on all labels diverged, so the result is the best model before it"
+    console().print(f"{told}: {error}", soft_wrap=True)
+
+
 def _score(learner: TextLearner, model: TrainedWeights, known: Sequence[Point]) -> float | None:
     """Return a model's score on its training data; None if its outputs are not finite."""
     try:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bort.agora.asked_teachers import check_asked
 from bort.agora.labellers import Function
-from bort.agora.word_model import Language, transforms
+from bort.agora.word_model import check_transforms
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
@@ -46,7 +46,7 @@ def check_agora(arguments: FinetuneArguments, function: Function | None = None) 
         BortError: The first problem found.
     """
     check_asked(arguments)
-    transforms([name for name in arguments.transforms if "infill" not in name and "synonym" not in name], Language)
+    check_transforms(arguments.transforms)
     if function is not None and (arguments.teacher is not None or arguments.teacher_command is not None):
         raise BortError("give one teacher: a function, --teacher or --teacher-command", setting="teacher")
 

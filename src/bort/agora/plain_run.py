@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.agora.averaging import averaged, plain_training, trained
+from bort.agora.averaging import averaged, plain_training, tell_diverged, trained
 from bort.agora.cross_validation import out_of_fold
 from bort.agora.rounds import AgoraResult, DivergedError
 from bort.agora.session import Session, scored
@@ -99,7 +99,7 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
     try:
         learner.logits(again, data.dev)
     except DivergedError as error:
-        console().print(f"the last training on all labels came to nothing: {error}", soft_wrap=True)
+        tell_diverged(error)
         return None
     return session.fitter.open(again.read())
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, unasked, usage
-from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, trained
+from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, tell_diverged, trained
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
@@ -28,7 +28,7 @@ from bort.agora.nearby import Embedding, Near, identity
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
-from bort.agora.rounds import AgoraResult, Point, Round
+from bort.agora.rounds import AgoraResult, DivergedError, Point, Round
 from bort.agora.session import Session, scored
 from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
@@ -179,8 +179,13 @@ def fit_growing(
     else:
         weights, fitted = result.best.model, train
         if lasting:
-            weights, taught = _last_training(session, result, teachers, final, pool, forbidden)
-            fitted = [*train, *data.dev]
+            try:
+                last, learned = _last_training(session, result, teachers, final, pool, forbidden)
+                session.learner.logits(last, data.dev)
+            except DivergedError as error:
+                tell_diverged(error)
+            else:
+                weights, taught, fitted = last, learned, [*train, *data.dev]
         model = session.fitter.open(weights.read())
         metrics = session.metrics(result, model, fitted) | compared
     metrics["findings"] = [*findings, *metrics["findings"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -113,28 +113,34 @@ class Language:
         return positions(self._model)
 
 
-def transforms(names: Sequence[str], language: Callable[[], Language]) -> dict[str, Transform]:
-    """Return transforms by name; those joined by a + are applied in sequence.
+_TRANSFORMS: Mapping[str, Callable[[Callable[[], Language]], Transform]] = {
+    "infill": lambda language: of_text(language().infill),
+    "synonym": lambda language: of_text(synonyms(language().neighbours)),
+    "swap": lambda _: swap,
+    "delete": lambda _: delete,
+    "typo": lambda _: typo,
+}
+
+
+def check_transforms(names: Sequence[str]) -> None:
+    """Reject unknown transforms.
 
     Args:
         names: From `infill`, `synonym`, `swap`, `delete`, `typo`, or several of them joined by a +.
-        language: Loads the masked LM; called only if it is needed.
 
     Raises:
         BortError: A name is unknown.
     """
-    by_name: dict[str, Callable[[], Transform]] = {
-        "infill": lambda: of_text(language().infill),
-        "synonym": lambda: of_text(synonyms(language().neighbours)),
-        "swap": lambda: swap,
-        "delete": lambda: delete,
-        "typo": lambda: typo,
-    }
-    made: dict[str, Transform] = {}
     for name in names:
-        parts = name.split("+")
-        for part in parts:
-            if part not in by_name:
-                raise BortError(f"must be of {', '.join(by_name)}, joined by +", setting="transforms", value=name)
-        made[name] = chain(*(by_name[part]() for part in parts))
-    return made
+        if not {*name.split("+")} <= {*_TRANSFORMS}:
+            raise BortError(f"must be of {', '.join(_TRANSFORMS)}, joined by +", setting="transforms", value=name)
+
+
+def transforms(names: Sequence[str], language: Callable[[], Language]) -> dict[str, Transform]:
+    """Return transforms by name; those joined by a + are applied in sequence.
+
+    Args:
+        names: As for `check_transforms`.
+        language: Loads the masked LM; called only if it is needed.
+    """
+    return {name: chain(*(_TRANSFORMS[part](language) for part in name.split("+"))) for name in names}
