@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import math
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import sys
 import traceback
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +58,27 @@ def test_each_trial_counts_once_and_one_that_raises_ends_nothing(workers):
         "number",
         "column 'number': value 4: must not be four",
     )
+
+
+def test_a_failed_trial_holds_nothing():
+    """What it had computed, such as a model on a GPU, would be there until the last trial."""
+    seen = []
+
+    class Large:
+        pass
+
+    def trial(number):
+        large = Large()
+        seen.append(weakref.ref(large))
+        try:
+            raise ValueError(number)
+        except ValueError as error:
+            raise RuntimeError("failed") from error
+
+    failed = [result.error for result in InProcess().map(trial, range(3))]
+    gc.collect()
+    assert [ref() for ref in seen] == [None] * 3
+    assert "in trial" in "".join(traceback.format_exception(failed[0]))
 
 
 def test_no_items(workers):

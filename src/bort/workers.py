@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -76,6 +77,13 @@ class Workers(Protocol):
         """
 
 
+def _free(error: BaseException | None) -> None:
+    """Let go of what failed functions hold, such as a model on a GPU: the caller may keep the exception."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
 class InProcess:
     """Runs trials sequentially, each when its result is requested."""
 
@@ -87,6 +95,7 @@ class InProcess:
             try:
                 value = function(item)
             except Exception as error:
+                _free(error)
                 yield TrialResult(place, error=error)
             else:
                 yield TrialResult(place, value)
