@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -327,6 +328,14 @@ def test_measured_times(arguments):
     (run / "metrics.json").unlink()
     assert found(extract(replace(settings, resume=True))) == found(metrics)  # nothing is timed anew
     assert json.loads((run / "timings.json").read_text("utf-8")) == timings
+    (run / "metrics.json").unlink()
+    (run / "timings.json").write_text("{", "utf-8")
+    with pytest.raises(BortError, match=r"timings\.json: must hold the timings of a search"):
+        extract(replace(settings, resume=True))
+    for damaged in ("", "[]", "{}"):
+        (run / "metrics.json").write_text(damaged, "utf-8")
+        with contextlib.suppress(BortError):  # never another one
+            extract(replace(settings, resume=True))
 
 
 def test_budgets(arguments):

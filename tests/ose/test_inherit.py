@@ -168,7 +168,12 @@ def test_steps_are_doubled_until_ranks_agree(arguments, monkeypatch, tmp_path):
     assert {event["steps"] for event in events(arguments.out, "candidate")} == {1, 2, 4, 8}
     assert not list(Path(arguments.out).glob("candidates-*"))
     told = iter([0.1])
-    assert extract(replace(arguments, steps=1, max_steps=3, out=str(tmp_path / "few")))["steps"] == 2
+    few = replace(arguments, steps=1, max_steps=3, repeats=0, out=str(tmp_path / "few"))
+    assert extract(few)["steps"] == 2
+    # A resumed search that trains a failed candidate again stops at the same number of steps.
+    Path(few.out, "metrics.json").unlink()
+    told = iter([])
+    assert extract(replace(few, resume=True))["agreement_with_half_the_steps"] == {"2": 0.1}
 
 
 def test_a_bound_on_the_distance_to_the_teacher(arguments, tmp_path):

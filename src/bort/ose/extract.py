@@ -56,9 +56,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     validate(arguments)
     check_workers(arguments.workers, Needs.of(arguments))
     tokenizer = load_tokenizer(arguments.tokenizer or locate(arguments.inherit or arguments.teacher or "bort-nano"))
-    before = Path(arguments.out) / "metrics.json"
-    # A run with failed candidates is not returned as finished: they are tried again.
-    if arguments.resume and before.is_file() and not json.loads(before.read_text("utf-8"))["failed"]:
+    if arguments.resume and _is_finished(Path(arguments.out).expanduser() / "metrics.json"):
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
         assert finished is not None
@@ -109,6 +107,16 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     _write_page(run, metrics)
     run.log("finished", best=list(best), coefficient=found.result.best.coefficient)
     return metrics
+
+
+def _is_finished(metrics: Path) -> bool:
+    """Whether a run is over; one with failed candidates is not, since they are tried again."""
+    try:
+        return not json.loads(metrics.read_text("utf-8"))["failed"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True  # `Run` says what is wrong with it
 
 
 def _write_page(run: Run, metrics: dict[str, Any]) -> None:

@@ -198,9 +198,12 @@ def read_shape(text: str) -> Shape:
 
 def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dict[Shape, float]:
     """Milliseconds of a sample of the space, from the run to resume or measured now."""
-    file = Path(arguments.out) / TIMINGS
+    file = Path(arguments.out).expanduser() / TIMINGS
     if arguments.resume and file.is_file():
-        return {Shape(*shape): ms for shape, ms in json.loads(file.read_text("utf-8"))["timed"]}
+        try:
+            return {Shape(*shape): float(ms) for shape, ms in json.loads(file.read_text("utf-8"))["timed"]}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BortError("must hold the timings of a search; remove it to time again", file=file) from None
     # The vocabulary size does not change the time, and the polynomial has no term for it.
     members = [shape for shape in space.members if shape.vocabulary in (None, max(space.vocabulary, default=0))]
     chosen = sample(members, arguments.timed_members)

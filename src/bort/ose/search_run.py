@@ -20,6 +20,7 @@ from bort.runs import Run
 from bort.workers import Received, Workers
 
 CANDIDATES, TOP = "candidates", "top"
+_AGREEMENT = "agreement"
 
 
 @dataclass
@@ -45,12 +46,16 @@ class SearchRun:
 
     def until_ranks_agree(self, steps: Sequence[int], enough: float) -> Found:
         """Search with each number of steps in turn, until the errors rank as they did with half as many."""
+        known: dict[int, float | None] = {event["steps"]: event["rank"] for event in self.run.events(_AGREEMENT)}
         result, agreements = self._after(steps[0]), dict[int, float | None]()
         last = steps[0]
         for last in steps[1:]:
             shorter, result = result, self._after(last)
             errors = [[candidate.error for candidate in one.candidates] for one in (shorter, result)]
-            agreements[last] = rank = rank_agreement(*errors)
+            if last not in known:  # a resumed run trains failed candidates again, and must not stop elsewhere for it
+                known[last] = rank_agreement(*errors)
+                self.run.log(_AGREEMENT, steps=last, rank=known[last])
+            agreements[last] = rank = known[last]
             told = "cannot be told" if rank is None else f"is {rank:.3f}"
             console().print(f"rank correlation of the errors after {last // 2} and {last} steps {told}", soft_wrap=True)
             if rank is not None and rank >= enough:
