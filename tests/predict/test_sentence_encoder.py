@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,9 @@ def test_poolings(teacher_folder, sentences, tmp_path, modes):
     expected = [np.concatenate([by_hand(mode, layers[2]) for mode in ordered]) for layers in vectors]
     np.testing.assert_allclose(pooled, np.stack(expected), atol=1e-5)
     assert pooled.shape[1] == teacher.size == 12 * len(modes)
+    teacher.modules = replace(teacher.modules, poolings=("mean",))
+    assert teacher.size == 12
+    teacher = EmbeddingTeacher(str(folder), torch.device("cpu"))
     if len(modes) > 1:
         with pytest.raises(BortError, match="another width"):
             teacher.encode(texts, (1,))

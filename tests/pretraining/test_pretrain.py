@@ -104,6 +104,12 @@ def test_too_little_held_out_text_is_told_of_as_such(arguments):
         pretrain(replace(arguments, sequence_length=64, valid_share=0.001))
 
 
+def test_a_model_of_another_vocabulary_is_not_gone_on_with(arguments):
+    with pytest.raises(BortError, match=r"init.*must have the vocabulary of --tokenizer"):
+        pretrain(replace(arguments, init="bort-nano"))
+    assert not Path(arguments.out).exists()
+
+
 def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
     metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
     assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)
@@ -153,6 +159,11 @@ def test_teacher_without_a_head_is_refused(arguments, world, tmp_path, tiny_toke
         pretrain(replace(arguments, teacher=str(tmp_path / "encoder")))
 
 
+def test_a_teacher_must_take_the_rows(world, tiny_tokenizer):
+    with pytest.raises(BortError, match="must take the 65 tokens of a row"):
+        MaskedLMTeacher(world.encoder, tiny_tokenizer.get_vocab(), torch.device("cpu"), longest=65)
+
+
 def test_teacher_decodes_the_masked_positions_only(world, tiny_tokenizer):
     teacher = MaskedLMTeacher(world.encoder, tiny_tokenizer.get_vocab(), torch.device("cpu"))
     ids = torch.randint(5, 300, (3, 16))
@@ -187,6 +198,9 @@ def test_divergence_is_told(arguments):
     with pytest.raises(BortError, match="diverged"):
         pretrain(replace(arguments, learning_rate=1e30, warmup=0.0))
     assert "finished" not in Path(arguments.out, "journal.jsonl").read_text("utf-8")
+    late = replace(arguments, learning_rate=1e30, warmup=0.0, max_steps=None, max_minutes=0.02, accumulate=16)
+    with pytest.raises(BortError, match="diverged"):  # before the first step that is logged anyway
+        pretrain(replace(late, out=f"{arguments.out}-late"))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +217,7 @@ def test_divergence_is_told(arguments):
         ({"temperature": 0.0}, "temperature"),
         ({"dropout": 1.0}, "dropout"),
         ({"architecture": "nosuch"}, "preset"),
+        ({"mlm_weight": 0.0}, "mlm-weight.*above 0 without a teacher"),
         ({"tokenizer": "/nosuch"}, "no such folder"),
         ({"corpus": ["/nosuch.txt"]}, "no such file"),
     ],

@@ -99,7 +99,7 @@ def lesson_of(
     random = RandomStart(plan.costs.config, masked.log_frequencies)
     teacher: MaskedLMTeacher
     if (source := arguments.teacher or arguments.inherit) is not None:
-        teacher = MaskedLMTeacher(source, tokenizer.get_vocab(), best_device())
+        teacher = MaskedLMTeacher(source, tokenizer.get_vocab(), best_device(), longest=arguments.row_length)
     else:
         teacher = FreshTeacher(plan.top, random, arguments.seed)
     starts = random if inherited is None else InheritedStart(inherited)

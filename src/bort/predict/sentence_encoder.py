@@ -38,8 +38,13 @@ class EmbeddingTeacher:
         self._bf16 = bf16 or device.type == "cuda"
         self.source, self.modules, self.device = encoder.source, encoder.modules, device
         self.model, self.tokenizer = encoder.model, encoder.tokenizer
-        self.hidden_size, self.size = encoder.hidden_size, encoder.size
+        self.hidden_size = encoder.hidden_size
         self._longest, self._prompt_tokens = encoder.max_length, encoder.prompt_tokens
+
+    @property
+    def size(self) -> int:
+        """Length of a text's vector."""
+        return self.modules.size(self.hidden_size)
 
     @property
     def depth(self) -> int:

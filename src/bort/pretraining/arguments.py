@@ -229,6 +229,8 @@ class PretrainArguments:
         embeds, kept = self.embedding_teacher is not None, self.teacher_cache is not None
         if kept and not embeds and self.teacher is None:
             raise BortError("needs a --teacher or an --embedding-teacher", setting="teacher_cache")
+        if not self.masks and not embeds:
+            raise BortError("must be above 0 without a teacher", setting="mlm_weight", value=self.mlm_weight)
         if self.words_from_teacher and not embeds:
             raise BortError("needs an --embedding-teacher", setting="words_from_teacher")
         if self.words_from_teacher and (self.init or self.init_from):

@@ -3,6 +3,8 @@ continue."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,8 +12,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, PreTrained
 
 from bort.data.corpus.corpus import Corpus, Tokens, unigram_frequencies
 from bort.errors import BortError
-from bort.model.checkpoints import load, load_config, locate
-from bort.model.config import architecture
+from bort.model.checkpoints import load, load_config
+from bort.model.config import architecture, configure, shape_of
 from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.model.shrink import SubShape, shrink
 from bort.model.tokenization import load_tokenizer
@@ -27,8 +29,11 @@ def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_tok
     Raises:
         BortError: There is no such architecture, or it has too few positions for the run's rows.
     """
-    source = arguments.architecture if arguments.init is None else locate(arguments.init)
-    config = architecture(source, vocab_size=vocab_size, pad_token_id=pad_token_id)
+    if arguments.init is None:
+        config = architecture(arguments.architecture, vocab_size=vocab_size, pad_token_id=pad_token_id)
+    else:
+        preset = shape_of(load_config(arguments.init).to_dict(), Path(arguments.init))
+        config = configure(preset, vocab_size or preset.vocab_size, pad_token_id)
     if arguments.sequence_length > config.max_position_embeddings:
         rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
         raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from bort.bounds import validate
+from bort.errors import BortError
 from bort.model.tokenization import load_tokenizer
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.run_teachers import Teachers
@@ -46,6 +47,8 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
     validate(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = student_config(arguments, len(tokenizer), tokenizer.pad_token_id)
+    if arguments.init is not None and load_tokenizer(arguments.init).get_vocab() != tokenizer.get_vocab():
+        raise BortError("must have the vocabulary of --tokenizer", setting="init", value=arguments.init)
     leads = distributed.is_first()
     run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=_MAY_CHANGE, leads=leads)
     return run, tokenizer, config

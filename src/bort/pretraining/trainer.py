@@ -213,7 +213,7 @@ class RunCallback(TrainerCallback):
         progress = self.clock.progress(state.global_step)
         self.bar.update(progress, f"step {state.global_step:,} {self.note}")
         if progress >= 1.0:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_log = True  # a logged loss is checked
         asked = distributed.count() == 1 or state.global_step % args.logging_steps == 0
         if asked and not control.should_training_stop and distributed.from_first(self._due()):
             control.should_save = True

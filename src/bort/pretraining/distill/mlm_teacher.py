@@ -11,6 +11,7 @@ from bort.errors import BortError
 from bort.model.checkpoints import load, locate
 from bort.model.modelling import masked_positions
 from bort.model.tokenization import load_tokenizer
+from bort.predict.classifiers import positions
 
 _HEADS = {"bert": "cls", "roberta": "lm_head", "xlm-roberta": "lm_head", "camembert": "lm_head"}
 
@@ -22,12 +23,13 @@ class MaskedLMTeacher:
         model: A folder or hub name.
         vocabulary: The student's tokens and ids, which must equal the teacher's.
         device: Where it runs.
+        longest: Tokens of the longest row.
 
     Raises:
-        BortError: It cannot be loaded, has no masked-LM head, or has another vocabulary.
+        BortError: It cannot be loaded, has no masked-LM head, another vocabulary, or too few positions.
     """
 
-    def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device) -> None:
+    def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device, *, longest: int = 0) -> None:
         from transformers import AutoModelForMaskedLM
 
         self.source, self.device = locate(model), device
@@ -38,6 +40,8 @@ class MaskedLMTeacher:
             raise BortError(rule, file=model, column="architectures", value=made_as[0])
         if eps := getattr(self.model.config, "mlm_layer_norm_eps", None):
             self.model.cls.predictions.transform.LayerNorm.eps = eps
+        if longest > (most := positions(self.model)):
+            raise BortError(f"must take the {longest} tokens of a row", file=model, value=most)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         theirs = load_tokenizer(self.source).get_vocab()

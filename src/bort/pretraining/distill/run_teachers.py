@@ -77,14 +77,15 @@ class Teachers:
     def masked_lm(self) -> MaskedLMTeacher:
         """The teacher of distributions."""
         assert self.arguments.teacher is not None
-        return MaskedLMTeacher(self.arguments.teacher, self.tokenizer.get_vocab(), self.device)
+        vocabulary, longest = self.tokenizer.get_vocab(), self.arguments.sequence_length
+        return MaskedLMTeacher(self.arguments.teacher, vocabulary, self.device, longest=longest)
 
     @cached_property
     def layers(self) -> dict[int, int]:
         """The embedding teacher's layer, at the same relative depth, for each student layer compared token by token.
 
         Raises:
-            BortError: The student has no such layer.
+            BortError: The student has no such layer, or the teacher's pooled vectors have another width.
         """
         if not (self.embeds and self.arguments.token_weight):
             return {}
@@ -92,6 +93,9 @@ class Teachers:
         layers = sorted(set(self.arguments.token_layers)) or [depth]
         if layers[0] < 1 or layers[-1] > depth:
             raise BortError(f"must be from 1 to {depth}", setting="token_layers", value=self.arguments.token_layers)
+        if self.encoder.size != self.encoder.hidden_size:
+            rule = "needs a teacher whose pooled vectors are as wide as those of its tokens"
+            raise BortError(rule, setting="token_weight", value=self.arguments.token_weight)
         return {layer: max(1, round(layer * self.encoder.depth / depth)) for layer in layers}
 
     @cached_property

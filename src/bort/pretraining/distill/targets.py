@@ -183,8 +183,8 @@ class EmbeddingTargets:
     @property
     def fields(self) -> dict[str, Field]:
         """One pooled vector, and per layer the vector of each of the student's ordinary tokens."""
-        size = (self.teacher.size,)
-        return {"pooled": Field(self.dtype, size)} | {f"layer_{n}": Field(self.dtype, size) for n in self.layers}
+        token = Field(self.dtype, (self.teacher.hidden_size,))
+        return {"pooled": Field(self.dtype, (self.teacher.size,))} | {f"layer_{n}": token for n in self.layers}
 
     @property
     def key(self) -> dict[str, Any]:
