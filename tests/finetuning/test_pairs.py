@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bort
-from bort.data.tables.examples import read_examples
+from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning import student_head as module
 from bort.finetuning.pairs_apart import APART
@@ -126,6 +126,19 @@ def test_a_bi_encoder_is_exported(files, tmp_path):
         np.testing.assert_allclose(found.predict_proba(pairs), expected.predict_proba(pairs), atol=near)
         alone = [found.predict_proba([pair])[0] for pair in pairs]
         np.testing.assert_allclose(alone, found.predict_proba(pairs), atol=0 if precision == "int8" else 1e-5)
+
+
+def test_a_pairs_company_does_not_matter(files, tmp_path):
+    """Pairs of equal length share a batch, wherever the first text ends."""
+    bort.finetune(settings(files, tmp_path / "m", pairs="bi-encoder"))
+    export = {"model": str(tmp_path / "m"), "gate": files["dev"], "calibrate": files["train"], "max_drop": 20.0}
+    bort.export(bort.ExportArguments(**export, out=str(tmp_path / "int8"), precision="int8"))
+    words = "we talk about the river and there is a ship on the river".split() * 3
+    pairs = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
+    found = Predictor(str(tmp_path / "int8"), threads=2)
+    examples = [Example(*pair) for pair in pairs]
+    alone = np.concatenate([found.logits([example]) for example in examples])
+    np.testing.assert_array_equal(found.logits(examples), alone)
 
 
 def test_a_bi_encoder_answers_without_pytorch_as_with_it(files, tmp_path):

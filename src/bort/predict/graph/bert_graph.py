@@ -265,11 +265,13 @@ class BertGraph:
         both = add("ReduceSum", ["attention_mask", one], "both.length", keepdims=1)
         first = add("Max", [add("Sub", [both, second], "first.counted"), one], "first.length")
         second = add("Sub", [both, first], "second.length")
+        width = add("Shape", ["input_ids"], "both.width", start=1, end=2)
         longest = add("Max", [first, add("Add", [second, one], "second.with_cls")], "text.lengths")
-        longest = add("ReduceMax", [longest], "text.longest", keepdims=0)
+        # In int8 rows of a batch have one width, and padding to it does not depend on where the others are split.
+        longest = add("ReduceMax", [width if self._ranges else longest], "text.longest", keepdims=0)
         scalars = [self.graph.weight(f"scalar.{value}", np.array(value, np.int64)) for value in (0, 1)]
         place = add("Range", [scalars[0], longest, scalars[1]], "text.place")
-        last = add("Sub", [add("Shape", ["input_ids"], "both.width", start=1, end=2), one], "both.last")
+        last = add("Sub", [width, one], "both.last")
 
         def taken(name: str, start: str) -> str:
             at = add("Min", [add("Add", [start, place], f"{name}.at"), last], f"{name}.at_most")
