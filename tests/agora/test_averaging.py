@@ -115,6 +115,32 @@ def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):
     assert [len(models) for models, _ in watched] == [1]
 
 
+@pytest.mark.parametrize("method", ["plain", "agora"])
+def test_no_last_training_begins_when_time_is_up_after_the_last_trial(settings, monkeypatch, method):
+    fit = TextLearner.fit
+
+    def fitting(self, theta, train, slot):
+        monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+        return fit(self, theta, train, slot)
+
+    monkeypatch.setattr(TextLearner, "fit", fitting)
+    monkeypatch.setattr(TextLearner, "refit", None)
+    metrics = finetune(replace(settings, method=method, rounds=1, transforms=["swap"]))
+    assert metrics["stopped_early"]
+    assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
+
+
+def test_a_last_training_that_had_begun_is_finished_when_time_is_up(settings, watched, monkeypatch):
+    settings = replace(settings, averaged=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextLearner, "refit", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings)
+    monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+    assert not finetune(replace(settings, resume=True))["stopped_early"]
+    assert [len(models) for models, _ in watched] == [1]
+
+
 def result(plain, grown, task=CLASSES):
     """Two rounds with such answers, the first of which scores best; the task; and the development data."""
     if task is CLASSES:

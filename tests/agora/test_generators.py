@@ -77,6 +77,13 @@ def test_what_is_no_list_of_texts_is_told(command, line):
         command(prints('["a"]\n'))(PAIRS, [None], random.Random(0))
 
 
+def test_half_a_surrogate_pair_is_no_text(command):
+    written = r'["a \ud83d", "fine \ud83d\ude00", "also"]' + "\n[]\n"
+    assert command(prints(written))(MISTAKES, ANSWERS, random.Random(0))[0] == [Example("fine 😀"), Example("also")]
+    pairs = r'[{"text": "a", "text_b": "\ud83d"}, {"text": "a", "text_b": "b"}]' + "\n"
+    assert command(prints(pairs))(PAIRS, [None], random.Random(0)) == [[Example("a", "b")]]
+
+
 def test_a_blank_line_writes_nothing(command):
     assert command(prints("\n[]\n"))(MISTAKES, ANSWERS, random.Random(0)) == [[], []]
 

@@ -297,6 +297,23 @@ def test_a_budget_that_is_used_up_ends_the_asking_and_not_the_run(arguments, llm
     assert any("the budget of 0.004 USD was used up" in finding for finding in metrics["findings"])
 
 
+def test_a_resumed_run_asks_what_the_budget_left_out(arguments, llm, monkeypatch):
+    prices = {"teacher_input_price": 1.0, "teacher_output_price": 1.0}
+    settings = replace(arguments, teacher="openai:m", teacher_url=llm.url, budget_usd=0.001, max_steps=1, **prices)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextLearner, "fit", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings)
+    asked = len(llm.requests)
+    assert asked < len(read_examples(arguments.dev))
+    metrics = finetune(replace(settings, budget_usd=10.0, resume=True))
+    usage = metrics["teacher"]["usage"]
+    assert metrics["teacher"]["dev"]["accuracy"] == 1.0, "each of the development texts is known"
+    assert (usage["abstained"], usage["out_of_budget"]) == ({}, False)
+    assert usage["from_cache"] == asked
+    assert usage["texts"] == usage["requests"] == len(llm.requests) == len({*llm.texts}), "none is paid twice"
+
+
 @pytest.mark.parametrize("as_published", [False, True])
 def test_a_generator_writes_near_mistakes_on_the_same_bill(arguments, llm, grown, as_published):
     def behave(request, number):
@@ -337,6 +354,16 @@ def test_a_command_may_write(arguments, grown):
         f"{text} again" for text in (point["text"].removesuffix(" again") for point in grown(arguments.out))
     }
     assert metrics["rounds"][0]["kept"] == metrics["rounds"][0]["made"] > 0
+
+
+def test_a_home_folder_is_one_for_the_answers_of_a_command_too(arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    command = shlex.join([sys.executable, "-c", "raise SystemExit(1)"])
+    with pytest.raises(BortError, match="teacher-command"):
+        finetune(replace(arguments, out="~/mine", teacher_command=command))
+    assert (tmp_path / "mine" / "rounds" / "answers").is_dir()
+    assert not (tmp_path / "~").exists()
 
 
 def test_an_llm_that_cannot_be_asked_is_told_before_anything_is_made(arguments, llm, monkeypatch):
@@ -543,6 +570,7 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         ({"temperature": 0.0}, "temperature.*above 0"),
         ({"replay": -1}, "replay.*at least 0"),
         ({"budget_minutes": 0.0}, "budget-minutes.*above 0"),
+        ({"teacher_learning_rates": [2e-5, 2e-5]}, "teacher-learning-rates: value 2e-05: must not be given twice"),
         ({"teacher": "a/b", "teacher_command": "cat"}, "give one teacher"),
         ({"teacher_labels": ["a=b"]}, "teacher-labels.*is for a classifier"),
         ({"teacher": "openai: "}, "must name a model"),
@@ -655,6 +683,18 @@ def test_a_trial_that_fails_is_kept_with_its_traceback_and_tried_again(arguments
     assert "failed: MemoryError: too small" in " ".join(capsys.readouterr().err.split())
     finetune(replace(settings, resume=True), teacher=answers)
     assert {(e["round"], e["place"]) for e in events(arguments.out, "trial")} >= {(1, 0), (1, 1)}
+
+
+def test_what_failed_is_not_tried_again_once_a_last_training_has_begun(arguments, monkeypatch):
+    settings = replace(arguments, method="plain", max_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextLearner, "fit", broken(MemoryError("too small"), {(1, 1)}))
+        patch.setattr(TextLearner, "refit", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings)
+    metrics = finetune(replace(settings, resume=True))
+    assert [(event["round"], event["place"]) for event in events(arguments.out, "trial")] == [(1, 0)]
+    assert [each["error"] for each in metrics["failed"]] == ["MemoryError: too small"]
 
 
 def test_what_diverges_is_no_class_0(arguments, world, tmp_path):

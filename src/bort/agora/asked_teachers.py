@@ -148,6 +148,14 @@ def run_identity(out: str) -> str:
         return secrets.token_hex(16)
 
 
+def keeps_answers(teacher: Teacher) -> bool:
+    """Whether a teacher is an LLM, whose cache has all answers.
+
+    A text without one was beyond the budget, or the server failed on it: a resumed run may ask again.
+    """
+    return isinstance(teacher, ChatTeacher)
+
+
 def usage(asked: Teacher | Generator | None) -> dict[str, Any]:
     """Return the usage of an LLM, for `metrics.json`; empty for other teachers and generators."""
     return {"usage": asked.answers.usage} if isinstance(asked, ChatTeacher | ChatGenerator) else {}

@@ -108,6 +108,7 @@ def trained(
     """Train once for each number, each with its own data order.
 
     Trainings that finished before an interruption are read from the journal. When time is up, no further one starts.
+    From now on the ranking of the trials is fixed.
 
     Args:
         session: The run.
@@ -120,6 +121,7 @@ def trained(
     Raises:
         Exception: What the first training raised, if all failed.
     """
+    session.journal.end_ranking()
     kept = {number: known for number in numbers if (known := session.journal.final(number)) is not None}
     left = [number for number in numbers if number not in kept]
 

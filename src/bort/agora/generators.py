@@ -127,7 +127,7 @@ def asked_of_mistake(mistake: Example, answer: str | None) -> dict[str, Any]:
 
 def as_examples(mistake: Example, items: Sequence[Any], count: int) -> list[Example]:
     """Convert at most `count` texts, or objects with two texts, to examples, skipping blank and ill-formed ones."""
-    fitting = [item for item in items if _fits(item, mistake)][:count]
+    fitting = [item for item in items if _fits(item, mistake) and _is_unicode(item)][:count]
     if mistake.text_b is None:
         return [Example(item.strip()) for item in fitting if item.strip()]
     pairs = [(item["text"].strip(), item["text_b"].strip()) for item in fitting]
@@ -138,6 +138,16 @@ def _fits(item: Any, mistake: Example) -> bool:
     if mistake.text_b is None:
         return isinstance(item, str)
     return isinstance(item, dict) and all(isinstance(item.get(name), str) for name in ("text", "text_b"))
+
+
+def _is_unicode(item: Any) -> bool:
+    """Whether an item holds no lone surrogates, which JSON can escape but UTF-8 cannot encode."""
+    texts = [item] if isinstance(item, str) else [item["text"], item["text_b"]]
+    try:
+        " ".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(rows: Sequence[dict[str, Any]], rng: random.Random) -> list[str]:

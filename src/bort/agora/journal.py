@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bort.agora.trial import TrainedWeights, slot_name
 from bort.data.tables.examples import Example
 from bort.files import write_aside
 from bort.runs import Run
+from bort.workers import TrialError
 
 _ABOUT = ("evaluations", "best_step", "steps", "seconds")
 FOLDER = "rounds"
@@ -49,7 +51,8 @@ class RunClock:
 class RunJournal(AgoraJournal[TrainedWeights]):
     """The loop's journal in a run's folder. It keeps only the weights that are still needed.
 
-    These are the weights of all trials of the current round, and of the best trials of the first round and of all.
+    These are the weights of all trials of the current round, and of the best trials of the first round and of the later
+    ones: either may be the result, see `preferring_grown`.
 
     Args:
         run: The run.
@@ -66,11 +69,15 @@ class RunJournal(AgoraJournal[TrainedWeights]):
             slot = Slot(event["round"], event["place"])
             model = TrainedWeights(file=self._weights(slot), about=about)
             self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model, event["loss"])
-        self._diverged = {
-            Slot(event["round"], event["place"]): DivergedError(event["message"])
-            for event in run.events("failed")
-            if event["error"] == DivergedError.__name__
-        }
+        self.ranked = any(run.events("ranked"))
+        """Whether the last trainings have begun, which depend on the best trial: no other may join the ranking."""
+        self._failed: dict[Slot, Exception] = {}
+        for event in run.events("failed"):
+            slot = Slot(event["round"], event["place"])
+            if event["error"] == DivergedError.__name__:
+                self._failed[slot] = DivergedError(event["message"])
+            elif self.ranked:
+                self._failed[slot] = TrialError(event["told"])
 
     def trial(self, slot: Slot) -> Trial[TrainedWeights] | None:
         """Return the trial of a slot, if it is finished."""
@@ -86,8 +93,9 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         self._run.log("trial", **event)
         self._trials[slot] = kept = replace(trial, model=model)
         needed = {self._weights(its) for its in self._trials if its.round == slot.round}
-        needed |= {self._weights(self._best(number)) for number in (1, 0)}
-        for file in self.folder.glob("*.safetensors"):
+        first, later = ([its for its in self._trials if (its.round > 1) == grown] for grown in (False, True))
+        needed |= {self._weights(self._best(slots)) for slots in (first, later) if slots}
+        for file in self.folder.glob("[0-9]*.safetensors"):  # not those of the last trainings
             if file not in needed:
                 file.unlink()
         return kept
@@ -95,11 +103,11 @@ class RunJournal(AgoraJournal[TrainedWeights]):
     def latest(self) -> Trial[TrainedWeights] | None:
         """Return the best trial of the last round that has any."""
         last = max((slot.round for slot in self._trials), default=0)
-        return self._trials[self._best(last)] if last else None
+        return self._trials[self._best([slot for slot in self._trials if slot.round == last])] if last else None
 
     def failure(self, slot: Slot) -> Exception | None:
-        """Return the error of a diverged trial, which would diverge again."""
-        return self._diverged.get(slot)
+        """Return the error of a diverged trial, which would diverge again; once the ranking has ended, of any trial."""
+        return self._failed.get(slot)
 
     def keep_failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
         """Log the error of a trial, with the traceback."""
@@ -134,6 +142,12 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         with write_aside(self.folder / f"grown-{number:02d}.json") as file:
             json.dump(known, file, ensure_ascii=False, default=float)
 
+    def end_ranking(self) -> None:
+        """Log that the last trainings begin."""
+        if not self.ranked:
+            self._run.log("ranked", elapsed=self._clock.elapsed)
+            self.ranked = True
+
     def final(self, number: int) -> TrainedWeights | None:
         """Return the model of one of the last trainings, numbered from 0, if it is finished."""
         for event in self._run.events("refit"):
@@ -158,9 +172,8 @@ class RunJournal(AgoraJournal[TrainedWeights]):
     def _weights(self, slot: Slot) -> Path:
         return self.folder / f"{slot_name(slot)}.safetensors"
 
-    def _best(self, number: int) -> Slot:
-        """Return the best slot of a round, or of all rounds for 0; on ties the latest."""
-        slots = [slot for slot in self._trials if number in (slot.round, 0)]
+    def _best(self, slots: Iterable[Slot]) -> Slot:
+        """Return the slot of the best trial; on ties the latest."""
         return max(slots, key=lambda slot: (self._trials[slot].rank, slot))
 
 

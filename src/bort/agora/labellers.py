@@ -135,20 +135,21 @@ class FunctionTeacher:
 
 
 class RememberedTeacher:
-    """A teacher that labels each text once, even if the run is resumed: its answers are kept in a file.
+    """A teacher that labels each text once; with a file, even if the run is resumed.
 
     Asking a command or a function again may cost money or give another answer.
 
     Args:
         teacher: The teacher.
         task: The task.
-        file: JSON lines, one per text, appended and synced.
+        file: JSON lines, one per text, appended and synced; None for a teacher that keeps its answers itself, and that
+            may know more when the run is resumed.
     """
 
-    def __init__(self, teacher: Teacher, task: Task, file: Path) -> None:
+    def __init__(self, teacher: Teacher, task: Task, file: Path | None) -> None:
         self.name, self._teacher, self._task, self._file = teacher.name, teacher, task, file
         self._known: dict[tuple[str, str | None], list[float]] = {}
-        if file.is_file():
+        if file is not None and file.is_file():
             content = file.read_text("utf-8")
             whole = content[: content.rfind("\n") + 1]  # a killed process may leave an incomplete line
             for line in whole.splitlines():
@@ -163,12 +164,13 @@ class RememberedTeacher:
         new = {(e.text, e.text_b): e for e in examples if (e.text, e.text_b) not in self._known}
         if new:
             says = self._teacher(list(new.values())).tolist()
-            with self._file.open("a", encoding="utf-8") as out:
-                for (text, text_b), row in zip(new, says, strict=True):
-                    out.write(json.dumps({"text": text, "text_b": text_b, "says": row}) + "\n")
-                    self._known[text, text_b] = row
-                out.flush()
-                os.fsync(out.fileno())
+            if self._file is not None:
+                with self._file.open("a", encoding="utf-8") as out:
+                    for (text, text_b), row in zip(new, says, strict=True):
+                        out.write(json.dumps({"text": text, "text_b": text_b, "says": row}) + "\n")
+                    out.flush()
+                    os.fsync(out.fileno())
+            self._known |= dict(zip(new, says, strict=True))
         return np.array([self._known[e.text, e.text_b] for e in examples]).reshape(len(examples), self._task.outputs)
 
 

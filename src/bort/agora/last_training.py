@@ -56,7 +56,8 @@ def preferring_grown(
     later = [trial for done in result.rounds[1:] for trial in done.trials]
     if result.best_round > 1 or not later:
         return result
-    grown, truth = max(later, key=lambda trial: trial.rank), task.collected([point.y for point in dev])
+    # The latest on ties, as in the journal, which keeps the weights of no other.
+    grown, truth = max(reversed(later), key=lambda trial: trial.rank), task.collected([point.y for point in dev])
     plain, made = (_errors(task, np.array(trial.answers, np.float32), truth) for trial in (result.best, grown))
     behind = made - plain
     error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else 0.0

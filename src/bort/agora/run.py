@@ -8,19 +8,20 @@ from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.asked_teachers import chosen_generator, unasked, usage
+from bort.agora.asked_teachers import chosen_generator, keeps_answers, unasked, usage
 from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, tell_diverged, trained
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
 from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
-from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, teacher_scores
+from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
 from bort.agora.labelling import Labelling
 from bort.agora.last_training import Taught, everything, preferring_grown
 from bort.agora.loop import Source
@@ -83,6 +84,7 @@ def finetune(
         BortError: Invalid settings, data, model or teacher.
     """
     validate(arguments)
+    arguments = replace(arguments, out=str(Path(arguments.out).expanduser()))
     if arguments.as_published:
         arguments = replace(arguments, **AS_PUBLISHED)
     check_one_task(arguments)
@@ -130,10 +132,10 @@ def fit_growing(
     teachers = choose_teacher(arguments, data, function, opened, lambda model: _fine_tuned_teacher(session, model))
     session.run.log("teacher", name=teachers.final.name, elapsed=session.clock.elapsed)
     generator = chosen_generator(arguments, data, teachers.rounds)
-    teacher = RememberedTeacher(teachers.rounds, task, session.journal.folder / "teacher.jsonl")
+    teacher = _remembered(session, teachers.rounds, "teacher.jsonl")
     final = teacher
     if teachers.final is not teachers.rounds:
-        final = RememberedTeacher(teachers.final, task, session.journal.folder / "final-teacher.jsonl")
+        final = _remembered(session, teachers.final, "final-teacher.jsonl")
     labelling = Labelling(arguments, task, teacher, data.train, data.dev, session.learner.says, teachers.out_of_fold)
     labelling.announce()
     leaked = leaks(arguments, data)
@@ -226,6 +228,11 @@ def fit_growing(
         file.write(model_card(session.run.path, metrics))
     session.finish(metrics, model, agora_report(session.run.path.name, metrics))
     return metrics
+
+
+def _remembered(session: Session, teacher: Teacher, name: str) -> RememberedTeacher:
+    file = None if keeps_answers(teacher) else session.journal.folder / name
+    return RememberedTeacher(teacher, session.task, file)
 
 
 def _last_training(

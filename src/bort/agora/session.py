@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -99,12 +99,14 @@ class Session:
     def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:
         """Run the loop; without a source it is plain fine-tuning.
 
+        If time is up before the last trainings, which would follow, the result is stopped too.
+
         Raises:
             BortError: All trials of the first round diverged.
             Exception: What the first trial of a round raised, if all failed.
         """
         _ = self.inspection  # printed first, as it takes only seconds
-        return fit(
+        result = fit(
             [asdict(theta) for theta in self.thetas],
             self.points(self.data.train),
             self.points(self.data.dev),
@@ -119,6 +121,9 @@ class Session:
             display=self.display,
             out_of_time=self.clock.is_up,
         )
+        if self.arguments.refit and not self.journal.ranked and self.clock.is_up():
+            return replace(result, stopped=True)
+        return result
 
     @property
     def out_of_fold(self) -> Says | None:

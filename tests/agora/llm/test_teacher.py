@@ -17,10 +17,11 @@ from bort.agora.answer_cache import AnswerCache, default_folder
 from bort.agora.llm import asking
 from bort.agora.llm.asking import Asker
 from bort.agora.llm.budget import Budget
-from bort.agora.llm.client import Endpoint
+from bort.agora.llm.client import Endpoint, Reply
 from bort.agora.llm.options import Options
 from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import Instructions, LabelPrompt
+from bort.agora.llm.reading import read_answer
 from bort.agora.llm.teacher import ChatTeacher
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -87,6 +88,11 @@ def test_a_regression_asks_for_numbers(server, teacher):
     assert np.isnan(says[1, 0])
     assert "logprobs" not in server.requests[0]
     assert server.requests[0]["response_format"]["json_schema"]["schema"]["properties"]["value"] == {"type": "number"}
+
+
+@pytest.mark.parametrize(("text", "value"), [(".75", 0.75), ("-.5", -0.5), ("**5.**", 5.0), ('"2.5".', 2.5)])
+def test_a_number_in_other_clothes_keeps_its_point(text, value):
+    assert read_answer(Reply(text), VALUES) == {"answer": value}
 
 
 def test_pairs_are_shown_as_pairs(server, teacher):

@@ -94,7 +94,7 @@ def _given(text: str, task: Task) -> Any:
     try:
         found = json.loads(json_part(text))
     except (ValueError, RecursionError):
-        return text.strip("\"'`*. \n")
+        return text.lstrip("\"'`* \n").rstrip("\"'`*. \n")  # .75 is a number
     if not isinstance(found, dict):
         return found
     return found.get(answer_key(task))

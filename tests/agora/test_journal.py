@@ -1,0 +1,79 @@
+"""What a run's journal keeps of its trials."""
+
+from __future__ import annotations
+
+import pytest
+
+from bort.agora.journal import RunClock, RunJournal
+from bort.agora.last_training import preferring_grown
+from bort.agora.rounds import AgoraResult, DivergedError, Point, Round, Slot, Trial, error_text
+from bort.agora.trial import TrainedWeights
+from bort.runs import Run
+from bort.tasks.classification import Classification
+from bort.workers import TrialError
+
+TASK = Classification(("a", "b"), "accuracy")
+DEV = [Point("x", 0)] * 4
+ABOUT = {"evaluations": [], "best_step": 1, "steps": 1, "seconds": 1.0}
+
+
+@pytest.fixture
+def journal(world, tmp_path):
+    settings = world.finetuning(tmp_path)
+
+    def opened(*, resume=False):
+        run = Run(settings.out, "finetune", settings, resume=resume)
+        return RunJournal(run, RunClock(run, None))
+
+    return opened
+
+
+def trial(score):
+    return Trial({"lr": score}, score, [[1.0, 0.0]] * len(DEV), TrainedWeights(f"{score}".encode(), about=ABOUT))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [[0.9], [0.8, 0.7], [0.5]],
+        [[0.9], [0.8], [0.8], [0.5]],
+        [[0.9], [0.5], [0.8]],
+        [[0.5], [0.9, 0.8], [0.7], [0.6]],
+        [[0.9, 0.9], [0.9], [0.8]],
+    ],
+)
+def test_the_weights_that_may_be_the_result_are_kept(journal, scores):
+    kept, rounds = journal(), []
+    for number, row in enumerate(scores, 1):
+        trials = [kept.keep_trial(Slot(number, place), trial(score)) for place, score in enumerate(row)]
+        rounds.append(Round(number, trials, max((score, place) for place, score in enumerate(row))[1], 9, []))
+    best = max(reversed([done.winner for done in rounds]), key=lambda one: one.rank)
+    result = AgoraResult(best, rounds, [], False, True)
+    preferred = preferring_grown(result, TASK, DEV)
+    assert preferred.best_round > 1, "the answers are the same"
+    for one in (best, preferred.best, rounds[0].winner):
+        assert one.model.read() == f"{one.score}".encode()
+    assert len([*kept.folder.iterdir()]) <= 2 + len(scores[-1])
+
+
+def test_the_weights_of_last_trainings_are_kept(journal):
+    kept = journal()
+    last = kept.keep_final(0, trial(0.9).model)
+    kept.keep_trial(Slot(1, 0), trial(0.5))
+    assert last.read() == b"0.9"
+
+
+def test_nothing_joins_the_ranking_once_a_last_training_has_begun(journal):
+    kept = journal()
+    kept.keep_failure(Slot(1, 0), {"lr": 1.0}, DivergedError("not finite"))
+    kept.keep_failure(Slot(1, 1), {"lr": 2.0}, MemoryError("too small"))
+    del kept
+    kept = journal(resume=True)
+    assert isinstance(kept.failure(Slot(1, 0)), DivergedError)
+    assert kept.failure(Slot(1, 1)) is None, "it is tried again"
+    kept.end_ranking()
+    kept = journal(resume=True)
+    assert isinstance(kept.failure(Slot(1, 0)), DivergedError)
+    failure = kept.failure(Slot(1, 1))
+    assert isinstance(failure, TrialError)
+    assert error_text(failure) == "MemoryError: too small"
