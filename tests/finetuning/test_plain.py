@@ -304,6 +304,8 @@ def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys
         ({"eval_steps": 0}, "eval-steps"),
         ({"max_length": 2}, "max-length"),
         ({"seeds": [-1]}, "seeds"),
+        ({"seeds": [0, 1, 0]}, "seeds: value 0: must not be given twice"),
+        ({"learning_rates": [1e-3, 0.001]}, "learning-rates: value 0.001: must not be given twice"),
         ({"train": "/nosuch.csv"}, "no such file"),
         ({"model": "nosuch"}, "hub name"),
         ({"metric": "pearson"}, "metric"),

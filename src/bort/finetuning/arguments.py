@@ -40,6 +40,9 @@ AS_PUBLISHED: dict[str, Any] = {
 """What `as_published` sets (arXiv 2010.07990); the number of points is ours, since the paper gives none."""
 
 
+_GRID = ("learning_rates", "teacher_learning_rates", "seeds", "weight_decays", "warmups", "batch_sizes")
+"""Lists that combinations are made of."""
+
 _HOW_TEACHERS_ARE_ASKED = (
     "teacher_key_file",
     "teacher_examples",
@@ -438,6 +441,11 @@ class FinetuneArguments:
         for name in ("dev", "test"):
             if self.task and getattr(self, name) is not None:
                 raise BortError("a task brings its own data; give --train instead of --task", setting=name)
+        for name in _GRID:
+            values = getattr(self, name)
+            for place, value in enumerate(values):
+                if value in values[:place]:
+                    raise BortError("must not be given twice", setting=name, value=value)
         if self.method == "agora":
             self._check_agora()
 
