@@ -11,6 +11,7 @@ from bort.inspection.examine import examine
 from bort.inspection.inspect import Inspection, doubts_in, languages_in, near_in
 from bort.inspection.page import doubts_table, labels_table
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 
 TASK = Classification(("a", "b"), "accuracy")
 
@@ -24,13 +25,14 @@ def inspection():
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     says = np.log(np.array([[0.9, 0.1], [0.1, 0.9], [0.95, 0.05]]))
     targets = np.array([0, 1, 1])
+    doubts, judged = doubts_in(parts(), says, targets, TASK)
     return Inspection(
         check_examples(parts()),
         languages_in(parts()),
         near_in(parts(), [vectors]),
-        doubts_in(parts(), says, targets, TASK),
+        doubts,
         compared=3,
-        judged=3,
+        judged=judged,
     )
 
 
@@ -71,3 +73,28 @@ def test_many_labels_are_counted_in_one_line():
 def test_large_data_are_drawn_from(most):
     read = {"train": [Example(f"a text {n}", None, "ab"[n % 2]) for n in range(8)], "dev": [Example("x", None, "a")]}
     assert examine(read, "bort-nano", max_length=9, most=most).inspection.compared == most + (most == 2)
+
+
+def test_a_label_that_the_head_never_saw_is_not_judged():
+    rows = {"train": [Example(f"text {n}", None, label) for n, label in enumerate("aaabbbc")]}
+    p = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.1, 0.9, 0], [0.1, 0.9, 0], [0.2, 0.8, 0], [0.1, 0.9, 0], [1, 0, 0]])
+    with np.errstate(divide="ignore"):
+        doubts, judged = doubts_in(rows, np.log(p), np.array([0, 0, 0, 1, 1, 1, 2]), Classification((*"abc",), "f1"))
+    assert [doubt.text for doubt in doubts] == ["text 2"]
+    assert judged == 6
+
+
+def test_a_label_that_the_head_saw_everywhere_or_nowhere_is_not_judged():
+    rows = {"train": [Example(f"text {n}", None, ()) for n in range(6)]}
+    targets = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 0, 1]], np.float32)
+    odds = np.where(np.array([1, 1, 1, 0, 0, 0])[:, None] > 0, 2.0, -2.0) * np.ones((1, 3))
+    odds[:, 1], odds[3:, 1], odds[:3, 2], odds[3:, 2] = -3.0, -np.inf, np.inf, 2.0
+    doubts, judged = doubts_in(rows, odds, targets, MultiLabel((*"abc",), "f1_micro"))
+    assert [(doubt.text, doubt.answer) for doubt in doubts] == [("text 2", "a")]
+    assert judged == 18 - 6
+
+
+def test_labels_of_which_only_one_occurs_are_not_judged():
+    rows = {"train": [Example("a cat", None, ("toxic",)), Example("a dog", None, ()), Example("a cow", None, ())]}
+    inspection = examine(rows, "bort-nano", max_length=9, most=9).inspection
+    assert (inspection.doubts, inspection.judged, inspection.compared) == (None, 0, 3)

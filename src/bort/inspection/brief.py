@@ -39,11 +39,11 @@ def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspe
     if head is None:
         return Inspection(data.check, languages)
     labelled = {"train": learned_from(data.train), "dev": data.dev}
-    doubts = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
+    doubts, judged = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
     near, compared = None, 0
     if english and data.train[0].text_b is None and MEAN in head.features:
         near, compared = _near(labelled, data.test or [], head)
-    return Inspection(data.check, languages, near, doubts, compared, head.targets.size)
+    return Inspection(data.check, languages, near, doubts, compared, judged)
 
 
 def figures(inspection: Inspection) -> dict[str, Any]:

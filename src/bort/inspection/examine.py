@@ -119,7 +119,8 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
     known = np.array([example.label is not None for part in parts.values() for example in part])
     labelled = {name: part for name, part in parts.items() if part[0].label is not None}
     examples = [example for part in labelled.values() for example in part]
-    if len(examples) < 2 or len({example.label for example in examples}) < 2:
+    labels = [one.label if isinstance(one.label, tuple) else (one.label,) for one in examples]
+    if len(examples) < 2 or len({name for several in labels for name in several}) < 2:
         return None, 0
     task = task_of(examples, kind=kind)
     targets = task.targets(examples)
@@ -127,4 +128,4 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
         console().print(f"fitting a linear head to {len(examples):,} labels")
     groups = [(fold_text(one.text), fold_text(one.text_b or "")) for one in examples]
     head = fit_linear_head({"mean": head_features([x[known] for x in vectors])}, targets, task, groups=groups)
-    return doubts_in(labelled, head.out_of_fold, targets, task), targets.size
+    return doubts_in(labelled, head.out_of_fold, targets, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -169,23 +169,31 @@ def near_in(parts: Parts, vectors: Sequence[NDArray[Any]]) -> tuple[NearTexts, .
     return tuple(_near(rows, pair) for pair in near_duplicates(vectors, texts))
 
 
-def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Task) -> tuple[Doubt, ...]:
+def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Task) -> tuple[tuple[Doubt, ...], int]:
     """Find labels that are probably wrong.
+
+    A label that the head of a text's fold has never seen, because only texts of this fold have it, cannot be judged.
 
     Args:
         parts: Labelled examples by part.
         says: Out-of-fold log-probabilities, log-odds or values, part after part. *Shape:* (examples, outputs).
         targets: As returned by `Task.targets`.
         task: A classification with one or several labels per text, or a regression.
+
+    Returns:
+        The labels in doubt, the most doubtful first, and how many labels were judged.
     """
     rows = [(name, example) for name, part in parts.items() for example in part]
     if task.kind == "regression":
-        found = doubtful_values(says[:, 0], targets)
+        found, judged = doubtful_values(says[:, 0], targets), len(targets)
     elif task.kind == "multilabel":
-        found = doubtful_memberships(task.activate(says), targets)
+        seen = np.isfinite(says)  # no text of the other folds has the label at -inf, and all have it at inf
+        found, judged = doubtful_memberships(task.activate(says), targets, seen), int(seen.sum())
     else:
-        found = doubtful_classes(np.exp(says), targets)
-    return tuple(_doubt(rows, each, task) for each in found)
+        known = np.flatnonzero(np.isfinite(says[np.arange(len(targets)), targets]))
+        found, judged = doubtful_classes(np.exp(says[known]), targets[known]), len(known)
+        found = [replace(each, row=int(known[each.row])) for each in found]
+    return tuple(_doubt(rows, each, task) for each in found), judged
 
 
 def place_of(example: Example) -> str:

@@ -72,7 +72,9 @@ def doubtful_classes(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[
     return [DoubtfulLabel(int(row), int(answers[row]), float(given[row]), float(other[row])) for row in order]
 
 
-def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> list[DoubtfulLabel]:
+def doubtful_memberships(
+    probabilities: NDArray[Any], labels: NDArray[Any], judged: NDArray[np.bool_] | None = None
+) -> list[DoubtfulLabel]:
     """Find missing and wrong labels in multi-label data, the most doubtful first.
 
     Each label is judged on its own as a binary class, as in Thyagarajan, Snorrason, Northcutt and Mueller, "Identifying
@@ -81,6 +83,7 @@ def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> l
     Args:
         probabilities: Out-of-fold probabilities. *Shape:* (examples, labels).
         labels: 1 where an example has the label. *Shape:* (examples, labels).
+        judged: Which of these to judge; by default all. *Shape:* (examples, labels).
 
     Example:
         >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.1, 0.9], [0.2, 0.8]])
@@ -90,9 +93,10 @@ def doubtful_memberships(probabilities: NDArray[Any], labels: NDArray[Any]) -> l
     """
     found = []
     for label in range(labels.shape[1]):
-        has = probabilities[:, label]
-        doubted = doubtful_classes(np.stack([1 - has, has], 1), labels[:, label].astype(np.int64))
-        found += [replace(each, label=label) for each in doubted]
+        rows = np.arange(len(labels)) if judged is None else np.flatnonzero(judged[:, label])
+        has = probabilities[rows, label]
+        doubted = doubtful_classes(np.stack([1 - has, has], 1), labels[rows, label].astype(np.int64))
+        found += [replace(each, row=int(rows[each.row]), label=label) for each in doubted]
     return sorted(found, key=lambda each: (each.probability_given or 0.0, each.row))
 
 
