@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.hyper_parameters import usual_epochs, usual_interval
 from bort.finetuning.splits import drawn, read_splits
+from bort.finetuning.suite_scores import SuiteRun
 from bort.finetuning.suites import finetune_each, suite_report, suite_rows, table_rows, tasks_to_fit
 from bort.model.tokenization import load_tokenizer
 from bort.predict.classifiers import load_classifier, new_classifier, predict_logits
@@ -170,6 +172,33 @@ def test_an_unforeseen_failure_of_one_task_is_kept_with_its_traceback(arguments,
     with pytest.raises(RuntimeError, match="out of memory"):
         finetune_each(replace(arguments, out=str(tmp_path / "x")), tasks[:1], fit)
     assert not (tmp_path / "x").exists()
+
+
+def test_bad_data_of_a_diagnostic_do_not_end_the_run(tmp_path, capsys):
+    row = {"premise": "a", "hypothesis": "b", "label": "entailment", "idx": 0}
+    (tmp_path / "AX-g").mkdir()
+    (tmp_path / "AX-g/test.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    run = SuiteRun(TASKS["superglue_rte"], "improved", str(tmp_path), {})
+    fitter = SimpleNamespace(tokens=SimpleNamespace(tokenizer=load_tokenizer("bort-nano"), max_length=16))
+    fitter.logits = lambda model, encoded: np.zeros((len(encoded), 2), np.float32)
+    assert run.judge(fitter, None, {}) == {"official": {"superglue_rte": {}}, "cast": "improved"}
+    assert "AX-g is not scored: value 1: gender parity compares pairs" in capsys.readouterr().err
+
+
+def test_the_table_of_a_suite_is_written_in_the_home_folder(arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    outs = []
+
+    def fit(own):
+        outs.append(own.out)
+        Path(own.out).mkdir(parents=True)
+        return {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
+
+    finetune_each(replace(arguments, out="~/mine"), [TASKS["cola"]], fit)
+    assert outs == [str(tmp_path / "mine" / "cola")]
+    assert (tmp_path / "mine" / "results.json").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_parts_of_a_suite_are_not_put_beside_its_claims():

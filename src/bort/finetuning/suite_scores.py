@@ -65,12 +65,11 @@ class SuiteRun:
                     continue
                 try:
                     rows = read_part(other, self.data, part, cast=self.cast)
+                    if is_labelled(rows):
+                        parts[part] = self._scores(other, fitter, model, rows)
                 except BortError as error:
                     # An error in another task's data must not fail the run.
                     console().print(f"{other.title} is not scored: {error}", soft_wrap=True)
-                    continue
-                if is_labelled(rows):
-                    parts[part] = self._scores(other, fitter, model, rows)
             found |= {other.name: parts} if parts else {}
         return {"official": found, "cast": self.cast}
 

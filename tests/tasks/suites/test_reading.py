@@ -224,6 +224,17 @@ def test_ax_is_found_where_the_standard_script_puts_it(tmp_path, folder):
     assert len(read_part(TASKS["ax"], tmp_path, "test")) == 1
 
 
+def test_a_test_file_is_not_taken_for_that_of_a_diagnostic(tmp_path):
+    row = {"premise": "a", "hypothesis": "b", "label": "entailment", "idx": 0}
+    for folder, found in (("RTE", {"superglue_rte"}), ("AX-g", {"superglue_rte", "axg"})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+        names = ("superglue_rte", "axb", "axg")
+        assert {name for name in names if has_part(TASKS[name], tmp_path / folder, "test")} == found
+    assert has_part(TASKS["axg"], tmp_path, "test")
+    assert not has_part(TASKS["axb"], tmp_path, "test")
+
+
 # The hub
 
 

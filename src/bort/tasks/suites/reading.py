@@ -82,20 +82,27 @@ def _folders(task: SuiteTask, data: Path) -> list[Path]:
     parents = [data, *(data / name for name in (task.suite, suite))]
     if task.suite == "race":
         return parents
-    names = (
-        task.title,
-        task.title.lower(),
-        task.name,
-        *(each for name in task.folders for each in (name, name.lower())),
-    )
-    return [parent / name for parent in parents for name in names] + [data]
+    return [parent / name for parent in parents for name in _folder_names(task)] + [data]
+
+
+def _folder_names(task: SuiteTask) -> tuple[str, ...]:
+    """Possible names of the task's own folder."""
+    more = (each for name in task.folders for each in (name, name.lower()))
+    return task.title, task.title.lower(), task.name, *more
 
 
 def _find(task: SuiteTask, data: Path, part: Part) -> Path | None:
     """The file of a part, or for RACE its folder."""
     names = [f"{part}/{task.config}"] if task.suite == "race" else task.files.get(part, ())
     # GLUE and SuperGLUE both have a folder RTE; the names of its files distinguish them.
-    return next((place / n for place in _folders(task, data) for n in names if (place / n).exists()), None)
+    files = (place / name for place in _folders(task, data) for name in names)
+    return next((file for file in files if file.exists() and not _is_of_another(task, data, file)), None)
+
+
+def _is_of_another(task: SuiteTask, data: Path, file: Path) -> bool:
+    """Whether a file is the test data of the task whose model predicts this one, and which `data` is the folder of."""
+    direct = file.parent == data and data.absolute().name not in _folder_names(task)
+    return bool(task.predicted_by) and file.stem == "test" and direct
 
 
 def _local(task: SuiteTask, data: Path, part: Part) -> Iterator[Record]:
