@@ -145,6 +145,7 @@ def test_read_off_the_labels():
         ([("a",), ("b",)], {"kind": "regression"}, r"a\.jsonl:1: .*a label must be a finite number"),
         (["a", "b"], {"kind": "multilabel"}, r"a\.jsonl:1: .*must be a list of labels"),
         ([("a",), ("b",)], {"metric": "accuracy"}, "multilabel task must be one of f1_micro"),
+        ([("a",), ()], {"names": ("a",)}, "--classes: .*at least two labels"),
         ([("a",), ("b",)], {"names": ("a", "c")}, r"a\.jsonl:2: .*'b': the label must be one of 'a', 'c'"),
     ],
 )

@@ -66,6 +66,8 @@ def test_read_off_the_labels(labels, settings, task):
         (["a", "b"], {"metric": "nosuch"}, "'nosuch'"),
         (["a", "b", "c"], {"metric": "f1_positive"}, "f1_positive.*needs two labels"),
         ([1.5, 2.5], {"metric": "f1_positive"}, "f1_positive"),
+        (["a", "b"], {"names": ["a", "a", "b"]}, r"--classes: value \['a', 'a', 'b'\]: must name .* each once"),
+        (["a", "a"], {"names": ["a"]}, "--classes: .*at least two labels"),
     ],
 )
 def test_refused(labels, settings, message):

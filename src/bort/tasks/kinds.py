@@ -33,8 +33,8 @@ def task_of(
         names: All labels, if the examples lack some.
 
     Raises:
-        BortError: There are fewer than two labels or distinct values, or the labels or the metric belong to another
-            kind of task.
+        BortError: There are fewer than two labels or distinct values, a label is named twice, or the labels or the
+            metric belong to another kind of task.
     """
     decided: Kind = infer_kind(examples) if kind == "auto" else kind
     if decided == "regression":
@@ -42,8 +42,11 @@ def task_of(
             rule = f"a regression needs at least two distinct values; there is only {values.pop():g}"
             raise BortError(rule, file=examples[0].source or None)
         names = ()
+    elif names:
+        if len(names) < 2 or len({*names}) < len(names):
+            raise BortError("must name at least two labels, each once", setting="classes", value=[*names])
     else:
-        names = tuple(names or label_names(examples))
+        names = label_names(examples)
     if metric == "f1_positive" and len(names) != 2:
         raise BortError("needs two labels", setting="metric", value=metric)
     task = KINDS[decided](tuple(names), primary_metric(decided, None if metric == "auto" else metric))

@@ -39,6 +39,11 @@ def test_lists_in_json_lines(tmp_path):
     assert encode_label_lists(examples, ["a", "b", "1", "true", "x"]) == [[0, 1], [], [0], [2, 3, 4]]
 
 
+def test_a_column_is_named_once():
+    with pytest.raises(BortError, match=r"--label: .*must name each column once"):
+        Columns(label=("a", "b", "a"))
+
+
 def test_lists_in_parquet_and_data_sets(tmp_path):
     import datasets
     import pyarrow
@@ -58,6 +63,11 @@ def test_a_separator_within_the_cell(tmp_path):
     assert labels(path, Columns(label_separator=" ; ")) == [("a", "b"), (), ("a;",), ("c",)]
     with pytest.raises(BortError, match=r"a\.csv:3: .*a label must not be missing"):
         read_examples(path)
+
+
+def test_a_separator_is_not_empty():
+    with pytest.raises(BortError, match=r"--label-separator.*must not be empty"):
+        Columns(label_separator="")
 
 
 def test_a_column_for_each_label(tmp_path):

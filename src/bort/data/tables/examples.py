@@ -52,9 +52,13 @@ class Columns:
     """Separator of several labels in one cell of the label column; None if cells hold one label or lists."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty set of label columns."""
+        """Refuse an empty set of label columns, one with a column twice, and an empty separator."""
         if not self.labels:
             raise BortError("must name a column", setting="label", value=self.label)
+        if len({*self.labels}) < len(self.labels):
+            raise BortError("must name each column once", setting="label", value=self.label)
+        if self.label_separator == "":
+            raise BortError("must not be empty", setting="label_separator", value="")
 
     @property
     def labels(self) -> tuple[str, ...]:
