@@ -23,6 +23,15 @@ def test_tables_in_memory_are_read_as_files_are(form):
     assert [example.line for example in examples_of(TABLES[form])] == [1, 2]
 
 
+def test_row_names_of_pandas_are_no_texts():
+    frame = pd.DataFrame({"message": ["a cat", "a dog", "a cow"]}, index=["p", "q", "r"])
+    assert texts_of(frame) == [Example("a cat"), Example("a dog"), Example("a cow")]
+    assert (
+        texts_of(frame.reset_index(drop=True)[1:]) == texts_of(frame[["message"]][1:]) == texts_of(["a dog", "a cow"])
+    )
+    assert frame.index.tolist() == ["p", "q", "r"]
+
+
 def test_polars_tables():
     polars = pytest.importorskip("polars")
     assert examples_of(polars.DataFrame(ROWS)) == examples_of(ROWS)

@@ -47,6 +47,8 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
     if hasattr(table, "__arrow_c_stream__") and (hasattr(table, "columns") or hasattr(table, "column_names")):
         import pyarrow
 
+        if hasattr(table, "reset_index"):
+            table = table.reset_index(drop=True)  # Arrow would take pandas' row names for a column
         try:
             arrow = pyarrow.table(table)
         except pyarrow.ArrowException as error:
