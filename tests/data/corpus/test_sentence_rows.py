@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.masking import Masker
 from bort.data.corpus.sentence_rows import SHORTEST, Punctuation, SentenceRows, find_sentences
@@ -143,6 +145,18 @@ def test_punctuation_of_a_tokenizer(tiny_tokenizer, sentences):
     assert found[0] == "The old baker sold apples."
     assert "My sister sold seven green apples." in sentences
     assert {text for text in found if "Dr." not in text} <= {"The old baker sold apples.", *sentences}
+
+
+def test_a_sentence_piece_vocabulary_ends_sentences_too():
+    words = ["▁The", "▁cat", "▁sat", "▁down", ".", "▁", "A", "▁dog", "▁ran", "!", '"']
+    model = models.Unigram([("<unk>", 0.0), *((word, -1.0) for word in words)], unk_id=0)
+    backend = Tokenizer(model)
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    ids = np.array(tokenizer("The cat sat down. The dog ran down! A cat.").input_ids)
+    starts, stops = find_sentences(ids, Punctuation.of(tokenizer), end_id=-1, longest=60)
+    found = [tokenizer.decode(ids[a:b]) for a, b in zip(starts, stops, strict=True)]
+    assert found == ["The cat sat down.", "The dog ran down!"]
 
 
 def test_a_word_piece_vocabulary_ends_sentences_too(teacher_folder):

@@ -23,6 +23,8 @@ _POOL = 50
 _BLOCK = 1 << 22
 _MARKS = (".", "!", "?", "…")
 _CLOSING = "\"'”’)»"
+_SPACES = ("Ġ", "▁")
+"""A leading space in byte-level BPE, and in SentencePiece."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Punctuation:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> Punctuation:
-        """Find the ids in a vocabulary: a sentence ends with `.`, `!`, `?` or `…` (in byte-level BPE closing quotes may
-        follow) before a word with a leading space, or in WordPiece, which keeps no spaces, before a letter.
+        """Find the ids in a vocabulary: a sentence ends with `.`, `!`, `?` or `…` (in byte-level BPE and SentencePiece
+        closing quotes may follow) before a word with a leading space, or in WordPiece, which keeps no spaces, before a
+        letter.
 
         A rule of thumb: "Dr. Smith" is cut in two, as in most sentence corpora.
         """
@@ -45,7 +48,8 @@ class Punctuation:
             begins = [piece[0].isalpha() and number not in special for number, piece in enumerate(pieces)]
             return cls(np.array([piece in _MARKS for piece in pieces]), np.array(begins))
         bare = [tokenizer.convert_tokens_to_string([piece]).strip().rstrip(_CLOSING) for piece in pieces]
-        return cls(np.array([text.endswith(_MARKS) for text in bare]), np.array([p.startswith("Ġ") for p in pieces]))
+        begins = [piece.startswith(_SPACES) for piece in pieces]
+        return cls(np.array([text.endswith(_MARKS) for text in bare]), np.array(begins))
 
 
 def find_sentences(
