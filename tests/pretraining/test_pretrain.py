@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -107,6 +108,17 @@ def test_too_little_held_out_text_is_told_of_as_such(arguments):
 def test_a_model_of_another_vocabulary_is_not_gone_on_with(arguments):
     with pytest.raises(BortError, match=r"init.*must have the vocabulary of --tokenizer"):
         pretrain(replace(arguments, init="bort-nano"))
+    assert not Path(arguments.out).exists()
+
+
+@pytest.mark.parametrize("lacking", [["cls_token", "pad_token"], ["mask_token"]])
+def test_a_tokenizer_without_the_special_tokens_is_refused(arguments, tmp_path, tiny_tokenizer, lacking):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    for name in lacking:
+        setattr(tokenizer, name, None)
+    tokenizer.save_pretrained(tmp_path / "bare")
+    with pytest.raises(BortError, match=f"--tokenizer.*must have a {', '.join(lacking)}"):
+        pretrain(replace(arguments, tokenizer=str(tmp_path / "bare")))
     assert not Path(arguments.out).exists()
 
 
