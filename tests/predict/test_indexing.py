@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from bort.data.index.search import Index
+from bort.data.index.writer import IndexWriter
 from bort.errors import BortError
 from bort.predict import indexing
 from bort.predict.encoder import Encoder
+from bort.predict.fingerprint import fingerprint_of_model
 from bort.predict.indexing import build_index
 
 
@@ -79,6 +82,34 @@ def test_what_cannot_be_indexed(teacher_folder, tmp_path):
         build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder)
     (tmp_path / "bad.txt").write_bytes(b"good\nbetter\n")
     assert len(build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder, resume=True)) == 2
+
+
+def test_another_encoder_of_the_same_name_does_not_go_on(teacher_folder, texts, tmp_path, monkeypatch):
+    model = shutil.copytree(teacher_folder, tmp_path / "model")
+    (tmp_path / "in.txt").write_text("\n".join(texts[:5]), "utf-8")
+    asked = (tmp_path / "in.txt", tmp_path / "out", str(model))
+    with monkeypatch.context() as killed:
+        killed.delattr(IndexWriter, "finish")
+        with pytest.raises(AttributeError):
+            build_index(*asked)
+    before = (model / "config.json").read_bytes()
+    (model / "config.json").write_bytes(before + b" ")
+    with pytest.raises(BortError, match=r"'model_sha256'.*differs from what the unfinished index was begun with"):
+        build_index(*asked, resume=True)
+    (model / "config.json").write_bytes(before)
+    assert len(build_index(*asked, resume=True)) == 5
+
+
+def test_the_fingerprint_of_a_model_has_all_that_makes_its_vectors(tmp_path):
+    (tmp_path / "1_Pooling").mkdir()
+    seen = set()
+    for name in ("config.json", "1_Pooling/config.json"):
+        for content in ("{}", "[]"):
+            (tmp_path / name).write_text(content)
+            seen.add(fingerprint_of_model(str(tmp_path)))
+    assert len(seen) == 4
+    assert len(fingerprint_of_model("bort-nano")) == 64, "it comes with the package, which may have another one"
+    assert fingerprint_of_model("owner/name") == "owner/name"
 
 
 def test_a_finished_index_is_known_as_such(teacher_folder, texts, tmp_path):

@@ -79,7 +79,8 @@ def test_regression(regressor, sentences):
     assert all(answer.probabilities == {} for answer in answers)
 
 
-def test_an_endless_stream_is_taken_a_window_at_a_time(predictor):
+@pytest.mark.parametrize("window", [1, 2, 3, 8])
+def test_an_endless_stream_is_taken_a_window_at_a_time(predictor, window):
     taken = 0
 
     def endless():
@@ -88,11 +89,11 @@ def test_an_endless_stream_is_taken_a_window_at_a_time(predictor):
             taken += 1
             yield Example(f"text {number}")
 
-    answers = predictor.stream(endless(), window=3)
+    answers = predictor.stream(endless(), window=window)
     assert taken == 0
     for answered in range(1, 10):
         next(answers)
-        assert answered <= taken < answered + 3, "at most three are held"
+        assert answered <= taken < answered + window, "no more than these are held"
 
 
 def test_long_texts_are_counted(classifier):

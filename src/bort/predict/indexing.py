@@ -13,6 +13,7 @@ from bort.data.index.writer import IndexWriter, is_unfinished
 from bort.data.tables.lines import read_lines, total_bytes
 from bort.errors import BortError
 from bort.predict.encoder import Encoder
+from bort.predict.fingerprint import fingerprint_of_model
 from bort.progress import bar, console
 
 _BATCH_TEXTS = 256
@@ -58,10 +59,11 @@ def build_index(
         model: The encoder; an int8 export is the fastest.
         stored: Type of the stored numbers.
         threads: Threads of the encoder; by default one per core.
-        resume: Continue an unfinished index.
+        resume: Continue an unfinished index, with the same encoder.
 
     Raises:
-        BortError: A file cannot be read, the model cannot be loaded, or `out` holds something else.
+        BortError: A file cannot be read, the model cannot be loaded, or `out` holds something else, such as an
+            unfinished index of another encoder, even if its folder has the same name.
     """
     files = text_files(source)
     states = [file.stat() for file in files]
@@ -74,7 +76,7 @@ def build_index(
         if resume and _is_finished(Path(out), description):
             console().print(f"{out}: already finished", soft_wrap=True)
             return Index(out)
-        writer = IndexWriter(Path(out), description, resume=resume)
+        writer = IndexWriter(Path(out), description, fingerprint_of_model(model), resume=resume)
         with bar("indexing", total_bytes([str(file) for file in files])) as shown:
 
             def on_bytes(done: int) -> None:

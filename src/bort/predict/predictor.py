@@ -187,8 +187,13 @@ class Predictor:
         """
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1, not {window}")
+        if window is not None and window < _BLOCKS_HELD:  # too few for blocks that overlap
+            for example in examples:
+                encoded = self._encode([example])
+                yield from self._answers(self._finished(encoded, self.engine.run(encoded)))
+            return
         most = self.engine.rows_at_once
-        for logits in self._blocks(examples, most if window is None else max(1, min(most, window // _BLOCKS_HELD))):
+        for logits in self._blocks(examples, most if window is None else min(most, window // _BLOCKS_HELD)):
             yield from self._answers(logits)
 
     def logits(self, examples: Sequence[Example]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,21 @@ def test_search_is_exact_in_blocks(tmp_path, monkeypatch, stored):
         assert all(len({*row}) == 9 for row in places.tolist())
     assert index.search(queries, 500)[1].shape == (4, 80)
     assert index.texts(expected[0][:2]) == [f"text {n} ☃" for n in expected[0][:2]]
+
+
+def test_many_queries_find_what_each_finds_alone_in_bounded_memory(tmp_path):
+    vectors, queries = np.eye(8, dtype=np.float32)[np.arange(3000) % 8], unit(2000, 8, seed=1)
+    index = written(tmp_path / "i", vectors)
+    tracemalloc.start()
+    cosines, places = index.search(queries, 5)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * 2**20, "all cosines together take 23 MiB"
+    for number in (0, 7, 8, 1999):
+        [alone], [found] = index.search(queries[number : number + 1], 5)
+        np.testing.assert_allclose(cosines[number], alone, atol=1e-6)
+        assert places[number].tolist() == found.tolist()
+    assert index.search(queries[:0], 5)[1].shape[0] == 0
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 5), st.floats(-0.5, 1.1))
@@ -144,6 +160,17 @@ def test_what_is_asked_wrongly(tmp_path):
     with pytest.raises(ValueError, match="queries, 5"):
         index.search(unit(1, 4), 1)
     assert len(written(tmp_path / "empty", unit(0))) == 0
+
+
+@pytest.mark.parametrize("places", [[-1], [2, 3], np.array([0, -1])])
+def test_a_place_that_is_none_has_no_text_and_no_vector(tmp_path, places):
+    index = written(tmp_path / "i", unit(3))
+    with pytest.raises(ValueError, match="places must be from 0 to 2"):
+        index.texts(places)
+    with pytest.raises(ValueError, match="places must be from 0 to 2"):
+        index.vectors(places)
+    assert index.texts([]) == []
+    assert index.vectors(slice(-1, None)).shape == (1, 5)
 
 
 def test_vectors_that_lie_apart_may_be_many():

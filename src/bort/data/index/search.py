@@ -115,6 +115,7 @@ class Index:
 
         Raises:
             BortError: The bytes there are not UTF-8.
+            ValueError: A position is negative, such as the -1 of `search`, or too high.
 
         Example:
             >>> import bort
@@ -123,7 +124,7 @@ class Index:
             True
         """
         found = []
-        for place in np.asarray(places, np.int64).tolist():
+        for place in self._checked(places).tolist():
             start = int(self._ends[place - 1]) if place else 0
             try:
                 found.append(self._texts[start : int(self._ends[place])].tobytes().decode())
@@ -135,12 +136,17 @@ class Index:
     def vectors(self, places: Sequence[int] | NDArray[np.int64] | slice) -> Floats:
         """Return the vectors at some positions, scaled to length 1. *Shape:* (places, `size`).
 
+        Raises:
+            ValueError: A position is negative, such as the -1 of `search`, or too high; a slice is never refused.
+
         Example:
             >>> import bort
             >>> found = bort.index(bort.IndexArguments("texts.txt", "pool"))
             >>> Index("pool").vectors([0, 5]).shape
             (2, 384)
         """
+        if not isinstance(places, slice):
+            places = self._checked(places)
         rows: Floats = self._vectors[places].astype(np.float32) * self._scales[places][:, None]
         return rows
 
@@ -154,7 +160,8 @@ class Index:
 
         Returns:
             Cosines and positions, best first. *Shape:* (queries, k) each; fewer columns if the index holds fewer
-            texts. With `distinct` a row may end in positions of -1 with cosines of -inf.
+            texts. With `distinct` a row may end in positions of -1 with cosines of -inf; `places[0][places[0] >= 0]`
+            leaves them out.
 
         Raises:
             ValueError: `k` is below 1, or the vectors have another dimension.
@@ -188,21 +195,22 @@ class Index:
         return scores, found
 
     def _nearest(self, vectors: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-        best = np.zeros((len(vectors), 0), np.float32)
-        places = np.zeros((len(vectors), 0), np.int64)
+        # With `size` queries at a time, the cosines to a block take as much memory as its vectors. At least one group,
+        # so that no queries give empty arrays.
+        groups = [vectors[at : at + self.size] for at in range(0, max(1, len(vectors)), max(1, self.size))]
+        found = [(np.zeros((len(group), 0), np.float32), np.zeros((len(group), 0), np.int64)) for group in groups]
         rows = max(1, _BLOCK_BYTES // (4 * max(1, self.size)))
         for start in range(0, len(self), rows):
-            stop = min(start + rows, len(self))
-            cosines = vectors @ self.vectors(slice(start, stop)).T  # (queries, block)
-            best = np.concatenate([best, cosines], axis=1)
-            places = np.concatenate([places, np.broadcast_to(np.arange(start, stop), cosines.shape)], axis=1)
-            if best.shape[1] > k:  # a first cut that keeps all ties with the k-th, so that the earliest can win
-                least = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k]
-                kept = (best >= least[:, None]).any(0)
-                best, places = best[:, kept], places[:, kept]
-            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-            best, places = np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)
-        return best, places
+            block, numbers = self.vectors(slice(start, start + rows)).T, np.arange(start, min(start + rows, len(self)))
+            for number, group in enumerate(groups):
+                found[number] = _best(*found[number], group @ block, numbers, k)
+        return np.concatenate([best for best, _ in found]), np.concatenate([places for _, places in found])
+
+    def _checked(self, places: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        found = np.asarray(places, np.int64)
+        if (wrong := found[(found < 0) | (found >= len(self))]).size:
+            raise ValueError(f"places must be from 0 to {len(self) - 1}, not {wrong[0]}")
+        return found
 
     def _apart(self, places: NDArray[np.int64], k: int, distinct: float) -> list[int]:
         """Return the columns to keep, so that none is a near-duplicate of an earlier one."""
@@ -220,3 +228,17 @@ class Index:
         if not path.stat().st_size:  # an empty file cannot be mapped
             return np.zeros(0, dtype)
         return np.memmap(path, dtype, "r")
+
+
+def _best(
+    best: Floats, places: NDArray[np.int64], cosines: Floats, numbers: NDArray[np.int64], k: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Keep the k best of those so far and of a block. *Shapes:* (queries, so far) twice, (queries, block), (block,)."""
+    best = np.concatenate([best, cosines], axis=1)
+    places = np.concatenate([places, np.broadcast_to(numbers, cosines.shape)], axis=1)
+    if best.shape[1] > k:  # a first cut that keeps all ties with the k-th, so that the earliest can win
+        least = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k]
+        kept = (best >= least[:, None]).any(0)
+        best, places = best[:, kept], places[:, kept]
+    order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)

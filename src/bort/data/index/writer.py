@@ -52,6 +52,7 @@ class IndexWriter:
     Args:
         folder: Output folder.
         description: Encoder, dimension, type and sources; an unfinished index must have been begun with the same.
+        model_sha256: Fingerprint of the encoder's files, for which the same holds: a folder may get other files.
         resume: Continue an unfinished index.
 
     Raises:
@@ -59,14 +60,14 @@ class IndexWriter:
             is writing it.
     """
 
-    def __init__(self, folder: Path, description: Description, *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, description: Description, model_sha256: str = "", *, resume: bool = False) -> None:
         self.folder, self.description = folder, description
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = FolderLock(folder)
         except BlockingIOError:
             raise BortError("is written by another process now", file=folder) from None
-        self._begun = json.loads(json.dumps(asdict(description)))
+        self._begun = {**json.loads(json.dumps(asdict(description))), "model_sha256": model_sha256}
         state = self._state(resume)
         self.read: int = state["read"]
         """Number of source texts read, including those left out."""

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.writer import Row, row_writer
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.files import write_aside
 
 VectorFormat = Literal["parquet", "npy", "jsonl"]
 _BY_SUFFIX: dict[str, VectorFormat] = {".parquet": "parquet", ".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _DIGITS = 7
 """Significant digits of a number in JSON, as many as a float32 has."""
+_TAKES_ANY = "JSON lines (.jsonl) take any"
 WriteVectors = Callable[[Sequence[Row], NDArray[np.float32]], None]
 
 
@@ -48,7 +49,8 @@ def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterato
         column: Name of the vector column; it replaces a column of this name in the rows. An array has no columns.
 
     Raises:
-        BortError: The file cannot be written, or a Parquet column changes its type.
+        BortError: The file cannot be written; or in Parquet, a column changes its type, is not in the first batch, or
+            holds what Parquet has no type for.
     """
     path = str(Path(path).expanduser()) if path != "-" else path
     kind = vector_format(path)
@@ -112,6 +114,10 @@ class _Parquet:
         """Append rows as a row group."""
         if self._writer is None:
             self._open(rows)
+        known = {*self._schema.names, self._column}
+        for name in (name for row in rows for name in row if name not in known):
+            rule = f"first occurs after the file was begun; {_TAKES_ANY}"
+            raise BortError(rule, file=self._path, column=name)
         flat = self._arrow.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         columns = [
             self._values(field, [row.get(field.name) for row in rows])
@@ -137,11 +143,18 @@ class _Parquet:
             # A column without values so far is stored as text.
             fields.append((name, self._arrow.string() if self._arrow.types.is_null(kind) else kind))
         self._schema = self._arrow.schema([*fields, (self._column, self._vectors)])
-        self._writer = pyarrow.parquet.ParquetWriter(self._out, self._schema)
+        try:
+            self._writer = pyarrow.parquet.ParquetWriter(self._out, self._schema)
+        except self._arrow.ArrowException as error:  # objects without fields
+            rule = f"must hold values that Parquet has a type for ({lines_of(error)[0]}); {_TAKES_ANY}"
+            raise BortError(rule, file=self._path) from None
 
     def _values(self, field: Any, values: list[Any], name: str = "") -> Any:
         try:
             return self._arrow.array(values, None if field is None else field.type)
+        except OverflowError:
+            rule = f"must hold integers of at most 64 bits; {_TAKES_ANY}"
+            raise BortError(rule, file=self._path, column=name or field.name) from None
         except self._arrow.ArrowException as error:
-            rule = f"must hold values of one type ({str(error).splitlines()[0]}); JSON lines (.jsonl) take any"
+            rule = f"must hold values of one type ({lines_of(error)[0]}); {_TAKES_ANY}"
             raise BortError(rule, file=self._path, column=name or field.name) from None

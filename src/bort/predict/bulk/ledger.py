@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
@@ -30,7 +28,8 @@ class Ledger:
     """
 
     def __init__(self, folder: str, made_by: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = f"{folder.rstrip('/')}/{LEDGER}"
+        self._prefix = f"{folder.rstrip('/')}/"
+        self.path = self._prefix + LEDGER
         self._made_by = json.loads(json.dumps(made_by))
         self._files: dict[str, dict[str, Any]] = {}
         text = read_text(self.path)
@@ -46,8 +45,12 @@ class Ledger:
             found = json.loads(text)
             check_format(found, _FORMAT, self.path, "label the files again, into another folder")
             made_by, files = found["made_by"], found["files"]
+            for each in files.values():
+                each.setdefault("place", self._place(each["output"]))  # version 0.1.0 did not write it
             known = all(
-                isinstance(each["state"], list) and type(each["rows"]) is type(each["skipped"]) is int
+                isinstance(each["state"], list)
+                and isinstance(each["place"], str)
+                and type(each["rows"]) is type(each["skipped"]) is int
                 for each in files.values()
             )
             if not known or not isinstance(made_by, dict):
@@ -65,20 +68,34 @@ class Ledger:
         entry = self._files.get(source)
         return (entry["rows"], entry["skipped"]) if entry is not None and entry["state"] == state else None
 
+    def check_outputs(self, outputs: Mapping[str, str]) -> None:
+        """Refuse to replace another file's labels, and to label a finished file a second time under another name.
+
+        The name of an output depends on all inputs of a call, so a call with other inputs may give other names.
+
+        Args:
+            outputs: Output of each source.
+
+        Raises:
+            BortError: A finished file had another output, or an output has the labels of another file.
+        """
+        owners = {entry["place"]: source for source, entry in self._files.items()}
+        for source, output in outputs.items():
+            place = self._place(output)
+            before = self._files[source]["place"] if source in self._files else place
+            if before != place:
+                rule = f"has its labels in {before}, and with these inputs would get {place}; name another --output"
+                raise BortError(rule, file=source)
+            if (owner := owners.get(place, source)) != source:
+                raise BortError(f"would replace {place}, the labels of {owner}; name another --output", file=source)
+
+    def _place(self, output: str) -> str:
+        """The path of an output in the folder, which does not depend on how the folder is named."""
+        return output.removeprefix(self._prefix)
+
     def add(self, source: str, output: str, state: list[Any], rows: int, skipped: int) -> None:
         """Record that a file is finished."""
-        self._files[source] = {"output": output, "rows": rows, "skipped": skipped, "state": state}
+        place = self._place(output)
+        self._files[source] = {"output": output, "place": place, "rows": rows, "skipped": skipped, "state": state}
         content = {**stamp(_FORMAT), "made_by": self._made_by, "files": self._files}
         write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-
-
-def fingerprint_of_model(model: str) -> str:
-    """SHA-256 over the files of a model's folder; the name itself if it is not a folder."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    found = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        with open(file, "rb") as opened:
-            found.update(f"{file.name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return found.hexdigest()

@@ -10,13 +10,14 @@ from typing import IO
 
 from bort.errors import BortError
 from bort.files import FolderLock
-from bort.predict.bulk.blocks import Block, Source
+from bort.predict.bulk.blocks import Block, Source, errors_path
 from bort.predict.bulk.files import FileTask, OpenModel, file_tasks, is_hub, label_file, settings_of
-from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, label_rows
-from bort.predict.bulk.ledger import Ledger, fingerprint_of_model
+from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, check_separator, label_rows
+from bort.predict.bulk.ledger import Ledger
 from bort.predict.bulk.on_ray import label_on_ray
 from bort.predict.bulk.places import as_file, is_address, is_there, state_of, written_to
 from bort.predict.bulk.processes import WorkerProcesses
+from bort.predict.fingerprint import fingerprint_of_model
 from bort.predict.predictor import Predictor
 from bort.progress import Bar
 from bort.workers import LOCAL, Needs
@@ -82,7 +83,8 @@ def label_into_one(
         if place.processes:
             pool = stack.enter_context(WorkerProcesses(model, place.processes, keep_order=place.keep_order))
             answers = pool.answering(predictor)
-        path = stack.enter_context(written_to(output))
+        beside = errors_path(output, job.on_error, None) if errors is None else None
+        path = stack.enter_context(written_to(output, beside=beside))
         done = label_rows(
             job, predictor, _opened(sources), path, errors=errors, answers=answers, on_block=_tells(shown)
         )
@@ -116,7 +118,8 @@ def label_into_folder(
         The counts of all rows, including those of earlier runs, and a predictor.
 
     Raises:
-        BortError: A file is invalid, after files before it were finished; or another process labels into the folder.
+        BortError: A file is invalid, after files before it were finished; another process labels into the folder; or
+            with `resume`, a file's output is another than before, or has the labels of another file.
     """
     tasks = file_tasks(sources, folder, asked_format)
     states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
@@ -124,6 +127,7 @@ def label_into_folder(
     lock = _locked(folder)
     try:
         ledger = Ledger(folder, made_by, resume=resume)
+        ledger.check_outputs({task.source: task.output for task in tasks})
         known = {
             task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks
         }
@@ -132,6 +136,8 @@ def label_into_folder(
         for earlier in filter(None, known.values()):
             whole = _sum(whole, LabelledRows(*earlier))
         predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
+        for task in left:
+            check_separator(job.label_separator, predictor.task, task.output_format)
         finished = len(tasks) - len(left)
         for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
             ledger.add(task.source, task.output, states[task.source], done.rows, done.skipped)
