@@ -89,6 +89,28 @@ def test_a_column_of_two_types_is_told_of(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([[{"id": 1}], [{"id": 2, "late": 3}]], "'late': first occurs after the file was begun; JSON lines"),
+        ([[{"id": 2**63}]], "'id': must hold integers of at most 64 bits; JSON lines"),
+        ([[{"id": 1}], [{"id": -(2**63) - 1}]], "'id': must hold integers of at most 64 bits"),
+        ([[{"meta": {}}]], "must hold values that Parquet has a type for .*'meta'.*; JSON lines"),
+    ],
+)
+def test_what_parquet_cannot_hold_is_told_of(tmp_path, batches, message):
+    pytest.importorskip("pyarrow")
+
+    def written() -> None:
+        with vector_writer(str(tmp_path / "x.parquet"), 2) as write:
+            for rows in batches:
+                write(rows, np.zeros((len(rows), 2), np.float32))
+
+    with pytest.raises(BortError, match=message):
+        written()
+    assert not [*tmp_path.iterdir()]
+
+
 def test_memory_does_not_grow_with_the_input(teacher_folder, sentences, tmp_path):
     def peak(times: int) -> int:
         (tmp_path / "in.txt").write_bytes(lines(sentences[:50] * times))
@@ -147,6 +169,24 @@ def test_rows_that_cannot_be_read(bort, teacher_folder, tmp_path, size):
     np.testing.assert_allclose([rows[0]["embedding"], rows[2]["embedding"]], expected, atol=1e-5)
     bort(*words, tmp_path / "p.npy", "--on-error", "label").refused("--on-error", ".parquet")
     bort(*words, tmp_path / "p.npy", "--errors", "x").refused("--errors", "--on-error skip")
+
+
+def test_what_an_earlier_run_could_not_read_is_removed(bort, teacher_folder, tmp_path):
+    (tmp_path / "o.npy.errors.jsonl").write_text("{}\n")
+    words = ["embed", "--model", teacher_folder, "--output", tmp_path / "o.npy", "--on-error", "skip"]
+    assert bort(*words, stdin=b"a cat\n").status == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["o.npy"]
+
+
+def test_a_column_error_of_the_input_is_kept(bort, teacher_folder, tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text('{"error": "E7", "text": "a cat"}\n{"text": 3, "error": "E8"}\n{"text": "a dog"}\n')
+    words = ["embed", given, "--model", teacher_folder, "--output", "-", "--on-error", "label"]
+    first, second, third = bort(*words).rows()
+    assert (first["error"], third["error"]) == ("E7", None)
+    assert "must be a string" in second["error"]
+    bort(*words, "--text", "error").refused("--text", "writes the reasons")
+    bort(*words, "--column", "error").refused("--column", "writes the reasons")
 
 
 def test_a_row_without_a_vector_is_null_in_parquet(bort, teacher_folder, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 
 from bort.cli.predict import PredictArguments, predict
 from bort.data.tables.examples import Example, stream_rows
+from bort.predict.bulk.blocks import BadRows
 from bort.predict.predictor import Predictor
 
 LABELS = ("cat", "other", 'a, "b"')
@@ -274,12 +275,49 @@ def test_a_broken_table_stops_whatever_is_asked(bort, classifier, tmp_path):
 
 
 def test_without_bad_rows_there_is_no_file_of_them(bort, classifier, tmp_path):
+    """Nor one of an earlier run."""
     given = written(tmp_path / "in.csv", TABLE)
+    (tmp_path / "o.csv.errors.jsonl").write_text("{}\n")
     done = bort(
         "predict", "--model", classifier, "--input", given, "--output", tmp_path / "o.csv", "--on-error", "skip"
     )
     assert (done.status, done.err) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "o.csv"]
+
+
+def test_an_errors_file_that_was_named_is_left_alone(tmp_path):
+    named = tmp_path / "bad.jsonl"
+    named.write_text("{}\n")
+    with BadRows("skip", str(tmp_path / "o.csv"), str(named)) as bad:
+        pass
+    bad.remove_earlier()
+    assert named.exists()
+
+
+def test_a_column_error_of_the_input_is_kept(bort, classifier, tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text('{"error": "E7", "text": "a cat"}\n{"text": 3, "error": "E8"}\n{"text": "a dog"}\n')
+    words = ["predict", "--model", classifier, "--input", given, "--on-error", "label"]
+    first, second, third = bort(*words).rows()
+    assert (first["error"], third["error"]) == ("E7", None)
+    assert "must be a string" in second["error"]
+    bort(*words, "--text", "error").refused("--text", "writes the reasons")
+    bort(*words, "--text-b", "error").refused("--text-b", "writes the reasons")
+
+
+def test_labels_in_a_cell_can_be_told_apart(bort, multilabeller, tmp_path):
+    words = ["predict", "--model", multilabeller, "--output-format"]
+    name = Predictor(multilabeller).task.names[0]
+    bort(*words, "csv", "--label-separator", name[1], stdin=b"a\n").refused("--label-separator", repr(name))
+    assert bort(*words, "jsonl", "--label-separator", name[1], stdin=b"a\n").status == 0
+    written(tmp_path / "a.jsonl", TABLE)
+    written(tmp_path / "b.csv", TABLE)
+    words = [*words, "auto", "--output", f"{tmp_path}/out/", "--input", f"{tmp_path}/*.*"]
+    bort(*words, "--label-separator", name[1]).refused("--label-separator", repr(name))
+    assert not [*(tmp_path / "out").iterdir()], "no file is labelled before one is refused"
+    bort("predict", "--model", multilabeller, "--label-separator", "", stdin=b"a\n").refused(
+        "--label-separator", "must not be empty"
+    )
 
 
 def test_a_named_delimiter_and_a_table_taken_for_lines(bort, classifier, tmp_path):

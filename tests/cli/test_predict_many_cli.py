@@ -17,7 +17,7 @@ from bort.cli.predict import PredictArguments, predict
 from bort.data.tables.examples import stream_rows
 from bort.errors import BortError
 from bort.predict.bulk.files import file_tasks
-from bort.predict.bulk.ledger import LEDGER
+from bort.predict.bulk.ledger import LEDGER, Ledger
 from bort.predict.bulk.places import expand
 from bort.predict.plain_engine import may_have_gpu, open_plain
 
@@ -124,6 +124,30 @@ def test_what_is_done_stays_done(bort, classifier, regressor, texts, tmp_path, a
     bort(*words, "--resume").refused("is damaged")
 
 
+def test_other_inputs_replace_no_labels_and_are_not_labelled_twice(bort, classifier, tmp_path, monkeypatch):
+    for name in ("x", "y"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "a.csv").write_text(f"text\n{name}\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", "--model", classifier, "--resume", "--output", "out/", "--input"]
+    assert bort(*words, "in/x/a.csv").status == 0
+    before = files_of(tmp_path / "out")
+    bort(*words, "in/y/a.csv").refused("in/y/a.csv", "would replace a.csv", "in/x/a.csv")
+    bort(*words, "in/x/a.csv", "in/y/a.csv").refused("in/x/a.csv", "has its labels in a.csv", "would get x/a.csv")
+    assert files_of(tmp_path / "out") == before
+    words[words.index("out/")] = f"{tmp_path}/out"
+    assert bort(*words, "in/x/a.csv").status == 0, "the folder may be named in another way"
+
+
+def test_a_manifest_of_the_first_version_tells_the_places_too(tmp_path):
+    entry = {"output": f"{tmp_path}/x/a.csv", "rows": 1, "skipped": 0, "state": [1]}
+    (tmp_path / LEDGER).write_text(json.dumps({"format": 1, "made_by": {}, "files": {"/in/x/a.csv": entry}}))
+    ledger = Ledger(str(tmp_path), {}, resume=True)
+    ledger.check_outputs({"/in/x/a.csv": f"{tmp_path}/x/a.csv", "/in/b.csv": f"{tmp_path}/b.csv"})
+    with pytest.raises(BortError, match=r"has its labels in x/a\.csv"):
+        ledger.check_outputs({"/in/x/a.csv": f"{tmp_path}/a.csv"})
+
+
 @pytest.mark.slow
 def test_bad_rows_stand_beside_each_file(bort, classifier, texts, tmp_path):
     (texts / "a.csv").write_text("text\na\nb,c\n")
@@ -162,6 +186,9 @@ def test_object_stores(bort, classifier, texts, tmp_path, alone):
     store.rm("/labels", recursive=True)
     assert bort(*words, "--on-error", "skip").status == 0
     assert b"memory://texts/c.csv:2" in store.cat_file("/labels/of/c.csv.errors.jsonl")
+    store.pipe_file("/texts/c.csv", b"text\na\n")
+    assert bort("predict", "memory://texts/c.csv", *same, "--output", f"{out}/c.csv", "--on-error", "skip").status == 0
+    assert not store.exists("/labels/of/c.csv.errors.jsonl"), "it is of an earlier run"
     one = f"local://{tmp_path}/one.jsonl"
     assert bort("predict", f"local://{texts}/b.jsonl", *same, "--output", one).status == 0
     assert (tmp_path / "one.jsonl").read_bytes() == alone["b.jsonl"]
@@ -169,6 +196,15 @@ def test_object_stores(bort, classifier, texts, tmp_path, alone):
     assert here.out.encode() == alone["b.jsonl"]
     bort("predict", "memory://none.csv", "--model", classifier).refused("memory://none.csv", "no such file")
     bort("predict", "nosuch://b/none.csv", "--model", classifier).refused("nosuch://b/none.csv", "cannot be read")
+
+
+def test_a_slice_of_a_data_set_is_no_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = ["nyu-mll/glue@sst2:train[:10%]", "stanfordnlp/imdb:test[5:7]"]
+    assert expand(named) == named
+    Path("in").mkdir()
+    Path("in/a:x1").touch()
+    assert expand(["in/a:x[1]"]) == ["in/a:x1"]
 
 
 def test_names(tmp_path):

@@ -44,7 +44,8 @@ class EmbedArguments:
     keep it without a vector, with the reason in a column `error` (not for .npy, which has no columns)"""
     errors: str | None = None
     """with --on-error skip or label: JSON lines file for those rows, with line and reason; by default
-    OUTPUT.errors.jsonl next to an output file, and none for standard output"""
+    OUTPUT.errors.jsonl next to an output file (if all rows can be read, an earlier one is removed), and none for
+    standard output"""
     batch_size: PositiveInt = 256
     """texts per batch; this many rows are held in memory"""
     threads: PositiveInt | None = None
@@ -54,10 +55,14 @@ class EmbedArguments:
         """Reject incompatible settings.
 
         Raises:
-            BortError: `errors` although the first bad row ends the job, or rows without a vector in an array.
+            BortError: The first conflict.
         """
         if self.errors is not None and self.on_error == "stop":
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
+        for setting, column in {"text": self.text, "column": self.column}.items():
+            if self.on_error == "label" and column == "error":
+                rule = "must be another column: --on-error label writes the reasons into this one"
+                raise BortError(rule, setting=setting, value=column)
         if self.on_error == "label" and self.output.lower().endswith(".npy"):
             rule = "an array has a vector for each row: take skip, or write .parquet or .jsonl"
             raise BortError(rule, setting="on_error", value=self.on_error)
@@ -85,7 +90,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
 
     from bort.data.tables.examples import Columns
     from bort.data.tables.vector_writer import vector_format, vector_writer
-    from bort.predict.bulk.blocks import BadRows, errors_path, examples_of, read_blocks, unread
+    from bort.predict.bulk.blocks import BadRows, examples_of, read_blocks, unread
     from bort.predict.encoder import Encoder
     from bort.progress import bar, console
 
@@ -100,11 +105,10 @@ def embed(arguments: EmbedArguments) -> PredictResult:
         form = "txt" if arguments.input == "-" else None
     columns = Columns(arguments.text, delimiter=arguments.delimiter)
     normalize = {"auto": None, "yes": True, "no": False}[arguments.normalize]
-    bad_rows = errors_path(arguments.output, arguments.on_error, arguments.errors)
     done = 0
     with (
         vector_writer(arguments.output, encoder.size, column=arguments.column) as write,
-        BadRows(arguments.on_error, bad_rows) as bad,
+        BadRows(arguments.on_error, arguments.output, arguments.errors) as bad,
         bar("embedding") as shown,
     ):
         for block in read_blocks([(source, None)], columns, form, bad, rows=arguments.batch_size):
@@ -115,7 +119,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
             rows = [
                 unread(row, arguments.text, example, ())
                 if isinstance(example, BortError)
-                else {**row, "error": None}
+                else {**row, "error": row.get("error")}
                 if arguments.on_error == "label"
                 else row
                 for row, example in block
@@ -123,6 +127,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
             write(rows, vectors)
             done += len(block)
             shown.update(done, f"{done:,} texts")
+    bad.remove_earlier()
     for line in [*bad.told(), *encoder.told()]:
         console().print(line, soft_wrap=True)
     skipped = 0 if arguments.on_error == "label" else bad.count

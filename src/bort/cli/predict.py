@@ -52,7 +52,8 @@ class PredictArguments:
     keep it without a prediction, with the reason in a column `error`"""
     errors: str | None = None
     """with --on-error skip or label: JSON lines file for those rows, with line and reason; by default
-    OUTPUT.errors.jsonl next to an output file, and none for standard output"""
+    OUTPUT.errors.jsonl next to an output file (if all rows can be read, an earlier one is removed), and none for
+    standard output"""
     window: PositiveInt = 1024
     """rows held in memory at a time; a smaller window answers a slow stream sooner"""
     long: Literal["first", "mean", "max"] = "first"
@@ -98,6 +99,12 @@ class PredictArguments:
         """
         if self.errors is not None and self.on_error == "stop":
             raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
+        if not self.label_separator:
+            raise BortError("must not be empty", setting="label_separator", value="")
+        for setting, column in {"text": self.text, "text_b": self.text_b}.items():
+            if self.on_error == "label" and column == "error":
+                rule = "must be another column: --on-error label writes the reasons into this one"
+                raise BortError(rule, setting=setting, value=column)
         if self.workers.lstrip("-").isdecimal():
             if int(self.workers) < 1:
                 raise BortError("must be at least 1", setting="workers", value=self.workers)

@@ -43,7 +43,7 @@ def format_of(source: str | Path) -> Format:
     if "://" in str(source):
         raise BortError("is an address; name a local file, or a data set on the hub as owner/name:split", file=source)
     path = Path(source).expanduser()
-    if _HUB_NAME.fullmatch(str(source)) and not path.exists():
+    if is_hub_name(str(source)) and not path.exists():
         return "hub"
     packed = path.suffix.lower() in COMPRESSED
     extension = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
@@ -56,6 +56,11 @@ def format_of(source: str | Path) -> Format:
         rule = f"the extension must be one of {known}, or a text one of these followed by {', '.join(COMPRESSED)}"
         raise BortError(rule, file=path, value=ending)
     return kind
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form of a data set on the hub, maybe with a slice: `owner/name@config:split[:10%]`."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def numbered_rows(

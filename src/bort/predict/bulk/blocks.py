@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any, Literal
 
 from bort.data.tables.examples import Columns, Example, stream_rows
@@ -28,11 +29,13 @@ class BadRows:
 
     Args:
         on_error: What happens to them.
-        path: JSON lines file, created at the first of them; None writes none.
+        output: The output file, or - for standard output.
+        asked: JSON lines file, created at the first of them; None takes one next to an output file.
     """
 
-    def __init__(self, on_error: OnError, path: str | None) -> None:
-        self.on_error, self.path = on_error, path
+    def __init__(self, on_error: OnError, output: str, asked: str | None) -> None:
+        self.on_error, self.path = on_error, errors_path(output, on_error, asked)
+        self._is_asked = asked is not None
         self.count = 0
         self.first: list[str] = []
         """Errors of the first few."""
@@ -54,6 +57,23 @@ class BadRows:
             if self._write is None:
                 self._write = self._file.enter_context(row_writer(self.path, "jsonl"))
             self._write({"line": error.line, "error": str(error), "row": row})
+
+    def remove_earlier(self) -> None:
+        """Remove the file that an earlier run left next to the output, if it is complete and all rows could be read.
+
+        A file that the user has named is left alone.
+
+        Raises:
+            BortError: It cannot be removed.
+        """
+        if self.path is None or self._is_asked or self.count:
+            return
+        file = Path(self.path).expanduser()
+        try:
+            if file.is_file():
+                file.unlink()
+        except OSError as error:
+            raise BortError(f"cannot be removed: {error.strerror or error}", file=file) from None
 
     def told(self) -> Iterator[str]:
         """Messages for the user: the first errors, and the number of rows."""

@@ -12,7 +12,7 @@ from bort.data.tables.compressed import COMPRESSED
 from bort.data.tables.readers import format_of
 from bort.data.tables.writer import OutputFormat
 from bort.errors import BortError
-from bort.predict.bulk.blocks import Block
+from bort.predict.bulk.blocks import Block, errors_path
 from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, label_rows
 from bort.predict.bulk.places import as_file, is_address, written_to
 from bort.predict.predictor import Long, Predictor
@@ -99,7 +99,8 @@ def label_file(
     Raises:
         BortError: The file is invalid, or cannot be read or written.
     """
-    with as_file(task.source) as source, written_to(task.output) as output:
+    beside = errors_path(task.output, job.on_error, None)
+    with as_file(task.source) as source, written_to(task.output, beside=beside) as output:
         mine = replace(job, output_format=task.output_format)
         return label_rows(mine, predictor, [(source, task.source)], output, answers=answers, on_block=on_block)
 

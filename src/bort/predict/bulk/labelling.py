@@ -10,7 +10,7 @@ from bort.data.tables.examples import Columns, Example
 from bort.data.tables.readers import Format
 from bort.data.tables.writer import OutputFormat, row_writer
 from bort.errors import BortError
-from bort.predict.bulk.blocks import BadRows, Block, OnError, Row, Source, errors_path, examples_of, read_blocks, unread
+from bort.predict.bulk.blocks import BadRows, Block, OnError, Row, Source, examples_of, read_blocks, unread
 from bort.predict.predictor import Prediction, Predictor
 from bort.tasks.task import Task
 
@@ -97,12 +97,13 @@ def label_rows(
         on_block: Called with each written block and the number of rows so far.
 
     Raises:
-        BortError: The input is invalid, or the output cannot be written.
+        BortError: The input is invalid, the output cannot be written, or a label holds the separator.
     """
+    check_separator(job.label_separator, predictor.task, job.output_format)
     cut, unlike, rows, first_text = predictor.cut, predictor.unlike_training, 0, ""
     with (
         row_writer(output, job.output_format) as write,
-        BadRows(job.on_error, errors_path(output, job.on_error, errors)) as bad,
+        BadRows(job.on_error, output, errors) as bad,
     ):
         blocks = read_blocks(sources, job.columns, job.input_format, bad, rows=job.window)
         for block, answered in (answers or answer_here(predictor))(blocks):
@@ -115,6 +116,7 @@ def label_rows(
                 sys.stdout.flush()
             if on_block is not None:
                 on_block(block, rows)
+    bad.remove_earlier()
     return LabelledRows(
         rows,
         0 if job.on_error == "label" else bad.count,
@@ -124,6 +126,24 @@ def label_rows(
         predictor.cut - cut,
         predictor.unlike_training - unlike,
     )
+
+
+def check_separator(separator: str, task: Task, output_format: OutputFormat) -> None:
+    """Refuse a separator that a label holds, as it could not be told where the label ends.
+
+    Args:
+        separator: Separator of the labels in a cell.
+        task: The model's task.
+        output_format: Format of the output; JSON lines have lists, and no separator.
+
+    Raises:
+        BortError: A label holds it.
+    """
+    if task.kind == "multilabel" and output_format != "jsonl":
+        for name in task.names:
+            if separator in name:
+                rule = f"must not occur in a label, and does in {name!r}; take another one, or write JSON lines"
+                raise BortError(rule, setting="label_separator", value=separator)
 
 
 def _rows(job: LabelJob, task: Task, block: Block, answers: Sequence[Prediction]) -> Iterator[Row]:
@@ -140,5 +160,5 @@ def _rows(job: LabelJob, task: Task, block: Block, answers: Sequence[Prediction]
             label = job.label_separator.join(label)
         first = [max(found)] if sure else []
         values = [label, *(round(p, _DIGITS) for p in (*first, *found))]
-        no_error = {"error": None} if job.on_error == "label" else {}
+        no_error = {"error": row.get("error")} if job.on_error == "label" else {}
         yield {**row, **dict(zip(added, values, strict=True)), **no_error}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bort.data.tables.readers import is_hub_name
 from bort.errors import BortError, lines_of
 from bort.files import write_aside
 
@@ -26,7 +27,8 @@ def expand(names: Sequence[str]) -> list[str]:
     """Expand paths, patterns (`in/*.parquet`, `**` for any folders) and addresses to files, without duplicates.
 
     Args:
-        names: `file://` is a path. A pattern's files are sorted; an existing file of that name takes precedence.
+        names: `file://` is a path. A pattern's files are sorted; an existing file of that name takes precedence. A
+            hub name stays as it is, also with a slice, unless it is a pattern of existing files.
 
     Raises:
         BortError: A pattern matches nothing, or a store cannot be accessed.
@@ -40,6 +42,8 @@ def expand(names: Sequence[str]) -> list[str]:
             continue
         files = _listed(name) if is_address(name) else glob.glob(path, recursive=True)  # noqa: PTH207 - any path, also an absolute one
         files = [each for each in files if is_address(each) or Path(each).is_file()]
+        if not files and is_hub_name(name):
+            files = [name]  # a slice, such as train[:10%]
         if not files:
             raise BortError("no file has such a name", value=name)
         found += sorted(files)
@@ -64,8 +68,12 @@ def as_file(name: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def written_to(name: str) -> Iterator[str]:
+def written_to(name: str, *, beside: str | None = None) -> Iterator[str]:
     """Give a path to write to; a store gets the file when the block ends without an exception.
+
+    Args:
+        name: The file.
+        beside: A file that the block may write next to it; if it does not, a store's earlier one is removed.
 
     Raises:
         BortError: The file cannot be stored. The block's own errors are raised with `name` in place of the local path.
@@ -81,6 +89,10 @@ def written_to(name: str) -> Iterator[str]:
             store.makedirs(store._parent(place), exist_ok=True)
             for file in sorted(path.parent.iterdir()):  # maybe also a file of the rows that could not be read
                 store.put_file(str(file), f"{store._parent(place)}/{file.name}")
+            if beside is not None and not path.with_name(beside.rpartition("/")[2]).exists():
+                _, earlier = _store(beside)
+                if store.exists(earlier):
+                    store.rm_file(earlier)
 
 
 def state_of(name: str) -> list[Any]:
