@@ -133,7 +133,7 @@ def test_a_pairs_company_does_not_matter(files, tmp_path):
     bort.finetune(settings(files, tmp_path / "m", pairs="bi-encoder"))
     export = {"model": str(tmp_path / "m"), "gate": files["dev"], "calibrate": files["train"], "max_drop": 20.0}
     bort.export(bort.ExportArguments(**export, out=str(tmp_path / "int8"), precision="int8"))
-    words = "we talk about the river and there is a ship on the river".split() * 3
+    words = ["we", "talk", "about", "the", "river", "and", "there", "is", "a", "ship"] * 4
     pairs = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
     found = Predictor(str(tmp_path / "int8"), threads=2)
     examples = [Example(*pair) for pair in pairs]
