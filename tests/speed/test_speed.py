@@ -151,3 +151,11 @@ def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
     figures = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert [row["load"] for row in figures["results"]].count("4 texts of natural lengths") == 3
     assert (tmp_path / "out/report.html").read_text("utf-8") == speed_report(figures).text()
+
+
+def test_an_exported_model_is_asked_for_ids_that_it_has(classifier, tmp_path):
+    exported = Model(str(classifier), tmp_path).export(Exporter(str(classifier)), "onnxruntime-fp32", 1)
+    opened = Model(str(exported), tmp_path / "work")
+    assert opened.vocab_size <= Model(str(classifier), tmp_path / "work").vocab_size < 1000
+    words = ["--model", str(exported), "--alone", "--sequence_length", "64", "--rounds", "1", "--fresh_rounds", "0"]
+    assert main(["benchmark", *words, "--threads", "1"]) == 0

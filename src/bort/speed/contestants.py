@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
@@ -108,7 +109,10 @@ class Model:
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids that it has embeddings for."""
+        """A number of token ids, from 0, that it has embeddings for."""
+        if self.exported:
+            manifest = read_manifest(self.name)  # it does not tell the rows, of which each token has one
+            return int(Tokenizer.from_buffer(manifest.checked(Path(self.name), manifest.tokenizer)).get_vocab_size())
         config = CONFIGS[self.name] if self.name in CONFIGS else load_config(self.name)
         return int(config.vocab_size)
 

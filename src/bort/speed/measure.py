@@ -20,7 +20,6 @@ from bort.runs import environment
 from bort.speed.contestants import ENGINES, Contestant, Model
 from bort.speed.race import Load, Spread, Timing, described, like_for_like, race
 
-_SMALLEST_VOCABULARY = 1000
 _CODE = """
 import sys
 from bort import Predictor
@@ -67,7 +66,7 @@ def measure(
         models = _models([*own, *others], Path(work))
         contestants = _loaded(models, engines, threads)
         # Every model has embeddings for token ids below this.
-        vocab_size = min((m.vocab_size for m in models if not m.exported), default=_SMALLEST_VOCABULARY)
+        vocab_size = min(model.vocab_size for model in models)
         timings: list[Timing] = []
         with bar("timing", len(contestants) * sum(rounds for _, rounds in loads)) as shown:
             for load, rounds in loads:
