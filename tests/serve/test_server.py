@@ -170,9 +170,13 @@ def test_a_client_that_breaks_off_or_sends_slowly_harms_nobody(exported):
         slow = socket.create_connection((host, int(port)))
         slow.settimeout(10)
         slow.sendall(head + b'{"inputs": ')
+        silent = socket.create_connection((host, int(port)))
+        silent.settimeout(10)
+        silent.sendall(head)
         assert server.post("/predict", {"inputs": "a"}).status_code == 200
-        assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
-        slow.close()
+        for one in (slow, silent):
+            assert b" 408 " in one.recv(4096).split(b"\r\n")[0]
+            one.close()
 
 
 def test_the_key(exported, tmp_path):
@@ -213,6 +217,22 @@ def test_the_end_loses_no_accepted_request(exported, sentences):
     assert set(answered.values()) <= {200, 503}
     for number, status in enumerate(told):
         assert answered.get(f"n{number}", 0) == status, "what the server took it answered"
+
+
+def test_the_end_waits_no_longer_than_the_drain(exported):
+    with running(exported, "--drain_seconds", "1", "--body_seconds", "60") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.settimeout(20)
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert server.get("/health").status_code == 200
+            start = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - start < 8
+            assert b" 503 " in slow.recv(4096).split(b"\r\n")[0]
+        server.reader.join(10)
+    assert server.said('"status": 503')
+    assert not server.said("Traceback", seconds=0.1)
 
 
 def test_a_replaced_folder_is_swapped_without_a_lost_request(exported, classifier, tmp_path, sentences):

@@ -106,7 +106,6 @@ def serve(arguments: ServeArguments) -> None:
         lifespan="off",
         ws="none",
         server_header=False,
-        timeout_graceful_shutdown=int(arguments.drain_seconds) + 1,
         backlog=2048,
     )
     Server(config, registry, guard, drain_seconds=arguments.drain_seconds, watch=arguments.watch).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ def pieces(example: Example, most: int = MOST_PIECES) -> list[Piece]:
 
     Args:
         example: A text or pair.
-        most: Maximum number of pieces; a pair may get one more.
+        most: Maximum number of pieces, at least 2.
 
     Returns:
         For each piece, its part (`text` or `text_b`), start and end.
@@ -37,12 +38,11 @@ def pieces(example: Example, most: int = MOST_PIECES) -> list[Piece]:
     words += [("text_b", *match.span()) for match in _WORD.finditer(example.text_b or "")]
     if len(words) <= most:
         return words
-    group = -(-len(words) // most)
-    grouped: list[Piece] = []
-    for name in ("text", "text_b"):
-        mine = [word for word in words if word[0] == name]
-        grouped += [(name, mine[i][1], mine[min(i + group, len(mine)) - 1][2]) for i in range(0, len(mine), group)]
-    return grouped
+    parts: list[list[Piece]] = [[word for word in words if word[0] == name] for name in ("text", "text_b")]
+    sizes = count(-(-len(words) // most))  # a group does not span both texts of a pair, so it may have to be larger
+    size = next(size for size in sizes if sum(-(-len(part) // size) for part in parts) <= most)
+    groups = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
+    return [(group[0][0], group[0][1], group[-1][2]) for group in groups]
 
 
 def without(example: Example, piece: Piece) -> Example:

@@ -82,6 +82,10 @@ class Guard:
             await refuse(answer, refused, scope["path"], unread=body is None)
         except _Gone:
             status = 499  # the client is gone, so no response is sent
+        except asyncio.CancelledError:
+            # The server ends and waits no longer. uvicorn would answer with 500, and log a traceback.
+            if not status:
+                await refuse(answer, Refused(Kind.UNHEALTHY, "the server is shutting down"), scope["path"], unread=True)
         finally:
             self.in_flight -= 1
             seconds = time.perf_counter() - started
@@ -118,19 +122,14 @@ class Guard:
         told = headers.get(b"content-length", b"")
         if told.isdigit() and int(told) > limit:
             raise too_large
-        message = await self._receive(receive)
-        if not message.get("more_body"):
-            body = message.get("body", b"")
-            if len(body) > limit:
-                raise too_large
-            return bytes(body)
-        pieces, size = [message.get("body", b"")], len(message.get("body", b""))
+        pieces: list[bytes] = []
+        size, more = 0, True
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                while message.get("more_body"):
+                while more:
                     message = await self._receive(receive)
                     pieces.append(message.get("body", b""))
-                    size += len(pieces[-1])
+                    size, more = size + len(pieces[-1]), message.get("more_body", False)
                     if size > limit:
                         raise too_large
         except TimeoutError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ from bort.serve.guard import Guard
 from bort.serve.registry import Registry
 
 _WATCH_SECONDS = 1.0
+_LEAST_SECONDS = 1
+"""For what is left to do after the drain, even if it took all its time."""
 
 
 class Server(uvicorn.Server):
@@ -70,17 +74,25 @@ class Server(uvicorn.Server):
             self._start(self._watching())
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Wait for the accepted requests, then close."""
+        """Wait for the accepted requests, at most `drain_seconds`, then close; the unanswered ones get 503."""
         for server in self.servers:
             server.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_seconds):
-                while self._guard.in_flight:
-                    await asyncio.sleep(0.005)
+        end = time.monotonic() + self._drain_seconds
+        await self._answered(self._drain_seconds)
         for task in self._tasks:
             task.cancel()
+        # uvicorn waits for clients that are still reading their responses, then cancels what is unanswered.
+        self.config.timeout_graceful_shutdown = max(_LEAST_SECONDS, math.ceil(end - time.monotonic()))
         await super().shutdown(sockets)
+        await self._answered(_LEAST_SECONDS)  # the cancelled requests leave the model's queue
         self._registry.close()
+
+    async def _answered(self, seconds: float) -> None:
+        """Wait until no request is in flight, but no longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._guard.in_flight:
+                    await asyncio.sleep(0.005)
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
