@@ -11,7 +11,9 @@ from bort.__main__ import main
 from bort.agora import run as training
 from bort.data.tables.examples import read_examples
 from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
 from bort.model.checkpoints import example_data, locate
+from bort.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,20 @@ def test_a_second_demo_replaces_the_first(tmp_path, monkeypatch):
         raise BortError("stopped here")
 
     monkeypatch.setattr(training, "finetune", stop)
-    (tmp_path / "demo").mkdir()
-    for name in ("journal.jsonl", "metrics.json"):
-        (tmp_path / "demo" / name).write_text("")
-    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
-    assert not (tmp_path / "demo").exists()
+    out = tmp_path / "demo"
+    data = {part: str(example_data("support") / f"{part}.jsonl") for part in ("train", "dev", "test", "unlabelled")}
+    Run(out, "finetune", FinetuneArguments(**data, out=str(out)))
+    assert main(["demo", "--out", str(out)]) == 2
+    assert not out.exists()
+
+
+def test_demo_does_not_remove_another_run(tmp_path, capsys):
+    out = tmp_path / "mine"
+    Run(out, "finetune", FinetuneArguments(train="mine.csv", out=str(out))).log("trained")
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    assert main(["demo", "--out", str(out)]) == 2
+    assert "holds an earlier run" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_demo_does_not_remove_a_folder_that_is_not_its_own(tmp_path, capsys):

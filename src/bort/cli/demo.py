@@ -50,7 +50,8 @@ def demo(arguments: DemoArguments) -> FolderResult:
     data = example_data("support")
     parts = {name: str(data / f"{name}.jsonl") for name in ("train", "dev", "test")}
     out = Path(arguments.out).expanduser()
-    _remove_earlier(out, shutil.rmtree)
+    if _is_demo(out):
+        shutil.rmtree(out)
     console().print("Messages to a support desk, seven topics, few labels.\n")
     # The lower learning rate of the default grid is for larger encoders.
     usual: dict[str, Any] = {**parts, "learning_rates": [5e-4]}
@@ -86,10 +87,16 @@ def _baselines(parts: dict[str, str]) -> dict[str, float]:
     }
 
 
-def _remove_earlier(folder: Path, remove: Any) -> None:
-    """Remove the folder only if a run of bort made it."""
-    if (folder / "journal.jsonl").is_file():
-        remove(folder)
+def _is_demo(folder: Path) -> bool:
+    """Whether an earlier demo made the folder: its settings name the embedded data, of this or another installation."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    ends = {part: ("examples", "support", f"{part}.jsonl") for part in ("train", "dev", "test", "unlabelled")}
+    return isinstance(settings, dict) and all(Path(str(settings.get(x))).parts[-3:] == end for x, end in ends.items())
 
 
 def _print(
