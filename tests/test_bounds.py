@@ -38,6 +38,18 @@ def test_good_settings_pass(settings):
     validate(replace(Settings(), **settings))
 
 
+@dataclass
+class Paths:
+    model: str | None = None
+    files: list[str] = field(default_factory=list)
+
+
+def test_paths_become_text():
+    settings = Paths(Path("a/b"), [Path("c"), "d"])
+    validate(settings)
+    assert settings == Paths(str(Path("a/b")), ["c", "d"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

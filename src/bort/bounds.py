@@ -82,6 +82,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 def validate(arguments: Any, *, prefix: str = "") -> None:
     """Check each field of a dataclass against its type and bounds, then the rules between fields (`arguments.check`).
 
+    A path that stands for text becomes text, so that a run can compare it with names and write it as JSON.
+
     Args:
         arguments: The dataclass.
         prefix: Put before field names in messages, for settings that a command names with a prefix.
@@ -94,8 +96,19 @@ def validate(arguments: Any, *, prefix: str = "") -> None:
         value = getattr(arguments, field.name)
         for broken in _broken(hints[field.name], value):
             raise BortError(f"must be {broken}", setting=prefix + field.name, value=value)
+        if (plain := _without_paths(value)) is not value:
+            setattr(arguments, field.name, plain)
     if check := getattr(arguments, "check", None):
         check()
+
+
+def _without_paths(value: Any) -> Any:
+    """The value itself unless it is a path or a list with one."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple) and any(isinstance(item, os.PathLike) for item in value):
+        return [_without_paths(item) for item in value]
+    return value
 
 
 def bounds(hint: Any) -> str:

@@ -3,6 +3,7 @@ import re
 import tempfile
 import threading
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -194,6 +195,16 @@ def test_a_saved_folder_opens_everywhere(fitted, data, tmp_path):
     assert [answer.label for answer in ours] == fitted.predict(X).tolist()
     theirs = pipeline("text-classification", str(tmp_path / "saved"))(X)
     assert [answer["label"] for answer in theirs] == fitted.predict(X).tolist()
+
+
+def test_the_model_may_be_a_path(world, data, tmp_path):
+    X, y = data("train")
+    classifier = bort.BortClassifier(Path(world.encoder)).fit(X, y)
+    classifier.save(tmp_path / "saved")
+    assert bort.BortClassifier.load(tmp_path / "saved").model == world.encoder
+    rows = [{"text": text, "label": label} for text, label in zip(X, y, strict=True)]
+    settings = bort.FinetuneArguments(model=Path(world.encoder), method="head", out=tmp_path / "run")
+    assert bort.finetune(settings, train=rows).metrics["model"] == world.encoder
 
 
 def test_an_exported_model_answers_alike(fitted, data, tmp_path):

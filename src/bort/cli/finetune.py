@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bort.bounds import validate
 from bort.cli.results import FinetuneResult
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
@@ -43,6 +44,7 @@ def finetune(
         (('damage', 'delivery'), 'accuracy', ['dev'])
     """
     arguments = _with_data(arguments, {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled})
+    validate(arguments)
     if arguments.task and arguments.data:
         from bort.finetuning.suites import finetune_each, tasks_to_fit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,8 +132,9 @@ class TextEstimator(BaseEstimator):
             y_dev: Labels of `X_dev`.
             unlabelled: Unlabelled texts like those the model will see, for method `agora`.
             teacher: Labels new texts, for method `agora`: a model's folder or name; an LLM as `openai:MODEL`; a fitted
-                estimator with scikit-learn's interface; or a function of texts that returns a label, probabilities by
-                label, or None for each. By default the model's own encoder with a linear head.
+                estimator with scikit-learn's interface (for several labels, of the same columns as `y`); or a function
+                of texts that returns a label, probabilities by label, or None for each. By default the model's own
+                encoder with a linear head.
 
         Raises:
             DataError: The data are invalid (also a `ValueError`).
@@ -148,7 +150,7 @@ class TextEstimator(BaseEstimator):
         train = self._labelled(X, self._fit_targets(y), "X")
         if (X_dev is None) != (y_dev is None):
             raise DataError("X_dev and y_dev go together")
-        name, function = teacher_of(teacher)
+        name, function = teacher_of(teacher, self._kind(), self._class_names())
         if self.method != "agora" and not (teacher is None and unlabelled is None):
             raise BortError("a teacher and unlabelled texts need method='agora'", setting="method", value=self.method)
         with tempfile.TemporaryDirectory(prefix="bort-") as scratch, self._work():
@@ -340,8 +342,13 @@ def _renamed(text: str, folder: Path) -> str:
 def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as JSON types, without a random number generator."""
     kept = {name: value for name, value in parameters.items() if not isinstance(value, np.random.RandomState)}
-    plain: dict[str, Any] = json.loads(json.dumps(kept, default=lambda value: value.tolist()))
+    plain: dict[str, Any] = json.loads(json.dumps(kept, default=_plain))
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """A path as text, NumPy's numbers and arrays as Python's."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value.tolist()
 
 
 def labels_of(y: Any, name: str) -> NDArray[Any]:

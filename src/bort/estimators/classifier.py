@@ -12,10 +12,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from bort.data.tables.labels import Kind, plain_number
+from bort.data.tables.labels import Kind
 from bort.data.tables.objects import DataError
 from bort.estimators.base import TextEstimator, labels_of
 from bort.estimators.indicators import column_names, indicators_of
+from bort.estimators.teacher import class_names
 from bort.tasks.task import Task
 
 
@@ -152,8 +153,7 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         return [tuple(names[row > 0].tolist()) for row in matrix]
 
     def _class_names(self) -> list[str]:
-        labels = self.classes_.tolist()
-        return [str(each).lower() if isinstance(each, bool) else plain_number(str(each)) for each in labels]
+        return class_names(self.classes_)
 
     def _described(self) -> dict[str, Any]:
         labels = self.classes_.tolist()
