@@ -201,6 +201,14 @@ def test_the_table_of_a_suite_is_written_in_the_home_folder(arguments, tmp_path,
     assert not (tmp_path / "~").exists()
 
 
+def test_the_model_of_a_suite_may_be_a_path(arguments, official, tmp_path, monkeypatch):
+    done = {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
+    monkeypatch.setattr("bort.cli.finetune._fit", lambda own, teacher: done)
+    out = tmp_path / "suite"
+    bort.finetune(replace(arguments, model=Path(arguments.model), task=["cola", "rte"], out=out))
+    assert json.loads((out / "results.json").read_text("utf-8"))["model"] == arguments.model
+
+
 def test_parts_of_a_suite_are_not_put_beside_its_claims():
     found = {"glue": {"development": 0.5, "tasks": 2, "of": 9}}
     assert suite_rows(found) == [["GLUE", "mean of 2 of 9 tasks", "50.0", "", "", ""]]
