@@ -109,6 +109,21 @@ def test_a_regression_of_which_less_is_better():
     assert movement(task, exact, worse) == pytest.approx(np.abs(exact - worse).mean())
 
 
+@pytest.mark.parametrize("rows", [1, 10, 29, 30])
+def test_a_regression_of_few_rows_is_undecided(rows):
+    """Rows that all lose nothing would pass in any bootstrap, and rows that all lose much would fail."""
+    examples = [Example("a", label=float(n)) for n in range(rows)]
+    exact = np.arange(rows, dtype=np.float32)[:, None]
+    task = Regression((), "rmse")
+    same, worse = (judge(task, exact, other, examples, 1.0) for other in (exact, exact + 9))
+    assert (same.passed, worse.outcome) == ((True, "failed") if rows >= 30 else (False, "undecided"))
+    assert ("a regression needs at least 30 rows" in same.told) == (rows < 30)
+
+
+def test_each_bound_is_told_with_its_confidence():
+    assert "in truth -0.37 to 0.37, each bound with 95% confidence; at most 0.5 are allowed" in judged(1000, 0, 0).told
+
+
 def test_movement_of_probabilities():
     logits = np.log(np.array([[0.9, 0.1], [0.5, 0.5]], np.float32))
     other = np.log(np.array([[0.8, 0.2], [0.5, 0.5]], np.float32))

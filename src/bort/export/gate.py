@@ -17,6 +17,8 @@ from bort.tasks.task import Outputs, Targets, Task
 
 CONFIDENCE = 0.95
 _RESAMPLES = 400
+_FEWEST_VALUES = 30
+"""Fewest rows whose bootstrap decides on a regression; that of a few rows agrees with itself, whatever they are."""
 _MOST_ROWS = 10_000_000
 _LONGEST_TEXT = 200
 
@@ -63,6 +65,8 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """Whether the rows show that int8 loses at most `max_drop`, that it loses more, or neither."""
+        if self._too_few:
+            return "undecided"
         if self.high <= self.max_drop:
             return "passed"
         return "failed" if self.low > self.max_drop else "undecided"
@@ -76,12 +80,18 @@ class Verdict:
     def told(self) -> str:
         """The verdict as a sentence without its full stop."""
         lost = f"int8 {'gains' if self.drop < 0 else 'loses'} {abs(self.drop):.2f} points of {self.metric}"
-        between = f"in truth {self.low:.2f} to {self.high:.2f} with {CONFIDENCE:.0%} confidence"
+        between = f"in truth {self.low:.2f} to {self.high:.2f}, each bound with {CONFIDENCE:.0%} confidence"
         said = f"{lost} on {self.rows:,} rows, {between}; at most {self.max_drop:g} are allowed"
         if self.outcome != "undecided":
             return f"{said}, so it {self.outcome}"
+        if self._too_few:
+            return f"{said}, so it is undecided: a regression needs at least {_FEWEST_VALUES} rows"
         more = f"about {self.rows_to_decide:,} rows would decide" if self.rows_to_decide else "more rows may decide"
         return f"{said}, so it is undecided: {more}"
+
+    @property
+    def _too_few(self) -> bool:
+        return self.kind == "regression" and self.rows < _FEWEST_VALUES
 
     def figures(self) -> dict[str, Any]:
         """The entries in `metrics.json` and the manifest."""
