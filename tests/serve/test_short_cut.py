@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bort.serve import short_cut
 from bort.serve.app import build
-from bort.serve.guard import Guard
+from bort.serve.guard import Guard, with_cors
 from bort.serve.metrics import Metrics
 from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
@@ -38,8 +38,9 @@ def ways(exported, request):
     """The application alone, behind the short cut, and its metrics."""
     limits, metrics = Limits(), Metrics()
     registry = Registry({"m": exported}, lambda name, folder: ServedModel(name, folder, limits))
-    routes = build(registry, metrics, "0", request.param)
-    yield [Guard(app, limits, metrics, log=None) for app in (routes, ShortCut(routes, registry))], metrics
+    routes = build(registry, metrics, "0")
+    guards = [Guard(app, limits, metrics, log=None) for app in (routes, ShortCut(routes, registry))]
+    yield [with_cors(guard, request.param) for guard in guards], metrics
     registry.close()
 
 
@@ -84,5 +85,6 @@ def test_other_pages_and_forms_go_the_whole_way(ways):
 def test_most_requests_are_cut_short(ways):
     (_, short), metrics = ways
     with patch.object(short_cut, "Replay", side_effect=AssertionError("went the whole way")):
-        assert asked(short, b'{"inputs": "a harbour"}').status_code == 200
+        for headers in ({}, {"origin": "https://elsewhere.example"}):
+            assert asked(short, b'{"inputs": "a harbour"}', **headers).status_code == 200
     assert b'bort_requests_total{route="/predict",status="200"}' in metrics.exposed()

@@ -72,7 +72,7 @@ def serve(arguments: ServeArguments) -> None:
         import uvicorn
 
         from bort.serve.app import build
-        from bort.serve.guard import Guard
+        from bort.serve.guard import Guard, with_cors
         from bort.serve.metrics import Metrics
         from bort.serve.model import ServedModel
         from bort.serve.registry import Registry, named
@@ -94,11 +94,11 @@ def serve(arguments: ServeArguments) -> None:
         return ServedModel(name, folder, limits, arguments.threads, observe)
 
     registry = Registry(named(arguments.models), load)
-    routes = build(registry, metrics, __version__, arguments.cors_origin)
+    routes = build(registry, metrics, __version__)
     options = {} if arguments.access_log else {"log": None}
     guard = Guard(ShortCut(routes, registry), limits, metrics, key, **options)
     config = uvicorn.Config(
-        guard,
+        with_cors(guard, arguments.cors_origin),
         host=arguments.host,
         port=arguments.port,
         access_log=False,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
@@ -56,14 +55,13 @@ _LIST = TypeAdapter(list[ScoredLabel])
 PredictResponse = list[ScoredLabel] | list[list[ScoredLabel]]
 
 
-def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequence[str] = ()) -> FastAPI:
+def build(registry: Registry, metrics: Metrics, version: str) -> FastAPI:
     """Create the application.
 
     Args:
         registry: The served models.
         metrics: Metrics of the server.
         version: Version of the package.
-        cors_origins: Origins whose pages may send requests.
     """
     app = FastAPIOffline(
         title="bort",
@@ -71,8 +69,6 @@ def build(registry: Registry, metrics: Metrics, version: str, cors_origins: Sequ
         summary="A small, fast text classifier",
         responses=_ERRORS,
     )
-    if cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
     _handle_errors(app, metrics)
     page = files("bort.serve").joinpath("page.html").read_text("utf-8")
 

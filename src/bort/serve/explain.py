@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.serve.bodies import Word
+from bort.serve.errors import Kind, Refused
 
 MOST_PIECES = 48
 """Maximum number of pieces per explanation; in longer texts, neighbouring words are left out together."""
+MOST_CHARACTERS = 20_000
+"""Maximum number of characters to explain: there is one copy of them for each piece, and all are tokenised."""
 
 _WORD = re.compile(r"\S+")
 Piece = tuple[Literal["text", "text_b"], int, int]
@@ -71,7 +74,14 @@ async def explain(
 
     Returns:
         The label, its probability, and for each word how much that probability falls without it.
+
+    Raises:
+        Refused: The text or pair has too many characters.
     """
+    characters = len(example.text) + len(example.text_b or "")
+    if characters > MOST_CHARACTERS:
+        rule = f"a text to explain must have at most {MOST_CHARACTERS:,} characters, not {characters:,}"
+        raise Refused(Kind.TOO_LARGE, rule)
     found = pieces(example)
     rows = await probabilities_of([example, *(without(example, piece) for piece in found)])
     chosen = int(rows[0].argmax()) if label is None else label

@@ -12,8 +12,10 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
 
 from bort.serve.errors import Kind, Refused, described
 from bort.serve.metrics import Metrics
@@ -161,6 +163,18 @@ class Replay:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         return await self._receive()
+
+
+def with_cors(app: App, origins: Sequence[str]) -> App:
+    """Let pages of other origins send requests and read all responses, also the errors of a guard.
+
+    Args:
+        app: The application, with its guard: preflight requests are answered before it, and are not logged.
+        origins: Origins of the pages; without any, the application is returned as it is.
+    """
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
 
 async def refuse(send: Send, refused: Refused, path: str, *, unread: bool) -> None:
