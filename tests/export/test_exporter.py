@@ -200,6 +200,7 @@ def test_a_tampered_file_is_not_opened(exporter, tmp_path):
         ('"format": 1', '"format": 2'),
         ('"model.onnx": {', '"../model.onnx": {'),
         ('"max_length": 32', '"max_length": "x"'),
+        ('"max_length": 32', '"max_length": 65537'),
         ('"kind": "classification"', '"kind": "code"'),
         ('"kind": "classification"', '"kind": []'),
         ('"metric": "accuracy"', '"metric": []'),

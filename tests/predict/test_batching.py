@@ -170,3 +170,11 @@ def test_costs_are_read_as_they_were_written():
         assert BatchCosts.of(described | {name: value}) is None
     assert BatchCosts.of(described | {"more": 1}) is None
     assert BatchCosts.of([]) is None
+
+
+def test_the_usual_costs_of_long_inputs_take_no_more_memory():
+    costs = usual_costs(2**16)
+    assert costs.lengths[-1] == 8192
+    assert costs == usual_costs(8192)
+    found = plan([Group(0, range(2), [2**16, 9000], costs, equal_lengths=False)], 2)
+    assert sorted(batch.length for batch in found.batches) == [9000, 2**16]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.predict.encoding import TokenizedExamples, encode
+from bort.predict.encoding import TokenizedExamples, encode, prepare, whole_lengths
 
 FIRST, PAD, LAST = 0, 1, 2
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -62,6 +63,28 @@ def test_what_is_cut_is_counted(tiny_tokenizer):
         assert ids(encoded)[0] == [*whole[: length - 1], LAST]
 
 
+def test_an_example_with_choices_is_cut_once(tiny_tokenizer):
+    examples = [
+        Example("word " * 50, choices=("b", "c")),
+        Example("a", choices=("b", "c " * 50)),
+        Example("a", choices=("b", "c")),
+    ]
+    encoded = encode(examples, tiny_tokenizer, 16)
+    assert (encoded.cut, encoded.cut_places) == (2, (0, 1))
+    both = encode(examples[2:], tiny_tokenizer, 16).joined([encoded])
+    assert (both.cut_places, both.choices) == ((1, 2), 2)
+
+
+@settings(max_examples=50)
+@given(st.lists(TEXT | st.integers(0, 900).map("word ".__mul__), max_size=4), st.sampled_from(["left", "right"]))
+def test_whole_lengths_are_those_without_truncation(tiny_tokenizer, texts, side):
+    backend = Tokenizer.from_str(tiny_tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    whole = [len(backend.encode(text)) for text in texts]
+    prepare(backend, 8, side)
+    assert whole_lengths([Example(text) for text in texts], backend) == whole
+
+
 def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):
     short = tiny_tokenizer("a").input_ids
     for example in (Example("a", "word " * 50), Example("word " * 50, "a")):
@@ -89,7 +112,7 @@ def test_padding(tiny_tokenizer):
 
 
 def test_other_columns_are_padded_with_zeros():
-    encoded = TokenizedExamples({"input_ids": [[5, 6], [7]], "token_type_ids": [[1, 1], [1]]}, 0)
+    encoded = TokenizedExamples({"input_ids": [[5, 6], [7]], "token_type_ids": [[1, 1], [1]]})
     batch = encoded.batch([0, 1], 9)
     assert batch["input_ids"].tolist() == [[5, 6], [7, 9]]
     assert batch["token_type_ids"].tolist() == [[1, 1], [1, 0]]

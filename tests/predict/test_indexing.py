@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import shutil
 import tracemalloc
@@ -100,14 +101,40 @@ def test_another_encoder_of_the_same_name_does_not_go_on(teacher_folder, texts, 
     assert len(build_index(*asked, resume=True)) == 5
 
 
+def test_an_interrupted_call_whose_error_is_kept_does_not_lock_the_index(teacher_folder, texts, tmp_path, monkeypatch):
+    """As in a notebook, which keeps the last error."""
+    (tmp_path / "in.txt").write_text("\n".join(texts[:5]), "utf-8")
+    asked, errors = (tmp_path / "in.txt", tmp_path / "out", teacher_folder), []
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(IndexWriter, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt) as error:
+            build_index(*asked)
+        errors.append(error)
+    with pytest.raises(BortError, match="go on with --resume") as error:
+        build_index(*asked)
+    errors.append(error)
+    assert len(build_index(*asked, resume=True)) == 5
+
+
 def test_the_fingerprint_of_a_model_has_all_that_makes_its_vectors(tmp_path):
-    (tmp_path / "1_Pooling").mkdir()
+    model = tmp_path / "model"
+    for folder in ("1_Pooling", "modules/dense"):
+        (model / folder).mkdir(parents=True)
+    (tmp_path / "beside").mkdir()
+    listed = [
+        {"path": path} for path in ("", "1_Pooling", "modules/dense", "../beside", str(tmp_path / "beside"), "\0")
+    ]
+    (model / "modules.json").write_text(json.dumps(listed))
     seen = set()
-    for name in ("config.json", "1_Pooling/config.json"):
+    for name in ("config.json", "1_Pooling/config.json", "modules/dense/config.json"):
         for content in ("{}", "[]"):
-            (tmp_path / name).write_text(content)
-            seen.add(fingerprint_of_model(str(tmp_path)))
-    assert len(seen) == 4
+            (model / name).write_text(content)
+            seen.add(fingerprint_of_model(str(model)))
+    assert len(seen) == 6
+    (tmp_path / "beside" / "config.json").write_text("{}")
+    assert fingerprint_of_model(str(model)) in seen, "nothing outside of the folder is read"
+    (model / "modules.json").write_text('[{"path"')
+    assert len(fingerprint_of_model(str(model))) == 64
     assert len(fingerprint_of_model("bort-nano")) == 64, "it comes with the package, which may have another one"
     assert fingerprint_of_model("owner/name") == "owner/name"
 

@@ -25,6 +25,8 @@ def test_the_vectors_are_pytorchs(monkeypatch, sentences, tmp_path):
     texts = [Example(text) for text in ["", "a", "word " * 700, "Ünïcödé 漢字 [MASK] [SEP] x", *sentences[:20]]]
     ours, theirs = plain.encode(texts), torchs.encode(texts)
     assert (ours.columns["input_ids"], ours.cut) == (theirs.columns["input_ids"], theirs.cut)
+    assert plain.whole_lengths(texts) == torchs.whole_lengths(texts)
+    assert plain.whole_lengths(texts)[2] == 702, "it has more tokens than the model reads"
     np.testing.assert_allclose(plain.run(ours), torchs.run(theirs), atol=1e-5)
     assert gives_vectors("bort-nano")
     monkeypatch.chdir(tmp_path)

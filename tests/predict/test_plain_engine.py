@@ -107,6 +107,15 @@ def half(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def eighth(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: values.to(torch.float8_e4m3fn) for name, values in weights.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
 def short(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights.pop("bert.pooler.dense.bias")
@@ -128,6 +137,7 @@ def panicking(folder: Path) -> None:
 OTHERS = {
     "of somebody else": foreign,
     "in half precision": half,
+    "in a precision that numpy lacks": eighth,
     "lacks a weight": short,
     "damaged": lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 40),
     "folds case by a setting": lambda folder: edit(folder / "tokenizer_config.json", do_lower_case=True),

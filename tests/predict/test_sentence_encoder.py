@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from bort.errors import BortError
 from bort.predict.sentence_encoder import EmbeddingTeacher, align
+from bort.predict.torch_encoder import TorchEncoder
 
 
 @pytest.fixture
@@ -166,6 +167,19 @@ def test_a_prompt_may_be_left_out_of_the_pooling(teacher_folder, sentences, tmp_
     pooled, vectors, _ = teacher.encode(sentences[:4], (2,))
     first = len(teacher.tokenizer("The old:").input_ids) - 1
     np.testing.assert_allclose(pooled, np.stack([layers[2][first:].mean(0) for layers in vectors]), atol=1e-5)
+    pooling = {"pooling_mode_cls_token": True, "include_prompt": False}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    pooled, vectors, _ = EmbeddingTeacher(str(folder), torch.device("cpu")).encode(sentences[:4], (2,))
+    np.testing.assert_allclose(pooled, np.stack([layers[2][first] for layers in vectors]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("told", "length"), [(None, 9), (20, 20), (100, 64)])
+def test_a_folders_length_precedes_its_tokenizers(teacher_folder, tmp_path, told, length):
+    text = {} if told is None else {"max_seq_length": told}
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode": "mean"}, text=text)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 9}))
+    assert TorchEncoder(str(folder)).max_length == length, "at most as many as it has positions"
 
 
 @pytest.mark.parametrize(
@@ -180,14 +194,25 @@ def test_a_prompt_may_be_left_out_of_the_pooling(teacher_folder, sentences, tmp_
         ("1_Pooling/config.json", {"pooling_mode_median": True, "pooling_mode_cls_token": True}, "mode_median'"),
         ("1_Pooling/config.json", {"pooling_mode": "attention"}, "'attention'"),
         ("1_Pooling/config.json", {"pooling_mode_cls_token": False}, "the pooling must be of cls, max, mean"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "value 3: the pooling must be"),
+        ("1_Pooling/config.json", {"pooling_mode": [["mean"]]}, "the pooling must be"),
         ("2_Dense/config.json", {"activation_function": "my.Act"}, "'my.Act'"),
+        ("2_Dense/config.json", {"use_residual": True}, "use_residual is not supported"),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name must be sentence_emb"),
+        ("2_Dense/config.json", {"module_output_name": "other"}, "'other': module_output_name must be sentence_emb"),
+        ("9_Normalize/config.json", {"module_input_name": "token_embeddings"}, "input_name must be sentence_emb"),
+        ("config_sentence_transformers.json", {"truncate_dim": 2}, "value 2: truncate_dim is not supported"),
+        ("config_sentence_transformers.json", {"prompts": ["a"], "default_prompt_name": "a"}, "prompts must map names"),
+        ("config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": ["a"]}, "must be a name"),
         ("2_Dense/model.safetensors", {}, "cannot be read"),
         ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length must be a whole number"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused(teacher_folder, tmp_path, name, change, message):
     dense = [(torch.ones(4, 12), None, "torch.nn.modules.activation.Tanh")]
-    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode_cls_token": True}, dense=dense)
+    pooling = {"pooling_mode_cls_token": True}
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling=pooling, dense=dense, normalize=True)
+    (folder / "9_Normalize").mkdir()
     (folder / name).write_text(json.dumps(change))
     with pytest.raises(BortError, match=message):
         EmbeddingTeacher(str(folder), torch.device("cpu"))

@@ -111,8 +111,7 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
     config = small.config
     before_it = read_modules(locate(arguments.model))
     pooling: Literal["mean", "cls"] = "cls" if before_it.poolings == ("cls",) else "mean"
-    longest = min(tokenizer.model_max_length, before_it.max_length or config.max_position_embeddings)
-    longest = min(longest, positions(small))
+    longest = min(before_it.max_length or tokenizer.model_max_length, positions(small))
     write_sentence_files(arguments.out, config.hidden_size, longest, pooling, normalizes=before_it.normalizes)
     out().print(
         f"{arguments.out}: {config.num_hidden_layers} layers, {config.num_attention_heads} heads, hidden "

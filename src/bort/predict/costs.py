@@ -17,6 +17,7 @@ MOST_TOKENS = 512
 _PARALLEL_SHARE = 0.8
 """Share of a batch's work that parallelises, assumed where costs were measured with one thread."""
 _MOST_POINTS = 64
+_LONGEST_USUAL = 8192
 Table = tuple[tuple[float, ...], ...]
 
 
@@ -107,8 +108,10 @@ def usual_costs(longest: int) -> BatchCosts:
     """Rule of thumb, without a unit: a batch has a fixed cost of 8 tokens, and attention grows quadratically.
 
     Args:
-        longest: Maximum number of tokens of an input.
+        longest: Maximum number of tokens of an input. The table ends at 8,192 of them, as its memory grows
+            quadratically; longer inputs cost the same as the longest.
     """
+    longest = min(longest, _LONGEST_USUAL)
     rows, lengths = (1, MOST_ROWS), tuple(sorted({*range(8, longest, 32), longest}))
     alone = tuple(tuple(8 + b * length * (1 + length / 1024) for length in lengths) for b in rows)
     return BatchCosts(rows, lengths, 1, alone, alone)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,15 +32,20 @@ class TokenizedExamples:
     Args:
         columns: By input of the model (`input_ids`, and `token_type_ids` if the model takes them), a list of ids for
             each example, or for each choice of each example.
-        cut: Number of examples that were longer than the limit and were cut.
         choices: Number of choices per example, which are consecutive in the columns; 0 for examples without choices.
         windows: Number of rows per text, if long texts were split into windows; empty if they were truncated.
+        cut_places: Places of the examples that were longer than the limit and were cut, ascending.
     """
 
     columns: dict[str, list[list[int]]]
-    cut: int
     choices: int = 0
     windows: tuple[int, ...] = ()
+    cut_places: tuple[int, ...] = ()
+
+    @property
+    def cut(self) -> int:
+        """Number of examples that were cut; one with choices counts once."""
+        return len(self.cut_places)
 
     @property
     def lengths(self) -> list[int]:
@@ -55,7 +61,9 @@ class TokenizedExamples:
         """Concatenate with others."""
         every = [self, *others]
         columns = {name: [row for one in every for row in one.columns[name]] for name in self.columns}
-        return TokenizedExamples(columns, sum(one.cut for one in every), self.choices)
+        starts = accumulate(map(len, every), initial=0)
+        places = tuple(start + place for start, one in zip(starts, every, strict=False) for place in one.cut_places)
+        return TokenizedExamples(columns, self.choices, cut_places=places)
 
     def batch(self, indices: Sequence[int], pad_token_id: int, length: int = 0) -> Feed:
         """Pad examples to the longest of them, or to `length` if that is more, and add the attention mask.
@@ -106,8 +114,24 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows:
     columns = {"input_ids": [encoding.ids for encoding in encodings]}
     if types:
         columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-    cut = sum(count > 1 for count in counts) if windows else sum(bool(encoding.overflowing) for encoding in encodings)
-    return TokenizedExamples(columns, cut, choices, counts)
+    cut = [count > 1 for count in counts] if windows else [bool(encoding.overflowing) for encoding in encodings]
+    each = choices or 1
+    places = tuple(place for place in range(len(examples)) if any(cut[place * each : (place + 1) * each]))
+    return TokenizedExamples(columns, choices, counts, places)
+
+
+def whole_lengths(examples: Sequence[Example], backend: Any) -> list[int]:
+    """Number of tokens that single texts have before they are truncated, with their special tokens.
+
+    The tokenizer is not modified: the tokens that it cuts off a text are counted, too.
+
+    Args:
+        examples: Single texts.
+        backend: See `tokenize`.
+    """
+    special = backend.num_special_tokens_to_add(is_pair=False)
+    encodings = backend.encode_batch_fast([example.text for example in examples])
+    return [special + sum(len(part) - special for part in (encoding, *encoding.overflowing)) for encoding in encodings]
 
 
 def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:

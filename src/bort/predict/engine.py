@@ -87,6 +87,13 @@ class VectorEngine(Protocol):
             BortError: An example is a pair.
         """
 
+    def whole_lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Number of tokens that texts have before they are truncated, with special tokens.
+
+        Raises:
+            BortError: An example is a pair.
+        """
+
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Vectors, before any final normalisation. *Shape:* (texts, width)."""
 

@@ -20,7 +20,7 @@ from bort.errors import BortError
 from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.batching import Batch, Group, plan, rounded_up
 from bort.predict.costs import MOST_TOKENS, usual_costs
-from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize
+from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize, whole_lengths
 from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import EncoderSpec, Manifest
 from bort.predict.onnx_runner import OnnxRunner
@@ -170,6 +170,14 @@ class ExportedEngine:
             examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
         return tokenize(examples, self.tokenizer, types=self._takes_types, windows=windows)
 
+    def whole_lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Number of tokens that an encoder's texts have before they are truncated.
+
+        Raises:
+            BortError: An example is a pair.
+        """
+        return whole_lengths(prompted(examples, self.spec.prompt, lowercase=self.spec.lowercase), self.tokenizer)
+
     def batch(self, encoded: TokenizedExamples, indices: Sequence[int], length: int = 0) -> Feed:
         """Model inputs for some examples, one row per choice, padded to the longest or to `length`.
 
@@ -188,7 +196,7 @@ class ExportedEngine:
         Returns:
             A function that computes what is left, waits, and returns the raw outputs, as `run` does.
         """
-        rows = TokenizedExamples(encoded.columns, encoded.cut)  # a multiple choice model scores one choice per row
+        rows = TokenizedExamples(encoded.columns)  # a multiple choice model scores one choice per row
         outputs = np.empty((len(rows), self.outputs), np.float32)
         planned = plan(self._groups(rows.lengths), self.threads)
 

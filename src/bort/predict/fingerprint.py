@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import json
+from pathlib import Path, PurePath
 
 from bort.model.checkpoints import unpacked
 
+_JOURNAL = "journal.jsonl"
+
 
 def fingerprint_of_model(model: str) -> str:
-    """SHA-256 over the files of a model's folder, also of an embedded model; the name itself if it is not a folder."""
+    """SHA-256 over the files of a model's folder, also of an embedded model; the name itself if it is not a folder.
+
+    The journal of the run that made the model is left out: `--resume` of a finished run adds a line to it.
+    """
     folder = Path(unpacked(model))
     if not folder.is_dir():
         return model
-    # sentence-transformers keeps modules in folders such as 1_Pooling.
-    files = {path.relative_to(folder).as_posix(): path for path in [*folder.iterdir(), *folder.glob("[0-9]*_*/*")]}
+    paths = [path for named in (folder, *_module_folders(folder)) for path in named.iterdir()]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
     found = hashlib.sha256()
     for name, file in sorted(files.items()):
-        if file.is_file():
+        if name != _JOURNAL and file.is_file():
             with open(file, "rb") as opened:
                 found.update(f"{name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return found.hexdigest()
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    """The folders of modules of sentence-transformers: those that `modules.json` names, and those of the usual form."""
+    try:
+        paths = [PurePath(str(entry["path"])) for entry in json.loads((folder / "modules.json").read_bytes())]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        paths = []
+    inside = [folder / path for path in paths if not path.is_absolute() and ".." not in path.parts]
+    return [path for path in [*inside, *folder.glob("[0-9]*_*")] if path.is_dir()]

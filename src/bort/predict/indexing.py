@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -77,7 +78,11 @@ def build_index(
             console().print(f"{out}: already finished", soft_wrap=True)
             return Index(out)
         writer = IndexWriter(Path(out), description, fingerprint_of_model(model), resume=resume)
-        with bar("indexing", total_bytes([str(file) for file in files])) as shown:
+        # The traceback of an interrupted call, which a notebook keeps, holds the writer and would hold its lock.
+        with (
+            contextlib.closing(writer),
+            bar("indexing", total_bytes([str(file) for file in files])) as shown,
+        ):
 
             def on_bytes(done: int) -> None:
                 shown.update(done, f"{writer.count:,} texts")
@@ -92,7 +97,7 @@ def build_index(
                     writer.append(texts[start : start + len(vectors)], vectors)
                     start += len(vectors)
                 writer.commit(read)
-        writer.finish()
+            writer.finish()
     return Index(out)
 
 

@@ -26,6 +26,8 @@ _FORMAT = 1
 _MOST_BYTES = 64 * 2**20
 SHORTEST_INPUT = 4
 """Minimum of a model's maximum length: the special tokens of a pair, and one token of text."""
+LONGEST_INPUT = 2**16
+"""Maximum of a model's maximum length; memory that depends on it must be bounded."""
 
 Pooling = Literal["mean", "cls"]
 """How token vectors are pooled, as named by sentence-transformers: their mean, or the first token's vector."""
@@ -228,10 +230,11 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     for column, kind in (("tokenizer", str), ("about", dict)):
         if not isinstance(described.get(column), kind):
             raise refuse(column)
-    for column, least in (("max_length", SHORTEST_INPUT), ("pad_token_id", 0)):
-        value = described.get(column)
-        if type(value) is not int or value < least:
-            raise refuse(column, f"must be a whole number from {least}")
+    length, pad = described.get("max_length"), described.get("pad_token_id")
+    if type(length) is not int or not SHORTEST_INPUT <= length <= LONGEST_INPUT:
+        raise refuse("max_length", f"must be a whole number from {SHORTEST_INPUT} to {LONGEST_INPUT:,}")
+    if type(pad) is not int or pad < 0:
+        raise refuse("pad_token_id", "must be a whole number from 0")
     if not _is_texts(described.get("inputs")):
         raise refuse("inputs")
     among = {

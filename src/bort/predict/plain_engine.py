@@ -140,7 +140,8 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
             about={},
         )
         return PlainEngine(folder, manifest, tokenizer, graph.in_memory(), threads)
-    except (BortError, OSError, ValueError, RecursionError, KeyError, TypeError, SafetensorError):
+    except (BortError, OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, SafetensorError):
+        # AttributeError: safetensors asks numpy for the type of weights in fp8 or fp4.
         return None
 
 

@@ -33,6 +33,8 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Sigmoid": torch.sigmoid,
     "SiLU": torch.nn.functional.silu,
 }
+_POOLED = "sentence_embedding"
+"""Name of the pooled vectors among all features of a text."""
 Step = Callable[[Tensor], Tensor]
 """*Shape:* (texts, width) -> (texts, new width)."""
 
@@ -98,7 +100,8 @@ class SentenceModules:
 def _pooled(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
     weights = mask[..., None].float()
     if mode == "cls":
-        return hidden[:, 0]
+        first = mask.int().argmax(1)  # the first one that is pooled, which may be the one after a prompt
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
     if mode == "max":
         return hidden.masked_fill(weights == 0, -1e9).amax(1)
     if mode == "lasttoken":
@@ -161,8 +164,14 @@ class _Reader:
             readers[kind](path)
         before = _json(self.source, "sentence_bert_config.json") or {}
         asked = _json(self.source, "config_sentence_transformers.json") or {}
-        name = asked.get("default_prompt_name")
-        prompt = (asked.get("prompts") or {}).get(name, "") if name else ""
+        if asked.get("truncate_dim") is not None:
+            rule = "truncate_dim is not supported"
+            raise BortError(rule, file=f"{self.source}/config_sentence_transformers.json", value=asked["truncate_dim"])
+        prompts, name = asked.get("prompts") or {}, asked.get("default_prompt_name") or ""
+        if not isinstance(prompts, dict) or not isinstance(name, str):
+            rule = "prompts must map names to texts, and default_prompt_name must be a name"
+            raise BortError(rule, file=f"{self.source}/config_sentence_transformers.json")
+        prompt = prompts.get(name, "") if name else ""
         length, lowercase = before.get("max_seq_length"), bool(before.get("do_lower_case"))
         if not isinstance(prompt, str) or not (length is None or (type(length) is int and length > 0)):
             raise BortError("max_seq_length must be a whole number, and a prompt a text", file=self.source)
@@ -185,7 +194,7 @@ class _Reader:
             key for key, on in settings.items() if key.startswith("pooling_mode_") and on and key not in _POOLINGS
         ]
         named = settings.get("pooling_mode")
-        chosen = [named] if isinstance(named, str) else list(named or [])
+        chosen = named if isinstance(named, list) else [] if named is None else [named]
         self.poolings = tuple(chosen or [mode for key, mode in _POOLINGS.items() if settings.get(key)])
         unknown += [mode for mode in self.poolings if mode not in _POOLINGS.values()]
         if unknown or not self.poolings:
@@ -200,6 +209,9 @@ class _Reader:
         from safetensors.torch import load
 
         settings = _settings(self.source, f"{path}/config.json")
+        self._check_names(settings, path)
+        if settings.get("use_residual"):
+            raise BortError("use_residual is not supported", file=f"{self.source}/{path}/config.json")
         named = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
         activation = _ACTIVATIONS.get(named.rpartition(".")[2]) if named.startswith("torch.nn.modules.") else None
         if activation is None:
@@ -227,8 +239,16 @@ class _Reader:
         self.described.append({"dense": hashlib.sha256(content).hexdigest(), "activation": named})
 
     def _normalize(self, path: str) -> None:
+        self._check_names(_json(self.source, f"{path}/config.json") or {}, path)  # older folders have no such file
         self.normalizes = True
         self.described.append("normalize")
+
+    def _check_names(self, settings: Mapping[str, Any], path: str) -> None:
+        """Refuse a module that reads or writes anything but the pooled vectors."""
+        for key in ("module_input_name", "module_output_name"):
+            if settings.get(key) not in (None, _POOLED):
+                rule = f"{key} must be {_POOLED}"
+                raise BortError(rule, file=f"{self.source}/{path}/config.json", value=settings[key])
 
 
 def _file(source: str, name: str) -> Path | None:

@@ -18,7 +18,7 @@ from bort.errors import BortError
 from bort.model.checkpoints import load, locate
 from bort.model.devices import INFERENCE_TOKENS, best_device
 from bort.predict.classifiers import fitting_tokenizer, positions, tensors
-from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize
+from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize, whole_lengths
 from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec, Pooling
 from bort.predict.sentence_modules import read_modules
 
@@ -53,7 +53,7 @@ class TorchEncoder:
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         stated = self.modules.max_length or self.tokenizer.model_max_length
-        self.max_length = int(min(stated, self.tokenizer.model_max_length, positions(self.model)))
+        self.max_length = int(min(stated, positions(self.model)))
         if self.max_length < SHORTEST_INPUT:
             rule = f"must take at least {SHORTEST_INPUT} tokens"
             raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
@@ -93,8 +93,15 @@ class TorchEncoder:
         Raises:
             BortError: An example is a pair.
         """
-        prompt, lowercase = self.modules.prompt, self.modules.lowercase
-        return self._tokens(prompted(examples, prompt, lowercase=lowercase))
+        return self._tokens(self._prompted(examples))
+
+    def whole_lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Number of tokens that texts have before they are truncated.
+
+        Raises:
+            BortError: An example is a pair.
+        """
+        return whole_lengths(self._prompted(examples), self.tokenizer.backend_tokenizer)
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Pooled vectors, before any final normalisation. *Shape:* (texts, `size`)."""
@@ -118,6 +125,9 @@ class TorchEncoder:
     @property
     def _asks(self) -> bool:
         return bool(self.modules.prompt)
+
+    def _prompted(self, examples: Sequence[Example]) -> list[Example]:
+        return prompted(examples, self.modules.prompt, lowercase=self.modules.lowercase)
 
     def _tokens(self, examples: Sequence[Example]) -> TokenizedExamples:
         types = "token_type_ids" in self.tokenizer.model_input_names

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from bort.child_processes import follow_parent
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.bulk.blocks import Block, examples_of
@@ -25,7 +25,7 @@ _predictor: Predictor | None = None
 
 
 class WorkerProcesses:
-    """A pool of processes that each hold a model; it ends with the `with` block.
+    """A pool of processes that each hold a model; it ends with the `with` block, or when this process is killed.
 
     They are spawned, so a script must use them under `if __name__ == "__main__":`.
 
@@ -104,7 +104,7 @@ def _told() -> Iterator[None]:
 
 def _open(model: OpenModel) -> None:
     global _predictor
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C
+    follow_parent()
     _predictor = model.open()
 
 
