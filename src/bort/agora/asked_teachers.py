@@ -21,7 +21,8 @@ from bort.agora.llm.paid_answers import PaidAnswers
 from bort.agora.llm.prompt import LabelPrompt, check_labels, chosen_examples, read_instructions
 from bort.agora.llm.teacher import ChatTeacher
 from bort.agora.llm.writing import WritingPrompt
-from bort.finetuning.arguments import LLM_PREFIX, FinetuneArguments
+from bort.errors import BortError
+from bort.finetuning.arguments import LLM_PREFIX, FinetuneArguments, broken_url_rule
 from bort.finetuning.splits import Splits
 
 REQUEST_SECONDS = 120.0
@@ -132,9 +133,12 @@ def endpoint(arguments: FinetuneArguments, name: str) -> Endpoint:
     """Return the API endpoint of `openai:MODEL`.
 
     Raises:
-        BortError: There is no API key where one is needed.
+        BortError: There is no API key where one is needed, or OPENAI_BASE_URL is no URL or holds a password.
     """
     url = (arguments.teacher_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+    rule = broken_url_rule(url)
+    if rule is not None:  # `FinetuneArguments.check` has refused such a --teacher-url already
+        raise BortError(f"OPENAI_BASE_URL {rule}")
     key = api_key(arguments.teacher_key_file, url)
     return Endpoint(name.removeprefix(LLM_PREFIX), url, key, arguments.teacher_timeout or REQUEST_SECONDS)
 

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bort.agora.asked_teachers import endpoint
 from bort.agora.llm.budget import Budget
-from bort.agora.llm.client import Reply, TokenChoices, api_key, retry_after
+from bort.agora.llm.client import ChatClient, Endpoint, Reply, TokenChoices, api_key, retry_after
 from bort.agora.llm.label_shares import label_shares
 from bort.agora.llm.prompt import Instructions, LabelPrompt, check_labels, chosen_examples, read_instructions
 from bort.agora.llm.reading import read_answer
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.finetuning.arguments import FinetuneArguments
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 
@@ -246,12 +248,44 @@ def test_the_key_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
     assert api_key(None, openai) == "from-environment"
     file.write_text("from-file\n")
     assert api_key(str(file), openai) == "from-file"
-    for content in (b"", b"two words", b"\xff"):
+    for content in ("two words", "first\nsecond", "a\x7fb", "schlüssel"):
+        monkeypatch.setenv("OPENAI_API_KEY", content)
+        with pytest.raises(BortError) as refused:
+            api_key(None, openai)
+        assert str(refused.value) == "OPENAI_API_KEY must hold an API key and nothing else"
+    for content in (b"", b"two words", b"\xff", b"a\x7fb"):
         file.write_bytes(content)
         with pytest.raises(BortError, match="key"):
             api_key(str(file), openai)
     with pytest.raises(BortError, match="cannot be read"):
         api_key(str(tmp_path / "none"), openai)
+
+
+def test_a_message_shows_no_key_in_any_form():
+    pytest.importorskip("openai")
+    key = "se\\cret"
+    client = ChatClient(Endpoint("m", "http://localhost/v1", key, 1.0))
+    assert client._shown(f"{key} is wrong") == "*** is wrong"
+    assert client._shown(f"wrong: {key!r}") == "wrong: '***'"
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("https://me:secret@host/v1", "must hold no password"),
+        ("localhost:8000/v1", "must begin with http"),
+        ("http://[secret/v1", "must be a URL"),
+    ],
+)
+def test_a_url_of_the_environment_is_checked_as_a_setting_is(monkeypatch, url, rule):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(BortError, match=f"^OPENAI_BASE_URL {rule}") as refused:
+        endpoint(FinetuneArguments("out", teacher="openai:m"), "openai:m")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(BortError, match=f"^--teacher-url: {rule}"):
+        FinetuneArguments("out", train="train.csv", teacher="openai:m", teacher_url=url).check()
 
 
 @given(

@@ -19,6 +19,7 @@ NO_KEY = "none"
 """Sent if there is no API key; self-hosted servers usually ignore it."""
 _MOST_BYTES = 1 << 24
 _LONGEST_MESSAGE = 300
+_KEY_RULE = "must hold an API key and nothing else"
 
 
 class TokenChoices(NamedTuple):
@@ -155,7 +156,8 @@ class ChatClient:
         """Format a message in one line, without the API key that some servers repeat."""
         text = " ".join(str(message).split())
         if self._endpoint.key != NO_KEY:
-            text = text.replace(self._endpoint.key, "***")
+            for key in (self._endpoint.key, repr(self._endpoint.key)[1:-1]):  # as it is, and as an exception shows it
+                text = text.replace(key, "***")
         return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
@@ -176,7 +178,8 @@ def api_key(key_file: str | None, url: str) -> str:
     """Return the API key from a file, or from OPENAI_API_KEY. Self-hosted servers often need none.
 
     Raises:
-        BortError: The file cannot be read or holds no key, or OpenAI's own API is used without a key.
+        BortError: The file cannot be read or holds no key, the variable holds more than a key, or OpenAI's own API is
+            used without a key.
     """
     if key_file is not None:
         try:
@@ -184,15 +187,22 @@ def api_key(key_file: str | None, url: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise BortError(f"cannot be read: {reason}", file=key_file) from None
-        if not key or not key.isascii() or len(key.split()) != 1:
-            raise BortError("must hold an API key and nothing else", file=key_file)
+        if not _is_key(key):
+            raise BortError(_KEY_RULE, file=key_file)
         return key
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and url == OPENAI_URL:
         raise BortError(
             "needs an API key: set OPENAI_API_KEY, or give --teacher-key-file; --teacher-url asks elsewhere"
         )
+    if key and not _is_key(key):
+        raise BortError(f"OPENAI_API_KEY {_KEY_RULE}")
     return key or NO_KEY
+
+
+def _is_key(key: str) -> bool:
+    """Whether a text can be sent in a header; otherwise the HTTP library would show it in its exception."""
+    return key.isascii() and key.isprintable() and len(key.split()) == 1
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
