@@ -20,14 +20,17 @@ from transformers import AutoModelForMaskedLM
 from bort.errors import BortError
 from bort.model.config import architecture, count_parameters
 from bort.ose import coefficient
+from bort.ose.algorithm import Evaluation
 from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import fit_polynomial
 from bort.ose.criteria import Cost
 from bort.ose.extract import extract
+from bort.ose.journal import CANDIDATE, REPEAT, StepsJournal, training_cost
 from bort.ose.report import extract_report
 from bort.ose.short_training import train
 from bort.ose.space import Shape, read_space
 from bort.pretraining.pretrain import pretrain
+from bort.runs import Run
 from bort.workers import InProcess
 
 LINE = {
@@ -156,6 +159,16 @@ def test_finished_candidates_are_not_trained_again(arguments, monkeypatch):
     (run / "metrics.json").unlink()
     monkeypatch.setattr("bort.ose.candidate.train", lambda *_: pytest.fail("trained again"))
     assert found(extract(replace(arguments, resume=True))) == expected
+
+
+def test_the_cost_of_a_search_is_that_of_all_its_trainings(arguments):
+    """Also of those with fewer steps, and of those from another seed."""
+    run = Run(arguments.out, "extract", arguments)
+    for steps, event in ((2, CANDIDATE), (4, CANDIDATE), (4, REPEAT)):
+        about = {"seconds": 1.25, "tokens": 10 * steps}
+        StepsJournal(run, steps, event).keep_evaluation(Shape(1, 1, 8, 8), Evaluation(0.5, about))
+        StepsJournal(run, steps, event).keep_evaluation(Shape(2, 1, 8, 8), Evaluation(math.nan, failure=ValueError()))
+    assert training_cost(run) == {"training_seconds": 3.8, "training_tokens": 100}
 
 
 def test_a_finished_run_is_left_as_it_is(arguments):

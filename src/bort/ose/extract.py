@@ -21,7 +21,7 @@ from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import CandidateTrial
 from bort.ose.criteria import could_win, doublings, savings
 from bort.ose.inherited import InheritedEncoder
-from bort.ose.journal import ORDER, keep_order
+from bort.ose.journal import ORDER, keep_order, training_cost
 from bort.ose.logit_lesson import LogitLesson
 from bort.ose.metrics import described, figures
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan
@@ -92,7 +92,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         _require_answer(found.result, arguments)
         found = replace(found, could_win=could, repeated=search.repeat(found, arguments.repeats))
     metrics = described(arguments, plan, outputs, lesson.entropy if isinstance(lesson, LogitLesson) else None)
-    metrics |= figures(plan, found, arguments.max_error)
+    metrics |= figures(plan, found, arguments.max_error) | training_cost(run)
     metrics["top"] = search.keep_top(found)
     if inherited is not None and outputs == "embeddings":
         for name in metrics["top"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from bort.ose.algorithm import Evaluation
 from bort.ose.candidate import told_error
@@ -62,6 +63,18 @@ def keep_order(run: Run, ordering: Ordering[Shape]) -> None:
     if next(run.events(ORDER), None) is None:
         members = [[list(r.member), *r.cost, r.block, r.taken] for r in ordering.members]
         run.log(ORDER, members=members, maximum=list(ordering.maximum))
+
+
+def training_cost(run: Run) -> dict[str, Any]:
+    """Seconds and tokens of all trainings of a search, for `metrics.json`.
+
+    They include those with fewer steps than the last, and those from another seed.
+    """
+    told = [event["about"] for name in (CANDIDATE, REPEAT) for event in run.events(name)]
+    return {
+        "training_seconds": round(sum(about.get("seconds", 0.0) for about in told), 1),
+        "training_tokens": sum(about.get("tokens", 0) for about in told),
+    }
 
 
 def _number(error: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from bort.model.devices import describe, use_bf16
@@ -80,7 +81,6 @@ def figures(plan: SearchPlan, found: Found, max_error: float | None) -> dict[str
     sound = [candidate for candidate in outcome.candidates if candidate.sound]
     decided = decision([savings(c.ranked.cost, top) for c in sound], [c.error for c in sound])
     rows = candidate_rows(plan, found)
-    seconds = sum(row["seconds"] for row in rows)
     latency = plan.costs.latency
     timed = [[list(shape), ms, plan.costs.latency_ms(shape)] for shape, ms in plan.costs.timed.items()]
     return {
@@ -115,9 +115,7 @@ def figures(plan: SearchPlan, found: Found, max_error: float | None) -> dict[str
         "weak_abnc": plan.warning or "holds",
         "diverged": sum(candidate.diverged for candidate in outcome.candidates),
         "failed": sum(candidate.failed for candidate in outcome.candidates),
-        "training_seconds": round(seconds, 1),
-        "training_tokens": sum(candidate.evaluation.about.get("tokens", 0) for candidate in outcome.candidates),
-        "all_members_seconds": round(seconds / len(rows) * (len(plan.space) - 1), 1),
+        "all_members_seconds": round(mean(row["seconds"] for row in rows) * (len(plan.space) - 1), 1),
         "candidates": rows,
     }
 

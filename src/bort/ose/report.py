@@ -223,13 +223,17 @@ def _latency(report: Report, metrics: dict[str, Any]) -> None:
 
 def _cost(report: Report, metrics: dict[str, Any]) -> None:
     report.heading("What the search cost")
+    report.paragraph("Tokens and time are those of all trainings, also of those with fewer steps or from another seed.")
     report.table(
         ["what", "how much"],
         [
             ["candidates trained", f"{len(metrics['candidates'])} of {metrics['members']} members"],
             ["training steps of each", f"{metrics['steps']} x {len(metrics['learning_rates'])} learning rates"],
             ["tokens, at most", f"{metrics['training_tokens'] / 1e6:.2f} M"],
-            ["training", f"{metrics['training_seconds'] / 60:.1f} min on {metrics['device']}, {metrics['precision']}"],
+            [
+                "all trainings",
+                f"{metrics['training_seconds'] / 60:.1f} min on {metrics['device']}, {metrics['precision']}",
+            ],
             ["training all members as long (reckoned)", f"{metrics['all_members_seconds'] / 60:.1f} min"],
         ],
     )
