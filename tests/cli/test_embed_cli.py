@@ -56,6 +56,13 @@ def test_an_array(bort, teacher_folder, sentences, expected, tmp_path, count):
     np.testing.assert_allclose(found, expected[:count], atol=1e-5)
 
 
+def test_second_texts_are_not_read(bort, teacher_folder, tmp_path):
+    rows = [{"text": "a cat", "text_b": 3}, {"text": "a dog", "text_b": "x\0"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = bort("embed", tmp_path / "in.jsonl", "--model", teacher_folder, "--output", "-").rows()
+    assert [{"text": row["text"], "text_b": row["text_b"]} for row in found] == rows
+
+
 def test_a_bad_row_leaves_what_was_there(bort, teacher_folder, tmp_path):
     for name in ("out.npy", "out.parquet"):
         (tmp_path / name).write_text("earlier")

@@ -249,6 +249,15 @@ def test_text_stays_text(text, tmp_path):
     assert parsed("predict", "--config", str(file)).model == text
 
 
+@pytest.mark.parametrize("text", ["#", "~", "#x.csv", "null", ";", ""])
+def test_text_that_may_be_absent_stays_text(text, tmp_path):
+    assert parsed("predict", "--model", "m", f"--delimiter={text}").delimiter == text
+    file = tmp_path / "config.yaml"
+    for value in (text, None):
+        file.write_text(json.dumps({"model": "m", "delimiter": value}), "utf-8")
+        assert parsed("predict", "--config", str(file)).delimiter == value
+
+
 def test_defaults_are_those_of_the_dataclass():
     for name, words in REQUIRED.items():
         settings = parsed(name, *words)

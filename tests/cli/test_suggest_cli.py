@@ -58,6 +58,20 @@ def test_pairs_and_single_texts_do_not_mix(bort, labelled, tmp_path):
     done.refused("train.jsonl:1", "must hold pairs")
 
 
+@pytest.mark.parametrize(
+    "words", [["--text", "prediction"], ["--text-b", "probability"], ["--label", "x", "prediction"]]
+)
+def test_the_answer_replaces_no_text_and_no_label(bort, pool, words):
+    bort("suggest", pool, "--model", "bort-nano", *words).refused(words[0], words[-1], "must be another column")
+
+
+def test_a_number_written_in_two_ways_is_one_class(bort, pool, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nIt is torn.,0\nIt is late.,1\n")
+    (tmp_path / "b.csv").write_text("text,label\nA hole.,0.0\nWhere is it?,1.0\n")
+    words = ["suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert {row["prediction"] for row in bort(*words).rows()} == {"0", "1"}
+
+
 def test_several_labels_a_text(bort, pool, tmp_path):
     rows = [("It is torn.", ["x"]), ("It is late.", ["x", "y"]), ("Where is it?", ["y"]), ("Hello", [])] * 2
     listed = [{"text": f"{text} {n}", "label": labels} for n, (text, labels) in enumerate(rows)]

@@ -13,7 +13,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -25,6 +25,7 @@ import bort
 from bort.data.tables.examples import read_examples
 from bort.data.tables.objects import DataError
 from bort.errors import BortError
+from bort.estimators.base import labels_of
 from bort.estimators.model_files import ModelFiles
 
 
@@ -269,6 +270,13 @@ def test_nothing_is_printed_unless_asked(data, quick, capfd):
     assert "to train on" in capfd.readouterr().err
 
 
+def test_a_models_files_include_its_added_tokens(tmp_path):
+    for name in ("config.json", "vocab.txt", "added_tokens.json", "model.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    kept = ModelFiles.of(tmp_path).files
+    assert sorted(kept) == ["added_tokens.json", "config.json", "model.safetensors", "vocab.txt"]
+
+
 def test_threads_may_share_it(fitted, data):
     X, _ = data("test")
     copy = joblib.hash  # its hash does not change by answering
@@ -287,6 +295,17 @@ def test_threads_may_share_it(fitted, data):
         np.testing.assert_allclose(each, expected, atol=1e-6)
     assert len(found) == 4
     assert copy(fitted.get_params()) == before
+
+
+@pytest.mark.parametrize(("library", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")])
+def test_labels_may_be_a_table_of_one_column(library, table):
+    form = getattr(pytest.importorskip(library), table)
+    with pytest.warns(DataConversionWarning):
+        assert labels_of(form({"kind": ["x", "y"]}), "y").tolist() == ["x", "y"]
+    with pytest.raises(DataError, match=r"y:2: .*a label must not be missing"):
+        labels_of(form({"kind": ["x", None]}), "y")
+    with pytest.raises(ValueError, match="1d array"):
+        labels_of(form({"kind": ["x", "y"], "other": ["x", "y"]}), "y")
 
 
 @pytest.mark.parametrize(

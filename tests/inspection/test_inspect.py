@@ -1,5 +1,6 @@
 """What is said of findings."""
 
+import tracemalloc
 from dataclasses import asdict
 
 import numpy as np
@@ -69,10 +70,42 @@ def test_many_labels_are_counted_in_one_line():
     assert [row[1] for row in rows[:-1]] == [1] * 5
 
 
+def test_labels_are_counted_in_the_memory_of_their_text():
+    labels = ["x" * 10_000, *("b" * 900), *("a" * 900)]
+    rows = {"train": [Example(f"text {n}", None, label) for n, label in enumerate(labels)]}
+    tracemalloc.start()
+    try:
+        labels = examine(rows, None, max_length=9, most=9).labels["train"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [*labels.items()] == [("a", 900), ("b", 900), ("x" * 10_000, 1)]
+    assert peak < 10_000_000
+
+
+def test_a_number_written_in_two_ways_is_one_class():
+    texts = ["one text", "another text"]
+    train = [Example(text, None, label, "t.csv", 2) for text, label in zip(texts, ("0", "1"), strict=True)]
+    dev = [Example(text, None, label, "d.csv", 2) for text, label in zip(texts, (0.0, 1.0), strict=True)]
+    examined = examine({"train": train, "dev": dev}, None, max_length=9, most=9)
+    assert examined.labels == {"train": {"0": 1, "1": 1}, "dev": {"0": 1, "1": 1}}
+    check = examined.inspection.check
+    assert (check.conflicts, check.look_alikes) == ((), ())
+
+
 @pytest.mark.parametrize("most", [2, 5])
 def test_large_data_are_drawn_from(most):
     read = {"train": [Example(f"a text {n}", None, "ab"[n % 2]) for n in range(8)], "dev": [Example("x", None, "a")]}
     assert examine(read, "bort-nano", max_length=9, most=most).inspection.compared == most + (most == 2)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_texts_are_measured_whole(pairs):
+    """Also where the encoder reads no more tokens than the limit."""
+    long, second = "word " * 600, "word" if pairs else None
+    read = {"train": [Example(long, second, "a"), Example("x", second, "b")]}
+    lengths = examine(read, "bort-nano", max_length=512, most=9).lengths["train"]
+    assert (lengths.cut, lengths.longest) == (1, 604 if pairs else 602)
 
 
 def test_a_label_that_the_head_never_saw_is_not_judged():

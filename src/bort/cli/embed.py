@@ -103,7 +103,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
     form: Any = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None
-    columns = Columns(arguments.text, delimiter=arguments.delimiter)
+    columns = Columns(arguments.text, delimiter=arguments.delimiter, pairs=False)
     normalize = {"auto": None, "yes": True, "no": False}[arguments.normalize]
     done = 0
     with (

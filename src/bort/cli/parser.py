@@ -111,7 +111,8 @@ def build(
         elif get_origin(hint) is list:
             keywords |= {"type": get_args(hint)[0], "nargs": "+"}
         else:
-            keywords["type"] = hint
+            # In a union jsonargparse reads text as YAML, where ~ and what starts with # are null.
+            keywords["type"] = str if hint == (str | None) else hint
         if field.default is not dataclasses.MISSING:
             keywords["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:

@@ -12,6 +12,8 @@ from bort.cli.results import PredictResult
 from bort.errors import BortError
 
 _SHOWN = 10
+_ANSWER = ("prediction", "probability")
+"""Columns of the model's answer in the output."""
 
 
 @dataclass
@@ -58,6 +60,19 @@ class SuggestArguments:
     threads: PositiveInt | None = None
     """number of threads; by default one per core"""
 
+    def check(self) -> None:
+        """Refuse columns that the model's answer would overwrite.
+
+        Raises:
+            BortError: The first of them.
+        """
+        labels = [self.label] if isinstance(self.label, str) else self.label
+        for setting, columns in {"text": [self.text], "text_b": [self.text_b], "label": labels}.items():
+            for column in columns:
+                if column in _ANSWER:
+                    rule = "must be another column: the model's answer is written into this one"
+                    raise BortError(rule, setting=setting, value=column)
+
 
 def suggest(arguments: SuggestArguments) -> PredictResult:
     """Choose the texts to label next: those the model is unsure of, different from each other and from labelled texts.
@@ -89,6 +104,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
         2
     """
     from bort.data.tables.examples import Columns, read_examples, stream_rows
+    from bort.data.tables.labels import unify_labels
     from bort.data.tables.writer import output_format, row_writer
     from bort.inspection.suggest import suggest_texts
 
@@ -100,7 +116,8 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     form: Any = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None
-    labelled = [example for file in arguments.labelled for example in read_examples(file, columns)]
+    files = unify_labels([read_examples(file, columns) for file in arguments.labelled])
+    labelled = [example for file in files for example in file]
     source = sys.stdin.buffer if arguments.input == "-" else arguments.input
     read = _drawn(list(stream_rows(source, columns, format=form)), arguments.most)
     found = suggest_texts(
@@ -116,7 +133,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
             said = each.prediction
             if isinstance(said, tuple) and kind != "jsonl":
                 said = (arguments.label_separator or ";").join(said)
-            answer = {"prediction": said, "probability": each.probability}
+            answer = dict(zip(_ANSWER, (said, each.probability), strict=True))
             empty = dict.fromkeys(columns.labels)
             given = {name: cell for name, cell in read[each.place][0].items() if name not in (*answer, *empty)}
             write({**given, **empty, **answer})

@@ -355,7 +355,7 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
     """One label for each text. *Shape:* (texts,).
 
     Args:
-        y: A list, an array or a column.
+        y: A list, an array, a column, or a table of one column.
         name: Name of `y` in messages.
 
     Raises:
@@ -364,8 +364,9 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
     """
     if y is None:
         raise DataError("requires y to be passed, but the target y is None", file=name)
-    values = column_values(y)
-    for number, value in enumerate(values, start=1):
+    values = column_values(np.asarray(y) if hasattr(y, "columns") else y)  # a table's own values are column names
+    for number, row in enumerate(values, start=1):
+        value = row[0] if isinstance(row, list) and len(row) == 1 else row
         if value is None or value != value:  # NaN or similar
             raise DataError("a label must not be missing", file=name, line=number, value=value)
     labels: NDArray[Any] = column_or_1d(np.asarray(values), warn=True)

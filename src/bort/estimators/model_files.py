@@ -16,7 +16,15 @@ from bort.model.checkpoints import locate
 from bort.predict.manifest import is_exported
 from bort.predict.predictor import Predictor
 
-_NAMES = ("config.json", "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model")
+_NAMES = (
+    "config.json",
+    "tokenizer*.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "*.model",
+)
 _WEIGHTS = "model*.safetensors*"
 _OPENING = Lock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 
 from bort.data.tables.checks import check_examples, fold_text
 from bort.data.tables.examples import Example
-from bort.data.tables.labels import Kind, infer_kind
+from bort.data.tables.labels import Kind, infer_kind, unify_labels
 from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head
 from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
@@ -50,7 +51,7 @@ def examine(
     most: int,
     threads: int | None = None,
 ) -> Examined:
-    """Run all checks.
+    """Run all checks. Labels of later parts that write a number differently are renamed, as for training.
 
     Args:
         parts: Examples by part, each with at least one, with or without labels.
@@ -64,6 +65,7 @@ def examine(
         BortError: Pairs and single texts are mixed, or the encoder cannot be loaded.
     """
     _check_alike(parts)
+    parts = dict(zip(parts, unify_labels([*parts.values()]), strict=True))
     labelled = {name: part for name, part in parts.items() if part[0].label is not None}
     everything = [example for part in labelled.values() for example in part]
     decided = (infer_kind(everything) if kind == "auto" else kind) if everything else "classification"
@@ -98,9 +100,10 @@ def _drawn(part: Sequence[Example], count: int) -> list[Example]:
 
 
 def _counts(part: Sequence[Example]) -> dict[str, int]:
+    # An array of labels would pad each one to the longest.
     labels = [one.label if isinstance(one.label, tuple) else [one.label] for one in part]
-    names, counts = np.unique([str(name) for several in labels for name in several], return_counts=True)
-    return {str(names[place]): int(counts[place]) for place in np.argsort(-counts, kind="stable")}
+    counts = Counter(str(name) for several in labels for name in several)
+    return dict(sorted(counts.items(), key=lambda found: (-found[1], found[0])))
 
 
 def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
@@ -109,7 +112,7 @@ def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
         texts = [Example(one.text if side == 0 else one.text_b or "") for one in part]
         if side == 0 or part[0].text_b is not None:
             # The second text of a pair has no first special token of its own.
-            counted = [n for some in in_parts("counting tokens", texts) for n in encoder.engine.encode(some).lengths]
+            counted = [n for some in in_parts("counting tokens", texts) for n in encoder.engine.whole_lengths(some)]
             tokens += np.array(counted) - side
     return lengths_of(tokens.tolist(), limit)
 

@@ -15,7 +15,7 @@ class Lengths:
     Attributes:
         median: Length that half of the texts do not exceed.
         most: Length that 95 % of the texts do not exceed.
-        longest: Length of the longest text, limited by what the tokenizer was allowed to read.
+        longest: Length of the longest text.
         limit: Length at which longer texts are truncated.
         cut: Number of longer texts.
     """

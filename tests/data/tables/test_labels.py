@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bort.data.tables.checks import check_examples
 from bort.data.tables.examples import Columns, Example, read_examples
-from bort.data.tables.labels import encode_label_lists, infer_kind, label_names, shown_label
+from bort.data.tables.labels import encode_label_lists, infer_kind, label_names, shown_label, unify_labels
 from bort.data.tables.objects import examples_of, write_examples
 from bort.errors import BortError
 
@@ -37,6 +37,17 @@ def test_lists_in_json_lines(tmp_path):
     assert infer_kind(examples) == "multilabel"
     assert label_names(examples) == ["1", "a", "b", "true", "x"]
     assert encode_label_lists(examples, ["a", "b", "1", "true", "x"]) == [[0, 1], [], [0], [2, 3, 4]]
+
+
+def test_labels_of_later_tables_are_named_as_in_earlier_ones():
+    parts = [["1.0", "a"], [None, 1.0, "1", "2"], [2.0, "a"], [("1", "2.0")]]
+    unified = unify_labels([[Example("t", label=label) for label in part] for part in parts])
+    assert [[each.label for each in part] for part in unified] == [
+        ["1.0", "a"],
+        [None, 1.0, "1.0", "2"],
+        ["2", "a"],
+        [("1.0", "2")],
+    ]
 
 
 def test_a_column_is_named_once():

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -75,6 +76,21 @@ def test_bad_tables(data, rule):
 
     with pytest.raises(BortError, match=rule):
         examples_of(data)
+
+
+@pytest.mark.parametrize(
+    ("label", "read"),
+    [
+        (np.int64(3), "3"),
+        (np.bool_(True), "true"),
+        (np.float32(0.5), 0.5),
+        (np.str_("x"), "x"),
+        ([np.int64(1), np.int64(0)], ("0", "1")),
+    ],
+)
+def test_labels_of_numpy_are_read_as_those_of_python(label, read):
+    [example] = examples_of([{"text": "a", "label": label}])
+    assert (example.label, type(example.label)) == (read, type(read))
 
 
 def test_columns_have_names():

@@ -50,6 +50,8 @@ class Columns:
     """Cell separator of CSV or TSV: a character, or comma, semicolon, tab, pipe; None to detect it."""
     label_separator: str | None = None
     """Separator of several labels in one cell of the label column; None if cells hold one label or lists."""
+    pairs: bool = True
+    """Whether second texts are read."""
 
     def __post_init__(self) -> None:
         """Refuse an empty set of label columns, one with a column twice, and an empty separator."""
@@ -210,7 +212,7 @@ def read_row(row: dict[str, Any], columns: Columns, labelled: bool, file: str, l
     text = text_of(columns.text)
     if labelled and not text.strip():
         raise refuse("must not be blank", columns.text)
-    text_b = None if row.get(columns.text_b) is None else text_of(columns.text_b)
+    text_b = text_of(columns.text_b) if columns.pairs and row.get(columns.text_b) is not None else None
     if text_b is not None and not text_b.strip():
         text_b = None
     label = read_label(row, columns, file, line) if labelled else None

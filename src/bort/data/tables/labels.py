@@ -133,6 +133,22 @@ def named_labels(examples: Sequence[Example], names: Sequence[str]) -> list[Exam
     return [each if each.label is None else replace(each, label=renamed(each.label)) for each in examples]
 
 
+def unify_labels(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
+    """Rename labels of later tables that are the same number as one of an earlier table, as `named_labels` does.
+
+    Args:
+        parts: Examples of each table, with or without labels.
+    """
+    names: dict[str, None] = {}
+    unified = []
+    for part in parts:
+        unified.append(named_labels(part, [*names]) if names else [*part])
+        for each in unified[-1]:
+            if each.label is not None:
+                names.update(dict.fromkeys(each.label if isinstance(each.label, tuple) else [str(each.label)]))
+    return unified
+
+
 def plain_number(name: str) -> str:
     """Strip the `.0` that some programs append to a whole number; anything else stays unchanged."""
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)

@@ -118,7 +118,8 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
         for column in (columns.text, *columns.labels):
             if column not in row:
                 raise DataError(missing_column(column, map(str, row)), file=name, column=column)
-        example = read_row(dict(row), columns, True, name, number)
+        cells = {key: _plain(row[key]) for key in (columns.text, columns.text_b, *columns.labels) if key in row}
+        example = read_row(cells, columns, True, name, number)
         if examples and (example.text_b is None) != (examples[0].text_b is None):
             rule = "must be in every row or in none"
             raise DataError(rule, file=name, line=number, column=columns.text_b, value=example.text_b)
@@ -178,6 +179,13 @@ def _label_cells(example: Example, columns: Columns) -> dict[str, Any]:
     if len(columns.labels) > 1 and isinstance(example.label, tuple):
         return {name: int(name in example.label) for name in columns.labels}
     return {columns.labels[0]: example.label}
+
+
+def _plain(cell: Any) -> Any:
+    """A cell with NumPy's numbers, truth values and strings as Python's, also in a list of labels."""
+    if isinstance(cell, list | tuple):
+        return [_plain(each) for each in cell]
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def _row_texts(row: Mapping[str, Any], columns: Columns, name: str) -> Any:
