@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from bort.agora.run import finetune
 from bort.agora.trial import TextLearner
 from bort.predict.predictor import Predictor
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 CLASSES = Classification(("a", "b"), "accuracy")
@@ -175,3 +178,75 @@ def test_who_is_no_worse_is_preferred(pairs):
         assert best == 2
     elif not any(grown) and all(plain):
         assert best == 1, "each answer is worse"
+
+
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", 2), ("f1", 1), ("matthews", 1)])
+def test_the_metric_of_the_run_chooses(metric, best):
+    """New texts make two more answers right, and the rare class is hardly found any more."""
+    truth = np.array([0] * 180 + [1] * 20)
+    plain, grown = truth.copy(), truth.copy()
+    plain[:20], grown[182:] = 1, 0
+    task = Classification(("a", "b"), metric)
+    found, _, _ = result(plain.tolist(), grown.tolist())
+    dev = [Point("x", int(label)) for label in truth]
+    assert preferring_grown(found, task, dev).best_round == best
+
+
+def test_by_another_metric_a_difference_by_chance_decides_nothing():
+    truth = np.array([0, 1] * 50)
+    plain, grown = truth.copy(), truth.copy()
+    plain[:8], grown[20:29] = 1 - plain[:8], 1 - grown[20:29]
+    found, _, _ = result(plain.tolist(), grown.tolist())
+    dev = [Point("x", int(label)) for label in truth]
+    assert preferring_grown(found, Classification(("a", "b"), "f1"), dev).best_round == 2, "1 behind, of 17 that differ"
+
+
+def test_labels_are_compared_by_another_metric_at_their_own_thresholds():
+    """With new texts all probabilities are lower, but as well sorted."""
+    task = MultiLabel(("a", "b"), "f1_macro")
+    truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 10)
+    plain, grown = ((6.0 * truth - down).tolist() for down in (3, 5))
+    found, _, _ = result(plain, grown, task)
+    dev = [Point("x", tuple(row)) for row in truth.tolist()]
+    assert preferring_grown(found, task, dev).best_round == 2
+
+
+@pytest.mark.parametrize(("grown", "again"), [(False, [1, 2]), (True, [0, 1, 2])])
+def test_a_finished_training_is_repeated_if_the_data_have_grown(settings, monkeypatch, grown, again):
+    """As where an LLM is asked about more texts, for `--resume` with a larger budget."""
+    refit, softened, places = TextLearner.refit, averaging._softened, []
+
+    def refitting(self, theta, train, slot, **named):
+        places.append(slot.place)
+        if places == [0, 1]:
+            raise KeyboardInterrupt
+        return refit(self, theta, train, slot, **named)
+
+    def fewer(session, best):
+        return softened(session, best)[:-1]
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    with monkeypatch.context() as patch:
+        patch.setattr(averaging, "_softened", fewer if grown else softened)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings)
+    finetune(replace(settings, resume=True))
+    assert places[2:] == again
+
+
+def test_a_last_training_that_fails_is_journaled_and_told(settings, watched, monkeypatch, capsys):
+    refit = TextLearner.refit
+
+    def refitting(self, theta, train, slot, **named):
+        if slot.place == 1:
+            raise MemoryError("too small")
+        return refit(self, theta, train, slot, **named)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    finetune(settings)
+    assert [len(models) for models, _ in watched] == [2]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 of the 3 trainings that follow the trials failed (see journal.jsonl): MemoryError: too small" in told
+    events = map(json.loads, (Path(settings.out) / "journal.jsonl").read_text("utf-8").splitlines())
+    [failed] = [event for event in events if event["event"] == "failed"]
+    assert (failed["round"], failed["place"], failed["theta"]["learning_rate"]) == (0, 1, 1e-3)

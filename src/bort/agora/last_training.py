@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.agora.labellers import Teacher
 from bort.agora.labelling import as_labels
@@ -22,6 +23,8 @@ from bort.tasks.task import Outputs, Says, Targets, Task
 
 _TOKENS = 1_000_000
 _MOST_TEXTS = 30_000
+_RESAMPLES = 300
+"""Resamples of the development data, enough for a standard error to within 5 %."""
 
 
 class Taught(NamedTuple):
@@ -46,11 +49,12 @@ def preferring_grown(
     """Return the result with the best model trained on new texts, unless plain fine-tuning is better.
 
     Better means by more than the standard error of their difference on the development data: these are few, and the
-    last training learns from far more texts than any round.
+    last training learns from far more texts than any round. The difference is that of the task's metric; of the errors
+    where the metric is the share of right answers, and for a regression.
 
     Args:
         result: Result of the rounds.
-        task: Measures the error of each answer.
+        task: Measures the answers.
         dev: The development data.
     """
     later = [trial for done in result.rounds[1:] for trial in done.trials]
@@ -58,15 +62,38 @@ def preferring_grown(
         return result
     # The latest on ties, as in the journal, which keeps the weights of no other.
     grown, truth = max(reversed(later), key=lambda trial: trial.rank), task.collected([point.y for point in dev])
-    plain, made = (_errors(task, np.array(trial.answers, np.float32), truth) for trial in (result.best, grown))
-    behind = made - plain
-    error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else 0.0
-    return replace(result, best=grown) if behind.mean() <= error else result
+    plain, made = (np.array(trial.answers, np.float32) for trial in (result.best, grown))
+    counts_errors = task.metric == task.share_right or not task.names
+    behind, error = (_more_errors if counts_errors else _less_score)(task, plain, made, truth)
+    return replace(result, best=grown) if behind <= error else result
 
 
-def _errors(task: Task, outputs: Outputs, truth: Targets) -> Says:
-    """Return the error of each answer, with thresholds fitted to these data if any. *Shape:* -> (examples,)."""
-    return task.fitted(outputs, truth).errors(outputs, truth)
+def _more_errors(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tuple[float, float]:
+    """Return by how much the mean error is greater with new texts, and the standard error of that.
+
+    Thresholds, if any, are fitted to these data.
+    """
+    before, after = (task.fitted(outputs, truth).errors(outputs, truth) for outputs in (plain, made))
+    more = after - before
+    return float(more.mean()), float(more.std(ddof=1)) / math.sqrt(len(more)) if len(more) > 1 else 0.0
+
+
+def _less_score(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tuple[float, float]:
+    """Return by how much the metric is lower with new texts, and the standard error of that by a paired bootstrap.
+
+    Metrics such as the macro F1 are no mean over the examples. Thresholds, if any, are fitted once to these data.
+    """
+    fitted = [(task.fitted(outputs, truth), outputs) for outputs in (plain, made)]
+
+    def less(rows: NDArray[np.intp]) -> float:
+        before, after = (
+            own.score(outputs[rows], truth[rows], resamples=0)[task.metric].value for own, outputs in fitted
+        )
+        return before - after
+
+    rng, count = np.random.default_rng(0), len(truth)
+    resampled = [less(rng.integers(count, size=count)) for _ in range(_RESAMPLES)]
+    return less(np.arange(count)), float(np.std(resampled, ddof=1))
 
 
 def everything(
@@ -83,8 +110,8 @@ def everything(
 ) -> Taught:
     """Label all texts by the teacher together with students that have learned all labels.
 
-    Their weights are fitted to predictions of the teacher and of the last round's models (averaged) on the development
-    data, which neither has learned.
+    Their weights are fitted to predictions of the teacher and of the best plain model on the development data, which
+    neither has learned.
 
     Args:
         arguments: Settings of the run.
@@ -98,10 +125,10 @@ def everything(
         pool: Unlabelled texts.
         forbidden: Identities of texts that must not be learned: the test data.
     """
-    task, last = learner.fitter.task, result.rounds[-1]
-    weights = TEACHER_ALONE
+    task, weights = learner.fitter.task, TEACHER_ALONE
     if arguments.labelled_by == "both":
-        weights = weigh(task, heard, task.mean([np.array(trial.answers) for trial in last.trials]), truth)
+        # The students are plain models. The last round's have learned from the teacher, and would take its weight.
+        weights = weigh(task, heard, np.array(result.rounds[0].winner.answers), truth)
     texts = _texts(labelled, result, pool, forbidden)
     said = teacher(texts)
     student = students(texts) if weights.student else np.zeros_like(said)
