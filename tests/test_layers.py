@@ -12,7 +12,18 @@ import pytest
 import bort
 
 SOURCE = Path(bort.__file__).parent
-FOUNDATION = {"bounds", "cores", "errors", "files", "formats", "progress", "report", "runs", "workers"}
+FOUNDATION = {
+    "bounds",
+    "child_processes",
+    "cores",
+    "errors",
+    "files",
+    "formats",
+    "progress",
+    "report",
+    "runs",
+    "workers",
+}
 """Modules that anybody may import, and that import nothing of ours but each other."""
 LAYERS = (
     {"__main__"},

@@ -6,9 +6,7 @@ import contextlib
 import io
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.child_processes import follow_parent
 from bort.data.corpus.text_blocks import Block, Interrupted
 from bort.data.tables.lines import Lines
 from bort.errors import BortError
@@ -189,16 +188,7 @@ def _begin(encoder: BlockEncoder) -> None:
     global _encoder
     _encoder = encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Exit when the parent does: a killed one signals nothing, and its workers would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    follow_parent()
 
 
 def _encode(text: bytes, first: int, source: str) -> EncodedBlock:
