@@ -292,3 +292,15 @@ def test_a_setting_that_an_earlier_version_lacked_is_as_if_not_given(out):
     assert Run(out, "pretrain", Arguments(), resume=True).resumed
     with pytest.raises(BortError, match="started with None"):
         Run(out, "pretrain", Arguments(teacher="new"), resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_data_or_another_model(out):
+    Run(out, "pretrain", Arguments()).same_data({"training": "a"})
+    run = Run(out, "pretrain", Arguments(), resume=True)
+    run.same_data({"training": "a", "--model": "m"})  # an earlier version did not record the model
+    with pytest.raises(BortError, match="the training data have changed since the run to resume began"):
+        run.same_data({"training": "b"})
+    other = Run(out.with_name("b"), "pretrain", Arguments())
+    other.same_data({"--model": "m"})
+    with pytest.raises(BortError, match="the files of --model have changed since the run to resume began"):
+        other.same_data({"--model": "n"})

@@ -239,7 +239,7 @@ def sync_folder(path: Path) -> None:
 
 
 class FolderLock:
-    """A lock on a folder against other processes, released when the object is deleted or the process dies.
+    """A lock on a folder against other processes, released when it is closed or deleted, or the process dies.
 
     Args:
         path: The folder.
@@ -249,7 +249,7 @@ class FolderLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = None
+        self._descriptor: int | None = None
         try:
             import fcntl
         except ImportError:
@@ -262,9 +262,14 @@ class FolderLock:
         except OSError:
             pass  # the file system has no such locks
 
+    def close(self) -> None:
+        """Release the lock."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
     def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        self.close()
 
 
 def read_yaml(path: str | Path, parse: Callable[[str], Any]) -> Any:

@@ -97,7 +97,8 @@ class Run:
         """Record which data the run starts with, and refuse to resume with other data.
 
         Args:
-            digests: For each part of the data, a digest of its content.
+            digests: For each part of the data, a digest of its content; for a setting that names files or a model, such
+                as `--model`, one of those. Parts that an earlier version did not record are not compared.
 
         Raises:
             BortError: A part has changed since the run started.
@@ -107,10 +108,9 @@ class Run:
             self.log("data", digests=digests)
             return
         for part, digest in digests.items():
-            if begun["digests"].get(part) != digest:
-                rule = (
-                    f"the {part} data have changed since the run to resume began; restore them, or name another --out"
-                )
+            if begun["digests"].get(part, digest) != digest:
+                what = f"files of {part}" if part.startswith("--") else f"{part} data"
+                rule = f"the {what} have changed since the run to resume began; restore them, or name another --out"
                 raise BortError(rule, file=self.path)
 
     def finished(self) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertModel
 
+from bort.data.corpus.build import build_corpus
 from bort.data.corpus.corpus import open_corpus
 from bort.errors import BortError
 from bort.model.checkpoints import load, save
@@ -19,7 +20,9 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.pretrain import pretrain
 from bort.pretraining.report import pretrain_report
+from bort.pretraining.run_corpus import tokenised
 from bort.pretraining.validation import unigram_score
+from bort.runs import Run
 
 
 @pytest.fixture
@@ -97,6 +100,23 @@ def test_a_kept_corpus_is_not_taken_for_that_of_an_edited_text(arguments, tmp_pa
         file.write("One more line.\n")
     with pytest.raises(BortError, match=r"holds the corpus of text\.txt as it was when it was tokenised"):
         pretrain(replace(settings, out=str(tmp_path / "edited")))
+
+
+def test_a_run_does_not_go_on_with_another_corpus(arguments, tmp_path, sentences, tiny_tokenizer):
+    text, corpus, begun = tmp_path / "text.txt", tmp_path / "corpus", Run(arguments.out, "pretrain", arguments)
+
+    def opened(run):
+        shutil.rmtree(corpus, ignore_errors=True)
+        build_corpus([str(text)], tiny_tokenizer, corpus, valid_share=0.1)
+        return tokenised([str(corpus)], tiny_tokenizer, None, valid_share=0.1, run=run)
+
+    text.write_text("\n\n".join(sentences), "utf-8")
+    opened(begun)
+    run = Run(arguments.out, "pretrain", arguments, resume=True)
+    opened(run)
+    text.write_text("\n\n".join(sentences[::-1]), "utf-8")
+    with pytest.raises(BortError, match="the corpus data have changed since the run to resume began"):
+        opened(run)
 
 
 def test_too_little_held_out_text_is_told_of_as_such(arguments):

@@ -25,20 +25,34 @@ def tokenised(
     run: Run,
     encoders: int | None = None,
 ) -> Corpus:
-    """Open a tokenised corpus, or create it.
+    """Open a tokenised corpus, or create it, and refuse to resume a run with another one.
 
     Args:
         sources: Texts, or one folder of a tokenised corpus.
         tokenizer: The tokenizer.
         folder: Folder of the corpus; by default in the run's folder.
         valid_share: Share of the documents to hold out.
-        run: The run whose journal records it.
+        run: The run whose journal records it, with a digest of its training tokens.
         encoders: Number of tokenising processes; None for one per core.
 
     Raises:
         BortError: A source cannot be read, or the folder holds the corpus of another text (such as the same file before
-            it was edited) or of another share.
+            it was edited) or of another share, or the run to resume began with other tokens.
     """
+    corpus = _tokenised(sources, tokenizer, folder, valid_share, run, encoders)
+    if run.leads:
+        run.same_data({"corpus": corpus.tokens("train").digest()})
+    return corpus
+
+
+def _tokenised(
+    sources: list[str],
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | None,
+    valid_share: float,
+    run: Run,
+    encoders: int | None,
+) -> Corpus:
     if len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file():
         return open_corpus(sources[0], tokenizer)
     path = Path(folder or run.path / "corpus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def test_what_goes_in_comes_out_chunk_by_chunk(tmp_path_factory, chunks):
         cache = TeacherCache(folder, KEY, FIELDS, total)
         assert not cache.complete
         cache.append(answers(chunk, cache.done))
+        cache.close()
     cache = TeacherCache(folder, KEY, FIELDS, total)
     assert cache.complete
     assert_holds(cache, total)
@@ -55,6 +57,7 @@ def test_what_goes_in_comes_out_chunk_by_chunk(tmp_path_factory, chunks):
 def test_what_a_killed_process_left_is_cut_off(tmp_path):
     cache = TeacherCache(tmp_path, KEY, FIELDS, 8)
     cache.append(answers(5))
+    cache.close()
     for name in FIELDS:  # the next chunk was written in part, its state was not
         for file in (tmp_path / f"{name}.bin", tmp_path / f"{name}.starts.bin"):
             with open(file, "ab") as handle:
@@ -122,3 +125,17 @@ def test_another_folder_is_left_alone(tmp_path):
     with pytest.raises(BortError, match="holds something else than a teacher's cache"):
         TeacherCache(tmp_path, KEY, FIELDS, 4)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_cache_is_filled_by_one_process_at_a_time(tmp_path):
+    first = TeacherCache(tmp_path, KEY, FIELDS, 8)
+    first.append(answers(5))
+    with pytest.raises(BortError, match="another process asks the teacher for this cache; wait for it"):
+        TeacherCache(tmp_path, KEY, FIELDS, 8)
+    copy = pickle.loads(pickle.dumps(first))
+    first.close()
+    second = TeacherCache(tmp_path, KEY, FIELDS, 8)
+    assert (copy.done, second.done) == (5, 5)
+    second.append(answers(3, 5))
+    for cache in (second, TeacherCache(tmp_path, KEY, FIELDS, 8)):  # a complete one may be open twice
+        assert_holds(cache, 8)

@@ -47,7 +47,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 class IndexWriter:
-    """Writes an index into a folder; an interrupted run resumes from its last commit.
+    """Writes an index into a folder, locked until it is closed; an interrupted run resumes from its last commit.
 
     Args:
         folder: Output folder.
@@ -68,22 +68,30 @@ class IndexWriter:
         except BlockingIOError:
             raise BortError("is written by another process now", file=folder) from None
         self._begun = {**json.loads(json.dumps(asdict(description))), "model_sha256": model_sha256}
-        state = self._state(resume)
-        self.read: int = state["read"]
-        """Number of source texts read, including those left out."""
-        self.count: int = state["count"]
-        """Number of texts in the index."""
         self._files: dict[str, IO[bytes]] = {}
-        widths = description.widths.items()
-        lengths = {name: self.count * width for name, width in widths} | {TEXTS: state["bytes"]}
+        try:
+            state = self._state(resume)
+            self.read: int = state["read"]
+            """Number of source texts read, including those left out."""
+            self.count: int = state["count"]
+            """Number of texts in the index."""
+            self._bytes: int = state["bytes"]
+            self._open()
+        except BaseException:
+            self.close()  # the error may be kept, and holds the writer
+            raise
+
+    def _open(self) -> None:
+        """Open the files and cut off what was not committed."""
+        widths = self.description.widths.items()
+        lengths = {name: self.count * width for name, width in widths} | {TEXTS: self._bytes}
         for name in FILES:
-            path = folder / name
+            path = self.folder / name
             path.touch()
             if path.stat().st_size < lengths[name]:
                 raise BortError("is shorter than what was committed; remove the folder, and begin anew", file=path)
             os.truncate(path, lengths[name])
             self._files[name] = open(path, "ab")  # noqa: SIM115
-        self._bytes = lengths[TEXTS]
 
     def append(self, texts: Sequence[str], vectors: Floats) -> None:
         """Append texts and their vectors.
@@ -130,6 +138,14 @@ class IndexWriter:
         sweep(self.folder / _STATE)
         sync_folder(self.folder)
         return whole
+
+    def close(self) -> None:
+        """Close the files and release the folder; what was not committed is lost."""
+        try:
+            for file in self._files.values():
+                file.close()
+        finally:
+            self._lock.close()
 
     def _state(self, resume: bool) -> Mapping[str, Any]:
         nothing = {"read": 0, "count": 0, "bytes": 0}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
-from bort.files import is_vacant, write_aside
+from bort.files import FolderLock, is_vacant, write_aside
 from bort.formats import check_format, stamp
 
 FORMAT = 1
@@ -39,7 +39,7 @@ class Field:
 
 
 class TeacherCache:
-    """Open or create a cache folder.
+    """Open or create a cache folder. An incomplete one is locked until it is complete, closed or deleted.
 
     Args:
         folder: Path of the folder.
@@ -48,7 +48,8 @@ class TeacherCache:
         rows: Total number of rows.
 
     Raises:
-        BortError: The folder holds something else, or a cache that was made from something else.
+        BortError: The folder holds something else, or a cache that was made from something else; or another process
+            is filling it.
     """
 
     def __init__(self, folder: str | Path, key: Mapping[str, Any], fields: Mapping[str, Field], rows: int) -> None:
@@ -62,9 +63,28 @@ class TeacherCache:
             raise BortError("holds something else than a teacher's cache; name another folder", file=self.folder)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = None if file.is_file() and self.complete else self._locked()
+        if file.is_file():
+            self._check(file)  # another process may have filled it before it was locked
+        else:
             self._write_state()
+        if self.complete:
+            self.close()
         self._starts: dict[str, NDArray[np.int64]] = {}
         self._items: dict[str, NDArray[Any]] = {}
+
+    def _locked(self) -> FolderLock:
+        try:
+            return FolderLock(self.folder)
+        except BlockingIOError:
+            rule = "another process asks the teacher for this cache; wait for it"
+            raise BortError(rule, file=self.folder) from None
+
+    def close(self) -> None:
+        """Release the folder for other processes; the cache can still be read."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _check(self, file: Path) -> None:
         try:
@@ -121,6 +141,8 @@ class TeacherCache:
             _extend(starts, 8 * (self.done + 1) if self.done else 0, [*head, stops.tobytes()])
         self.done += len(chunk)
         self._write_state()
+        if self.complete:
+            self.close()
 
     def read(self, number: int) -> dict[str, NDArray[Any]]:
         """A row's items by field, copied from disk. *Shapes:* (items, \\*field.shape).
@@ -138,7 +160,7 @@ class TeacherCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process, which maps the files itself."""
-        return self.__dict__ | {"folder": self.folder.absolute(), "_starts": {}, "_items": {}}
+        return self.__dict__ | {"folder": self.folder.absolute(), "_lock": None, "_starts": {}, "_items": {}}
 
     def _open(self) -> None:
         for name, field in self.fields.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +178,7 @@ class Teachers:
         }
         fields = {"pooled": Field("float32", (self.encoder.size,))}
         cache = TeacherCache(self.folder / "words", key, fields, len(entries))
-        with bar("asking the teacher about words", len(entries)) as shown:
+        with contextlib.closing(cache), bar("asking the teacher about words", len(entries)) as shown:
             while not cache.complete:
                 chunk = entries[cache.done : cache.done + _WORDS_PER_CHUNK]
                 pooled, _, _ = self.encoder.encode(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -241,19 +242,22 @@ def cached_targets(
         progress: Called with the number of cached rows, and the number of tokens that this call ran the teacher on.
 
     Raises:
-        BortError: The folder holds the cache of other rows or of another teacher, or something else.
+        BortError: The folder holds the cache of other rows or of another teacher, or something else; or another process
+            is filling it.
     """
     if not targets.reads_masks:
         rows = rows.unmasked()
     key = {"corpus": corpus, **rows.key, **targets.key}
     cache = TeacherCache(folder, key, targets.fields, rows.rows_per_epoch)
     tokens = 0
-    while not cache.complete:
-        first = cache.done
-        chunk = [rows.numbered(number) for number in range(first, min(first + _CHUNK_ROWS, cache.rows))]
-        cache.append(targets.answers(chunk, first))
-        tokens += sum(len(row["input_ids"]) for row in chunk)
-        progress(cache.done, tokens)
+    # The traceback of an interrupted call, which a notebook keeps, holds the cache and would hold its lock.
+    with contextlib.closing(cache):
+        while not cache.complete:
+            first = cache.done
+            chunk = [rows.numbered(number) for number in range(first, min(first + _CHUNK_ROWS, cache.rows))]
+            cache.append(targets.answers(chunk, first))
+            tokens += sum(len(row["input_ids"]) for row in chunk)
+            progress(cache.done, tokens)
     return cache
 
 
