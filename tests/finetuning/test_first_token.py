@@ -45,7 +45,7 @@ def roberta():
 def encoded():
     rng = np.random.default_rng(0)
     rows = [rng.integers(1, 60, size=length).tolist() for length in rng.integers(3, 20, size=30)]
-    return TokenizedExamples({"input_ids": rows}, 0)
+    return TokenizedExamples({"input_ids": rows})
 
 
 @pytest.mark.parametrize("make", [bert, roberta])

@@ -31,9 +31,10 @@ def test_a_text_is_tokenised_once(tiny_tokenizer, monkeypatch):
     monkeypatch.setattr(module, "encode", lambda examples, *rest: asked.extend(examples) or encode(examples, *rest))
     cache = TokenCache(tiny_tokenizer, 4)
     for label in ("x", "y"):
-        cache([Example("a cat sat on a mat", label=label), Example("a")])
-    assert [example.text for example in asked] == ["a cat sat on a mat", "a"]
-    assert cache.cut == 1
+        found = cache([Example("a"), Example("a cat sat on a mat", label=label)])
+        assert found.cut_places == (1,)
+    assert [example.text for example in asked] == ["a", "a cat sat on a mat"]
+    assert cache([Example("a")]).cut == 0, "only the given texts count"
 
 
 def test_a_model_that_was_fitted_to_texts_is_told_of(tmp_path):

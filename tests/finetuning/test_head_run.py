@@ -56,6 +56,17 @@ def test_the_same_run_gives_the_same_head(arguments, tmp_path, assert_same_weigh
     assert_same_weights(arguments.out, tmp_path / "again")
 
 
+def test_only_training_texts_are_told_to_be_cut(arguments, tmp_path, capsys):
+    """Development texts, which the head has tokenised, too, do not count."""
+    train, dev = tmp_path / "train.csv", tmp_path / "dev.csv"
+    rows = [f"text {n} {'word ' * 99 * (n == 0)},{'ab'[n % 2]}" for n in range(8)]
+    train.write_text("\n".join(["text,label", *rows, ""]), "utf-8")
+    rows = [f"{n} {'word ' * 99},{'ab'[n % 2]}" for n in range(4)]
+    dev.write_text("\n".join(["text,label", *rows, ""]), "utf-8")
+    finetune(replace(arguments, train=str(train), dev=str(dev), test=None, max_length=32))
+    assert "1 of the training texts are longer than 32 tokens and are cut" in " ".join(capsys.readouterr().err.split())
+
+
 def test_pairs_and_no_development_file(arguments, world):
     metrics = finetune(replace(arguments, train=world.pairs, dev=None, test=None))
     assert metrics["labels_used"]["result"] == 40

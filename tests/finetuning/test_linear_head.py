@@ -17,6 +17,7 @@ from bort.finetuning.folds import assign_folds
 from bort.finetuning.linear_head import LinearHead, fit_linear_head, loss_of, score_of
 from bort.model.pair_features import pair_features
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 CLASSES = Classification(("a", "b", "c"), "accuracy")
@@ -170,3 +171,34 @@ def test_too_little_memory_is_an_error_and_no_endless_loop():
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def test_balanced_rare_classes_count_as_much_as_frequent_ones():
+    """As if the rare examples were repeated until they are as many."""
+    rng = np.random.default_rng(0)
+    targets = np.repeat([0, 1], [90, 10])
+    x = rng.normal(size=(100, 3)) + targets[:, None]
+    plain, balanced = (fit_linear_head({"x": x}, targets, TWO, balance=balance) for balance in (False, True))
+    found = (balanced.says({"x": x}).argmax(-1) == 1).sum()
+    assert found > (plain.says({"x": x}).argmax(-1) == 1).sum()
+    assert (balanced.out_of_fold.argmax(-1) == 1).sum() > (plain.out_of_fold.argmax(-1) == 1).sum(), "in the folds too"
+    assert balanced.score == score_of(TWO, balanced.out_of_fold, targets), "the score is not weighted"
+
+
+def test_balanced_labels_have_the_weights_of_fine_tuning():
+    """Weights of 2 / 3 and 2, see `class_weights`: an optimum has no slope in the bias."""
+    rng = np.random.default_rng(0)
+    targets = np.zeros((80, 2), np.float32)
+    targets[:60, 0], targets[:20, 1] = 1, 1
+    x, task = rng.normal(size=(80, 3)), MultiLabel(("a", "b"), "f1_micro")
+    head = fit_linear_head({"x": x}, targets, task, balance=True)
+    off = (task.activate(head.says({"x": x})) - targets) * np.where(targets > 0, [2 / 3, 2.0], 1.0)
+    np.testing.assert_allclose(off.sum(0), 0, atol=1e-2)
+
+
+def test_values_have_no_classes_to_balance():
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    heads = [
+        fit_linear_head({"x": x}, x[:, 0].astype(np.float32), VALUES, balance=balance) for balance in (False, True)
+    ]
+    np.testing.assert_array_equal(heads[0].weight, heads[1].weight)

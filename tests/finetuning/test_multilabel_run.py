@@ -48,6 +48,7 @@ def test_a_linear_head_finds_the_labels(arguments):
     assert "one-vs-rest logistic regression" in metrics["linear_head"]["described"]
     assert metrics["confusion"] is None
     assert set(metrics["thresholds"]) == {*NAMES}
+    assert metrics["test"] == pytest.approx(metrics["linear_head"]["test"]), "the same head at the same thresholds"
     truth = read_examples(arguments.test)
     counts = {name: sum(name in example.label for example in truth) for name in NAMES}
     assert {row["label"]: row["examples"] for row in metrics["by_label"]} == counts

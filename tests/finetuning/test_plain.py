@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from bort.agora.run import finetune
 from bort.agora.session import Session
+from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning import fitter as module
@@ -25,6 +26,7 @@ from bort.finetuning.report import finetune_report
 from bort.finetuning.splits import read_splits, split_off
 from bort.predict.predictor import Predictor
 from bort.serve.model import known_mistakes
+from bort.tasks.classification import Classification
 from bort.tasks.kinds import task_of
 
 
@@ -144,6 +146,20 @@ def test_a_run_does_not_go_on_with_other_data(arguments, tmp_path, monkeypatch):
         finetune(replace(settings, resume=True))
     train.write_text(whole, "utf-8")
     assert finetune(replace(settings, resume=True))["dev"]
+
+
+def test_a_run_does_not_go_on_with_another_model_of_the_same_name(arguments, tmp_path, monkeypatch):
+    model = shutil.copytree(arguments.model, tmp_path / "model")
+    settings = replace(arguments, model=str(model), out=str(tmp_path / "out"))
+    monkeypatch.setattr(Session, "fit", raising)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings)
+    (model / "journal.jsonl").touch()  # the run that made the model was started again, and had already finished
+    with pytest.raises(KeyboardInterrupt):
+        finetune(replace(settings, resume=True))
+    (model / "config.json").write_text((model / "config.json").read_text("utf-8") + " ")
+    with pytest.raises(BortError, match="the files of --model have changed since the run to resume began"):
+        finetune(replace(settings, resume=True))
 
 
 def raising(*_: object) -> None:
@@ -283,6 +299,22 @@ def test_labels_of_another_program_are_no_other_classes(arguments, tmp_path):
     assert found.check.conflicts == found.check.look_alikes == ()
 
 
+def test_with_named_classes_the_training_data_are_named_alike(arguments, tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\na,0\nb,1\n")
+    (tmp_path / "d.csv").write_text("text,label\na,0.0\nc,1.0\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "d.csv"), test=None)
+    found = read_splits(replace(given, classes=["0.0", "1.0"]))
+    assert [example.label for example in found.train] == ["0.0", "1.0"]
+    assert found.check.conflicts == found.check.look_alikes == ()
+
+
+def test_one_text_is_too_few_to_train_on(arguments, tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\na,cat\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), classes=["cat", "other"])
+    with pytest.raises(BortError, match=r"t.csv: there must be at least 2 examples to train on; there is only 1"):
+        read_splits(given)
+
+
 def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys):
     (tmp_path / "t.csv").write_text("text;label\na;1.1\nb;1.2\nc;2.10\n")
     given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None, delimiter=";")
@@ -342,3 +374,30 @@ def test_a_class_without_a_training_example(arguments, tmp_path):
     assert AutoModelForSequenceClassification.from_pretrained(arguments.out).config.num_labels == 3
     with pytest.raises(BortError, match="must be one of 'cat', 'dog'"):
         finetune(replace(settings, classes=["cat", "dog"]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab")), min_size=12, max_size=60))
+def test_copies_of_a_text_are_split_off_together(rows):
+    if len({(text, label) for text, label in rows}) < 6 or len({label for _, label in rows}) < 2:
+        return
+    looks = ["text {}", "TEXT  {}"]
+    examples = [Example(looks[n % 2].format(text), label=label) for n, (text, label) in enumerate(rows)]
+    train, dev = split_off(examples, task_of(examples), 0.2)
+    assert len(train) + len(dev) == len(examples)
+    assert not {fold_text(e.text) for e in train} & {fold_text(e.text) for e in dev}
+    assert {e.label for e in train} == {"a", "b"}
+
+
+def test_pairs_and_choices_are_copies_only_if_all_their_texts_are():
+    pairs = [Example("q", f"answer {n}", label) for n in range(10) for label in "ab"]
+    train, dev = split_off(pairs, task_of(pairs), 0.2)
+    assert not {e.text_b for e in train} & {e.text_b for e in dev}
+    choices = [Example("q", None, str(n % 2), choices=(f"x {n}", "y")) for n in range(10)]
+    train, dev = split_off(choices, Classification(("0", "1"), "accuracy", choices=True), 0.2)
+    assert (len(train), len(dev)) == (8, 2)
+
+
+def test_of_one_text_no_copy_is_split_off():
+    examples = [Example("x", label=label) for label in "aab"]
+    with pytest.raises(BortError, match="have 3 examples with 1 different text, too few"):
+        split_off(examples, task_of(examples), 0.2)

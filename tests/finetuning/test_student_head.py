@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
@@ -9,10 +11,11 @@ from transformers import AutoModelForSequenceClassification
 from bort.data.tables.examples import read_examples
 from bort.finetuning import student_head as module
 from bort.finetuning.first_token import FIRST, MEAN
-from bort.finetuning.linear_head import fit_linear_head
+from bort.finetuning.linear_head import LinearHead, fit_linear_head
 from bort.finetuning.splits import read_splits
-from bort.finetuning.student_head import fit_student_head
+from bort.finetuning.student_head import StudentHead, fit_student_head
 from bort.predict.predictor import Predictor
+from bort.tasks.multilabel import MultiLabel
 
 
 @pytest.fixture
@@ -91,3 +94,25 @@ def test_values(world, tmp_path, sign):
     answers = [answer.label for answer in Predictor(str(tmp_path / "folder")).stream(data.dev)]
     np.testing.assert_allclose(answers, head.logits(data.dev)[:, 0], atol=0.05)
     assert 780 < sign * np.mean(answers) < 930
+
+
+def test_the_setting_balances_the_heads(world, tmp_path, data, monkeypatch):
+    seen, fit = [], module.fit_linear_head
+    monkeypatch.setattr(
+        module, "fit_linear_head", lambda *a, **named: seen.append(named["balance"]) or fit(*a, **named)
+    )
+    fit_student_head(data.fitter(world.finetuning(tmp_path, method="head", balance=True)), data.train, data.dev)
+    assert {*seen} == {True}
+
+
+def test_labels_of_both_sides_have_their_own_thresholds():
+    """The fine-tuned models are always right, above thresholds far from one half."""
+    task = MultiLabel(("a", "b"), "f1_micro")
+    truth = np.array([[1, 0], [0, 1]] * 50, dtype=np.float32)
+    right = 6.0 * truth - 3
+    own = np.where(np.arange(100)[:, None] < 10, -right, right)
+    whole = LinearHead(task, FIRST, 1.0, own, own, own, own, 0.0, 0.0)
+    head = StudentHead(SimpleNamespace(task=task), whole, whole, own, truth, {}, held=True)
+    assert not head.clearly_beats(right - 4)
+    whole.out_of_fold[:] = right - 4
+    assert head.clearly_beats(np.where(np.arange(100)[:, None] < 10, -right, right))

@@ -1,11 +1,18 @@
-"""What one training minimises."""
+"""What one training minimises, and which checkpoints it goes on from."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from bort.finetuning.train_once import class_loss, value_loss
+from bort.finetuning.hyper_parameters import TrainingLimits
+from bort.finetuning.train_once import Labelled, _Watch, class_loss, value_loss
+from bort.predict.encoding import TokenizedExamples
+from bort.tasks.classification import Classification
+from bort.training import checkpoints
 
 ROWS, RARE = 100, 5
 
@@ -43,3 +50,40 @@ def test_hard_labels_have_the_loss_of_the_same_labels_as_distributions(unbalance
 def test_values_have_the_squared_error():
     loss = value_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]))
     torch.testing.assert_close(loss, torch.tensor(5.0))
+
+
+def test_other_texts_labels_or_vectors_are_other_data():
+    soft = np.random.default_rng(0).dirichlet([1, 1], 300)
+    encoded = TokenizedExamples({"input_ids": [[2, 5, 3]] * 300}, 0)
+    data = Labelled(encoded, soft, np.ones((300, 4), np.float32))
+    fewer = TokenizedExamples({"input_ids": [[2, 5, 3]] * 299}, 0)
+    cut = TokenizedExamples({"input_ids": [[2, 5], [3, 2, 5, 3], *[[2, 5, 3]] * 298]}, 0)
+    swapped, flipped = soft.copy(), soft.copy()
+    swapped[[3, 4]] = swapped[[4, 3]]
+    flipped[7] = 1 - flipped[7]
+    others = [
+        Labelled(fewer, soft[:-1], data.vectors[:-1]),
+        replace(data, encoded=cut),
+        replace(data, targets=swapped),
+        replace(data, targets=flipped),
+        replace(data, targets=soft.argmax(-1)),
+        replace(data, vectors=None),
+        replace(data, vectors=2 * data.vectors),
+    ]
+    assert len({other.digest() for other in [data, *others]}) == 1 + len(others)
+    last_digits = soft * (1 + 1e-9 * np.random.default_rng(1).standard_normal(soft.shape))
+    assert replace(data, targets=last_digits).digest() == data.digest(), "as on another machine"
+
+
+def test_a_training_goes_on_from_a_checkpoint_of_the_same_data_only(tmp_path):
+    def watch(data):
+        task, limits = Classification(("a", "b"), "accuracy"), TrainingLimits(1, None, 1, None, 60.0)
+        return _Watch(None, task, None, 0, limits, 9, 9, False, print, data)
+
+    checkpoint = tmp_path / "00-000" / "checkpoint-3"
+    for known in ({"evaluations": []}, {"evaluations": [], "data": "a"}):
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        checkpoints.complete(checkpoint, known)
+        assert watch("a").latest_checkpoint(checkpoint.parent) == checkpoint
+    assert watch("b").latest_checkpoint(checkpoint.parent) is None
+    assert not checkpoint.parent.exists()

@@ -44,7 +44,7 @@ def new_model(kind):
 def labelled(rows, seed):
     rng = np.random.default_rng(seed)
     ids = [[3, *rng.integers(10, 40, rng.integers(2, 9)).tolist(), 4] for _ in range(rows)]
-    return Labelled(TokenizedExamples({"input_ids": ids}, 0), np.array([int(row[1] > 24) for row in ids]))
+    return Labelled(TokenizedExamples({"input_ids": ids}), np.array([int(row[1] > 24) for row in ids]))
 
 
 def fitted(kind, folder, *, weight_decay=0.0, **settings):

@@ -204,7 +204,7 @@ class Exporter:
             columns = {"input_ids": [rng.choice(words, size).tolist() for size in lengths]}
             if "token_type_ids" in self.inputs:
                 columns["token_type_ids"] = [rng.integers(0, config.type_vocab_size, size).tolist() for size in lengths]
-            yield TokenizedExamples(columns, 0)
+            yield TokenizedExamples(columns)
 
     def _checked_texts(self) -> list[Example]:
         """Texts and pairs of words from the vocabulary: short, empty, and longer than the model's maximum."""

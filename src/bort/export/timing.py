@@ -166,7 +166,7 @@ def _feed(engine: ExportedEngine, rows: int, length: int) -> Feed:
     rng, size = np.random.default_rng(0), engine.tokenizer.get_vocab_size()
     columns = {name: rng.integers(0, size if name == "input_ids" else 1, (rows, length)).tolist()
                for name in engine.manifest.inputs if name != "attention_mask"}  # fmt: skip
-    return engine.batch(TokenizedExamples(columns, 0), range(rows))
+    return engine.batch(TokenizedExamples(columns), range(rows))
 
 
 def _a_text(costs: BatchCosts) -> NDArray[np.float64]:

@@ -496,9 +496,19 @@ class FinetuneArguments:
         if self.teacher_labels and (self.teacher is None or "teacher" in asks):
             raise BortError("is for a classifier: give --teacher FOLDER", setting="teacher_labels")
         if self.teacher_url is not None:
-            address = urlsplit(self.teacher_url)
-            if address.scheme not in ("http", "https") or not address.hostname:
-                raise BortError("must begin with http:// or https:// and a host", setting="teacher_url")
-            if address.username is not None or address.password is not None:
-                rule = "must hold no password, as settings are written down; give --teacher-key-file or OPENAI_API_KEY"
-                raise BortError(rule, setting="teacher_url")
+            broken = broken_url_rule(self.teacher_url)
+            if broken is not None:
+                raise BortError(broken, setting="teacher_url")
+
+
+def broken_url_rule(url: str) -> str | None:
+    """The rule that the URL of an LLM's API breaks, which does not show the URL; None if it breaks none."""
+    try:
+        address = urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        return "must be a URL"
+    if address.scheme not in ("http", "https") or not address.hostname:
+        return "must begin with http:// or https:// and a host"
+    if address.username is not None or address.password is not None:
+        return "must hold no password, as URLs are written down; give --teacher-key-file or OPENAI_API_KEY"
+    return None

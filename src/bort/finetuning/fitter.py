@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bort.bounds import Precision
 from bort.data.tables.examples import Example
+from bort.finetuning.class_weights import class_weights
 from bort.finetuning.hyper_parameters import HyperParameters, TrainingLimits
 from bort.finetuning.start import start_from_head
 from bort.finetuning.train_once import Labelled, TrainingResult, train_once
@@ -45,9 +46,8 @@ class TokenCache:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.cut = 0
-        """Number of examples so far that were truncated."""
         self._places: dict[tuple[object, ...], int] = {}
+        self._cut: set[int] = set()
         self._columns: dict[str, list[list[int]]] = {"input_ids": []}
 
     def __call__(self, examples: Sequence[Example]) -> TokenizedExamples:
@@ -56,15 +56,19 @@ class TokenCache:
         new = {key: example for key, example in zip(keys, examples, strict=True) if key not in self._places}
         if new:
             encoded = encode(list(new.values()), self.tokenizer, self.max_length)
-            self._places.update(zip(new, count(len(self._places))))
+            first = len(self._places)
+            self._places.update(zip(new, count(first)))
+            self._cut.update(first + place for place in encoded.cut_places)
             for name, column in encoded.columns.items():
                 self._columns.setdefault(name, []).extend(column)
-            self.cut += encoded.cut
         choices = len(examples[0].choices) if examples else 0
         each = choices or 1
-        rows = [self._places[key] * each + choice for key in keys for choice in range(each)]
+        places = [self._places[key] for key in keys]
+        rows = [place * each + choice for place in places for choice in range(each)]
         return TokenizedExamples(
-            {name: [column[row] for row in rows] for name, column in self._columns.items()}, 0, choices
+            {name: [column[row] for row in rows] for name, column in self._columns.items()},
+            choices,
+            cut_places=tuple(n for n, place in enumerate(places) if place in self._cut),
         )
 
 
@@ -80,7 +84,7 @@ class Fitter:
         train: The training data that were given.
         max_length: Maximum input length in tokens, limited by the encoder's number of positions.
         limits: Limits of each training.
-        balance: Whether rare classes count as much as frequent ones in the loss.
+        balance: Whether rare classes count as much as frequent ones in the loss, also in that of a linear head.
         from_head: Whether each training starts from a linear head on the frozen encoder.
         bi_encoder: Whether the two texts of a pair are read separately. Training then always starts from a linear head:
             until the head compares the vectors in the right way, the encoder has nothing to learn.
@@ -189,9 +193,7 @@ class Fitter:
     def _class_weights(self, train: Labelled) -> Tensor | None:
         if not self.balance or self.task.kind == "regression":
             return None
-        targets, classes = train.targets, self.task.outputs
-        counts = targets.sum(0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), minlength=classes)
-        return torch.tensor(counts.sum() / (classes * np.maximum(counts, 1)), dtype=torch.float32)
+        return torch.tensor(class_weights(train.targets, self.task.outputs), dtype=torch.float32)
 
     def weights(self, model: PreTrainedModel) -> bytes:
         """A trained model's weights in the safetensors format, for `open`."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bort.data.tables.labels import Kind
+from bort.finetuning.class_weights import class_weights
 from bort.finetuning.folds import assign_folds
 from bort.tasks.task import Task
 
@@ -66,6 +67,7 @@ def fit_linear_head(
     task: Task,
     *,
     groups: Sequence[Hashable] | None = None,
+    balance: bool = False,
     seed: int = 0,
 ) -> LinearHead:
     """Choose the pooling and the regularisation by cross-validation, then fit the head to all examples.
@@ -78,6 +80,8 @@ def fit_linear_head(
         targets: As returned by `Task.targets`.
         task: The task, with the metric that decides.
         groups: As in `assign_folds`.
+        balance: Whether rare labels count as much as frequent ones in each fit, as in fine-tuning; scores and losses
+            are not weighted. A ridge regression ignores it.
         seed: Random seed.
 
     Raises:
@@ -90,13 +94,14 @@ def fit_linear_head(
         scaled = {name: _Scaled.of(values) for name, values in features.items()}
         tried = []
         for name, x in scaled.items():
-            for c, says in _out_of_fold(x.values[few], targets[few], folds[few], task, INVERSE_REGULARISATIONS).items():
+            found = _out_of_fold(x.values[few], targets[few], folds[few], task, INVERSE_REGULARISATIONS, balance)
+            for c, says in found.items():
                 tried.append((-score_of(task, says, targets[few]), loss_of(task, says, targets[few]), name, c, says))
         _, _, pooling, c, out_of_fold = min(tried, key=lambda found: found[:2])
         x = scaled[pooling]
         if len(few) < len(targets):
-            out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,))[c]
-        weight, bias = x.unscaled(*_fitted(x.values, targets, task, c))
+            out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,), balance)[c]
+        weight, bias = x.unscaled(*_fitted(x.values, targets, task, c, balance))
     score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
     return LinearHead(task, pooling, c, weight, bias, folds, out_of_fold, score, loss)
 
@@ -112,7 +117,7 @@ def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: fl
     """
     x = _Scaled.of(features)
     with threadpool_limits(1, user_api="blas"):
-        return x.unscaled(*_fitted(x.values, targets, task, c))
+        return x.unscaled(*_fitted(x.values, targets, task, c, balance=False))
 
 
 def score_of(task: Task, says: NDArray[Any], targets: NDArray[Any]) -> float:
@@ -147,44 +152,48 @@ class _Scaled:
 
 
 def _out_of_fold(
-    x: Floats, targets: NDArray[Any], folds: NDArray[np.int64], task: Task, grid: Sequence[float]
+    x: Floats, targets: NDArray[Any], folds: NDArray[np.int64], task: Task, grid: Sequence[float], balance: bool
 ) -> dict[float, Floats]:
     """Out-of-fold predictions for each example, by regularisation."""
     found = {c: np.zeros((len(x), task.outputs)) for c in grid}
     for fold in np.unique(folds):
         held_out = folds == fold
         for c in grid:
-            weight, bias = _fitted(x[~held_out], targets[~held_out], task, c)
+            weight, bias = _fitted(x[~held_out], targets[~held_out], task, c, balance)
             logits = x[held_out] @ weight.T + bias
             found[c][held_out] = task.says(logits)
     return found
 
 
-def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:
+def _fitted(x: Floats, targets: NDArray[Any], task: Task, c: float, balance: bool) -> tuple[Floats, Floats]:
     """Weights, *shape* (outputs, D), and biases, *shape* (outputs,)."""
     try:  # OpenBLAS retries forever if it cannot allocate its buffer
         mmap.mmap(-1, _SOLVER_BYTES).close()
     except OSError as error:
         raise MemoryError from error
-    return _FITS[task.kind](x, targets, task.outputs, c)
+    weighted = balance and task.kind != "regression"
+    weights = class_weights(targets, task.outputs) if weighted else np.ones(task.outputs)
+    return _FITS[task.kind](x, targets, weights, c)
 
 
-def _ridge(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+def _ridge(x: Floats, targets: NDArray[Any], weights: Floats, c: float) -> tuple[Floats, Floats]:
     from sklearn.linear_model import Ridge
 
     ridge = Ridge(alpha=1 / c).fit(x, targets.astype(np.float64))
     return ridge.coef_.reshape(1, -1), np.array([float(ridge.intercept_)])
 
 
-def _multinomial(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+def _multinomial(x: Floats, targets: NDArray[Any], weights: Floats, c: float) -> tuple[Floats, Floats]:
     from sklearn.linear_model import LogisticRegression
 
+    outputs = len(weights)
     weight, bias = np.zeros((outputs, x.shape[1])), np.full(outputs, -np.inf)
     known = np.unique(targets)
     bias[known] = 0.0
     if len(known) < 2:
         return weight, bias
-    head = LogisticRegression(C=c, max_iter=5000).fit(x, targets)
+    by_class = {label: weights[label] for label in known.tolist()}
+    head = LogisticRegression(C=c, max_iter=5000, class_weight=by_class).fit(x, targets)
     if len(known) == 2:  # scikit-learn gives one row for both classes
         weight[known] = np.vstack([-head.coef_, head.coef_]) / 2
         bias[known] = np.concatenate([-head.intercept_, head.intercept_]) / 2
@@ -193,20 +202,21 @@ def _multinomial(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tu
     return weight, bias
 
 
-def _one_vs_rest(x: Floats, targets: NDArray[Any], outputs: int, c: float) -> tuple[Floats, Floats]:
+def _one_vs_rest(x: Floats, targets: NDArray[Any], weights: Floats, c: float) -> tuple[Floats, Floats]:
     from sklearn.linear_model import LogisticRegression
 
-    weight, bias = np.zeros((outputs, x.shape[1])), np.zeros(outputs)
+    weight, bias = np.zeros((len(weights), x.shape[1])), np.zeros(len(weights))
     for label, has in enumerate(targets.T > 0):
         if has.all() or not has.any():
             bias[label] = np.inf if has.all() else -np.inf
             continue
-        head = LogisticRegression(C=c, max_iter=5000).fit(x, has)
+        by_class = {False: 1.0, True: weights[label]}
+        head = LogisticRegression(C=c, max_iter=5000, class_weight=by_class).fit(x, has)
         weight[label], bias[label] = head.coef_[0], head.intercept_[0]
     return weight, bias
 
 
-_FITS: Mapping[Kind, Callable[[Floats, NDArray[Any], int, float], tuple[Floats, Floats]]] = {
+_FITS: Mapping[Kind, Callable[[Floats, NDArray[Any], Floats, float], tuple[Floats, Floats]]] = {
     "classification": _multinomial,
     "regression": _ridge,
     "multilabel": _one_vs_rest,

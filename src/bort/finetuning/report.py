@@ -64,7 +64,8 @@ def finetune_report(name: str, metrics: dict[str, Any], trials: list[dict[str, A
 
 def _grid(report: Report, metric: str, trials: list[dict[str, Any]]) -> None:
     report.heading("The grid")
-    best_first = sorted(trials, key=lambda trial: (-trial["score"], trial["place"]))
+    # The order by which the run chooses, see `Round.winner`.
+    best_first = sorted(trials, key=lambda trial: (-trial["score"], trial["loss"], -trial["place"]))
     named = [(str(HyperParameters(**trial["theta"])), trial) for trial in best_first]
     best, curve = named[0][0], best_first[0]["evaluations"]
     report.chart(

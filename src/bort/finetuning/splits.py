@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable
 from functools import cached_property
 
 import numpy as np
 
-from bort.data.tables.checks import DataCheck, check_examples
+from bort.data.tables.checks import DataCheck, check_examples, fold_text
 from bort.data.tables.examples import Example, read_examples
 from bort.data.tables.labels import joined_by, named_labels, parse_number
 from bort.errors import BortError
@@ -37,7 +39,8 @@ class Splits:
     """Training, development and optional test examples, checked for consistency.
 
     Raises:
-        BortError: Pairs and single texts are mixed, or a label does not occur in the training data.
+        BortError: There are too few training examples, pairs and single texts are mixed, or a label does not occur in
+            the training data.
     """
 
     def __init__(
@@ -50,8 +53,12 @@ class Splits:
         held_out: bool = False,
         suite: SuiteRun | None = None,
     ) -> None:
+        if len(train) < _FEWEST:
+            rule = f"there must be at least {_FEWEST} examples to train on; there is only {len(train)}"
+            raise BortError(rule, file=train[0].source if train else None)
         if task.names:
-            dev, test = named_labels(dev, task.names), None if test is None else named_labels(test, task.names)
+            train, dev = named_labels(train, task.names), named_labels(dev, task.names)
+            test = None if test is None else named_labels(test, task.names)
         self.train, self.dev, self.test, self.task = train, dev, test, task
         self.held_out = held_out
         """Whether the test examples were split off the training data."""
@@ -206,16 +213,18 @@ def drawn(examples: list[Example], count: int | None) -> list[Example]:
 def split_off(
     examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file"
 ) -> tuple[list[Example], list[Example]]:
-    """Split off a fixed random share of each class, with at least one example per class on each side.
+    """Split off a fixed random share of each class, with at least one text per class on each side.
 
-    With several labels, an example's class is its rarest label. A class with one example is not split.
+    Copies of a text (see `fold_text`) stay together: a model must not be judged on what it has learned by heart. Each
+    text counts once, for the rarest class of its copies. With several labels, an example's class is its rarest label.
+    A class with one text is not split.
 
     scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
 
     Args:
         examples: The examples to split.
         task: Defines the classes, if any.
-        share: Share of each class that goes to the second part.
+        share: Share of each class's texts that goes to the second part.
         instead: What the user can give instead, for the error message.
 
     Returns:
@@ -224,19 +233,32 @@ def split_off(
     Raises:
         BortError: There are too few examples to split.
     """
+    copies: dict[Hashable, list[int]] = {}
+    for index, example in enumerate(examples):
+        copies.setdefault(_looks(example), []).append(index)
+    strata: list[int] = task.strata(task.targets(examples)).tolist()
+    sizes = Counter(stratum for same in copies.values() for stratum in {strata[index] for index in same})
     groups: dict[int, list[int]] = {}
-    for index, stratum in enumerate(task.strata(task.targets(examples)).tolist()):
-        groups.setdefault(stratum, []).append(index)
+    together = {same[0]: same for same in copies.values()}
+    for first, same in together.items():
+        groups.setdefault(min((strata[index] for index in same), key=sizes.__getitem__), []).append(first)
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen: set[int] = set()
     few = f"too few to split some off; give {instead}, or more examples"
     for members in groups.values():
         count = min(len(members) - 1, max(1, round(share * len(members))))
-        chosen.update(int(index) for index in rng.permutation(members)[:count])
+        chosen.update(index for first in rng.permutation(members)[:count] for index in together[int(first)])
     if not chosen or len(examples) - len(chosen) < _FEWEST:
         found = f"{len(examples)} example{'s' if len(examples) > 1 else ''}"
+        if len(copies) < len(examples):
+            found += f" with {len(copies)} different text{'s' if len(copies) > 1 else ''}"
         raise BortError(f"the training data have {found}, {few}", file=examples[0].source)
     return (
         [example for index, example in enumerate(examples) if index not in chosen],
         [example for index, example in enumerate(examples) if index in chosen],
     )
+
+
+def _looks(example: Example) -> Hashable:
+    """A key that is equal for examples that look the same to a reader, whatever their labels."""
+    return fold_text(example.text), fold_text(example.text_b or ""), *map(fold_text, example.choices)

@@ -38,7 +38,7 @@ def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_tok
         return
     rows = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
     columns = {name: [column[row] for row in rows] for name, column in train.encoded.columns.items()}
-    encoded, targets = TokenizedExamples(columns, 0), task.hardened(train.targets[rows])
+    encoded, targets = TokenizedExamples(columns), task.hardened(train.targets[rows])
     if isinstance(model, BortBiEncoderForSequenceClassification):
         pairs = read_pairs(model, encoded, pad_token_id)
         put_pair_head(model, *fit_weights(pairs, targets, task, PAIR_REGULARISATION))

@@ -88,11 +88,14 @@ class StudentHead:
     def clearly_beats(self, says: Floats) -> bool:
         """Whether heads beat models of the same folds: by score, and with errors fewer by over two standard errors.
 
+        Thresholds, if any, are fitted to each on these data.
+
         Args:
             says: Out-of-fold predictions of the models for training and development data. *Shape:* (examples, outputs).
         """
         task, own, truth = self.fitter.task, self.whole.out_of_fold, self.targets
-        gain = task.errors(says, truth) - task.errors(own, truth)
+        theirs, ours = (task.fitted(each, truth).errors(each, truth) for each in (says, own))
+        gain = theirs - ours
         clear = bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
         return clear and score_of(task, own, truth) > score_of(task, says, truth)
 
@@ -207,7 +210,10 @@ def _features(fitter: Fitter, model: PreTrainedModel, examples: Sequence[Example
 
 
 def _chosen(fitter: Fitter, features: dict[str, Any], targets: NDArray[Any], groups: Sequence[Any]) -> LinearHead:
-    first, *others = (fit_linear_head({name: x}, targets, fitter.task, groups=groups) for name, x in features.items())
+    first, *others = (
+        fit_linear_head({name: x}, targets, fitter.task, groups=groups, balance=fitter.balance)
+        for name, x in features.items()
+    )
     return next((mean for mean in others if _clearly_better(mean, first, targets)), first)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,30 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def digest(self) -> str:
+        """Hash the data, to detect that a training began with others.
+
+        Fractions enter as rounded sums: a model's probabilities differ in their last digits on another machine, and are
+        the same data nevertheless.
+        """
+        found = hashlib.sha256()
+        for name, rows in sorted(self.encoded.columns.items()):
+            found.update(f"{name} {len(rows)}".encode())
+            found.update(np.fromiter(map(len, rows), np.int64).tobytes())
+            found.update(np.fromiter(chain.from_iterable(rows), np.int64).tobytes())
+        exact = self.targets.dtype.kind != "f"
+        found.update(self.targets.tobytes() if exact else _rounded_sums(self.targets).tobytes())
+        if self.vectors is not None:
+            found.update(self.vectors.tobytes())
+        return found.hexdigest()
+
+
+def _rounded_sums(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a weighted sum of each column relative to the norm, with other weights for each row."""
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    sums = np.cos(np.arange(len(rows))) @ rows / (np.linalg.norm(rows) or 1.0)
+    return np.asarray(sums.round(3) + 0.0)  # no negative zero
+
 
 @dataclass
 class TrainingResult:
@@ -82,7 +108,8 @@ def train_once(
 ) -> TrainingResult:
     """Fine-tune `model` in place, and leave it with its best weights.
 
-    A killed run resumes from its checkpoint in `folder`, and ends with the same weights.
+    A killed run resumes from its checkpoint in `folder`, and ends with the same weights. Checkpoints of other training
+    data are deleted, and the training starts anew.
 
     Args:
         model: A classifier with a new head for `task`.
@@ -117,8 +144,8 @@ def train_once(
         interval = usual_interval(epoch_steps, steps, len(dev), theta.batch_size)
         seen += dev.encoded.columns["input_ids"]
     with only_used_rows(model, seen, pad_token_id), taught_vectors(model, train.vectors):
-        watch = _Watch(model, task, dev, pad_token_id, limits, steps, interval, bf16, on_progress)
-        checkpoint = checkpoints.latest_checkpoint(folder)
+        watch = _Watch(model, task, dev, pad_token_id, limits, steps, interval, bf16, on_progress, train.digest())
+        checkpoint = watch.latest_checkpoint(folder)
         if checkpoint is not None:
             watch.restore(checkpoint)
         with quiet():
@@ -154,12 +181,14 @@ class _Watch(TrainerCallback):
         eval_steps: int,
         bf16: bool,
         on_progress: Callable[[float, str], None],
+        data: str,
     ) -> None:
         import time
 
         self._now = time.monotonic
         self.model, self.task, self.dev, self.pad_token_id = model, task, dev, pad_token_id
         self.limits, self.steps, self.bf16, self.on_progress = limits, steps, bf16, on_progress
+        self._data = data
         self.eval_steps = min(limits.eval_steps or eval_steps, steps)
         self.score, self.step = -math.inf, 0
         self.best: dict[str, Tensor] = {}
@@ -199,7 +228,16 @@ class _Watch(TrainerCallback):
         if self.best:
             save_file({name: tensor.contiguous() for name, tensor in self.best.items()}, folder / "best.safetensors")
         known = {"score": self.score, "step": self.step, "evaluations": self.evaluations}
-        checkpoints.complete(folder, known if self.best else {"evaluations": []})
+        checkpoints.complete(folder, (known if self.best else {"evaluations": []}) | {"data": self._data})
+
+    def latest_checkpoint(self, folder: Path) -> Path | None:
+        """Return the newest complete checkpoint; if it is of other training data, delete them all and return None."""
+        checkpoint = checkpoints.latest_checkpoint(folder)
+        # Version 0.1.0 did not record the data.
+        if checkpoint is None or checkpoints.about(checkpoint).get("data", self._data) == self._data:
+            return checkpoint
+        checkpoints.discard(folder)
+        return None
 
     def restore(self, checkpoint: Path) -> None:
         """Restore what `on_save` wrote."""

@@ -64,7 +64,7 @@ class Load:
         columns = {"input_ids": [rng.integers(_FIRST_WORD, vocab_size, length).tolist() for length in self.lengths]}
         if types:
             columns["token_type_ids"] = [[0] * length for length in self.lengths]
-        return TokenizedExamples(columns, 0)
+        return TokenizedExamples(columns)
 
 
 def fixed(batch_size: int, sequence_length: int) -> Load:
