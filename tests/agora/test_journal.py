@@ -58,7 +58,7 @@ def test_the_weights_that_may_be_the_result_are_kept(journal, scores):
 
 def test_the_weights_of_last_trainings_are_kept(journal):
     kept = journal()
-    last = kept.keep_final(0, trial(0.9).model)
+    last = kept.keep_final(0, trial(0.9).model, "data")
     kept.keep_trial(Slot(1, 0), trial(0.5))
     assert last.read() == b"0.9"
 
@@ -77,3 +77,15 @@ def test_nothing_joins_the_ranking_once_a_last_training_has_begun(journal):
     failure = kept.failure(Slot(1, 1))
     assert isinstance(failure, TrialError)
     assert error_text(failure) == "MemoryError: too small"
+
+
+def test_a_last_training_counts_for_its_own_data_only(journal):
+    kept = journal()
+    kept.keep_final(0, trial(0.9).model, "few")
+    assert kept.final(0, "few").read() == b"0.9"
+    assert kept.final(0, "more") is None
+    kept.keep_final(0, trial(0.8).model, "more")
+    assert kept.final(0, "more").read() == b"0.8"
+    assert kept.final(0, "few") is None, "its weights are gone"
+    kept._run.log("refit", number=1, **ABOUT)
+    assert kept.final(1, "any") is not None, "an earlier version did not record the data"

@@ -146,3 +146,10 @@ def test_a_head_for_values(embedding):
     teacher = HeadTeacher(embedding, task, rows)
     assert teacher(rows).shape == (8, 1)
     assert judged(task, teacher(rows), task.targets(rows)) > 0.9
+
+
+def test_copies_of_a_text_are_in_the_same_fold(embedding):
+    """In another fold, each would tell the label of the other."""
+    rows = [each for e in LABELLED for each in (e, Example(f" {e.text.upper()}", None, e.label))]
+    folds = HeadTeacher(embedding, task_of(rows), rows)._head.folds
+    np.testing.assert_array_equal(folds[::2], folds[1::2])

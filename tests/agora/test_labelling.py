@@ -137,3 +137,19 @@ def test_a_teacher_is_asked_of_a_text_once_also_after_an_interruption(tmp_path):
     third = RememberedTeacher(FunctionTeacher(teach, TASK, "given"), TASK, file)
     third(NEW)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_labels_are_compared_with_a_constant_on_the_texts_that_the_teacher_answers(knows):
+    """It answers where the frequent class is: there a constant is right too, but not elsewhere."""
+    rows = [Example(str(n), None, "other" if n % 3 == 0 else "cat") for n in range(60)]
+    label = {e.text: e.label for e in rows}
+    teacher = FunctionTeacher(
+        lambda texts: [
+            label[text] if knows else {"cat": 0.6, "other": 0.4} if int(text) % 3 else None for text in texts
+        ],
+        TASK,
+        "given",
+    )
+    made = Labelling(FinetuneArguments(out="", labelled_by="teacher"), TASK, teacher, rows, rows, unsure)
+    assert made.worth_learning(first_round(examples=rows)) == knows

@@ -106,3 +106,11 @@ def test_better_by_chance_is_not_clearly_better(gained, lost, clear):
     one = np.array([True] * gained + [False] * lost + [True, False] * 20)
     other = np.array([False] * gained + [True] * lost + [True, False] * 20)
     assert clearly_better(~one, ~other) is clear
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_weights_of_values_do_not_depend_on_the_unit(unit):
+    truth = np.arange(4.0) * unit
+    high, low = (truth + unit).reshape(-1, 1), (truth - 3 * unit).reshape(-1, 1)
+    assert weigh(VALUES, high, low, truth) == pytest.approx((0.75, 0.25))
+    assert weigh(VALUES, high, high, truth) == (1.0, 0.0), "both say the same"

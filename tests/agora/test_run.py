@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +313,23 @@ def test_a_resumed_run_asks_what_the_budget_left_out(arguments, llm, monkeypatch
     assert (usage["abstained"], usage["out_of_budget"]) == ({}, False)
     assert usage["from_cache"] == asked
     assert usage["texts"] == usage["requests"] == len(llm.requests) == len({*llm.texts}), "none is paid twice"
+
+
+def test_a_run_does_not_go_on_with_other_instructions_or_another_teacher(arguments, world, llm, tmp_path, monkeypatch):
+    file, teacher = tmp_path / "labels.txt", shutil.copytree(world.encoder, tmp_path / "teacher")
+    settings = replace(arguments, teacher=str(teacher), generator="openai:w", teacher_url=llm.url)
+    settings = replace(settings, instructions=str(file), points_per_mistake=0, generated_per_mistake=1)
+    monkeypatch.setattr("bort.agora.run.fit_growing", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    file.write_text("a cat purrs")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings)
+    file.write_text("a cat bites")
+    with pytest.raises(BortError, match="the files of --instructions have changed"):
+        finetune(replace(settings, resume=True))
+    file.write_text("a cat purrs")
+    (teacher / "config.json").write_text((teacher / "config.json").read_text("utf-8") + " ")
+    with pytest.raises(BortError, match="the files of --teacher have changed"):
+        finetune(replace(settings, resume=True))
 
 
 @pytest.mark.parametrize("as_published", [False, True])

@@ -7,15 +7,16 @@ each of them, at the inference cost of one (Wortsman et al., "Model soups", arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.pruning import Theta
-from bort.agora.rounds import DivergedError, Point, Slot, Trial
+from bort.agora.rounds import DivergedError, Point, Slot, Trial, error_text
 from bort.agora.session import Session
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
@@ -49,6 +50,25 @@ class LastTraining:
     def __call__(self, slot: Slot) -> TrainedWeights:
         """Train with the data order of a slot."""
         return self.learner.refit(self.theta, self.points, slot, epochs=self.epochs, with_vectors=self.with_vectors)
+
+    def numbered(self, number: int) -> LastTraining:
+        """See `Trainings.numbered`."""
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the data."""
+        return self.learner.labelled(self.points, with_vectors=self.with_vectors).digest()
+
+
+class Trainings(Protocol):
+    """Numbered trainings, which are sent to other processes."""
+
+    def __call__(self, slot: Slot) -> TrainedWeights:
+        """Train the model of a slot, whose place is the number."""
+
+    def numbered(self, number: int) -> LastTraining:
+        """Return the training of a number."""
 
 
 def plain_training(session: Session, best: Trial[TrainedWeights]) -> LastTraining:
@@ -102,13 +122,11 @@ def opinion(session: Session, training: LastTraining, numbers: Sequence[int], te
     return session.task.mean([session.learner.says(model, texts) for model in trained(session, training, numbers)])
 
 
-def trained(
-    session: Session, training: Callable[[Slot], TrainedWeights], numbers: Sequence[int]
-) -> list[TrainedWeights]:
+def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> list[TrainedWeights]:
     """Train once for each number, each with its own data order.
 
-    Trainings that finished before an interruption are read from the journal. When time is up, no further one starts.
-    From now on the ranking of the trials is fixed.
+    Trainings that finished before an interruption, on the same data, are read from the journal. When time is up, no
+    further one starts. From now on the ranking of the trials is fixed.
 
     Args:
         session: The run.
@@ -121,8 +139,10 @@ def trained(
     Raises:
         Exception: What the first training raised, if all failed.
     """
-    session.journal.end_ranking()
-    kept = {number: known for number in numbers if (known := session.journal.final(number)) is not None}
+    journal = session.journal
+    journal.end_ranking()
+    data = {number: training.numbered(number).digest for number in numbers}
+    kept = {number: known for number in numbers if (known := journal.final(number, data[number])) is not None}
     left = [number for number in numbers if number not in kept]
 
     def slots() -> Iterator[Slot]:
@@ -135,12 +155,17 @@ def trained(
     with session.display.trainings(0, len(left)):
         for result in session.workers.map(training, slots()):
             session.display.ended()
+            number = left[result.place]
             if result.error is not None:
                 failed.append(result.error)
+                journal.keep_failure(Slot(0, number), training.numbered(number).theta, result.error)
             else:
-                kept[left[result.place]] = session.journal.keep_final(left[result.place], result.value)
+                kept[number] = journal.keep_final(number, result.value, data[number])
     if not kept:
         raise failed[0]
+    if failed:
+        told = f"{len(failed)} of the {len(numbers)} trainings that follow the trials failed (see journal.jsonl)"
+        console().print(f"{told}: {error_text(failed[0])}", soft_wrap=True)
     return [kept[number] for number in sorted(kept)]
 
 

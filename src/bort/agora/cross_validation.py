@@ -34,7 +34,11 @@ class FoldTrainings:
 
     def __call__(self, slot: Slot) -> TrainedWeights:
         """Train the model of a slot's fold."""
-        return self.of[slot.place - _FIRST](slot)
+        return self.numbered(slot.place)(slot)
+
+    def numbered(self, number: int) -> LastTraining:
+        """See `Trainings.numbered`."""
+        return self.of[number - _FIRST]
 
 
 def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]) -> Says | None:
@@ -85,5 +89,6 @@ def _without(session: Session, head: StudentHead, fold: NDArray[np.bool_], *, so
         return session.points(examples)
     features = {head.whole.pooling: head.features[head.whole.pooling][places]}
     groups = [text_group(example) for example in examples]
-    opinions = fit_linear_head(features, head.targets[places], task, groups=groups).out_of_fold
+    balance = session.fitter.balance
+    opinions = fit_linear_head(features, head.targets[places], task, groups=groups, balance=balance).out_of_fold
     return with_opinions(task, examples, head.targets[places], opinions)

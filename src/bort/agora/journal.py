@@ -148,18 +148,24 @@ class RunJournal(AgoraJournal[TrainedWeights]):
             self._run.log("ranked", elapsed=self._clock.elapsed)
             self.ranked = True
 
-    def final(self, number: int) -> TrainedWeights | None:
-        """Return the model of one of the last trainings, numbered from 0, if it is finished."""
-        for event in self._run.events("refit"):
-            if event["number"] == number:
-                return TrainedWeights(file=self._final(number), about={name: event[name] for name in _ABOUT})
-        return None
+    def final(self, number: int, data: str) -> TrainedWeights | None:
+        """Return the model of one of the last trainings, if it is finished.
 
-    def keep_final(self, number: int, model: TrainedWeights) -> TrainedWeights:
-        """Write the weights of one of the last trainings, then the event."""
+        Args:
+            number: Its number, from 0.
+            data: Digest of its data. A training on other data does not count: those of an LLM grow with its budget.
+        """
+        events = [event for event in self._run.events("refit") if event["number"] == number]
+        # Version 0.1.0 did not record the data. The file has the weights of the last event.
+        if not events or events[-1].get("data", data) != data:
+            return None
+        return TrainedWeights(file=self._final(number), about={name: events[-1][name] for name in _ABOUT})
+
+    def keep_final(self, number: int, model: TrainedWeights, data: str) -> TrainedWeights:
+        """Write the weights of one of the last trainings, then the event with the digest of its data."""
         with write_aside(self._final(number), "wb") as out:
             out.write(model.weights)
-        self._run.log("refit", number=number, **model.about, elapsed=self._clock.elapsed)
+        self._run.log("refit", number=number, data=data, **model.about, elapsed=self._clock.elapsed)
         return TrainedWeights(file=self._final(number), about=model.about)
 
     def _final(self, number: int) -> Path:

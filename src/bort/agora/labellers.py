@@ -12,7 +12,7 @@ import numpy as np
 
 from bort.agora.answers import Answer, WrongAnswerError, answer_row
 from bort.agora.label_map import LabelMap
-from bort.agora.nearby import Embedding
+from bort.agora.nearby import Embedding, identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
@@ -73,7 +73,7 @@ class ClassifierTeacher:
 class HeadTeacher:
     """A frozen encoder with logistic regression, or ridge regression, on its embeddings.
 
-    Its regularisation is chosen by cross-validation.
+    Its regularisation is chosen by cross-validation, with copies of a text in the same fold.
 
     Args:
         embedding: The encoder.
@@ -84,7 +84,7 @@ class HeadTeacher:
     def __init__(self, embedding: Embedding, task: Task, examples: Sequence[Example]) -> None:
         self.name = f"{embedding.model} with a linear head"
         self.embedding, self._task = embedding, task
-        names = [(e.text, e.text_b) for e in examples]
+        names = [identity(example) for example in examples]
         self._head = fit_linear_head(self._features(examples), task.targets(examples), task, groups=names)
         self._own = dict(zip(names, self._head.out_of_fold, strict=True))
 
@@ -96,10 +96,10 @@ class HeadTeacher:
         return {"mean": self.embedding.features(examples)}
 
     def out_of_fold(self, examples: Sequence[Example]) -> Says:
-        """Like `__call__`, but with out-of-fold predictions for examples that the head was fitted to."""
+        """Like `__call__`, but with out-of-fold predictions for texts that the head was fitted to."""
         says = self(examples)
         for row, example in zip(says, examples, strict=True):
-            row[:] = self._own.get((example.text, example.text_b), row)
+            row[:] = self._own.get(identity(example), row)
         return says
 
 

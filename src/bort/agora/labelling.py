@@ -86,13 +86,14 @@ class Labelling:
             )
 
     def worth_learning(self, first: Round[TrainedWeights]) -> bool:
-        """Whether the labels are better than a constant prediction, and the teacher is not weak, or at least clearly
-        better than plain fine-tuning."""
+        """Whether the labels are better than a constant prediction where the teacher answers, and the teacher is not
+        weak, or at least clearly better than plain fine-tuning."""
         if self._settings.weak_teacher == "use":
             return True
         task, truth, student = self._task, self._truth, np.array(first.winner.answers)
         said = pooled(task, self.weights(first), self._says, student)
-        if loss(task, said, truth) >= (1 - _LEAST_GAIN) * loss(task, self._always_the_same(), truth):
+        constant = np.where(np.isnan(said).any(-1, keepdims=True), np.nan, self._always_the_same())  # on the same rows
+        if loss(task, said, truth) >= (1 - _LEAST_GAIN) * loss(task, constant, truth):
             rule = "the labels are no better there than the same answer to each text"
         elif not self.weak or clearly_better(
             *(task.fitted(says, truth).errors(says, truth) for says in (heard(task, self._says, truth), student))

@@ -149,4 +149,5 @@ def head_result(
     """
     model = head.classifier(chosen)
     outputs = session.outputs(model) | {"dev": dev.astype(np.float32)}
-    return model, session.described(model, outputs, fitted) | {"result": "head"}
+    task = session.task_of_whole(head) if chosen is head.whole else None
+    return model, session.described(model, outputs, fitted, task) | {"result": "head"}

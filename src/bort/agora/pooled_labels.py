@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bort.tasks.task import Says, Targets, Task
 
-_FLOOR = 1e-6
 _PENALTY = 1e-3
 """Coefficient of an L2 penalty on the weights, for development data that do not determine them."""
 _MOST = 5.0
@@ -49,7 +48,8 @@ def weigh(task: Task, teacher: Says, student: Says, truth: Targets) -> Weights:
         return TEACHER_ALONE
     if not task.names:
         apart, missing = student - teacher, truth.reshape(-1, 1) - teacher
-        share = float(np.clip((apart * missing).sum() / max(float((apart**2).sum()), _FLOOR), 0.0, 1.0))
+        length = float((apart**2).sum())
+        share = float(np.clip((apart * missing).sum() / length, 0.0, 1.0)) if length else 0.0
         return Weights(1.0 - share, share)
     from scipy.optimize import minimize
 

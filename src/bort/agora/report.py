@@ -101,7 +101,12 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
 
 
 def _learned_from(metrics: dict[str, Any]) -> int:
-    """Return the number of texts in the last training; without one, of the given and added texts."""
+    """Return the number of texts in the last training; without one, of the given and added texts.
+
+    A linear head learns labelled texts alone.
+    """
+    if metrics["result"] == "head":
+        return int(metrics["labels_used"]["result"])
     last, rounds = metrics["last_training"], metrics["rounds"]
     return int(last["texts"]) if last else metrics["rows"]["train"] + sum(done["kept"] for done in rounds)
 
@@ -197,7 +202,11 @@ def model_card(folder: Path, metrics: dict[str, Any]) -> str:
     )
     teacher = metrics["teacher"]["name"]
     both = " together with the best model of each round" if metrics["label_weights"]["student"] else ""
-    grown = f"{len(metrics['rounds'])} rounds added texts near the model's mistakes,\nlabelled by {teacher}{both}"
+    adding = sum(done["kept"] > 0 for done in metrics["rounds"])
+    rounds = "1 round" if adding == 1 else f"{adding} rounds"
+    grown = f"{rounds} added texts near the model's mistakes,\nlabelled by {teacher}{both}"
+    if not adding:
+        grown = "none was added, for no round found new texts\nnear the model's mistakes"
     if not metrics["teacher"]["taught"]:
         grown = f"none was added, for the teacher, {teacher},\nis not clearly better than plain fine-tuning"
     listed = ", ".join(metrics["labels"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 from collections.abc import Hashable, Sequence
 from collections.abc import Set as AbstractSet
@@ -37,12 +38,14 @@ from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import shown_label
+from bort.errors import flag
 from bort.files import write_aside
 from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
 from bort.finetuning.fingerprint import digest
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.model.devices import use_bf16
+from bort.predict.fingerprint import fingerprint_of_model
 from bort.progress import console
 from bort.runs import Run
 from bort.tasks.task import Task
@@ -102,12 +105,24 @@ def finetune(
     if (metrics := run.finished()) is not None:
         return metrics
     read = {"training": data.train, "development": data.dev, "test": data.test or [], "unlabelled": pool}
-    run.same_data({part: digest(examples) for part, examples in read.items()} | general)
+    run.same_data({part: digest(examples) for part, examples in read.items()} | general | _digests_of_files(arguments))
     with open_workers(arguments.workers, needs) if workers is None else contextlib.nullcontext(workers) as opened:
         session = Session(arguments, run, data, opened, RunClock(run, arguments.budget_minutes))
         if agora:
             return fit_growing(session, pool, teacher, embedding)
         return fit_head(session) if arguments.method == "head" else fit_plainly(session)
+
+
+def _digests_of_files(arguments: FinetuneArguments) -> dict[str, str]:
+    """Digests of the models and the instructions that a run depends on, by flag; of a model of the hub, its name."""
+    found = {flag("model"): fingerprint_of_model(arguments.model)}
+    if arguments.method != "agora":
+        return found
+    if arguments.teacher is not None:
+        found[flag("teacher")] = fingerprint_of_model(arguments.teacher)
+    if arguments.instructions is not None:
+        found[flag("instructions")] = hashlib.sha256(Path(arguments.instructions).read_bytes()).hexdigest()
+    return found
 
 
 def fit_growing(

@@ -31,7 +31,7 @@ from bort.progress import console
 from bort.report import Report
 from bort.runs import Run
 from bort.tasks.metrics import Score
-from bort.tasks.task import Says
+from bort.tasks.task import Says, Task
 from bort.workers import Workers
 
 _SHOWN_ERRORS = 20
@@ -70,12 +70,9 @@ class Session:
             self.head.announce()
         self.fitter = data.fitter(arguments) if self.head is None else self.head.fitter
         self.thetas = grid(arguments, bi_encoder=self.fitter.bi_encoder)
-        tokens = self.fitter.tokens
-        tokens(data.train)
-        if tokens.cut:
-            console().print(
-                f"{tokens.cut} of the training texts are longer than {tokens.max_length} tokens and are cut"
-            )
+        if cut := self.fitter.tokens(data.train).cut:
+            limit = self.fitter.tokens.max_length
+            console().print(f"{cut} of the training texts are longer than {limit} tokens and are cut")
         self.display = RunDisplay(self.thetas, self.task.metric, rounds=agora)
         self.journal = RunJournal(run, clock)
         self.learner = TextLearner(
@@ -181,7 +178,11 @@ class Session:
         return {part: self.fitter.logits(model, self.fitter.tokens(found)) for part, found in self.data.parts.items()}
 
     def described(
-        self, model: PreTrainedModel, outputs: Mapping[str, NDArray[np.float32]], fitted: Sequence[Example]
+        self,
+        model: PreTrainedModel,
+        outputs: Mapping[str, NDArray[np.float32]],
+        fitted: Sequence[Example],
+        task: Task | None = None,
     ) -> dict[str, Any]:
         """Return the metrics of any resulting model, for `metrics.json`.
 
@@ -189,9 +190,10 @@ class Session:
             model: The result.
             outputs: Outputs on each part of the data. *Shape:* (examples, outputs) each.
             fitted: The data that the result was fitted to.
+            task: The task with the result's thresholds; by default they are fitted to the development data.
         """
         data = self.data
-        task = self.task.fitted(outputs["dev"], self.task.targets(data.dev))
+        task = task or self.task.fitted(outputs["dev"], self.task.targets(data.dev))
         metrics: dict[str, Any] = {
             "method": self.arguments.method,
             "model": self.arguments.model,
@@ -247,9 +249,13 @@ class Session:
             **scored("out_of_fold", self.task.score(head.whole.out_of_fold.astype(np.float32), head.targets)),
         }
         if self.data.test:
-            whole = self.task.fitted(head.whole.out_of_fold, head.targets)
+            whole = self.task_of_whole(head)
             found |= scored("test", whole.score(head.logits(self.data.test), task.targets(self.data.test)))
         return found
+
+    def task_of_whole(self, head: StudentHead) -> Task:
+        """The task with thresholds for `head.whole`, fitted to its out-of-fold predictions for all its labels."""
+        return self.task.fitted(head.whole.out_of_fold, head.targets)
 
     def finish(self, metrics: dict[str, Any], model: PreTrainedModel, page: Report) -> None:
         """Write the report, the model and the metrics, and remove what only an unfinished run needs."""

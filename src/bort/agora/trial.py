@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +23,12 @@ from bort.finetuning.fitter import Fitter
 from bort.finetuning.hyper_parameters import HyperParameters
 from bort.finetuning.train_once import Labelled
 from bort.tasks.task import Says
+from bort.training import checkpoints
 
 _NOT_FINITE = "the model's outputs must be finite numbers, and they are not; a lower learning rate may help"
 _GROWN_TOKENS = 400_000
+_DIGITS = 7
+"""Significant digits of a predicted value, whatever its unit: about as many as single precision holds."""
 _NEAR_ENOUGH = 0.5
 """A predicted value counts as right if it is off by at most this many standard deviations of the training labels."""
 
@@ -91,7 +93,7 @@ class TextLearner:
         Raises:
             DivergedError: The model's outputs were not finite in any evaluation.
         """
-        began, labelled = time.monotonic(), self._labelled(train, with_vectors=len(train) > len(self.given))
+        began, labelled = time.monotonic(), self.labelled(train, with_vectors=len(train) > len(self.given))
         with self._checkpoints(slot) as folder:
             model, result = self.fitter.fit(
                 HyperParameters(**theta),
@@ -117,7 +119,7 @@ class TextLearner:
         with self._checkpoints(slot) as folder:
             model, result = self.fitter.fit(
                 HyperParameters(**{**theta, "seed": theta["seed"] + slot.place}),
-                self._labelled(train, with_vectors=with_vectors),
+                self.labelled(train, with_vectors=with_vectors),
                 None,
                 folder=folder,
                 start=theta["seed"],
@@ -127,7 +129,8 @@ class TextLearner:
         about = {"evaluations": [], "best_step": result.steps, "steps": result.steps}
         return TrainedWeights(self.fitter.weights(model), about=about | {"seconds": round(time.monotonic() - began, 2)})
 
-    def _labelled(self, points: Sequence[Point], *, with_vectors: bool) -> Labelled:
+    def labelled(self, points: Sequence[Point], *, with_vectors: bool) -> Labelled:
+        """Tokenise points, and add the vectors of their texts if wanted."""
         examples = [point.x for point in points]
         labelled = self.fitter.labelled(examples, self.fitter.task.collected([point.y for point in points]))
         if self.vectors and with_vectors:
@@ -152,8 +155,11 @@ class TextLearner:
         return self.fitter.task.says(self.logits(model, examples))
 
     def predict(self, model: TrainedWeights, examples: Sequence[Example]) -> list[Any]:
-        """Return the rounded predictions of a model, as a list per example."""
-        rows: list[Any] = self.says(model, examples).round(5).tolist()
+        """Return the rounded predictions of a model, as a list per example: values to significant digits."""
+        says = self.says(model, examples)
+        if not self.fitter.task.names:
+            return [[float(f"{value:.{_DIGITS}g}") for value in row] for row in says.tolist()]
+        rows: list[Any] = says.round(5).tolist()
         return rows
 
     def right(self, answers: Sequence[Any], truth: Sequence[Any]) -> list[bool]:
@@ -183,7 +189,7 @@ class TextLearner:
             return
         folder = self.folder / slot_name(slot)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)  # kept after an error, so that a retry continues from there
+        checkpoints.discard(folder)  # kept after an error, so that a retry continues from there
 
     def _epochs(self, train: Labelled) -> int:
         """Return the number of epochs: as many steps as over the given data, but at least `grown_epochs` epochs."""

@@ -25,6 +25,13 @@ def about(checkpoint: Path) -> dict[str, Any]:
     return known
 
 
+def discard(folder: Path) -> None:
+    """Delete a folder of checkpoints, their marks first: of a half-deleted one, none may pass for complete."""
+    for mark in folder.glob(f"checkpoint-*/{_COMPLETE}"):
+        mark.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder of `checkpoint-STEP`s; incomplete ones are removed."""
     whole = []

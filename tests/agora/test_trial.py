@@ -1,0 +1,29 @@
+"""A trial on texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bort.agora.trial import TextLearner
+from bort.tasks.classification import Classification
+from bort.tasks.regression import Regression
+
+
+def predicted(task, says, monkeypatch):
+    monkeypatch.setattr(TextLearner, "says", lambda *_: np.array(says))
+    return TextLearner(SimpleNamespace(task=task), None, None, None, Path()).predict(None, [])
+
+
+def test_values_are_rounded_to_digits_whatever_their_unit(monkeypatch):
+    values = [[1.23456789e-6], [-12345.6789], [0.0]]
+    expected = [[1.234568e-6], [-12345.68], [0.0]]
+    assert predicted(Regression((), "pearson"), values, monkeypatch) == expected
+
+
+def test_log_probabilities_are_rounded_to_five_decimals(monkeypatch):
+    found = predicted(Classification(("a", "b"), "accuracy"), [[-0.1234567, -12.1234567]], monkeypatch)
+    assert found == [pytest.approx([-0.12346, -12.12346], abs=1e-9)]
