@@ -110,7 +110,10 @@ class Run:
         for part, digest in digests.items():
             if begun["digests"].get(part, digest) != digest:
                 what = f"files of {part}" if part.startswith("--") else f"{part} data"
-                rule = f"the {what} have changed since the run to resume began; restore them, or name another --out"
+                rule = f"the {what} have changed since the run to resume began"
+                if not part.startswith("--"):
+                    rule += ", or this version splits them otherwise"
+                rule += "; restore them, or name another --out"
                 raise BortError(rule, file=self.path)
 
     def finished(self) -> dict[str, Any] | None:

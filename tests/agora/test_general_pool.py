@@ -17,7 +17,6 @@ from bort.agora.journal import RunJournal
 from bort.agora.nearby import identity
 from bort.agora.rounds import Made
 from bort.agora.run import finetune
-from bort.agora.trial import TextLearner
 from bort.data.index.layout import Description
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter
@@ -133,14 +132,13 @@ def test_the_vectors_of_a_sentence_encoder_are_learned_of_what_is_found(
     monkeypatch.setattr(
         "bort.agora.run.preferring_grown", lambda result, task, dev: replace(result, best=grown(result))
     )
-    grown, seen, labelled = lambda result: result.rounds[-1].winner, [], TextLearner._labelled
+    grown, seen, fit = lambda result: result.rounds[-1].winner, [], Fitter.fit
 
-    def watched(self, points, **settings):
-        made = labelled(self, points, **settings)
-        seen.append(made.vectors)
-        return made
+    def watched(self, theta, train, dev, **settings):
+        seen.append(train.vectors)
+        return fit(self, theta, train, dev, **settings)
 
-    monkeypatch.setattr(TextLearner, "_labelled", watched)
+    monkeypatch.setattr(Fitter, "fit", watched)
     (tmp_path / "pool.txt").write_text("".join(f"{text} Indeed.\n" for text in sentences), "utf-8")
     settings = world.finetuning(
         tmp_path, pool=str(tmp_path / "pool.txt"), pool_model=teacher_folder, teacher=world.encoder, teacher_fit="head",

@@ -38,7 +38,7 @@ def metrics():
     [
         ((9, 0), "; 1 round added texts near the model's mistakes,\nlabelled by T."),
         ((9, 3, 0), "; 2 rounds added texts near the model's mistakes,\nlabelled by T."),
-        ((0,), "; none was added, for no round found new texts\nnear the model's mistakes."),
+        ((0,), "; the rounds added none."),
     ],
 )
 def test_rounds_that_added_texts_are_counted(metrics, kept, said):

@@ -32,6 +32,7 @@ from bort.agora.trial import TextLearner
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
+from bort.finetuning.fitter import Fitter
 from bort.finetuning.splits import read_splits
 from bort.predict.predictor import Predictor
 from bort.runs import Run
@@ -193,14 +194,13 @@ def test_a_small_pool_is_taken_whole_and_no_text_is_made_beside_it(arguments, tm
 
 def test_the_vectors_of_a_sentence_encoder_are_learned(arguments, world, tmp_path, sentences, monkeypatch):
     """Only where it teaches, and in the rounds only on data that have grown."""
-    seen, labelled = [], TextLearner._labelled
+    seen, fit = [], Fitter.fit
 
-    def watched(self, points, **settings):
-        made = labelled(self, points, **settings)
-        seen.append(None if made.vectors is None else made.vectors.shape)
-        return made
+    def watched(self, theta, train, dev, **settings):
+        seen.append(None if train.vectors is None else train.vectors.shape)
+        return fit(self, theta, train, dev, **settings)
 
-    monkeypatch.setattr(TextLearner, "_labelled", watched)
+    monkeypatch.setattr(Fitter, "fit", watched)
     pool = tmp_path / "pool.txt"
     pool.write_text("\n".join(f"{text} Again." for text in sentences[:60]), "utf-8")
     settings = replace(arguments, teacher=world.encoder, teacher_fit="head", unlabelled=str(pool), weak_teacher="use")

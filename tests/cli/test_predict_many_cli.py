@@ -146,6 +146,12 @@ def test_a_manifest_of_the_first_version_tells_the_places_too(tmp_path):
     ledger.check_outputs({"/in/x/a.csv": f"{tmp_path}/x/a.csv", "/in/b.csv": f"{tmp_path}/b.csv"})
     with pytest.raises(BortError, match=r"has its labels in x/a\.csv"):
         ledger.check_outputs({"/in/x/a.csv": f"{tmp_path}/a.csv"})
+    elsewhere = tmp_path / "moved"
+    elsewhere.mkdir()
+    shutil.copy(tmp_path / LEDGER, elsewhere)
+    moved = Ledger(str(elsewhere), {"model_files": "of a later version"}, resume=True)
+    moved.check_outputs({"/in/x/a.csv": f"{elsewhere}/a.csv"})
+    assert moved.done("/in/x/a.csv", [1]) == (1, 0)
 
 
 @pytest.mark.slow

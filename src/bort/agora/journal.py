@@ -69,7 +69,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
             slot = Slot(event["round"], event["place"])
             model = TrainedWeights(file=self._weights(slot), about=about)
             self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model, event["loss"])
-        self.ranked = any(run.events("ranked"))
+        self.ranked = any(run.events("ranked")) or any(run.events("refit"))  # version 0.1.0 logged the latter alone
         """Whether the last trainings have begun, which depend on the best trial: no other may join the ranking."""
         self._failed: dict[Slot, Exception] = {}
         for event in run.events("failed"):

@@ -206,7 +206,7 @@ def model_card(folder: Path, metrics: dict[str, Any]) -> str:
     rounds = "1 round" if adding == 1 else f"{adding} rounds"
     grown = f"{rounds} added texts near the model's mistakes,\nlabelled by {teacher}{both}"
     if not adding:
-        grown = "none was added, for no round found new texts\nnear the model's mistakes"
+        grown = "the rounds added none"
     if not metrics["teacher"]["taught"]:
         grown = f"none was added, for the teacher, {teacher},\nis not clearly better than plain fine-tuning"
     listed = ", ".join(metrics["labels"])

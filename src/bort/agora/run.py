@@ -180,7 +180,7 @@ def fit_growing(
         session.learner.vectors = _vectors(session, teachers, [*train, *data.dev, *pool], "vectors.npy")
     missed = () if arguments.as_published else _missed(session)
     source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
-    result = session.fit(source)
+    result = ranked = session.fit(source)
     lasting = arguments.refit and not result.stopped
     if lasting:
         result = preferring_grown(result, task, session.points(data.dev))
@@ -201,6 +201,7 @@ def fit_growing(
                 session.learner.logits(last, data.dev)
             except DivergedError as error:
                 tell_diverged(error)
+                result, weights = ranked, ranked.best.model  # another one was preferred for what it would have begun
             else:
                 weights, taught, fitted = last, learned, [*train, *data.dev]
         model = session.fitter.open(weights.read())

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bort.data.tables.checks import DataCheck, check_examples, fold_text
+from bort.data.tables.checks import DataCheck, check_examples, folded_key
 from bort.data.tables.examples import Example, read_examples
 from bort.data.tables.labels import joined_by, named_labels, parse_number
 from bort.errors import BortError
@@ -235,7 +235,7 @@ def split_off(
     """
     copies: dict[Hashable, list[int]] = {}
     for index, example in enumerate(examples):
-        copies.setdefault(_looks(example), []).append(index)
+        copies.setdefault(folded_key(example), []).append(index)
     strata: list[int] = task.strata(task.targets(examples)).tolist()
     sizes = Counter(stratum for same in copies.values() for stratum in {strata[index] for index in same})
     groups: dict[int, list[int]] = {}
@@ -257,8 +257,3 @@ def split_off(
         [example for index, example in enumerate(examples) if index not in chosen],
         [example for index, example in enumerate(examples) if index in chosen],
     )
-
-
-def _looks(example: Example) -> Hashable:
-    """A key that is equal for examples that look the same to a reader, whatever their labels."""
-    return fold_text(example.text), fold_text(example.text_b or ""), *map(fold_text, example.choices)

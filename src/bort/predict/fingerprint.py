@@ -8,14 +8,12 @@ from pathlib import Path, PurePath
 
 from bort.model.checkpoints import unpacked
 
-_JOURNAL = "journal.jsonl"
+_NOT_THE_MODEL = ("journal.jsonl", "README.md")
+"""`--resume` of a finished run adds a line to its journal, and a model card may be edited."""
 
 
 def fingerprint_of_model(model: str) -> str:
-    """SHA-256 over the files of a model's folder, also of an embedded model; the name itself if it is not a folder.
-
-    The journal of the run that made the model is left out: `--resume` of a finished run adds a line to it.
-    """
+    """SHA-256 over the files of a model's folder, also of an embedded model; the name itself if it is not a folder."""
     folder = Path(unpacked(model))
     if not folder.is_dir():
         return model
@@ -23,7 +21,7 @@ def fingerprint_of_model(model: str) -> str:
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     found = hashlib.sha256()
     for name, file in sorted(files.items()):
-        if name != _JOURNAL and file.is_file():
+        if name not in _NOT_THE_MODEL and file.is_file():
             with open(file, "rb") as opened:
                 found.update(f"{name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return found.hexdigest()

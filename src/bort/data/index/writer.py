@@ -164,7 +164,7 @@ class IndexWriter:
             raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
         check_format(state, FORMAT, file, "remove the folder, and begin anew")
         for name, value in self._begun.items():
-            if begun.get(name) != value:
+            if begun.get(name, value) != value:  # version 0.1.0 recorded no fingerprint
                 rule = "differs from what the unfinished index was begun with; remove it, or name another --out"
                 raise BortError(rule, file=self.folder, column=name, value=value)
         return state

@@ -149,7 +149,7 @@ def check_examples(parts: Mapping[str, Sequence[Example]], *, numbers: bool = Fa
     long: Counter[str] = Counter()
     for part, examples in parts.items():
         for example in examples:
-            key = _folded_key(example)
+            key = folded_key(example)
             groups[key].append((part, example))
             empty[part] += not all(key[0])
             long[part] += any(len(text) > LONG_CHARACTERS for text in _texts(example))
@@ -246,7 +246,8 @@ def _conflict(examples: Sequence[Example], numbers: bool) -> Conflict | None:
     )
 
 
-def _folded_key(example: Example) -> tuple[tuple[str, ...], bool]:
+def folded_key(example: Example) -> tuple[tuple[str, ...], bool]:
+    """What is equal in examples that look the same: all their texts as `fold_text` gives them."""
     return tuple(map(fold_text, _texts(example))), example.text_b is None
 
 

@@ -46,10 +46,12 @@ class Ledger:
             check_format(found, _FORMAT, self.path, "label the files again, into another folder")
             made_by, files = found["made_by"], found["files"]
             for each in files.values():
-                each.setdefault("place", self._place(each["output"]))  # version 0.1.0 did not write it
+                # Version 0.1.0 did not write it, and named the folder as it was asked for.
+                within = each["output"].startswith(self._prefix)
+                each.setdefault("place", self._place(each["output"]) if within else None)
             known = all(
                 isinstance(each["state"], list)
-                and isinstance(each["place"], str)
+                and isinstance(each["place"], str | None)
                 and type(each["rows"]) is type(each["skipped"]) is int
                 for each in files.values()
             )
@@ -58,7 +60,7 @@ class Ledger:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BortError("is damaged; label the files again, into another folder", file=self.path) from None
         for name, value in self._made_by.items():
-            if made_by.get(name) != value:
+            if made_by.get(name, value) != value:  # version 0.1.0 recorded less
                 rule = f"the files that are done have {name} {made_by.get(name)!r}; name another --output"
                 raise BortError(rule, file=self.path, value=value)
         return dict(files)
@@ -79,11 +81,11 @@ class Ledger:
         Raises:
             BortError: A finished file had another output, or an output has the labels of another file.
         """
-        owners = {entry["place"]: source for source, entry in self._files.items()}
+        owners = {entry["place"]: source for source, entry in self._files.items() if entry["place"] is not None}
         for source, output in outputs.items():
             place = self._place(output)
-            before = self._files[source]["place"] if source in self._files else place
-            if before != place:
+            before = self._files[source]["place"] if source in self._files else None
+            if before not in (None, place):
                 rule = f"has its labels in {before}, and with these inputs would get {place}; name another --output"
                 raise BortError(rule, file=source)
             if (owner := owners.get(place, source)) != source:

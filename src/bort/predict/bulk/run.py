@@ -123,7 +123,7 @@ def label_into_folder(
     """
     tasks = file_tasks(sources, folder, asked_format)
     states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
-    made_by = {"model": model.model, "model_sha256": fingerprint_of_model(model.model), **settings_of(job, model)}
+    made_by = {"model": model.model, "model_files": fingerprint_of_model(model.model), **settings_of(job, model)}
     lock = _locked(folder)
     try:
         ledger = Ledger(folder, made_by, resume=resume)
