@@ -22,6 +22,7 @@ from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.finetuning.fitter import Fitter
 
 
 def angle(text: str) -> np.ndarray:
