@@ -197,7 +197,7 @@ def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list
     for row in rows:
         passages.setdefault(row.idx[0], []).append(row)
     groups = {id(group[0].example): group for group in passages.values()}
-    parts = split_off([group[0].example for group in groups.values()], task, share)
+    parts = split_off([group[0].example for group in groups.values()], task, share, copies=False)
     kept, off = ([row for example in part for row in groups[id(example)]] for part in parts)
     return kept, off
 
@@ -211,7 +211,7 @@ def drawn(examples: list[Example], count: int | None) -> list[Example]:
 
 
 def split_off(
-    examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file"
+    examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file", copies: bool = True
 ) -> tuple[list[Example], list[Example]]:
     """Split off a fixed random share of each class, with at least one text per class on each side.
 
@@ -226,6 +226,7 @@ def split_off(
         task: Defines the classes, if any.
         share: Share of each class's texts that goes to the second part.
         instead: What the user can give instead, for the error message.
+        copies: Whether copies stay together; not where each example stands for a passage.
 
     Returns:
         The remaining examples, and those split off, both in their order.
@@ -233,13 +234,13 @@ def split_off(
     Raises:
         BortError: There are too few examples to split.
     """
-    copies: dict[Hashable, list[int]] = {}
+    alike: dict[Hashable, list[int]] = {}
     for index, example in enumerate(examples):
-        copies.setdefault(folded_key(example), []).append(index)
+        alike.setdefault(folded_key(example) if copies else index, []).append(index)
     strata: list[int] = task.strata(task.targets(examples)).tolist()
-    sizes = Counter(stratum for same in copies.values() for stratum in {strata[index] for index in same})
+    sizes = Counter(stratum for same in alike.values() for stratum in {strata[index] for index in same})
     groups: dict[int, list[int]] = {}
-    together = {same[0]: same for same in copies.values()}
+    together = {same[0]: same for same in alike.values()}
     for first, same in together.items():
         groups.setdefault(min((strata[index] for index in same), key=sizes.__getitem__), []).append(first)
     rng = np.random.default_rng(_SPLIT_SEED)
@@ -250,8 +251,8 @@ def split_off(
         chosen.update(index for first in rng.permutation(members)[:count] for index in together[int(first)])
     if not chosen or len(examples) - len(chosen) < _FEWEST:
         found = f"{len(examples)} example{'s' if len(examples) > 1 else ''}"
-        if len(copies) < len(examples):
-            found += f" with {len(copies)} different text{'s' if len(copies) > 1 else ''}"
+        if len(alike) < len(examples):
+            found += f" with {len(alike)} different text{'s' if len(alike) > 1 else ''}"
         raise BortError(f"the training data have {found}, {few}", file=examples[0].source)
     return (
         [example for index, example in enumerate(examples) if index not in chosen],

@@ -88,20 +88,20 @@ class SentenceModules:
         Returns:
             *Shape:* (texts, `size`).
         """
-        if prompt_tokens and not self.pools_prompt:
+        first = 0 if self.pools_prompt else prompt_tokens
+        if first:
             mask = mask.clone()
-            mask[:, :prompt_tokens] = 0
-        vectors = torch.cat([_pooled(mode, hidden.float(), mask) for mode in self.poolings], dim=-1)
+            mask[:, :first] = 0
+        vectors = torch.cat([_pooled(mode, hidden.float(), mask, first) for mode in self.poolings], dim=-1)
         for step in self.steps:
             vectors = step(vectors)
         return vectors
 
 
-def _pooled(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
+def _pooled(mode: str, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
     weights = mask[..., None].float()
     if mode == "cls":
-        first = mask.int().argmax(1)  # the first one that is pooled, which may be the one after a prompt
-        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+        return hidden[:, first]
     if mode == "max":
         return hidden.masked_fill(weights == 0, -1e9).amax(1)
     if mode == "lasttoken":
