@@ -185,17 +185,6 @@ def test_what_an_earlier_run_could_not_read_is_removed(bort, teacher_folder, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["o.npy"]
 
 
-def test_a_column_error_of_the_input_is_kept(bort, teacher_folder, tmp_path):
-    given = tmp_path / "in.jsonl"
-    given.write_text('{"error": "E7", "text": "a cat"}\n{"text": 3, "error": "E8"}\n{"text": "a dog"}\n')
-    words = ["embed", given, "--model", teacher_folder, "--output", "-", "--on-error", "label"]
-    first, second, third = bort(*words).rows()
-    assert (first["error"], third["error"]) == ("E7", None)
-    assert "must be a string" in second["error"]
-    bort(*words, "--text", "error").refused("--text", "writes the reasons")
-    bort(*words, "--column", "error").refused("--column", "writes the reasons")
-
-
 def test_a_row_without_a_vector_is_null_in_parquet(bort, teacher_folder, tmp_path):
     pyarrow = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "in.csv").write_text("text,id\na,1\nb,c,2\nd,3\n")

@@ -294,15 +294,19 @@ def test_an_errors_file_that_was_named_is_left_alone(tmp_path):
     assert named.exists()
 
 
-def test_a_column_error_of_the_input_is_kept(bort, classifier, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "model", "other"), [("predict", "classifier", "--text-b"), ("embed", "teacher_folder", "--column")]
+)
+def test_a_column_error_of_the_input_is_kept(bort, request, tmp_path, command, model, other):
     given = tmp_path / "in.jsonl"
     given.write_text('{"error": "E7", "text": "a cat"}\n{"text": 3, "error": "E8"}\n{"text": "a dog"}\n')
-    words = ["predict", "--model", classifier, "--input", given, "--on-error", "label"]
+    words = [command, "--model", request.getfixturevalue(model), "--input", given, "--output", "-"]
+    words += ["--on-error", "label"]
     first, second, third = bort(*words).rows()
     assert (first["error"], third["error"]) == ("E7", None)
     assert "must be a string" in second["error"]
     bort(*words, "--text", "error").refused("--text", "writes the reasons")
-    bort(*words, "--text-b", "error").refused("--text-b", "writes the reasons")
+    bort(*words, other, "error").refused(other, "writes the reasons")
 
 
 def test_labels_in_a_cell_can_be_told_apart(bort, multilabeller, tmp_path):

@@ -57,12 +57,9 @@ class EmbedArguments:
         Raises:
             BortError: The first conflict.
         """
-        if self.errors is not None and self.on_error == "stop":
-            raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
-        for setting, column in {"text": self.text, "column": self.column}.items():
-            if self.on_error == "label" and column == "error":
-                rule = "must be another column: --on-error label writes the reasons into this one"
-                raise BortError(rule, setting=setting, value=column)
+        from bort.predict.bulk.blocks import check_on_error
+
+        check_on_error(self.on_error, self.errors, text=self.text, column=self.column)
         if self.on_error == "label" and self.output.lower().endswith(".npy"):
             rule = "an array has a vector for each row: take skip, or write .parquet or .jsonl"
             raise BortError(rule, setting="on_error", value=self.on_error)

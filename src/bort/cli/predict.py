@@ -97,14 +97,11 @@ class PredictArguments:
         Raises:
             BortError: The first conflict.
         """
-        if self.errors is not None and self.on_error == "stop":
-            raise BortError("needs --on-error skip or label", setting="errors", value=self.errors)
+        from bort.predict.bulk.blocks import check_on_error
+
+        check_on_error(self.on_error, self.errors, text=self.text, text_b=self.text_b)
         if not self.label_separator:
             raise BortError("must not be empty", setting="label_separator", value="")
-        for setting, column in {"text": self.text, "text_b": self.text_b}.items():
-            if self.on_error == "label" and column == "error":
-                rule = "must be another column: --on-error label writes the reasons into this one"
-                raise BortError(rule, setting=setting, value=column)
         if self.workers.lstrip("-").isdecimal():
             if int(self.workers) < 1:
                 raise BortError("must be at least 1", setting="workers", value=self.workers)

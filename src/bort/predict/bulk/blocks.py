@@ -96,6 +96,25 @@ def bad_rows_told(on_error: OnError, count: int, first: Sequence[str], place: st
         yield f"rows that cannot be read, {what}: {count:,}{kept}"
 
 
+def check_on_error(on_error: OnError, errors: str | None, **columns: str) -> None:
+    """Reject settings of unreadable rows that contradict each other.
+
+    Args:
+        on_error: What happens to such rows.
+        errors: File for them.
+        columns: Name of the column of each setting, which must not be that of the reasons.
+
+    Raises:
+        BortError: The first conflict.
+    """
+    if errors is not None and on_error == "stop":
+        raise BortError("needs --on-error skip or label", setting="errors", value=errors)
+    for setting, column in columns.items():
+        if on_error == "label" and column == "error":
+            rule = "must be another column: --on-error label writes the reasons into this one"
+            raise BortError(rule, setting=setting, value=column)
+
+
 def errors_path(output: str, on_error: OnError, asked: str | None) -> str | None:
     """Where rows that cannot be read are written: as requested, next to an output file, or nowhere."""
     if on_error == "stop":
