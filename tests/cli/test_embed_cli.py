@@ -100,6 +100,11 @@ def test_a_column_of_two_types_is_told_of(tmp_path):
     ("batches", "message"),
     [
         ([[{"id": 1}], [{"id": 2, "late": 3}]], "'late': first occurs after the file was begun; JSON lines"),
+        (
+            [[{"a": {"b": 1}}], [{"a": {"c": 1}}]],
+            "'a': value 'c': has a key that first occurs after the file was begun",
+        ),
+        ([[{"a": [{"b": {"c": 1}}]}], [{"a": [{"b": {"d": 1}}]}]], "'a': value 'd': has a key that first occurs after"),
         ([[{"id": 2**63}]], "'id': must hold integers of at most 64 bits; JSON lines"),
         ([[{"id": 1}], [{"id": -(2**63) - 1}]], "'id': must hold integers of at most 64 bits"),
         ([[{"meta": {}}]], "must hold values that Parquet has a type for .*'meta'.*; JSON lines"),

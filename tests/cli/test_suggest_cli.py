@@ -65,6 +65,11 @@ def test_the_answer_replaces_no_text_and_no_label(bort, pool, words):
     bort("suggest", pool, "--model", "bort-nano", *words).refused(words[0], words[-1], "must be another column")
 
 
+def test_the_label_column_is_no_text_column(bort, pool):
+    words = ["suggest", pool, "--model", "bort-nano"]
+    bort(*words, "--label", "text").refused("--label", "text", "must be another column than the text's")
+
+
 def test_a_number_written_in_two_ways_is_one_class(bort, pool, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nIt is torn.,0\nIt is late.,1\n")
     (tmp_path / "b.csv").write_text("text,label\nA hole.,0.0\nWhere is it?,1.0\n")

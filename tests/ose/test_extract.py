@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import json
 import math
@@ -442,3 +443,12 @@ def test_a_small_space_cannot_be_timed(arguments, tmp_path):
 def test_a_teacher_of_another_vocabulary_is_refused(arguments):
     with pytest.raises(BortError, match="student's vocabulary"):
         extract(replace(arguments, tokenizer="bort-nano"))
+
+
+def test_a_tokenizer_without_the_special_tokens_is_refused(arguments, tmp_path, tiny_tokenizer):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(tmp_path / "bare")
+    with pytest.raises(BortError, match=r"--tokenizer.*must have a mask_token"):
+        extract(replace(arguments, tokenizer=str(tmp_path / "bare")))
+    assert not Path(arguments.out).exists()

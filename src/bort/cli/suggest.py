@@ -113,6 +113,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
         raise BortError("is closed", file="standard input")
     kind = output_format(arguments.output, arguments.output_format)
     columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
+    columns.check_apart()
     form: Any = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None

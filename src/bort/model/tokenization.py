@@ -77,6 +77,22 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         raise BortError(f"the tokenizer cannot be loaded: {first}", file=str(source)) from None
 
 
+def require_special_tokens(tokenizer: PreTrainedTokenizerFast, source: str, *, masks: bool) -> None:
+    """Refuse a tokenizer that lacks special tokens that pre-training needs.
+
+    Args:
+        tokenizer: The tokenizer.
+        source: Its name, for the error.
+        masks: Whether tokens will be masked.
+
+    Raises:
+        BortError: It has no first, separating, padding or mask token.
+    """
+    needed = ("cls_token", "sep_token", "pad_token", *(["mask_token"] if masks else []))
+    if lacking := [name for name in needed if getattr(tokenizer, f"{name}_id") is None]:
+        raise BortError(f"must have a {', '.join(lacking)}", setting="tokenizer", value=source)
+
+
 def _check_ids(folder: Path) -> None:
     """Refuse absurdly large ids: the library iterates over all ids up to the largest, and stores each gap."""
     for file in (folder / "tokenizer.json", folder / "vocab.json"):

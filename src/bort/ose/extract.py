@@ -15,7 +15,7 @@ from bort.bounds import validate
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.model.checkpoints import locate
-from bort.model.tokenization import load_tokenizer
+from bort.model.tokenization import load_tokenizer, require_special_tokens
 from bort.ose.algorithm import SearchResult
 from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import CandidateTrial
@@ -55,7 +55,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     """
     validate(arguments)
     check_workers(arguments.workers, Needs.of(arguments))
-    tokenizer = load_tokenizer(arguments.tokenizer or locate(arguments.inherit or arguments.teacher or "bort-nano"))
+    vocabulary = arguments.tokenizer or arguments.inherit or arguments.teacher or "bort-nano"
+    tokenizer = load_tokenizer(arguments.tokenizer or locate(vocabulary))
     if arguments.resume and _is_finished(Path(arguments.out).expanduser() / "metrics.json"):
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
@@ -68,6 +69,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     vocab_size = len(tokenizer) if inherited is None else inherited.config.vocab_size
     plan = make_plan(arguments, vocab_size, inherited, tokenizer.pad_token_id)
     outputs = outputs_of(arguments, plan, inherited)
+    require_special_tokens(tokenizer, vocabulary, masks=outputs == "logits")
     run = Run(arguments.out, "extract", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if plan.costs.timed:
         run.write_json(TIMINGS, plan.costs.timings())

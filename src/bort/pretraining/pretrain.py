@@ -9,7 +9,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from bort.bounds import validate
 from bort.errors import BortError
-from bort.model.tokenization import load_tokenizer
+from bort.model.tokenization import load_tokenizer, require_special_tokens
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.run_teachers import Teachers
 from bort.pretraining.init_weights import initial_model, student_config
@@ -46,19 +46,13 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
     """Check the settings, load tokenizer and configuration, and open the run's folder."""
     validate(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
-    _check_special_tokens(tokenizer, arguments)
+    require_special_tokens(tokenizer, arguments.tokenizer, masks=arguments.masks)
     config = student_config(arguments, len(tokenizer), tokenizer.pad_token_id)
     if arguments.init is not None and load_tokenizer(arguments.init).get_vocab() != tokenizer.get_vocab():
         raise BortError("must have the vocabulary of --tokenizer", setting="init", value=arguments.init)
     leads = distributed.is_first()
     run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=_MAY_CHANGE, leads=leads)
     return run, tokenizer, config
-
-
-def _check_special_tokens(tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments) -> None:
-    needed = ("cls_token", "sep_token", "pad_token", *(["mask_token"] if arguments.masks else []))
-    if lacking := [name for name in needed if getattr(tokenizer, f"{name}_id") is None]:
-        raise BortError(f"must have a {', '.join(lacking)}", setting="tokenizer", value=arguments.tokenizer)
 
 
 def _prepare(

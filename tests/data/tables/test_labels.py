@@ -55,6 +55,15 @@ def test_a_column_is_named_once():
         Columns(label=("a", "b", "a"))
 
 
+@pytest.mark.parametrize("columns", [Columns(label="text"), Columns("a", "b", label=("c", "b"))])
+def test_a_label_column_is_no_text_column(tmp_path, columns):
+    row = {"text": "t", "a": "t", "b": "t", "c": "1"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    for data in (str(tmp_path / "a.jsonl"), [row]):
+        with pytest.raises(BortError, match=r"--label: .*must be another column than the text's"):
+            examples_of(data, columns)
+
+
 def test_lists_in_parquet_and_data_sets(tmp_path):
     import datasets
     import pyarrow

@@ -67,6 +67,16 @@ class Columns:
         """The label columns."""
         return (self.label,) if isinstance(self.label, str) else tuple(self.label)
 
+    def check_apart(self) -> None:
+        """Refuse a label column that is also a text column; needed only where labels are read or written.
+
+        Raises:
+            BortError: The first such column.
+        """
+        for column in self.labels:
+            if column in (self.text, self.text_b):
+                raise BortError("must be another column than the text's", setting="label", value=column)
+
 
 _DEFAULT_COLUMNS = Columns()
 
@@ -153,6 +163,8 @@ def stream_rows(
         if format is None:
             raise BortError("a stream has no extension; name its format: csv, tsv, jsonl or txt", file=file)
         kind = format
+    if labelled:
+        columns.check_apart()
     if labelled and kind == "txt":
         raise BortError("plain text has no labels; give CSV, TSV, JSON lines or Parquet", file=file)
     # The column of second texts is required if the user names it, and optional under its default name.

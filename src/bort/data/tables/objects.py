@@ -110,6 +110,7 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
     """
     if isinstance(data, str | Path):
         return read_examples(data, columns)
+    columns.check_apart()
     rows = table_rows(data)
     if rows is None:
         raise DataError("must be a path, or a table with a column of texts and one of labels", file=name, value=data)

@@ -151,10 +151,31 @@ class _Parquet:
 
     def _values(self, field: Any, values: list[Any], name: str = "") -> Any:
         try:
-            return self._arrow.array(values, None if field is None else field.type)
+            if field is None:
+                return self._arrow.array(values)
+            if self._arrow.types.is_nested(field.type):
+                # Arrow drops the keys of an object that its type lacks.
+                key = _unknown_key(self._arrow.array(values).type, field.type)
+                if key is not None:
+                    rule = f"has a key that first occurs after the file was begun; {_TAKES_ANY}"
+                    raise BortError(rule, file=self._path, column=field.name, value=key)
+            return self._arrow.array(values, field.type)
         except OverflowError:
             rule = f"must hold integers of at most 64 bits; {_TAKES_ANY}"
             raise BortError(rule, file=self._path, column=name or field.name) from None
         except self._arrow.ArrowException as error:
             rule = f"must hold values of one type ({lines_of(error)[0]}); {_TAKES_ANY}"
             raise BortError(rule, file=self._path, column=name or field.name) from None
+
+
+def _unknown_key(kind: Any, known: Any) -> str | None:
+    """The first key of objects in one Arrow type, at any depth, that another lacks."""
+    import pyarrow
+
+    fields = [(kind.field(place), place) for place in range(kind.num_fields)]
+    if pyarrow.types.is_struct(known):
+        if lacking := [field.name for field, _ in fields if known.get_field_index(field.name) < 0]:
+            return str(lacking[0])
+        fields = [(field, known.get_field_index(field.name)) for field, _ in fields]
+    within = (_unknown_key(field.type, known.field(place).type) for field, place in fields if place < known.num_fields)
+    return next((key for key in within if key is not None), None)
