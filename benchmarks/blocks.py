@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.common import WEIGHTS, table
 from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, STATIC, TEACHER, TFIDF
-from benchmarks.quality.rivals import difference, overall, percent
+from benchmarks.quality.rivals import difference, overall, percent, seeds_of, seeds_told
 from benchmarks.quality.scarce import TASKS
 from benchmarks.speed.serving import SERVERS
 
@@ -98,13 +98,14 @@ def few_labels(results: Results) -> str:
     differences = {
         other: _pair(difference(tests[NANO, AGORA], tests[NANO, other])) for other in (HEAD, PLAIN, DISTILLED)
     }
-    seeds, missing = len(settings["seeds"]), [task for task in TASKS if task not in tasks]
+    counts = {name.strip("*"): seeds_of(tests[key]) for name, key in shown.items() if key in tests}
+    missing = [task for task in TASKS if task not in tasks]
     left = f"Not measured yet: {', '.join(missing)}. " if missing else ""
     return _wrapped(
         table(head, rows),
         f"""
         Every method gets the same labels; their number is in brackets. Agora and distillation also use unlabelled
-        texts. {f"Means of {seeds} seeds" if seeds > 1 else "One seed"}. With bort-nano, Agora scores
+        texts. {seeds_told(counts)}. With bort-nano, Agora scores
         {differences[HEAD]} points more than the linear head, {differences[PLAIN]} more than plain fine-tuning, and
         {differences[DISTILLED]} more than plain distillation. {left}{_measured(results["few_labels"])}
         """,

@@ -172,6 +172,30 @@ def overall(by_task: dict[str, list[float]]) -> float:
     return 100 * statistics.mean(statistics.mean(values) for values in by_task.values())
 
 
+def seeds_of(by_task: dict[str, list[float]]) -> int:
+    """Number of seeds that every task was measured with."""
+    return min(map(len, by_task.values()))
+
+
+def seeds_told(counts: dict[str, int]) -> str:
+    """What a table's figures are means of, from the number of seeds of each row.
+
+    Example:
+        >>> seeds_told({"a": 3, "b": 1, "c": 3, "d": 1})
+        'Means of 3 seeds; one seed: b, d'
+    """
+    most = max(counts.values())
+    if most == 1:
+        return "One seed"
+    fewer: dict[int, list[str]] = {}
+    for name, count in counts.items():
+        fewer.setdefault(count, []).append(name)
+    told = [f"Means of {most} seeds"]
+    for count in sorted(fewer.keys() - {most}):
+        told.append(f"{'one seed' if count == 1 else f'{count} seeds'}: {', '.join(fewer[count])}")
+    return "; ".join(told)
+
+
 def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
     """Points by which `a` is better than `b`, and their standard error if every task has several seeds.
 
