@@ -104,8 +104,8 @@ def few_labels(results: Results) -> str:
     return _wrapped(
         table(head, rows),
         f"""
-        Every method gets the same labels; their number is in brackets. Agora and distillation also use unlabelled
-        texts. {seeds_told(counts)}. With bort-nano, Agora scores
+        Same labels for every method, as many as in brackets; Agora and distillation also use unlabelled texts.
+        {seeds_told(counts)}. With bort-nano, Agora scores
         {differences[HEAD]} points more than the linear head, {differences[PLAIN]} more than plain fine-tuning, and
         {differences[DISTILLED]} more than plain distillation. {left}{_measured(results["few_labels"])}
         """,

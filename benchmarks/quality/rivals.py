@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import statistics
 import tempfile
 import time
@@ -189,7 +190,7 @@ def seeds_told(counts: dict[str, int]) -> str:
         return "One seed"
     fewer: dict[int, list[str]] = {}
     for name, count in counts.items():
-        fewer.setdefault(count, []).append(name)
+        fewer.setdefault(count, []).append(name.replace(",", ""))
     told = [f"Means of {most} seeds"]
     for count in sorted(fewer.keys() - {most}):
         told.append(f"{'one seed' if count == 1 else f'{count} seeds'}: {', '.join(fewer[count])}")
@@ -199,9 +200,13 @@ def seeds_told(counts: dict[str, int]) -> str:
 def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
     """Points by which `a` is better than `b`, and their standard error if every task has several seeds.
 
-    Runs of the same task and seed are paired; all tasks have the same weight.
+    Runs of the same task and seed are paired; all tasks have the same weight. Seeds that only one was measured with are
+    left out.
     """
-    points = [100 * (x - y) for task in a for x, y in zip(a[task], b[task], strict=True)]
-    if min(len(a[task]) for task in a) < 2:
-        return overall(a) - overall({task: b[task] for task in a}), None
-    return overall(a) - overall({task: b[task] for task in a}), statistics.stdev(points) / len(points) ** 0.5
+    # Seeds are in order, so the first ones are the same.
+    points = {task: [100 * (x - y) for x, y in zip(a[task], b[task], strict=False)] for task in a}
+    mean = statistics.mean(map(statistics.mean, points.values()))
+    if min(map(len, points.values())) < 2:
+        return mean, None
+    every = [*itertools.chain.from_iterable(points.values())]
+    return mean, statistics.stdev(every) / len(every) ** 0.5
