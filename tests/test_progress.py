@@ -48,8 +48,11 @@ def test_a_note_is_no_markup(monkeypatch):
     assert "[bold]note[/red]" in err.getvalue()
 
 
-def test_without_a_terminal_a_line_now_and_then(monkeypatch, capsys):
+@pytest.mark.parametrize("colours", [None, "1"])
+def test_without_a_terminal_a_line_now_and_then(monkeypatch, capsys, colours):
     now = 100.0
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", colours)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with progress.bar("working", 200) as shown:
         for step in range(1, 41):

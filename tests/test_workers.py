@@ -291,6 +291,22 @@ def test_a_cluster_is_joined_or_begun_and_reports_to_nobody(monkeypatch, where, 
     assert ray.told == [*joined, "left"]
 
 
+def test_a_cluster_leaves_the_reaction_to_sigterm_as_it_was(monkeypatch):
+    ray = FakeRay({"CPU": 1.0}, running=True)
+    monkeypatch.setattr(ray, "init", lambda **settings: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+
+    def own(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with open_workers("ray"):
+            assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_cluster_that_is_named_and_gone_is_not_replaced(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "host:6379")
     monkeypatch.setitem(sys.modules, "ray", FakeRay({"CPU": 1.0}))

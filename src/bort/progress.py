@@ -80,6 +80,11 @@ def out() -> Console:
     return Output(highlight=False, markup=False, emoji=False, quiet=_is_mute())
 
 
+def is_live(console: Console) -> bool:
+    """Whether a console can show a display that changes: FORCE_COLOR makes no terminal of a log."""
+    return console.is_terminal and console.file.isatty()
+
+
 class Bar:
     """Progress of one long task; `update` may be called at any rate. A nested bar is shown below the outer one."""
 
@@ -96,7 +101,7 @@ class Bar:
         self._started = self._last = time.monotonic()
         self._live: Progress | None = None
         self._outermost = Bar._display is None
-        if self._console.is_terminal and not silent:
+        if is_live(self._console) and not silent:
             if Bar._display is None:
                 Bar._display = Progress(
                     TextColumn("{task.description}", markup=False),

@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import re
+import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -285,12 +286,25 @@ def open_workers(where: str = LOCAL, needs: Needs | None = None) -> Iterator[Wor
         raise BortError("needs ray: pip install 'bort[ray]'", setting="workers", value=where) from None
     joined = ray.is_initialized()
     try:
-        alone = not joined and _join(where)
+        with _same_end():
+            alone = not joined and _join(where)
         _check_room(needs, alone)
         yield OnRay(needs)
     finally:
         if not joined:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _same_end() -> Iterator[None]:
+    """Keep this process's own reaction to SIGTERM, if it has one; `ray.init` sets another, which tells of a crash."""
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(own):
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGTERM, own)
 
 
 def _join(where: str) -> bool:

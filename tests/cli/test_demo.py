@@ -11,6 +11,7 @@ from bort.__main__ import main
 from bort.agora import run as training
 from bort.data.tables.examples import read_examples
 from bort.errors import BortError
+from bort.files import FolderLock
 from bort.finetuning.arguments import FinetuneArguments
 from bort.model.checkpoints import example_data, locate
 from bort.runs import Run
@@ -86,6 +87,17 @@ def test_a_second_demo_replaces_the_first(tmp_path, monkeypatch):
     Run(out, "finetune", FinetuneArguments(**data, out=str(out)))
     assert main(["demo", "--out", str(out)]) == 2
     assert not out.exists()
+
+
+def test_a_demo_that_runs_is_not_removed(tmp_path, capsys):
+    out = tmp_path / "demo"
+    data = {part: str(example_data("support") / f"{part}.jsonl") for part in ("train", "dev", "test", "unlabelled")}
+    Run(out, "finetune", FinetuneArguments(**data, out=str(out)))
+    lock = FolderLock(out)  # as the process that writes it
+    assert main(["demo", "--out", str(out)]) == 2
+    lock.close()
+    assert "another process is writing this demo" in capsys.readouterr().err
+    assert (out / "config.yaml").is_file()
 
 
 def test_demo_does_not_remove_another_run(tmp_path, capsys):

@@ -57,7 +57,10 @@ def test_a_table_in_a_terminal_with_the_best_first(shown):
     assert "OverflowError" in last
 
 
-def test_a_line_each_in_a_log(shown):
+@pytest.mark.parametrize("colours", [None, "1"])
+def test_a_line_each_in_a_log(shown, monkeypatch, colours):
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", colours)
     assert shown(io.StringIO()).splitlines() == [
         "1 of 200: ⟨1,2,128,256⟩ error 6.500, W 0.1100, 2.0 s",
         "2 of 200: ⟨2,2,128,256⟩ diverged, 2.0 s",

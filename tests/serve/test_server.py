@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import httpx
 import numpy as np
 import pytest
 
+from bort.cli.serve import ServeArguments, serve
+from bort.errors import BortError
 from bort.predict.predictor import Predictor
 from serve.conftest import running
 
@@ -235,6 +238,61 @@ def test_the_end_waits_no_longer_than_the_drain(exported):
     assert not server.said("Traceback", seconds=0.1)
 
 
+_NEVER_DONE = """
+import atexit, importlib, itertools, sys
+
+from bort.__main__ import main
+
+model = importlib.import_module("bort.serve.model")
+run = model._run
+model._run = lambda engine, tokens: [run(engine, tokens) for _ in itertools.count()]
+atexit.register(print, "the usual end", file=sys.stderr)
+sys.exit(main())
+"""
+
+
+def test_the_end_waits_for_no_model_that_still_computes(exported):
+    """The interpreter's usual end would abort the process as soon as the model's native code returns."""
+    with (
+        running(exported, "--drain_seconds", "0.1", program=("-c", _NEVER_DONE)) as server,
+        ThreadPoolExecutor() as pool,
+    ):
+        asked = pool.submit(server.post, "/predict", {"inputs": "a harbour"})
+        while 'bort_queue_depth{model="exported"} 1.0' not in server.get("/metrics").text:
+            time.sleep(0.01)
+        assert server.stop() == 0
+        assert asked.result().status_code == 503
+        server.reader.join(10)
+    assert not server.said("the usual end", seconds=0.1)
+
+
+def test_a_second_ctrl_c_waits_no_longer(exported):
+    with running(exported, "--drain_seconds", "60", "--body_seconds", "60") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert server.get("/health").status_code == 200
+            start = time.monotonic()
+            for _ in range(2):
+                server.process.send_signal(signal.SIGINT)
+                time.sleep(0.3)
+            assert server.process.wait(20) == 130
+            assert time.monotonic() - start < 8
+        server.reader.join(10)
+    assert server.said("interrupted")
+    assert not server.said("Traceback", seconds=0.1)
+
+
+def test_where_it_cannot_listen_is_said_before_a_model_is_loaded(exported):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(BortError, match=f"--port: value {taken}: cannot be listened on: address already in use"):
+            serve(ServeArguments(["no-such-model"], port=taken))
+    for host in ("192.0.2.1", "a" * 70):
+        with pytest.raises(BortError, match=r"--host: value '.*': cannot be listened on: "):
+            serve(ServeArguments(["no-such-model"], host=host, port=0))
+
+
 def test_a_replaced_folder_is_swapped_without_a_lost_request(exported, classifier, tmp_path, sentences):
     folder = tmp_path / "live"
     shutil.copytree(exported, folder)
@@ -274,7 +332,8 @@ def test_what_cannot_be_served_is_refused_at_the_start(exported, tmp_path, argum
     graph = next(Path(damaged).glob("*.onnx"))
     graph.write_bytes(graph.read_bytes()[:-10])
     words = [one.format(damaged=damaged, good=exported) for one in arguments]
-    done = subprocess.run([sys.executable, "-m", "bort", "serve", *words], capture_output=True, text=True, check=False)
+    line = [sys.executable, "-m", "bort", "serve", *words, "--port", "0"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert part in done.stderr
     assert "Traceback" not in done.stderr

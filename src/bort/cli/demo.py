@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bort.bounds import validate
 from bort.cli.results import FolderResult
 
 _AGORA = "bort-nano, Agora"
@@ -38,6 +39,7 @@ def demo(arguments: DemoArguments) -> FolderResult:
         >>> import bort
         >>> bort.demo(bort.DemoArguments("runs/demo")).metrics["scores"]  # doctest: +SKIP
     """
+    validate(arguments)
     import shutil
 
     from bort.agora.run import finetune
@@ -49,8 +51,9 @@ def demo(arguments: DemoArguments) -> FolderResult:
     started = time.monotonic()
     data = example_data("support")
     parts = {name: str(data / f"{name}.jsonl") for name in ("train", "dev", "test")}
-    out = Path(arguments.out).expanduser()
+    out = Path(arguments.out)
     if _is_demo(out):
+        _check_unused(out)
         shutil.rmtree(out)
     console().print("Messages to a support desk, seven topics, few labels.\n")
     # The lower learning rate of the default grid is for larger encoders.
@@ -97,6 +100,18 @@ def _is_demo(folder: Path) -> bool:
         return False
     ends = {part: ("examples", "support", f"{part}.jsonl") for part in ("train", "dev", "test", "unlabelled")}
     return isinstance(settings, dict) and all(Path(str(settings.get(x))).parts[-3:] == end for x, end in ends.items())
+
+
+def _check_unused(folder: Path) -> None:
+    """Refuse to remove a folder that a running demo writes."""
+    from bort.errors import BortError
+    from bort.files import FolderLock
+
+    try:
+        FolderLock(folder).close()
+    except BlockingIOError:
+        rule = "another process is writing this demo; wait for it, or name another --out"
+        raise BortError(rule, file=folder) from None
 
 
 def _print(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Annotated
 
-from bort.bounds import NonNegativeInt, PositiveFloat, PositiveInt
+from bort.bounds import AtLeast, AtMost, PositiveFloat, PositiveInt, validate
 
 POSITIONAL = ("models",)
 
@@ -23,7 +24,7 @@ class ServeArguments:
     model"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for all interfaces"""
-    port: NonNegativeInt = 8080
+    port: Annotated[int, AtLeast(0), AtMost(65_535)] = 8080
     """port to listen on; 0 picks a free one and prints it"""
     threads: PositiveInt | None = None
     """number of threads; by default one per core"""
@@ -64,6 +65,7 @@ def serve(arguments: ServeArguments) -> None:
         >>> import bort
         >>> bort.serve(bort.ServeArguments(["runs/topics"], port=8080))  # doctest: +SKIP
     """
+    validate(arguments)
     from bort import __version__
     from bort.errors import BortError
 
@@ -76,7 +78,7 @@ def serve(arguments: ServeArguments) -> None:
         from bort.serve.metrics import Metrics
         from bort.serve.model import ServedModel
         from bort.serve.registry import Registry, named
-        from bort.serve.server import Server
+        from bort.serve.server import Server, bound
         from bort.serve.settings import Limits
         from bort.serve.short_cut import ShortCut
     except ModuleNotFoundError as error:
@@ -93,22 +95,21 @@ def serve(arguments: ServeArguments) -> None:
 
         return ServedModel(name, folder, limits, arguments.threads, observe)
 
-    registry = Registry(named(arguments.models), load)
-    routes = build(registry, metrics, __version__)
-    options = {} if arguments.access_log else {"log": None}
-    guard = Guard(ShortCut(routes, registry), limits, metrics, key, **options)
-    config = uvicorn.Config(
-        with_cors(guard, arguments.cors_origin),
-        host=arguments.host,
-        port=arguments.port,
-        access_log=False,
-        log_level="warning",
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        backlog=2048,
-    )
-    Server(config, registry, guard, drain_seconds=arguments.drain_seconds, watch=arguments.watch).run()
+    with bound(arguments.host, arguments.port) as sockets:  # before the models are loaded, which takes longer
+        registry = Registry(named(arguments.models), load)
+        routes = build(registry, metrics, __version__)
+        options = {} if arguments.access_log else {"log": None}
+        guard = Guard(ShortCut(routes, registry), limits, metrics, key, **options)
+        config = uvicorn.Config(
+            with_cors(guard, arguments.cors_origin),
+            access_log=False,
+            log_level="warning",
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            backlog=2048,
+        )
+        Server(config, registry, guard, drain_seconds=arguments.drain_seconds, watch=arguments.watch).run(sockets)
 
 
 def _key(file: str | None) -> str | None:
@@ -119,7 +120,7 @@ def _key(file: str | None) -> str | None:
     if file is None:
         return None
     try:
-        key = Path(file).expanduser().read_text("utf-8").strip()
+        key = Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "must be UTF-8"
         raise BortError(f"cannot be read: {reason}", file=file, column="api_key_file") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from bort.ose.algorithm import Candidate
 from bort.ose.space import Shape
-from bort.progress import console
+from bort.progress import console, is_live
 from bort.workers import raised
 
 _SHOWN = 10
@@ -33,7 +33,7 @@ class SearchDisplay:
         self._now = ""
         self._last = time.monotonic()
         self._live: Live | None = None
-        if self._console.is_terminal:
+        if is_live(self._console):
             self._live = Live(self._table(), console=self._console, transient=True, refresh_per_second=4)
             self._live.start()
 

@@ -92,6 +92,11 @@ class Batcher:
         """Number of requests that wait or are being computed."""
         return len(self._queue) + self._computing
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs: until it is closed, and has answered what it had accepted."""
+        return self._thread.is_alive()
+
     def admit(self) -> None:
         """Refuse a request that cannot be accepted, before its texts are tokenised.
 

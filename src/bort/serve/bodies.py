@@ -211,7 +211,8 @@ class Info(BaseModel):
     engine: str
     precision: str
     sha256: str
-    pairs: bool | None = None
+    pairs: bool | None
+    """Whether the model was fine-tuned on pairs of texts; null if unknown."""
     model_type: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """As in text-embeddings-inference: `classifier` with its labels, or `embedding` with its pooling."""
     size: int | None = None

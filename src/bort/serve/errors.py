@@ -10,7 +10,6 @@ class Kind(Enum):
 
     VALIDATION = ("Validation", 422)
     TOO_LARGE = ("Validation", 413)
-    TOKENIZER = ("Tokenizer", 422)
     BACKEND = ("Backend", 424)
     OVERLOADED = ("Overloaded", 429)
     UNHEALTHY = ("Unhealthy", 503)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +26,6 @@ from bort.serve.errors import Kind, Refused
 from bort.serve.settings import Limits
 
 Observe = Callable[[int, int, float], None]
-_MARKS = ("manifest.json", "model.safetensors", "config.json")
-"""Files that change when a folder is replaced."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class ServedModel:
         self.kind: Literal["classification", "regression", "multilabel", "embedding"] = "embedding"
         self.size: int | None = None
         """Width of an encoder's vectors."""
+        self.pairs: bool | None = None
+        """Whether it was fine-tuned on pairs of texts; None if unknown."""
         # A first prediction warms the model up, and shows that it works.
         self.engine: Engine | VectorEngine
         if self.encodes:
@@ -80,10 +83,12 @@ class ServedModel:
                 raise BortError("chooses between texts, and cannot be served; evaluate it on its task", file=folder)
             predictor.logits([Example("Is anybody there?")])
             self.engine, self.kind, self.thresholds = predictor.engine, self.task.kind, predictor.engine.thresholds
+            self.pairs = predictor.engine.pairs
         self.sha256 = weights_digest(folder)
+        # It gets the engine alone: in a cycle with this object, a replaced model would stay in memory for long.
         self.batcher = Batcher(
-            self._run,
-            self._join,
+            partial(_run, self.engine),
+            _join,
             max_batch_tokens=limits.max_batch_tokens,
             max_waiting=limits.max_concurrent_requests,
             max_wait_seconds=limits.max_wait_seconds,
@@ -164,6 +169,7 @@ class ServedModel:
             engine=manifest.engine if manifest else "pytorch",
             precision=manifest.precision if manifest else "fp32",
             sha256=self.sha256,
+            pairs=self.pairs,
             examples=known_mistakes(self.folder),
             max_concurrent_requests=self.limits.max_concurrent_requests,
             max_client_batch_size=self.limits.max_client_batch_size,
@@ -173,35 +179,36 @@ class ServedModel:
         )
 
     def replaced(self) -> bool:
-        """Whether the folder has been replaced since the model was loaded."""
-        return self.stamp != stamp(self.folder)
+        """Whether the folder has changed since the model was loaded, or since this was last asked."""
+        before, self.stamp = self.stamp, stamp(self.folder)
+        return self.stamp != before
 
-    def close(self) -> None:
-        """Accept no more requests, and answer the accepted ones."""
-        self.batcher.close()
-
-    def _run(self, tokens: Tokens) -> NDArray[np.float32]:
-        outputs = self.engine.run(tokens.encoded)
-        if not np.isfinite(outputs).all():
-            raise Refused(Kind.BACKEND, "the model's outputs are not finite")
-        return outputs
-
-    @staticmethod
-    def _join(parts: Sequence[Tokens]) -> Tokens:
-        first = parts[0].encoded
-        return Tokens(first.joined([part.encoded for part in parts[1:]]), sum(part.tokens for part in parts))
+    def close(self, seconds: float = 30.0) -> None:
+        """Accept no more requests, and wait up to `seconds` for the accepted ones to be answered."""
+        self.batcher.close(seconds)
 
 
-def stamp(folder: str) -> tuple[tuple[str, int, int, int], ...]:
-    """Inode, size and modification time of the model's files, which change when its folder is replaced."""
+def _run(engine: Engine | VectorEngine, tokens: Tokens) -> NDArray[np.float32]:
+    outputs = engine.run(tokens.encoded)
+    if not np.isfinite(outputs).all():
+        raise Refused(Kind.BACKEND, "the model's outputs are not finite")
+    return outputs
+
+
+def _join(parts: Sequence[Tokens]) -> Tokens:
+    first = parts[0].encoded
+    return Tokens(first.joined([part.encoded for part in parts[1:]]), sum(part.tokens for part in parts))
+
+
+def stamp(folder: str) -> list[tuple[str, int, int, int]]:
+    """Inode, size and modification time of a folder's files by name, which change when it is replaced."""
     found = []
-    for name in _MARKS:
-        try:
-            stat = (Path(folder) / name).stat()
-        except OSError:
-            continue
-        found.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+    with suppress(OSError), os.scandir(folder) as files:
+        for file in files:
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
 
 
 def weights_digest(folder: str) -> str:

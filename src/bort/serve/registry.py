@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bort.errors import BortError
+from bort.errors import BortError, lines_of
 from bort.serve.errors import Kind, Refused
 from bort.serve.model import ServedModel
 
@@ -62,6 +63,11 @@ class Registry:
         """Whether requests are accepted; each model has made a first prediction when it was loaded."""
         return not self.draining
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a closed model still computes, or one is being loaded."""
+        return self._lock.locked() or any(model.batcher.alive for model in self._models.values())
+
     def get(self, name: str | None = None) -> ServedModel:
         """A model, by default the first.
 
@@ -79,7 +85,7 @@ class Registry:
         The old model still answers the requests that it has accepted.
 
         Args:
-            only_replaced: Skip models whose folder has not changed.
+            only_replaced: Skip models whose folder has not changed; each of its states is tried once.
 
         Returns:
             The names of the models tried, each with an error message or None. If loading fails, the old model stays.
@@ -87,19 +93,22 @@ class Registry:
         tried: list[tuple[str, str | None]] = []
         with self._lock:
             for name, old in list(self._models.items()):
-                if only_replaced and not old.replaced():
+                if not old.replaced() and only_replaced:
                     continue
                 try:
                     new = self._load(name, old.folder)
-                except (BortError, OSError) as error:
-                    tried.append((name, str(error)))
+                except Exception as error:  # of any library that reads damaged files, or runs out of memory
+                    tried.append((name, lines_of(error)[0]))
                     continue
                 self._models[name] = new
                 tried.append((name, None))
-                threading.Thread(target=old.close, daemon=True).start()
+                old.close(0)
         return tried
 
-    def close(self) -> None:
-        """Accept no more requests, and answer the accepted ones."""
+    def close(self, seconds: float = 30.0) -> None:
+        """Accept no more requests, and wait up to `seconds`, for all models together, to answer the accepted ones."""
+        end = time.monotonic() + seconds
         for model in self._models.values():
-            model.close()
+            model.close(0)
+        for model in self._models.values():
+            model.close(max(0.0, end - time.monotonic()))

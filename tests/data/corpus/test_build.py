@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import multiprocessing
 import signal
@@ -196,6 +197,16 @@ def test_two_may_not_write_one_corpus(tiny_tokenizer, tmp_path, source):
             build_corpus([source], tiny_tokenizer, tmp_path / "c")
 
     build_corpus([source], tiny_tokenizer, tmp_path / "c", progress=meanwhile)
+
+
+def test_a_file_system_without_locks_will_do(tiny_tokenizer, tmp_path, source, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert build_corpus([source], tiny_tokenizer, tmp_path / "c").info.train_tokens
 
 
 @pytest.mark.parametrize("count", [0, -1])

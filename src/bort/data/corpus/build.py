@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,9 @@ from bort.data.corpus.builder import CorpusBuilder
 from bort.data.corpus.corpus import FORMAT, Corpus, fingerprint, open_corpus
 from bort.data.corpus.sources import SourceState, is_hub, is_unchanged
 from bort.data.corpus.text_blocks import Interrupted
+from bort.data.tables.compressed import COMPRESSED
 from bort.errors import BortError
-from bort.files import is_vacant, replace_folder
+from bort.files import FolderLock, is_vacant, replace_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,7 +69,7 @@ def build_corpus(
         "sizes": [text_blocks.BLOCK_BYTES, builder.SHARD_TOKENS],
     }
     work = out.parent / f".{out.name}.tokenising"
-    with _only_here(work, out):
+    with closing(_locked(work, out)):
         try:
             CorpusBuilder(work, key, tokenizer).run(processes or _fitting(sources), progress)
         except BortError as error:
@@ -93,25 +94,18 @@ def _fitting(sources: list[str]) -> int:
     if any(map(is_hub, sources)):
         return cores
     plain: int = sum(SourceState.of(source).size_bytes for source in sources)
-    packed = any(Path(source).suffix in (".gz", ".xz", ".bz2", ".zst") for source in sources)
+    packed = any(Path(source).suffix.lower() in COMPRESSED for source in sources)
     wanted: int = 1 + plain * (_UNPACKED if packed else 1) // (4 * text_blocks.BLOCK_BYTES)
     return min(cores, wanted)
 
 
-@contextlib.contextmanager
-def _only_here(work: Path, out: Path) -> Iterator[None]:
-    """Keep other processes from building the same corpus; the lock of a killed process is released."""
+def _locked(work: Path, out: Path) -> FolderLock:
+    """Keep other processes from building the same corpus."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "wb") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass  # a system without such locks
-        except BlockingIOError:
-            raise BortError("another process is tokenising into this folder", file=out) from None
-        yield
+    try:
+        return FolderLock(work)
+    except BlockingIOError:
+        raise BortError("another process is tokenising into this folder", file=out) from None
 
 
 def check_made_from(corpus: Corpus, sources: list[str], valid_share: float) -> None:

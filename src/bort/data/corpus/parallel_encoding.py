@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.child_processes import follow_parent
+from bort.child_processes import follow_parent, without_ctrl_c
 from bort.data.corpus.text_blocks import Block, Interrupted
 from bort.data.tables.lines import Lines
 from bort.errors import BortError
@@ -148,7 +148,7 @@ def encode_all(
                     failure = error  # yield the blocks read before it first
                     break
                 line = block.first
-                with _no_script():
+                with _no_script(), without_ctrl_c():
                     waiting.append((block, pool.submit(_encode, block.text, block.first, source)))
             if not waiting:
                 break

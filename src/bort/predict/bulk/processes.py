@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from bort.child_processes import follow_parent
+from bort.child_processes import follow_parent, without_ctrl_c
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.bulk.blocks import Block, examples_of
@@ -26,6 +29,8 @@ _predictor: Predictor | None = None
 
 class WorkerProcesses:
     """A pool of processes that each hold a model; it ends with the `with` block, or when this process is killed.
+
+    If the block raises, what is in progress is given up.
 
     They are spawned, so a script must use them under `if __name__ == "__main__":`.
 
@@ -46,8 +51,17 @@ class WorkerProcesses:
     def __enter__(self) -> WorkerProcesses:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for process in list(self._pool._processes.values()):
+                process.terminate()
+            # A process may have ended within a result: then there is an end to read, instead of an endless wait.
+            self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
         self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with without_ctrl_c():
+            return self._pool.submit(function, *arguments)
 
     def answering(self, predictor: Predictor) -> AnswerBlocks:
         """Return a function that predicts blocks in these processes, for `label_rows`.
@@ -57,7 +71,7 @@ class WorkerProcesses:
         """
 
         def answered(blocks: Iterator[Block]) -> Answered:
-            given = ((block, self._pool.submit(_answer, examples_of(block))) for block in blocks)
+            given = ((block, self._submit(_answer, examples_of(block))) for block in blocks)
             for block, (answers, cut, unlike) in self._as_ready(given, _AHEAD * self.count):
                 predictor.cut += cut
                 predictor.unlike_training += unlike
@@ -67,7 +81,7 @@ class WorkerProcesses:
 
     def label_files(self, job: LabelJob, tasks: Iterable[FileTask]) -> Iterator[tuple[FileTask, LabelledRows]]:
         """Label files, each in one process, and yield each when it is done."""
-        given = ((task, self._pool.submit(_label, job, task)) for task in tasks)
+        given = ((task, self._submit(_label, job, task)) for task in tasks)
         yield from self._as_ready(given, _AHEAD * self.count, keep_order=False)
 
     def _as_ready(
@@ -117,4 +131,17 @@ def _answer(examples: Sequence[Example]) -> tuple[list[Prediction], int, int]:
 
 def _label(job: LabelJob, task: FileTask) -> LabelledRows:
     assert _predictor is not None
-    return label_file(job, _predictor, task)
+    try:
+        signal.signal(signal.SIGTERM, _give_up)
+        try:
+            return label_file(job, _predictor, task)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except SystemExit:
+        os._exit(1)  # the pool would take it for a result, and go on with the next file
+
+
+def _give_up(number: int, _: object) -> None:
+    """Leave what a file's labelling has begun, so that its temporary files are removed."""
+    signal.signal(number, signal.SIG_IGN)  # the pool may send another one meanwhile
+    sys.exit(1)
