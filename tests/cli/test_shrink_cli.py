@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaModel
 
 from bort.model.checkpoints import save
 from bort.model.tokenization import load_tokenizer
+from bort.predict.encoder import Encoder
+from bort.predict.sentence_folder import write_sentence_files
+from bort.predict.sentence_modules import read_modules
 
 
 @pytest.fixture
@@ -49,6 +54,18 @@ def test_each_part(bort, world, corpus, tmp_path):
         assert shape == [1, 8, 12, 300]
         assert config["model_type"] == "bert"
         assert len(load_tokenizer(out)) == 300
+
+
+def test_of_a_sentence_encoder_pooling_case_and_prompt_are_kept_or_it_is_refused(bort, world, tmp_path):
+    source = shutil.copytree(world.encoder, tmp_path / "sentences")
+    write_sentence_files(source, 16, 32, "cls", normalizes=True, lowercase=True, prompt="The old: ")
+    assert bort("shrink", source, "--out", tmp_path / "small").status == 0
+    assert read_modules(str(tmp_path / "small")).described == read_modules(str(source)).described
+    both = [Encoder(str(folder)).encode("Green apples ") for folder in (source, tmp_path / "small")]
+    np.testing.assert_allclose(*both, atol=1e-5)
+    (source / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}')
+    bort("shrink", source, "--out", tmp_path / "other").refused("'max'", "the mean over all tokens, or the first one's")
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_family(bort, tmp_path, tiny_tokenizer, sentences):

@@ -90,6 +90,14 @@ def test_a_model_made_here_writes_one_separator_into_its_folder(tiny_tokenizer, 
         assert ours.truncation_side == "left"
 
 
+def test_a_template_with_one_separator_stays_as_it_is(tiny_tokenizer, tmp_path):
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    given = load_tokenizer(tmp_path)
+    given.backend_tokenizer.post_processor = processors.BertProcessing(("</s>", END), ("<s>", START))  # HerBERT's
+    assert with_bort_pairs(given) is given
+    assert given.backend_tokenizer.encode("the cat", "a dog").type_ids[-1] == 1
+
+
 @pytest.mark.parametrize("saved_as", ["PreTrainedTokenizerFast", "RobertaTokenizer", "RobertaTokenizerFast"])
 def test_the_file_decides_whatever_class_is_named(tiny_tokenizer, tmp_path, saved_as):
     """transformers builds RoBERTa's class anew from the vocabulary, without what else tokenizer.json says."""
@@ -337,6 +345,17 @@ def test_only_a_panic_becomes_an_error():
     panic = type("PanicException", (BaseException,), {})
     with pytest.raises(ValueError, match="no entry"), panics_are_errors():
         raise panic("no entry")
+
+
+def test_a_sentencepiece_model_alone_is_a_tokenizer_where_its_library_is(monkeypatch, teacher_folder, tmp_path):
+    (tmp_path / "spm.model").write_bytes(b"")
+    monkeypatch.setattr("bort.model.tokenization.find_spec", lambda name: None)
+    with pytest.raises(BortError, match="has a SentencePiece tokenizer, which needs: pip install sentencepiece"):
+        load_tokenizer(tmp_path)
+    monkeypatch.setattr("bort.model.tokenization.find_spec", lambda name: name)
+    opened = AutoTokenizer.from_pretrained(teacher_folder)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: opened)
+    assert load_tokenizer(tmp_path)("The cat").input_ids == opened("The cat").input_ids
 
 
 def test_no_tokenizer(tmp_path):

@@ -28,6 +28,8 @@ from bort.ose.resolve import embeddings_of
 from bort.ose.short_training import LEAST_ERROR, Training, train, untrained_error
 from bort.ose.space import SearchSpace, Shape, around
 from bort.ose.texts import TextRows, draw
+from bort.predict.sentence_folder import write_sentence_files
+from bort.predict.sentence_modules import read_modules
 from bort.workers import InProcess
 
 SPACE = "depth: [1, 2]\nheads: [1, 2]\nhidden: [12]\nintermediate: [12, 24]\nvocabulary: [150, {whole}]\n"
@@ -114,6 +116,26 @@ def test_the_parts_of_a_sentence_encoder_are_searched(arguments, teacher_folder,
     described = json.loads((run / "architecture.json").read_text("utf-8"))
     assert described["vocab_size"] == metrics["architecture"]["vocabulary"]
     assert metrics["level"][0] == ",".join(map(str, metrics["architecture"].values()))
+
+
+@pytest.mark.parametrize("source", ["folder", "acme/encoder"])
+def test_the_modules_of_a_folder_or_hub_model_are_copied(monkeypatch, tmp_path, source):
+    folder = tmp_path / "hub"
+    write_sentence_files(folder, 12, 32, "cls", normalizes=True, lowercase=True, prompt="The old: ")
+    (folder / "config.json").write_text("{}")
+    found = lambda name, file, **_: str(folder / file) if (folder / file).is_file() else None  # noqa: E731
+    monkeypatch.setattr("transformers.utils.cached_file", found)
+    named = str(folder) if source == "folder" else source
+    inherited = InheritedEncoder(named, None, None, None)
+    inherited.copy_modules(tmp_path / "member")
+    copied = read_modules(str(tmp_path / "member"))
+    assert copied.described == read_modules(named).described
+    assert (copied.poolings, copied.prompt, copied.lowercase, copied.normalizes) == (("cls",), "The old: ", True, True)
+    assert not (tmp_path / "member" / "config.json").exists()
+    listed = [{"type": "sentence_transformers.models.Transformer", "path": "../x"}]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(BortError, match="must name folders inside of this one"):
+        inherited.copy_modules(tmp_path / "member")
 
 
 def test_of_a_masked_lm_the_predictions_are_learned(arguments, world, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForSequenceClassification,
@@ -18,6 +19,8 @@ from transformers import (
     DistilBertForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
+    T5Config,
+    XLNetConfig,
 )
 
 from bort.data.tables.examples import Example
@@ -34,6 +37,7 @@ from bort.predict.classifiers import (
 )
 from bort.predict.encoding import encode
 from bort.predict.predictor import Predictor
+from bort.predict.torch_encoder import TorchEncoder
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 
@@ -192,6 +196,33 @@ def test_other_families(family, tiny_tokenizer, sentences, tmp_path):
     assert np.isfinite(pair).all()
 
 
+def t5(vocab_size: int):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    return T5Config(vocab_size=vocab_size, **sizes, pad_token_id=1, decoder_start_token_id=1, eos_token_id=2)
+
+
+def xlnet(vocab_size: int):
+    return XLNetConfig(vocab_size=vocab_size, d_model=16, n_layer=1, n_head=2, d_inner=24, pad_token_id=1)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"), [(t5, "is an encoder-decoder; take an encoder"), (xlnet, "max_position_emb.*value -1: must")]
+)
+def test_families_that_are_no_encoders_with_positions_are_refused(family, message, tiny_tokenizer, tmp_path):
+    config = family(len(tiny_tokenizer))
+    save(AutoModel.from_config(config), tiny_tokenizer, tmp_path)
+    for make in (TorchEncoder, lambda folder: new_classifier(folder, TASK)):
+        with pytest.raises(BortError, match=message):
+            make(str(tmp_path))
+
+
+def test_a_classifier_may_be_an_encoder_decoder(tiny_tokenizer, tmp_path):
+    config = t5(len(tiny_tokenizer))
+    config.num_labels = 3
+    save(AutoModelForSequenceClassification.from_config(config), tiny_tokenizer, tmp_path)
+    assert Predictor(str(tmp_path)).logits([Example("a text")]).shape == (1, 3)
+
+
 # Logits
 
 
@@ -262,6 +293,26 @@ def test_a_configuration_that_does_not_fit(saved, changes, message):
     with pytest.raises(BortError, match=message) as caught:
         load_classifier(folder)
     assert str(caught.value).startswith(folder)
+
+
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.mark.parametrize("place", ["config_sentence_transformers.json", "config.json", "older"])
+def test_a_cross_encoder_whose_scores_are_a_function_of_the_output_is_refused(regressor, tmp_path, place):
+    folder = shutil.copytree(regressor, tmp_path / "m")
+    said = {"activation_fn": SIGMOID}
+    older = {"sbert_ce_default_activation_function": SIGMOID}
+    name = changed(folder, problem_type=None, **(older if place == "older" else {"sentence_transformers": said}))
+    if place == "config_sentence_transformers.json":
+        name = changed(folder, sentence_transformers=None)
+        (folder / place).write_text(json.dumps(said))
+    with pytest.raises(BortError, match=f"activation_fn.*{SIGMOID}.*is not applied here"):
+        load_classifier(name)
+    assert isinstance(load_classifier(changed(folder, problem_type="regression"))[1], Regression)
+    identity = "torch.nn.modules.linear.Identity"
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": identity}))
+    assert isinstance(load_classifier(changed(folder, problem_type=None))[1], Regression)
 
 
 @pytest.mark.parametrize("lost", ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"])

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from bort.errors import BortError
@@ -72,6 +74,21 @@ def test_vectors_are_those_of_sentence_transformers(folder, texts):
         scaled = encoder.encode(texts, normalize=True)
     np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(scaled, of_length_1(theirs), atol=1e-5)
+
+
+def test_blanks_around_a_text_and_a_prompt_are_read_too(world, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    folder = shutil.copytree(world.encoder, tmp_path / "m")
+    write_sentence_files(folder, 16, 64)
+    prompts = {"prompts": {"query": "The old: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    pooling = {"embedding_dimension": 16, "pooling_mode": "mean", "include_prompt": False}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    texts = ["My sister", " My sister", "My sister \n", "\u3000x\u3000", ""]
+    theirs = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    ours = Encoder(str(folder)).encode(texts)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(ours[0] - ours[2]).max() > 1e-3, "each blank is a token"
 
 
 def test_a_folder_that_normalises_is_asked_for_what_the_pooling_gives(folder, texts, tmp_path):
@@ -167,8 +184,15 @@ def test_several_threads_share_an_encoder(folder, texts):
 def test_what_is_asked_wrongly(folder, classifier, texts, tmp_path):
     encoder = Encoder(folder)
     assert encoder.encode([]).shape == (0, 12)
-    with pytest.raises(TypeError, match="a text must be a string, not 3"):
+    with pytest.raises(TypeError, match="a text must be a string, not int 3"):
         encoder.encode(["a", 3])  # type: ignore[list-item]
+    for table in ({"text": "a"}, pd.DataFrame({"text": ["a"]}), pa.table({"text": ["a"]})):
+        with pytest.raises(TypeError, match="such as one column of a table, not a whole"):
+            encoder.encode(table)
+    assert encoder.encode(pd.Series(["a", "b"])).shape == (2, 12)
+    for asked in ("a", ["a"]):
+        with pytest.raises(TypeError, match="normalize must be True, False or None, not 'no'"):
+            encoder.encode(asked, normalize="no")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         encoder.encode(["a"], batch_size=0)
     with pytest.raises(BortError, match="threads"):

@@ -124,9 +124,7 @@ def test_the_fingerprint_of_a_model_has_all_that_makes_its_vectors(tmp_path):
     for folder in ("1_Pooling", "modules/dense"):
         (model / folder).mkdir(parents=True)
     (tmp_path / "beside").mkdir()
-    listed = [
-        {"path": path} for path in ("", "1_Pooling", "modules/dense", "../beside", str(tmp_path / "beside"), "\0")
-    ]
+    listed = [{"type": "", "path": path} for path in ("", "1_Pooling", "modules/dense", "\0")]
     (model / "modules.json").write_text(json.dumps(listed))
     seen = set()
     for name in ("config.json", "1_Pooling/config.json", "modules/dense/config.json"):
@@ -134,8 +132,11 @@ def test_the_fingerprint_of_a_model_has_all_that_makes_its_vectors(tmp_path):
             (model / name).write_text(content)
             seen.add(fingerprint_of_model(str(model)))
     assert len(seen) == 6
-    (tmp_path / "beside" / "config.json").write_text("{}")
-    assert fingerprint_of_model(str(model)) in seen, "nothing outside of the folder is read"
+    for path in ("../beside", str(tmp_path / "beside")):
+        (model / "modules.json").write_text(json.dumps([*listed, {"type": "", "path": path}]))
+        before = fingerprint_of_model(str(model))
+        (tmp_path / "beside" / "config.json").write_text(path)
+        assert fingerprint_of_model(str(model)) == before, "nothing outside of the folder is read"
     (model / "modules.json").write_text('[{"path"')
     assert len(fingerprint_of_model(str(model))) == 64
     assert len(fingerprint_of_model("bort-nano")) == 64, "it comes with the package, which may have another one"

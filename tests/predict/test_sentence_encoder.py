@@ -182,6 +182,30 @@ def test_a_folders_length_precedes_its_tokenizers(teacher_folder, tmp_path, told
     assert TorchEncoder(str(folder)).max_length == length, "at most as many as it has positions"
 
 
+@pytest.mark.parametrize("key", ["tokenizer_args", "processor_kwargs"])
+def test_a_length_for_the_tokenizer_counts_more(teacher_folder, tmp_path, key):
+    text = {"max_seq_length": 20, key: {"model_max_length": 8}, "model_args": {"dtype": "float32"}}
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode": "mean"}, text=text)
+    assert TorchEncoder(str(folder)).max_length == 8
+
+
+def test_length_and_case_are_read_from_the_first_file_that_says_something(teacher_folder, tmp_path):
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode": "mean"})
+    settings = {"max_seq_length": 8, "do_lower_case": True}
+    (folder / "sentence_roberta_config.json").write_text(json.dumps(settings))
+    (folder / "sentence_albert_config.json").write_text(json.dumps({"max_seq_length": 9}))
+    modules = TorchEncoder(str(folder)).modules
+    assert (modules.max_length, modules.lowercase) == (8, True)
+
+
+def test_what_sentence_transformers_saves_opens(teacher_folder, sentences, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    folder = with_modules(teacher_folder, tmp_path / "m", pooling={"pooling_mode": "mean", "embedding_dimension": 12})
+    library.SentenceTransformer(str(folder), device="cpu").save_pretrained(str(tmp_path / "theirs"))
+    one, other = (TorchEncoder(str(path)).modules.described for path in (folder, tmp_path / "theirs"))
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -206,6 +230,11 @@ def test_a_folders_length_precedes_its_tokenizers(teacher_folder, tmp_path, told
         ("config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": ["a"]}, "must be a name"),
         ("2_Dense/model.safetensors", {}, "cannot be read"),
         ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length must be a whole number"),
+        ("sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 8}}}, "'processing_kwargs': value"),
+        ("sentence_bert_config.json", {"tokenizer_args": {"padding_side": "left"}}, "entries that are not supported"),
+        ("sentence_bert_config.json", {"config_kwargs": {"hidden_act": "relu"}}, "entries that are not supported"),
+        ("sentence_bert_config.json", {"model_args": ["dtype"]}, "entries that are not supported"),
+        ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text_features"}}}, "must give"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused(teacher_folder, tmp_path, name, change, message):

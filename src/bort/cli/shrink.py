@@ -74,7 +74,8 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
     """Remove layers, heads, neurons, dimensions and vocabulary entries from a trained encoder, and save the rest.
 
     The result is a plain Hugging Face BERT folder. It keeps part of what the encoder learned, as a starting point for
-    further training.
+    further training. It also keeps pooling, case and default prompt of a sentence-transformers folder; one with a
+    pooling other than the mean or the first token alone, or with Dense layers, is refused.
 
     Example:
         >>> import bort
@@ -85,6 +86,7 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
     import torch
     from transformers import AutoModel, AutoModelForMaskedLM
 
+    from bort.errors import BortError
     from bort.files import new_folder
     from bort.model.checkpoints import load, load_config, locate, save
     from bort.model.shrink import SubShape
@@ -96,6 +98,10 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
     from bort.progress import out
 
     validate(arguments)
+    before_it = read_modules(locate(arguments.model))
+    if (pooling := before_it.plain_pooling) is None:
+        rule = "only encoders whose vectors are the mean over all tokens, or the first one's, can be shrunk"
+        raise BortError(rule, file=arguments.model, value=before_it.described.get("modules"))
     new_folder(arguments.out)
     headed = any(name.endswith("ForMaskedLM") for name in load_config(arguments.model).architectures or [])
     model = load(AutoModelForMaskedLM if headed else AutoModel, arguments.model).eval()
@@ -109,10 +115,15 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
     before, after = (sum(weights.numel() for weights in one.parameters()) for one in (model, small))
     save(small.to(getattr(torch, arguments.dtype)), tokenizer, arguments.out)
     config = small.config
-    before_it = read_modules(locate(arguments.model))
-    pooling: Literal["mean", "cls"] = "cls" if before_it.poolings == ("cls",) else "mean"
-    longest = min(before_it.max_length or tokenizer.model_max_length, positions(small))
-    write_sentence_files(arguments.out, config.hidden_size, longest, pooling, normalizes=before_it.normalizes)
+    write_sentence_files(
+        arguments.out,
+        config.hidden_size,
+        min(before_it.max_length or tokenizer.model_max_length, positions(small)),
+        pooling,
+        normalizes=before_it.normalizes,
+        lowercase=before_it.lowercase,
+        prompt=before_it.prompt,
+    )
     out().print(
         f"{arguments.out}: {config.num_hidden_layers} layers, {config.num_attention_heads} heads, hidden "
         f"{config.hidden_size}, intermediate {config.intermediate_size}, vocabulary {config.vocab_size:,}"
@@ -121,7 +132,7 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
         soft_wrap=True,
     )
     figures = {"parameters": after, "of_parameters": before, "covered": covered}
-    return FolderResult(figures, Path(arguments.out).expanduser())
+    return FolderResult(figures, Path(arguments.out))
 
 
 def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:

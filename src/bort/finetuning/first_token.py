@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bort.data.batches import token_budget_batches
-from bort.finetuning.linear_head import Floats
+from bort.finetuning.linear_head import Floats, finite
 from bort.model.devices import INFERENCE_TOKENS
 from bort.predict.classifiers import tensors
 from bort.predict.encoding import TokenizedExamples
@@ -26,8 +26,6 @@ FIRST, MEAN = "first", "mean"
 """Names of the poolings: the first token's vector, or the mean of all tokens' vectors."""
 _MEAN_WEIGHT = 1000.0
 """Weight of the mean relative to the first token's residual; a larger one would overflow in half precision."""
-_CERTAIN = 30.0
-"""Logit of a label that all examples have; its negative for a label that none has."""
 _LINEAR = 1e-3
 """Input of the tanh at which it deviates from the identity by a third of a millionth of the input."""
 
@@ -119,7 +117,7 @@ def put_head(
     before, after = layers
     centre = features.mean(0, dtype=np.float64)
     scale = reach / (float(np.abs(features - centre).max()) or 1.0)
-    constant = np.nan_to_num(bias + weight @ centre, posinf=_CERTAIN, neginf=-_CERTAIN)
+    constant = finite(bias + weight @ centre)
     with torch.no_grad():
         before.weight.copy_(scale * torch.eye(len(centre)))
         before.bias.copy_(torch.from_numpy(-scale * centre))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from bort.data.batches import token_budget_batches
-from bort.finetuning.linear_head import Floats
+from bort.finetuning.linear_head import Floats, finite
 from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.devices import INFERENCE_TOKENS
 from bort.predict.classifiers import tensors
@@ -16,8 +16,6 @@ from bort.predict.encoding import TokenizedExamples
 
 APART = "apart"
 """Name of the features that a bi-encoder's head reads."""
-_CERTAIN = 30.0
-"""Logit of a label that all examples have; its negative for a label that none has."""
 
 
 @torch.no_grad()
@@ -51,7 +49,7 @@ def put_pair_head(model: BortBiEncoderForSequenceClassification, weight: Floats,
     """
     with torch.no_grad():
         model.classifier.weight.copy_(torch.from_numpy(weight))
-        model.classifier.bias.copy_(torch.from_numpy(np.nan_to_num(bias, posinf=_CERTAIN, neginf=-_CERTAIN)))
+        model.classifier.bias.copy_(torch.from_numpy(finite(bias)))
 
 
 def can_read_apart(model: PreTrainedModel, inputs: list[str]) -> bool:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     if bare and not any((folder / name).is_file() for name in described):
         return wrap(from_roberta_files(folder / "vocab.json", folder / "merges.txt"))
     if folder.is_dir() and not bare and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise BortError("holds no tokenizer (tokenizer.json, or vocab.json with merges.txt)", file=folder)
+        if not any(folder.glob("*.model")):
+            raise BortError("holds no tokenizer (tokenizer.json, or vocab.json with merges.txt)", file=folder)
+        if find_spec("sentencepiece") is None:
+            raise BortError("has a SentencePiece tokenizer, which needs: pip install sentencepiece", file=folder)
     if not folder.exists() and ("/" not in str(source) or str(source).startswith((".", "/"))):
         raise BortError("no such folder", file=folder)
     _check_ids(folder)
@@ -186,6 +190,8 @@ def with_bort_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFa
     """
     vocabulary = tokenizer.get_vocab()
     if not tokenizer.is_fast or tokenizer.sep_token != "</s>" or not {"<s>", "</s>"} <= vocabulary.keys():
+        return tokenizer
+    if tokenizer.backend_tokenizer.encode("", "").tokens.count("</s>") == 2:  # one between the texts, one at the end
         return tokenizer
     from tokenizers import Tokenizer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,9 +27,10 @@ from bort.model.shrink import SubShape, shrink
 from bort.model.tokenization import load_tokenizer
 from bort.model.vocabulary_cut import CutVocabulary, cut_vocabulary
 from bort.ose.space import SearchSpace, Shape
+from bort.predict.sentence_files import MODULES, PROMPTS, TEXT_SETTINGS, find, listed_modules
 
-_SENTENCE_FILES = ("sentence_bert_config.json", "config_sentence_transformers.json", "modules.json")
-"""Files of sentence-transformers next to the modules' folders."""
+_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+"""Files of a sentence-transformers module, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,20 @@ class InheritedEncoder:
         return np.arange(self.config.vocab_size) if cut is None else cut.kept
 
     def copy_modules(self, folder: Path) -> None:
-        """Copy the encoder's sentence-transformers modules to the folder of a saved member, if there are any."""
-        source = Path(locate(self.source))
-        if not (source / "modules.json").is_file():
+        """Copy the encoder's sentence-transformers modules to the folder of a saved member, if there are any.
+
+        Raises:
+            BortError: Their list is broken, or names a folder outside of the encoder's.
+        """
+        source = locate(self.source)
+        listed = listed_modules(source)
+        if listed is None:
             return
-        for module in json.loads((source / "modules.json").read_text("utf-8")):
-            if module["path"] and (source / module["path"]).is_dir():
-                shutil.copytree(source / module["path"], folder / module["path"], dirs_exist_ok=True)
-        for name in _SENTENCE_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+        inside = [f"{path}/{name}" for _, path in listed if path for name in _MODULE_FILES]
+        for name in (*TEXT_SETTINGS, PROMPTS, *inside, MODULES):
+            if (file := find(source, name)) is not None:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name)
 
     def part(self, shape: Shape) -> BertModel | BertForMaskedLM:
         """A member with its weights from the encoder, trainable."""

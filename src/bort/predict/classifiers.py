@@ -16,11 +16,12 @@ from bort.data.batches import token_budget_batches
 from bort.data.tables.labels import Kind
 from bort.errors import BortError
 from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
-from bort.model.checkpoints import load, load_config, locate, save
+from bort.model.checkpoints import load, load_config, locate, require_encoder, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
+from bort.predict.sentence_files import PROMPTS, read_json
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
 from bort.tasks.classification import Classification
 from bort.tasks.metrics import METRICS, primary_metric
@@ -42,8 +43,9 @@ def new_classifier(model: str, task: Task, *, bi_encoder: bool = False) -> PreTr
         bi_encoder: Whether the two texts of a pair are encoded separately; the encoder must then be a BERT.
 
     Raises:
-        BortError: The model cannot be loaded.
+        BortError: The model cannot be loaded, or is an encoder-decoder.
     """
+    require_encoder(model)
     labels: dict[str, Any] = {"num_labels": task.outputs, "problem_type": task.problem_type}
     if task.names:
         labels["id2label"] = dict(enumerate(task.names))
@@ -102,6 +104,8 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
         rule = "must be a model that gives each text one label, several labels, or one number"
         raise BortError(rule, file=name, column="problem_type", value=kind)
     if outputs == 1:
+        if kind != Regression.problem_type:
+            _refuse_activation(config, name)
         return Regression((), _metric(model, "regression"))
     names = tuple(str(config.id2label.get(number)) for number in range(outputs))
     if len({*names}) < outputs or not {*range(outputs)} <= {*config.id2label}:
@@ -113,6 +117,17 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
             raise BortError("must map labels to probabilities", file=name, column=IN_CONFIG, value=least)
         return MultiLabel.of_model(names, _metric(model, "multilabel"), least)
     return Classification(names, _metric(model, "classification"), choices=choices)
+
+
+def _refuse_activation(config: Any, name: str) -> None:
+    """Refuse a cross-encoder of sentence-transformers that says that its scores are a function of the output."""
+    places = (read_json(locate(name), PROMPTS), getattr(config, "sentence_transformers", None))
+    stated = [place.get("activation_fn") for place in places if isinstance(place, dict)]
+    stated.append(getattr(config, "sbert_ce_default_activation_function", None))  # of the oldest folders
+    function = next(filter(None, stated), "Identity")
+    if not str(function).endswith("Identity"):
+        rule = 'is not applied here; "problem_type": "regression" in config.json asks for the outputs without it'
+        raise BortError(rule, file=name, column="activation_fn", value=function)
 
 
 def _metric(model: PreTrainedModel, kind: Kind) -> str:

@@ -73,11 +73,7 @@ class EmbeddingTeacher:
             raise BortError(rule, file=self.source, value=self.size)
         tokenized = self._tokenize(texts) if texts else None
         rows: list[list[int]] = tokenized["input_ids"] if tokenized else []
-        places = (
-            [self._places(pairs, text) for pairs, text in zip(tokenized["offset_mapping"], texts, strict=True)]
-            if tokenized
-            else []
-        )
+        places = [*map(self._places, tokenized["offset_mapping"])] if tokenized else []
         pooled = np.zeros((len(texts), self.size), dtype=np.float32)
         vectors: list[dict[int, NDArray[np.float32]]] = [{} for _ in texts]
         for batch in self._batches([len(row) for row in rows]):
@@ -120,10 +116,10 @@ class EmbeddingTeacher:
         given = [example.text for example in asked]
         return self.tokenizer(given, truncation=True, max_length=self._longest, return_offsets_mapping=True)
 
-    def _places(self, pairs: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
-        """Map offsets of tokens in the prompted and stripped text to the text itself. *Shape:* (tokens, 2)."""
-        prompted, places = self.modules.prompt + text, np.array(pairs, np.int64).reshape(-1, 2)
-        moved = places + (len(prompted) - len(prompted.lstrip())) - len(self.modules.prompt)
+    def _places(self, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        """Map offsets of tokens in the prompted text to the text itself. *Shape:* (tokens, 2)."""
+        places = np.array(pairs, np.int64).reshape(-1, 2)
+        moved = places - len(self.modules.prompt)
         return np.where(places[:, :1] == places[:, 1:], 0, np.maximum(moved, 0))
 
     @torch.no_grad()

@@ -8,15 +8,23 @@ from typing import Any
 
 from bort.files import write_aside
 from bort.predict.manifest import Pooling
+from bort.predict.sentence_files import MODULES, PROMPTS, TEXT_SETTINGS
 
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"))
 _NORMALIZE = ("2_Normalize", "Normalize")
 
 
 def write_sentence_files(
-    folder: str | Path, hidden_size: int, max_length: int, pooling: Pooling = "mean", *, normalizes: bool = False
+    folder: str | Path,
+    hidden_size: int,
+    max_length: int,
+    pooling: Pooling = "mean",
+    *,
+    normalizes: bool = False,
+    lowercase: bool = False,
+    prompt: str = "",
 ) -> None:
-    """Write `modules.json` and the files it refers to into an encoder's folder.
+    """Write `modules.json` and the files it refers to, or that prepare texts, into an encoder's folder.
 
     Args:
         folder: Folder of the encoder.
@@ -24,6 +32,8 @@ def write_sentence_files(
         max_length: Maximum number of tokens of a text.
         pooling: How token vectors are pooled.
         normalizes: Whether pooled vectors are scaled to length 1.
+        lowercase: Whether texts are lowercased first.
+        prompt: Text prepended to every text.
     """
     folder = Path(folder)
     modules = [
@@ -33,9 +43,11 @@ def write_sentence_files(
     poolings = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
     _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": hidden_size, **poolings})
     # Otherwise, weights stored in half precision would also be computed in it.
-    text = {"max_seq_length": max_length, "do_lower_case": False, "model_args": {"torch_dtype": "float32"}}
-    _write(folder / "sentence_bert_config.json", text)
-    _write(folder / "modules.json", modules)
+    text = {"max_seq_length": max_length, "do_lower_case": lowercase, "model_args": {"torch_dtype": "float32"}}
+    _write(folder / TEXT_SETTINGS[0], text)
+    if prompt:
+        _write(folder / PROMPTS, {"prompts": {"default": prompt}, "default_prompt_name": "default"})
+    _write(folder / MODULES, modules)
 
 
 def _write(file: Path, value: Any) -> None:

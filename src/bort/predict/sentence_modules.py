@@ -1,20 +1,20 @@
 """The modules of a sentence-transformers folder around its encoder; a folder that is not fully supported is refused.
 
-The file format is that of sentence-transformers 5 (`sentence_transformers/models`).
+The file format is that of sentence-transformers 6.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bort.errors import BortError
+from bort.predict.manifest import Pooling
+from bort.predict.sentence_files import PROMPTS, TEXT_SETTINGS, find, listed_modules, read_json
 
 _POOLINGS: Mapping[str, str] = {
     "pooling_mode_cls_token": "cls",
@@ -33,6 +33,17 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Sigmoid": torch.sigmoid,
     "SiLU": torch.nn.functional.silu,
 }
+_COMPUTING = ("torch_dtype", "dtype", "attn_implementation")
+_ARGUMENTS: Mapping[str, Sequence[str]] = {
+    "model_args": _COMPUTING,
+    "model_kwargs": _COMPUTING,
+    "tokenizer_args": ("model_max_length",),
+    "processor_kwargs": ("model_max_length",),
+    "config_args": (),
+    "config_kwargs": (),
+    "processing_kwargs": (),
+}
+"""Arguments for other libraries by their former and present names, and those that are obeyed or change no vector."""
 _POOLED = "sentence_embedding"
 """Name of the pooled vectors among all features of a text."""
 Step = Callable[[Tensor], Tensor]
@@ -68,6 +79,13 @@ class SentenceModules:
     def size(self, hidden: int) -> int:
         """Width of the final vectors, for an encoder with token vectors of width `hidden`."""
         return self.widths[-1] if self.widths else hidden * len(self.poolings)
+
+    @property
+    def plain_pooling(self) -> Pooling | None:
+        """The pooling if it alone makes the vectors and is the mean over all tokens or the first one; else None."""
+        known: dict[tuple[str, ...], Pooling] = {("mean",): "mean", ("cls",): "cls"}
+        leaves_out = self.prompt and not self.pools_prompt
+        return None if self.steps or leaves_out else known.get(self.poolings)
 
     def __call__(self, hidden: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:
         """Pool, apply the steps, and scale to length 1 if the folder ends with that.
@@ -119,20 +137,13 @@ def read_modules(source: str) -> SentenceModules:
     Raises:
         BortError: A module, pooling or activation is not supported, or a file is broken.
     """
-    listed = _json(source, "modules.json")
-    if listed is None:
-        pooling = _json(source, "1_Pooling/config.json")
+    named = listed_modules(source)
+    if named is None:
+        pooling = read_json(source, "1_Pooling/config.json")
         return SentenceModules() if pooling is None else _Reader(source).modules([("Pooling", "1_Pooling")])
-    try:
-        named = [(str(entry["type"]), str(entry["path"])) for entry in listed]
-    except (KeyError, TypeError):
-        raise BortError("must list modules by type and path", file=f"{source}/modules.json") from None
     for kind, _ in named:
         if not kind.startswith("sentence_transformers."):
             raise BortError("is code of the model's own, which is not run", file=f"{source}/modules.json", value=kind)
-    for _, path in named:
-        if ".." in PurePath(path).parts or PurePath(path).is_absolute():
-            raise BortError("must name folders inside of this one", file=f"{source}/modules.json", value=path)
     kinds = [(kind.rpartition(".")[2], path) for kind, path in named]
     if kinds[0] != ("Transformer", ""):
         raise BortError("must begin with a Transformer in the folder itself", file=f"{source}/modules.json")
@@ -162,19 +173,7 @@ class _Reader:
                 self.steps.append(lambda vectors: torch.nn.functional.normalize(vectors, dim=-1))
             self.normalizes = False
             readers[kind](path)
-        before = _json(self.source, "sentence_bert_config.json") or {}
-        asked = _json(self.source, "config_sentence_transformers.json") or {}
-        if asked.get("truncate_dim") is not None:
-            rule = "truncate_dim is not supported"
-            raise BortError(rule, file=f"{self.source}/config_sentence_transformers.json", value=asked["truncate_dim"])
-        prompts, name = asked.get("prompts") or {}, asked.get("default_prompt_name") or ""
-        if not isinstance(prompts, dict) or not isinstance(name, str):
-            rule = "prompts must map names to texts, and default_prompt_name must be a name"
-            raise BortError(rule, file=f"{self.source}/config_sentence_transformers.json")
-        prompt = prompts.get(name, "") if name else ""
-        length, lowercase = before.get("max_seq_length"), bool(before.get("do_lower_case"))
-        if not isinstance(prompt, str) or not (length is None or (type(length) is int and length > 0)):
-            raise BortError("max_seq_length must be a whole number, and a prompt a text", file=self.source)
+        (length, lowercase), prompt = _length_and_case(self.source), _prompt(self.source)
         text = {"max_seq_length": length, "do_lower_case": lowercase, "prompt": prompt}
         return SentenceModules(
             self.poolings or ("mean",),
@@ -217,7 +216,7 @@ class _Reader:
         if activation is None:
             rule = f"the activation must be of {', '.join(_ACTIVATIONS)}"
             raise BortError(rule, file=f"{self.source}/{path}/config.json", value=named)
-        file = _file(self.source, f"{path}/model.safetensors")
+        file = find(self.source, f"{path}/model.safetensors")
         if file is None:
             raise BortError("must hold the layer's weights as model.safetensors", file=f"{self.source}/{path}")
         try:
@@ -239,7 +238,7 @@ class _Reader:
         self.described.append({"dense": hashlib.sha256(content).hexdigest(), "activation": named})
 
     def _normalize(self, path: str) -> None:
-        self._check_names(_json(self.source, f"{path}/config.json") or {}, path)  # older folders have no such file
+        self._check_names(read_json(self.source, f"{path}/config.json") or {}, path)  # older folders have no such file
         self.normalizes = True
         self.described.append("normalize")
 
@@ -251,33 +250,58 @@ class _Reader:
                 raise BortError(rule, file=f"{self.source}/{path}/config.json", value=settings[key])
 
 
-def _file(source: str, name: str) -> Path | None:
-    """Path of a file of a folder or hub model; None if there is none."""
-    if Path(source).is_dir():
-        file = Path(source) / name
-        return file if file.is_file() else None
-    from transformers.utils import cached_file
+def _length_and_case(source: str) -> tuple[int | None, bool]:
+    """Maximum number of tokens, if the folder sets it, and whether texts are lowercased.
 
-    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-    return Path(found) if found else None
+    Raises:
+        BortError: The folder also sets what would change vectors and is not supported.
+    """
+    file, settings = source, {}
+    for name in TEXT_SETTINGS:
+        if found := read_json(source, name):
+            file, settings = f"{source}/{name}", found
+            break
+    for key, known in _ARGUMENTS.items():
+        given = settings.get(key) or {}
+        if not isinstance(given, dict) or not given.keys() <= {*known, "trust_remote_code"}:
+            raise BortError("has entries that are not supported", file=file, column=key, value=given)
+    if "modality_config" in settings and not _reads_texts(settings["modality_config"]):
+        rule = "must give the last hidden state of texts"
+        raise BortError(rule, file=file, column="modality_config", value=settings["modality_config"])
+    passed = settings.get("tokenizer_args") or settings.get("processor_kwargs") or {}
+    length = passed.get("model_max_length", settings.get("max_seq_length"))
+    if not (length is None or (type(length) is int and length > 0)):
+        raise BortError("max_seq_length must be a whole number", file=file, value=length)
+    return length, bool(settings.get("do_lower_case"))
 
 
-def _json(source: str, name: str) -> Any:
-    file = _file(source, name)
-    if file is None:
-        return None
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BortError(f"must hold JSON: {error}", file=file) from None
-    if content == [] or not isinstance(content, list if name == "modules.json" else dict):
-        kind = "a JSON list of modules" if name == "modules.json" else "one JSON object"
-        raise BortError(f"must hold {kind}", file=file)
-    return content
+def _reads_texts(modalities: Any) -> bool:
+    """Whether texts go through the whole encoder; a cross-encoder's folder gives logits, and lends its encoder."""
+    text = modalities.get("text") if isinstance(modalities, dict) else None
+    outputs = ("last_hidden_state", "logits")
+    return text in [{"method": "forward", "method_output_name": output} for output in outputs]
+
+
+def _prompt(source: str) -> str:
+    """The default prompt.
+
+    Raises:
+        BortError: The file of prompts is broken, or shortens vectors.
+    """
+    asked, file = read_json(source, PROMPTS) or {}, f"{source}/{PROMPTS}"
+    if asked.get("truncate_dim") is not None:
+        raise BortError("truncate_dim is not supported", file=file, value=asked["truncate_dim"])
+    prompts, name = asked.get("prompts") or {}, asked.get("default_prompt_name") or ""
+    if not isinstance(prompts, dict) or not isinstance(name, str):
+        raise BortError("prompts must map names to texts, and default_prompt_name must be a name", file=file)
+    prompt = prompts.get(name, "") if name else ""
+    if not isinstance(prompt, str):
+        raise BortError("a prompt must be a text", file=file, value=prompt)
+    return prompt
 
 
 def _settings(source: str, name: str) -> dict[str, Any]:
-    found = _json(source, name)
+    found = read_json(source, name)
     if found is None:
         raise BortError("is named by modules.json and is not there", file=f"{source}/{name}")
     settings: dict[str, Any] = found

@@ -15,11 +15,11 @@ from bort.cores import limit_threads
 from bort.data.batches import token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.model.checkpoints import load, locate
+from bort.model.checkpoints import load, locate, require_encoder
 from bort.model.devices import INFERENCE_TOKENS, best_device
 from bort.predict.classifiers import fitting_tokenizer, positions, tensors
 from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize, whole_lengths
-from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec, Pooling
+from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec
 from bort.predict.sentence_modules import read_modules
 
 
@@ -44,6 +44,7 @@ class TorchEncoder:
         from transformers import AutoModel
 
         self.source = source = locate(model)
+        require_encoder(model)
         self.modules = read_modules(source)
         self.device = best_device() if device is None else device
         self.model: Any = load(AutoModel, model).to(self.device).eval()
@@ -59,7 +60,7 @@ class TorchEncoder:
             raise BortError(rule, file=source, column="max_seq_length", value=self.max_length)
         self.normalizes, self.pooling = self.modules.normalizes, "+".join(self.modules.poolings)
         encode((), self.tokenizer, self.max_length)  # sets the length now; later another thread may be tokenising
-        self.prompt_tokens = self._tokens([Example(self.modules.prompt.strip())]).lengths[0] - 1 if self._asks else 0
+        self.prompt_tokens = self.encode([Example("")]).lengths[0] - 1 if self.modules.prompt else 0
         """Tokens of the prompt, including the leading special token, as counted by sentence-transformers."""
 
     @property
@@ -80,9 +81,8 @@ class TorchEncoder:
             BortError: Its vectors are not simply the mean over all tokens or the first token's vector.
         """
         modules = self.modules
-        known: dict[tuple[str, ...], Pooling] = {("mean",): "mean", ("cls",): "cls"}
-        pooling = known.get(modules.poolings)
-        if pooling is None or modules.steps or (self._asks and not modules.pools_prompt):
+        pooling = modules.plain_pooling
+        if pooling is None:
             rule = "only encoders whose vectors are the mean over all tokens, or the first one's, can be exported"
             raise BortError(rule, file=self.source, value=modules.described.get("modules"))
         return EncoderSpec(self.size, pooling, modules.normalizes, modules.prompt, modules.lowercase)
@@ -121,10 +121,6 @@ class TorchEncoder:
         """Pooled vectors of a batch, not normalised at the end. *Shape:* (batch, length) each -> (batch, `size`)."""
         hidden = self.model(**inputs).last_hidden_state
         return self.modules.pooled(hidden, inputs["attention_mask"], self.prompt_tokens)
-
-    @property
-    def _asks(self) -> bool:
-        return bool(self.modules.prompt)
 
     def _prompted(self, examples: Sequence[Example]) -> list[Example]:
         return prompted(examples, self.modules.prompt, lowercase=self.modules.lowercase)

@@ -1,0 +1,72 @@
+"""The files in which sentence-transformers describes an encoder, in a folder or a hub model; read without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+from bort.errors import BortError
+
+MODULES = "modules.json"
+PROMPTS = "config_sentence_transformers.json"
+TEXT_SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+"""Names of the file on length and case; the first one that says anything counts. Only the first is still written."""
+
+
+def find(source: str, name: str) -> Path | None:
+    """Path of a file of a folder or hub model; None if there is none."""
+    if Path(source).is_dir():
+        file = Path(source) / name
+        return file if file.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def read_json(source: str, name: str) -> Any:
+    """Content of a JSON file: a list for `modules.json`, else an object; None if there is no such file.
+
+    Raises:
+        BortError: It holds something else.
+    """
+    file = find(source, name)
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BortError(f"must hold JSON: {error}", file=file) from None
+    if content == [] or not isinstance(content, list if name == MODULES else dict):
+        kind = "a JSON list of modules" if name == MODULES else "one JSON object"
+        raise BortError(f"must hold {kind}", file=file)
+    return content
+
+
+def listed_modules(source: str) -> list[tuple[str, str]] | None:
+    """Type and path of each module that `modules.json` lists; None if there is no such file.
+
+    Raises:
+        BortError: It is broken, or a path leads out of the folder.
+    """
+    listed = read_json(source, MODULES)
+    if listed is None:
+        return None
+    file = f"{source}/{MODULES}"
+    try:
+        modules = [(str(entry["type"]), str(entry["path"])) for entry in listed]
+    except (KeyError, TypeError):
+        raise BortError("must list modules by type and path", file=file) from None
+    for _, path in modules:
+        if ".." in PurePath(path).parts or PurePath(path).is_absolute():
+            raise BortError("must name folders inside of this one", file=file, value=path)
+    return modules
