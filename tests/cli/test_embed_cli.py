@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -44,6 +46,36 @@ def test_a_table_to_parquet_keeps_its_columns(bort, teacher_folder, sentences, e
     assert table.drop_columns(["vector"]).to_pylist() == rows
     found = np.array(table["vector"].to_pylist(), np.float32)
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_parquet_input_states_its_types(bort, teacher_folder, tmp_path, count):
+    """The first rows may not show them: they have nulls, empty lists and small numbers."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    number, decimal = pyarrow.int64(), pyarrow.decimal128(10, 2)
+    columns = {
+        "text": ["a cat", "a dog", "a cow"],
+        "rating": pyarrow.array([None, None, 3], number),
+        "day": pyarrow.array([None, None, date(2024, 2, 29)]),
+        "at": pyarrow.array([None, None, 1], pyarrow.timestamp("us", "Europe/Berlin")),
+        "tags": pyarrow.array([[], None, ["x"]]),
+        "place": pyarrow.array([{"x": None}, None, {"x": 3}], pyarrow.struct({"x": number})),
+        "counts": pyarrow.array([[], None, [("x", 3)]], pyarrow.map_(pyarrow.string(), number)),
+        "price": pyarrow.array([None, Decimal("1.00"), Decimal("12345678.25")], decimal),
+        "hash": pyarrow.array([1, 2, 2**64 - 1], pyarrow.uint64()),
+        "error": pyarrow.nulls(3),
+        "kind": pyarrow.array(["x", None, "y"]).dictionary_encode(),
+    }
+    parquet.write_table(pyarrow.table(columns).slice(0, count), given := tmp_path / "in.parquet")
+    done = bort("embed", given, "--model", teacher_folder, "--output", tmp_path / "out.parquet", "--batch-size", 1)
+    assert done.status == 0, done.err
+    expected, found = parquet.read_table(given), parquet.read_table(tmp_path / "out.parquet")
+    found = found.drop_columns(["embedding"])
+    error = expected.column_names.index("error")
+    assert found.schema.equals(expected.schema.set(error, pyarrow.field("error", pyarrow.string())))
+    assert found.to_pylist() == expected.to_pylist()
 
 
 @pytest.mark.parametrize("count", [0, 1, 40])

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bort.cli.predict import PredictArguments, predict
-from bort.data.tables.examples import Example, stream_rows
-from bort.predict.bulk.blocks import BadRows
+from bort.data.tables.examples import Columns, Example, stream_rows
+from bort.predict.bulk.blocks import BadRows, read_blocks
 from bort.predict.predictor import Predictor
 
 LABELS = ("cat", "other", 'a, "b"')
@@ -262,6 +262,30 @@ def test_rows_that_cannot_be_read_may_stay_without_a_prediction(bort, classifier
     printed = bort(*words)
     assert [row["prediction"] or "" for row in printed.rows()] == [row["prediction"] for row in rows]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "o.csv", "bad.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "good", "bad"),
+    [
+        ("a.jsonl", "", '{"text": "a"}\n', "1\n"),
+        ("a.jsonl", "", '{"text": "a"}\n', '{"text": 3}\n'),
+        ("a.csv", "text,id\n", "a,1\n", "b\n"),
+        ("a.txt", "", "a\n", "a bad one\0\n"),
+    ],
+)
+def test_rows_that_cannot_be_read_fill_blocks_too(tmp_path, name, start, good, bad):
+    """Or a file of them would be held in memory as a whole."""
+    given = tmp_path / name
+    given.write_text(start + bad * 5 + good + bad * 7)
+    for on_error, sizes in (("label", [4, 4, 4, 1]), ("skip", [1])):
+        with BadRows(on_error, "-", None) as found:
+            blocks = list(read_blocks([(str(given), None)], Columns(), None, found, rows=4))
+        assert [len(block) for block in blocks] == sizes
+        rows = [example for block in blocks for _, example in block]
+        assert [place for place, each in enumerate(rows) if isinstance(each, Example)] == [5 if len(rows) > 1 else 0]
+        lines = [each.line for each in rows if not isinstance(each, Example)]
+        assert lines == sorted(lines)
+        assert found.count == 12
 
 
 def test_a_broken_table_stops_whatever_is_asked(bort, classifier, tmp_path):

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from bort.errors import BortError
+from bort.model import text_slices
 from bort.model.checkpoints import save_tokenizer
 from bort.model.shrink import shrink
 from bort.model.tokenization import train_tokenizer
@@ -87,6 +88,19 @@ def test_the_whole_vocabulary_reads_the_same(kind, full, texts):
     assert cut.kept.tolist() == list(range(len(tokenizer)))
     assert cut.covered == 1
     assert cut.tokenizer(texts).input_ids == tokenizer(texts).input_ids
+
+
+def test_long_texts_are_counted_few_at_a_time(full, texts, monkeypatch):
+    sizes = []
+
+    def watched(part, **settings):
+        sizes.append(sum(map(len, part)))
+        return full["unigram"](part, **settings)
+
+    expected = count_tokens(full["unigram"], texts)
+    monkeypatch.setattr(text_slices, "MOST_CHARACTERS", most := max(map(len, texts)))
+    assert count_tokens(watched, texts) == expected
+    assert max(sizes) <= most
 
 
 @pytest.mark.parametrize("kind", KINDS)

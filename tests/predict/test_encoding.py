@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from bort.predict.encoding import TokenizedExamples, encode, prepare, whole_lengths
+from bort.model import text_slices
+from bort.predict.encoding import TokenizedExamples, encode, prepare, tokenize, whole_lengths
 
 FIRST, PAD, LAST = 0, 1, 2
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -83,6 +84,40 @@ def test_whole_lengths_are_those_without_truncation(tiny_tokenizer, texts, side)
     whole = [len(backend.encode(text)) for text in texts]
     prepare(backend, 8, side)
     assert whole_lengths([Example(text) for text in texts], backend) == whole
+
+
+class Watched:
+    """A tokenizer that notes how much it is given at once."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self.backend, self.sizes = backend, []
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def encode_batch_fast(self, texts):
+        self.sizes.append(len(texts))
+        return self.backend.encode_batch_fast(texts)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_many_texts_are_tokenised_in_slices(tiny_tokenizer, monkeypatch, side):
+    """The encodings of a whole training file would take far more memory than its ids."""
+    monkeypatch.setattr(text_slices, "MOST_TEXTS", 3)
+    backend = Tokenizer.from_str(tiny_tokenizer.backend_tokenizer.to_str())
+    prepare(backend, 8, side)
+    examples = [Example(f"a {n} " * n, "b" if n % 3 == 0 else None) for n in range(0, 120, 10)]
+    for windows in (False, True):
+        alone = [tokenize([example], backend, types=True, windows=windows) for example in examples]
+        together = tokenize(examples, watched := Watched(backend), types=True, windows=windows)
+        for name, column in together.columns.items():
+            assert column == [row for one in alone for row in one.columns[name]]
+        assert together.cut_places == tuple(place for place, one in enumerate(alone) if one.cut)
+        assert together.windows == tuple(count for one in alone for count in one.windows)
+        assert watched.sizes == [3, 3, 3, 3]
+    found = whole_lengths(examples, watched := Watched(backend))
+    assert found == [whole_lengths([example], backend)[0] for example in examples]
+    assert watched.sizes == [3, 3, 3, 3]
 
 
 def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):

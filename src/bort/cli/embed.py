@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,7 +105,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
     normalize = {"auto": None, "yes": True, "no": False}[arguments.normalize]
     done = 0
     with (
-        vector_writer(arguments.output, encoder.size, column=arguments.column) as write,
+        vector_writer(arguments.output, encoder.size, column=arguments.column, types=_types(arguments)) as write,
         BadRows(arguments.on_error, arguments.output, arguments.errors) as bad,
         bar("embedding") as shown,
     ):
@@ -129,3 +130,14 @@ def embed(arguments: EmbedArguments) -> PredictResult:
         console().print(line, soft_wrap=True)
     skipped = 0 if arguments.on_error == "label" else bad.count
     return PredictResult({"rows": done, "skipped": skipped}, arguments.output, done, skipped)
+
+
+def _types(arguments: EmbedArguments) -> Mapping[str, Any]:
+    """The types of the columns, if both input and output are Parquet: rows would only show those of their values."""
+    from bort.data.tables.readers import format_of, parquet_types
+    from bort.data.tables.vector_writer import vector_format
+
+    is_file = arguments.input != "-" and arguments.input_format == "auto"
+    if not is_file or vector_format(arguments.output) != "parquet" or format_of(arguments.input) != "parquet":
+        return {}
+    return parquet_types(arguments.input)

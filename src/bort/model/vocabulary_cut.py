@@ -12,19 +12,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
+from bort.model.text_slices import text_slices
 from bort.model.tokenization import with_backend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_CHUNK = 2_000
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
@@ -46,9 +45,8 @@ class CutVocabulary:
 def count_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Counter[int]:
     """Count how often each id occurs in some texts, without the special tokens added around them."""
     counts: Counter[int] = Counter()
-    lines = iter(texts)
-    while chunk := list(islice(lines, _CHUNK)):
-        for row in tokenizer(chunk, add_special_tokens=False, verbose=False).input_ids:
+    for part in text_slices(texts):
+        for row in tokenizer(part, add_special_tokens=False, verbose=False).input_ids:
             counts.update(row)
     return counts
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from bort.model.text_slices import text_slices
 
 _CHARACTERS_PER_TOKEN = 8
 """More than texts usually have; a text that has more is tokenised whole."""
@@ -15,26 +17,27 @@ _NORMALIZERS = frozenset({"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "
 _PRE_TOKENIZERS = frozenset({"BertPreTokenizer", "Whitespace", "WhitespaceSplit"})
 
 
-def encode(texts: Sequence[Any], backend: Any) -> list[Any]:
-    """Tokenise like `backend.encode_batch_fast`, but only the needed beginning of long single texts.
+def encode(texts: Sequence[Any], backend: Any) -> Iterator[Any]:
+    """Tokenise like `backend.encode_batch_fast`, but in slices, and only the needed beginning of long single texts.
 
     Args:
         texts: Strings, or pairs.
         backend: A `tokenizers.Tokenizer`.
 
     Returns:
-        The library's encodings. *Shape:* (texts,).
+        The library's encoding of each text.
     """
     limit = _most_characters(backend)
-    given = list(texts) if limit is None else [_beginning(text, limit) for text in texts]
-    if len(given) == 1:  # avoids the overhead of the thread pool
-        encodings = [backend.encode(*given[0]) if isinstance(given[0], tuple) else backend.encode(given[0])]
-    else:
-        encodings = backend.encode_batch_fast(given)
-    for place, (whole, part) in enumerate(zip(texts, given, strict=True)):
-        if part is not whole and sum(map(len, encodings[place].overflowing)) < _MARGIN:
-            encodings[place] = backend.encode(whole)
-    return list(encodings)
+    wholes = iter(texts)
+    for given in text_slices(text if limit is None else _beginning(text, limit) for text in texts):
+        if len(given) == 1:  # avoids the overhead of the thread pool
+            encodings = [backend.encode(*given[0]) if isinstance(given[0], tuple) else backend.encode(given[0])]
+        else:
+            encodings = backend.encode_batch_fast(given)
+        # The wholes come last: a slice that has ended must not take one of the next slice.
+        for part, encoding, whole in zip(given, encodings, wholes, strict=False):
+            is_short = part is not whole and sum(map(len, encoding.overflowing)) < _MARGIN
+            yield backend.encode(whole) if is_short else encoding
 
 
 def windows(encoding: Any) -> list[Any]:

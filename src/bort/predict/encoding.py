@@ -5,7 +5,7 @@ Needs only the `tokenizers` library, so that exported folders run without torch 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bort.data.batches import attention_mask, stacked
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.model.text_slices import text_slices
 from bort.predict import cutting
 
 if TYPE_CHECKING:
@@ -105,19 +106,27 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows:
             texts += [(example.text, choice) for choice in example.choices]
         else:
             texts.append(example.text if example.text_b is None else (example.text, example.text_b))
-    counts: tuple[int, ...] = ()
-    if windows:
-        cut_up = [cutting.windows(encoding) for encoding in backend.encode_batch_fast(texts)]
-        counts, encodings = tuple(map(len, cut_up)), [window for of_text in cut_up for window in of_text]
-    else:
-        encodings = cutting.encode(texts, backend)
-    columns = {"input_ids": [encoding.ids for encoding in encodings]}
-    if types:
-        columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-    cut = [count > 1 for count in counts] if windows else [bool(encoding.overflowing) for encoding in encodings]
+    ids: list[list[int]] = []
+    type_ids: list[list[int]] = []
+    counts: list[int] = []
+    cut: list[bool] = []
+    for rows in _windowed(texts, backend) if windows else ([one] for one in cutting.encode(texts, backend)):
+        # An encoding takes several times the memory of its ids, so none is kept.
+        ids += [row.ids for row in rows]
+        if types:
+            type_ids += [row.type_ids for row in rows]
+        counts.append(len(rows))
+        cut.append(len(rows) > 1 if windows else bool(rows[0].overflowing))
+    columns = {"input_ids": ids, "token_type_ids": type_ids} if types else {"input_ids": ids}
     each = choices or 1
     places = tuple(place for place in range(len(examples)) if any(cut[place * each : (place + 1) * each]))
-    return TokenizedExamples(columns, choices, counts, places)
+    return TokenizedExamples(columns, choices, tuple(counts) if windows else (), places)
+
+
+def _windowed(texts: Sequence[Any], backend: Any) -> Iterator[list[Any]]:
+    """The encodings of each text's windows."""
+    for part in text_slices(texts):
+        yield from map(cutting.windows, backend.encode_batch_fast(part))
 
 
 def whole_lengths(examples: Sequence[Example], backend: Any) -> list[int]:
@@ -130,12 +139,15 @@ def whole_lengths(examples: Sequence[Example], backend: Any) -> list[int]:
         backend: See `tokenize`.
     """
     special = backend.num_special_tokens_to_add(is_pair=False)
-    encodings = backend.encode_batch_fast([example.text for example in examples])
-    return [special + sum(len(part) - special for part in (encoding, *encoding.overflowing)) for encoding in encodings]
+    return [
+        special + sum(len(part) - special for part in (encoding, *encoding.overflowing))
+        for texts in text_slices(example.text for example in examples)
+        for encoding in backend.encode_batch_fast(texts)
+    ]
 
 
 def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:
-    """Prepare texts like sentence-transformers: prepend the prompt, strip blanks at both ends, maybe lowercase.
+    """Prepare texts like sentence-transformers: prepend the prompt, maybe lowercase.
 
     Raises:
         BortError: An example is a pair or has choices: a vector stands for one text.
@@ -145,7 +157,7 @@ def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> li
         if example.text_b is not None or example.choices:
             rule = "must be a single text: an encoder has no vector of a pair"
             raise BortError(rule, file=example.source or None, line=example.line)
-        text = (prompt + example.text).strip()
+        text = prompt + example.text
         texts.append(Example(text.lower() if lowercase else text))
     return texts
 

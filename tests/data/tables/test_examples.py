@@ -136,6 +136,20 @@ def test_parquet(tmp_path):
     refused(write(tmp_path, "c.parquet", b""), "must be a whole Parquet file")
 
 
+def test_what_python_has_no_value_for_in_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    texts, path = pyarrow.array(["a", "b"]), tmp_path / "a.parquet"
+    infinity = pyarrow.array([0, 2**31 - 1], pyarrow.int32()).cast(pyarrow.date32())
+    late = pyarrow.array([0, 2**62], pyarrow.timestamp("us"))
+    twice = pyarrow.StructArray.from_arrays([texts, texts], ["x", "x"])
+    torn = pyarrow.array([b"a", b"\xff"]).view(pyarrow.string())
+    for odd in (infinity, late, twice, torn):
+        parquet.write_table(pyarrow.table({"text": texts, "odd": odd}), path)
+        refused(path, "column 'odd'", "must hold values that Python can represent (", labelled=False)
+
+
 def test_stream_is_lazy_and_names_itself():
     class Endless(io.RawIOBase):
         count = 0

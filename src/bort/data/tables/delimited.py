@@ -6,7 +6,7 @@ import csv
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from bort.data.tables.lines import LONGEST_ROW_BYTES, Lines
@@ -15,8 +15,8 @@ from bort.progress import console
 
 Row = dict[str, Any]
 NumberedRow = tuple[int, Row]
-OnBad = Callable[[BortError, Row], None]
-"""Receives a malformed row: the error, and its cells by column, or its text as `raw` if it has no cells."""
+ReadRow = tuple[int | BortError, Row]
+"""A row with its line; a malformed one with its error instead, and with its text as `raw` if it has no cells."""
 
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", r"\t": "\t"}
 _TITLES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -47,8 +47,8 @@ def delimited_rows(
     *,
     delimiter: str | None = None,
     header: Sequence[str] | None = None,
-    on_bad: OnBad | None = None,
-) -> Iterator[NumberedRow]:
+    lenient: bool = False,
+) -> Iterator[ReadRow]:
     """Yield each row with the number of its first line.
 
     Without `delimiter`, the usual one of the kind applies, unless the header has the required columns only with
@@ -61,7 +61,7 @@ def delimited_rows(
         required: Columns that must exist.
         delimiter: Separator of the cells.
         header: Column names, if the first line is already a row.
-        on_bad: Receives each malformed row; without it, the first one is an error.
+        lenient: Whether malformed rows are yielded, too, instead of the first one being an error.
 
     Raises:
         BortError: The header or a row is malformed.
@@ -86,9 +86,9 @@ def delimited_rows(
             elif not blank or len(columns.names) == 1:
                 yield lines.first, columns.row(cells or [""], lines, delimiter if quoted else "")
         except BortError as error:
-            if on_bad is None or columns is None:
+            if not lenient or columns is None:
                 raise
-            on_bad(error, {"raw": "".join(lines.row).rstrip("\r\n")})
+            yield error, {"raw": "".join(lines.row).rstrip("\r\n")}
 
 
 class _Columns:

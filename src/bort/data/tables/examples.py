@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from bort.data.tables.labels import Label, check_forms, check_numbers, read_labe
 from bort.errors import BortError
 
 if TYPE_CHECKING:
-    from bort.data.tables.delimited import OnBad
     from bort.data.tables.readers import Format
 
 
@@ -130,7 +129,7 @@ def stream_rows(
     *,
     format: Format | None = None,
     labelled: bool = False,
-    on_bad: OnBad | None = None,
+    on_bad: Callable[[BortError, dict[str, Any]], None] | None = None,
     name: str | None = None,
 ) -> Iterator[tuple[dict[str, Any], Example]]:
     """Yield examples one by one with the rows they came from, in bounded memory.
@@ -142,7 +141,7 @@ def stream_rows(
         columns: Names of the columns.
         format: Format of the rows; required for a stream, otherwise set by the extension.
         labelled: As in `read_examples`.
-        on_bad: Receives each row that breaks a rule, in order; without it, the first one is an error.
+        on_bad: Receives each row that breaks a rule, as `every_row` yields it; without it, the first one is an error.
         name: Name of the source in error messages; by default its own.
 
     Returns:
@@ -150,6 +149,39 @@ def stream_rows(
 
     Raises:
         BortError: While iterating, at the first row that breaks a rule, and for errors that affect the whole source.
+    """
+    rows = every_row(source, columns, format=format, labelled=labelled, lenient=on_bad is not None, name=name)
+    for row, example in rows:
+        if isinstance(example, Example):
+            yield row, example
+        elif on_bad is not None:
+            on_bad(example, row)
+
+
+def every_row(
+    source: str | Path | IO[bytes],
+    columns: Columns = _DEFAULT_COLUMNS,
+    *,
+    format: Format | None = None,
+    labelled: bool = False,
+    lenient: bool = True,
+    name: str | None = None,
+) -> Iterator[tuple[dict[str, Any], Example | BortError]]:
+    """Yield examples as `stream_rows` does, and in their places the rows that break a rule, with their error.
+
+    Args:
+        source: As in `stream_rows`, like `columns`, `format`, `labelled` and `name`.
+        columns: Names of the columns.
+        format: Format of the rows.
+        labelled: Whether rows have labels.
+        lenient: Whether to go on after a row that breaks a rule; otherwise the first one is an error.
+        name: Name of the source in error messages.
+
+    Returns:
+        Pairs of the original row and its example or error; a row without cells has its text as `raw`.
+
+    Raises:
+        BortError: While iterating, for errors that affect the whole source, and at a bad row unless `lenient`.
     """
     # Imported here because a predictor that is given texts never reads a file.
     from bort.data.tables.delimited import QuotesInTsv, delimiter_of
@@ -173,8 +205,11 @@ def stream_rows(
     first: Example | None = None
     quotes = QuotesInTsv()
     delimiter = delimiter_of(columns.delimiter)
-    rows = numbered_rows(source, kind, file, required=required, text=columns.text, delimiter=delimiter, on_bad=on_bad)
+    rows = numbered_rows(source, kind, file, required=required, text=columns.text, delimiter=delimiter, lenient=lenient)
     for line, row in rows:
+        if isinstance(line, BortError):
+            yield row, line
+            continue
         # Spreadsheets write rows of empty cells after the last one.
         if labelled and kind in ("csv", "tsv") and not any(map(str.strip, row.values())):
             continue
@@ -186,9 +221,9 @@ def stream_rows(
                 rule = f"must be in every row or in none; line {has} has it and line {lacks} does not"
                 raise BortError(rule, file=file, line=line, column=columns.text_b, value=row.get(columns.text_b))
         except BortError as error:
-            if on_bad is None:
+            if not lenient:
                 raise
-            on_bad(error, row)
+            yield row, error
             continue
         quotes.see(example.text)
         yield row, example

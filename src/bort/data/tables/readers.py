@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from bort.data.tables.compressed import COMPRESSED, decompressed, open_binary
-from bort.data.tables.delimited import NumberedRow, OnBad, Row, check_header, delimited_rows, missing_column
+from bort.data.tables.delimited import NumberedRow, ReadRow, Row, check_header, delimited_rows, missing_column
 from bort.data.tables.lines import Lines
 from bort.errors import BortError, lines_of
 
@@ -72,8 +72,8 @@ def numbered_rows(
     text: str,
     header: Sequence[str] | None = None,
     delimiter: str | None = None,
-    on_bad: OnBad | None = None,
-) -> Iterator[NumberedRow]:
+    lenient: bool = False,
+) -> Iterator[ReadRow]:
     """Yield each row lazily with the line where it starts.
 
     Args:
@@ -84,10 +84,11 @@ def numbered_rows(
         text: Column name for the lines of plain text.
         header: Column names of a CSV or TSV file whose first line is already a row.
         delimiter: Cell separator of a CSV or TSV file; by default it is detected.
-        on_bad: Receives each malformed row of a text format; without it, the first one is an error.
+        lenient: Whether malformed rows of a text format are yielded, too, instead of the first one being an error.
 
     Returns:
-        Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column.
+        Pairs of a line number, or a row number for Parquet and the hub, from 1, and the cells by column; of a malformed
+        row, its error, and its text as `raw` if it has no cells.
 
     Raises:
         BortError: While iterating, at the first row that breaks a rule of the format, and for errors that affect the
@@ -108,35 +109,31 @@ def numbered_rows(
             plain = stack.enter_context(open_binary(source))
         else:
             plain = decompressed(source, file)
-        lines = Lines(plain, file, lenient=on_bad is not None)
+        lines = Lines(plain, file, lenient=lenient)
         if kind == "txt":
-            yield from _plain_rows(lines, text, on_bad)
+            yield from _plain_rows(lines, text)
         elif kind == "jsonl":
-            yield from _json_rows(lines, required, on_bad)
+            yield from _json_rows(lines, required, lenient=lenient)
         else:
             assert kind in ("csv", "tsv")
-            yield from delimited_rows(lines, kind, required, delimiter=delimiter, header=header, on_bad=on_bad)
+            yield from delimited_rows(lines, kind, required, delimiter=delimiter, header=header, lenient=lenient)
 
 
-def _plain_rows(lines: Lines, text: str, on_bad: OnBad | None) -> Iterator[NumberedRow]:
+def _plain_rows(lines: Lines, text: str) -> Iterator[ReadRow]:
     for line in lines.one_by_one():
-        row = {text: line.rstrip("\r\n")}
-        if lines.damage is None:
-            yield lines.number, row
-        elif on_bad is not None:
-            on_bad(lines.damage, row)
+        yield lines.damage or lines.number, {text: line.rstrip("\r\n")}
 
 
-def _json_rows(lines: Lines, required: Sequence[str], on_bad: OnBad | None) -> Iterator[NumberedRow]:
+def _json_rows(lines: Lines, required: Sequence[str], *, lenient: bool) -> Iterator[ReadRow]:
     for line in lines.one_by_one():
         if not line.strip():
             continue
         try:
             yield lines.number, _json_row(line, lines, required)
         except BortError as error:
-            if on_bad is None:
+            if not lenient:
                 raise
-            on_bad(error, {"raw": line.rstrip("\r\n")})
+            yield error, {"raw": line.rstrip("\r\n")}
 
 
 def _json_row(line: str, lines: Lines, required: Sequence[str]) -> Row:
@@ -170,20 +167,56 @@ def _check_surrogates(row: Row, file: str, line: int) -> None:
 
 
 def _parquet_rows(source: str, required: Sequence[str], file: str) -> Iterator[NumberedRow]:
+    with _opened_parquet(source, file) as table:
+        check_header(table.schema_arrow.names, required, file)
+        number = 0
+        for batch in table.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+            for row in _python_rows(batch, file):
+                number += 1
+                yield number, row
+
+
+@contextlib.contextmanager
+def _opened_parquet(source: str, file: str) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
     with open_binary(source) as handle:
         try:
-            table = pyarrow.parquet.ParquetFile(handle)
-            check_header(table.schema_arrow.names, required, file)
-            number = 0
-            for batch in table.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+            yield pyarrow.parquet.ParquetFile(handle)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise BortError(f"must be a whole Parquet file ({lines_of(error)[0]})", file=file) from None
+
+
+def _python_rows(batch: Any, file: str) -> Iterator[Row]:
+    """Like `batch.to_pylist`, but an error names the column."""
+    import pyarrow
+
+    cells: dict[str, list[Any]] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            cells[name] = column.to_pylist()
+        # Python has no year 10,000, no object with a key twice, and no text that is not UTF-8.
+        except (pyarrow.ArrowException, OverflowError, ValueError) as error:
+            rule = f"must hold values that Python can represent ({lines_of(error)[0]})"
+            raise BortError(rule, file=file, column=name) from None
+    return (dict(zip(cells, values, strict=True)) for values in zip(*cells.values(), strict=True))
+
+
+def parquet_types(source: str) -> dict[str, Any]:
+    """Return the Arrow types of a Parquet file's columns, but extension types, which may not take Python's values back.
+
+    Args:
+        source: A path.
+
+    Raises:
+        BortError: It is not a Parquet file, or cannot be read.
+    """
+    import pyarrow
+
+    with _opened_parquet(source, source) as table:
+        fields = {field.name: field.type for field in table.schema_arrow}
+    return {name: kind for name, kind in fields.items() if not isinstance(kind, pyarrow.BaseExtensionType)}
 
 
 def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -38,7 +38,9 @@ def vector_format(path: str) -> VectorFormat:
 
 
 @contextlib.contextmanager
-def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterator[WriteVectors]:
+def vector_writer(
+    path: str, size: int, *, column: str = "embedding", types: Mapping[str, Any] | None = None
+) -> Iterator[WriteVectors]:
     """Yield a function that writes rows with their vectors; a file appears, complete, when the block has ended.
 
     A vector of NaN means that there is none; JSON lines and Parquet have null instead.
@@ -47,6 +49,7 @@ def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterato
         path: A file, or - for standard output.
         size: Dimension of the vectors.
         column: Name of the vector column; it replaces a column of this name in the rows. An array has no columns.
+        types: Arrow types of columns for Parquet (`parquet_types`); those of others are inferred from the first batch.
 
     Raises:
         BortError: The file cannot be written; or in Parquet, a column changes its type, is not in the first batch, or
@@ -62,7 +65,7 @@ def vector_writer(path: str, size: int, *, column: str = "embedding") -> Iterato
         raise BortError("is a folder; name a file", file=path)
     try:
         with write_aside(os.path.realpath(path), "wb") as out:  # replaces the target of a link, not the link
-            writer: _Array | _Parquet = _Array(out, size) if kind == "npy" else _Parquet(out, path, size, column)
+            writer = _Array(out, size) if kind == "npy" else _Parquet(out, path, size, column, types or {})
             try:
                 yield writer.write
             finally:
@@ -100,12 +103,12 @@ class _Array:
 
 
 class _Parquet:
-    """A table of the rows' columns and the vectors; the first batch of rows sets the columns and their types."""
+    """A table of the rows' columns and the vectors; the first batch of rows sets the columns that have no type yet."""
 
-    def __init__(self, out: IO[bytes], path: str, size: int, column: str) -> None:
+    def __init__(self, out: IO[bytes], path: str, size: int, column: str, types: Mapping[str, Any]) -> None:
         import pyarrow
 
-        self._arrow, self._out, self._path, self._column = pyarrow, out, path, column
+        self._arrow, self._out, self._path, self._column, self._types = pyarrow, out, path, column, types
         self._vectors = pyarrow.list_(pyarrow.float32(), size)
         self._schema: Any = None
         self._writer: Any = None
@@ -129,7 +132,7 @@ class _Parquet:
         self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
-        """Write the file's footer; without any rows the file has only the vector column."""
+        """Write the file's footer; without any rows the file has only the columns with given types and the vectors."""
         if self._writer is None:
             self._open([])
         self._writer.close()
@@ -138,8 +141,11 @@ class _Parquet:
         import pyarrow.parquet
 
         fields = []
-        for name in dict.fromkeys(name for row in rows for name in row if name != self._column):
-            kind = self._values(None, [row.get(name) for row in rows], name).type
+        for name in dict.fromkeys([*(name for row in rows for name in row), *self._types]):
+            if name == self._column:
+                continue
+            given = name in self._types
+            kind = self._types[name] if given else self._values(None, [row.get(name) for row in rows], name).type
             # A column without values so far is stored as text.
             fields.append((name, self._arrow.string() if self._arrow.types.is_null(kind) else kind))
         self._schema = self._arrow.schema([*fields, (self._column, self._vectors)])
@@ -153,7 +159,7 @@ class _Parquet:
         try:
             if field is None:
                 return self._arrow.array(values)
-            if self._arrow.types.is_nested(field.type):
+            if field.name not in self._types and self._arrow.types.is_nested(field.type):
                 # Arrow drops the keys of an object that its type lacks.
                 key = _unknown_key(self._arrow.array(values).type, field.type)
                 if key is not None:

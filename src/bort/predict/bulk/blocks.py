@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bort.data.tables.examples import Columns, Example, stream_rows
+from bort.data.tables.examples import Columns, Example, every_row
 from bort.data.tables.readers import Format
 from bort.data.tables.writer import row_writer
 from bort.errors import BortError
@@ -68,7 +68,7 @@ class BadRows:
         """
         if self.path is None or self._is_asked or self.count:
             return
-        file = Path(self.path).expanduser()
+        file = Path(self.path)
         try:
             if file.is_file():
                 file.unlink()
@@ -135,18 +135,15 @@ def read_blocks(
         rows: Rows per block; the last block may have fewer.
 
     Raises:
-        BortError: While iterating, as in `stream_rows`; for invalid rows, only if these stop the job.
+        BortError: While iterating, as in `every_row`; for invalid rows, only if these stop the job.
     """
     block: Block = []
-
-    def on_bad(error: BortError, row: Row) -> None:
-        bad.add(error, row)
-        if bad.on_error == "label":
-            block.append((row, error))
-
-    takes_bad = None if bad.on_error == "stop" else on_bad
     for source, name in sources:
-        for row, example in stream_rows(source, columns, format=form, on_bad=takes_bad, name=name):
+        for row, example in every_row(source, columns, format=form, lenient=bad.on_error != "stop", name=name):
+            if isinstance(example, BortError):
+                bad.add(example, row)
+                if bad.on_error == "skip":
+                    continue
             block.append((row, example))
             if len(block) >= rows:
                 yield block

@@ -36,7 +36,7 @@ def expand(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         name = name.removeprefix(_LOCAL)
-        path = name if is_address(name) else str(Path(name).expanduser())
+        path = name if is_address(name) else str(Path(name))
         if not _WILD.search(name) or (is_there(name) if is_address(name) else Path(path).exists()):
             found.append(path)
             continue

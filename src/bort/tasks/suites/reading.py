@@ -119,21 +119,16 @@ def _local(task: SuiteTask, data: Path, part: Part) -> Iterator[Record]:
 def _lines(task: SuiteTask, file: Path, part: Part, kind: Any) -> Iterator[Record]:
     header = task.headless if task.headless and part != "test" else None
     torn: list[int] = []
-    undecided = 0
-    rows = numbered_rows(
-        file,
-        kind,
-        str(file),
-        required=(),
-        text="",
-        header=header,
-        on_bad=(lambda error, row: torn.append(error.line or 0)) if task.torn else None,
-    )
-    for number, (line, row) in enumerate(rows):
+    number = undecided = 0
+    for line, row in numbered_rows(file, kind, str(file), required=(), text="", header=header, lenient=task.torn):
+        if isinstance(line, BortError):
+            torn.append(line.line or 0)
+            continue
         if task.undecided and row.get(task.label[0]) == task.undecided:
             undecided += 1
-            continue
-        yield Record(row, str(file), line, number)
+        else:
+            yield Record(row, str(file), line, number)
+        number += 1
     if torn:
         places = ", ".join(map(str, torn[:5])) + (", …" if len(torn) > 5 else "")
         _say(task, f"{len(torn):,} torn rows of {part} data are left out (lines {places})")
@@ -171,7 +166,7 @@ def _race(folder: Path) -> Iterator[Record]:
 def _hub(task: SuiteTask, part: Part) -> Iterator[Record]:
     source = f"{HUB[task.suite]}@{task.config}:{task.split[part]}"
     places: dict[str, int] = {}
-    for number, row in numbered_rows(source, "hub", source, required=(), text=""):
+    for number, (_, row) in enumerate(numbered_rows(source, "hub", source, required=(), text=""), start=1):
         if task.suite == "race":
             passage = str(row.get("example_id"))
             row["place"] = places[passage] = places.get(passage, -1) + 1
