@@ -20,6 +20,7 @@ from bort.agora.command_teacher import CommandTeacher
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 TASK = Classification(("cat", "other"), "accuracy")
@@ -163,6 +164,13 @@ def calls(tmp_path):
     return [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
 
 
+def test_an_answer_may_give_thousands_of_labels_a_probability(teacher):
+    task = Classification(tuple(f"class {n} ☃" for n in range(4000)), "accuracy")
+    code = f"import sys, json\nfor l in sys.stdin: print(json.dumps(dict.fromkeys({task.names}, 1 / 4001)))"
+    says = teacher(python(code), task)([Example(str(place)) for place in range(15)])
+    np.testing.assert_allclose(np.exp(says), 1 / 4000)
+
+
 def test_it_is_asked_in_batches_and_of_each_text_once(teacher, tmp_path):
     many = [Example(str(place)) for place in (0, 1, 2, 3, 1, 4)]
     teacher(counting(tmp_path), batch=2)(many)
@@ -195,6 +203,16 @@ def test_shares_become_log_probabilities(shares):
         return
     row = answer_row(parsed_line(json.dumps(shares), task), task)
     np.testing.assert_allclose(np.exp(row), [shares.get(name, 0) / total for name in task.names], atol=1e-12)
+
+
+def test_each_of_many_labels_is_found_without_a_search():
+    class Names(tuple):
+        def __contains__(self, name):
+            pytest.fail("was searched")
+
+    task = MultiLabel(Names("abc"), "f1_micro")
+    assert answer_row({"a": 1, "b": 0.5}, task) == [np.inf, 0.0, -np.inf]
+    assert answer_row(["a", "c"], task) == [np.inf, -np.inf, np.inf]
 
 
 @given(st.text())

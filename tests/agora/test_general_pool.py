@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from bort.agora.general_pool import GeneralPool, beside
 from bort.agora.journal import RunJournal
-from bort.agora.nearby import identity
 from bort.agora.rounds import Made
 from bort.agora.run import finetune
 from bort.data.index.layout import Description
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.fitter import Fitter

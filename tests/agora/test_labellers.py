@@ -8,8 +8,11 @@ import pytest
 from bort.agora.label_map import LabelMap
 from bort.agora.labellers import ClassifierTeacher, FunctionTeacher, HeadTeacher, judged
 from bort.agora.nearby import Embedding
+from bort.agora.teachers import fitted_how
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.finetuning import linear_head
+from bort.predict.sentence_folder import write_sentence_files
 from bort.tasks.classification import Classification
 from bort.tasks.kinds import task_of
 from bort.tasks.regression import Regression
@@ -140,6 +143,17 @@ def test_a_head_says_out_of_fold_what_it_was_fitted_to(embedding):
     assert judged(task, teacher.out_of_fold(texts), truth) <= judged(task, teacher(texts), truth)
 
 
+def test_of_very_many_labels_a_head_learns_a_sample(embedding, monkeypatch):
+    monkeypatch.setattr(linear_head, "MOST_FITTED", 6)
+    task = task_of(LABELLED)
+    teacher = HeadTeacher(embedding, task, LABELLED)
+    assert len(teacher._head.folds) == 6
+    says, own, plain = teacher.out_of_fold(LABELLED), teacher._head.out_of_fold, teacher(LABELLED)
+    for place, row in enumerate(says):
+        learned = place in linear_head.fitted_places(8)
+        np.testing.assert_array_equal(row, own[linear_head.fitted_places(8) == place][0] if learned else plain[place])
+
+
 def test_a_head_for_values(embedding):
     rows = [Example(e.text, None, 4.5 if e.label == "food" else 0.5) for e in LABELLED]
     task = task_of(rows)
@@ -153,3 +167,12 @@ def test_copies_of_a_text_are_in_the_same_fold(embedding):
     rows = [each for e in LABELLED for each in (e, Example(f" {e.text.upper()}", None, e.label))]
     folds = HeadTeacher(embedding, task_of(rows), rows)._head.folds
     np.testing.assert_array_equal(folds[::2], folds[1::2])
+
+
+def test_a_sentence_encoder_gets_a_head_by_its_hub_name_too(monkeypatch, world, tmp_path):
+    write_sentence_files(tmp_path, 16, 32)
+    folders = {"acme/sentences": tmp_path, "acme/plain": tmp_path / "1_Pooling"}
+    found = lambda name, file, **_: str(folders[name] / file) if (folders[name] / file).is_file() else None  # noqa: E731
+    monkeypatch.setattr("transformers.utils.cached_file", found)
+    hows = [fitted_how(world.finetuning(tmp_path, teacher=name)) for name in (*folders, world.encoder)]
+    assert hows == ["head", "full", "full"]

@@ -23,12 +23,13 @@ import bort
 from bort.agora import journal, labelling
 from bort.agora.journal import RunClock, RunJournal
 from bort.agora.labellers import HeadTeacher, judged
-from bort.agora.nearby import Embedding, identity
+from bort.agora.nearby import Embedding
 from bort.agora.report import agora_report, model_card
 from bort.agora.rounds import DivergedError
 from bort.agora.run import finetune
 from bort.agora.session import Session
 from bort.agora.trial import TextLearner
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bort.finetuning import linear_head
 from bort.finetuning.folds import assign_folds
 from bort.finetuning.linear_head import LinearHead, fit_linear_head, loss_of, score_of
 from bort.model.pair_features import pair_features
@@ -85,6 +86,23 @@ def test_out_of_fold_answers_do_not_know_their_own_label():
     head = fit_linear_head({"noise": rng.normal(size=(200, 300))}, targets, TWO)
     assert score_of(TWO, head.says({"noise": rng.normal(size=(200, 300))}), targets) < 0.65
     assert head.score < 0.65
+
+
+def test_of_very_many_examples_a_sample_is_fitted_and_the_others_are_answered_for(monkeypatch):
+    features, targets = blobs(TWO)
+    doubled = {name: np.repeat(x, 2, axis=0) for name, x in features.items()}
+    monkeypatch.setattr(linear_head, "MOST_FITTED", 40)
+    places = linear_head.fitted_places(120)
+    names = np.arange(120) // 2  # each text is there twice
+    head = fit_linear_head(doubled, np.repeat(targets, 2), TWO, groups=names.tolist())
+    some = {name: x[places] for name, x in doubled.items()}
+    alone = fit_linear_head(some, np.repeat(targets, 2)[places], TWO, groups=names[places].tolist())
+    np.testing.assert_array_equal(head.weight, alone.weight)
+    assert (len(head.folds), head.score) == (40, alone.score)
+    np.testing.assert_array_equal(head.out_of_fold[places], alone.out_of_fold)
+    np.testing.assert_array_equal(head.out_of_fold[::2], head.out_of_fold[1::2])  # also of a copy that was left out
+    others = ~np.isin(names, names[places])
+    np.testing.assert_array_equal(head.out_of_fold[others], head.says(doubled)[others])
 
 
 def test_ties_go_to_the_loss():

@@ -20,6 +20,7 @@ from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example, read_examples
 from bort.errors import BortError
 from bort.finetuning import fitter as module
+from bort.finetuning import splits
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.hyper_parameters import grid
 from bort.finetuning.report import finetune_report
@@ -271,6 +272,16 @@ def test_split_keeps_every_example_once_and_every_class_on_both_sides(labels, sh
     assert {e.label for e in train} == {e.label for e in dev} == set(labels)
     again = split_off(examples, task_of(examples), share)
     assert (train, dev) == again
+
+
+def test_of_very_many_examples_no_more_are_split_off_than_judge_well(monkeypatch):
+    monkeypatch.setattr(splits, "_MOST_SPLIT_OFF", 20)
+    few = [Example(str(n), label="ab"[n % 2]) for n in range(100)]
+    assert len(split_off(few, task_of(few), 0.2)[1]) == 20
+    many = [Example(str(n // 2), label="ab"[n // 2 % 2]) for n in range(1000)]  # each text is there twice
+    train, dev = split_off(many, task_of(many), 0.2)
+    assert Counter(example.label for example in dev) == {"a": 10, "b": 10}
+    assert not {example.text for example in train} & {example.text for example in dev}
 
 
 def test_a_class_of_one_stays_whole():

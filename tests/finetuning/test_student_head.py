@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from bort.data.tables.examples import read_examples
+from bort.finetuning import linear_head
 from bort.finetuning import student_head as module
 from bort.finetuning.first_token import FIRST, MEAN
 from bort.finetuning.linear_head import LinearHead, fit_linear_head
@@ -73,10 +74,11 @@ def test_the_mean_is_taken_only_where_it_is_clearly_better(fitter, data):
 
 
 def test_of_very_many_examples_a_sample_is_enough(fitter, data, monkeypatch):
-    monkeypatch.setattr(module, "_MOST", 20)
+    monkeypatch.setattr(linear_head, "MOST_FITTED", 20)
     head = fit_student_head(fitter, data.train, data.dev)
+    assert len(head.alone.folds) == len(head.whole.folds) == head.labels_used == 20
     assert len(head.whole.out_of_fold) == 20 + len(data.dev)
-    assert len(head.truth) == len(data.dev)
+    assert len(head.says) == len(head.dev_out_of_fold) == len(head.truth) == len(data.dev)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -185,22 +185,6 @@ def test_bad_data_of_a_diagnostic_do_not_end_the_run(tmp_path, capsys):
     assert "AX-g is not scored: value 1: gender parity compares pairs" in capsys.readouterr().err
 
 
-def test_the_table_of_a_suite_is_written_in_the_home_folder(arguments, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    outs = []
-
-    def fit(own):
-        outs.append(own.out)
-        Path(own.out).mkdir(parents=True)
-        return {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
-
-    finetune_each(replace(arguments, out="~/mine"), [TASKS["cola"]], fit)
-    assert outs == [str(tmp_path / "mine" / "cola")]
-    assert (tmp_path / "mine" / "results.json").is_file()
-    assert not (tmp_path / "~").exists()
-
-
 def test_the_model_of_a_suite_may_be_a_path(arguments, official, tmp_path, monkeypatch):
     done = {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
     monkeypatch.setattr("bort.cli.finetune._fit", lambda own, teacher: done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from bort.data.tables.labels import Kind
@@ -58,16 +58,17 @@ def parsed_line(line: str, task: Task) -> Any:
 def _class_row(answer: Any, task: Task) -> list[float]:
     if isinstance(answer, Mapping):
         return _log_shares(answer, task)
-    name = _name(answer, task)
+    name = _name(answer, task, task.names)
     return [0.0 if name == other else -math.inf for other in task.names]
 
 
 def _labels_row(answer: Any, task: Task) -> list[float]:
+    known = {*task.names}  # to look up each label in the tuple takes long if there are thousands
     if isinstance(answer, Mapping):
-        shares = {_name(name, task): share for name, share in answer.items()}
+        shares = {_name(name, task, known): share for name, share in answer.items()}
     else:
         given = [*answer] if isinstance(answer, list | tuple | set | frozenset) else [answer]
-        shares = {_name(name, task): 1.0 for name in given}
+        shares = {_name(name, task, known): 1.0 for name in given}
     for share in shares.values():
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise WrongAnswerError(f"{_rule(task)}, from 0 to 1")
@@ -80,9 +81,9 @@ def _log_odds(p: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
-def _name(answer: Any, task: Task) -> str:
+def _name(answer: Any, task: Task, known: Container[str]) -> str:
     name = str(answer).lower() if isinstance(answer, bool) else str(answer)
-    if name not in task.names:
+    if name not in known:
         raise WrongAnswerError(_rule(task))
     return name
 

@@ -16,8 +16,7 @@ from typing import IO, Any
 
 from bort.errors import BortError
 
-_LEAST_BYTES, _BYTES_PER_ROW = 1 << 20, 1 << 16
-"""Maximum output of a command: the first, plus the second per row."""
+_LEAST_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 14
 _BLOCK = 1 << 16
 
@@ -30,11 +29,13 @@ class LineCommand:
         line: The command line, split into words like a shell does; no shell runs it.
         setting: Name of the setting that it comes from, for messages.
         timeout_seconds: Maximum run time.
+        row_bytes: Maximum output per row, on top of 1 MiB.
     """
 
     line: str
     setting: str
     timeout_seconds: float
+    row_bytes: int = 1 << 16
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Run the command once and return its output lines, one per row, in order.
@@ -42,7 +43,7 @@ class LineCommand:
         Raises:
             BortError: It cannot be run, fails, is killed, times out, or does not write one line of UTF-8 per row.
         """
-        out = self._run(b"".join(_json_line(row) for row in rows), _LEAST_BYTES + _BYTES_PER_ROW * len(rows))
+        out = self._run(b"".join(_json_line(row) for row in rows), _LEAST_BYTES + self.row_bytes * len(rows))
         try:
             text = out.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from bort.tasks.task import Says, Task
 
 TIMEOUT_SECONDS = 3600.0
 """Default timeout of a command for one batch."""
+_NUMBER_BYTES = 32
+"""Maximum size of a probability in an answer, with what separates it from others."""
 
 
 class CommandTeacher:
@@ -38,7 +42,9 @@ class CommandTeacher:
 
     def __init__(self, command: LineCommand, task: Task, batch: int, folder: Path) -> None:
         command.words()
-        self.name, self._command, self._task, self._batch = command.line, command, task, batch
+        longest = sum(len(json.dumps(name)) + _NUMBER_BYTES for name in task.names)
+        self._command = replace(command, row_bytes=command.row_bytes + longest)
+        self.name, self._task, self._batch = command.line, task, batch
         asked_of = {"command": command.line, "kind": task.kind, "labels": task.names}
         self._cache = AnswerCache(folder, asked_of)
 

@@ -12,11 +12,13 @@ import numpy as np
 
 from bort.agora.answers import Answer, WrongAnswerError, answer_row
 from bort.agora.label_map import LabelMap
-from bort.agora.nearby import Embedding, identity
+from bort.agora.nearby import Embedding
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.finetuning.linear_head import Features, fit_linear_head
+from bort.finetuning.student_head import learned_from
 from bort.predict.predictor import Predictor
 from bort.progress import bar, in_parts
 from bort.tasks.metrics import Score
@@ -78,15 +80,15 @@ class HeadTeacher:
     Args:
         embedding: The encoder.
         task: The task.
-        examples: Labelled examples that the head is fitted to.
+        examples: Labelled examples; if there are very many, the head is fitted to a random sample.
     """
 
     def __init__(self, embedding: Embedding, task: Task, examples: Sequence[Example]) -> None:
         self.name = f"{embedding.model} with a linear head"
         self.embedding, self._task = embedding, task
-        names = [identity(example) for example in examples]
-        self._head = fit_linear_head(self._features(examples), task.targets(examples), task, groups=names)
-        self._own = dict(zip(names, self._head.out_of_fold, strict=True))
+        examples = learned_from(examples)
+        self._learned = [identity(example) for example in examples]
+        self._head = fit_linear_head(self._features(examples), task.targets(examples), task, groups=self._learned)
 
     def __call__(self, examples: Sequence[Example]) -> Says:
         """See `Teacher.__call__`."""
@@ -97,10 +99,8 @@ class HeadTeacher:
 
     def out_of_fold(self, examples: Sequence[Example]) -> Says:
         """Like `__call__`, but with out-of-fold predictions for texts that the head was fitted to."""
-        says = self(examples)
-        for row, example in zip(says, examples, strict=True):
-            row[:] = self._own.get(identity(example), row)
-        return says
+        names = [identity(example) for example in examples]
+        return self._head.unlearned(self._features(examples), names, self._learned)
 
 
 class FunctionTeacher:

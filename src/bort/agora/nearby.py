@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bort.agora.rounds import Made
 from bort.agora.transforms import Transform
-from bort.data.tables.checks import fold_text
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.model.devices import best_device
 from bort.model.pair_features import pair_features
@@ -23,6 +23,10 @@ from bort.progress import bar, in_parts
 Vectors = NDArray[np.float32]
 _CANDIDATES = 4
 """Number of candidates per text taken; the most disputed ones are taken."""
+_KEPT = 512
+"""Number of texts that are ranked for a mistake at a time; few need more."""
+_MOST_COSINES = 1 << 26
+"""Maximum number of cosines in memory."""
 
 
 class Embedding:
@@ -67,11 +71,6 @@ class Embedding:
             return a
         b = self.texts([example.text_b or "" for example in examples])
         return pair_features(a, b)
-
-
-def identity(example: Example) -> Hashable:
-    """Return a key that is equal for texts that look the same to a reader (`fold_text`)."""
-    return fold_text(example.text), fold_text(example.text_b or "")
 
 
 class Near:
@@ -166,24 +165,27 @@ class Near:
         whole = len(self.pool) <= self.whole
         if not (left and mistakes and (self.found or whole)):
             return near
-        cosines = self.embedding.points(mistakes) @ self.embedding.points(left).T  # (mistakes, left)
+        theirs, texts = self.embedding.points(mistakes), self.embedding.points(left)
         if whole:
-            for example, parent in zip(left, cosines.argmax(0).tolist(), strict=True):
+            for example, parent in zip(left, (theirs @ texts.T).argmax(0).tolist(), strict=True):
                 near[parent].append(example)
             return near
-        order = np.argsort(-cosines, axis=1, kind="stable")
+        most = _CANDIDATES * self.found
+        ranking = _Ranking(theirs, texts, max(_KEPT, most))
+        order = ranking.first()
         if self.disputed is not None:
-            most = _CANDIDATES * self.found
             order = np.hstack([self._by_dispute(self.disputed, order[:, :most], left), order[:, most:]])
-        place, gone = [0] * len(mistakes), np.zeros(len(left), dtype=bool)
+        choices, gone = [row.tolist()[::-1] for row in order], np.zeros(len(left), dtype=bool)
         for _ in range(self.found):
-            for parent, choices in enumerate(order):
-                while place[parent] < len(left) and gone[choices[place[parent]]]:
-                    place[parent] += 1
-                if place[parent] < len(left):
-                    chosen = int(choices[place[parent]])
-                    gone[chosen] = True
-                    near[parent].append(left[chosen])
+            for parent, chosen in enumerate(near):
+                while choices[parent] and gone[choices[parent][-1]]:
+                    choices[parent].pop()
+                if not choices[parent]:
+                    choices[parent] = ranking.of(parent, np.flatnonzero(~gone)).tolist()[::-1]
+                if choices[parent]:
+                    place = choices[parent].pop()
+                    gone[place] = True
+                    chosen.append(left[place])
         return near
 
     @staticmethod
@@ -194,3 +196,42 @@ class Near:
         places, which = np.unique(nearest, return_inverse=True)
         by_text = disputed([left[place] for place in places.tolist()])[which.reshape(nearest.shape)]
         return np.take_along_axis(nearest, np.argsort(-by_text, axis=1, kind="stable"), 1)
+
+
+class _Ranking:
+    """Ranks texts for each mistake, the nearest first, on ties the first.
+
+    All ranks of all mistakes would take gigabytes, so only the first are found, and more on demand.
+
+    Args:
+        mistakes: Vectors of the mistakes. *Shape:* (mistakes, D).
+        texts: Vectors of the texts. *Shape:* (texts, D).
+        most: Number of texts to rank at a time.
+    """
+
+    def __init__(self, mistakes: Vectors, texts: Vectors, most: int) -> None:
+        self._mistakes, self._texts, self._most = mistakes, texts, most
+        self._cosines: Vectors | None = None
+
+    def first(self) -> NDArray[np.intp]:
+        """Return the places of the nearest texts. *Shape:* (mistakes, most), with fewer columns for fewer texts."""
+        rows = max(1, _MOST_COSINES // len(self._texts))
+        found: list[NDArray[np.intp]] = []
+        for start in range(0, len(self._mistakes), rows):
+            cosines = self._mistakes[start : start + rows] @ self._texts.T
+            found.extend(map(self._nearest, cosines))
+            if rows >= len(self._mistakes):
+                self._cosines = cosines
+        return np.stack(found)
+
+    def of(self, mistake: int, free: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the places of the texts nearest to a mistake, among free ones in ascending order."""
+        row = self._mistakes[mistake] @ self._texts.T if self._cosines is None else self._cosines[mistake]
+        return free[self._nearest(row[free])]
+
+    def _nearest(self, cosines: Vectors) -> NDArray[np.intp]:
+        places, away = np.arange(len(cosines)), -cosines
+        if self._most < len(away):  # a first cut that keeps all ties with the last, so that the first can win
+            last = np.partition(away, self._most - 1)[self._most - 1]
+            places = np.flatnonzero(~(away > last))  # NaN is kept, and comes last as in a sort
+        return places[np.argsort(away[places], kind="stable")[: self._most]]

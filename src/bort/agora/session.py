@@ -126,7 +126,7 @@ class Session:
     def out_of_fold(self) -> Says | None:
         """Out-of-fold predictions of linear heads for training and development data.
 
-        None without a head, or if it was fitted to a sample of very many data. *Shape:* (examples, outputs).
+        None without a head, or if there are very many training data. *Shape:* (examples, outputs).
         """
         if self.head is None or len(self.head.targets) < len(self.data.train) + len(self.data.dev):
             return None
@@ -241,7 +241,7 @@ class Session:
 
     def head_metrics(self, head: StudentHead) -> dict[str, Any]:
         """Return the scores of linear heads: on development data of the one fitted to training data, else to both."""
-        task, labels = self.task.fitted(head.says, head.truth), len(head.whole.out_of_fold)
+        task, labels = self.task.fitted(head.says, head.truth), head.labels_used
         found: dict[str, Any] = {
             "described": head.described,
             "labels_used": {"dev": len(head.alone.out_of_fold), "out_of_fold": labels, "test": labels},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from bort.agora.asked_teachers import asked_teacher, is_language_model
 from bort.agora.label_map import LabelMap
@@ -21,8 +20,10 @@ from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fingerprint import seen
 from bort.finetuning.splits import Splits
+from bort.finetuning.student_head import learned_from
 from bort.model.checkpoints import load_config, locate
 from bort.predict.manifest import is_exported
+from bort.predict.sentence_files import listed_modules
 from bort.progress import console
 
 
@@ -32,7 +33,8 @@ class TeacherPair:
 
     Attributes:
         rounds: The teacher of the rounds, not fitted to the development data, so its score on them is unbiased.
-        final: The teacher of the last training, fitted to all labels; the same as `rounds` if the run fits no head.
+        final: The teacher of the last training, fitted to all labels, or to a sample of very many; the same as `rounds`
+            if the run fits no head.
         out_of_fold: Out-of-fold score of the final teacher's head (`Task.share_right`) on all labels; None if the run
             fits no head, or if the labels are numbers.
     """
@@ -64,7 +66,7 @@ def choose_teacher(
     task, model = data.task, arguments.teacher
 
     def head(model: str) -> TeacherPair:
-        encoder, everything = embedding(model), [*data.train, *data.dev]
+        encoder, everything = embedding(model), learned_from([*data.train, *data.dev])
         final = HeadTeacher(encoder, task, everything)
         share = None
         if task.share_right is not None:
@@ -111,7 +113,7 @@ def fitted_how(arguments: FinetuneArguments) -> str:
     """Return how an encoder becomes a teacher: `head`, `full`, or `best` for the better of both."""
     if arguments.teacher_fit != "auto":
         return arguments.teacher_fit
-    return "head" if (Path(locate(arguments.teacher or "")) / "modules.json").is_file() else "full"
+    return "full" if listed_modules(locate(arguments.teacher or "")) is None else "head"
 
 
 def leaks(arguments: FinetuneArguments, data: Splits) -> dict[str, int]:

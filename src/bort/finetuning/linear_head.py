@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,13 @@ from bort.finetuning.folds import assign_folds
 from bort.tasks.task import Task
 
 Floats = NDArray[np.float64]
+_CERTAIN = 30.0
+"""Finite logit of a label that all examples have; its negative for a label that none has."""
 Features = Mapping[str, NDArray[Any]]
 """Features by name of the pooling. *Shape:* (examples, D) each, where D depends on the pooling."""
 INVERSE_REGULARISATIONS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+MOST_FITTED = 15_000
+"""Most examples that a head is fitted to; more do not improve it."""
 _MOST_TO_CHOOSE_BY = 5000
 """Most examples by which the pooling and C are chosen; more would take minutes and change nothing."""
 _SOLVER_BYTES = 40 << 20
@@ -41,9 +45,10 @@ class LinearHead:
         weight: *Shape:* (outputs, D).
         bias: -inf for a label that no example has; in multi-label data inf for one that all have. *Shape:* (outputs,).
         folds: Fold of each example that the head was fitted to. *Shape:* (examples,).
-        out_of_fold: Out-of-fold predictions for these examples, in the form of `says`.
-        score: The task's metric on `out_of_fold`.
-        loss: Log-loss, or mean squared error, of `out_of_fold`.
+        out_of_fold: Predictions for all given examples, in the form of `says`: out of fold for those that the head was
+            fitted to.
+        score: The task's metric on the out-of-fold predictions.
+        loss: Log-loss, or mean squared error, of these.
     """
 
     task: Task
@@ -60,6 +65,24 @@ class LinearHead:
         """Predictions in the form of `Task.says`. *Shape:* (examples, outputs)."""
         return self.task.says(features[self.pooling].astype(np.float64) @ self.weight.T + self.bias)
 
+    def unlearned(self, features: Features, names: Sequence[Hashable], learned: Sequence[Hashable]) -> Floats:
+        """Like `says`, but with the out-of-fold prediction for each text that the head was fitted to.
+
+        Args:
+            features: Features of any examples.
+            names: Names of their texts.
+            learned: Names of the texts that the head was fitted to, in the order of `out_of_fold`.
+        """
+        says, own = self.says(features), dict(zip(learned, self.out_of_fold, strict=True))
+        for row, name in zip(says, names, strict=True):
+            row[:] = own.get(name, row)
+        return says
+
+
+def fitted_places(count: int) -> NDArray[np.int64]:
+    """Places of the examples that a head is fitted to: all, or a fixed random sample of very many."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_FITTED])
+
 
 def fit_linear_head(
     features: Features,
@@ -72,6 +95,7 @@ def fit_linear_head(
 ) -> LinearHead:
     """Choose the pooling and the regularisation by cross-validation, then fit the head to all examples.
 
+    If there are very many, this uses a random sample (see `fitted_places`).
     The best out-of-fold score wins; ties go to the lower loss, then to the pooling named first, then to the stronger
     regularisation. Features are centred and scaled by one number; the weights are converted back to unscaled features.
 
@@ -88,6 +112,12 @@ def fit_linear_head(
         ValueError: There are fewer than two examples.
         MemoryError: There is not enough memory for a solver.
     """
+    places = fitted_places(len(targets))
+    if len(places) < len(targets):
+        names = groups or range(len(targets))
+        learned, some = [names[place] for place in places], {name: x[places] for name, x in features.items()}
+        head = fit_linear_head(some, targets[places], task, groups=learned, balance=balance, seed=seed)
+        return replace(head, out_of_fold=head.unlearned(features, names, learned))
     folds = assign_folds(targets, groups, seed=seed)
     few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
     with threadpool_limits(1, user_api="blas"):
@@ -104,6 +134,12 @@ def fit_linear_head(
         weight, bias = x.unscaled(*_fitted(x.values, targets, task, c, balance))
     score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
     return LinearHead(task, pooling, c, weight, bias, folds, out_of_fold, score, loss)
+
+
+def finite(bias: Floats) -> Floats:
+    """Replace the infinite logits of labels that all examples have, or none has. *Shape:* unchanged."""
+    found: Floats = np.nan_to_num(bias, posinf=_CERTAIN, neginf=-_CERTAIN)
+    return found
 
 
 def fit_weights(features: NDArray[Any], targets: NDArray[Any], task: Task, c: float) -> tuple[Floats, Floats]:

@@ -26,6 +26,8 @@ from bort.tasks.task import Task
 
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
+_MOST_SPLIT_OFF = 10_000
+"""About the most rows to split off; the score of more would hardly be more certain."""
 _SPLIT_SEED = 0
 _MOST_LOOKED_AT = 500
 """Most labels that are checked for a separator between several labels."""
@@ -196,10 +198,14 @@ def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list
     passages: dict[int | str, list[CastRow]] = {}
     for row in rows:
         passages.setdefault(row.idx[0], []).append(row)
-    groups = {id(group[0].example): group for group in passages.values()}
+    groups, share = {id(group[0].example): group for group in passages.values()}, _limited(share, len(rows))
     parts = split_off([group[0].example for group in groups.values()], task, share, copies=False)
     kept, off = ([row for example in part for row in groups[id(example)]] for part in parts)
     return kept, off
+
+
+def _limited(share: float, rows: int) -> float:
+    return min(share, _MOST_SPLIT_OFF / rows)
 
 
 def drawn(examples: list[Example], count: int | None) -> list[Example]:
@@ -214,6 +220,8 @@ def split_off(
     examples: list[Example], task: Task, share: float, *, instead: str = "a --dev file", copies: bool = True
 ) -> tuple[list[Example], list[Example]]:
     """Split off a fixed random share of each class, with at least one text per class on each side.
+
+    The share is smaller if it would be more than about 10,000 rows.
 
     Copies of a text (see `fold_text`) stay together: a model must not be judged on what it has learned by heart. Each
     text counts once, for the rarest class of its copies. With several labels, an example's class is its rarest label.
@@ -243,7 +251,7 @@ def split_off(
     together = {same[0]: same for same in alike.values()}
     for first, same in together.items():
         groups.setdefault(min((strata[index] for index in same), key=sizes.__getitem__), []).append(first)
-    rng = np.random.default_rng(_SPLIT_SEED)
+    rng, share = np.random.default_rng(_SPLIT_SEED), _limited(share, len(examples))
     chosen: set[int] = set()
     few = f"too few to split some off; give {instead}, or more examples"
     for members in groups.values():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from transformers import PreTrainedModel
 
 from bort.finetuning.first_token import FIRST, holds_heads, put_head, read_features
-from bort.finetuning.linear_head import fit_weights
+from bort.finetuning.linear_head import fit_weights, fitted_places
 from bort.finetuning.pairs_apart import put_pair_head, read_pairs
 from bort.finetuning.train_once import Labelled
 from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
@@ -20,7 +19,6 @@ REACH = 0.5
 """Largest input of the tanh. If it is far smaller, the optimiser's steps are too large for the weights."""
 PAIR_REGULARISATION = 1.0
 """The same for a bi-encoder's head, whose encoder compares texts well without training."""
-_MOST = 15_000
 
 
 def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_token_id: int) -> None:
@@ -36,7 +34,7 @@ def start_from_head(model: PreTrainedModel, task: Task, train: Labelled, pad_tok
     """
     if task.choices or not (isinstance(model, BortBiEncoderForSequenceClassification) or holds_heads(model)):
         return
-    rows = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
+    rows = fitted_places(len(train))
     columns = {name: [column[row] for row in rows] for name, column in train.encoded.columns.items()}
     encoded, targets = TokenizedExamples(columns), task.hardened(train.targets[rows])
     if isinstance(model, BortBiEncoderForSequenceClassification):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.data.tables.checks import fold_text
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.arguments import PairReading
@@ -21,6 +21,7 @@ from bort.finetuning.linear_head import (
     Floats,
     LinearHead,
     fit_linear_head,
+    fitted_places,
     loss_of,
     score_of,
 )
@@ -29,8 +30,6 @@ from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.predict.encoding import TokenizedExamples
 from bort.progress import console
 
-_MOST = 15_000
-"""Most training examples that a head is fitted to; more do not improve it."""
 _FITS = {
     "classification": "logistic regression",
     "regression": "ridge regression",
@@ -105,6 +104,11 @@ class StudentHead:
         return self.whole.out_of_fold[-len(self.says) :]
 
     @property
+    def labels_used(self) -> int:
+        """Number of labels that `whole` was fitted to."""
+        return len(self.whole.folds)
+
+    @property
     def described(self) -> str:
         """The head in words."""
         return (
@@ -136,7 +140,7 @@ class StudentHead:
         """Print the head's out-of-fold score."""
         console().print(
             f"linear head on the frozen encoder: {self.fitter.task.metric} {self.whole.score:.3f} out of fold on "
-            f"{len(self.whole.out_of_fold)} labels ({self.described})",
+            f"{self.labels_used} labels ({self.described})",
             soft_wrap=True,
         )
 
@@ -184,8 +188,9 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
 
     Args:
         fitter: Fits models of the student; its task has no choices.
-        train: Training data; if there are very many, a random sample is used.
-        dev: Development data.
+        train: Training data.
+        dev: Development data. If there are very many of both, `whole` is fitted to a random sample of both, and `alone`
+            to one of the training data.
     """
     train = learned_from(train)
     examples = [*train, *dev]
@@ -194,7 +199,7 @@ def fit_student_head(fitter: Fitter, train: Sequence[Example], dev: Sequence[Exa
     if holds_heads(model) and not holds_means(model):
         features.pop(MEAN, None)
     targets = fitter.task.targets(examples)
-    groups = [text_group(example) for example in examples]
+    groups = [identity(example) for example in examples]
     count = len(train)
     whole = _chosen(fitter, features, targets, groups)
     alone = _chosen(fitter, {name: x[:count] for name, x in features.items()}, targets[:count], groups[:count])
@@ -223,12 +228,6 @@ def _clearly_better(one: LinearHead, other: LinearHead, targets: NDArray[Any]) -
     return one.score > other.score and bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
-def text_group(example: Example) -> tuple[str, str]:
-    """Group of an example for `assign_folds`: examples with equal texts must be in the same fold."""
-    return fold_text(example.text), fold_text(example.text_b or "")
-
-
-def learned_from(train: Sequence[Example]) -> list[Example]:
-    """The training examples that heads are fitted to: all, or a random sample if there are very many."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:_MOST])
-    return [train[int(place)] for place in chosen]
+def learned_from(examples: Sequence[Example]) -> list[Example]:
+    """The examples that a head is fitted to (see `fitted_places`)."""
+    return [examples[int(place)] for place in fitted_places(len(examples))]

@@ -76,7 +76,6 @@ def finetune_each(
     Raises:
         Exception: All tasks failed; this is the first error.
     """
-    arguments = replace(arguments, out=str(Path(arguments.out).expanduser()))
     metrics: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     first_error: Exception | None = None

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bort.data.tables.checks import check_examples, fold_text
+from bort.data.tables.checks import check_examples, identity
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Kind, infer_kind, unify_labels
 from bort.errors import BortError
@@ -129,6 +129,6 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
     targets = task.targets(examples)
     if len(examples) > _SLOW_LABELS:
         console().print(f"fitting a linear head to {len(examples):,} labels")
-    groups = [(fold_text(one.text), fold_text(one.text_b or "")) for one in examples]
+    groups = [identity(one) for one in examples]
     head = fit_linear_head({"mean": head_features([x[known] for x in vectors])}, targets, task, groups=groups)
     return doubts_in(labelled, head.out_of_fold, targets, task)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.checks import DataCheck, fold_text
+from bort.data.tables.checks import DataCheck, fold_text, place_of
 from bort.data.tables.examples import Example
 from bort.inspection.label_errors import DoubtfulLabel, doubtful_classes, doubtful_memberships, doubtful_values
 from bort.inspection.languages import Languages, find_languages
@@ -194,11 +194,6 @@ def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Tas
         found, judged = doubtful_classes(np.exp(says[known]), targets[known]), len(known)
         found = [replace(each, row=int(known[each.row])) for each in found]
     return tuple(_doubt(rows, each, task) for each in found), judged
-
-
-def place_of(example: Example) -> str:
-    """File and line, for messages."""
-    return f"{example.source}:{example.line}" if example.line is not None else example.source or "a row"
 
 
 def shown_text(example: Example) -> str:

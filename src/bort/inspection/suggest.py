@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.checks import fold_text
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Label
 from bort.errors import BortError
@@ -95,18 +95,14 @@ def suggest_texts(
 
 
 def _worth_reading(pool: Sequence[Example], labelled: Sequence[Example]) -> list[int]:
-    seen = {_folded(example) for example in labelled}
+    seen = {identity(example) for example in labelled}
     places = []
     for place, example in enumerate(pool):
-        key = _folded(example)
+        key = identity(example)
         if key[0] and key not in seen:
             seen.add(key)
             places.append(place)
     return places
-
-
-def _folded(example: Example) -> tuple[str, str]:
-    return fold_text(example.text), fold_text(example.text_b or "")
 
 
 def _head_says(
@@ -115,7 +111,7 @@ def _head_says(
     """The task and outputs of a linear head. *Shape:* (texts, outputs)."""
     task = task_of(labelled)
     _check_task(task, labelled[0].source)
-    groups = [_folded(example) for example in labelled]
+    groups = [identity(example) for example in labelled]
     targets = task.targets(labelled)
     head = fit_linear_head({"mean": known}, targets, task, groups=groups)
     return task.fitted(head.out_of_fold, targets), head.says({"mean": features})

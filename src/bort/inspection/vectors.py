@@ -31,7 +31,7 @@ def side_vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]
             places.setdefault(text, len(places))
     parts = []
     with bar("reading texts", len(places)) as shown:
-        for vectors in encoder.stream(places, normalize=True):
+        for vectors in encoder.stream([*places], normalize=True):
             parts.append(vectors)
             shown.update(sum(map(len, parts)))
     found = np.concatenate(parts)

@@ -59,6 +59,21 @@ def test_another_file_of_the_name_is_another(corpus, source, tmp_path):
         check_made_from(corpus, ["owner/name:train"], 0.1)
 
 
+@pytest.mark.parametrize("name", ["texts/12:30.txt", "a/b/c:train", "C:/texts/a"])
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name):
+    assert not sources_module.is_hub(name)
+    with pytest.raises(BortError, match="no such file"):
+        sources_module.SourceState.of(name)
+
+
+def test_a_file_with_the_name_of_a_data_set_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sources_module.is_hub("owner/name@en:train")
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name@en:train").write_text("A text.\n")
+    assert not sources_module.is_hub("owner/name@en:train")
+
+
 def test_another_share_is_told(corpus, source):
     with pytest.raises(BortError, match=r"--valid-share: value 0\.2: the corpus in .* was made with 0\.1"):
         check_made_from(corpus, [str(source)], 0.2)

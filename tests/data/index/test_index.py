@@ -51,6 +51,12 @@ def test_search_is_exact_in_blocks(tmp_path, monkeypatch, stored):
     assert index.texts(expected[0][:2]) == [f"text {n} ☃" for n in expected[0][:2]]
 
 
+def test_an_index_in_the_home_folder(tmp_path, monkeypatch):
+    written(tmp_path / "pool", unit(3))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(Index("~/pool")) == 3
+
+
 def test_many_queries_find_what_each_finds_alone_in_bounded_memory(tmp_path):
     vectors, queries = np.eye(8, dtype=np.float32)[np.arange(3000) % 8], unit(2000, 8, seed=1)
     index = written(tmp_path / "i", vectors)
@@ -79,6 +85,17 @@ def test_near_duplicates_are_dropped_as_one_by_one(tmp_path_factory, count, k, s
             expected.append(place)
     expected = (expected + [-1] * k)[: min(k, len(index))]
     assert found.tolist() == expected
+
+
+def test_only_queries_that_lack_texts_search_on(tmp_path, monkeypatch):
+    index = written(tmp_path / "i", np.repeat(np.eye(4, dtype=np.float32), [30, 1, 1, 1], axis=0))
+    asked, nearest = [], index._nearest
+    monkeypatch.setattr(index, "_nearest", lambda x, k: asked.append((len(x), k)) or nearest(x, k))
+    queries = np.array([[0, 0.8, 0.6, 0], [0.8, 0.6, 0, 0], [0, 0, 0.6, 0.8]], np.float32)
+    cosines, places = index.search(queries, 2, distinct=0.9)
+    assert places.tolist() == [[30, 31], [0, 30], [32, 31]]
+    np.testing.assert_allclose(cosines, [[0.8, 0.6]] * 3, atol=0.01)
+    assert asked == [(3, 4), (1, 16), (1, 33)]
 
 
 @given(st.integers(0, 20), st.integers(0, 9), st.sampled_from(["int8", "float16"]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.data.tables.checks import LONG_CHARACTERS, check_examples, fold_text, look_alike_labels
+from bort.data.tables.checks import LONG_CHARACTERS, check_examples, fold_text, identity, look_alike_labels
 from bort.data.tables.examples import Example
 
 
@@ -149,3 +149,9 @@ def test_counts_against_their_definition(labelled, others):
 @given(st.text())
 def test_folding_twice_is_folding_once(text):
     assert fold_text(fold_text(text)) == fold_text(text)
+
+
+def test_identity_ignores_case_and_space_and_knows_pairs():
+    assert identity(Example("A  b\n")) == identity(Example("a b"))
+    assert identity(Example("a", "b")) != identity(Example("a b"))
+    assert identity(Example("a", "b")) != identity(Example("b", "a"))

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bort.data.tables.readers import is_hub_name
 from bort.errors import BortError
 
 
 def is_hub(source: str) -> bool:
     """Whether a source is a hub data set rather than a file."""
-    return not Path(source).exists() and ":" in source and "/" in source
+    return is_hub_name(source) and not Path(source).exists()
 
 
 @dataclass(frozen=True)

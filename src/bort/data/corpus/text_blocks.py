@@ -94,7 +94,7 @@ def _skip(plain: Any, count: int) -> None:
 
 
 def _of_hub(source: str, place: Place) -> Iterator[Block]:
-    name, _, split = source.rpartition(":")
+    name, _, split = source.partition(":")  # a slice has more colons
     name, _, config = name.partition("@")
     import datasets
 

@@ -69,7 +69,7 @@ class Index:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.description = Description.read(self.folder)
         stored, count = self.description, self.description.count
         for name, known in stored.files.items():
@@ -181,17 +181,19 @@ class Index:
         if distinct is None:
             return self._nearest(vectors.astype(np.float32), min(k, len(self)))
         k, asked = min(k, len(self)), 2 * k
-        while True:
-            cosines, places = self._nearest(vectors.astype(np.float32), min(asked, len(self)))
-            rows = [self._apart(row, k, distinct) for row in places]
-            if asked >= len(self) or all(len(row) == k for row in rows):
-                break
-            asked *= 4
         found = np.full((len(vectors), k), -1, np.int64)
         scores = np.full((len(vectors), k), -np.inf, np.float32)
-        for query, row in enumerate(rows):
-            found[query, : len(row)] = places[query, row]
-            scores[query, : len(row)] = cosines[query, row]
+        lacking = np.arange(len(vectors))  # queries that need more neighbours
+        while len(lacking):
+            cosines, places = self._nearest(vectors[lacking].astype(np.float32), min(asked, len(self)))
+            rows = [self._apart(row, k, distinct) for row in places]
+            for place, (query, row) in enumerate(zip(lacking, rows, strict=True)):
+                found[query, : len(row)] = places[place, row]
+                scores[query, : len(row)] = cosines[place, row]
+            if asked >= len(self):
+                break
+            lacking = lacking[[len(row) < k for row in rows]]
+            asked *= 4
         return scores, found
 
     def _nearest(self, vectors: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:

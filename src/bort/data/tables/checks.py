@@ -213,7 +213,7 @@ def _repeats(
             for known, earlier in first.items():
                 folded[part, known] += 1
                 exact[part, known] += known in same
-                samples.setdefault((part, known), (_place(example), _place(earlier)))
+                samples.setdefault((part, known), (place_of(example), place_of(earlier)))
             leaked[part] += any(known != part for known in first)
             first.setdefault(part, example)
             same.add(part)
@@ -241,7 +241,7 @@ def _conflict(examples: Sequence[Example], numbers: bool) -> Conflict | None:
     return Conflict(
         _shown(examples[0]),
         tuple(shown_label(example.label) for example in by_label.values()),
-        tuple(_place(example) for example in by_label.values()),
+        tuple(place_of(example) for example in by_label.values()),
         exact=any(len(labels) > 1 for labels in by_text.values()),
     )
 
@@ -249,6 +249,16 @@ def _conflict(examples: Sequence[Example], numbers: bool) -> Conflict | None:
 def folded_key(example: Example) -> tuple[tuple[str, ...], bool]:
     """What is equal in examples that look the same: all their texts as `fold_text` gives them."""
     return tuple(map(fold_text, _texts(example))), example.text_b is None
+
+
+def identity(example: Example) -> tuple[str, str]:
+    """What is equal in examples whose one or two texts look the same, whatever their choices."""
+    return fold_text(example.text), fold_text(example.text_b or "")
+
+
+def place_of(example: Example) -> str:
+    """File and line, for messages."""
+    return f"{example.source}:{example.line}" if example.line is not None else example.source or "a row"
 
 
 def _texts(example: Example) -> tuple[str, ...]:
@@ -284,10 +294,6 @@ def _how(exact: int, folded: int) -> str:
 
 def _title(part: str) -> str:
     return _PART_TITLES.get(part, part)
-
-
-def _place(example: Example) -> str:
-    return f"{example.source}:{example.line}" if example.line is not None else example.source or "a row"
 
 
 def _shown(example: Example) -> str:
