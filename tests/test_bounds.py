@@ -50,6 +50,13 @@ def test_paths_become_text():
     assert settings == Paths(str(Path("a/b")), ["c", "d"])
 
 
+def test_the_home_folder_is_known_everywhere(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = Paths(Path("~/run"), ["~/a/", "b~/c", "~"])
+    validate(settings)
+    assert settings == Paths("/home/me/run", ["/home/me/a/", "b~/c", "~"]), "a / at the end says that it is a folder"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -236,6 +236,11 @@ def test_new_folder(tmp_path):
         assert str(caught.value) == f"{taken}: already exists; name another --out, or remove it first"
 
 
+def test_a_new_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert new_folder("~/new") == tmp_path / "new"
+
+
 def left_behind(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 

@@ -46,6 +46,27 @@ def test_editors_know_every_public_name():
     assert places == {name: module for name, (module, _) in bort._PUBLIC.items()}
 
 
+def test_type_checkers_read_the_types():
+    assert Path(bort.__file__).with_name("py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        bort.ConvertArguments("a", "b", dtype="bfloat16"),
+        bort.DemoArguments(out=None),
+        bort.InfoArguments(None),
+        bort.ServeArguments("models"),
+        bort.SubmitArguments("a", "b", "c", task="glue"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_wrong_settings_are_told(arguments):
+    command = getattr(bort, type(arguments).__name__.removesuffix("Arguments").lower())
+    with pytest.raises(bort.BortError, match="must be"):
+        command(arguments)
+
+
 def test_results_are_frozen_and_go_into_json(tmp_path):
     result = bort.FolderResult({"figure": 1.5}, tmp_path)
     assert json.loads(json.dumps(result.to_dict())) == {"metrics": {"figure": 1.5}, "out": str(tmp_path)}

@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from bort.errors import BortError
+from bort.files import with_home
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 def validate(arguments: Any, *, prefix: str = "") -> None:
     """Check each field of a dataclass against its type and bounds, then the rules between fields (`arguments.check`).
 
-    A path that stands for text becomes text, so that a run can compare it with names and write it as JSON.
+    A path that stands for text becomes text, so that a run can compare it with names and write it as JSON, and a
+    leading `~/` becomes the home folder.
 
     Args:
         arguments: The dataclass.
@@ -96,19 +98,17 @@ def validate(arguments: Any, *, prefix: str = "") -> None:
         value = getattr(arguments, field.name)
         for broken in _broken(hints[field.name], value):
             raise BortError(f"must be {broken}", setting=prefix + field.name, value=value)
-        if (plain := _without_paths(value)) is not value:
+        if (plain := _plain(value)) != value:
             setattr(arguments, field.name, plain)
     if check := getattr(arguments, "check", None):
         check()
 
 
-def _without_paths(value: Any) -> Any:
-    """The value itself unless it is a path or a list with one."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, list | tuple) and any(isinstance(item, os.PathLike) for item in value):
-        return [_without_paths(item) for item in value]
-    return value
+def _plain(value: Any) -> Any:
+    """A value with paths as text, and the home folder in place of a leading `~/`; also in a list."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return with_home(os.fspath(value)) if isinstance(value, str | os.PathLike) else value
 
 
 def bounds(hint: Any) -> str:

@@ -60,8 +60,8 @@ def _text(file: Path) -> str:
         return ""
 
 
-def limit_threads(threads: int) -> None:
-    """Limit the threads of this process's tokenizers, and of PyTorch if it is loaded.
+def limit_tokenizer_threads(threads: int) -> None:
+    """Limit the threads of this process's tokenizers.
 
     Call this early: the tokenizers library starts its threads when it first encodes several texts, and keeps them.
 
@@ -69,5 +69,14 @@ def limit_threads(threads: int) -> None:
         threads: At least 1.
     """
     os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
+def limit_threads(threads: int) -> None:
+    """Limit the threads of this process's tokenizers, and of PyTorch if it is loaded.
+
+    Args:
+        threads: At least 1.
+    """
+    limit_tokenizer_threads(threads)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)

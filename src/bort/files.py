@@ -209,13 +209,18 @@ def write_folder(path: Path, files: dict[str, bytes]) -> None:
             (aside / name).write_bytes(content)
 
 
+def with_home(path: str) -> str:
+    """Expand a leading `~/`, which no shell does in `--out=~/run`, in settings files, or in Python."""
+    return os.path.expanduser(path) if path.startswith("~/") else path  # noqa: PTH111 - pathlib drops a / at the end
+
+
 def new_folder(path: str | Path) -> Path:
-    """Check that `path` can take a new result: absent, or an empty folder.
+    """Check that `path` can take a new result: absent, or an empty folder. A leading `~` is the home folder.
 
     Raises:
         BortError: `path` exists and is not an empty folder.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if is_vacant(path):
         return path
     if path.exists():

@@ -63,7 +63,7 @@ class Run:
         may_change: tuple[str, ...] = (),
         leads: bool = True,
     ) -> None:
-        self.path = Path(out).expanduser()
+        self.path = Path(out)
         self.journal_path = self.path / "journal.jsonl"
         self.started = time.time()
         self.leads = leads

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 import bort as package
 from bort.__main__ import COMMANDS, command, main
+from bort.bounds import validate
 from bort.cli.info import InfoArguments
 from bort.cli.parser import build, parse
 from bort.errors import BortError, flag
@@ -147,6 +148,7 @@ def test_public_face():
         (["predict", "--model", "x\ny"], ["'x\\ny'"]),
         (["predict", "--model", "./none", "--window", "0"], ["--window: value 0: must be at least 1"]),
         (["predict", "--model", "./none"], ["./none: no such folder"]),
+        (["serve", "x", "--port", "65536"], ["--port: value 65536: must be from 0 to 65,535"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(bort, words, parts):
@@ -431,6 +433,6 @@ def test_the_home_folder_is_known_everywhere(tmp_path, monkeypatch):
     settings = parsed(
         "finetune", "--train=~/a.csv", "--config", str(tmp_path / "config.yaml"), "--classes", "~", "a~b/c"
     )
+    validate(settings)
     assert (settings.train, settings.out) == ("/home/me/a.csv", "/home/me/runs/a")
-    assert parsed("tokenizer", "~/a.txt", "b.txt", "--out", "o").texts == ["/home/me/a.txt", "b.txt"]
     assert settings.classes[1] == "a~b/c"

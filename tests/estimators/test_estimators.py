@@ -1,4 +1,5 @@
 import json
+import random
 import re
 import tempfile
 import threading
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
@@ -261,6 +263,40 @@ def test_chance_is_the_parameters_alone(data, quick):
     bort.BortClassifier(**quick, random_state=np.random.RandomState(0), n_jobs=1).fit(X, y)
 
 
+def test_a_fit_leaves_the_callers_random_numbers_alone(data, quick):
+    (X, y), drawn = data("train"), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        bort.BortClassifier(**quick).fit(X, y)
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+    assert not {*drawn[0]} & {*drawn[1]}
+
+
+def test_threads_are_limited_only_at_work(fitted, tmp_path):
+    fitted.save(tmp_path / "saved")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        settings = json.loads((tmp_path / "saved" / "estimator.json").read_text())
+        settings["parameters"]["n_jobs"] = 1
+        (tmp_path / "saved" / "estimator.json").write_text(json.dumps(settings))
+        bort.BortClassifier.load(tmp_path / "saved").predict(["a"])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_fit_that_fails_leaves_no_old_model(data, quick):
+    X, y = data("train")
+    classifier = bort.BortClassifier(**quick).fit(X, y)
+    with pytest.raises(BortError, match="need method='agora'"):
+        classifier.fit(X, [f"not {label}" for label in y], teacher="x")
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
+
+
 def test_nothing_is_printed_unless_asked(data, quick, capfd):
     X, y = data("train")
     quiet = bort.BortClassifier(**quick).fit(X, y)
@@ -318,6 +354,9 @@ def test_labels_may_be_a_table_of_one_column(library, table):
         ("ab", ["x", "y"], "must be a list"),
         (["a", "b"], ["x", "x"], "at least two classes"),
         (["a", "b"], ["x", None], "y:2: .*a label must not be missing"),
+        (["a", "b"], pd.Series(["x", pd.NA], dtype="string"), "y:2: .*a label must not be missing"),
+        (["a", "b"], pd.Series([1, pd.NA], dtype="Int64"), "y:2: .*a label must not be missing"),
+        (["a", "b"], pd.DataFrame({"x": pd.array([1, pd.NA]), "y": [0, 1]}), "a matrix of 0 and 1"),
         (["a", "b"], [0.5, 1.5], "Unknown label type"),
         (["a", "b"], [[0, 2], [1, 0]], "one a text, or a matrix of 0 and 1"),
         (["a", "b"], None, "requires y"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import joblib
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import f1_score
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from bort.data.tables.examples import read_examples
+from bort.data.tables.objects import DataError
 from bort.errors import BortError
 from bort.estimators.classifier import BortClassifier
 from bort.predict.predictor import Predictor
@@ -60,7 +63,6 @@ def test_the_report_knows_each_label_and_what_was_wrong(world, data):
 
 
 def test_a_data_frame_names_the_labels(world, data, tmp_path):
-    pandas = pytest.importorskip("pandas")
     texts, y = data
     frame = pandas.DataFrame(y, columns=NAMES)
     classifier = BortClassifier(model=world.encoder, max_length=32).fit(texts, frame)
@@ -124,6 +126,27 @@ def test_a_loaded_model_heeds_its_thresholds(multilabeller, sentences):
 def test_refused_where_it_is_unclear(world, y, message):
     with pytest.raises(ValueError, match=message):
         BortClassifier(model=world.encoder).fit(["a", "b", "c"], y)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [pandas.DataFrame, pyarrow.table, lambda columns: pytest.importorskip("polars").DataFrame(columns)],
+    ids=["pandas", "pyarrow", "polars"],
+)
+def test_columns_are_known_by_their_names(world, data, table):
+    texts, y = data
+    columns = dict(zip(NAMES, y.T.tolist(), strict=True))
+    turned = {name: columns[name] for name in reversed(NAMES)}
+    classifier = BortClassifier(model=world.encoder, max_length=32)
+    scores = []
+    for dev in (columns, turned):
+        classifier.fit(texts, table(columns), X_dev=texts[:60], y_dev=table({n: dev[n][:60] for n in dev}))
+        assert classifier.classes_.tolist() == NAMES
+        scores.append(classifier.report_.scores)
+    assert scores[0] == scores[1]
+    others = table({name.replace("cat", "dog"): column for name, column in columns.items()})
+    with pytest.raises(DataError, match=r"y_dev: .*must have the columns that the fit had: walking, cat, apples"):
+        classifier.fit(texts, table(columns), X_dev=texts, y_dev=others)
 
 
 def test_other_columns_than_in_fit(world, data, fitted, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, BertForMaskedLM
+from transformers.utils.logging import is_progress_bar_enabled
 
 from bort.errors import BortError
 from bort.model import checkpoints
@@ -28,6 +30,18 @@ def saved(tiny_config, tiny_tokenizer, tmp_path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_threads_hide_messages_together():
+    logger, first, second = logging.getLogger("transformers"), checkpoints.quiet(), checkpoints.quiet()
+    before = logger.level, is_progress_bar_enabled()
+    assert before != (logging.ERROR, False)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (logger.level, is_progress_bar_enabled()) == (logging.ERROR, False), "the second still hides them"
+    second.__exit__(None, None, None)
+    assert (logger.level, is_progress_bar_enabled()) == before
 
 
 # Finding
@@ -51,13 +65,15 @@ def test_locate(saved, tmp_path, monkeypatch):
         ("bort.params", "bort.params: is a file; a model is a folder"),
         ("./absent", "./absent: no such folder"),
         ("/absent/model", "/absent/model: no such folder"),
-        ("~/model", "~/model: no such folder"),
+        ("~/model", "/absent/model: no such folder"),
+        ("~nobody/model", "~nobody/model: no such folder"),
         ("a/b/c", "a/b/c: no such folder"),
         ("", "value '': names no model"),
         ("bert", "value 'bert': is neither a folder, an embedded model (bort-nano) nor a hub name (owner/name)"),
     ],
 )
 def test_what_is_no_model(tmp_path, monkeypatch, name, rule):
+    monkeypatch.setenv("HOME", "/absent")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half").mkdir()
     (tmp_path / "bort.params").touch()

@@ -6,8 +6,11 @@ import itertools
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -182,13 +185,32 @@ def test_pairs_and_single_texts_are_told_apart(classifier, tmp_path, fitted, giv
     assert ("single texts that a model fine-tuned on pairs" in line) == fitted
 
 
+def test_a_model_in_the_home_folder(classifier, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(classifier).parent))
+    name = f"~/{Path(classifier).name}"
+    assert Predictor(name).predict("a") == Predictor(classifier).predict("a")
+    assert bort.Encoder(name).encode("a").any()
+
+
 def test_nothing_to_answer(predictor):
     assert predictor.predict([]) == []
     assert predictor.logits([]).shape == (0, 3)
     assert list(predictor.stream(iter([]))) == []
 
 
-def test_misuse(predictor):
+@pytest.mark.parametrize("table", [pd.DataFrame, pa.table, dict])
+def test_a_whole_table_is_no_list_of_texts(predictor, table):
+    given = table({"text": ["a", "b"]})
+    with pytest.raises(TypeError):
+        predictor.predict(given)
+    with pytest.raises(TypeError):
+        predictor.predict_proba(given)
+    assert len(predictor.predict(pd.Series(["a", "b"]))) == 2
+
+
+def test_misuse(classifier, predictor):
+    with pytest.raises(BortError, match="--long: value 'median': must be one of first, mean, max"):
+        Predictor(classifier, long="median")
     for window in (0, -1):
         with pytest.raises(ValueError, match="at least 1"):
             next(predictor.stream([Example("a")], window=window))

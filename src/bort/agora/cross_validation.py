@@ -12,8 +12,9 @@ from bort.agora.averaging import LastTraining, opinions_help, passes, trained, w
 from bort.agora.rounds import DivergedError, Point, Slot, Trial
 from bort.agora.session import Session
 from bort.agora.trial import TrainedWeights
+from bort.data.tables.checks import identity
 from bort.finetuning.linear_head import fit_linear_head
-from bort.finetuning.student_head import StudentHead, text_group
+from bort.finetuning.student_head import StudentHead
 from bort.tasks.task import Says
 
 _FIRST = 1000
@@ -88,7 +89,7 @@ def _without(session: Session, head: StudentHead, fold: NDArray[np.bool_], *, so
     if not soft:
         return session.points(examples)
     features = {head.whole.pooling: head.features[head.whole.pooling][places]}
-    groups = [text_group(example) for example in examples]
+    groups = [identity(example) for example in examples]
     balance = session.fitter.balance
     opinions = fit_linear_head(features, head.targets[places], task, groups=groups, balance=balance).out_of_fold
     return with_opinions(task, examples, head.targets[places], opinions)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.nearby import identity
 from bort.agora.rounds import Made
 from bort.data.index.layout import NAME
 from bort.data.index.search import Apart, Index
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments

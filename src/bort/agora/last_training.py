@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from bort.agora.labellers import Teacher
 from bort.agora.labelling import as_labels
-from bort.agora.nearby import identity
 from bort.agora.pooled_labels import TEACHER_ALONE, Weights, pooled, weigh
 from bort.agora.rounds import AgoraResult, Point
 from bort.agora.trial import TextLearner, TrainedWeights, usual_passes
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.tasks.task import Outputs, Says, Targets, Task

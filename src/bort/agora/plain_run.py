@@ -125,7 +125,7 @@ def fit_head(session: Session) -> dict[str, Any]:
     everything = [*session.data.train, *session.data.dev]
     model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold, everything)
     metrics["best_theta"] = head.described
-    metrics["labels_used"] = {"selection": len(head.targets), "result": len(head.targets)}
+    metrics["labels_used"] = {"selection": head.labels_used, "result": head.labels_used}
     return _finished(session, metrics, model)
 
 

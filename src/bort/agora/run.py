@@ -26,7 +26,7 @@ from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teach
 from bort.agora.labelling import Labelling
 from bort.agora.last_training import Taught, everything, preferring_grown
 from bort.agora.loop import Source
-from bort.agora.nearby import Embedding, Near, identity
+from bort.agora.nearby import Embedding, Near
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
@@ -36,6 +36,7 @@ from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_mod
 from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
+from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import shown_label
 from bort.errors import flag
@@ -49,6 +50,7 @@ from bort.predict.fingerprint import fingerprint_of_model
 from bort.progress import console
 from bort.runs import Run
 from bort.tasks.task import Task
+from bort.training.randomness import own_randomness
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
 _HOW_A_TEACHER_IS_ASKED = (
@@ -64,6 +66,7 @@ _HOW_A_TEACHER_IS_ASKED = (
 _MAY_CHANGE = ("checkpoint_minutes", *_HOW_A_TEACHER_IS_ASKED, *WHERE_TRIALS_RUN)
 
 
+@own_randomness()
 def finetune(
     arguments: FinetuneArguments,
     *,
@@ -87,7 +90,6 @@ def finetune(
         BortError: Invalid settings, data, model or teacher.
     """
     validate(arguments)
-    arguments = replace(arguments, out=str(Path(arguments.out).expanduser()))
     if arguments.as_published:
         arguments = replace(arguments, **AS_PUBLISHED)
     check_one_task(arguments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bort.bounds import validate
 from bort.cli.results import FolderResult
 
 POSITIONAL = ("source",)
@@ -41,6 +42,7 @@ def convert(arguments: ConvertArguments) -> FolderResult:
         >>> bort.convert(bort.ConvertArguments("runs/topics", "converted")).metrics["num_labels"]
         2
     """
+    validate(arguments)
     from rich.text import Text
 
     from bort.model.convert.convert import convert_checkpoint
@@ -56,7 +58,7 @@ def convert(arguments: ConvertArguments) -> FolderResult:
     console = out()
     for label, value in _lines(summary):
         console.print(Text.assemble((f"{label:<11}", "bold"), value), soft_wrap=True)
-    return FolderResult(summary, Path(arguments.out).expanduser())
+    return FolderResult(summary, Path(arguments.out))
 
 
 def _lines(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -39,5 +39,5 @@ def export(arguments: ExportArguments, *, gate: Any = None, calibrate: Any = Non
         metrics = export_model(dataclasses.replace(arguments, **files))
     size = f"{metrics['bytes'] / 1e6:.1f} MB"
     out().print(f"{arguments.out}: {metrics['precision']}, {size}", soft_wrap=True)
-    folder = Path(arguments.out).expanduser()
+    folder = Path(arguments.out)
     return ExportResult(metrics, folder, metrics["engine"], metrics["precision"], metrics["bytes"])

@@ -45,7 +45,7 @@ def extract(arguments: ExtractArguments) -> ExtractResult:
         f"{arguments.out}: architecture.json, candidates.csv, report.html, {metrics['top'][0]}",
     ]
     out().print("\n".join(lines), highlight=False, soft_wrap=True)
-    folder = Path(arguments.out).expanduser()
+    folder = Path(arguments.out)
     sizes = {name: int(best[name]) for name in ("depth", "heads", "hidden", "intermediate")}
     return ExtractResult(metrics, folder, sizes, int(best["parameters"]), folder / "architecture.json")
 

@@ -55,7 +55,7 @@ def finetune(
             if results["failed"]:
                 rule = "failed; the other tasks are done, and --resume tries these again"
                 raise BortError(rule, file=arguments.out, column="task", value=", ".join(results["failed"]))
-            return FinetuneResult(results, Path(arguments.out).expanduser())
+            return FinetuneResult(results, Path(arguments.out))
         arguments = dataclasses.replace(arguments, task=[tasks[0].name])
     return FinetuneResult.of(arguments.out, _fit(arguments, teacher))
 

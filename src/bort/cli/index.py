@@ -61,4 +61,4 @@ def index(arguments: IndexArguments) -> FolderResult:
     )
     total = sum(file["bytes"] for file in made.description.files.values())
     out().print(f"{arguments.out}: {len(made):,} texts, {total / 1e6:,.1f} MB", soft_wrap=True)
-    return FolderResult({"texts": len(made), "bytes": total}, Path(arguments.out).expanduser())
+    return FolderResult({"texts": len(made), "bytes": total}, Path(arguments.out))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bort.bounds import validate
 from bort.cli.results import FiguresResult
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def info(arguments: InfoArguments) -> FiguresResult:
         >>> bort.info(bort.InfoArguments("bort-nano")).metrics["hidden"]
         384
     """
+    validate(arguments)
     from bort.model.config import BERT_LARGE_ENCODER, PRESETS
 
     labels: list[str] = []

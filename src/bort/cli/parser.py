@@ -153,7 +153,7 @@ def parse(
     words = [hyphened(word) for word in _spelled_out(argv, _BARE.get(name))]
     several = {flag(setting) for setting, hint in parser.hints.items() if hint == ONE_OR_MORE}
     values = vars(parser.parse_args(_gathered(words, several)))
-    return arguments(**{field.name: _with_home(values[field.name]) for field in fields})
+    return arguments(**{field.name: values[field.name] for field in fields})
 
 
 def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
@@ -183,13 +183,6 @@ def _gathered(words: list[str], flags: set[str]) -> list[str]:
         else:
             made.append(word)
     return made[:-1]
-
-
-def _with_home(value: Any) -> Any:
-    """Expand a leading `~/`, which no shell does in `--out=~/run` or in settings files."""
-    if isinstance(value, list):
-        return [_with_home(item) for item in value]
-    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def hyphened(word: str) -> str:

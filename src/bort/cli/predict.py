@@ -89,7 +89,7 @@ class PredictArguments:
     @property
     def into_folder(self) -> bool:
         """Whether each input gets its own output file."""
-        return self.output != "-" and (self.output.endswith("/") or Path(self.output).expanduser().is_dir())
+        return self.output != "-" and (self.output.endswith("/") or Path(self.output).is_dir())
 
     def check(self) -> None:
         """Reject incompatible settings.
@@ -165,7 +165,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
     several = len(sources) if into_folder and len(sources) > 1 else None
     with nullcontext() if quiet else bar("predicting", several) as shown:
         if into_folder:
-            folder = str(Path(a.output).expanduser()) if "://" not in a.output else a.output
+            folder = str(Path(a.output)) if "://" not in a.output else a.output
             done, predictor = label_into_folder(
                 job, model, place, sources, folder, asked_format=a.output_format, resume=a.resume, shown=shown
             )

@@ -47,7 +47,7 @@ def pretrain(arguments: PretrainArguments) -> PretrainResult:
                 f"(before training: {1 - metrics['initial_distance']:.3f})"
             )
         out().print("\n".join(lines), highlight=False, soft_wrap=True)
-    return PretrainResult(metrics, Path(arguments.out).expanduser())
+    return PretrainResult(metrics, Path(arguments.out))
 
 
 def _plan(arguments: PretrainArguments) -> dict[str, Any]:

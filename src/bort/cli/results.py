@@ -83,9 +83,11 @@ class FinetuneResult(CommandResult):
             >>> FinetuneResult.of("runs/topics", metrics).labels
             ('damage', 'delivery')
         """
+        from bort.tasks.metrics import scores_of
+
         return cls(
             metrics,
-            Path(out).expanduser(),
+            Path(out),
             metrics["method"],
             metrics["metric"],
             {part: scores_of(metrics, part) for part in ("dev", "test") if part in metrics},
@@ -217,18 +219,6 @@ class FiguresResult(CommandResult):
         >>> FiguresResult({"depth": 3}).metrics["depth"]
         3
     """
-
-
-def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:
-    """The scores of a part with their intervals.
-
-    Args:
-        metrics: Contents of `metrics.json`.
-        part: `dev` or `test`.
-    """
-    from bort.tasks.metrics import Score
-
-    return {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
 
 
 def _plain(value: Any) -> Any:

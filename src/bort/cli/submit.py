@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bort.bounds import validate
 from bort.cli.results import FolderResult
 
 
@@ -45,6 +46,7 @@ def submit(arguments: SubmitArguments) -> FolderResult:
         >>> sorted(bort.submit(bort.SubmitArguments("runs/glue", "official", "answers", task=["rte"])).metrics["files"])
         ['rte']
     """
+    validate(arguments)
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor, model_of
     from bort.progress import console, out
@@ -71,7 +73,7 @@ def submit(arguments: SubmitArguments) -> FolderResult:
     packed = pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())
     if failed:
         raise BortError("failed; the other tasks are answered", setting="task", value=", ".join(failed))
-    return FolderResult({"files": files, **packed}, Path(arguments.out).expanduser())
+    return FolderResult({"files": files, **packed}, Path(arguments.out))
 
 
 def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:

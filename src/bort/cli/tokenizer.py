@@ -90,4 +90,4 @@ def tokenizer(arguments: TokenizerArguments) -> FolderResult:
         raise BortError("there must be text to learn from", value=arguments.texts)
     save_tokenizer(trained, arguments.out)
     out().print(f"{arguments.out}: {len(trained):,} entries", soft_wrap=True)
-    return FolderResult({"entries": len(trained)}, Path(arguments.out).expanduser())
+    return FolderResult({"entries": len(trained)}, Path(arguments.out))

@@ -129,7 +129,7 @@ class TextEstimator(BaseEstimator):
             y: A label or a number for each text; for a classifier of texts with several labels, a matrix of 0 and 1
                 with one column per label.
             X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
-            y_dev: Labels of `X_dev`.
+            y_dev: Labels of `X_dev`; named columns of a matrix are found by their names.
             unlabelled: Unlabelled texts like those the model will see, for method `agora`.
             teacher: Labels new texts, for method `agora`: a model's folder or name; an LLM as `openai:MODEL`; a fitted
                 estimator with scikit-learn's interface (for several labels, of the same columns as `y`); or a function
@@ -147,6 +147,7 @@ class TextEstimator(BaseEstimator):
             >>> bort.BortClassifier("bort-nano", "head").fit(texts, labels).predict(["It is torn."]).tolist()
             ['damage']
         """
+        self.__dict__.pop("model_", None)  # if this fit fails, an old model must not answer with the new labels
         train = self._labelled(X, self._fit_targets(y), "X")
         if (X_dev is None) != (y_dev is None):
             raise DataError("X_dev and y_dev go together")
@@ -211,7 +212,8 @@ class TextEstimator(BaseEstimator):
         except (ValueError, RecursionError, TypeError, AttributeError) as error:
             raise BortError(f"was not written by `save`: {error}", file=file) from None
         estimator.model_ = ModelFiles.of(model)
-        task = estimator.model_.predictor(estimator._threads()).task
+        with estimator._work():
+            task = estimator.model_.predictor(estimator._threads()).task
         if task.kind not in cls._kinds or task.choices:
             raise BortError(f"must be a {cls._kinds[0]}", file=model, value="choices" if task.choices else task.kind)
         estimator._restore(task, about)
@@ -351,6 +353,14 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value.tolist()
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, or NaN or similar, which does not equal itself."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # whether pandas' NA equals itself is NA again, which is neither true nor false
+        return True
+
+
 def labels_of(y: Any, name: str) -> NDArray[Any]:
     """One label for each text. *Shape:* (texts,).
 
@@ -367,7 +377,7 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
     values = column_values(np.asarray(y) if hasattr(y, "columns") else y)  # a table's own values are column names
     for number, row in enumerate(values, start=1):
         value = row[0] if isinstance(row, list) and len(row) == 1 else row
-        if value is None or value != value:  # NaN or similar
+        if _is_missing(value):
             raise DataError("a label must not be missing", file=name, line=number, value=value)
     labels: NDArray[Any] = column_or_1d(np.asarray(values), warn=True)
     return labels

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from bort.data.tables.labels import Kind
 from bort.data.tables.objects import DataError
 from bort.estimators.base import TextEstimator, labels_of
-from bort.estimators.indicators import column_names, indicators_of
+from bort.estimators.indicators import column_names, in_order, indicators_of
 from bort.estimators.teacher import class_names
 from bort.tasks.task import Task
 
@@ -115,14 +115,14 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         matrix = indicators_of(y, "y")
         self.multilabel_ = matrix is not None
         if matrix is not None:
-            self.classes_ = column_names(y, matrix.shape[1])
-            self._columns = np.arange(matrix.shape[1])
-            return self._targets(y, "y")
+            columns, self._columns = column_names(y), np.arange(matrix.shape[1])
+            self.classes_ = self._columns if columns is None else columns
+            return self._label_lists(matrix)
         labels = labels_of(y, "y")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DataError("a label must not be NaN or inf", file="y")
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
+        self.classes_, places = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             rule = f"a classifier needs at least two classes; there is only the class {self.classes_.tolist()[0]!r}"
             raise DataError(rule, file="y")
@@ -132,11 +132,11 @@ class BortClassifier(ClassifierMixin, TextEstimator):
                 "labels must differ in more than type, and have no space around them", file="y", value=names
             )
         self._columns = np.arange(len(names))
-        return self._targets(y, "y")
+        return [names[place] for place in places.tolist()]
 
     def _targets(self, y: Any, name: str) -> list[Any]:
         if self.multilabel_:
-            return self._label_lists(y, name)
+            return self._label_lists(in_order(y, self.classes_, name))
         labels = labels_of(y, name)
         places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         names = self._class_names()
@@ -146,10 +146,8 @@ class BortClassifier(ClassifierMixin, TextEstimator):
                 raise DataError(rule, file=name, line=number, value=label)
         return [names[place] for place in places.tolist()]
 
-    def _label_lists(self, y: Any, name: str) -> list[tuple[str, ...]]:
-        matrix, names = indicators_of(y, name), np.array(self._class_names(), dtype=object)
-        if matrix is None or matrix.shape[1] != len(names):
-            raise DataError(f"must be a matrix of 0 and 1 with {len(names)} columns, as in fit", file=name)
+    def _label_lists(self, matrix: NDArray[np.int64]) -> list[tuple[str, ...]]:
+        names = np.array(self._class_names(), dtype=object)
         return [tuple(names[row > 0].tolist()) for row in matrix]
 
     def _class_names(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Label, shown_label
-from bort.tasks.metrics import Score
+from bort.tasks.metrics import Score, scores_of
 
 _SHOWN_ERRORS = 10
 _SHOWN_CHARACTERS = 60
@@ -95,11 +95,7 @@ class FitReport:
             >>> print(FitReport.of(figures, []))
             development pearson 0.900 (95 %: 0.800 to 0.950), 100 examples
         """
-        scores = {
-            part: {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
-            for part in ("dev", "test")
-            if part in metrics
-        }
+        scores = {part: scores_of(metrics, part) for part in ("dev", "test") if part in metrics}
         return cls(
             metrics["metric"],
             scores,

@@ -87,7 +87,7 @@ class ModelFiles:
         Raises:
             BortError: `folder` exists and is not empty.
         """
-        write_folder(new_folder(Path(folder).expanduser()), {**self.files, **(more or {})})
+        write_folder(new_folder(folder), {**self.files, **(more or {})})
 
     def predictor(self, threads: int | None) -> Predictor:
         """Return the model, opened on first use. Thread-safe.

@@ -9,10 +9,11 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError, lines_of
-from bort.files import folder_aside, sync_folder, write_aside
+from bort.files import folder_aside, sync_folder, with_home, write_aside
 from bort.formats import check_format, stamp
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EMBEDDED = ("bort-nano",)
 _FORMAT = 1
 """Version of Bort's own entries in `config.json`, stored there as `bort_format`."""
+_QUIETING = Lock()
+_LOUDER: list[tuple[int, bool]] = []
+"""What each `quiet` block found, the first one the user's settings; whichever block ends last takes those."""
 _PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
@@ -31,8 +35,11 @@ _HUGGING_FACE_NAMES = {
 
 
 def unpacked(name: str | Path) -> str:
-    """Return the folder of an embedded model; any other name, or one that exists as a path, is returned unchanged."""
-    name = str(name)
+    """Return the folder of an embedded model; any other name, or one that exists as a path, is returned as it is.
+
+    Only a leading `~/` becomes the home folder.
+    """
+    name = with_home(str(name))
     return str(ASSETS / name) if name in EMBEDDED and not Path(name).exists() else name
 
 
@@ -122,6 +129,17 @@ def load_config(model: str | Path) -> Any:
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
 
 
+def require_encoder(model: str | Path) -> None:
+    """Refuse a model of the T5 family, whose decoder needs inputs of its own.
+
+    Raises:
+        BortError: It is one, or its configuration cannot be read.
+    """
+    kind = load_config(model).model_type
+    if kind in ("t5", "mt5", "umt5", "longt5"):
+        raise BortError("is an encoder-decoder; take an encoder", file=str(model), value=kind)
+
+
 def is_encoder(model: str | Path) -> bool:
     """Whether a folder or hub model is an encoder, with at most a pre-training head, rather than, say, a classifier.
 
@@ -148,7 +166,8 @@ def check_layout(source: str) -> None:
 
 def _check_sizes(config: Any, source: str) -> None:
     """Refuse sizes that the library accepts but that fail at the first text."""
-    for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size"):
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+    for name in names:
         value = getattr(config, name, 0)
         if isinstance(value, int) and value < 0:
             raise BortError("must not be negative", file=f"{source}/config.json", column=name, value=value)
@@ -222,16 +241,19 @@ def _move_up(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide the progress bars and load reports of `transformers`; Bort shows its own."""
+    """Hide the progress bars and load reports of `transformers`; Bort shows its own. Threads may do so together."""
     from transformers.utils import logging as theirs
 
     logger = logging.getLogger("transformers")
-    before, bars = logger.level, theirs.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    theirs.disable_progress_bar()
+    with _QUIETING:
+        _LOUDER.append((logger.level, theirs.is_progress_bar_enabled()))
+        logger.setLevel(logging.ERROR)
+        theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logger.setLevel(before)
-        if bars:
-            theirs.enable_progress_bar()
+        with _QUIETING:
+            level, bars = _LOUDER.pop()
+            logger.setLevel(level)
+            if bars:
+                theirs.enable_progress_bar()

@@ -32,6 +32,7 @@ from bort.ose.short_training import Lesson, untrained_error
 from bort.ose.space import Shape
 from bort.progress import console
 from bort.runs import Run
+from bort.training.randomness import own_randomness
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
 _FEW = 0.25
@@ -39,6 +40,7 @@ _FEW = 0.25
 _MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
 
 
+@own_randomness()
 def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> dict[str, Any]:
     """Search for an architecture, write it to `arguments.out`, and return the metrics.
 
@@ -57,7 +59,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     check_workers(arguments.workers, Needs.of(arguments))
     vocabulary = arguments.tokenizer or arguments.inherit or arguments.teacher or "bort-nano"
     tokenizer = load_tokenizer(arguments.tokenizer or locate(vocabulary))
-    if arguments.resume and _is_finished(Path(arguments.out).expanduser() / "metrics.json"):
+    if arguments.resume and _is_finished(Path(arguments.out) / "metrics.json"):
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
         assert finished is not None

@@ -198,7 +198,7 @@ def read_shape(text: str) -> Shape:
 
 def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dict[Shape, float]:
     """Milliseconds of a sample of the space, from the run to resume or measured now."""
-    file = Path(arguments.out).expanduser() / TIMINGS
+    file = Path(arguments.out) / TIMINGS
     if arguments.resume and file.is_file():
         try:
             return {Shape(*shape): float(ms) for shape, ms in json.loads(file.read_text("utf-8"))["timed"]}

@@ -13,6 +13,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import VectorEngine, open_vector_engine, run_blocks
+from bort.predict.inputs import check_texts, shown
 
 Vectors = NDArray[np.float32]
 
@@ -102,7 +103,7 @@ class Encoder:
 
         Raises:
             BortError: The model's outputs are not finite.
-            TypeError: An item is not a string.
+            TypeError: An item is not a string, `texts` is a mapping or a table, or `normalize` is anything else.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
         Example:
@@ -110,7 +111,7 @@ class Encoder:
             (384,)
         """
         if isinstance(texts, str):
-            return self._vectors([Example(texts)], normalize).reshape(-1)
+            return self._vectors([Example(texts)], self._scales(normalize)).reshape(-1)
         parts = list(self.stream(texts, batch_size=batch_size, normalize=normalize))
         return np.concatenate(parts) if parts else np.zeros((0, self.size), np.float32)
 
@@ -129,7 +130,7 @@ class Encoder:
 
         Raises:
             BortError: The model's outputs are not finite.
-            TypeError: An item is not a string.
+            TypeError: An item is not a string, `texts` is a mapping or a table, or `normalize` is anything else.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
         Example:
@@ -138,15 +139,17 @@ class Encoder:
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_texts(texts)
+        scales = self._scales(normalize)
         rows, iterator = batch_size or self.engine.rows_at_once, iter(texts)
         first = [_example(text) for text in islice(iterator, rows)]
         if len(first) < rows:  # these are all
             if first:
-                yield self._vectors(first, normalize)
+                yield self._vectors(first, scales)
             return
         blocks = chain([first], iter(lambda: [_example(text) for text in islice(iterator, rows)], []))
         for encoded, vectors in run_blocks(self.engine, blocks, self.engine.encode):
-            yield self._finished(encoded, vectors, normalize)
+            yield self._finished(encoded, vectors, scales)
 
     def told(self) -> Iterator[str]:
         """Messages for the user: how many texts have been cut so far.
@@ -160,18 +163,24 @@ class Encoder:
         if self.cut:
             yield f"texts longer than {self.max_length} tokens, which were cut: {self.cut:,}"
 
-    def _vectors(self, examples: Sequence[Example], normalize: bool | None) -> Vectors:
-        encoded = self.engine.encode(examples)
-        return self._finished(encoded, self.engine.run(encoded), normalize)
+    def _scales(self, normalize: object) -> bool:
+        """Whether to scale vectors to length 1."""
+        if not isinstance(normalize, bool | np.bool_ | None):
+            raise TypeError(f"normalize must be True, False or None, not {normalize!r}")
+        return self.normalizes if normalize is None else bool(normalize)
 
-    def _finished(self, encoded: TokenizedExamples, vectors: Vectors, normalize: bool | None) -> Vectors:
+    def _vectors(self, examples: Sequence[Example], scales: bool) -> Vectors:
+        encoded = self.engine.encode(examples)
+        return self._finished(encoded, self.engine.run(encoded), scales)
+
+    def _finished(self, encoded: TokenizedExamples, vectors: Vectors, scales: bool) -> Vectors:
         """Count the cut texts, and check and scale the engine's vectors."""
         with self._counting:
             self.cut += encoded.cut
         if not np.isfinite(vectors).all():
             rule = "the model's vectors must be finite numbers, and they are not; did its training diverge?"
             raise BortError(rule, file=self._name)
-        return of_length_1(vectors) if (self.normalizes if normalize is None else normalize) else vectors
+        return of_length_1(vectors) if scales else vectors
 
 
 def of_length_1(vectors: Vectors) -> Vectors:
@@ -182,6 +191,5 @@ def of_length_1(vectors: Vectors) -> Vectors:
 
 def _example(text: object) -> Example:
     if not isinstance(text, str):
-        shown = repr(text) if len(repr(text)) <= 80 else f"{repr(text)[:79]}…"
-        raise TypeError(f"a text must be a string, not {shown}")
+        raise TypeError(f"a text must be a string, not {shown(text)}")
     return Example(text)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.files import with_home
 from bort.model.checkpoints import is_encoder
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.exported_engine import ExportedEngine
@@ -159,6 +160,7 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
         BortError: The model cannot be loaded, or `threads` is below 1.
     """
     _check_threads(threads)
+    model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
     from bort.predict.plain_encoder import open_plain_encoder
@@ -181,6 +183,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
         BortError: The model cannot be loaded, it is not a classifier, or `threads` is below 1.
     """
     _check_threads(threads)
+    model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
     from bort.predict.plain_engine import open_plain

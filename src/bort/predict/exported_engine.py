@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.cores import limit_threads
+from bort.cores import limit_tokenizer_threads
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.tokenization import panics_are_errors, try_out
@@ -77,7 +77,7 @@ class ExportedEngine:
         self.outputs = manifest.outputs
         self.pairs, self.thresholds = manifest.pairs, manifest.thresholds
         if threads is not None:
-            limit_threads(threads)
+            limit_tokenizer_threads(threads)
         self.runners = [self._runner(spec, threads) for spec in manifest.graphs]
         """Runners of the manifest's graphs."""
         for runner in self.runners:

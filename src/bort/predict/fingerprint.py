@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from bort.errors import BortError
 from bort.model.checkpoints import unpacked
+from bort.predict.sentence_files import listed_modules
 
 _NOT_THE_MODEL = ("journal.jsonl", "README.md")
 """`--resume` of a finished run adds a line to its journal, and a model card may be edited."""
@@ -30,8 +31,7 @@ def fingerprint_of_model(model: str) -> str:
 def _module_folders(folder: Path) -> list[Path]:
     """The folders of modules of sentence-transformers: those that `modules.json` names, and those of the usual form."""
     try:
-        paths = [PurePath(str(entry["path"])) for entry in json.loads((folder / "modules.json").read_bytes())]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        paths = []
-    inside = [folder / path for path in paths if not path.is_absolute() and ".." not in path.parts]
-    return [path for path in [*inside, *folder.glob("[0-9]*_*")] if path.is_dir()]
+        listed = listed_modules(str(folder)) or []
+    except BortError:  # an encoder with such a file is refused when it is opened; a classifier needs no modules
+        listed = []
+    return [path for path in [*(folder / path for _, path in listed), *folder.glob("[0-9]*_*")] if path.is_dir()]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from threading import Lock
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import Engine, open_engine, run_blocks
+from bort.predict.inputs import check_texts, shown
 
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
@@ -24,7 +25,6 @@ Input = str | Sequence[str] | Mapping[str, str | None]
 Long = Literal["first", "mean", "max"]
 """How to answer a single text that is longer than the model's limit; see `Predictor`."""
 _BLOCKS_HELD = 4
-_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,13 @@ class Predictor:
             the mean of the probabilities (or values) of all its windows, or from the maximum for each label.
 
     Raises:
-        BortError: The model is no classifier or regressor or cannot be loaded, or is multiple choice and `long` is set.
+        BortError: The model is no classifier or regressor or cannot be loaded, or is multiple choice and `long` is set;
+            or `threads` or `long` has another value.
     """
 
     def __init__(self, model: str, *, threads: int | None = None, long: Long = "first") -> None:
+        if long not in get_args(Long):
+            raise BortError(f"must be one of {', '.join(get_args(Long))}", setting="long", value=long)
         self._name, self._long = str(model), long
         self._engine: Engine | None = open_engine(self._name, threads)
         self.task = self.engine.task
@@ -148,6 +151,7 @@ class Predictor:
         """
         if isinstance(inputs, str | Mapping):
             return next(self.stream(self._examples([inputs])))
+        check_texts(inputs)
         return list(self.stream(self._examples(inputs)))
 
     def predict_proba(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
@@ -167,7 +171,8 @@ class Predictor:
         if self.task.kind == "regression":
             raise BortError("a regression gives values, not probabilities: use predict", file=self._name)
         if isinstance(inputs, str | Mapping):
-            raise TypeError(f"inputs must be a list of texts or pairs, not {_shown(inputs)}")
+            raise TypeError(f"inputs must be a list of texts or pairs, not {shown(inputs)}")
+        check_texts(inputs)
         return self.task.activate(self.logits(self._examples(inputs)))
 
     def stream(self, examples: Iterable[Example], *, window: int | None = None) -> Iterator[Prediction]:
@@ -326,9 +331,4 @@ def _example(given: Any) -> Example:
     elif isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(text, str) for text in given):
         return Example(*given)
     rule = "a text, a pair of texts as a tuple or list, or a mapping with text and, for a pair, text_pair"
-    raise TypeError(f"an input must be {rule}, not {_shown(given)}")
-
-
-def _shown(given: object) -> str:
-    spelled = repr(given)
-    return f"{type(given).__name__} {spelled[:_LONGEST_SHOWN]}{'…' if len(spelled) > _LONGEST_SHOWN else ''}"
+    raise TypeError(f"an input must be {rule}, not {shown(given)}")

@@ -42,7 +42,8 @@ def plan(arguments: PretrainArguments) -> dict[str, Any]:
         BortError: Invalid settings, or not even one sequence fits into memory.
     """
     distributed.join()
-    validate(replace(arguments, plan=True))
+    arguments = replace(arguments, plan=True)
+    validate(arguments)
     assert arguments.max_steps is not None
     notes: list[str] = []
     teacher_config = _teacher_config(arguments.teacher, notes)

@@ -17,10 +17,12 @@ from bort.pretraining.run_corpus import tokenised
 from bort.pretraining.training_run import TrainingRun
 from bort.runs import Run
 from bort.training import distributed
+from bort.training.randomness import own_randomness
 
 _MAY_CHANGE = ("max_minutes", "checkpoint_minutes", "corpus_processes")
 
 
+@own_randomness()
 @distributed.told_once()
 def pretrain(arguments: PretrainArguments) -> dict[str, Any]:
     """Pre-train a model on text, write it to `arguments.out`, and return its metrics.

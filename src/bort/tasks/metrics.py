@@ -46,6 +46,16 @@ class Score:
     high: float
 
 
+def scores_of(metrics: Mapping[str, Any], part: str) -> dict[str, Score]:
+    """The scores of a part with their intervals.
+
+    Args:
+        metrics: Contents of `metrics.json`.
+        part: `dev` or `test`.
+    """
+    return {name: Score(value, *metrics[f"{part}_confidence"][name]) for name, value in metrics[part].items()}
+
+
 def primary_metric(kind: Kind, override: str | None = None) -> str:
     """Name the metric by which models of a kind are compared: accuracy, Pearson's correlation, or micro F1.
 
