@@ -5,7 +5,7 @@ import math
 
 import pytest
 from benchmarks.quality.ose_paper import PUBLISHED, power_law
-from benchmarks.quality.rivals import difference, overall
+from benchmarks.quality.rivals import difference, overall, seeds_told
 from benchmarks.quality.scarce import Cache
 
 from bort.ose.space import Shape
@@ -67,3 +67,15 @@ def test_differences_are_paired_and_have_a_standard_error():
 
 def test_one_seed_has_no_standard_error():
     assert difference({"x": [0.6]}, {"x": [0.5]}) == (pytest.approx(10), None)
+
+
+def test_seeds_that_only_one_has_are_left_out():
+    assert difference({"x": [0.6]}, {"x": [0.5, 0.9]}) == (pytest.approx(10), None)
+    assert difference({"x": [0.6, 0.7]}, {"x": [0.5, 0.6, 0.9], "y": [0.1]}) == (pytest.approx(10), pytest.approx(0))
+
+
+def test_a_table_says_how_many_seeds_its_rows_have():
+    assert seeds_told({"a": 1, "b": 1}) == "One seed"
+    assert seeds_told({"a": 3}) == "Means of 3 seeds"
+    told = "Means of 3 seeds; one seed: b Agora, d; 2 seeds: c"
+    assert seeds_told({"a": 3, "b, Agora": 1, "c": 2, "d": 1}) == told
