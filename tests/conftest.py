@@ -328,6 +328,8 @@ def cluster(pytestconfig):
             # Where a busy machine does not answer for seconds, Ray would give a node up, and end this process with it.
             patch.setenv("RAY_health_check_timeout_ms", "60000")
             patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
+            # Nor may it end trials for the memory that other tests take.
+            patch.setenv("RAY_memory_monitor_refresh_ms", "0")
             # The nodes find by its name what is sent, the functions of tests among it.
             patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
             pytest.importorskip("ray")  # which reads some of these as it is loaded

@@ -215,6 +215,7 @@ def test_candidates_may_be_trained_on_ray(arguments, tmp_path, cluster, one_thre
     settings = replace(arguments, max_parameters=9_000)
     elsewhere = replace(settings, out=str(tmp_path / "ray"), workers=cluster, trial_files=files)
     expected, metrics = extract(settings), extract(elsewhere)
+    assert not events(tmp_path / "ray", "failed")
     assert found(metrics) == found(expected)
     assert len(events(tmp_path / "ray", "candidate")) == len(expected["candidates"])
     for name in expected["top"]:
