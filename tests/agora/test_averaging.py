@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from safetensors.torch import load
 from bort.agora import averaging
 from bort.agora.averaging import averaged, plain_training
 from bort.agora.journal import RunClock
-from bort.agora.last_training import preferring_grown
+from bort.agora.last_training import preferring_grown, weights_of_labels
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
 from bort.agora.run import finetune
 from bort.agora.trial import TextLearner
+from bort.data.tables.examples import Example
 from bort.predict.predictor import Predictor
 from bort.tasks.classification import Classification
 from bort.tasks.multilabel import MultiLabel
@@ -250,3 +252,24 @@ def test_a_last_training_that_fails_is_journaled_and_told(settings, watched, mon
     events = map(json.loads, (Path(settings.out) / "journal.jsonl").read_text("utf-8").splitlines())
     [failed] = [event for event in events if event["event"] == "failed"]
     assert (failed["round"], failed["place"], failed["theta"]["learning_rate"]) == (0, 1, 1e-3)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_models_of_mixed_labels_are_not_weighted_as_overconfident_ones(monkeypatch, mixed):
+    """The plain trial has learned bare labels; the models that it stands for only if no opinions are mixed in."""
+    monkeypatch.setattr("bort.agora.last_training.opinions_help", lambda *_: mixed)
+    rng, dev = np.random.default_rng(0), [Example("x", label="ab"[place % 2]) for place in range(200)]
+    truth = CLASSES.targets(dev)
+    teacher, student = (rng.normal(size=(200, 2)) + 2 * np.eye(2)[truth] for _ in range(2))
+    session = SimpleNamespace(
+        task=CLASSES, data=SimpleNamespace(dev=dev), arguments=SimpleNamespace(labelled_by="both")
+    )
+
+    def weights(overconfidence):
+        trial = SimpleNamespace(answers=CLASSES.says(overconfidence * student).tolist())
+        return weights_of_labels(session, CLASSES.says(teacher), trial)
+
+    sure, surer = weights(1.0), weights(2.0)
+    assert surer.teacher == pytest.approx(sure.teacher, rel=0.05)
+    assert (surer.student == pytest.approx(sure.student, rel=0.05)) == mixed
+    assert mixed or surer.student < 0.6 * sure.student

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.agora.pooled_labels import TEACHER_ALONE, Weights, clearly_better, pooled, weigh
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, calibrated, clearly_better, pooled, weigh
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 
@@ -46,6 +46,25 @@ def test_the_pool_is_no_worse_than_either_and_than_both_alike(seed, classes, siz
     for one in (Weights(1, 0), Weights(0, 1), Weights(0.5, 0.5)):
         other = log_loss(TASK.says(one.teacher * t + one.student * s), truth) + 1e-3 * (one.teacher**2 + one.student**2)
         assert penalised <= other + 1e-3
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 6), size=st.integers(5, 80), sureness=st.floats(0.1, 6))
+def test_calibration_changes_how_certain_one_is_and_no_answer(seed, classes, size, sureness):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(classes, size=size)
+    said = says(rng, truth, classes, sureness)
+    made = calibrated(TASK, said, truth)
+    np.testing.assert_allclose(np.exp(made).sum(-1), 1)
+    assert log_loss(made, truth) <= log_loss(said, truth) + 2e-3
+    np.testing.assert_array_equal(np.argsort(made)[made.std(-1) > 1e-3], np.argsort(said)[made.std(-1) > 1e-3])
+    overconfident = calibrated(TASK, TASK.says(3 * said), truth)
+    assert log_loss(overconfident, truth) <= log_loss(made, truth) + 2e-3
+
+
+def test_values_need_no_calibration():
+    values = np.array([[1.0], [2.0]])
+    assert calibrated(VALUES, values, np.array([5.0, 6.0])) is values
 
 
 def test_one_who_knows_nothing_is_not_heard():

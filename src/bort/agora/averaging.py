@@ -85,8 +85,9 @@ def passes(session: Session, best: Trial[TrainedWeights]) -> int:
 def _softened(session: Session, best: Trial[TrainedWeights]) -> list[Point]:
     """Return all labelled examples, with labels mixed with a linear head's out-of-fold predictions if that helps."""
     examples = [*session.data.train, *session.data.dev]
-    if session.out_of_fold is None or not opinions_help(session, best):
+    if not opinions_help(session, best):
         return session.points(examples)
+    assert session.out_of_fold is not None
     return with_opinions(session.task, examples, session.task.targets(examples), session.out_of_fold)
 
 
@@ -98,7 +99,7 @@ def opinions_help(session: Session, best: Trial[TrainedWeights]) -> bool:
     """
     task, head = session.task, session.head
     # Multilabel thresholds are chosen with a model of unmixed labels, and must suit the result.
-    if head is None or session.arguments.labels == "hard" or task.kind == "multilabel":
+    if head is None or session.out_of_fold is None or session.arguments.labels == "hard" or task.kind == "multilabel":
         return False
     theirs = task.says(np.array(best.answers, np.float32))
     return loss_of(task, head.says, head.truth) < loss_of(task, theirs, head.truth)

@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.agora.averaging import opinions_help
 from bort.agora.labellers import Teacher
 from bort.agora.labelling import as_labels
-from bort.agora.pooled_labels import TEACHER_ALONE, Weights, pooled, weigh
-from bort.agora.rounds import AgoraResult, Point
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, calibrated, pooled, weigh
+from bort.agora.rounds import AgoraResult, Point, Trial
+from bort.agora.session import Session
 from bort.agora.trial import TextLearner, TrainedWeights, usual_passes
 from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
@@ -96,6 +98,27 @@ def _less_score(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tu
     return less(np.arange(count)), float(np.std(resampled, ddof=1))
 
 
+def weights_of_labels(session: Session, heard: Says, plain: Trial[TrainedWeights]) -> Weights:
+    """Return the weights of the teacher and the plain models of all labels in the labels of the last training.
+
+    They are fitted to predictions on the development data that neither has learned: those of the plain model of the
+    training data stand for those models.
+
+    Args:
+        session: The run.
+        heard: The teacher's out-of-sample predictions on the development data.
+        plain: The best plain trial. The last round's models have learned from the teacher, and would take its weight.
+    """
+    task, said = session.task, np.array(plain.answers)
+    if session.arguments.labelled_by != "both":
+        return TEACHER_ALONE
+    truth = task.targets(session.data.dev)
+    if opinions_help(session, plain):
+        # It has learned bare labels and is overconfident; the models that it stands for have not and are not.
+        said = calibrated(task, said, truth)
+    return weigh(task, heard, said, truth)
+
+
 def everything(
     arguments: FinetuneArguments,
     labelled: Sequence[Point],
@@ -103,15 +126,11 @@ def everything(
     learner: TextLearner,
     teacher: Teacher,
     students: Callable[[Sequence[Example]], Says],
-    heard: Says,
-    truth: Any,
+    weights: Weights,
     pool: Sequence[Example],
     forbidden: AbstractSet[Hashable],
 ) -> Taught:
     """Label all texts by the teacher together with students that have learned all labels.
-
-    Their weights are fitted to predictions of the teacher and of the best plain model on the development data, which
-    neither has learned.
 
     Args:
         arguments: Settings of the run.
@@ -120,15 +139,11 @@ def everything(
         learner: Counts the texts' tokens.
         teacher: The teacher, fitted to all labels if the run fits it.
         students: Returns the students' mean predictions; called only if they have a weight.
-        heard: The teacher's out-of-sample predictions on the development data, to which the weights are fitted.
-        truth: Targets of the development data.
+        weights: Weights of teacher and students.
         pool: Unlabelled texts.
         forbidden: Identities of texts that must not be learned: the test data.
     """
-    task, weights = learner.fitter.task, TEACHER_ALONE
-    if arguments.labelled_by == "both":
-        # The students are plain models. The last round's have learned from the teacher, and would take its weight.
-        weights = weigh(task, heard, np.array(result.rounds[0].winner.answers), truth)
+    task = learner.fitter.task
     texts = _texts(labelled, result, pool, forbidden)
     said = teacher(texts)
     student = students(texts) if weights.student else np.zeros_like(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from bort.tasks.task import Says, Targets, Task
 
 _PENALTY = 1e-3
-"""Coefficient of an L2 penalty on the weights, for development data that do not determine them."""
+"""Coefficient of an L2 penalty on the powers, for development data that do not determine them."""
 _MOST = 5.0
 _CHANCE = 0.05
 
@@ -51,18 +52,41 @@ def weigh(task: Task, teacher: Says, student: Says, truth: Targets) -> Weights:
         length = float((apart**2).sum())
         share = float(np.clip((apart * missing).sum() / length, 0.0, 1.0)) if length else 0.0
         return Weights(1.0 - share, share)
+    return Weights(*_powers(task, [teacher, student], truth))
+
+
+def calibrated(task: Task, says: Says, truth: Targets) -> Says:
+    """Correct over- or underconfidence: raise probabilities to the power with the lowest log-loss.
+
+    This is temperature scaling (Guo et al., "On calibration of modern neural networks", arXiv 1706.04599). Values stay
+    as they are.
+
+    Args:
+        task: The task.
+        says: Predictions in the format of `weigh`, without rows of NaN.
+        truth: See `weigh`.
+    """
+    if not task.names or not len(truth):
+        return says
+    [power] = _powers(task, [says], truth)
+    return task.says(power * task.bounded(says))
+
+
+def _powers(task: Task, voices: Sequence[Says], truth: Targets) -> list[float]:
+    """Return the powers of several predictions with which their product has the lowest log-loss."""
     from scipy.optimize import minimize
 
-    views = np.stack([task.bounded(teacher), task.bounded(student)])
+    views = np.stack([task.bounded(voice) for voice in voices])
 
-    def loss(weights: Any) -> tuple[float, Any]:
-        mixed = np.tensordot(weights, views, 1)
-        value = task.losses(task.says(mixed), truth).mean() + _PENALTY * float(weights @ weights)
+    def loss(powers: Any) -> tuple[float, Any]:
+        mixed = np.tensordot(powers, views, 1)
+        value = task.losses(task.says(mixed), truth).mean() + _PENALTY * float(powers @ powers)
         slopes = (views * task.slopes(mixed, truth)).sum(-1).mean(-1)
-        return float(value), slopes + 2 * _PENALTY * weights
+        return float(value), slopes + 2 * _PENALTY * powers
 
-    found = minimize(loss, np.array([0.5, 0.5]), jac=True, bounds=[(0.0, _MOST)] * 2, method="L-BFGS-B")
-    return Weights(*(round(float(weight), 4) for weight in found.x))
+    start = np.full(len(views), 1 / len(views))
+    found = minimize(loss, start, jac=True, bounds=[(0.0, _MOST)] * len(views), method="L-BFGS-B")
+    return [round(float(power), 4) for power in found.x]
 
 
 def pooled(task: Task, weights: Weights, teacher: Says, student: Says) -> Says:

@@ -24,7 +24,7 @@ from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
 from bort.agora.labelling import Labelling
-from bort.agora.last_training import Taught, everything, preferring_grown
+from bort.agora.last_training import Taught, everything, preferring_grown, weights_of_labels
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
@@ -262,15 +262,16 @@ def _last_training(
     forbidden: AbstractSet[Hashable],
 ) -> tuple[TrainedWeights, Taught]:
     """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best."""
-    arguments, data, task = session.arguments, session.data, session.task
+    arguments, data = session.arguments, session.data
     labelled = session.points([*data.train, *data.dev])
     alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
     if result.best_round == 1:
         weights = averaged(session.learner, trained(session, alone, orders), labelled)
         return weights, Taught(labelled, alone.epochs, NOBODY, len(labelled))
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
-    truth, students = task.targets(data.dev), partial(opinion, session, alone, orders)
-    taught = everything(arguments, labelled, result, session.learner, final, students, heard, truth, pool, forbidden)
+    powers = weights_of_labels(session, heard, result.rounds[0].winner)
+    students = partial(opinion, session, alone, orders)
+    taught = everything(arguments, labelled, result, session.learner, final, students, powers, pool, forbidden)
     if arguments.pool is not None:
         known = session.learner.vectors
         more = [point.x for point in taught.points if (point.x.text, None) not in known]
