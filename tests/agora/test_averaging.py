@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from bort.agora import averaging
-from bort.agora.averaging import averaged, plain_training
+from bort.agora.averaging import averaged, beside_plain, plain_training
 from bort.agora.journal import RunClock
 from bort.agora.last_training import preferring_grown, weights_of_labels
+from bort.agora.pooled_labels import Weights
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
 from bort.agora.run import finetune
 from bort.agora.trial import TextLearner
@@ -273,3 +274,37 @@ def test_models_of_mixed_labels_are_not_weighted_as_overconfident_ones(monkeypat
     assert surer.teacher == pytest.approx(sure.teacher, rel=0.05)
     assert (surer.student == pytest.approx(sure.student, rel=0.05)) == mixed
     assert mixed or surer.student < 0.6 * sure.student
+
+
+def _answers(texts):
+    """A teacher that knows what the task is about, and is not certain."""
+    return [{"cat": 0.8, "other": 0.2} if "cat" in text else {"cat": 0.2, "other": 0.8} for text in texts]
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels(settings, weights, monkeypatch, mixed):
+    seen = []
+
+    def watching(learner, grown, plain, known):
+        found = beside_plain(learner, grown, plain, known)
+        seen.append([load(model.read()) for model in (grown, *plain)])
+        return found
+
+    monkeypatch.setattr("bort.agora.run.beside_plain", watching)
+    for module in ("run", "averaging", "last_training"):
+        monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: mixed)
+    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+    )
+    finetune(replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0), teacher=_answers)
+    if not mixed:
+        assert not seen
+        return
+    [(grown, *plain)] = seen
+    assert len(plain) == 3
+    kept = weights(settings.out)
+    for name, values in kept.items():
+        mean = sum(model[name] for model in plain) / 3
+        torch.testing.assert_close(values, (2 * grown[name] + mean) / 3, atol=1e-5, rtol=0)
+    assert (kept["classifier.weight"] - grown["classifier.weight"]).abs().max() > 1e-5

@@ -170,26 +170,51 @@ def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> li
     return [kept[number] for number in sorted(kept)]
 
 
-def averaged(learner: TextLearner, models: Sequence[TrainedWeights], known: Sequence[Point]) -> TrainedWeights:
+def averaged(
+    learner: TextLearner, models: Sequence[TrainedWeights], known: Sequence[Point], shares: Sequence[int] = ()
+) -> TrainedWeights:
     """Average the weights of models; return the first one instead if the average has lost what each has learned.
 
     Args:
         learner: Scores the models.
         models: At least one, all from the same initial weights.
         known: Training data of all models.
+        shares: How often each model counts; by default once.
     """
     known = known[:_MOST_CHECKED]
-    scored = [(model, score) for model in models if (score := _score(learner, model, known)) is not None]
+    counted = [
+        (model, share, _score(learner, model, known))
+        for model, share in zip(models, shares or [1] * len(models), strict=True)
+    ]
+    scored = [(model, share, score) for model, share, score in counted if score is not None]
     if len(scored) < 2:
         return scored[0][0] if scored else models[0]
-    weights = learner.fitter.averaged([model.read() for model, _ in scored])
+    weights = learner.fitter.averaged([model.read() for model, share, _ in scored for _ in range(share)])
     about: dict[str, Any] = {**models[0].about, "seconds": sum(model.about["seconds"] for model in models)}
     mean = TrainedWeights(weights, about=about)
     score = _score(learner, mean, known)
-    if score is None or score < min(score for _, score in scored) - _BARRIER:
+    if score is None or score < min(score for _, _, score in scored) - _BARRIER:
         console().print("the average of the last trainings has lost what each has learned: the first is the result")
         return scored[0][0]
     return mean
+
+
+def beside_plain(
+    learner: TextLearner, grown: TrainedWeights, plain: Sequence[TrainedWeights], known: Sequence[Point]
+) -> TrainedWeights:
+    """Average the weights of a model of new texts, counted twice, and the mean of plain models.
+
+    So the order of the data in a single training matters less.
+
+    Args:
+        learner: Scores the models.
+        grown: The model of new texts; returned as it is if its outputs are not finite.
+        plain: The plain models, from the same initial weights.
+        known: Labelled data that all have learned.
+    """
+    if _score(learner, grown, known[:_MOST_CHECKED]) is None:
+        return grown
+    return averaged(learner, [grown, averaged(learner, plain, known)], known, shares=(2, 1))
 
 
 def tell_diverged(error: DivergedError) -> None:

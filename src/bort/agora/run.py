@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, keeps_answers, unasked, usage
-from bort.agora.averaging import LastTraining, averaged, opinion, plain_training, tell_diverged, trained
+from bort.agora.averaging import (
+    LastTraining,
+    averaged,
+    beside_plain,
+    opinion,
+    opinions_help,
+    plain_training,
+    tell_diverged,
+    trained,
+)
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
@@ -278,6 +287,9 @@ def _last_training(
         session.learner.vectors = {**known, **_vectors(session, teachers, more, "found-vectors.npy")}
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
     [weights] = trained(session, whole, [arguments.averaged])
+    # Plain models exist only if they help to label. Those of bare labels are overconfident, and would spoil the mean.
+    if powers.student and opinions_help(session, result.rounds[0].winner):
+        weights = beside_plain(session.learner, weights, trained(session, alone, orders), labelled)
     return weights, taught
 
 
