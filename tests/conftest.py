@@ -7,9 +7,11 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,6 +80,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _on_ray(item: pytest.Item) -> bool:
     return item.get_closest_marker("ray") is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Tell what ended a process of pytest-xdist, which only names the test."""
+    if not error:
+        return
+    with suppress(subprocess.TimeoutExpired):
+        node.gateway._io.popen.wait(10)
+    status = node.gateway._io.popen.poll()
+    ended = signal.Signals(-status).name if status is not None and status < 0 else f"status {status}"
+    free = ""
+    with suppress(OSError):
+        free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    node.config.pluginmanager.get_plugin("terminalreporter").write_line(f"{node.gateway.id} ended by {ended}; {free}")
 
 
 @pytest.fixture(autouse=True)
