@@ -35,6 +35,7 @@ from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.splits import read_splits
+from bort.finetuning.student_head import StudentHead
 from bort.predict.predictor import Predictor
 from bort.runs import Run
 from bort.workers import InProcess
@@ -180,6 +181,26 @@ def test_the_linear_head_is_the_result_where_no_round_beats_it(arguments, world,
     said = [answer.label for answer in Predictor(arguments.out).predict([e.text for e in test])]
     right = sum(label == e.label for label, e in zip(said, test, strict=True))
     assert right / len(test) == metrics["test"]["accuracy"]
+
+
+def test_plain_fine_tuning_that_beats_the_head_is_the_result_where_new_texts_do_not(arguments, monkeypatch):
+    later_rounds_are_better(monkeypatch, number=1)
+    best = "bort.agora.run.preferring_grown"
+    monkeypatch.setattr(best, lambda result, task, dev: replace(result, best=result.rounds[1].winner))
+    compared = []
+
+    def beats(self, logits):
+        compared.append(logits.tolist())
+        return len(compared) == 1
+
+    monkeypatch.setattr(StudentHead, "beats", beats)
+    monkeypatch.setattr("bort.agora.plain_run.out_of_fold", lambda *given: None)
+    metrics = finetune(replace(arguments, keep_better=True), teacher=answers)
+    assert (metrics["best_round"], metrics["result"]) == (1, "fine-tuned")
+    assert metrics["last_training"]["texts"] == 60
+    assert metrics["dev"] == metrics["plain"]["dev"]
+    assert len(compared) == 2
+    assert compared[0] != compared[1]
 
 
 def test_a_small_pool_is_taken_whole_and_no_text_is_made_beside_it(arguments, tmp_path, sentences, monkeypatch):

@@ -193,9 +193,11 @@ def fit_growing(
     source = Source(source_of_points, labelling, identity, forbidden, labelling.worth_learning, missed)
     result = ranked = session.fit(source)
     lasting = arguments.refit and not result.stopped
-    if lasting:
-        result = preferring_grown(result, task, session.points(data.dev))
     head = session.head if arguments.keep_better and session.head and session.head.held else None
+    if lasting:
+        result = preferring_grown(ranked, task, session.points(data.dev))
+        if head is not None and head.beats(np.array(result.best.answers, np.float32)):
+            result = ranked  # which may beat the head
     answers = np.array(result.best.answers, np.float32)
     beaten, compared = (False, {}) if head is None else compare(session, head, result, answers)
     taught: Taught | None = None
