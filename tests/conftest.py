@@ -384,13 +384,6 @@ def _threads_at_start() -> int:
     return torch.get_num_threads()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _ctrl_c():
-    """Let the processes that tests start hear Ctrl-C: a shell's background jobs ignore it, and hand that down."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     _threads_at_start()  # before the first fixture that could change them

@@ -266,8 +266,17 @@ def test_the_end_waits_for_no_model_that_still_computes(exported):
     assert not server.said("the usual end", seconds=0.1)
 
 
+# A background job of a shell ignores Ctrl-C, and hands that down.
+_HEARS_CTRL_C = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("bort", run_name="__main__", alter_sys=True)
+"""
+
+
 def test_a_second_ctrl_c_waits_no_longer(exported):
-    with running(exported, "--drain_seconds", "60", "--body_seconds", "60") as server:
+    program = ("-c", _HEARS_CTRL_C)
+    with running(exported, "--drain_seconds", "60", "--body_seconds", "60", program=program) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as slow:
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
