@@ -385,12 +385,8 @@ def _threads_at_start() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup() -> None:
     _threads_at_start()  # before the first fixture that could change them
-    # OpenVINO lends the main thread a stack for signals, and may free it from another thread: a handler of SIGCHLD that
-    # a library has left here would then end the process at the next child's end.
-    if hasattr(item.config, "workerinput") and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

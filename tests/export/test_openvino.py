@@ -150,3 +150,29 @@ def test_what_computes_holds_the_weights_it_reads(fp32, sentences):
     del engine
     gc.collect()
     np.testing.assert_allclose(compute(feed), expected, atol=1e-5)
+
+
+_DROPPED = """
+import faulthandler, gc, signal, subprocess, sys, threading
+import numpy as np
+import openvino
+from openvino import opset13
+from bort.predict.openvino_runner import _core
+faulthandler.enable()
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as PyTorch's data loader does
+given = opset13.parameter([1, 4], np.float32)
+held = [_core().compile_model(openvino.Model([opset13.relu(given)], [given], "m"), "CPU")]
+def drop():
+    held.clear()
+    gc.collect()
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGCHLD")
+def test_a_signal_after_another_thread_has_dropped_the_last_model_does_no_harm():
+    done = subprocess.run([sys.executable, "-c", _DROPPED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,18 @@ from bort.errors import BortError, lines_of
 from bort.predict.encoding import Feed
 from bort.predict.int8_weights import LEAST_WEIGHT_BITS, narrowed, processor_flags
 from bort.predict.runner import Compute, Runner
+
+
+@cache
+def _core() -> Any:
+    """The only core of this process, which keeps OpenVINO's CPU plugin loaded.
+
+    The plugin gives the thread that loads it a stack for signals, large enough for AMX, and frees it as it is unloaded,
+    perhaps by another thread: the next signal with a Python handler would then end the process with SIGSEGV.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoRunner(Runner):
@@ -54,7 +66,7 @@ class OpenVinoRunner(Runner):
         try:
             if (found := self._prepared(openvino, settings)) is not None:
                 return found
-            return openvino.Core().compile_model(self.model(), "CPU", settings)
+            return _core().compile_model(self.model(), "CPU", settings)
         except (RuntimeError, ValueError) as error:
             first = lines_of(error)[-1][:200]
             raise BortError(f"the model cannot be loaded: {first}", file=self.folder) from None
@@ -64,7 +76,7 @@ class OpenVinoRunner(Runner):
         openvino = load_openvino(self.folder)
         weights = self._mapped(Path(self.spec.model).with_suffix(".bin").name)
         graph = self.manifest.checked(self.folder, self.spec.model).decode()
-        model = openvino.Core().read_model(graph, openvino.Tensor(weights, shared_memory=True))
+        model = _core().read_model(graph, openvino.Tensor(weights, shared_memory=True))
         if self.spec.precision == "int8" and self.weight_bits == LEAST_WEIGHT_BITS:
             narrow(model, openvino)
         return model
@@ -76,7 +88,7 @@ class OpenVinoRunner(Runner):
             return None
         content = self._mapped(self.spec.prepared)
         try:
-            return openvino.Core().import_model(openvino.Tensor(content, shared_memory=True), "CPU", settings)
+            return _core().import_model(openvino.Tensor(content, shared_memory=True), "CPU", settings)
         except (RuntimeError, ValueError):
             return None
 
