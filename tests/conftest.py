@@ -385,8 +385,12 @@ def _threads_at_start() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     _threads_at_start()  # before the first fixture that could change them
+    # A core of OpenVINO that is not ours, such as NNCF's, may free the main thread's stack for signals; then a handler
+    # of SIGCHLD, which PyTorch's data loader leaves here, would end the process as the next child ends.
+    if hasattr(item.config, "workerinput") and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
