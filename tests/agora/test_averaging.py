@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from bort.agora import averaging
-from bort.agora.averaging import averaged, beside_plain, plain_training
+from bort.agora.averaging import averaged, beside_plain, opinion, plain_training
 from bort.agora.journal import RunClock
 from bort.agora.last_training import preferring_grown, weights_of_labels
 from bort.agora.pooled_labels import Weights
@@ -101,12 +102,36 @@ def test_one_training_is_enough_where_asked(settings, watched):
 
 
 def test_a_mean_that_has_lost_what_each_knows_is_not_the_result(settings, watched, monkeypatch, capsys):
-    scores = iter([0.9, 0.95, 0.9, 0.5])
+    scores = iter([0.9, 0.95, 0.9, 0.9, 0.95, 0.9, 0.5])  # the three once more, then their average
     monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
     finetune(settings)
     [(models, result)] = watched
     assert result["classifier.weight"].equal(models[0]["classifier.weight"])
     assert "has lost what each has learned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["plain", "agora"])
+def test_a_training_that_failed_to_learn_does_not_count(settings, monkeypatch, capsys, method):
+    """At a high learning rate, one order of the data may end at a model that always says the same."""
+    scores, models = itertools.chain([0.9, 0.7, 0.85], itertools.repeat(0.9)), []
+    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+
+    def watching(*given):
+        models.append(len(given[1]))
+        return (averaged if method == "plain" else opinion)(*given)
+
+    monkeypatch.setattr("bort.agora.plain_run.averaged" if method == "plain" else "bort.agora.run.opinion", watching)
+    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+    )
+    settings = replace(settings, method=method, transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
+    for module in ("averaging", "run", "last_training"):
+        monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: False)
+    finetune(settings, teacher=_answers if method == "agora" else None)
+    assert models == [2]
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("1 of the 3 models of all labels failed to learn them and do not count") == 1
 
 
 def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):
@@ -281,8 +306,10 @@ def _answers(texts):
     return [{"cat": 0.8, "other": 0.2} if "cat" in text else {"cat": 0.2, "other": 0.8} for text in texts]
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels(settings, weights, monkeypatch, mixed):
+@pytest.mark.parametrize(("mixed", "ahead"), [(True, 0.0), (True, 0.05), (False, 0.0)])
+def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_if_as_good(
+    settings, weights, monkeypatch, mixed, ahead
+):
     seen = []
 
     def watching(learner, grown, plain, known):
@@ -294,11 +321,15 @@ def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels(settings, we
     for module in ("run", "averaging", "last_training"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: mixed)
     monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
-    monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
-    )
+
+    def preferring(result, *_):
+        first, second = result.rounds
+        best = replace(second.winner, score=first.winner.score + ahead)
+        return replace(result, best=best, rounds=[first, replace(second, trials=[best])])
+
+    monkeypatch.setattr("bort.agora.run.preferring_grown", preferring)
     finetune(replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0), teacher=_answers)
-    if not mixed:
+    if ahead or not mixed:
         assert not seen
         return
     [(grown, *plain)] = seen

@@ -26,6 +26,8 @@ from bort.tasks.task import Says, Task
 
 _BARRIER = 0.02
 """Maximum drop of the training score by averaging; weights from different basins lose much more."""
+_FAR_BELOW = 0.1
+"""By this much below the best model's training score, a model has failed to learn."""
 _MOST_CHECKED = 1000
 
 
@@ -118,9 +120,36 @@ def with_opinions(task: Task, examples: Sequence[Example], targets: NDArray[Any]
     return [Point(x, y) for x, y in zip(examples, made, strict=True)]
 
 
-def opinion(session: Session, training: LastTraining, numbers: Sequence[int], texts: Sequence[Example]) -> Says:
-    """Return the mean prediction of several trained models. *Shape:* (examples, outputs)."""
-    return session.task.mean([session.learner.says(model, texts) for model in trained(session, training, numbers)])
+def plain_models(session: Session, training: LastTraining) -> list[TrainedWeights]:
+    """Train in several data orders, and leave out models that have failed to learn.
+
+    At a high learning rate, one order of the data may end at a model that always predicts the most frequent label. Its
+    score on the training data is far below that of the others.
+
+    Args:
+        session: The run.
+        training: Training on all labels.
+
+    Returns:
+        At least one model.
+
+    Raises:
+        Exception: What the first training raised, if all failed.
+    """
+    models = trained(session, training, range(session.arguments.averaged))
+    known = session.points([*session.data.train, *session.data.dev])[:_MOST_CHECKED]
+    scores = [-math.inf if (score := _score(session.learner, model, known)) is None else score for model in models]
+    least = max(scores) - _FAR_BELOW
+    learned = [model for model, score in zip(models, scores, strict=True) if score >= least]
+    if dropped := len(models) - len(learned):
+        told = f"{dropped} of the {len(models)} models of all labels failed to learn them and do not count"
+        console().print(told, soft_wrap=True)
+    return learned
+
+
+def opinion(session: Session, models: Sequence[TrainedWeights], texts: Sequence[Example]) -> Says:
+    """Return the mean prediction of several models. *Shape:* (examples, outputs)."""
+    return session.task.mean([session.learner.says(model, texts) for model in models])
 
 
 def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> list[TrainedWeights]:
@@ -181,21 +210,18 @@ def averaged(
         known: Training data of all models.
         shares: How often each model counts; by default once.
     """
+    if len(models) < 2:
+        return models[0]
     known = known[:_MOST_CHECKED]
-    counted = [
-        (model, share, _score(learner, model, known))
-        for model, share in zip(models, shares or [1] * len(models), strict=True)
-    ]
-    scored = [(model, share, score) for model, share, score in counted if score is not None]
-    if len(scored) < 2:
-        return scored[0][0] if scored else models[0]
-    weights = learner.fitter.averaged([model.read() for model, share, _ in scored for _ in range(share)])
+    scores = [score for model in models if (score := _score(learner, model, known)) is not None]
+    counted = zip(models, shares or [1] * len(models), strict=True)
+    weights = learner.fitter.averaged([model.read() for model, share in counted for _ in range(share)])
     about: dict[str, Any] = {**models[0].about, "seconds": sum(model.about["seconds"] for model in models)}
     mean = TrainedWeights(weights, about=about)
     score = _score(learner, mean, known)
-    if score is None or score < min(score for _, _, score in scored) - _BARRIER:
+    if score is None or score < min(scores, default=math.inf) - _BARRIER:
         console().print("the average of the last trainings has lost what each has learned: the first is the result")
-        return scored[0][0]
+        return models[0]
     return mean
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.agora.averaging import averaged, plain_training, tell_diverged, trained
+from bort.agora.averaging import averaged, plain_models, plain_training, tell_diverged
 from bort.agora.cross_validation import out_of_fold
 from bort.agora.rounds import AgoraResult, DivergedError
 from bort.agora.session import Session, scored
@@ -93,9 +93,9 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
     Returns:
         The model; None, with a printed message, if its outputs are not finite.
     """
-    data, learner, best = session.data, session.learner, result.best
-    training, known = plain_training(session, best), session.points([*data.train, *data.dev])
-    again = averaged(learner, trained(session, training, range(session.arguments.averaged)), known)
+    data, learner = session.data, session.learner
+    models = plain_models(session, plain_training(session, result.best))
+    again = averaged(learner, models, session.points([*data.train, *data.dev]))
     try:
         learner.logits(again, data.dev)
     except DivergedError as error:

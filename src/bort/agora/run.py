@@ -22,6 +22,7 @@ from bort.agora.averaging import (
     beside_plain,
     opinion,
     opinions_help,
+    plain_models,
     plain_training,
     tell_diverged,
     trained,
@@ -58,7 +59,7 @@ from bort.model.devices import use_bf16
 from bort.predict.fingerprint import fingerprint_of_model
 from bort.progress import console
 from bort.runs import Run
-from bort.tasks.task import Task
+from bort.tasks.task import Says, Task
 from bort.training.randomness import own_randomness
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
 
@@ -275,13 +276,18 @@ def _last_training(
     """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best."""
     arguments, data = session.arguments, session.data
     labelled = session.points([*data.train, *data.dev])
-    alone, orders = plain_training(session, result.rounds[0].winner), range(arguments.averaged)
+    first = result.rounds[0].winner
+    alone = plain_training(session, first)
+    plain = cache(partial(plain_models, session, alone))
     if result.best_round == 1:
-        weights = averaged(session.learner, trained(session, alone, orders), labelled)
+        weights = averaged(session.learner, plain(), labelled)
         return weights, Taught(labelled, alone.epochs, NOBODY, len(labelled))
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
-    powers = weights_of_labels(session, heard, result.rounds[0].winner)
-    students = partial(opinion, session, alone, orders)
+    powers = weights_of_labels(session, heard, first)
+
+    def students(texts: Sequence[Example]) -> Says:
+        return opinion(session, plain(), texts)
+
     taught = everything(arguments, labelled, result, session.learner, final, students, powers, pool, forbidden)
     if arguments.pool is not None:
         known = session.learner.vectors
@@ -289,9 +295,10 @@ def _last_training(
         session.learner.vectors = {**known, **_vectors(session, teachers, more, "found-vectors.npy")}
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
     [weights] = trained(session, whole, [arguments.averaged])
-    # Plain models exist only if they help to label. Those of bare labels are overconfident, and would spoil the mean.
-    if powers.student and opinions_help(session, result.rounds[0].winner):
-        weights = beside_plain(session.learner, weights, trained(session, alone, orders), labelled)
+    # Plain models exist if they help to label. Those that bare labels have made overconfident, or that new texts improve
+    # on, would spoil the average.
+    if powers.student and opinions_help(session, first) and first.score >= result.best.score:
+        weights = beside_plain(session.learner, weights, plain(), labelled)
     return weights, taught
 
 
