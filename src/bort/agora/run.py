@@ -295,8 +295,8 @@ def _last_training(
         session.learner.vectors = {**known, **_vectors(session, teachers, more, "found-vectors.npy")}
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
     [weights] = trained(session, whole, [arguments.averaged])
-    # Plain models exist if they help to label. Those that bare labels have made overconfident, or that new texts improve
-    # on, would spoil the average.
+    # Plain models exist if they help to label. They spoil the average if bare labels have made them overconfident, or
+    # if new texts improve on them.
     if powers.student and opinions_help(session, first) and first.score >= result.best.score:
         weights = beside_plain(session.learner, weights, plain(), labelled)
     return weights, taught
