@@ -81,7 +81,7 @@ def test_half_of_each_label_is_what_a_head_says_that_knows_how_far_to_be_certain
         seen.append((session, training.points))
         return training
 
-    monkeypatch.setattr("bort.agora.plain_run.plain_training", watching)
+    monkeypatch.setattr("bort.agora.averaging.plain_training", watching)
     finetune(settings)
     finetune(replace(settings, labels="hard", out=f"{settings.out}-hard"))
     (session, found), (_, hard) = seen
@@ -113,7 +113,7 @@ def test_a_mean_that_has_lost_what_each_knows_is_not_the_result(settings, watche
 @pytest.mark.parametrize("method", ["plain", "agora"])
 def test_a_training_that_failed_to_learn_does_not_count(settings, monkeypatch, capsys, method):
     """At a high learning rate, one order of the data may end at a model that always says the same."""
-    scores, models = itertools.chain([0.9, 0.7, 0.85], itertools.repeat(0.9)), []
+    scores, models = itertools.chain([0.9, 0.4, 0.85], itertools.repeat(0.9)), []
     monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
 
     def watching(*given):
@@ -131,7 +131,28 @@ def test_a_training_that_failed_to_learn_does_not_count(settings, monkeypatch, c
     finetune(settings, teacher=_answers if method == "agora" else None)
     assert models == [2]
     told = " ".join(capsys.readouterr().err.split())
-    assert told.count("1 of the 3 models of all labels failed to learn them and do not count") == 1
+    assert told.count("1 of 3 models failed to learn the labels, and will not be used") == 1
+
+
+def test_a_training_on_new_texts_that_failed_to_learn_is_repeated_in_another_order(settings, monkeypatch, capsys):
+    refit, places = TextLearner.refit, []
+
+    def refitting(self, theta, train, slot, **named):
+        places.append(slot.place)
+        return refit(self, theta, train, slot, **named)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(1.0, 0.0))
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+    )
+    scores = iter([-1.0, 0.9])
+    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    settings = replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
+    metrics = finetune(settings, teacher=_answers)
+    assert places == [3, 4]
+    assert metrics["last_training"]["texts"] > 60
+    assert "repeated in another order" in " ".join(capsys.readouterr().err.split())
 
 
 def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):

@@ -27,7 +27,7 @@ from bort.tasks.task import Says, Task
 _BARRIER = 0.02
 """Maximum drop of the training score by averaging; weights from different basins lose much more."""
 _FAR_BELOW = 0.1
-"""By this much below the best model's training score, a model has failed to learn."""
+"""A model whose score is further below another's has failed to learn."""
 _MOST_CHECKED = 1000
 
 
@@ -120,29 +120,62 @@ def with_opinions(task: Task, examples: Sequence[Example], targets: NDArray[Any]
     return [Point(x, y) for x, y in zip(examples, made, strict=True)]
 
 
-def plain_models(session: Session, training: LastTraining) -> list[TrainedWeights]:
-    """Train in several data orders, and leave out models that have failed to learn.
-
-    At a high learning rate, one order of the data may end at a model that always predicts the most frequent label. Its
-    score on the training data is far below that of the others.
+def plain_models(session: Session, best: Trial[TrainedWeights]) -> list[TrainedWeights]:
+    """Train models of all labels in several data orders, with a plain trial's combination.
 
     Args:
         session: The run.
-        training: Training on all labels.
+        best: The plain trial.
 
     Returns:
-        At least one model.
+        The models that have learned; at least one.
 
     Raises:
+        DivergedError: None has learned.
         Exception: What the first training raised, if all failed.
     """
-    models = trained(session, training, range(session.arguments.averaged))
-    known = session.points([*session.data.train, *session.data.dev])[:_MOST_CHECKED]
-    scores = [-math.inf if (score := _score(session.learner, model, known)) is None else score for model in models]
-    least = max(scores) - _FAR_BELOW
+    models = trained(session, plain_training(session, best), range(session.arguments.averaged))
+    return _learned(session, best, models)
+
+
+def grown_model(session: Session, training: LastTraining, best: Trial[TrainedWeights]) -> TrainedWeights:
+    """Train a model of all labels and new texts; if it fails to learn, once more in another data order.
+
+    Args:
+        session: The run.
+        training: The training.
+        best: The trial of the same combination.
+
+    Raises:
+        DivergedError: It has not learned.
+    """
+    first = session.arguments.averaged
+    try:
+        [model] = _learned(session, best, trained(session, training, [first]))
+    except DivergedError as error:
+        if session.clock.is_up():
+            raise
+        console().print(f"the last training is repeated in another order of the data: {error}", soft_wrap=True)
+        [model] = _learned(session, best, trained(session, training, [first + 1]))
+    return model
+
+
+def _learned(session: Session, best: Trial[TrainedWeights], models: Sequence[TrainedWeights]) -> list[TrainedWeights]:
+    """Leave out models that failed to learn.
+
+    At a high learning rate, one data order may end at a model that always predicts the most frequent label. On the
+    development data, which it has learned, its score is far below that of the others, or of a trial that has not.
+    """
+    known = session.points(session.data.dev)[:_MOST_CHECKED]
+    scores = [_score(session.learner, model, known) for model in models]
+    unlearned = session.learner.score(best.answers[: len(known)], [point.y for point in known])
+    # The score of a few texts depends on chance: of 25, by up to 0.2 (two standard errors).
+    least = max(unlearned, *scores) - _FAR_BELOW - 1 / math.sqrt(len(known))
     learned = [model for model, score in zip(models, scores, strict=True) if score >= least]
-    if dropped := len(models) - len(learned):
-        told = f"{dropped} of the {len(models)} models of all labels failed to learn them and do not count"
+    if not learned:
+        raise DivergedError("it failed to learn the labels, or its outputs are not finite")
+    if failed := len(models) - len(learned):
+        told = f"{failed} of {len(models)} models failed to learn the labels, and will not be used"
         console().print(told, soft_wrap=True)
     return learned
 
@@ -213,13 +246,12 @@ def averaged(
     if len(models) < 2:
         return models[0]
     known = known[:_MOST_CHECKED]
-    scores = [score for model in models if (score := _score(learner, model, known)) is not None]
+    least = min(_score(learner, model, known) for model in models) - _BARRIER
     counted = zip(models, shares or [1] * len(models), strict=True)
     weights = learner.fitter.averaged([model.read() for model, share in counted for _ in range(share)])
     about: dict[str, Any] = {**models[0].about, "seconds": sum(model.about["seconds"] for model in models)}
     mean = TrainedWeights(weights, about=about)
-    score = _score(learner, mean, known)
-    if score is None or score < min(scores, default=math.inf) - _BARRIER:
+    if _score(learner, mean, known) < least:
         console().print("the average of the last trainings has lost what each has learned: the first is the result")
         return models[0]
     return mean
@@ -234,12 +266,10 @@ def beside_plain(
 
     Args:
         learner: Scores the models.
-        grown: The model of new texts; returned as it is if its outputs are not finite.
+        grown: The model of new texts.
         plain: The plain models, from the same initial weights.
         known: Labelled data that all have learned.
     """
-    if _score(learner, grown, known[:_MOST_CHECKED]) is None:
-        return grown
     return averaged(learner, [grown, averaged(learner, plain, known)], known, shares=(2, 1))
 
 
@@ -249,9 +279,9 @@ def tell_diverged(error: DivergedError) -> None:
     console().print(f"{told}: {error}", soft_wrap=True)
 
 
-def _score(learner: TextLearner, model: TrainedWeights, known: Sequence[Point]) -> float | None:
-    """Return a model's score on its training data; None if its outputs are not finite."""
+def _score(learner: TextLearner, model: TrainedWeights, known: Sequence[Point]) -> float:
+    """Return a model's score on its training data; minus infinity if its outputs are not finite."""
     try:
         return learner.score(learner.predict(model, [point.x for point in known]), [point.y for point in known])
     except DivergedError:
-        return None
+        return -math.inf

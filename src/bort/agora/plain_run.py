@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.agora.averaging import averaged, plain_models, plain_training, tell_diverged
+from bort.agora.averaging import averaged, plain_models, tell_diverged
 from bort.agora.cross_validation import out_of_fold
 from bort.agora.rounds import AgoraResult, DivergedError
 from bort.agora.session import Session, scored
@@ -91,16 +91,15 @@ def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTraine
         result: Result of one round.
 
     Returns:
-        The model; None, with a printed message, if its outputs are not finite.
+        The model; None, with a printed message, if it failed to learn.
     """
     data, learner = session.data, session.learner
-    models = plain_models(session, plain_training(session, result.best))
-    again = averaged(learner, models, session.points([*data.train, *data.dev]))
     try:
-        learner.logits(again, data.dev)
+        models = plain_models(session, result.best)
     except DivergedError as error:
         tell_diverged(error)
         return None
+    again = averaged(learner, models, session.points([*data.train, *data.dev]))
     return session.fitter.open(again.read())
 
 

@@ -20,12 +20,12 @@ from bort.agora.averaging import (
     LastTraining,
     averaged,
     beside_plain,
+    grown_model,
     opinion,
     opinions_help,
+    passes,
     plain_models,
-    plain_training,
     tell_diverged,
-    trained,
 )
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
@@ -212,7 +212,6 @@ def fit_growing(
         if lasting:
             try:
                 last, learned = _last_training(session, result, teachers, final, pool, forbidden)
-                session.learner.logits(last, data.dev)
             except DivergedError as error:
                 tell_diverged(error)
                 result, weights = ranked, ranked.best.model  # another one was preferred for what it would have begun
@@ -277,11 +276,10 @@ def _last_training(
     arguments, data = session.arguments, session.data
     labelled = session.points([*data.train, *data.dev])
     first = result.rounds[0].winner
-    alone = plain_training(session, first)
-    plain = cache(partial(plain_models, session, alone))
+    plain = cache(partial(plain_models, session, first))
     if result.best_round == 1:
         weights = averaged(session.learner, plain(), labelled)
-        return weights, Taught(labelled, alone.epochs, NOBODY, len(labelled))
+        return weights, Taught(labelled, passes(session, first), NOBODY, len(labelled))
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
     powers = weights_of_labels(session, heard, first)
 
@@ -294,7 +292,7 @@ def _last_training(
         more = [point.x for point in taught.points if (point.x.text, None) not in known]
         session.learner.vectors = {**known, **_vectors(session, teachers, more, "found-vectors.npy")}
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
-    [weights] = trained(session, whole, [arguments.averaged])
+    weights = grown_model(session, whole, result.best)
     # Plain models exist if they help to label. They spoil the average if bare labels have made them overconfident, or
     # if new texts improve on them.
     if powers.student and opinions_help(session, first) and first.score >= result.best.score:

@@ -232,7 +232,7 @@ class FinetuneArguments:
     """epochs of the last training on new texts; by default enough to see a million tokens, from 3 to 15"""
     averaged: PositiveInt = 3
     """number of plain models trained at the end, from the same initial weights in different orders of the data; their
-    weights are averaged, or, if new texts help, they label these; a model that failed to learn does not count"""
+    weights are averaged, or, if new texts help, they label these; a model that failed to learn is not used"""
     as_published: bool = False
     """the paper's own rules: hard labels from the teacher alone, however weak it is; no unlabelled texts; texts made
     from the mistakes on the development data; --prune lcs until no combination is left; no last training"""
