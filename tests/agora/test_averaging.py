@@ -18,7 +18,7 @@ from safetensors.torch import load
 from bort.agora import averaging
 from bort.agora.averaging import averaged, beside_plain, opinion, plain_training
 from bort.agora.journal import RunClock
-from bort.agora.last_training import preferring_grown, weights_of_labels
+from bort.agora.last_training import clearly_improves, preferring_grown, weights_of_labels
 from bort.agora.pooled_labels import Weights
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
 from bort.agora.run import finetune
@@ -327,9 +327,24 @@ def _answers(texts):
     return [{"cat": 0.8, "other": 0.2} if "cat" in text else {"cat": 0.2, "other": 0.8} for text in texts]
 
 
-@pytest.mark.parametrize(("mixed", "ahead"), [(True, 0.0), (True, 0.05), (False, 0.0)])
-def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_if_as_good(
-    settings, weights, monkeypatch, mixed, ahead
+@pytest.mark.parametrize(
+    ("gain", "count", "clear"), [(1.0, 200, True), (1.0, 6, False), (0.0, 200, False), (-1.0, 200, False)]
+)
+@pytest.mark.parametrize("certainty", [1.0, 5.0])
+def test_an_improvement_is_clear_beyond_chance_however_certain_the_plain_model_is(gain, count, clear, certainty):
+    rng, dev = np.random.default_rng(0), [Example("x", label="ab"[place % 2]) for place in range(count)]
+    right = np.eye(2)[CLASSES.targets(dev)]
+    noise = rng.normal(size=(2, count, 2))
+    plain, grown = (
+        SimpleNamespace(answers=(scale * (more * right + each)).tolist())
+        for scale, more, each in ((certainty, 1.0, noise[0]), (1.0, 1.0 + gain, noise[1]))
+    )
+    assert clearly_improves(CLASSES, plain, grown, dev) == clear
+
+
+@pytest.mark.parametrize(("mixed", "better"), [(True, False), (True, True), (False, False)])
+def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_unless_clearly_better(
+    settings, weights, monkeypatch, mixed, better
 ):
     seen = []
 
@@ -342,15 +357,12 @@ def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_if_as_good(
     for module in ("run", "averaging", "last_training"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: mixed)
     monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
-
-    def preferring(result, *_):
-        first, second = result.rounds
-        best = replace(second.winner, score=first.winner.score + ahead)
-        return replace(result, best=best, rounds=[first, replace(second, trials=[best])])
-
-    monkeypatch.setattr("bort.agora.run.preferring_grown", preferring)
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+    )
+    monkeypatch.setattr("bort.agora.run.clearly_improves", lambda *_: better)
     finetune(replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0), teacher=_answers)
-    if ahead or not mixed:
+    if better or not mixed:
         assert not seen
         return
     [(grown, *plain)] = seen

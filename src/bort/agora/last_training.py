@@ -98,6 +98,22 @@ def _less_score(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tu
     return less(np.arange(count)), float(np.std(resampled, ddof=1))
 
 
+def clearly_improves(
+    task: Task, plain: Trial[TrainedWeights], grown: Trial[TrainedWeights], dev: Sequence[Example]
+) -> bool:
+    """Whether new texts lower the log-loss on the development data by more than two standard errors.
+
+    Both predictions are calibrated first: the plain trial has learned hard labels and is overconfident. Chance decides
+    less about the log-loss of a few hundred texts than about their score.
+    """
+    truth = task.targets(list(dev))
+    before, after = (
+        task.losses(calibrated(task, task.says(np.array(trial.answers)), truth), truth) for trial in (plain, grown)
+    )
+    less = before - after
+    return len(less) > 1 and bool(less.mean() > 2 * less.std(ddof=1) / math.sqrt(len(less)))
+
+
 def weights_of_labels(session: Session, heard: Says, plain: Trial[TrainedWeights]) -> Weights:
     """Return the weights of the teacher and the plain models of all labels in the labels of the last training.
 

@@ -34,7 +34,7 @@ from bort.agora.generators import Generator
 from bort.agora.journal import RunClock
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
 from bort.agora.labelling import Labelling
-from bort.agora.last_training import Taught, everything, preferring_grown, weights_of_labels
+from bort.agora.last_training import Taught, clearly_improves, everything, preferring_grown, weights_of_labels
 from bort.agora.loop import Source
 from bort.agora.nearby import Embedding, Near
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
@@ -273,7 +273,7 @@ def _last_training(
     forbidden: AbstractSet[Hashable],
 ) -> tuple[TrainedWeights, Taught]:
     """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best."""
-    arguments, data = session.arguments, session.data
+    arguments, data, task = session.arguments, session.data, session.task
     labelled = session.points([*data.train, *data.dev])
     first = result.rounds[0].winner
     plain = cache(partial(plain_models, session, first))
@@ -294,8 +294,8 @@ def _last_training(
     whole = LastTraining(session.learner, result.best.theta, taught.points, taught.epochs, with_vectors=True)
     weights = grown_model(session, whole, result.best)
     # Plain models exist if they help to label. They spoil the average if bare labels have made them overconfident, or
-    # if new texts improve on them.
-    if powers.student and opinions_help(session, first) and first.score >= result.best.score:
+    # if new texts clearly improve on them.
+    if powers.student and opinions_help(session, first) and not clearly_improves(task, first, result.best, data.dev):
         weights = beside_plain(session.learner, weights, plain(), labelled)
     return weights, taught
 
