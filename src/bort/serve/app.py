@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +13,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 from bort.data.tables.examples import Example
@@ -34,6 +32,7 @@ from bort.serve.errors import Kind, Refused, described
 from bort.serve.explain import explain
 from bort.serve.metrics import Metrics
 from bort.serve.registry import Registry
+from bort.tasks.activations import sigmoid, softmax
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": what}
@@ -163,8 +162,8 @@ def _applied(found: Outputs, parameters: Parameters) -> list[list[ScoredLabel]]:
         return model.predictions(logits)
     functions: dict[str | None, Any] = {
         None: task.activate,
-        "softmax": partial(softmax, axis=-1),
-        "sigmoid": expit,
+        "softmax": softmax,
+        "sigmoid": sigmoid,
         "none": np.asarray,
     }
     scores = functions[apply](logits.astype(np.float64))

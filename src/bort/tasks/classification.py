@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Kind, Label, encode_labels
+from bort.tasks.activations import softmax
 from bort.tasks.metrics import Score, classification_scores, confusion
 from bort.tasks.task import LEAST_PROBABILITY, Outputs, Says, Targets, Task, figures_by_label
 
@@ -62,9 +63,7 @@ class Classification(Task):
 
     def activate(self, outputs: Outputs) -> Outputs:
         """Softmax."""
-        shifted = np.exp(outputs - outputs.max(-1, keepdims=True))
-        found: Outputs = shifted / shifted.sum(-1, keepdims=True)
-        return found
+        return softmax(outputs)
 
     def says(self, outputs: Outputs) -> Says:
         """Log-probabilities that sum to 1 in each row."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Kind, Label, encode_label_lists
+from bort.tasks.activations import sigmoid
 from bort.tasks.label_metrics import multilabel_scores
 from bort.tasks.label_thresholds import USUAL, best_thresholds
 from bort.tasks.metrics import Score
@@ -80,9 +81,7 @@ class MultiLabel(Task):
 
     def activate(self, outputs: Outputs) -> Outputs:
         """Sigmoid."""
-        negative = np.exp(-np.abs(outputs))
-        found: Outputs = np.where(outputs >= 0, 1, negative) / (1 + negative)
-        return found
+        return sigmoid(outputs)
 
     def says(self, outputs: Outputs) -> Says:
         """The log-odds as they are."""
