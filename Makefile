@@ -5,16 +5,20 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.base
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# PyPI's torch for Linux brings gigabytes of CUDA. This index has the same release for CPUs; where it cannot be reached,
+# PyPI's is taken. `make TORCH_INDEX=` takes PyPI's at once.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+FROM := $(if $(TORCH_INDEX),--retries 1 --extra-index-url $(TORCH_INDEX))
 TEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: setup demo test check lint type coverage chaos fuzz wheel-check lowest sbom workflows bench pages docs clean
 
 setup: $(READY)
 
-# torch comes first, pinned: left to the resolver, its newest build brings gigabytes of CUDA along.
+# torch comes first: later installations keep it.
 $(BASE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch
+	$(PIP) $(FROM) torch
 	$(PIP) -e .
 	touch $@
 
@@ -88,7 +92,7 @@ lowest: setup
 sbom: setup
 	$(PIP) 'cyclonedx-bom>=7.0'
 	rm -rf build/sbom && $(PYTHON) -m venv build/sbom
-	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch .
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(FROM) torch .
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/bort.cdx.json \
 	  build/sbom/bin/python
