@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -491,6 +492,19 @@ def classifier(make_classifier) -> str:
     from bort.tasks.classification import Classification
 
     return str(make_classifier(Classification(LABELS, "accuracy")))
+
+
+@pytest.fixture(scope="session")
+def other_classifier(classifier, tmp_path_factory) -> str:
+    """The same with the embeddings of other words: another model, of the same graph."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(classifier, tmp_path_factory.mktemp("other") / "model")
+    weights = load_file(folder / "model.safetensors")
+    [name] = [name for name in weights if name.endswith("word_embeddings.weight")]
+    weights[name] = weights[name][::-1].copy()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
 
 
 SEVERAL = ("cat", "walking", "a, b; c")

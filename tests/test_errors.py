@@ -1,6 +1,6 @@
 import pytest
 
-from bort.errors import lines_of
+from bort.errors import BortError, lines_of, packages_installed
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ from bort.errors import lines_of
 )
 def test_what_a_library_says(error, lines):
     assert lines_of(error) == lines
+
+
+def test_a_package_that_is_not_installed_is_named():
+    rule = r"^in\.parquet: needs no_such_package, which is not installed$"
+    with pytest.raises(BortError, match=rule), packages_installed("in.parquet"):
+        import no_such_package.parquet  # noqa: F401
+    with pytest.raises(ModuleNotFoundError), packages_installed():  # a bug of ours keeps its traceback
+        import bort.no_such_module  # noqa: F401

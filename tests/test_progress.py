@@ -104,6 +104,28 @@ def test_items_in_parts(monkeypatch, capsys):
     assert [*progress.in_parts("reading", [])] == []
 
 
+def test_a_bar_of_a_task_that_is_often_short_comes_late(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.bar("outer", 2), progress.bar("inner", 5, after=1.0) as inner:
+        inner.update(1)
+        assert [task.visible for task in inner._live.tasks] == [True, False]
+        now += 1.5
+        inner.update(2)
+        assert [task.visible for task in inner._live.tasks] == [True, True]
+
+
+def test_items_in_batches(monkeypatch, capsys):
+    now, given = 0.0, []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    for batch in progress.in_batches("reading", [[2, 0], [1]]):
+        given.append(batch)
+        now += 20
+    assert given == [[2, 0], [1]]
+    assert capsys.readouterr().err == "reading: 67 % after 20 s\nreading: 100 % after 40 s\n"
+
+
 def test_what_is_printed_is_no_markup(capsys):
     for console in (progress.out(), progress.console()):
         console.print("[bold]a[/red] :cat: 'x' 3")

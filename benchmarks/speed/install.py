@@ -29,7 +29,7 @@ from benchmarks.fingerprints import ROOT
 
 WITHOUT_TORCH = ROOT / "examples" / "runtime-requirements.txt"
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
-HEAVY = ("torch", "transformers", "datasets", "scikit_learn", "scipy", "plotly", "onnx", "accelerate")
+HEAVY = ("torch", "transformers", "datasets", "scikit_learn", "scipy", "plotly", "accelerate")
 PREPARE = """
 import shutil
 from bort.model.checkpoints import example_data

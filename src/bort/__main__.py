@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from bort.errors import BortError, lines_of, out_of_memory
+from bort.errors import BortError, lines_of, out_of_memory, packages_installed
 
 COMMANDS: dict[str, str] = {
     "demo": "try the whole workflow on the embedded model and data, offline, in minutes",
@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     name = f"bort {argv[0]}" if argv and argv[0] in COMMANDS else "bort"
     try:
         _keep_printable()
-        status = _run(argv)
+        with packages_installed():
+            status = _run(argv)
         if sys.stdout is not None:
             sys.stdout.flush()  # report write errors here, not while the interpreter shuts down
         return status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _UNSET = object()
@@ -59,6 +61,25 @@ class BortError(Exception):
 def flag(setting: str) -> str:
     """A setting's command-line flag: `max_epochs` is `--max-epochs`."""
     return "--" + setting.replace("_", "-")
+
+
+@contextlib.contextmanager
+def packages_installed(file: str | Path | None = None) -> Iterator[None]:
+    """Name the package that the block imports and that is not installed, as where bort predicts without torch.
+
+    Args:
+        file: What the package is needed for.
+
+    Raises:
+        BortError: There is one.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "bort").partition(".")[0]
+        if package == "bort":
+            raise
+        raise BortError(f"needs {package}, which is not installed", file=file) from None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -197,6 +197,17 @@ def _exchange(one: Path, other: Path) -> bool:
     return not status
 
 
+def folder_state(path: str | Path) -> list[tuple[str, int, int, int]]:
+    """Inode, size and modification time of a folder's files by name, which change when it is replaced."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(path) as files:
+        for file in files:
+            with contextlib.suppress(OSError):
+                stats = file.stat()
+                found.append((file.name, stats.st_ino, stats.st_size, stats.st_mtime_ns))
+    return sorted(found)
+
+
 def read_folder(path: Path) -> dict[str, bytes]:
     """The contents of a folder's files, by name."""
     return {file.name: file.read_bytes() for file in path.iterdir()}

@@ -22,6 +22,8 @@ _listeners = 0
 _counting = threading.Lock()
 _SECONDS_BETWEEN_LINES = 15.0
 _A_PART = 256
+AFTER = 1.0
+"""Seconds after which a bar is shown for a task that is often short."""
 
 
 @contextlib.contextmanager
@@ -86,15 +88,22 @@ def is_live(console: Console) -> bool:
 
 
 class Bar:
-    """Progress of one long task; `update` may be called at any rate. A nested bar is shown below the outer one."""
+    """Progress of one long task; `update` may be called at any rate. A nested bar is shown below the outer one.
+
+    Args:
+        what: Description of the task.
+        total: Amount of work.
+        silent: Whether to print nothing.
+        after: Seconds after which the first `update` shows the bar, for a task that is often short.
+    """
 
     _display: Progress | None = None
     """The terminal display that all open bars share."""
 
-    def __init__(self, what: str, total: float | None, *, silent: bool = False) -> None:
+    def __init__(self, what: str, total: float | None, *, silent: bool = False, after: float = 0.0) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        self.what, self.total, self.done = what, total, 0.0
+        self.what, self.total, self.done, self._after = what, total, 0.0, after
         self._console = console()
         silent = silent or _is_mute()
         self._console.quiet = silent
@@ -116,15 +125,15 @@ class Bar:
                 )
                 Bar._display.start()
             self._live = Bar._display
-            self._task = self._live.add_task(what, total=total, note="")
+            self._task = self._live.add_task(what, total=total, note="", visible=not after)
 
     def update(self, done: float, note: str = "") -> None:
         """Report how much of `total` is done, with a short note."""
         self.done = done
-        if self._live is not None:
-            self._live.update(self._task, completed=done, note=note)
-            return
         now = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._task, completed=done, note=note, visible=now - self._started >= self._after)
+            return
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
             share = f" {100 * done / self.total:.0f} %" if self.total else ""
@@ -141,13 +150,26 @@ class Bar:
 
 
 @contextlib.contextmanager
-def bar(what: str, total: float | None = None, *, silent: bool = False) -> Iterator[Bar]:
-    """Show a `Bar` during a block; with `silent`, the bar prints nothing."""
-    shown = Bar(what, total, silent=silent)
+def bar(what: str, total: float | None = None, *, silent: bool = False, after: float = 0.0) -> Iterator[Bar]:
+    """Show a `Bar` during a block."""
+    shown = Bar(what, total, silent=silent, after=after)
     try:
         yield shown
     finally:
         shown.close()
+
+
+def in_batches(what: str, batches: Sequence[Sequence[T]]) -> Iterator[Sequence[T]]:
+    """Yield batches, and show a `Bar` of how many of their items are done, if that takes long.
+
+    Args:
+        what: Description of the work.
+        batches: The batches.
+    """
+    with bar(what, sum(map(len, batches)), after=AFTER) as shown:
+        for batch in batches:
+            yield batch
+            shown.update(shown.done + len(batch))
 
 
 def in_parts(what: str, items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -107,6 +107,8 @@ def test_a_bad_row_leaves_what_was_there(bort, teacher_folder, tmp_path):
 
 def test_mistakes(bort, teacher_folder, classifier, tmp_path):
     bort("embed", "--model", teacher_folder, "--output", "x.csv").refused("x.csv", ".parquet, .npy")
+    bort("embed", "--model", teacher_folder, "--output", "s3://b/x.npy").refused("--output", "s3://b/x.npy", "address")
+    bort("index", __file__, "--out", "s3://b/x").refused("--out", "s3://b/x", "not an address")
     bort("embed", "--model", "./none", "--output", "x.npy").refused("./none", "no such folder")
     bort("predict", "--model", "bort-nano", stdin=b"a\n").refused("bort-nano", "is no classifier")
     done = bort(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
 import threading
 import time
@@ -16,8 +17,9 @@ import pytest
 from bort.cli.predict import PredictArguments, predict
 from bort.data.tables.examples import stream_rows
 from bort.errors import BortError
-from bort.predict.bulk.files import file_tasks
+from bort.predict.bulk.files import FileTask, OpenModel, file_tasks
 from bort.predict.bulk.ledger import LEDGER, Ledger
+from bort.predict.bulk.on_ray import _absolute
 from bort.predict.bulk.places import expand
 from bort.predict.plain_engine import may_have_gpu, open_plain
 
@@ -236,6 +238,9 @@ def test_what_does_not_go_together(bort, classifier, texts, tmp_path):
     bort(*words, "--workers", "ray", "--output", tmp_path / "o.csv").refused("--output", "folder")
     bort(*words, "--input", "-", texts / "a.csv").refused("standard input is read alone")
     bort(*words, "--resume", "--output", tmp_path / "o.csv").refused("--resume", "folder")
+    skip = [*words, "--output", tmp_path / "o.jsonl", "--on-error", "skip", "--errors"]
+    bort(*skip, "memory://b/e.jsonl").refused("--errors", "memory://b/e.jsonl", "not an address")
+    bort(*skip, f"{tmp_path}/x/../o.jsonl").refused("--errors", "another file than --output")
     (tmp_path / "out").mkdir()
     bort(*words, "--output", tmp_path / "out").refused("is a folder")
     bort("predict", f"{texts}/*.xls", "--model", classifier).refused("no file has such a name")
@@ -274,6 +279,16 @@ def larger(tmp_path, sentences):
     return folder
 
 
+def test_workers_in_another_folder_find_what_is_named_relatively(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("fast").mkdir()
+    tasks = [FileTask("/in/a.csv", "out/a.csv", "csv"), FileTask("s3://b/a.csv", "s3://b/out/a.csv", "csv")]
+    model, sent = _absolute(OpenModel("fast"), tasks)
+    assert model.model == f"{tmp_path}/fast"
+    assert [task.output for task in sent] == [f"{tmp_path}/out/a.csv", "s3://b/out/a.csv"]
+    assert _absolute(OpenModel("owner/name"), [])[0].model == "owner/name"
+
+
 @on_ray
 def test_a_cluster_with_a_killed_worker_answers_as_one_process(classifier, larger, tmp_path, cluster):
     out = tmp_path / "out"
@@ -291,9 +306,12 @@ def test_a_cluster_with_a_killed_worker_answers_as_one_process(classifier, large
 
 
 @on_ray
-def test_a_bad_row_ends_the_job_of_a_cluster_too(bort, classifier, texts, tmp_path, cluster):
+def test_a_bad_row_ends_the_job_of_a_cluster_too(bort, classifier, texts, tmp_path, cluster, monkeypatch):
+    """Paths may be relative, though the workers have another working folder."""
+    monkeypatch.chdir(tmp_path)
     (texts / "a.csv").write_text("text\na\nb,c\n")
-    words = ["predict", f"{texts}/*.*", "--model", classifier, "--workers", cluster, "--output", f"{tmp_path}/out/"]
+    model = os.path.relpath(classifier)
+    words = ["predict", "in/*.*", "--model", model, "--workers", cluster, "--output", "out/"]
     done = bort(*words)
     assert (done.status, done.out) == (2, "")
     assert "a.csv:3: " in done.err
@@ -301,6 +319,7 @@ def test_a_bad_row_ends_the_job_of_a_cluster_too(bort, classifier, texts, tmp_pa
     (texts / "a.csv").write_text("text\na\n")
     assert bort(*words, "--resume", "--no-keep-order").status == 0
     assert sorted(files_of(tmp_path / "out")) == ["a.csv", "b.jsonl"]
+    assert json.loads((tmp_path / "out" / LEDGER).read_text("utf-8"))["made_by"]["model"] == model
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bort.data.tables.examples import Example
+from bort.export import precision
 from bort.export.exporter import Exporter
 from bort.export.precision import Trials
 from bort.export.report import export_report
@@ -64,6 +65,17 @@ def test_a_mixture_is_found_where_int8_fails(trials):
     assert worst in page
     assert f"int8 but for 1 of {len(refused.movement)}" in page
     assert all(row["text"].split("'")[0] in page for row in choice.verdict.lost[:50])
+
+
+def test_a_finished_folder_is_judged_by_the_worse_of_both_widths(trials, monkeypatch):
+    """As of two engines, whose weights are narrowed in both."""
+    trials._write(Quantization(), "int8")
+    exact = Predictor(str(trials.fp32)).logits(trials.rows)
+    engines = [open_exported(trials.work, weight_bits=bits) for bits in (7, 8)]
+    lost = [(engine.run(engine.encode(trials.rows)).argmax(-1) != exact.argmax(-1)).mean() for engine in engines]
+    assert lost[0] > lost[1], "the test wants a model that needs 8 bits"
+    monkeypatch.setattr(precision, "weight_bits", lambda: 8)
+    assert trials.judged(trials.work).drop == pytest.approx(100 * lost[0])
 
 
 def test_what_is_not_wanted_is_scored_all_the_same(trials):

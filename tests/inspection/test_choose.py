@@ -1,5 +1,7 @@
 """What is chosen: properties of the traversal, and that it finds what is unknown."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,6 +44,17 @@ def test_each_is_the_best_at_its_turn(seed, texts):
 def test_what_lies_beside_a_labelled_text_comes_last():
     vectors = unit(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
     assert choose_texts(vectors, np.ones(3), 3, labelled=vectors[:1])[-1] == 0
+
+
+def test_memory_does_not_grow_with_the_labelled_texts():
+    rng = np.random.default_rng(0)
+    vectors, known = (unit(rng.normal(size=(count, 3)).astype(np.float32)) for count in (10_000, 6_000))
+    tracemalloc.start()
+    chosen = choose_texts(vectors, np.ones(len(vectors)), 3, labelled=known)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    assert chosen[0] == (vectors @ known.T).max(1).argmin()
 
 
 def test_equal_texts_are_taken_once_before_any_is_taken_twice():

@@ -54,6 +54,16 @@ def test_all_windows_count(model, texts, long):
     assert "read in windows" in next(predictor.told())
 
 
+@pytest.mark.parametrize("long", ["first", "mean", "max"])
+def test_a_text_whose_end_is_too_short_for_a_window_is_counted(model, long):
+    predictor = Predictor(model, long=long)
+    text = next(text for text in ("a " * count for count in range(99)) if predictor.engine.encode([Example(text)]).cut)
+    encoded = predictor.engine.encode([Example(text)], windows=True)
+    assert (encoded.windows, encoded.cut) == ((1,), 1)
+    predictor.predict(text)
+    assert predictor.cut == 1
+
+
 def test_no_word_is_lost(classifier, sentences):
     engine = Predictor(classifier).engine
     text = " ".join(sentences[:60])

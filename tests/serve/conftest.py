@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,26 +78,30 @@ def running(*arguments: str, program: Sequence[str] = ("-m", "bort")) -> Iterato
             process.kill()
 
 
-@pytest.fixture(scope="session")
-def exported(classifier, tmp_path_factory) -> str:
-    """A tiny exported classifier."""
+def _exported(model: str, out: Path) -> str:
     from bort.cli.export import export
     from bort.export.arguments import ExportArguments
 
-    out = tmp_path_factory.mktemp("serve") / "exported"
-    export(ExportArguments(model=classifier, out=str(out), precision="fp32"))
+    export(ExportArguments(model=model, out=str(out), precision="fp32"))
     return str(out)
+
+
+@pytest.fixture(scope="session")
+def exported(classifier, tmp_path_factory) -> str:
+    """A tiny exported classifier."""
+    return _exported(classifier, tmp_path_factory.mktemp("serve") / "exported")
+
+
+@pytest.fixture(scope="session")
+def exported_anew(other_classifier, tmp_path_factory) -> str:
+    """One with other weights and the same labels."""
+    return _exported(other_classifier, tmp_path_factory.mktemp("serve") / "anew")
 
 
 @pytest.fixture(scope="session")
 def exported_encoder(teacher_folder, tmp_path_factory) -> str:
     """A tiny exported encoder."""
-    from bort.cli.export import export
-    from bort.export.arguments import ExportArguments
-
-    out = tmp_path_factory.mktemp("serve") / "encoder"
-    export(ExportArguments(model=teacher_folder, out=str(out), precision="fp32"))
-    return str(out)
+    return _exported(teacher_folder, tmp_path_factory.mktemp("serve") / "encoder")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from bort.data.tables.examples import Example
+from bort.predict.engine import open_exported
 from bort.serve.batcher import Batcher
 from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
@@ -41,6 +43,21 @@ def test_a_replaced_model_leaves_the_memory_at_once(exported):
         thread.join(10)
         assert old() is None
     registry.close()
+
+
+def test_a_model_answers_lists_when_its_folder_is_another_ones(exported, exported_anew, tmp_path, sentences):
+    folder = tmp_path / "live"
+    shutil.copytree(exported, folder)
+    model = ServedModel("m", str(folder), Limits(), threads=2)
+    known = model.info("0").examples
+    tokens = model.encode([Example(text) for text in sentences], None)
+    expected = open_exported(exported, 2).run(tokens.encoded)
+    folder.rename(tmp_path / "old")
+    shutil.copytree(exported_anew, folder)
+    (folder / "metrics.json").write_text('{"test_errors": [{"text": "of another model", "label": "a"}]}', "utf-8")
+    np.testing.assert_allclose(model.engine.run(tokens.encoded), expected, atol=1e-5)
+    assert model.info("0").examples == known
+    model.close()
 
 
 def test_each_state_of_a_damaged_folder_is_tried_once(exported, tmp_path):

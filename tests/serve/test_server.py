@@ -21,6 +21,7 @@ import pytest
 from bort.cli.serve import ServeArguments, serve
 from bort.errors import BortError
 from bort.predict.predictor import Predictor
+from conftest import LABELS
 from serve.conftest import running
 
 LONG = "the old baker walked to the harbour " * 200
@@ -302,22 +303,36 @@ def test_where_it_cannot_listen_is_said_before_a_model_is_loaded(exported):
             serve(ServeArguments(["no-such-model"], host=host, port=0))
 
 
-def test_a_replaced_folder_is_swapped_without_a_lost_request(exported, classifier, tmp_path, sentences):
-    folder = tmp_path / "live"
+def test_a_replaced_folder_is_swapped_without_a_lost_request(exported, exported_anew, tmp_path, sentences):
+    """Each request, of one text or of many, is answered by one of the two models alone."""
+    folder, changed = tmp_path / "live", tmp_path / "next"
     shutil.copytree(exported, folder)
-    with running(f"live={folder}", "--watch", "--no_access_log") as server:
+    shutil.copytree(exported_anew, changed)
+    manifest = json.loads((changed / "manifest.json").read_text())
+    manifest["thresholds"] = dict.fromkeys(manifest["task"]["names"], 0.99)
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    texts = sentences[:32]
+    old, new = (Predictor(one).predict_proba(texts) for one in (exported, exported_anew))
+    assert np.abs(old - new).max(1).min() > 1e-3, "the models must differ"
+
+    def ask(number: int) -> list[str]:
+        asked = texts if number % 2 else texts[:1]
+        answer = server.post("/predict", {"inputs": [[text] for text in asked]})
+        assert answer.status_code == 200, answer.text
+        found = np.array([[scores(one)[label] for label in LABELS] for one in answer.json()])
+        models = {"old": old, "new": new}.items()
+        return [name for name, answers in models if np.allclose(found, answers[: len(asked)], atol=1e-4)]
+
+    with running(f"live={folder}", "--watch", "--threads", "2", "--no_access_log") as server:
         before = server.get("/info").json()["sha256"]
-        changed = tmp_path / "next"
-        shutil.copytree(exported, changed)
-        manifest = json.loads((changed / "manifest.json").read_text())
-        manifest["thresholds"] = dict.fromkeys(manifest["task"]["names"], 0.99)
-        (changed / "manifest.json").write_text(json.dumps(manifest))
         with ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(server.post, "/predict", {"inputs": sentences[n % 50]}) for n in range(300)]
             folder.rename(tmp_path / "old")
             changed.rename(folder)
+            asked = [pool.submit(ask, number) for number in range(300)]
             assert server.said("live: loaded anew")
-            assert {one.result().status_code for one in asked} == {200}
+            by = [one.result() for one in asked]
+        assert all(len(models) == 1 for models in by)
+        assert ask(1) == ask(0) == ["new"]
         assert server.get("/info").json()["sha256"] != before
         assert server.post("/predict", {"inputs": "a harbour"}).json()[0]["label"] is None
         # A damaged folder is not taken; the old model goes on.

@@ -138,6 +138,17 @@ def test_bad_input(words, rule, capsys):
     assert rule in capsys.readouterr().err
 
 
+def test_texts_longer_than_a_models_positions_are_refused(classifier, tmp_path, capsys):
+    exported = Model(str(classifier), tmp_path).export(Exporter(str(classifier)), "onnxruntime-fp32", 1)
+    for folder in map(str, (classifier, exported)):
+        words = ["--model", folder, "--alone", "--engines", "torch-sdpa", "--threads", "1", "--fresh_rounds", "0"]
+        assert main(["benchmark", *words, "--sequence_length", "8", "65"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        rule = "reads at most 64 tokens, and --sequence-length or --mix asks for 65"
+        assert said == f"bort benchmark: {folder}: {rule}"
+        assert main(["benchmark", *words, "--sequence_length", "64", "--rounds", "1"]) == 0
+
+
 def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
     exporter = Model(str(classifier), tmp_path)
     exported = exporter.export(Exporter(str(classifier)), "onnxruntime-int8", 1)

@@ -22,8 +22,8 @@ from bort.finetuning.fingerprint import seen
 from bort.finetuning.splits import Splits
 from bort.finetuning.student_head import learned_from
 from bort.model.checkpoints import load_config, locate
+from bort.model.sentence_files import listed_modules
 from bort.predict.manifest import is_exported
-from bort.predict.sentence_files import listed_modules
 from bort.progress import console
 
 

@@ -59,8 +59,10 @@ class EmbedArguments:
             BortError: The first conflict.
         """
         from bort.predict.bulk.blocks import check_on_error
+        from bort.predict.bulk.places import check_local
 
-        check_on_error(self.on_error, self.errors, text=self.text, column=self.column)
+        check_local("output", self.output)
+        check_on_error(self.on_error, self.errors, self.output, text=self.text, column=self.column)
         if self.on_error == "label" and self.output.lower().endswith(".npy"):
             rule = "an array has a vector for each row: take skip, or write .parquet or .jsonl"
             raise BortError(rule, setting="on_error", value=self.on_error)

@@ -34,6 +34,16 @@ class IndexArguments:
     resume: bool = False
     """continue an unfinished index"""
 
+    def check(self) -> None:
+        """Reject an object store.
+
+        Raises:
+            BortError: `out` is an address.
+        """
+        from bort.predict.bulk.places import check_local
+
+        check_local("out", self.out)
+
 
 def index(arguments: IndexArguments) -> FolderResult:
     """Embed each line of text files of any size, for `bort finetune --pool` and `bort.Index`.

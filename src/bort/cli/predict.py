@@ -99,7 +99,7 @@ class PredictArguments:
         """
         from bort.predict.bulk.blocks import check_on_error
 
-        check_on_error(self.on_error, self.errors, text=self.text, text_b=self.text_b)
+        check_on_error(self.on_error, self.errors, self.output, text=self.text, text_b=self.text_b)
         if not self.label_separator:
             raise BortError("must not be empty", setting="label_separator", value="")
         if self.workers.lstrip("-").isdecimal():

@@ -87,7 +87,7 @@ class EncoderExport:
         """Whether a folder with two engines is accurate enough; each of the two alone is."""
         if self._exact is None:
             return True
-        return bool(cosines(self._exact, _vectors(folder, self.judging)).mean() >= self.arguments.min_cosine)
+        return bool(_lower(self._exact, folder, self.judging).mean() >= self.arguments.min_cosine)
 
 
 class _Trial:
@@ -128,17 +128,18 @@ class _Trial:
         return self.folder
 
     def _cosines(self, quantization: Quantization) -> Vectors:
-        """Cosines with int8 as on this processor or as on one without VNNI, whichever are lower on average."""
-        folder = self.written(quantization)
-        found = [
-            cosines(self.exact, _vectors(folder, self.judging, bits)) for bits in {weight_bits(), LEAST_WEIGHT_BITS}
-        ]
-        return min(found, key=lambda cosine: float(cosine.mean()))
+        return _lower(self.exact, self.written(quantization), self.judging)
 
     def _movement(self) -> dict[str, float]:
         """How far the vectors turn with only one block in int8, by block."""
         blocks = self.exporter.form.blocks
         return {block: float(1 - self._cosines(Quantization(frozenset(blocks) - {block})).mean()) for block in blocks}
+
+
+def _lower(exact: Vectors, folder: Path, texts: Sequence[Example]) -> Vectors:
+    """Cosines with a folder as on this processor or as on one without VNNI, whichever are lower on average."""
+    found = [cosines(exact, _vectors(folder, texts, bits)) for bits in {weight_bits(), LEAST_WEIGHT_BITS}]
+    return min(found, key=lambda cosine: float(cosine.mean()))
 
 
 def _vectors(folder: Path, texts: Sequence[Example], weight_bits: int | None = None) -> Vectors:

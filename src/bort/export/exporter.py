@@ -18,7 +18,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.model.checkpoints import is_encoder
-from bort.predict.classifiers import tensors
+from bort.predict.classifiers import positions, tensors
 from bort.predict.costs import BatchCosts
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.engine import open_exported
@@ -108,7 +108,7 @@ class Exporter:
         Args:
             folder: An empty folder.
             quantization: How int8 is done; None for fp32.
-            about: How it was made, for the manifest.
+            about: How it was made, for the manifest, which also gets the number of the model's positions.
             thresholds: By label, for the manifest; by default the model's own, if it has any.
             costs: Batch costs, if measured.
 
@@ -133,7 +133,7 @@ class Exporter:
             pairs=getattr(source, "pairs", None),
             cast=getattr(source, "cast", None),
             thresholds=dict(getattr(source, "thresholds", {}) if thresholds is None else thresholds),
-            about=dict(about),
+            about={**about, "positions": positions(source.model)},
         ).write(folder)
 
     def add(

@@ -129,8 +129,7 @@ class Trials:
 
     def judged(self, folder: Path) -> Verdict:
         """Judge any exported folder of the model against fp32."""
-        exact = self._logits(self.fp32, self.rows, "scoring fp32")
-        return self._judged(exact, self._logits(folder, self.rows, "scoring both engines"))
+        return self._worse(self._logits(self.fp32, self.rows, "scoring fp32"), folder, "scoring both engines")
 
     def _mixed(self, quantization: Quantization, whole: Verdict, exact: NDArray[np.float32]) -> Choice:
         movement = self._movement(quantization, exact[:MOST_CALIBRATION_ROWS])
@@ -147,10 +146,15 @@ class Trials:
         return Choice(quantization.keeping(kept), whole, verdicts[kept], movement)
 
     def _tried(self, quantization: Quantization, exact: NDArray[np.float32], what: str) -> Verdict:
-        """Verdict on int8 as on this processor or as on one without VNNI, whichever is worse."""
-        found = [self._judged(exact, self._int8(quantization, self.rows, what))]
-        if weight_bits() > LEAST_WEIGHT_BITS:
-            found.append(self._judged(exact, self._logits(self.work, self.rows, what, LEAST_WEIGHT_BITS)))
+        self._write(quantization, what)
+        return self._worse(exact, self.work, f"scoring {what}")
+
+    def _worse(self, exact: NDArray[np.float32], folder: Path, what: str) -> Verdict:
+        """Verdict on a folder as on this processor or as on one without VNNI, whichever is worse."""
+        found = [
+            self._judged(exact, self._logits(folder, self.rows, what, bits))
+            for bits in sorted({weight_bits(), LEAST_WEIGHT_BITS}, reverse=True)
+        ]
         return max(found, key=lambda verdict: (not verdict.passed, verdict.high))
 
     def _movement(self, quantization: Quantization, exact: NDArray[np.float32]) -> dict[str, float]:
@@ -158,7 +162,9 @@ class Trials:
         movement = {}
         for block in blocks:
             alone = quantization.keeping(frozenset(blocks) - {block})
-            logits = self._int8(alone, self.rows[: len(exact)], f"{block} alone in int8")
+            what = f"{block} alone in int8"
+            self._write(alone, what)
+            logits = self._logits(self.work, self.rows[: len(exact)], f"scoring {what}")
             movement[block] = float(np.abs(logits - exact).mean())
         return movement
 
@@ -166,12 +172,11 @@ class Trials:
         assert self.exporter.task is not None
         return judge(self.exporter.task, exact, tried, self.rows, self.max_drop)
 
-    def _int8(self, quantization: Quantization, rows: Sequence[Example], what: str) -> NDArray[np.float32]:
+    def _write(self, quantization: Quantization, what: str) -> None:
         self.say(f"writing {what}")
         shutil.rmtree(self.work)
         self.work.mkdir()
         self.exporter.write(self.work, quantization)
-        return self._logits(self.work, rows, f"scoring {what}")
 
     def _logits(
         self, folder: Path, rows: Sequence[Example], what: str, weight_bits: int | None = None

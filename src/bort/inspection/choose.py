@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 _UNSURE_SHARE = 0.5
 """Share of the texts to choose from: the least certain ones."""
+_MOST_COSINES = 2**23
+"""Held in memory at a time."""
 
 
 def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
@@ -79,7 +81,9 @@ def choose_texts(
     x, weight = vectors[candidates], unsure[candidates].astype(np.float64)
     distance = np.full(len(x), 2.0)
     if labelled is not None and len(labelled):
-        distance = 1.0 - np.max(x @ labelled.T, axis=1).astype(np.float64)
+        rows = max(1, _MOST_COSINES // len(labelled))
+        nearest = [(x[start : start + rows] @ labelled.T).max(1) for start in range(0, len(x), rows)]
+        distance = 1.0 - np.concatenate(nearest).astype(np.float64)
     chosen: list[int] = []
     free = np.ones(len(x), bool)
     for _ in range(count):

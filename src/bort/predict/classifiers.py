@@ -19,10 +19,11 @@ from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.checkpoints import load, load_config, locate, require_encoder, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
+from bort.model.sentence_files import PROMPTS, read_json
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
-from bort.predict.sentence_files import PROMPTS, read_json
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
+from bort.progress import in_batches
 from bort.tasks.classification import Classification
 from bort.tasks.metrics import METRICS, primary_metric
 from bort.tasks.multilabel import MultiLabel
@@ -224,11 +225,18 @@ def tensors(batch: Feed, device: torch.device | str = "cpu") -> dict[str, Tensor
 
 @torch.no_grad()
 def predict_logits(
-    model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int, *, bf16: bool = False
+    model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int, *, bf16: bool = False, what: str = ""
 ) -> NDArray[np.float32]:
     """Run a classifier on examples, in batches of similar length, and return the logits in the examples' order.
 
     A model in eval mode is not modified, so several threads may call it at once.
+
+    Args:
+        model: The classifier.
+        encoded: The examples.
+        pad_token_id: Id of padding.
+        bf16: Whether to compute in bf16.
+        what: Description for a progress bar; without it, none is shown.
 
     Returns:
         *Shape:* (examples, outputs); with choices (examples, choices).
@@ -238,9 +246,10 @@ def predict_logits(
         model.eval()
     logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
     each, tokens = encoded.choices or 1, INFERENCE_TOKENS[model.device.type]
-    for indices in token_budget_batches(
+    batches = token_budget_batches(
         encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
-    ):
+    )
+    for indices in in_batches(what, batches) if what else batches:
         inputs = tensors(encoded.batch(indices, pad_token_id), model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             logits[indices] = model(**inputs).logits.float().cpu().numpy()

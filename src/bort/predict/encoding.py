@@ -35,7 +35,7 @@ class TokenizedExamples:
             each example, or for each choice of each example.
         choices: Number of choices per example, which are consecutive in the columns; 0 for examples without choices.
         windows: Number of rows per text, if long texts were split into windows; empty if they were truncated.
-        cut_places: Places of the examples that were longer than the limit and were cut, ascending.
+        cut_places: Places of the examples that were longer than the limit and were cut or split, ascending.
     """
 
     columns: dict[str, list[list[int]]]
@@ -116,7 +116,7 @@ def tokenize(examples: Sequence[Example], backend: Any, *, types: bool, windows:
         if types:
             type_ids += [row.type_ids for row in rows]
         counts.append(len(rows))
-        cut.append(len(rows) > 1 if windows else bool(rows[0].overflowing))
+        cut.append(bool(rows[0].overflowing))  # also if its last window is too short and left out
     columns = {"input_ids": ids, "token_type_ids": type_ids} if types else {"input_ids": ids}
     each = choices or 1
     places = tuple(place for place in range(len(examples)) if any(cut[place * each : (place + 1) * each]))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
-from bort.errors import BortError
+from bort.errors import BortError, packages_installed
 from bort.files import with_home
 from bort.model.checkpoints import is_encoder
 from bort.predict.encoding import TokenizedExamples
@@ -146,7 +146,8 @@ def gives_vectors(model: str) -> bool:
     """
     if is_exported(model):
         return read_manifest(model).task is None
-    return is_encoder(model)
+    with packages_installed(model):
+        return is_encoder(model)
 
 
 def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
@@ -163,13 +164,14 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
-    from bort.predict.plain_encoder import open_plain_encoder
+    with packages_installed(model):
+        from bort.predict.plain_encoder import open_plain_encoder
 
-    if (plain := open_plain_encoder(model, threads)) is not None:
-        return plain
-    from bort.predict.torch_encoder import TorchEncoder
+        if (plain := open_plain_encoder(model, threads)) is not None:
+            return plain
+        from bort.predict.torch_encoder import TorchEncoder
 
-    return TorchEncoder(model, threads=threads)
+        return TorchEncoder(model, threads=threads)
 
 
 def open_engine(model: str, threads: int | None = None) -> Engine:
@@ -186,13 +188,14 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
-    from bort.predict.plain_engine import open_plain
+    with packages_installed(model):
+        from bort.predict.plain_engine import open_plain
 
-    if (plain := open_plain(model, threads)) is not None:
-        return plain
-    from bort.predict.torch_engine import TorchEngine
+        if (plain := open_plain(model, threads)) is not None:
+            return plain
+        from bort.predict.torch_engine import TorchEngine
 
-    return TorchEngine(model, threads)
+        return TorchEngine(model, threads)
 
 
 def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits: int | None = None) -> ExportedEngine:
@@ -206,7 +209,8 @@ def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits
     Raises:
         BortError: A file has changed since the export, or its engine is not installed.
     """
-    return ExportedEngine(Path(folder), read_manifest(folder), threads, weight_bits=weight_bits)
+    with packages_installed(folder):
+        return ExportedEngine(Path(folder), read_manifest(folder), threads, weight_bits=weight_bits)
 
 
 def _check_threads(threads: int | None) -> None:

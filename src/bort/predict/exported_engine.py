@@ -160,6 +160,16 @@ class ExportedEngine:
         self.manifest.check(self.folder)
         self.runners[0].opened(shared=True)
 
+    def open_all(self) -> None:
+        """Load now what is otherwise loaded when a text first needs it, so that the folder may then be replaced.
+
+        Raises:
+            BortError: See `Runner.opened`.
+        """
+        for runner in self.runners:
+            for shared in (True, False):
+                runner.opened(shared=shared)
+
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise; several texts at once in the library's threads, which release the GIL.
 

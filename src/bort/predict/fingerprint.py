@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bort.errors import BortError
 from bort.model.checkpoints import unpacked
-from bort.predict.sentence_files import listed_modules
+from bort.model.sentence_files import listed_modules
 
 _NOT_THE_MODEL = ("journal.jsonl", "README.md")
 """`--resume` of a finished run adds a line to its journal, and a model card may be edited."""

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.cores import usable_cores
+from bort.errors import BortError
+from bort.files import folder_state
 from bort.predict.encoding import Feed
 from bort.predict.graph_spec import GraphSpec
 from bort.predict.int8_weights import weight_bits
@@ -38,6 +40,7 @@ class Runner(ABC):
         self.threads = threads or usable_cores()
         self.weight_bits = weight_bits()
         """Bits of int8 weights: 8 as in the file, or 7."""
+        self._state = folder_state(folder)  # before the files are checked
         self._opened: dict[bool, Compute] = {}
         self._opening = Lock()
 
@@ -49,14 +52,29 @@ class Runner(ABC):
                 there are threads may run in parallel.
 
         Raises:
-            BortError: The model cannot be loaded, or its engine is not installed.
+            BortError: The model cannot be loaded, its engine is not installed, or the folder has been replaced.
         """
         shared = shared or self.threads == 1  # then both modes are the same
         if shared not in self._opened:
             with self._opening:
                 if shared not in self._opened:
-                    self._opened[shared] = self.load(shared=shared)
+                    self._check_unchanged()
+                    compute = self.load(shared=shared)
+                    self._check_unchanged()  # it may have been replaced while it was read
+                    self._opened[shared] = compute
         return self._opened[shared]
+
+    def _check_unchanged(self) -> None:
+        """Refuse a folder that has been replaced since it was opened: what is left to load is that of another model.
+
+        Raises:
+            BortError: A file is another one.
+        """
+        if folder_state(self.folder) != self._state:
+            try:
+                self.manifest.check(self.folder)
+            except (BortError, OSError):
+                raise BortError("has been replaced since it was opened; open it again", file=self.folder) from None
 
     @abstractmethod
     def load(self, *, shared: bool) -> Compute:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,13 +52,17 @@ class EmbeddingTeacher:
         return int(self.model.config.num_hidden_layers)
 
     def encode(
-        self, texts: Sequence[str], layers: Sequence[int] = ()
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int] = (),
+        done: Callable[[Sequence[int]], None] = lambda batch: None,
     ) -> tuple[NDArray[np.float32], list[dict[int, NDArray[np.float32]]], list[NDArray[np.int64]]]:
         """Encode texts, in batches of similar length.
 
         Args:
             texts: Texts; those longer than the model's limit are cut.
             layers: Layers, counted from 1, whose token vectors are returned, too.
+            done: Called with the indices of the texts of each batch, once it is encoded.
 
         Returns:
             Pooled vectors, *shape* (texts, `size`); for each text and layer, the token vectors, *shape* (tokens,
@@ -84,6 +88,7 @@ class EmbeddingTeacher:
             kept = {layer: hidden[layer].float().cpu().numpy() for layer in layers}
             for row, index in enumerate(batch):
                 vectors[index] = {layer: values[row, : len(rows[index])] for layer, values in kept.items()}
+            done(batch)
         return pooled, vectors, places
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import write_aside
+from bort.model.sentence_files import MODULES, PROMPTS, TEXT_SETTINGS
 from bort.predict.manifest import Pooling
-from bort.predict.sentence_files import MODULES, PROMPTS, TEXT_SETTINGS
 
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"))
 _NORMALIZE = ("2_Normalize", "Normalize")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bort.errors import BortError
+from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS, find, listed_modules, read_json
 from bort.predict.manifest import Pooling
-from bort.predict.sentence_files import PROMPTS, TEXT_SETTINGS, find, listed_modules, read_json
 
 _POOLINGS: Mapping[str, str] = {
     "pooling_mode_cls_token": "cls",

@@ -31,6 +31,7 @@ from bort.serve.embedding_routes import embedding_routes
 from bort.serve.errors import Kind, Refused, described
 from bort.serve.explain import explain
 from bort.serve.metrics import Metrics
+from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
 from bort.tasks.activations import sigmoid, softmax
 
@@ -96,19 +97,13 @@ def build(registry: Registry, metrics: Metrics, version: str) -> FastAPI:
         return Response(content, media_type="application/json")
 
     async def explain_with(name: str | None, body: ExplainRequest, request: Request) -> Explanation:
-        model = registry.get(name)
-        if model.kind not in ("classification", "multilabel"):
-            raise Refused(Kind.VALIDATION, "only a classifier's answers can be explained")
-        names = model.task.names
-        if body.label is not None and body.label not in names:
-            raise Refused(Kind.VALIDATION, f"label: is none of the model's: {', '.join(names)}")
+        _labels(registry.get(name), body.label)  # refuses before anything is computed
 
-        async def probabilities_of(examples: Sequence[Example]) -> NDArray[np.float32]:
-            return model.task.activate((await outputs_of(registry, name, examples, True)).values)
+        async def answers_to(examples: Sequence[Example]) -> tuple[Sequence[str], NDArray[np.float32]]:
+            found = await outputs_of(registry, name, examples, True)  # maybe by a model that has replaced that one
+            return _labels(found.model, body.label), found.model.task.activate(found.values)
 
-        label = None if body.label is None else names.index(body.label)
-        chosen, score, words = await unless_gone(request.receive, explain(body.example(), label, probabilities_of))
-        return Explanation(label=names[chosen], score=score, words=words)
+        return await unless_gone(request.receive, explain(body.example(), body.label, answers_to))
 
     @app.post("/explain", tags=["bort"])
     async def explain_default(body: ExplainRequest, request: Request) -> Explanation:
@@ -152,6 +147,19 @@ def build(registry: Registry, metrics: Metrics, version: str) -> FastAPI:
         return HTMLResponse(page)
 
     return app
+
+
+def _labels(model: ServedModel, asked: str | None) -> Sequence[str]:
+    """The labels of a model.
+
+    Raises:
+        Refused: The model is no classifier, or a label that a request names is none of them.
+    """
+    if model.kind not in ("classification", "multilabel"):
+        raise Refused(Kind.VALIDATION, "only a classifier's answers can be explained")
+    if asked is not None and asked not in model.task.names:
+        raise Refused(Kind.VALIDATION, f"label: is none of the model's: {', '.join(model.task.names)}")
+    return model.task.names
 
 
 def _applied(found: Outputs, parameters: Parameters) -> list[list[ScoredLabel]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
-from bort.serve.bodies import Word
+from bort.serve.bodies import Explanation, Word
 from bort.serve.errors import Kind, Refused
 
 MOST_PIECES = 48
@@ -62,18 +62,15 @@ def _cut(text: str, start: int, end: int) -> str:
 
 async def explain(
     example: Example,
-    label: int | None,
-    probabilities_of: Callable[[Sequence[Example]], Awaitable[NDArray[np.float32]]],
-) -> tuple[int, float, list[Word]]:
+    label: str | None,
+    answers_to: Callable[[Sequence[Example]], Awaitable[tuple[Sequence[str], NDArray[np.float32]]]],
+) -> Explanation:
     """Explain a prediction by leaving out each word in turn.
 
     Args:
         example: A text or pair.
-        label: Index of the label to explain; by default the most likely one.
-        probabilities_of: Computes the probabilities of the labels. *Shape:* -> (texts, labels).
-
-    Returns:
-        The label, its probability, and for each word how much that probability falls without it.
+        label: The label to explain, one of the model's; by default the most likely one.
+        answers_to: Returns the labels of the model that answers, and their probabilities, *shape* (texts, labels).
 
     Raises:
         Refused: The text or pair has too many characters.
@@ -83,11 +80,11 @@ async def explain(
         rule = f"a text to explain must have at most {MOST_CHARACTERS:,} characters, not {characters:,}"
         raise Refused(Kind.TOO_LARGE, rule)
     found = pieces(example)
-    rows = await probabilities_of([example, *(without(example, piece) for piece in found)])
-    chosen = int(rows[0].argmax()) if label is None else label
+    names, rows = await answers_to([example, *(without(example, piece) for piece in found)])
+    chosen = int(rows[0].argmax()) if label is None else names.index(label)
     falls = rows[0, chosen] - rows[1:, chosen]
     words = []
     for (name, start, end), fall in zip(found, falls, strict=True):
         text = example.text if name == "text" else example.text_b or ""
         words.append(Word(text=text[start:end], start=start, end=end, weight=float(fall), part=name))
-    return chosen, float(rows[0, chosen]), words
+    return Explanation(label=names[chosen], score=float(rows[0, chosen]), words=words)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,10 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.files import folder_state
 from bort.predict.encoder import Encoder
 from bort.predict.engine import Engine, VectorEngine, gives_vectors
+from bort.predict.exported_engine import ExportedEngine
 from bort.predict.predictor import Predictor
 from bort.serve.batcher import Batcher
 from bort.serve.bodies import Info, ScoredLabel
@@ -62,7 +62,7 @@ class ServedModel:
         observe: Observe = lambda texts, tokens, seconds: None,
     ) -> None:
         self.name, self.folder, self.limits = name, folder, limits
-        self.stamp = stamp(folder)
+        self._state = folder_state(folder)
         self.encodes = gives_vectors(folder)
         """Whether it is an encoder."""
         self.kind: Literal["classification", "regression", "multilabel", "embedding"] = "embedding"
@@ -84,7 +84,11 @@ class ServedModel:
             predictor.logits([Example("Is anybody there?")])
             self.engine, self.kind, self.thresholds = predictor.engine, self.task.kind, predictor.engine.thresholds
             self.pairs = predictor.engine.pairs
+        if isinstance(self.engine, ExportedEngine):
+            self.engine.open_all()  # the folder may be replaced before a request needs the rest
         self.sha256 = weights_digest(folder)
+        self.mistakes = known_mistakes(folder)
+        """Test texts that the model got wrong, if its folder lists them."""
         # It gets the engine alone: in a cycle with this object, a replaced model would stay in memory for long.
         self.batcher = Batcher(
             partial(_run, self.engine),
@@ -170,7 +174,7 @@ class ServedModel:
             precision=manifest.precision if manifest else "fp32",
             sha256=self.sha256,
             pairs=self.pairs,
-            examples=known_mistakes(self.folder),
+            examples=self.mistakes,
             max_concurrent_requests=self.limits.max_concurrent_requests,
             max_client_batch_size=self.limits.max_client_batch_size,
             max_batch_tokens=self.limits.max_batch_tokens,
@@ -180,8 +184,8 @@ class ServedModel:
 
     def replaced(self) -> bool:
         """Whether the folder has changed since the model was loaded, or since this was last asked."""
-        before, self.stamp = self.stamp, stamp(self.folder)
-        return self.stamp != before
+        before, self._state = self._state, folder_state(self.folder)
+        return self._state != before
 
     def close(self, seconds: float = 30.0) -> None:
         """Accept no more requests, and wait up to `seconds` for the accepted ones to be answered."""
@@ -198,17 +202,6 @@ def _run(engine: Engine | VectorEngine, tokens: Tokens) -> NDArray[np.float32]:
 def _join(parts: Sequence[Tokens]) -> Tokens:
     first = parts[0].encoded
     return Tokens(first.joined([part.encoded for part in parts[1:]]), sum(part.tokens for part in parts))
-
-
-def stamp(folder: str) -> list[tuple[str, int, int, int]]:
-    """Inode, size and modification time of a folder's files by name, which change when it is replaced."""
-    found = []
-    with suppress(OSError), os.scandir(folder) as files:
-        for file in files:
-            with suppress(OSError):
-                stat = file.stat()
-                found.append((file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return sorted(found)
 
 
 def weights_digest(folder: str) -> str:

@@ -21,7 +21,7 @@ from bort.export.openvino_model import add_prepared
 from bort.export.timing import measured_costs
 from bort.files import folder_aside
 from bort.model.checkpoints import load_config
-from bort.predict.classifiers import load_classifier, tensors
+from bort.predict.classifiers import load_classifier, positions, tensors
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import is_exported, read_manifest
@@ -115,6 +115,24 @@ class Model:
             return int(Tokenizer.from_buffer(manifest.checked(Path(self.name), manifest.tokenizer)).get_vocab_size())
         config = CONFIGS[self.name] if self.name in CONFIGS else load_config(self.name)
         return int(config.vocab_size)
+
+    def check_length(self, longest: int) -> None:
+        """Refuse texts that it has no positions for, before anything is exported or timed.
+
+        Args:
+            longest: Tokens of the longest text.
+
+        Raises:
+            BortError: It has none for so many tokens.
+        """
+        most = None  # of `CONFIGS`, all have enough
+        if self.exported:
+            most = read_manifest(self.name).about.get("positions")  # version 0.1.0 did not write it
+        elif self.name not in CONFIGS:
+            most = positions(load_classifier(self.name, ours=False)[0])
+        if isinstance(most, int) and longest > most:
+            rule = f"reads at most {most} tokens, and --sequence-length or --mix asks for {longest}"
+            raise BortError(rule, file=self.name)
 
     def contestants(self, engines: Sequence[str], threads: int) -> Iterator[Contestant]:
         """Load it into each engine, and yield the contestants.

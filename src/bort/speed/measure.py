@@ -56,7 +56,7 @@ def measure(
         All results, as JSON types.
 
     Raises:
-        BortError: A model or an engine does not exist.
+        BortError: A model or an engine does not exist, or a text is longer than a model can read.
     """
     for engine in engines:
         if engine not in ENGINES:
@@ -64,6 +64,9 @@ def measure(
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as work:
         models = _models([*own, *others], Path(work))
+        longest = max(max(load.lengths) for load, _ in loads)
+        for model in models:
+            model.check_length(longest)
         contestants = _loaded(models, engines, threads)
         # Every model has embeddings for token ids below this.
         vocab_size = min(model.vocab_size for model in models)

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, get_args
 from bort.data.tables.compressed import COMPRESSED, decompressed, open_binary
 from bort.data.tables.delimited import NumberedRow, ReadRow, Row, check_header, delimited_rows, missing_column
 from bort.data.tables.lines import Lines
-from bort.errors import BortError, lines_of
+from bort.errors import BortError, lines_of, packages_installed
 
 Format = Literal["csv", "tsv", "jsonl", "txt", "parquet", "hub"]
 _EXTENSIONS: dict[str, Format] = {
@@ -178,8 +178,8 @@ def _parquet_rows(source: str, required: Sequence[str], file: str) -> Iterator[N
 
 @contextlib.contextmanager
 def _opened_parquet(source: str, file: str) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
+    with packages_installed(file):
+        import pyarrow.parquet
 
     with open_binary(source) as handle:
         try:
@@ -212,7 +212,8 @@ def parquet_types(source: str) -> dict[str, Any]:
     Raises:
         BortError: It is not a Parquet file, or cannot be read.
     """
-    import pyarrow
+    with packages_installed(source):
+        import pyarrow
 
     with _opened_parquet(source, source) as table:
         fields = {field.name: field.type for field in table.schema_arrow}
@@ -220,7 +221,8 @@ def parquet_types(source: str) -> dict[str, Any]:
 
 
 def _hub_rows(source: str, required: Sequence[str]) -> Iterator[NumberedRow]:
-    import datasets
+    with packages_installed(source):
+        import datasets
 
     part = _HUB_NAME.fullmatch(source)
     if part is None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.data.tables.writer import Row, row_writer
-from bort.errors import BortError, lines_of
+from bort.errors import BortError, lines_of, packages_installed
 from bort.files import write_aside
 
 VectorFormat = Literal["parquet", "npy", "jsonl"]
@@ -106,7 +106,8 @@ class _Parquet:
     """A table of the rows' columns and the vectors; the first batch of rows sets the columns that have no type yet."""
 
     def __init__(self, out: IO[bytes], path: str, size: int, column: str, types: Mapping[str, Any]) -> None:
-        import pyarrow
+        with packages_installed(path):
+            import pyarrow
 
         self._arrow, self._out, self._path, self._column, self._types = pyarrow, out, path, column, types
         self._vectors = pyarrow.list_(pyarrow.float32(), size)

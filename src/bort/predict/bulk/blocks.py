@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from bort.data.tables.examples import Columns, Example, every_row
 from bort.data.tables.readers import Format
 from bort.data.tables.writer import row_writer
 from bort.errors import BortError
+from bort.predict.bulk.places import check_local
 
 Row = dict[str, Any]
 Block = list[tuple[Row, Example | BortError]]
@@ -96,12 +98,13 @@ def bad_rows_told(on_error: OnError, count: int, first: Sequence[str], place: st
         yield f"rows that cannot be read, {what}: {count:,}{kept}"
 
 
-def check_on_error(on_error: OnError, errors: str | None, **columns: str) -> None:
+def check_on_error(on_error: OnError, errors: str | None, output: str, **columns: str) -> None:
     """Reject settings of unreadable rows that contradict each other.
 
     Args:
         on_error: What happens to such rows.
         errors: File for them.
+        output: File for the other rows.
         columns: Name of the column of each setting, which must not be that of the reasons.
 
     Raises:
@@ -109,6 +112,10 @@ def check_on_error(on_error: OnError, errors: str | None, **columns: str) -> Non
     """
     if errors is not None and on_error == "stop":
         raise BortError("needs --on-error skip or label", setting="errors", value=errors)
+    if errors is not None:
+        check_local("errors", errors)
+        if os.path.realpath(errors) == os.path.realpath(output):
+            raise BortError("must be another file than --output", setting="errors", value=errors)
     for setting, column in columns.items():
         if on_error == "label" and column == "error":
             rule = "must be another column: --on-error label writes the reasons into this one"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
 from bort.predict.bulk.files import FileTask, OpenModel, label_file
 from bort.predict.bulk.labelling import LabelJob, LabelledRows
+from bort.predict.bulk.places import is_address
 from bort.predict.predictor import Predictor
 from bort.workers import Needs, open_workers
 
@@ -65,10 +68,11 @@ def label_on_ray(
         os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # the user need not see its steps
         import ray.data
 
+        model, sent = _absolute(model, tasks)
         places = ray.data.from_items([{_PLACE: place} for place in range(len(tasks))], override_num_blocks=len(tasks))
         done = places.map_batches(
             FileLabeller,
-            fn_constructor_args=(model, job, tasks),
+            fn_constructor_args=(model, job, sent),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(tasks)),
             num_cpus=needs.cpus,
@@ -82,3 +86,11 @@ def label_on_ray(
             if isinstance(result, BortError):
                 raise result
             yield tasks[row[_PLACE]], result
+
+
+def _absolute(model: OpenModel, tasks: Sequence[FileTask]) -> tuple[OpenModel, list[FileTask]]:
+    """The same with absolute paths, as a worker has another working folder. Sources have them already."""
+    if Path(model.model).exists():  # otherwise it is a name
+        model = replace(model, model=str(Path(model.model).absolute()))
+    outputs = [task.output if is_address(task.output) else str(Path(task.output).absolute()) for task in tasks]
+    return model, [replace(task, output=output) for task, output in zip(tasks, outputs, strict=True)]

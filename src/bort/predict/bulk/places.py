@@ -23,6 +23,16 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
+def check_local(setting: str, name: str) -> None:
+    """Refuse an address where only paths are written to: it would become a folder of that name on this machine.
+
+    Raises:
+        BortError: It is an address.
+    """
+    if is_address(name):
+        raise BortError("must be a path on this machine, not an address", setting=setting, value=name)
+
+
 def expand(names: Sequence[str]) -> list[str]:
     """Expand paths, patterns (`in/*.parquet`, `**` for any folders) and addresses to files, without duplicates.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +21,8 @@ TEXT_SETTINGS = (
     "sentence_xlnet_config.json",
 )
 """Names of the file on length and case; the first one that says anything counts. Only the first is still written."""
+_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+"""Files of a module, in its folder."""
 
 
 def find(source: str, name: str) -> Path | None:
@@ -70,3 +73,18 @@ def listed_modules(source: str) -> list[tuple[str, str]] | None:
         if ".." in PurePath(path).parts or PurePath(path).is_absolute():
             raise BortError("must name folders inside of this one", file=file, value=path)
     return modules
+
+
+def copy_modules(source: str, folder: Path) -> None:
+    """Copy a folder's or hub model's modules, and its settings for texts, to another encoder's folder.
+
+    Raises:
+        BortError: The list of modules is broken, or names a folder outside of the source.
+    """
+    # Without such a list, a pooling may be there all the same.
+    listed = listed_modules(source) or [("Pooling", "1_Pooling")]
+    inside = [f"{path}/{name}" for _, path in listed if path for name in _MODULE_FILES]
+    for name in (*TEXT_SETTINGS, PROMPTS, *inside, MODULES):
+        if (file := find(source, name)) is not None:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
