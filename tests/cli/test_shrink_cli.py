@@ -8,7 +8,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, RobertaConfig, RobertaModel
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertForPreTraining,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from bort.model.checkpoints import save
 from bort.model.tokenization import load_tokenizer
@@ -66,6 +73,21 @@ def test_of_a_sentence_encoder_pooling_case_and_prompt_are_kept_or_it_is_refused
     (source / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}')
     bort("shrink", source, "--out", tmp_path / "other").refused("'max'", "the mean over all tokens, or the first one's")
     assert not (tmp_path / "other").exists()
+
+
+def test_the_head_of_a_bert_for_pre_training_stays(bort, tiny_config, tiny_tokenizer, tmp_path):
+    save(BertForPreTraining(tiny_config), tiny_tokenizer, tmp_path / "both")
+    assert bort("shrink", tmp_path / "both", "--depth", 1, "--out", tmp_path / "small").status == 0
+    whole, small = (AutoModelForMaskedLM.from_pretrained(tmp_path / name) for name in ("both", "small"))
+    for name, expected in whole.cls.state_dict().items():
+        assert torch.equal(small.cls.state_dict()[name], expected)
+
+
+def test_counting_a_large_corpus_is_told(bort, world, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("bort.progress._SECONDS_BETWEEN_LINES", 0.0)
+    done = bort("shrink", world.encoder, "--corpus", corpus, corpus, "--out", tmp_path / "small")
+    assert "counting tokens: 50 %" in done.err
+    assert "counting tokens: 100 %" in done.err
 
 
 def test_another_family(bort, tmp_path, tiny_tokenizer, sentences):

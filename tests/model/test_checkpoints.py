@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification, BertForMaskedLM
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertModel,
+)
 from transformers.utils.logging import is_progress_bar_enabled
 
 from bort.errors import BortError
 from bort.model import checkpoints
-from bort.model.checkpoints import ASSETS, load, locate, save, save_tokenizer
+from bort.model.checkpoints import ASSETS, load, load_encoder, locate, save, save_tokenizer
 from bort.model.modelling import BortForMaskedLM, BortForSequenceClassification
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -164,6 +170,22 @@ def test_a_head_may_be_new_but_the_encoder_must_fit(saved):
     damage(saved, '["intermediate_size", 25]')
     with pytest.raises(BortError, match=r"the weights of the encoder that config\.json describes"):
         load(BortForSequenceClassification, saved, num_labels=7, ignore_mismatched_sizes=True)
+
+
+@pytest.mark.parametrize("model_class", [BortForMaskedLM, BertForPreTraining, BertModel])
+def test_an_encoder_has_the_masked_lm_head_that_its_files_hold(tiny_config, tiny_tokenizer, tmp_path, model_class):
+    """Whatever else was trained beside it, and whatever `config.json` says."""
+    torch.manual_seed(0)
+    model = model_class(tiny_config)
+    save(model, tiny_tokenizer, tmp_path)
+    if model_class is BertModel:
+        for names in (["BertModel"], ["BertForMaskedLM"], None):
+            damage(tmp_path, json.dumps(["architectures", names]))
+            assert load_encoder(tmp_path).get_output_embeddings() is None
+            assert torch.equal(load_encoder(tmp_path).pooler.dense.weight, model.pooler.dense.weight)
+        return
+    loaded = load_encoder(tmp_path)
+    assert torch.equal(loaded.cls.predictions.transform.dense.weight, model.cls.predictions.transform.dense.weight)
 
 
 def test_offline_a_hub_name_is_refused():

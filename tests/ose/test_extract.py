@@ -19,7 +19,9 @@ from scipy.stats import spearmanr
 from transformers import AutoModelForMaskedLM
 
 from bort.errors import BortError
+from bort.model.checkpoints import load, save
 from bort.model.config import architecture, count_parameters
+from bort.model.modelling import BortForMaskedLM
 from bort.ose import coefficient
 from bort.ose.algorithm import Evaluation
 from bort.ose.arguments import ExtractArguments
@@ -444,6 +446,29 @@ def test_a_small_space_cannot_be_timed(arguments, tmp_path):
 def test_a_teacher_of_another_vocabulary_is_refused(arguments):
     with pytest.raises(BortError, match="student's vocabulary"):
         extract(replace(arguments, tokenizer="bort-nano"))
+
+
+def test_a_run_that_failed_early_does_not_block_its_folder(arguments, world, tmp_path):
+    settings = replace(arguments, max_latency_ms=1e6, timed_members=10, sequence_length=8)
+    for wrong in ({"corpus": ["/nosuch.txt"]}, {"tokenizer": "bort-nano", "corpus_cache": None}):
+        with pytest.raises(BortError, match=r"no such file|student's vocabulary"):
+            extract(replace(settings, **wrong))
+    assert extract(settings)["latency"]["members"] == 10
+    assert (Path(arguments.out) / "timings.json").is_file()
+
+
+@pytest.mark.parametrize("inherits", [False, True])
+def test_a_padded_word_embedding_changes_nothing_in_the_vocabulary(
+    arguments, world, tiny_tokenizer, tmp_path, inherits
+):
+    model = load(BortForMaskedLM, world.encoder)
+    model.resize_token_embeddings(len(tiny_tokenizer) + 48)
+    save(model, tiny_tokenizer, tmp_path / "padded")
+    padded = str(tmp_path / "padded")
+    settings = replace(arguments, steps=1, repeats=0)
+    settings = replace(settings, inherit=padded, teacher=None) if inherits else replace(settings, teacher=padded)
+    metrics = extract(settings)
+    assert all(metrics["teacher_entropy"] < row["error"] < 10 for row in metrics["candidates"])
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(arguments, tmp_path, tiny_tokenizer):

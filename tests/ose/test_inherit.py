@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
+from bort.bounds import validate
 from bort.errors import BortError
 from bort.model.checkpoints import load
 from bort.model.config import count_parameters
@@ -227,6 +228,16 @@ def test_without_a_space_it_lies_around_the_encoder(arguments):
     assert {row["hidden"] for row in metrics["candidates"]} == {12}
 
 
+def test_long_parts_of_the_work_are_told(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("bort.progress._SECONDS_BETWEEN_LINES", 0.0)
+    extract(arguments)
+    told = capsys.readouterr().err
+    assert "counting tokens: 100 %" in told
+    assert "training again: 0 % after 0 s ⟨" in told
+    assert "step 4 of 4" in told
+    assert "training again: 100 %" in told
+
+
 def test_another_teacher_than_t_is_told(arguments, tmp_path, teacher_folder, capsys):
     deeper = load(AutoModel, teacher_folder)
     deeper.config.num_hidden_layers = 1
@@ -246,6 +257,7 @@ def test_another_teacher_than_t_is_told(arguments, tmp_path, teacher_folder, cap
         ({"inherit": None, "maximum": "2,2,12,24"}, "vocabulary.*with --inherit only"),
         ({"max_steps": 7}, "max-steps.*at least twice the 4 steps"),
         ({"row_length": 65, "positions": 512}, "row-length.*at most the 64 positions"),
+        ({"sequence_length": 65, "max_latency_ms": 1e6}, "sequence-length.*at most the 64 positions"),
         ({"space": "depth: [3]\nheads: [1]\nhidden: [12]\nintermediate: [12, 18, 24]\n"}, "depth.*at most the 2 of"),
         ({"space": "depth: [1]\nheads: [1]\nhidden: [8, 12]\nintermediate: [12, 18, 24]\n"}, "hidden.*must be 12"),
         ({"space": "depth: [1]\nheads: [1]\nhidden: [9]\nintermediate: [12, 18, 24]\n"}, "heads.*encoder's of 6"),
@@ -269,6 +281,13 @@ def test_bad_settings_are_told_before_anything_is_made(arguments, settings, rule
     assert not Path(arguments.out).exists()
 
 
+def test_the_encoders_positions_count(arguments):
+    """Not those of `positions`, which are for shapes with random weights."""
+    validate(replace(arguments, positions=8))
+    with pytest.raises(BortError, match=r"row-length.*at most the 8 positions"):
+        validate(replace(arguments, positions=8, inherit=None, maximum="2,2,12,24"))
+
+
 def test_too_small_a_corpus_is_refused(arguments, tmp_path):
     (tmp_path / "few.txt").write_text("one sentence here\nand another one\n" * 20, "utf-8")
     with pytest.raises(BortError, match=r"held-out-rows.*at most half of the corpus's 2 different texts"):
@@ -285,6 +304,17 @@ def test_t_itself_is_a_perfect_student(lesson):
     batch = made.batches(plan.top)[0]
     with torch.no_grad():
         assert float(made.loss(made.start(plan.top, 0), batch)) < 1e-4
+
+
+def test_dropout_is_drawn_from_the_seed_alone(lesson):
+    """Not from what was trained before in this process; so a resumed search finds the same."""
+    made, _ = lesson
+    errors = []
+    for seed, state in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(state)
+        training = Training(4, dropout=0.3, seed=seed, order_seed=seed)
+        errors.append(train(made, Shape(1, 2, 12, 24, 150), training, 1e-3).error)
+    assert errors[0] == errors[1] != errors[2]
 
 
 def test_all_vocabularies_see_the_same_texts_and_are_asked_for_the_same_vectors(lesson):

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bort.pretraining.objective import distillation, embedding_distance, token_distance
+from bort.model.config import IGNORED
+from bort.model.modelling import BortForMaskedLM
+from bort.predict.sentence_encoder import EmbeddingTeacher
+from bort.pretraining.arguments import PretrainArguments
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.projected_student import Student
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary, TeacherBeside
+from bort.pretraining.objective import Objective, distillation, embedding_distance, token_distance
 
 
 def logits(seed: int, rows: int = 5, vocab: int = 40, scale: float = 3.0) -> torch.Tensor:
@@ -72,6 +79,30 @@ def test_no_gradient_reaches_the_teacher():
     student, teacher = logits(0).requires_grad_(), logits(1).requires_grad_()
     distillation(student, teacher).backward()
     assert teacher.grad is None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_teachers_at_each_step_compute_in_the_runs_precision(
+    world, tiny_config, tiny_tokenizer, teacher_folder, precision
+):
+    """Their loss is in single precision all the same."""
+    cpu, computed = torch.device("cpu"), set()
+    masked_lm = MaskedLMTeacher(world.encoder, tiny_tokenizer.get_vocab(), cpu)
+    encoder = EmbeddingTeacher(teacher_folder, cpu)
+    beside = TeacherBeside(encoder, SharedVocabulary(torch.arange(len(tiny_tokenizer)) % 200), (1,))
+    for model in (masked_lm.model, encoder.model):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_hook(lambda module, inputs, output: computed.add(output.dtype))
+    settings = PretrainArguments(precision=precision, teacher="t", embedding_teacher="e", token_weight=1.0)
+    ids = torch.randint(5, 200, (2, 8), generator=torch.Generator().manual_seed(0))
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, 3] = 9
+    student = Student.around(BortForMaskedLM(tiny_config), 12, "mean", (1,))
+    total, parts = Objective(settings, masked_lm, {1: 1}, beside)(student, {"input_ids": ids, "labels": labels})
+    assert computed == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert parts.keys() == {"mlm", "kd", "embedding", "similarity", "tokens"}
+    assert {part.dtype for part in (total, *parts.values())} == {torch.float32}
 
 
 def test_embedding_distance_by_hand():

@@ -63,6 +63,14 @@ def test_an_unknown_teacher_is_left_out(arguments):
     assert "nobody/nothing" in made["notes"][0]
 
 
+def test_teachers_that_are_not_measured_are_told(arguments, world):
+    cached = plan(replace(arguments, teacher_cache="cache"))
+    assert cached["teacher_parameters"] == 0
+    assert cached["notes"] == ["the teacher is left out: it reads each row once, before training (--teacher-cache)"]
+    embedding = plan(replace(arguments, teacher=None, embedding_teacher=world.encoder))
+    assert embedding["notes"] == ["the embedding teacher is left out: the steps of a masked LM were measured"]
+
+
 def test_the_published_teacher_has_its_size():
     """355 M parameters and a head, as RoBERTa's paper says; nothing is allocated."""
     import torch

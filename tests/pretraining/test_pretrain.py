@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertModel
+from transformers import AutoModelForMaskedLM, BertForPreTraining, BertModel
 
 from bort.data.corpus.build import build_corpus
 from bort.data.corpus.corpus import open_corpus
@@ -224,6 +224,16 @@ def test_roberta_teacher(tmp_path, tiny_tokenizer):
     labels = torch.full_like(ids, IGNORED)
     labels[1, 5] = 9
     torch.testing.assert_close(teacher.logits(ids, labels)[0], teacher.model(input_ids=ids).logits[1, 5])
+
+
+def test_the_head_of_a_bert_for_pre_training_is_inherited(arguments, tiny_config, tiny_tokenizer, tmp_path, weights):
+    """Its name in `config.json` is not the usual one."""
+    torch.manual_seed(5)
+    save(BertForPreTraining(tiny_config), tiny_tokenizer, tmp_path / "both")
+    settings = replace(arguments, init_from=str(tmp_path / "both"), max_steps=1, learning_rate=1e-9, dropout=0.0)
+    pretrain(settings)
+    name = "cls.predictions.transform.dense.weight"
+    torch.testing.assert_close(weights(settings.out)[name], weights(tmp_path / "both")[name], atol=1e-6, rtol=0)
 
 
 def test_divergence_is_told(arguments):

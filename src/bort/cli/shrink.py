@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,11 +85,10 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
         True
     """
     import torch
-    from transformers import AutoModel, AutoModelForMaskedLM
 
     from bort.errors import BortError
     from bort.files import new_folder
-    from bort.model.checkpoints import load, load_config, locate, save
+    from bort.model.checkpoints import load_encoder, locate, save
     from bort.model.shrink import SubShape
     from bort.model.shrink import shrink as shrunk
     from bort.model.tokenization import load_tokenizer
@@ -103,8 +103,7 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
         rule = "only encoders whose vectors are the mean over all tokens, or the first one's, can be shrunk"
         raise BortError(rule, file=arguments.model, value=before_it.described.get("modules"))
     new_folder(arguments.out)
-    headed = any(name.endswith("ForMaskedLM") for name in load_config(arguments.model).architectures or [])
-    model = load(AutoModelForMaskedLM if headed else AutoModel, arguments.model).eval()
+    model = load_encoder(arguments.model).eval()
     full = load_tokenizer(arguments.model)
     tokenizer, kept, covered = full, None, None
     if arguments.corpus:
@@ -136,11 +135,25 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
 
 
 def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:
-    from bort.data.tables.lines import read_lines
+    from bort.data.tables.lines import read_lines, total_bytes
     from bort.errors import BortError
     from bort.model.vocabulary_cut import count_tokens, cut_vocabulary
+    from bort.progress import bar
 
-    counts = count_tokens(full, (line for path in arguments.corpus for line in read_lines(path)))
+    paths = [str(Path(path).expanduser()) for path in arguments.corpus]
+    with bar("counting tokens", total_bytes(paths)) as shown:
+
+        def lines() -> Iterator[str]:
+            before = 0
+            for path in paths:
+
+                def on_bytes(read: int, before: int = before) -> None:
+                    shown.update(before + read)
+
+                yield from read_lines(path, on_bytes=on_bytes)
+                before += total_bytes([path])
+
+        counts = count_tokens(full, lines())
     if not counts:
         raise BortError("must hold text", setting="corpus", value=arguments.corpus)
     cut = cut_vocabulary(full, counts, arguments.vocabulary)

@@ -26,7 +26,8 @@ _FORMAT = 1
 _QUIETING = Lock()
 _LOUDER: list[tuple[int, bool]] = []
 """What each `quiet` block found, the first one the user's settings; whichever block ends last takes those."""
-_PLAIN_HEADS = ("Model", "ForMaskedLM", "ForPreTraining")
+_MASKED_LM_HEADS = ("ForMaskedLM", "ForPreTraining")
+_PLAIN_HEADS = ("Model", *_MASKED_LM_HEADS)
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
     "BortForSequenceClassification": "BertForSequenceClassification",
@@ -84,6 +85,30 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
     Raises:
         BortError: The model cannot be found or read, or its files lack weights of the encoder (a head may be new).
     """
+    return _load(model_class, model, **config)[0]
+
+
+def load_encoder(model: str | Path) -> PreTrainedModel:
+    """Load an encoder, with its masked-LM head if its files hold one; see `load`."""
+    from transformers import AutoModel
+
+    return load_masked_lm(model) or load(AutoModel, model)
+
+
+def load_masked_lm(model: str | Path) -> PreTrainedModel | None:
+    """Load an encoder with its masked-LM head; None if its files hold no such head, or a part of one. See `load`."""
+    from transformers import AutoModelForMaskedLM
+
+    names = load_config(model).architectures
+    if names and not any(name.endswith(_MASKED_LM_HEADS) for name in names):
+        return None
+    loaded, absent = _load(AutoModelForMaskedLM, model)
+    # The encoder is complete, or it would not have been loaded. A head may be absent whatever `config.json` says.
+    return None if any("pooler" not in name for name in absent) else loaded
+
+
+def _load(model_class: Any, model: str | Path, **config: Any) -> tuple[PreTrainedModel, set[str]]:
+    """See `load`; also returns the names of the weights that the files lack."""
     import torch
 
     # If memory is short, one of the library's loading threads may fail to start, and it would wait forever.
@@ -105,8 +130,9 @@ def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
     _check_sizes(loaded.config, source)
-    _check_encoder(loaded, report, source)
-    return loaded
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    _check_encoder(loaded, absent, source)
+    return loaded, absent
 
 
 def load_config(model: str | Path) -> Any:
@@ -173,10 +199,9 @@ def _check_sizes(config: Any, source: str) -> None:
             raise BortError("must not be negative", file=f"{source}/config.json", column=name, value=value)
 
 
-def _check_encoder(loaded: PreTrainedModel, report: dict[str, Any], source: str) -> None:
+def _check_encoder(loaded: PreTrainedModel, absent: set[str], source: str) -> None:
     """Refuse an encoder whose missing weights the library has initialised at random."""
     prefix = "" if loaded.base_model is loaded else f"{loaded.base_model_prefix}."
-    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     lost = sorted(name for name in absent if name.startswith(prefix) and "pooler" not in name)
     if lost:
         rule = f"the weights of the encoder that config.json describes must all be there; {len(lost)} are not"

@@ -133,7 +133,7 @@ class ExtractArguments:
     """on Ray: shared if all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent if they see
     none of these: the data are sent to them, and checkpoints come back as bytes"""
     seed: NonNegativeInt = 0
-    """random seed for the weights, the rows and the masks"""
+    """random seed for the weights, the rows, the masks and the dropout"""
     resume: bool = False
     """continue the run in OUT"""
 
@@ -207,6 +207,19 @@ class ExtractArguments:
             raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
         if self.max_steps is not None and self.max_steps < 2 * self.steps:
             raise BortError(f"must be at least twice the {self.steps} steps", setting="max_steps", value=self.max_steps)
+        if self.inherit is None:  # an encoder has its own positions
+            self.check_lengths(self.positions)
+
+    def check_lengths(self, positions: int) -> None:
+        """Refuse rows or texts that are longer than the candidates' positions.
+
+        Raises:
+            BortError: The first such length.
+
+        Example:
+            >>> import bort
+            >>> bort.ExtractArguments(corpus=["texts.txt"], out="runs/search").check_lengths(512)
+        """
         for name in ("row_length", "sequence_length"):
-            if (length := getattr(self, name)) > self.positions:
-                raise BortError(f"must be at most the {self.positions} positions", setting=name, value=length)
+            if (length := getattr(self, name)) > positions:
+                raise BortError(f"must be at most the {positions} positions", setting=name, value=length)

@@ -73,14 +73,15 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     outputs = outputs_of(arguments, plan, inherited)
     require_special_tokens(tokenizer, vocabulary, masks=outputs == "logits")
     run = Run(arguments.out, "extract", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
-    if plan.costs.timed:
-        run.write_json(TIMINGS, plan.costs.timings())
-    keep_order(run, plan.ordering)
     _announce(plan)
     warn_of_another_teacher(arguments, plan.top)
     with nullcontext(workers) if workers else open_workers(arguments.workers, Needs.of(arguments)) as opened:
         assert opened is not None
         lesson = lesson_of(arguments, plan, outputs, inherited, tokenizer, run)
+        # Not before: a run whose corpus or teacher cannot be read must not block its folder.
+        if plan.costs.timed:
+            run.write_json(TIMINGS, plan.costs.timings())
+        keep_order(run, plan.ordering)
         trial = CandidateTrial(
             lesson if opened.sees_files else lesson.in_memory(),
             training_of(arguments),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,27 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import (
-    AutoModel,
-    AutoModelForMaskedLM,
-    BertConfig,
-    BertForMaskedLM,
-    BertModel,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from bort.model.checkpoints import load, load_config, locate
+from bort.model.checkpoints import load_encoder, locate
 from bort.model.inheritance import read_source
 from bort.model.modelling import BortForMaskedLM
+from bort.model.sentence_files import copy_modules
 from bort.model.shrink import SubShape, shrink
 from bort.model.tokenization import load_tokenizer
 from bort.model.vocabulary_cut import CutVocabulary, cut_vocabulary
 from bort.ose.space import SearchSpace, Shape
-from bort.predict.sentence_files import MODULES, PROMPTS, TEXT_SETTINGS, find, listed_modules
-
-_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
-"""Files of a sentence-transformers module, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +46,7 @@ class InheritedEncoder:
         Raises:
             BortError: It cannot be loaded, or belongs to another family.
         """
-        headed = any(name.endswith("ForMaskedLM") for name in load_config(source).architectures or [])
-        model = load(AutoModelForMaskedLM if headed else AutoModel, source).eval()
+        model = load_encoder(source).eval()
         model.requires_grad_(False)
         return cls(source, model, load_tokenizer(source), read_source(model).config)
 
@@ -113,15 +100,7 @@ class InheritedEncoder:
         Raises:
             BortError: Their list is broken, or names a folder outside of the encoder's.
         """
-        source = locate(self.source)
-        listed = listed_modules(source)
-        if listed is None:
-            return
-        inside = [f"{path}/{name}" for _, path in listed if path for name in _MODULE_FILES]
-        for name in (*TEXT_SETTINGS, PROMPTS, *inside, MODULES):
-            if (file := find(source, name)) is not None:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, folder / name)
+        copy_modules(locate(self.source), folder)
 
     def part(self, shape: Shape) -> BertModel | BertForMaskedLM:
         """A member with its weights from the encoder, trainable."""

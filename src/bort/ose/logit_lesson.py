@@ -190,6 +190,7 @@ class FreshTeacher(MaskedLMTeacher):
         self.source, self.device = f"random weights of {top}, seed {seed}", best_device()
         self.model = start(top, seed + 1).to(self.device).eval()
         self.model.requires_grad_(False)
+        self.size = self.model.config.vocab_size
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def make_plan(
         pad_token_id: Id of the tokenizer's padding token.
 
     Raises:
-        BortError: An invalid space, no maximum point, or a budget that no member satisfies.
+        BortError: An invalid space, no maximum point, too few positions, or a budget that no member satisfies.
     """
     costs = Costs(
         vocab_size,
@@ -155,6 +155,7 @@ def make_plan(
         check_within(space, inherited.numbers, least, inherited.source)
         space = replace(space, head_width=config.hidden_size // config.num_attention_heads)
         costs = replace(costs, positions=config.max_position_embeddings, token_types=config.type_vocab_size)
+        arguments.check_lengths(costs.positions)
         top = inherited.top(space)
     if costs.measured or arguments.max_latency_ms is not None:
         costs = costs.with_times(_timed(arguments, space, costs))

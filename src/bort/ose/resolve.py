@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -20,7 +21,7 @@ from bort.ose.space import Shape
 from bort.ose.texts import draw_texts
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.run_corpus import tokenised
-from bort.progress import console
+from bort.progress import console, in_parts
 from bort.runs import Run
 
 _COUNTED_TEXTS = 100_000
@@ -46,9 +47,6 @@ def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: Inherit
     if outputs == "embeddings" and narrow != inherited.config.hidden_size:
         rule = f"must be {inherited.config.hidden_size}, for vectors are compared with those of {inherited.source}"
         raise BortError(rule, setting="space", column="hidden", value=narrow)
-    if arguments.row_length > inherited.config.max_position_embeddings:
-        rule = f"must be at most the {inherited.config.max_position_embeddings} positions of {inherited.source}"
-        raise BortError(rule, setting="row_length", value=arguments.row_length)
     return outputs
 
 
@@ -78,6 +76,9 @@ def lesson_of(
     if outputs == "embeddings":
         assert inherited is not None
         return embeddings_of(arguments, plan, inherited, steps, folder)
+    teacher: MaskedLMTeacher | None = None
+    if (source := arguments.teacher or arguments.inherit) is not None:  # refused before the text is tokenised
+        teacher = MaskedLMTeacher(source, tokenizer.get_vocab(), best_device(), longest=arguments.row_length)
     corpus = tokenised(
         arguments.corpus,
         tokenizer,
@@ -97,10 +98,7 @@ def lesson_of(
         arguments.seed,
     )
     random = RandomStart(plan.costs.config, masked.log_frequencies)
-    teacher: MaskedLMTeacher
-    if (source := arguments.teacher or arguments.inherit) is not None:
-        teacher = MaskedLMTeacher(source, tokenizer.get_vocab(), best_device(), longest=arguments.row_length)
-    else:
+    if teacher is None:
         teacher = FreshTeacher(plan.top, random, arguments.seed)
     starts = random if inherited is None else InheritedStart(inherited)
     return logit_lesson(masked, teacher, starts, folder, arguments.error, arguments.precision)
@@ -134,7 +132,8 @@ def embeddings_of(
         rule = f"must be at most half of the corpus's {len(texts)} different texts"
         raise BortError(rule, setting="held_out_rows", value=held_out)
     if is_cut:
-        inherited = inherited.with_vocabularies(sizes, count_tokens(inherited.tokenizer, texts[held_out:]))
+        counted = chain.from_iterable(in_parts("counting tokens", texts[held_out:]))
+        inherited = inherited.with_vocabularies(sizes, count_tokens(inherited.tokenizer, counted))
     chosen = LessonTexts(
         texts[held_out:wanted], texts[:held_out], steps, arguments.rows_per_step, arguments.row_length, arguments.seed
     )

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bort.ose.algorithm import Candidate, SearchResult, judge
-from bort.ose.candidate import CandidateTrial
+from bort.ose.algorithm import Candidate, Evaluation, SearchResult, judge
+from bort.ose.candidate import CandidateTrial, TrainedCandidate
 from bort.ose.criteria import rank_agreement
 from bort.ose.display import SearchDisplay, display
 from bort.ose.journal import REPEAT, StepsJournal
 from bort.ose.metrics import Found
 from bort.ose.plan import SearchPlan
 from bort.ose.space import Shape
-from bort.progress import console
+from bort.progress import bar, console
 from bort.runs import Run
 from bort.workers import Received, Workers
 
@@ -96,9 +96,19 @@ class SearchRun:
         if not best:
             return {}
         console().print(f"training the best {len(best)} again from another seed", soft_wrap=True)
-        trial = replace(self.trial, training=replace(self.trial.training, steps=found.steps)).again()
         journal = StepsJournal(self.run, found.steps, REPEAT)
-        again = journal.errors([c.member for c in best], trial, Received(self.workers, trial.receive))
+        with bar("training again", len(best)) as shown:
+            trial = replace(
+                self.trial,
+                training=replace(self.trial.training, steps=found.steps),
+                on_step=lambda shape, step, loss: shown.update(shown.done, f"{shape} step {step} of {found.steps}"),
+            ).again()
+
+            def receive(trained: TrainedCandidate) -> Evaluation:
+                shown.update(shown.done + 1)
+                return trial.receive(trained)
+
+            again = journal.errors([c.member for c in best], trial, Received(self.workers, receive))
         return {c.member: (c.error, other) for c, other in zip(best, again, strict=True)}
 
     def keep_top(self, found: Found) -> list[str]:

@@ -155,6 +155,7 @@ def train(
     """
     started, device = time.monotonic(), best_device()
     model = _ready(lesson.start(shape, training.seed), device).train()
+    torch.manual_seed(training.seed)  # the dropout must not depend on earlier trainings; inherited weights draw nothing
     set_dropout(model, training.dropout)
     _clip(model, training.clip_weights)
     optimizer = _optimizer(model, training, learning_rate)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, PreTrainedTokenizerFast
+from transformers import BertConfig, PreTrainedTokenizerFast
 
 from bort.data.corpus.corpus import Corpus, Tokens, unigram_frequencies
 from bort.errors import BortError
-from bort.model.checkpoints import load, load_config
+from bort.model.checkpoints import load, load_config, load_encoder
 from bort.model.config import architecture, configure, shape_of
 from bort.model.modelling import BortForMaskedLM, set_dropout
 from bort.model.shrink import SubShape, shrink
@@ -84,8 +84,7 @@ def _inherited(
     if vocabulary is None:
         rule = "its vocabulary must hold all of --tokenizer's, whose kind must be the same; `bort shrink` cuts one"
         raise BortError(rule, setting="init_from", value=arguments.init_from)
-    headed = any(name.endswith("ForMaskedLM") for name in load_config(arguments.init_from).architectures or [])
-    whole = load(AutoModelForMaskedLM if headed else AutoModel, arguments.init_from)
+    whole = load_encoder(arguments.init_from)
     shape = SubShape(config.num_hidden_layers, config.num_attention_heads, config.intermediate_size, config.hidden_size)
     part = shrink(whole, shape, kept=vocabulary.teacher_ids.numpy())
     if arguments.sequence_length > part.config.max_position_embeddings:
@@ -93,7 +92,7 @@ def _inherited(
         raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
     model = BortForMaskedLM(part.config)
     model.bert.load_state_dict(part.base_model.state_dict(), strict=False)  # a masked LM has no pooler
-    if headed:
+    if whole.get_output_embeddings() is not None:
         model.cls.load_state_dict(part.get_submodule("cls").state_dict())
     else:
         start_from_word_counts(model, corpus.tokens("train"))

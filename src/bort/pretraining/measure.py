@@ -92,6 +92,7 @@ class _RandomTeacher(MaskedLMTeacher):
     def __init__(self, config: Any, device: torch.device) -> None:
         from transformers import AutoModelForMaskedLM
 
+        self.size = config.vocab_size
         self.model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32).to(device).eval()
         self.model.requires_grad_(False)
 

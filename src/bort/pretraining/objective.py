@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bort.model.devices import use_bf16
 from bort.model.mlm_loss import SoftTargets
 from bort.pretraining.arguments import KdLoss, PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
@@ -77,7 +78,7 @@ def token_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Objective:
-    """Computes the loss of a batch, and its parts.
+    """Computes the loss of a batch, and its parts. Teachers that run at each step compute in the run's precision.
 
     Args:
         settings: Weights and temperature.
@@ -105,7 +106,8 @@ class Objective:
             keep_logits: Decode all masked positions at once, which takes more memory.
         """
         if self.beside is not None:
-            batch = batch | self.beside.answer(batch)
+            with self._autocast(batch):
+                batch = batch | self.beside.answer(batch)
         student: dict[str, Any] = {
             name: batch[name] for name in ("input_ids", "attention_mask", "labels", "ordinary") if name in batch
         }
@@ -119,14 +121,20 @@ class Objective:
         elif output.loss is not None:
             total, parts = total + self.mlm_weight * output.loss, {"mlm": output.loss}
         if self.teacher is not None:
-            theirs = self.teacher.logits(batch["input_ids"], batch["labels"], batch.get("attention_mask"))
-            parts["kd"] = distillation(
-                output.logits, theirs, temperature=self.settings.temperature, kind=self.settings.kd_loss
-            )
+            with self._autocast(batch):
+                theirs = self.teacher.logits(batch["input_ids"], batch["labels"], batch.get("attention_mask"))
+            # The student may continue a model with a padded word embedding.
+            ours = output.logits[:, : theirs.shape[-1]]
+            parts["kd"] = distillation(ours, theirs, temperature=self.settings.temperature, kind=self.settings.kd_loss)
             total = total + self.settings.kd_weight * parts["kd"]
         if "pooled" in batch:
             total = total + self._embedding_loss(output, batch, parts)
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def _autocast(self, batch: Batch) -> torch.autocast:
+        """The trainer's autocast covers the student alone."""
+        device, bf16 = batch["input_ids"].device.type, use_bf16(self.settings.precision)
+        return torch.autocast(device, torch.bfloat16, enabled=bf16)
 
     def _soft_targets(self, batch: Batch) -> SoftTargets:
         return SoftTargets(

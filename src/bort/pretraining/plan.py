@@ -48,8 +48,12 @@ def plan(arguments: PretrainArguments) -> dict[str, Any]:
     notes: list[str] = []
     teacher_config = _teacher_config(arguments.teacher, notes)
     config = student_config(arguments, _vocab_size(arguments, teacher_config))
+    if arguments.keeps_logits:
+        notes.append("the teacher is left out: it reads each row once, before training (--teacher-cache)")
+    if arguments.embedding_teacher is not None:
+        notes.append("the embedding teacher is left out: the steps of a masked LM were measured")
     with bar("measuring", WARMUP_STEPS + STEPS, silent=not distributed.is_first()) as shown:
-        measured = measure(arguments, config, teacher_config, shown)
+        measured = measure(arguments, config, None if arguments.keeps_logits else teacher_config, shown)
     processes = distributed.count()
     share = measured.rows * measured.length / (arguments.batch_size * arguments.sequence_length)
     if share < 1:

@@ -133,7 +133,9 @@ class TrainingRun:
             self.tokenizer.model_max_length = self.model.config.max_position_embeddings
         elif self.arguments.init is None and self.arguments.init_from is None:
             self.tokenizer.model_max_length = self.arguments.sequence_length  # later positions were never trained
-        save(model, self.tokenizer, self.run.path)
+        # Without a masked-LM loss the head was not trained, and must not pass for a teacher's.
+        named = {} if self.arguments.masks else {"architectures": ["BertModel"]}
+        save(model, self.tokenizer, self.run.path, **named)
         pooling: Literal["mean", "cls"] = "cls" if self.arguments.pooling == "first" else "mean"
         longest = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)
         write_sentence_files(self.run.path, model.config.hidden_size, longest, pooling)

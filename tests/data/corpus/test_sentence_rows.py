@@ -10,7 +10,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bort.data.corpus.masking import Masker
-from bort.data.corpus.sentence_rows import SHORTEST, Punctuation, SentenceRows, find_sentences
+from bort.data.corpus.sentence_rows import (
+    SHORTEST,
+    Punctuation,
+    SentenceRows,
+    find_sentences,
+    order_of_like_lengths,
+)
 from bort.errors import BortError
 from bort.model.config import IGNORED
 from bort.model.tokenization import load_tokenizer
@@ -98,6 +104,20 @@ def test_steps_are_of_like_length_and_come_in_any_order():
     means = lengths.mean(1)
     assert not (np.diff(means) >= 0).all()
     assert not np.array_equal(rows.order(0), rows.order(1))
+
+
+def test_later_epochs_pad_as_little_as_the_first():
+    """Although a step holds the last rows of one epoch and the first of the next."""
+    lengths = np.random.default_rng(0).integers(5, 60, 3_001)
+    epochs = [order_of_like_lengths(lengths, 0, epoch, 16) for epoch in range(6)]
+    for epoch in epochs:
+        assert np.array_equal(np.sort(epoch), np.arange(len(lengths)))
+    rows = np.concatenate(epochs)
+    steps = lengths[rows[: len(rows) // 16 * 16]].reshape(-1, 16)
+    spread = steps.max(1) - steps.min(1)
+    per_epoch = len(lengths) / 16
+    of_epochs = [spread[int(epoch * per_epoch) + 1 : int((epoch + 1) * per_epoch)].mean() for epoch in range(6)]
+    assert max(of_epochs) < 1.2 * of_epochs[0] < 3
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, 499), min_size=1, max_size=6))

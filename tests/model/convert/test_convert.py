@@ -22,6 +22,9 @@ from bort.model.convert.convert import KNOWN_HEADS, convert_checkpoint
 from bort.model.convert.mxnet import read_params
 from bort.model.modelling import BortForMaskedLM
 from bort.model.tokenization import train_tokenizer
+from bort.predict.encoder import Encoder
+from bort.predict.sentence_folder import write_sentence_files
+from bort.predict.sentence_modules import read_modules
 from params_file import HEADS, HIDDEN, LABELS, POSITIONS, WIDE, tiny_bort, write_params
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -190,6 +193,20 @@ def test_dtype_flag(stored, asked, tmp_path):
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert {weight.dtype.name for weight in weights.values()} == {asked}
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / "out").dtype == torch.float32
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_modules_and_prompts_are_copied(world, tmp_path, listed):
+    source = shutil.copytree(world.encoder, tmp_path / "source")
+    write_sentence_files(source, 16, 32, "cls", normalizes=True, lowercase=True, prompt="The old: ")
+    if not listed:  # an older folder, which has nothing but a pooling
+        (source / "modules.json").unlink()
+    files = convert_checkpoint(source, tmp_path / "out")["files"]
+    assert "1_Pooling" in files
+    assert read_modules(str(tmp_path / "out")).described == read_modules(str(source)).described
+    both = [Encoder(str(folder)).encode("Green apples") for folder in (source, tmp_path / "out")]
+    np.testing.assert_allclose(*both, atol=1e-6)
+    assert read_modules(str(tmp_path / "out")).poolings == ("cls",)
 
 
 def test_known_shapes_need_no_heads():

@@ -84,6 +84,15 @@ def test_a_cache_of_something_else_is_refused(tmp_path, key, rows, column):
         TeacherCache(tmp_path, key, FIELDS, rows)
 
 
+def test_what_the_first_version_did_not_record_is_not_compared(tmp_path):
+    TeacherCache(tmp_path / "old", KEY, FIELDS, 4).append(answers(4))
+    assert TeacherCache(tmp_path / "old", {**KEY, "held_out": "x"}, FIELDS, 4).complete
+    TeacherCache(tmp_path / "new", {**KEY, "held_out": "x"}, FIELDS, 4).append(answers(4))
+    for key in ({**KEY, "held_out": "y"}, KEY):
+        with pytest.raises(BortError, match=r"held_out.*the cache was made with 'x'"):
+            TeacherCache(tmp_path / "new", key, FIELDS, 4)
+
+
 def test_a_whole_cache_may_hold_more_than_is_asked_for(tmp_path):
     TeacherCache(tmp_path / "whole", KEY, FIELDS, 4).append(answers(4))
     some = {"pooled": FIELDS["pooled"]}

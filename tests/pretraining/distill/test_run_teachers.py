@@ -177,6 +177,34 @@ def test_a_stale_or_foreign_cache_is_refused(embedding, world, teacher_folder, t
         pretrain(replace(settings, out=str(tmp_path / "layers"), token_weight=1.0))
 
 
+def test_a_cache_of_other_held_out_text_is_refused(embedding, world, tmp_path):
+    """The same training text does not make it the same: each tenth document is held out."""
+    documents = Path(world.corpus).read_text("utf-8").strip().split("\n\n")
+    settings = replace(embedding, teacher_cache=str(tmp_path / "cache"), max_steps=2)
+    pretrain(settings)
+    held_out = documents[9::10]
+    documents[9::10] = reversed(held_out)
+    assert held_out != documents[9::10]
+    (tmp_path / "other.txt").write_text("\n\n".join(documents) + "\n", "utf-8")
+    changed = {"corpus": [str(tmp_path / "other.txt")], "corpus_cache": str(tmp_path / "other-corpus")}
+    with pytest.raises(BortError, match=r"held-out.*held_out.*the cache was made with"):
+        pretrain(replace(settings, out=str(tmp_path / "other"), **changed))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_head_that_was_not_trained_is_no_teacher(embedding, arguments, tmp_path, weight):
+    pretrain(replace(embedding, max_steps=2, mlm_weight=weight))
+    settings = replace(arguments, teacher=embedding.out, out=str(tmp_path / "taught"), max_steps=2)
+    if weight:
+        assert pretrain(settings)["steps"] == 2
+        return
+    assert json.loads(Path(embedding.out, "config.json").read_text())["architectures"] == ["BertModel"]
+    with pytest.raises(BortError, match="holds no masked-LM head"):
+        pretrain(settings)
+    # It can be trained on.
+    assert pretrain(replace(arguments, init=embedding.out, out=str(tmp_path / "on"), max_steps=2))["steps"] == 2
+
+
 def test_cached_distributions_teach_what_live_ones_do(arguments, flat_teacher, tmp_path):
     """With the whole vocabulary kept the two are the same; with a part of it they are close."""
     live = replace(arguments, teacher=flat_teacher, learning_rate=1e-2, max_steps=20)

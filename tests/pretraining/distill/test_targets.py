@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from bort.data.corpus.masking import Masker
+from bort.data.corpus.rows import PackedRows
+from bort.model.devices import INFERENCE_TOKENS
 from bort.model.mlm_loss import SoftTargets, soft_distance
+from bort.model.tokenization import ByteText
+from bort.predict.sentence_encoder import EmbeddingTeacher
+from bort.pretraining.distill import targets
+from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
+from bort.pretraining.distill.shared_vocabulary import SharedVocabulary
 from bort.pretraining.distill.targets import pad, sample, weights_of
 from bort.pretraining.objective import distillation
 
@@ -60,6 +68,42 @@ def test_the_whole_vocabulary_is_exact():
     kept = sample(teacher, 50, 4, 2.0, torch.Generator().manual_seed(0))
     full = distillation(student, teacher, temperature=2.0).item()
     assert sparse_distance(student, *kept, 4, 2.0).item() == pytest.approx(full, rel=1e-4)
+
+
+@pytest.mark.parametrize("tail", [0, 4])
+def test_samples_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch, tail):
+    logits, seen = some_logits(2, rows=50, vocab=40), []
+    expected = sample(logits, 5, tail, 2.0, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(targets, "_SAMPLED_AT_ONCE", 3 * 40 + 1)
+    softmax = torch.log_softmax
+    monkeypatch.setattr("torch.log_softmax", lambda part, axis: seen.append(len(part)) or softmax(part, axis))
+    found = sample(logits, 5, tail, 2.0, torch.Generator().manual_seed(0))
+    assert max(seen) == 3
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    assert [part.shape for part in sample(logits[:0], 5, tail, 2.0, torch.Generator())] == [(0, 5 + tail)] * 2
+
+
+@pytest.mark.parametrize("kind", ["logits", "texts", "ids"])
+def test_progress_is_told_batch_by_batch(world, teacher_folder, tiny_tokenizer, tmp_path, monkeypatch, kind):
+    """Not only once a chunk is on disk, which may take many minutes."""
+    monkeypatch.setattr(targets, "_BATCH_TOKENS", 64)
+    monkeypatch.setitem(INFERENCE_TOKENS, "cpu", 64)
+    tokens = np.arange(5, 305, dtype=np.uint16).repeat(2)
+    masker = Masker(mask_id=4, special_ids=(0, 1, 2, 3, 4), vocab_size=200)
+    rows = PackedRows(tokens % 190, masker, 12, 0, 2, 60, fixed_masks=True)
+    if kind == "logits":
+        teacher = MaskedLMTeacher(world.encoder, tiny_tokenizer.get_vocab(), torch.device("cpu"))
+        asked = targets.LogitTargets(teacher, 4, 2, 1.0, "float16", 1)
+    else:
+        encoder = EmbeddingTeacher(teacher_folder, torch.device("cpu"))
+        reader = ByteText.of(tiny_tokenizer) if kind == "texts" else SharedVocabulary(torch.arange(200))
+        asked = targets.EmbeddingTargets(encoder, reader, (), "float16")
+    told = []
+    targets.cached_targets(asked, rows, tmp_path / "cache", "x", lambda done, tokens: told.append((done, tokens)))
+    assert len(told) > 5
+    assert told == sorted(told)
+    assert told[-1] == (60, 720)
 
 
 def test_padding():

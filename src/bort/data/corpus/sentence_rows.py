@@ -75,7 +75,7 @@ def find_sentences(
 @dataclass(frozen=True, kw_only=True)
 class SentenceRows(TrainingRows):
     """Rows of one sentence each. An epoch is shuffled, sorted by length within pools of 50 steps, and cut into steps,
-    whose order is then shuffled.
+    whose order is then shuffled. Its first rows fill the last step of the epoch before.
 
     Args:
         punctuation: Ids that end and begin sentences.
@@ -121,6 +121,8 @@ class SentenceRows(TrainingRows):
 def order_of_like_lengths(lengths: NDArray[np.int64], seed: int, epoch: int, rows_per_step: int) -> NDArray[np.int64]:
     """Return a random order in which the rows of a step have similar lengths, and long and short steps are mixed.
 
+    Only the steps that two epochs share, and a last incomplete one, have rows of any length.
+
     Args:
         lengths: Length of each row. *Shape:* (rows,).
         seed: Random seed.
@@ -131,10 +133,12 @@ def order_of_like_lengths(lengths: NDArray[np.int64], seed: int, epoch: int, row
         Row numbers. *Shape:* (rows,).
     """
     shuffled = permutation(seed, epoch, len(lengths))
+    # The last step of the earlier epochs may lack rows. These come first, or all steps of the epoch would be shifted.
+    lead, shuffled = np.split(shuffled, [-epoch * len(lengths) % rows_per_step])
     full = len(shuffled) - len(shuffled) % rows_per_step
     pool = _POOL * rows_per_step
     pools = [shuffled[start : min(start + pool, full)] for start in range(0, full, pool)]
     by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
     steps = np.concatenate([*by_length, shuffled[:0]]).reshape(-1, rows_per_step)
     steps = steps[np.random.default_rng([seed, 2, epoch]).permutation(len(steps))]
-    return np.concatenate([steps.reshape(-1), shuffled[full:]])
+    return np.concatenate([lead, steps.reshape(-1), shuffled[full:]])

@@ -13,6 +13,7 @@ from bort.errors import BortError
 from bort.files import folder_aside, new_folder
 from bort.model.config import MLM_HEAD_EPS, PRESETS, count_parameters
 from bort.model.convert.sources import WORDS, Array, Checkpoint, cast, drop_tied, read_checkpoint
+from bort.model.sentence_files import copy_modules
 
 if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedTokenizerFast
@@ -46,6 +47,8 @@ def convert_checkpoint(
 ) -> dict[str, Any]:
     """Convert a checkpoint to a Hugging Face BERT folder: `config.json`, `model.safetensors`, the tokenizer.
 
+    Pooling, prompts and other modules of a sentence-transformers folder are copied.
+
     Args:
         source: An MXNet `.params` file of the released code, or a Hugging Face BERT folder (`config.json` with
             `model.safetensors` or `pytorch_model.bin`).
@@ -75,6 +78,8 @@ def convert_checkpoint(
     words = _tokenizer(checkpoint, tokenizer, config)
     try:
         with folder_aside(out) as folder:
+            if checkpoint.format == "huggingface":
+                copy_modules(str(path), folder)
             _write(folder, checkpoint.arrays, config, words)
             files = sorted(file.name for file in folder.iterdir())
     except OSError as error:

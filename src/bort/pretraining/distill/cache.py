@@ -23,6 +23,8 @@ from bort.formats import check_format, stamp
 
 FORMAT = 1
 _STATE = "cache.json"
+_NOT_IN_0_1_0 = ("held_out",)
+"""Entries of a key that caches of version 0.1.0 lack; these caches stay usable."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class TeacherCache:
             raise BortError(f"is not the state of a teacher's cache: {error}", file=file) from None
         check_format({"bort": state.get("bort"), **known}, FORMAT, file, "remove it, or name another --teacher-cache")
         for name in sorted({*known, *self.key}):
+            if name in _NOT_IN_0_1_0 and name not in known:
+                continue
             if known.get(name) != json.loads(json.dumps(self.key.get(name))):
                 rule = f"the cache was made with {known.get(name)!r}; remove it, or name another --teacher-cache"
                 raise BortError(rule, file=self.folder, column=name, value=self.key.get(name))

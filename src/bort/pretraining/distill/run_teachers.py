@@ -36,6 +36,7 @@ from bort.pretraining.taught_rows import TaughtRows
 from bort.progress import bar
 
 _DTYPES = {"fp16": "float16", "fp32": "float32"}
+_HELD_OUT = "held-out"
 _WORDS_PER_CHUNK = 4096
 
 
@@ -146,7 +147,7 @@ class Teachers:
 
     def taught_held_out(self, rows: TrainingRows) -> TaughtRows:
         """Held-out rows with the teacher's embeddings."""
-        return TaughtRows(rows, (self._cached(self._embeddings(), rows, "held-out"),))
+        return TaughtRows(rows, (self._cached(self._embeddings(), rows, _HELD_OUT),))
 
     def objective(self) -> Objective:
         """The objective of the run; a teacher whose outputs are not cached runs at each step."""
@@ -163,7 +164,9 @@ class Teachers:
             def progress(done: int, tokens: int) -> None:
                 shown.update(done, f"{done:,} rows, {tokens / 1e6:.2f} M tokens")
 
-            return cached_targets(targets, rows, self.folder / name, self.corpus.tokens("train").digest(), progress)
+            corpus = self.corpus.tokens("train").digest()
+            held_out = self.corpus.tokens("valid").digest() if name == _HELD_OUT else None
+            return cached_targets(targets, rows, self.folder / name, corpus, progress, held_out=held_out)
 
     def words(self) -> NDArray[np.float32]:
         """The teacher's vector of each single entry of the student's vocabulary. *Shape:* (vocab, D)."""

@@ -24,8 +24,12 @@ from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.distill.shared_vocabulary import SharedVocabulary
 
 Items = dict[str, NDArray[Any]]
+Done = Callable[[Sequence[int]], None]
+"""Called with the indices of the rows of each batch, as soon as the teacher has read them."""
 _CHUNK_ROWS = 1024
 _BATCH_TOKENS = 8192
+_SAMPLED_AT_ONCE = 1 << 24
+"""Logits per call of `_sampled`, which takes 35 bytes for each."""
 
 
 class TeacherTargets(Protocol):
@@ -42,8 +46,8 @@ class TeacherTargets(Protocol):
     def key(self) -> dict[str, Any]:
         """What the outputs depend on, apart from the rows."""
 
-    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
-        """Compute the outputs for rows, the first of which has the number `first`."""
+    def answers(self, rows: Sequence[Row], first: int, done: Done = ...) -> list[Items]:
+        """Compute the outputs for rows, the first of which has the number `first`, and report each batch to `done`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class LogitTargets:
     def fields(self) -> dict[str, Field]:
         """Ids and log-probabilities of each masked position."""
         samples = self._top_k + self.tail
-        ids = "uint16" if self._vocab_size <= 1 << 16 else "int32"
+        ids = "uint16" if self.teacher.size <= 1 << 16 else "int32"
         return {
             "ids": Field(ids, (samples,)),
             "log_p": Field(self.dtype, (samples,)),
@@ -96,14 +100,10 @@ class LogitTargets:
         }
 
     @property
-    def _vocab_size(self) -> int:
-        return int(self.teacher.model.config.vocab_size)
-
-    @property
     def _top_k(self) -> int:
-        return min(self.top_k, self._vocab_size)
+        return min(self.top_k, self.teacher.size)
 
-    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
+    def answers(self, rows: Sequence[Row], first: int, done: Done = lambda batch: None) -> list[Items]:
         """Run the teacher in batches of similar lengths; `first` is the random seed of the samples."""
         rng = torch.Generator(self.teacher.device).manual_seed(first)
         found: list[Items] = [{} for _ in rows]
@@ -115,6 +115,7 @@ class LogitTargets:
             stops = np.cumsum([int((rows[index]["labels"] != IGNORED).sum()) for index in batch])
             for index, stop, start in zip(batch, stops, [0, *stops[:-1]], strict=True):
                 found[index] = dict(zip(self.fields, (part[start:stop] for part in sampled), strict=True))
+            done(batch)
         return found
 
 
@@ -132,13 +133,22 @@ def sample(logits: Tensor, top_k: int, tail: int, temperature: float, rng: torch
     Returns:
         Ids and log-probabilities, those of the samples last. *Shape:* (positions, top_k + tail).
     """
+    first = torch.rand(len(logits), 1, generator=rng, device=logits.device, dtype=torch.float64)
+    rows = max(1, _SAMPLED_AT_ONCE // logits.shape[-1])
+    # All starts are drawn together, so that the samples do not depend on the slices.
+    slices = zip(torch.split(logits, rows), torch.split(first, rows), strict=True)
+    parts = [_sampled(*part, top_k, tail, temperature) for part in slices]
+    ids, log_p = (torch.cat(part) for part in zip(*parts, strict=True))
+    return ids, log_p
+
+
+def _sampled(logits: Tensor, first: Tensor, top_k: int, tail: int, temperature: float) -> tuple[Tensor, Tensor]:
     log_p = torch.log_softmax(logits.float() / temperature, -1)
     top = log_p.topk(top_k, -1)
     if not tail:
         return top.indices, top.values - top.values.logsumexp(-1, keepdim=True)
     ranked = log_p.scatter(-1, top.indices, -torch.inf).sort(-1, descending=True)
     below = ranked.values.double().exp().cumsum(-1)
-    first = torch.rand(len(logits), 1, generator=rng, device=logits.device, dtype=torch.float64)
     steps = (first + torch.arange(tail, device=logits.device)) / tail * below[:, -1:]
     last = max(log_p.shape[-1] - top_k, 1) - 1  # the tokens that are already taken come after it
     drawn = ranked.indices.gather(-1, torch.searchsorted(below, steps).clamp_max(last))
@@ -197,22 +207,22 @@ class EmbeddingTargets:
             "dtype": self.dtype,
         }
 
-    def answers(self, rows: Sequence[Row], first: int) -> list[Items]:
+    def answers(self, rows: Sequence[Row], first: int, done: Done = lambda batch: None) -> list[Items]:
         """Run the teacher on the `input_ids` of the rows."""
         if isinstance(self.reader, ByteText):
-            return self._of_texts(rows, self.reader)
-        return self._of_ids(rows, self.reader)
+            return self._of_texts(rows, self.reader, done)
+        return self._of_ids(rows, self.reader, done)
 
-    def _of_texts(self, rows: Sequence[Row], reader: ByteText) -> list[Items]:
+    def _of_texts(self, rows: Sequence[Row], reader: ByteText, done: Done) -> list[Items]:
         texts, spans = zip(*(reader.decode(row["input_ids"][1:-1]) for row in rows), strict=True)
-        pooled, vectors, offsets = self.teacher.encode(texts, self.layers)
+        pooled, vectors, offsets = self.teacher.encode(texts, self.layers, done)
         return [
             {"pooled": pooled[n : n + 1]}
             | {f"layer_{layer}": align(vectors[n][layer], offsets[n], spans[n]) for layer in self.layers}
             for n in range(len(rows))
         ]
 
-    def _of_ids(self, rows: Sequence[Row], reader: SharedVocabulary) -> list[Items]:
+    def _of_ids(self, rows: Sequence[Row], reader: SharedVocabulary, done: Done) -> list[Items]:
         found: list[Items] = [{} for _ in rows]
         for batch in _batches([len(row["input_ids"]) for row in rows]):
             ids, mask = pad([rows[index]["input_ids"] for index in batch], 0)
@@ -222,6 +232,7 @@ class EmbeddingTargets:
                 last = len(rows[index]["input_ids"]) - 1
                 for layer, vectors in hidden.items():
                     found[index][f"layer_{layer}"] = vectors[place, 1:last].cpu().numpy()
+            done(batch)
         return found
 
 
@@ -231,6 +242,8 @@ def cached_targets(
     folder: str | Path,
     corpus: str,
     progress: Callable[[int, int], None] = lambda done, tokens: None,
+    *,
+    held_out: str | None = None,
 ) -> TeacherCache:
     """Run a teacher on all distinct rows that are not in the cache yet.
 
@@ -239,7 +252,8 @@ def cached_targets(
         rows: The rows, numbered from 0 to `rows_per_epoch` - 1.
         folder: Folder of the cache.
         corpus: Fingerprint of the corpus.
-        progress: Called with the number of cached rows, and the number of tokens that this call ran the teacher on.
+        held_out: Fingerprint of its held-out part, if the rows come from that and `corpus` says nothing about it.
+        progress: Called after each batch with the number of rows so far, and of tokens that the teacher read now.
 
     Raises:
         BortError: The folder holds the cache of other rows or of another teacher, or something else; or another process
@@ -248,16 +262,22 @@ def cached_targets(
     if not targets.reads_masks:
         rows = rows.unmasked()
     key = {"corpus": corpus, **rows.key, **targets.key}
+    if held_out is not None:
+        key["held_out"] = held_out
     cache = TeacherCache(folder, key, targets.fields, rows.rows_per_epoch)
-    tokens = 0
+    read, tokens, chunk = cache.done, 0, list[Row]()
+
+    def done(batch: Sequence[int]) -> None:
+        nonlocal read, tokens
+        read, tokens = read + len(batch), tokens + sum(len(chunk[index]["input_ids"]) for index in batch)
+        progress(read, tokens)
+
     # The traceback of an interrupted call, which a notebook keeps, holds the cache and would hold its lock.
     with contextlib.closing(cache):
         while not cache.complete:
             first = cache.done
             chunk = [rows.numbered(number) for number in range(first, min(first + _CHUNK_ROWS, cache.rows))]
-            cache.append(targets.answers(chunk, first))
-            tokens += sum(len(row["input_ids"]) for row in chunk)
-            progress(cache.done, tokens)
+            cache.append(targets.answers(chunk, first, done))
     return cache
 
 
