@@ -73,6 +73,8 @@ class NotEmpty:
 
 PositiveInt = Annotated[int, AtLeast(1)]
 NonNegativeInt = Annotated[int, AtLeast(0)]
+Seed = Annotated[int, AtLeast(0), AtMost(2**31 - 1)]
+"""Random seed. NumPy takes up to 2**32 - 1, and trainings that repeat another add to its seed."""
 PositiveFloat = Annotated[float, Above(0)]
 NonNegativeFloat = Annotated[float, AtLeast(0)]
 Share = Annotated[float, AtLeast(0), Below(1)]

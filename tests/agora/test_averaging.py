@@ -22,7 +22,8 @@ from bort.agora.last_training import clearly_improves, preferring_grown, weights
 from bort.agora.pooled_labels import Weights
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
 from bort.agora.run import finetune
-from bort.agora.trial import TextLearner
+from bort.agora.session import Session
+from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
 from bort.predict.predictor import Predictor
 from bort.tasks.classification import Classification
@@ -167,6 +168,106 @@ def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):
     assert [len(models) for models, _ in watched] == [1]
 
 
+@pytest.fixture
+def growing(settings, monkeypatch):
+    """A run whose last training learns new texts, and whose plain models label these."""
+    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr(
+        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+    )
+    return replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
+
+
+def test_a_training_on_new_texts_does_not_begin_when_time_is_up(growing, monkeypatch, capsys):
+    refit, places = TextLearner.refit, []
+
+    def refitting(self, theta, train, slot, **named):
+        places.append(slot.place)
+        monkeypatch.setattr(RunClock, "is_up", lambda self: len(places) == 3)
+        return refit(self, theta, train, slot, **named)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    metrics = finetune(growing, teacher=_answers)
+    assert places == [0, 1, 2], "those of the labels alone"
+    assert metrics["stopped_early"]
+    assert metrics["last_training"] is None
+    assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
+    assert "gave no model, so the result is the best one before it: time was up" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_training_on_new_texts_that_had_begun_is_finished_when_time_is_up(growing, monkeypatch, failed_before):
+    refit, places = TextLearner.refit, []
+
+    def scored():
+        scores = itertools.chain([0.9] * 3, [-1.0] * failed_before, itertools.repeat(0.9))
+        return lambda *_: next(scores)
+
+    def interrupted(self, theta, train, slot, **named):
+        if slot.place == 3 + failed_before:
+            raise KeyboardInterrupt
+        return refit(self, theta, train, slot, **named)
+
+    def refitting(self, theta, train, slot, **named):
+        places.append(slot.place)
+        return refit(self, theta, train, slot, **named)
+
+    monkeypatch.setattr(averaging, "_score", scored())
+    monkeypatch.setattr(TextLearner, "refit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(growing, teacher=_answers)
+    monkeypatch.setattr(averaging, "_score", scored())
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+    metrics = finetune(replace(growing, resume=True), teacher=_answers)
+    assert places == [3 + failed_before]
+    assert not metrics["stopped_early"]
+    assert metrics["last_training"]["texts"] > 60
+
+
+def test_a_teacher_is_not_asked_for_a_training_that_has_no_time(growing, monkeypatch):
+    fit, asked = Session.fit, []
+
+    def fitting(self, source=None):
+        result = fit(self, source)
+        monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+        return result
+
+    monkeypatch.setattr(Session, "fit", fitting)
+    monkeypatch.setattr("bort.agora.run.everything", lambda *_: asked.append(True))
+    assert finetune(growing, teacher=_answers)["stopped_early"]
+    assert not asked
+
+
+def test_where_all_last_trainings_fail_the_best_trial_is_the_result(settings, monkeypatch, capsys):
+    def refitting(self, theta, train, slot, **named):
+        raise MemoryError("too small")
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    metrics = finetune(settings)
+    assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
+    assert not metrics["stopped_early"]
+    told = "the result is the best one before it: MemoryError: too small"
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert Predictor(settings.out).predict("The cat walked.").label
+
+
+def test_where_a_training_on_new_texts_fails_the_best_trial_is_the_result(growing, monkeypatch, capsys):
+    refit = TextLearner.refit
+
+    def refitting(self, theta, train, slot, **named):
+        if slot.place >= 3:
+            raise MemoryError("too small")
+        return refit(self, theta, train, slot, **named)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    metrics = finetune(growing, teacher=_answers)
+    assert metrics["last_training"] is None
+    assert "before it: MemoryError: too small" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("method", ["plain", "agora"])
 def test_no_last_training_begins_when_time_is_up_after_the_last_trial(settings, monkeypatch, method):
     fit = TextLearner.fit
@@ -299,6 +400,29 @@ def test_a_last_training_that_fails_is_journaled_and_told(settings, watched, mon
     events = map(json.loads, (Path(settings.out) / "journal.jsonl").read_text("utf-8").splitlines())
     [failed] = [event for event in events if event["event"] == "failed"]
     assert (failed["round"], failed["place"], failed["theta"]["learning_rate"]) == (0, 1, 1e-3)
+
+
+def test_models_are_scored_on_a_sample_of_many_texts():
+    """As of a file that is sorted by class, whose first texts are all of one class."""
+    truth = np.repeat([0, 1], 2000)
+    rng, dead = np.random.default_rng(0), np.tile([1.0, 0.0], (4000, 1))
+    good, better = (np.eye(2)[np.where(rng.random(4000) < right, truth, 1 - truth)] for right in (0.86, 0.9))
+
+    class Learner:
+        fitter = SimpleNamespace(task=CLASSES, averaged=lambda weights: b"0")
+
+        def score(self, answers, truth):
+            return TextLearner.score(self, answers, truth)
+
+        def predict(self, model, places):
+            return (dead, good, better)[int(model.read())][places]
+
+    models = [TrainedWeights(str(number).encode(), about={"seconds": 1.0}) for number in range(3)]
+    points = [Point(place, int(label)) for place, label in enumerate(truth)]
+    session = SimpleNamespace(points=lambda dev: points, data=SimpleNamespace(dev=None), learner=Learner())
+    best = SimpleNamespace(answers=good.tolist())
+    assert averaging._learned(session, best, models) == models[1:]
+    assert averaged(Learner(), models[1:], points) is models[1], "their average always says the same"
 
 
 @pytest.mark.parametrize("mixed", [True, False])

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bort.agora import cross_validation
+from bort.agora import averaging, cross_validation
+from bort.agora.journal import RunClock
 from bort.agora.run import finetune
 from bort.agora.trial import TextLearner
 from bort.finetuning.arguments import FinetuneArguments
@@ -78,6 +81,66 @@ def test_where_development_data_are_given_they_judge(arguments, world, monkeypat
     assert all("out_of_fold" not in finetune(settings)["labels_used"] for settings in (given, alone, teacher))
     monkeypatch.setattr(cross_validation, "_MOST", 30)
     assert "out_of_fold" not in finetune(replace(arguments, out=f"{arguments.out}-3"))["labels_used"]
+
+
+def test_nothing_is_compared_where_a_training_failed_to_learn(arguments, monkeypatch, capsys):
+    """Such a model answers a fifth of the texts, and a head would win against it."""
+    scores = itertools.chain([0.9, 0.9, 0.3, 0.9, 0.9], itertools.repeat(0.9))
+    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    monkeypatch.setattr(StudentHead, "clearly_beats", lambda *_: pytest.fail("they were compared"))
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    metrics = finetune(arguments)
+    assert metrics["result"] == "fine-tuned"
+    assert "out_of_fold" not in metrics["labels_used"]
+    assert "nothing is compared in cross-validation" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3, 0.6])
+def test_models_that_learned_their_labels_are_told_from_those_that_did_not(low):
+    session = SimpleNamespace(learner=None, data=SimpleNamespace(dev=[None] * 25))
+    best, known = SimpleNamespace(score=0.9), [[None] * 100] * 5
+
+    def learned(scores):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(averaging, "_score", lambda learner, model, points: model)
+            return averaging.all_learned(session, best, scores, known)
+
+    assert learned([0.9] * 5)
+    assert learned([0.9, 0.75, 0.8, 0.85, 0.75]), "by chance"
+    assert not learned([0.9] * 4 + [low])
+    assert learned([0.65] * 5), "of 25 development texts, chance decides about 0.2"
+    assert not learned([0.5] * 5), "as the trial did"
+
+
+def test_nothing_is_compared_where_trainings_fail(arguments, monkeypatch):
+    refit = TextLearner.refit
+
+    def failing(self, theta, train, slot, **more):
+        if slot.place >= 1000:
+            raise MemoryError("too small")
+        return refit(self, theta, train, slot, **more)
+
+    monkeypatch.setattr(TextLearner, "refit", failing)
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    metrics = finetune(arguments)
+    assert (metrics["result"], metrics["labels_used"]["result"]) == ("fine-tuned", 40)
+    assert "out_of_fold" not in metrics["labels_used"]
+
+
+def test_no_last_training_begins_when_these_took_the_time(arguments, monkeypatch):
+    refit, places = TextLearner.refit, []
+
+    def refitting(self, theta, train, slot, **more):
+        places.append(slot.place)
+        monkeypatch.setattr(RunClock, "is_up", lambda self: True)
+        return refit(self, theta, train, slot, **more)
+
+    monkeypatch.setattr(TextLearner, "refit", refitting)
+    monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
+    metrics = finetune(arguments)
+    assert places == [1000]
+    assert metrics["stopped_early"]
+    assert metrics["labels_used"]["result"] == metrics["rows"]["train"]
 
 
 @pytest.mark.slow

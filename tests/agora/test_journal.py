@@ -79,6 +79,16 @@ def test_nothing_joins_the_ranking_once_a_last_training_has_begun(journal):
     assert error_text(failure) == "MemoryError: too small"
 
 
+def test_a_last_training_that_has_begun_is_known_after_an_interruption(journal):
+    kept = journal()
+    kept.begin(1)
+    kept.begin(1)
+    assert (kept.has_begun(1), kept.has_begun(0)) == (True, False)
+    assert len([*kept._run.events("begun")]) == 1
+    kept = journal(resume=True)
+    assert (kept.has_begun(1), kept.has_begun(0)) == (True, False)
+
+
 def test_a_last_training_counts_for_its_own_data_only(journal):
     kept = journal()
     kept.keep_final(0, trial(0.9).model, "few")

@@ -194,6 +194,18 @@ def test_replay_fits_the_last_rounds_once_more_on_all_data(problem):
     assert replayed.best.score >= plain.best.score
 
 
+@pytest.mark.parametrize("settings", [{"ends_without_points": True}, {"rounds": 3}])
+def test_without_new_points_no_round_is_repeated(problem, settings):
+    def none(mistakes, rng, known):
+        return Made([[] for _ in mistakes])
+
+    (done,) = problem.run(near=none, replay=2, **settings).rounds
+    assert done.mistakes
+    published = problem.run(near=none, replay=2)
+    assert len(published.rounds) > 1, "until no set is left"
+    assert not any(done.replayed for done in published.rounds)
+
+
 @pytest.mark.parametrize("replay", [0, 2])
 def test_a_teacher_not_worth_learning_from_ends_it_with_plain_fits(problem, replay):
     asked = []

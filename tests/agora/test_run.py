@@ -23,9 +23,9 @@ import bort
 from bort.agora import journal, labelling
 from bort.agora.journal import RunClock, RunJournal
 from bort.agora.labellers import HeadTeacher, judged
-from bort.agora.nearby import Embedding
+from bort.agora.nearby import Embedding, Near
 from bort.agora.report import agora_report, model_card
-from bort.agora.rounds import DivergedError
+from bort.agora.rounds import DivergedError, Made
 from bort.agora.run import finetune
 from bort.agora.session import Session
 from bort.agora.trial import TextLearner
@@ -167,6 +167,14 @@ def test_where_the_plain_model_is_better_it_learns_from_all_labels_alone(argumen
     assert metrics["best_round"] == 1
     assert metrics["last_training"]["texts"] == 60
     assert metrics["dev"] == metrics["plain"]["dev"]
+
+
+@pytest.mark.parametrize("settings", [{"rounds": 0}, {"replay": 2}])
+def test_a_round_without_new_texts_is_not_repeated_as_one_with_them(arguments, monkeypatch, settings):
+    monkeypatch.setattr(Near, "__call__", lambda self, mistakes, *_: Made([[] for _ in mistakes]))
+    metrics = finetune(replace(arguments, **settings), teacher=answers)
+    assert (len(metrics["rounds"]), metrics["best_round"]) == (1, 1)
+    assert metrics["last_training"]["texts"] == 60
 
 
 def test_the_linear_head_is_the_result_where_no_round_beats_it(arguments, world, monkeypatch):
@@ -609,6 +617,7 @@ def test_a_finished_run_is_left_as_it_is(arguments):
         ({"min_cosine": 0.9, "max_cosine": 0.8}, "min-cosine.*below --max-cosine"),
         ({"temperature": 0.0}, "temperature.*above 0"),
         ({"replay": -1}, "replay.*at least 0"),
+        ({"seeds": [0, 2**31]}, "seeds.*from 0 to 2,147,483,647"),
         ({"budget_minutes": 0.0}, "budget-minutes.*above 0"),
         ({"teacher_learning_rates": [2e-5, 2e-5]}, "teacher-learning-rates: value 2e-05: must not be given twice"),
         ({"teacher": "a/b", "teacher_command": "cat"}, "give one teacher"),
@@ -771,7 +780,7 @@ def test_a_last_training_that_diverges_is_not_the_result(arguments, monkeypatch,
         "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[best].winner)
     )
     metrics = finetune(arguments, teacher=answers)
-    assert "the last training on all labels diverged" in " ".join(capsys.readouterr().err.split())
+    assert "the last training on all labels gave no model" in " ".join(capsys.readouterr().err.split())
     assert metrics["last_training"] is None
     assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
     assert np.isfinite(Predictor(arguments.out).logits([Example("a cat")])).all()

@@ -55,7 +55,7 @@ def test_the_same_chance_makes_the_same_text(words, seed, transform):
     assert one(transform, " ".join(words), seed) == one(transform, " ".join(words), seed)
 
 
-@given(SEEDS, st.sampled_from([delete, swap, typo]))
+@given(SEEDS, st.sampled_from([delete, swap, typo, chain(swap, delete), chain(delete, typo)]))
 def test_of_a_pair_one_text_is_changed(seed, transform):
     pair = Example("some words that can be changed", "and some other words beside them", "yes")
     made = transform(pair, random.Random(seed))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bort.agora.trial import TextLearner
+from bort.finetuning.train_once import Labelled
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
 
@@ -27,3 +28,25 @@ def test_values_are_rounded_to_digits_whatever_their_unit(monkeypatch):
 def test_log_probabilities_are_rounded_to_five_decimals(monkeypatch):
     found = predicted(Classification(("a", "b"), "accuracy"), [[-0.1234567, -12.1234567]], monkeypatch)
     assert found == [pytest.approx([-0.12346, -12.12346], abs=1e-9)]
+
+
+@pytest.mark.parametrize(
+    ("grown_epochs", "most", "tokens", "expected"),
+    [
+        (10, 3, 10, 10),  # as given, although it is more than over the given data
+        (10, 3, 1000, 10),
+        (1, 30, 10, 3),
+        (None, 3, 10, 3),
+        (None, 30, 10, 8),
+        (None, 30, 1000, 3),
+    ],
+)
+def test_grown_data_are_seen_as_often_as_given_ones_and_at_least_as_asked_for(grown_epochs, most, tokens, expected):
+    fitter = SimpleNamespace(limits=SimpleNamespace(max_epochs=most))
+    learner = TextLearner(fitter, None, [0] * 100, grown_epochs, Path())
+
+    def epochs(size):
+        return learner._epochs(Labelled(SimpleNamespace(lengths=[tokens] * size), np.zeros(size)))
+
+    assert epochs(1000) == expected
+    assert epochs(100) == most

@@ -13,6 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from bort.agora.run import finetune
 from bort.data.tables.examples import read_examples
 from bort.errors import BortError
+from bort.finetuning import linear_head
 from bort.finetuning.report import finetune_report
 from bort.predict.predictor import Predictor
 
@@ -102,3 +103,15 @@ def test_what_learns_more_is_kept_and_stands_beside_the_head(arguments):
     metrics = finetune(replace(arguments, method="plain", keep_better=False, learning_rates=[1e-9], max_epochs=1))
     assert metrics["result"] == "fine-tuned"
     assert {"dev", "out_of_fold", "test", "labels_used"} <= metrics["linear_head"].keys()
+
+
+@pytest.mark.parametrize(("method", "refit"), [("head", True), ("plain", True), ("plain", False), ("agora", True)])
+def test_of_very_many_labels_those_count_that_the_head_has_learned(arguments, monkeypatch, method, refit):
+    monkeypatch.setattr(linear_head, "MOST_FITTED", 20)
+    settings = replace(arguments, method=method, refit=refit, learning_rates=[1e-9], max_epochs=1, transforms=["swap"])
+    metrics = finetune(settings)
+    assert metrics["result"] == "head"
+    assert metrics["labels_used"]["result"] == 20
+    assert len(metrics["train_texts"].split()) == 20
+    if method == "agora":
+        assert metrics["labels_used"]["teacher"] == 20

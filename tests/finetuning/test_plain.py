@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
+import bort
 from bort.agora.run import finetune
 from bort.agora.session import Session
 from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example, read_examples
-from bort.errors import BortError
+from bort.errors import BortError, flag
 from bort.finetuning import fitter as module
 from bort.finetuning import splits
 from bort.finetuning.arguments import FinetuneArguments
@@ -284,6 +285,19 @@ def test_of_very_many_examples_no_more_are_split_off_than_judge_well(monkeypatch
     assert not {example.text for example in train} & {example.text for example in dev}
 
 
+@pytest.mark.parametrize(
+    ("given", "sizes"), [({"dev": None}, (8, 2)), ({}, (10, 20)), ({"dev": None, "max_train_rows": 99}, (32, 8))]
+)
+def test_a_sample_is_all_that_is_learned_beside_a_development_file(arguments, given, sizes):
+    found = read_splits(replace(arguments, **{"max_train_rows": 10, **given}))
+    assert (len(found.train), len(found.dev)) == sizes
+
+
+def test_a_test_is_held_out_of_all_rows(arguments):
+    found = read_splits(replace(arguments, dev=None, test=None, max_train_rows=10), hold_out=True)
+    assert (len(found.train), len(found.dev), len(found.test)) == (8, 2, 8)
+
+
 def test_a_class_of_one_stays_whole():
     examples = [Example("x", label="a"), Example("y", label="a"), Example("z", label="b")]
     train, dev = split_off(examples, task_of(examples), 0.2)
@@ -358,6 +372,20 @@ def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys
 def test_bad_settings(arguments, change, message):
     with pytest.raises(BortError, match=message):
         finetune(replace(arguments, **change))
+
+
+@pytest.mark.parametrize("method", ["plain", "head"])
+@pytest.mark.parametrize("setting", ["teacher", "teacher_command", "unlabelled", "pool", "generator"])
+def test_what_only_agora_uses_is_refused(arguments, world, method, setting):
+    with pytest.raises(BortError, match=f"{flag(setting)}: --method {method} does not use it: leave it out, or give"):
+        finetune(replace(arguments, method=method, **{setting: world.train}))
+    assert not Path(arguments.out).exists()
+
+
+@pytest.mark.parametrize("method", ["plain", "head"])
+def test_a_function_that_only_agora_asks_is_refused(arguments, method):
+    with pytest.raises(BortError, match=f"--method: value '{method}': does not use a teacher"):
+        bort.finetune(replace(arguments, method=method), teacher=lambda texts: ["x"] * len(texts))
 
 
 def test_unknown_label_in_dev_names_its_line_before_anything_is_trained(arguments, tmp_path):

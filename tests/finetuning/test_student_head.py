@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
+from bort import progress
 from bort.data.tables.examples import read_examples
 from bort.finetuning import linear_head
 from bort.finetuning import student_head as module
@@ -35,6 +36,23 @@ def test_every_label_is_used_and_answered_for(fitter, data):
     assert len(head.alone.out_of_fold) == len(data.train)
     assert head.says.shape == head.dev_out_of_fold.shape == (len(data.dev), 2)
     assert head.whole.score > 0.5
+
+
+def test_bars_show_what_may_take_long(fitter, data, monkeypatch):
+    shown, begin = [], progress.Bar.__init__
+
+    def noted(self, *given, **named):
+        begin(self, *given, **named)
+        shown.append(self)
+
+    monkeypatch.setattr(progress.Bar, "__init__", noted)
+    monkeypatch.setattr(linear_head, "_MOST_TO_CHOOSE_BY", 50)
+    head = fit_student_head(fitter, data.train, data.dev)
+    fitter.logits(head.classifier(), fitter.tokens(data.test))
+    what = ["the frozen encoder reads texts", *["fitting a linear head"] * 4, "the fine-tuned model predicts"]
+    assert [bar.what for bar in shown] == what
+    assert [bar.total for bar in shown] == [60, 31, 31, 26, 26, len(data.test)]
+    assert [bar.done for bar in shown] == [bar.total for bar in shown]
 
 
 def test_features_are_those_of_the_examples_that_were_asked_about(fitter, data):

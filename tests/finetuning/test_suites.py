@@ -14,6 +14,7 @@ from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassif
 
 import bort
 from bort.agora.run import finetune
+from bort.data.tables.checks import fold_text
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.hyper_parameters import usual_epochs, usual_interval
@@ -208,6 +209,9 @@ def test_what_a_benchmarks_folder_lacks_is_left_out_and_named(arguments, officia
     assert "no training data of them: SST-2, MRPC, STS-B, QQP, MNLI, QNLI, WNLI" in " ".join(
         capsys.readouterr().err.split()
     )
+    (folder.parent / "BoolQ").symlink_to(official / "superglue/BoolQ")
+    for name in ("superglue", "super_glue", "Super-GLUE"):
+        assert [task.name for task in tasks_to_fit(replace(here, task=[name]))] == ["boolq"]
     with pytest.raises(BortError, match="no train data of MRPC"):
         tasks_to_fit(replace(here, task=["rte", "mrpc"]))
     with pytest.raises(BortError, match="'ax': has no training data; mnli models predict it"):
@@ -233,6 +237,17 @@ def test_agora_holds_out_whole_passages_and_balances_what_is_left(arguments):
             # one right entity a question, so one wrong one; all four entities where it is scored
             assert labels.count("0") == labels.count("1") == len(kept)
             assert len(held) == 3 * len(passages)
+
+
+def test_copies_of_a_row_are_held_out_together(arguments, tmp_path):
+    (tmp_path / "CoLA").mkdir()
+    rows = [f"x\t{n % 2}\t\t{text} {n}." for n in range(20) for text in ("It rains", "it  RAINS")]
+    for part in ("train", "dev"):
+        (tmp_path / f"CoLA/{part}.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    data = read_splits(replace(arguments, task=["cola"], data=str(tmp_path), method="agora"), hold_out=True)
+    train, test = ({fold_text(example.text) for example in part} for part in (data.train, data.test))
+    assert (len(train), len(test)) == (16, 4)
+    assert not train & test
 
 
 def test_agora_fits_a_task(arguments):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,11 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.pruning import Theta
-from bort.agora.rounds import DivergedError, Point, Slot, Trial, error_text
+from bort.agora.rounds import (
+    AgoraResult,
+    DivergedError,
+    NoModelError,
+    OutOfTimeError,
+    Point,
+    Slot,
+    Trial,
+    error_text,
+)
 from bort.agora.session import Session
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.linear_head import loss_of
+from bort.finetuning.splits import drawn
 from bort.progress import console
 from bort.tasks.task import Says, Task
 
@@ -29,6 +39,7 @@ _BARRIER = 0.02
 _FAR_BELOW = 0.1
 """A model whose score is further below another's has failed to learn."""
 _MOST_CHECKED = 1000
+"""Most examples that a model is scored on: a random sample, because files may be sorted by class."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ def plain_models(session: Session, best: Trial[TrainedWeights]) -> list[TrainedW
 
     Raises:
         DivergedError: None has learned.
-        Exception: What the first training raised, if all failed.
+        NoModelError: All failed, or time was up before the first.
     """
     models = trained(session, plain_training(session, best), range(session.arguments.averaged))
     return _learned(session, best, models)
@@ -148,12 +159,13 @@ def grown_model(session: Session, training: LastTraining, best: Trial[TrainedWei
 
     Raises:
         DivergedError: It has not learned.
+        NoModelError: It failed, or time was up before it began.
     """
     first = session.arguments.averaged
     try:
         [model] = _learned(session, best, trained(session, training, [first]))
     except DivergedError as error:
-        if session.clock.is_up():
+        if not has_time(session, first + 1):
             raise
         console().print(f"the last training is repeated in another order of the data: {error}", soft_wrap=True)
         [model] = _learned(session, best, trained(session, training, [first + 1]))
@@ -166,11 +178,9 @@ def _learned(session: Session, best: Trial[TrainedWeights], models: Sequence[Tra
     At a high learning rate, one data order may end at a model that always predicts the most frequent label. On the
     development data, which it has learned, its score is far below that of the others, or of a trial that has not.
     """
-    known = session.points(session.data.dev)[:_MOST_CHECKED]
+    known, answers = drawn(session.points(session.data.dev), _MOST_CHECKED), drawn(best.answers, _MOST_CHECKED)
     scores = [_score(session.learner, model, known) for model in models]
-    unlearned = session.learner.score(best.answers[: len(known)], [point.y for point in known])
-    # The score of a few texts depends on chance: of 25, by up to 0.2 (two standard errors).
-    least = max(unlearned, *scores) - _FAR_BELOW - 1 / math.sqrt(len(known))
+    least = _least([session.learner.score(answers, [point.y for point in known]), *scores], len(known))
     learned = [model for model, score in zip(models, scores, strict=True) if score >= least]
     if not learned:
         raise DivergedError("it failed to learn the labels, or its outputs are not finite")
@@ -178,6 +188,29 @@ def _learned(session: Session, best: Trial[TrainedWeights], models: Sequence[Tra
         told = f"{failed} of {len(models)} models failed to learn the labels, and will not be used"
         console().print(told, soft_wrap=True)
     return learned
+
+
+def all_learned(
+    session: Session, best: Trial[TrainedWeights], models: Sequence[TrainedWeights], known: Sequence[Sequence[Point]]
+) -> bool:
+    """Return whether each of several models has learned its own data: see `_learned`.
+
+    Args:
+        session: The run, which has few labels.
+        best: The trial of the same combination.
+        models: The models.
+        known: Training data of each.
+    """
+    scores = [_score(session.learner, model, points) for model, points in zip(models, known, strict=True)]
+    fewest = min(map(len, known))
+    least = max(_least(scores, fewest), _least([best.score], len(session.data.dev)))
+    return all(score >= least for score in scores)
+
+
+def _least(scores: Sequence[float], count: int) -> float:
+    """Return the score on `count` examples below which a model has failed to learn, given scores of similar models."""
+    # The score of a few texts depends on chance: of 25, by up to 0.2 (two standard errors).
+    return max(scores) - _FAR_BELOW - 1 / math.sqrt(count)
 
 
 def opinion(session: Session, models: Sequence[TrainedWeights], texts: Sequence[Example]) -> Says:
@@ -188,8 +221,8 @@ def opinion(session: Session, models: Sequence[TrainedWeights], texts: Sequence[
 def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> list[TrainedWeights]:
     """Train once for each number, each with its own data order.
 
-    Trainings that finished before an interruption, on the same data, are read from the journal. When time is up, no
-    further one starts. From now on the ranking of the trials is fixed.
+    Trainings that finished before an interruption, on the same data, are read from the journal. When time is up, only
+    those continue that had begun. From now on the ranking of the trials is fixed.
 
     Args:
         session: The run.
@@ -200,36 +233,45 @@ def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> li
         The models in the order of the numbers, without those that failed or for which there was no time.
 
     Raises:
-        Exception: What the first training raised, if all failed.
+        NoModelError: All failed, or time was up before the first.
     """
     journal = session.journal
     journal.end_ranking()
     data = {number: training.numbered(number).digest for number in numbers}
     kept = {number: known for number in numbers if (known := journal.final(number, data[number])) is not None}
     left = [number for number in numbers if number not in kept]
+    begun: list[int] = []
 
     def slots() -> Iterator[Slot]:
-        for place, number in enumerate(left):
-            if (kept or place) and session.clock.is_up():
-                return
-            yield Slot(0, number)
+        for number in left:
+            if has_time(session, number):
+                journal.begin(number)
+                begun.append(number)
+                yield Slot(0, number)
 
     failed: list[Exception] = []
     with session.display.trainings(0, len(left)):
         for result in session.workers.map(training, slots()):
             session.display.ended()
-            number = left[result.place]
+            number = begun[result.place]
             if result.error is not None:
                 failed.append(result.error)
                 journal.keep_failure(Slot(0, number), training.numbered(number).theta, result.error)
             else:
                 kept[number] = journal.keep_final(number, result.value, data[number])
     if not kept:
-        raise failed[0]
+        if failed:
+            raise NoModelError(error_text(failed[0])) from failed[0]
+        raise OutOfTimeError
     if failed:
         told = f"{len(failed)} of the {len(numbers)} trainings that follow the trials failed (see journal.jsonl)"
         console().print(f"{told}: {error_text(failed[0])}", soft_wrap=True)
     return [kept[number] for number in sorted(kept)]
+
+
+def has_time(session: Session, number: int) -> bool:
+    """Return whether one of the last trainings may begin or, after an interruption, continue."""
+    return not session.clock.is_up() or session.journal.has_begun(number)
 
 
 def averaged(
@@ -239,13 +281,13 @@ def averaged(
 
     Args:
         learner: Scores the models.
-        models: At least one, all from the same initial weights.
+        models: At least one, from the same initial weights or nearly so.
         known: Training data of all models.
         shares: How often each model counts; by default once.
     """
     if len(models) < 2:
         return models[0]
-    known = known[:_MOST_CHECKED]
+    known = drawn(known, _MOST_CHECKED)
     least = min(_score(learner, model, known) for model in models) - _BARRIER
     counted = zip(models, shares or [1] * len(models), strict=True)
     weights = learner.fitter.averaged([model.read() for model, share in counted for _ in range(share)])
@@ -262,21 +304,31 @@ def beside_plain(
 ) -> TrainedWeights:
     """Average the weights of a model of new texts, counted twice, and the mean of plain models.
 
-    So the order of the data in a single training matters less.
+    So the order of the data in a single training matters less. The plain models start from the same weights. Those of
+    `grown` differ from them in the head if its combination has another seed, or if heads start as linear ones, which
+    are fitted to the data; if such an average has lost what each has learned, `grown` is returned.
 
     Args:
         learner: Scores the models.
         grown: The model of new texts.
-        plain: The plain models, from the same initial weights.
+        plain: The plain models.
         known: Labelled data that all have learned.
     """
     return averaged(learner, [grown, averaged(learner, plain, known)], known, shares=(2, 1))
 
 
-def tell_diverged(error: DivergedError) -> None:
-    """Say that the last training is of no use, and what the result is instead."""
-    told = "the last training on all labels diverged, so the result is the best model before it"
+def without_last_training(
+    ranked: AgoraResult[TrainedWeights], error: DivergedError | NoModelError
+) -> AgoraResult[TrainedWeights]:
+    """Say why there is no model of the last training, and return the result of the rounds, which replaces it.
+
+    Args:
+        ranked: Result of the rounds; stopped if time was up.
+        error: Why.
+    """
+    told = "the last training on all labels gave no model, so the result is the best one before it"
     console().print(f"{told}: {error}", soft_wrap=True)
+    return replace(ranked, stopped=isinstance(error, OutOfTimeError))
 
 
 def _score(learner: TextLearner, model: TrainedWeights, known: Sequence[Point]) -> float:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.averaging import LastTraining, opinions_help, passes, trained, with_opinions
-from bort.agora.rounds import DivergedError, Point, Slot, Trial
+from bort.agora.averaging import LastTraining, all_learned, opinions_help, passes, trained, with_opinions
+from bort.agora.rounds import DivergedError, NoModelError, Point, Slot, Trial
 from bort.agora.session import Session
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.checks import identity
 from bort.finetuning.linear_head import fit_linear_head
 from bort.finetuning.student_head import StudentHead
+from bort.progress import console
 from bort.tasks.task import Says
 
 _FIRST = 1000
@@ -55,7 +56,8 @@ def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]
 
     Returns:
         *Shape:* (examples, outputs). None if development data were given, for a task of a suite, without `refit`, with
-        more than 500 labels, if time is up, or if a training failed.
+        more than 500 labels, if time is up, or if a training failed or did not learn its labels: the result is the
+        average of trainings that did.
     """
     data, arguments = session.data, session.arguments
     examples = [*data.train, *data.dev]
@@ -72,11 +74,17 @@ def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]
         models = trained(session, FoldTrainings(each), numbers)
         if len(models) < len(numbers):
             return None
+        points = session.points(examples)
+        learned = [[points[place] for place in np.flatnonzero(folds != fold)] for fold in range(len(numbers))]
+        if not all_learned(session, best, models, learned):
+            told = "a training failed to learn the labels, so nothing is compared in cross-validation"
+            console().print(told, soft_wrap=True)
+            return None
         says = np.zeros((len(examples), session.task.outputs))
         for number, model in zip(numbers, models, strict=True):
             own = np.flatnonzero(folds == number - _FIRST)
             says[own] = session.learner.says(model, [examples[place] for place in own])
-    except DivergedError:
+    except (DivergedError, NoModelError):
         return None
     return says
 

@@ -71,6 +71,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
             self._trials[slot] = Trial(event["theta"], event["score"], event["answers"], model, event["loss"])
         self.ranked = any(run.events("ranked")) or any(run.events("refit"))  # version 0.1.0 logged the latter alone
         """Whether the last trainings have begun, which depend on the best trial: no other may join the ranking."""
+        self._begun = {event["number"] for event in run.events("begun")}
         self._failed: dict[Slot, Exception] = {}
         for event in run.events("failed"):
             slot = Slot(event["round"], event["place"])
@@ -147,6 +148,16 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         if not self.ranked:
             self._run.log("ranked", elapsed=self._clock.elapsed)
             self.ranked = True
+
+    def begin(self, number: int) -> None:
+        """Log that one of the last trainings begins, so that it is finished after an interruption, even out of time."""
+        if not self.has_begun(number):
+            self._run.log("begun", number=number, elapsed=self._clock.elapsed)
+            self._begun.add(number)
+
+    def has_begun(self, number: int) -> bool:
+        """Return whether one of the last trainings has begun, now or before an interruption."""
+        return number in self._begun
 
     def final(self, number: int, data: str) -> TrainedWeights | None:
         """Return the model of one of the last trainings, if it is finished.

@@ -90,6 +90,11 @@ class HeadTeacher:
         self._learned = [identity(example) for example in examples]
         self._head = fit_linear_head(self._features(examples), task.targets(examples), task, groups=self._learned)
 
+    @property
+    def labels_used(self) -> int:
+        """Number of labels that the head was fitted to."""
+        return len(self._learned)
+
     def __call__(self, examples: Sequence[Example]) -> Says:
         """See `Teacher.__call__`."""
         return self._head.says(self._features(examples))

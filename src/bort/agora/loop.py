@@ -127,6 +127,7 @@ def fit(
     prune: Pruning = "lcs",
     rounds: int | None = None,
     replay: int = 0,
+    ends_without_points: bool = False,
     seed: int = 0,
     workers: Workers | None = None,
     journal: AgoraJournal[M] | None = None,
@@ -152,7 +153,9 @@ def fit(
         source: Provides new points; without one, there is only one round.
         prune: Rule that drops sets after a round.
         rounds: Maximum number of rounds, whatever the number of sets; None: until no set is left, as published.
-        replay: Number of last rounds to repeat at the end, each on the data as they have grown by then.
+        replay: Number of last rounds to repeat at the end, each on the data as they have grown by then; none if they
+            have not.
+        ends_without_points: Whether the loop ends early if a round adds no points, also without `rounds`.
         seed: Random seed.
         workers: Where the trials of a round run; by default sequentially in this process.
         journal: Records finished work.
@@ -184,9 +187,10 @@ def fit(
         display or LoopDisplay(),
         out_of_time,
         rounds_at_most=rounds,
+        ends_without_points=ends_without_points or rounds is not None,
     )
     past = run.grow_and_prune(sets, prune, grows_after_the_last=replay > 0)
-    if run.taught:
+    if len(run.train) > run.given:
         run.replay(past[max(0, len(past) - replay) :] if replay else [])
     return AgoraResult(run.best, run.rounds, run.train, run.stopped, run.taught)
 
@@ -205,6 +209,7 @@ class _Run(Generic[M]):
     display: LoopDisplay[M]
     out_of_time: Callable[[], bool]
     rounds_at_most: int | None = None
+    ends_without_points: bool = False
     rounds: list[Round[M]] = field(default_factory=list)
     best: Trial[M] = field(init=False)
     stopped: bool = False
@@ -239,7 +244,7 @@ class _Run(Generic[M]):
             if (sets or grows_after_the_last) and self.taught and not self.stopped:
                 self.grow(done)
             self.display.round(done, self.best)
-            if not self.taught or (self.rounds_at_most is not None and not done.growth.points):
+            if not self.taught or (self.ends_without_points and not done.growth.points):
                 break
         return past
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.agora.averaging import averaged, plain_models, tell_diverged
+from bort.agora.averaging import averaged, plain_models, without_last_training
 from bort.agora.cross_validation import out_of_fold
-from bort.agora.rounds import AgoraResult, DivergedError
+from bort.agora.rounds import AgoraResult, DivergedError, NoModelError
 from bort.agora.session import Session, scored
 from bort.agora.trial import TrainedWeights
-from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.linear_head import Floats, LinearHead
 from bort.finetuning.report import finetune_report
-from bort.finetuning.student_head import StudentHead
+from bort.finetuning.student_head import StudentHead, learned_from
 from bort.progress import console
 
 _WORTH_ADDING = 0.1
@@ -39,17 +37,20 @@ def fit_plainly(session: Session) -> dict[str, Any]:
     beaten, compared = (False, {}) if rival is None else compare(session, rival, result, session.outputs(model)["dev"])
     if rival is not None and beaten:
         fine_tuned = session.scores(model) | compared
-        chosen, fitted = (rival.whole, everything) if arguments.refit else (rival.alone, train)
-        model, metrics = head_result(session, rival, chosen, rival.says, fitted)
+        chosen = rival.whole if arguments.refit else rival.alone
+        model, metrics = head_result(session, rival, chosen, rival.says)
         metrics |= session.told(result) | {"fine_tuned": fine_tuned}
+        labels = len(chosen.folds)
     else:
-        fitted, again = train, None
+        fitted = train
         if arguments.refit and not result.stopped and len(everything) >= (1 + _WORTH_ADDING) * len(train):
-            again = refitted(session, result)
-        if again is not None:
-            model, fitted = again, everything
+            try:
+                model, fitted = refitted(session, result), everything
+            except (DivergedError, NoModelError) as error:
+                result = without_last_training(result, error)
         metrics = session.metrics(result, model, fitted) | compared
-    metrics["labels_used"] = {"selection": len(train), "result": len(fitted)}
+        labels = len(fitted)
+    metrics["labels_used"] = {"selection": len(train), "result": labels}
     if compared:
         metrics["labels_used"]["out_of_fold"] = len(everything)
     return _finished(session, metrics, model)
@@ -83,23 +84,19 @@ def compare(
     return better, compared
 
 
-def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel | None:
+def refitted(session: Session, result: AgoraResult[TrainedWeights]) -> PreTrainedModel:
     """Fit the best combination to training and development data, for as many epochs as it took to its best step.
 
     Args:
         session: The run.
         result: Result of one round.
 
-    Returns:
-        The model; None, with a printed message, if it failed to learn.
+    Raises:
+        DivergedError: It failed to learn.
+        NoModelError: All trainings failed, or time was up before the first.
     """
     data, learner = session.data, session.learner
-    try:
-        models = plain_models(session, result.best)
-    except DivergedError as error:
-        tell_diverged(error)
-        return None
-    again = averaged(learner, models, session.points([*data.train, *data.dev]))
+    again = averaged(learner, plain_models(session, result.best), session.points([*data.train, *data.dev]))
     return session.fitter.open(again.read())
 
 
@@ -121,8 +118,7 @@ def fit_head(session: Session) -> dict[str, Any]:
         kind = session.fitter.fresh().config.model_type
         rule = f"needs a classifier of BERT's or RoBERTa's kind, and {kind} has another: give --method plain"
         raise BortError(rule, setting="method", value="head")
-    everything = [*session.data.train, *session.data.dev]
-    model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold, everything)
+    model, metrics = head_result(session, head, head.whole, head.dev_out_of_fold)
     metrics["best_theta"] = head.described
     metrics["labels_used"] = {"selection": head.labels_used, "result": head.labels_used}
     return _finished(session, metrics, model)
@@ -135,7 +131,7 @@ def _finished(session: Session, metrics: dict[str, Any], model: PreTrainedModel)
 
 
 def head_result(
-    session: Session, head: StudentHead, chosen: LinearHead, dev: Floats, fitted: Sequence[Example]
+    session: Session, head: StudentHead, chosen: LinearHead, dev: Floats
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Return a plain classifier with a linear head, and its metrics.
 
@@ -144,9 +140,11 @@ def head_result(
         head: Its linear heads.
         chosen: The one that is the result.
         dev: Predictions on the development data, by a head that has not learned them.
-        fitted: The data that the chosen head was fitted to.
     """
     model = head.classifier(chosen)
+    fitted = learned_from(session.data.train)
+    if chosen is head.whole:
+        fitted = learned_from([*fitted, *session.data.dev])
     outputs = session.outputs(model) | {"dev": dev.astype(np.float32)}
     task = session.task_of_whole(head) if chosen is head.whole else None
     return model, session.described(model, outputs, fitted, task) | {"result": "head"}

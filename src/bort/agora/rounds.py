@@ -21,6 +21,17 @@ class DivergedError(BortError):
     """
 
 
+class NoModelError(BortError):
+    """No training that follows the trials gave a model; the message says why."""
+
+
+class OutOfTimeError(NoModelError):
+    """Time was up before the first training that follows the trials."""
+
+    def __init__(self, rule: str = "time was up before it began") -> None:
+        super().__init__(rule)
+
+
 class Point(NamedTuple):
     """An example: its input and its target."""
 

@@ -21,11 +21,12 @@ from bort.agora.averaging import (
     averaged,
     beside_plain,
     grown_model,
+    has_time,
     opinion,
     opinions_help,
     passes,
     plain_models,
-    tell_diverged,
+    without_last_training,
 )
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
@@ -40,7 +41,7 @@ from bort.agora.nearby import Embedding, Near
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
-from bort.agora.rounds import AgoraResult, DivergedError, Point, Round
+from bort.agora.rounds import AgoraResult, DivergedError, NoModelError, OutOfTimeError, Point, Round
 from bort.agora.session import Session, scored
 from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
@@ -204,21 +205,23 @@ def fit_growing(
     taught: Taught | None = None
     if head is not None and beaten:
         fine_tuned = session.scores(session.open(result.best)) | compared
-        chosen, fitted = (head.whole, [*train, *data.dev]) if arguments.refit else (head.alone, train)
-        model, metrics = head_result(session, head, chosen, head.says, fitted)
+        chosen = head.whole if arguments.refit else head.alone
+        model, metrics = head_result(session, head, chosen, head.says)
         metrics |= session.told(result) | {"fine_tuned": fine_tuned}
+        labels = len(chosen.folds)
     else:
         weights, fitted = result.best.model, train
         if lasting:
             try:
                 last, learned = _last_training(session, result, teachers, final, pool, forbidden)
-            except DivergedError as error:
-                tell_diverged(error)
-                result, weights = ranked, ranked.best.model  # another one was preferred for what it would have begun
+            except (DivergedError, NoModelError) as error:
+                result = without_last_training(ranked, error)  # another was preferred for what it would have begun
+                weights = result.best.model
             else:
                 weights, taught, fitted = last, learned, [*train, *data.dev]
         model = session.fitter.open(weights.read())
         metrics = session.metrics(result, model, fitted) | compared
+        labels = len(fitted)
     metrics["findings"] = [*findings, *metrics["findings"]]
     metrics["plain"] = session.scores(session.open(result.rounds[0].winner))
     metrics["teacher"] = {
@@ -240,10 +243,10 @@ def fit_growing(
     metrics["label_weights"] = counted._asdict()
     given, everyone = len(train), len(train) + len(data.dev)
     metrics["labels_used"] = {
-        "result": everyone if taught or (metrics["result"] == "head" and arguments.refit) else given,
+        "result": labels,
         "selection": given,
         "plain": given,
-        "teacher": everyone if teachers.final is not teachers.rounds else None,
+        "teacher": teachers.final.labels_used if isinstance(teachers.final, HeadTeacher) else None,
         **({"out_of_fold": everyone} if compared else {}),
     }
     metrics["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
@@ -272,7 +275,12 @@ def _last_training(
     pool: Sequence[Example],
     forbidden: AbstractSet[Hashable],
 ) -> tuple[TrainedWeights, Taught]:
-    """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best."""
+    """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best.
+
+    Raises:
+        DivergedError: The model, or those that label texts for it, have not learned.
+        NoModelError: There is no such model, because trainings failed or time was up.
+    """
     arguments, data, task = session.arguments, session.data, session.task
     labelled = session.points([*data.train, *data.dev])
     first = result.rounds[0].winner
@@ -280,6 +288,8 @@ def _last_training(
     if result.best_round == 1:
         weights = averaged(session.learner, plain(), labelled)
         return weights, Taught(labelled, passes(session, first), NOBODY, len(labelled))
+    if not has_time(session, arguments.averaged):  # do not ask the teacher about all texts in vain
+        raise OutOfTimeError
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
     powers = weights_of_labels(session, heard, first)
 
@@ -395,6 +405,11 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     settings = replace(
         arguments,
         method="plain",
+        teacher=None,
+        teacher_command=None,
+        unlabelled=None,
+        pool=None,
+        generator=None,
         refit=False,  # it must not learn the development data, which decide its weight
         model=model,
         out=str(folder),

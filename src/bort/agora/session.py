@@ -112,6 +112,8 @@ class Session:
             prune=self.arguments.prune,
             rounds=self.arguments.rounds or None,
             replay=self.arguments.replay,
+            # Such a round would repeat the last one, and count as one with new texts.
+            ends_without_points=not self.arguments.as_published,
             seed=self.arguments.seed,
             workers=self.workers,
             journal=self.journal,

@@ -38,14 +38,15 @@ def of_text(change: OfText) -> Transform:
 
 
 def chain(*transforms: Transform) -> Transform:
-    """Combine transforms into one that applies them in sequence."""
+    """Combine transforms into one that applies them in sequence, all to the same text of a pair."""
 
-    def transform(example: Example, rng: random.Random) -> Example:
+    def change(text: str, rng: random.Random) -> str:
+        example = Example(text)
         for each in transforms:
             example = each(example, rng)
-        return example
+        return example.text
 
-    return transform
+    return of_text(change)
 
 
 def some(words: Sequence[object], rng: random.Random) -> list[int]:

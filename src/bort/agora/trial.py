@@ -60,7 +60,8 @@ class TextLearner:
         fitter: Fine-tunes the encoder.
         dev: The development data, which choose the step to keep.
         given: Targets of the given training data.
-        grown_epochs: Minimum number of epochs over grown training data; None: according to their number of tokens.
+        grown_epochs: Minimum number of epochs over grown training data; None: according to their number of tokens, but
+            at most as many as over the given data.
         folder: Folder for checkpoints.
         sees_folder: Whether trials can read and write there.
         on_progress: Called in this process with the slot, the combination, the share of its longest possible run, and a
@@ -194,8 +195,9 @@ class TextLearner:
     def _epochs(self, train: Labelled) -> int:
         """Return the number of epochs: as many steps as over the given data, but at least `grown_epochs` epochs."""
         size, most, given = len(train), self.fitter.limits.max_epochs, len(self.given)
-        least = self.grown_epochs or usual_passes(sum(train.encoded.lengths), tokens=_GROWN_TOKENS, least=2, most=8)
-        return most if size <= given else min(most, max(least, round(most * given / size)))
+        usual = usual_passes(sum(train.encoded.lengths), tokens=_GROWN_TOKENS, least=2, most=8)
+        least = self.grown_epochs or min(most, usual)
+        return most if size <= given else max(least, round(most * given / size))
 
     def _progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
         if self.on_progress is not None:

@@ -16,6 +16,7 @@ from bort.bounds import (
     PositiveFloat,
     PositiveInt,
     Precision,
+    Seed,
     Share,
 )
 from bort.data.tables.examples import Columns
@@ -42,6 +43,9 @@ AS_PUBLISHED: dict[str, Any] = {
 
 _GRID = ("learning_rates", "teacher_learning_rates", "seeds", "weight_decays", "warmups", "batch_sizes")
 """Lists that combinations are made of."""
+
+_SOURCES_OF_TEXTS = ("teacher", "teacher_command", "unlabelled", "pool", "generator")
+"""What Agora learns from beside the labelled data; the other methods would ignore it."""
 
 _HOW_TEACHERS_ARE_ASKED = (
     "teacher_key_file",
@@ -81,7 +85,7 @@ class FinetuneArguments:
     """with --task: improved scores the choices of COPA and RACE one by one and marks what WSC and WiC ask about;
     released makes one text or pair of each row, as the released code does"""
     max_train_rows: Annotated[int, AtLeast(2)] | None = None
-    """train on a fixed random sample of this many rows"""
+    """use a fixed random sample of this many rows of the training data, of which development data may be split off"""
     dev: str | None = None
     """labelled development data, which choose the settings and the stopping point; by default a fifth of the training
     data"""
@@ -102,7 +106,7 @@ class FinetuneArguments:
     """plain, agora: return the linear head if fine-tuning does not beat it"""
     kind: Literal["auto", "classification", "regression", "multilabel"] = "auto"
     """kind of the labels; auto: multilabel if they are lists, 0/1 columns, or cells with --label-separator; regression
-    if every label is a number and at least one is not whole; else classification"""
+    if every label is a number, at least one is not whole, and no classes are given; else classification"""
     classes: list[str] = field(default_factory=list)
     """all classes, if the training data lack some; by default the labels in the training data"""
     text: str = "text"
@@ -259,7 +263,7 @@ class FinetuneArguments:
     """random seed for new texts"""
     learning_rates: list[PositiveFloat] = field(default_factory=list)
     """peak learning rates; by default 5e-4 and 2e-4, or 2e-4 and 5e-5 for a bi-encoder"""
-    seeds: Annotated[list[NonNegativeInt], NotEmpty()] = field(default_factory=lambda: [0])
+    seeds: Annotated[list[Seed], NotEmpty()] = field(default_factory=lambda: [0])
     """random seeds for the head's initial weights, dropout and data order"""
     weight_decays: Annotated[list[NonNegativeFloat], NotEmpty()] = field(default_factory=lambda: [0.01])
     """decoupled weight decays"""
@@ -274,7 +278,7 @@ class FinetuneArguments:
     """maximum optimiser steps per combination"""
     grown_epochs: PositiveInt | None = None
     """minimum epochs over training data enlarged by new texts, which otherwise get as many steps as --max-epochs over
-    the given data; by default enough to see 400,000 tokens, from 2 to 8"""
+    the given data; by default enough to see 400,000 tokens, from 2 to 8, but at most --max-epochs"""
     patience: PositiveInt = 8
     """early stopping: number of evaluations without a better development score before a combination stops"""
     eval_steps: PositiveInt | None = None
@@ -448,6 +452,12 @@ class FinetuneArguments:
                     raise BortError("must not be given twice", setting=name, value=value)
         if self.method == "agora":
             self._check_agora()
+            return
+        for name in _SOURCES_OF_TEXTS:
+            if getattr(self, name) is not None:
+                raise BortError(
+                    f"--method {self.method} does not use it: leave it out, or give --method agora", setting=name
+                )
 
     @property
     def columns(self) -> Columns:

@@ -21,6 +21,7 @@ from bort.finetuning.linear_head import Floats, finite
 from bort.model.devices import INFERENCE_TOKENS
 from bort.predict.classifiers import tensors
 from bort.predict.encoding import TokenizedExamples
+from bort.progress import in_batches
 
 FIRST, MEAN = "first", "mean"
 """Names of the poolings: the first token's vector, or the mean of all tokens' vectors."""
@@ -62,7 +63,8 @@ def read_features(
     size = int(model.config.hidden_size)
     found = {name: np.zeros((len(encoded), size), np.float32) for name in (FIRST, MEAN)}
     tokens = INFERENCE_TOKENS[model.device.type]
-    for batch in token_budget_batches(encoded.lengths, max_tokens=tokens, max_rows=512):
+    batches = token_budget_batches(encoded.lengths, max_tokens=tokens, max_rows=512)
+    for batch in in_batches("the frozen encoder reads texts", batches):
         inputs = tensors(encoded.batch(batch, pad_token_id), model.device)
         hidden = model.base_model(**inputs).last_hidden_state.float()  # (batch, seq, H)
         mask = inputs["attention_mask"][..., None].float()

@@ -222,7 +222,8 @@ class Fitter:
 
     def logits(self, model: PreTrainedModel, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """*Shape:* (examples, outputs)."""
-        return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16)
+        what = "the fine-tuned model predicts"
+        return predict_logits(model, encoded, self.pad_token_id, bf16=self.bf16, what=what)
 
     def save(self, model: PreTrainedModel, folder: Path, thresholds: Mapping[str, float] | None = None) -> None:
         """Save a model to a folder that other libraries open; its tokenizer truncates at the fitted length.

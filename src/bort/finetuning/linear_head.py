@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from bort.data.tables.labels import Kind
 from bort.finetuning.class_weights import class_weights
 from bort.finetuning.folds import assign_folds
+from bort.progress import AFTER, Bar, bar
 from bort.tasks.task import Task
 
 Floats = NDArray[np.float64]
@@ -120,18 +121,21 @@ def fit_linear_head(
         return replace(head, out_of_fold=head.unlearned(features, names, learned))
     folds = assign_folds(targets, groups, seed=seed)
     few = np.sort(np.random.default_rng(seed).permutation(len(targets))[:_MOST_TO_CHOOSE_BY])
-    with threadpool_limits(1, user_api="blas"):
+    by_fold = len(features) * len(INVERSE_REGULARISATIONS) + (len(few) < len(targets))
+    fits = len(np.unique(folds)) * by_fold + 1
+    with threadpool_limits(1, user_api="blas"), bar("fitting a linear head", fits, after=AFTER) as shown:
         scaled = {name: _Scaled.of(values) for name, values in features.items()}
         tried = []
         for name, x in scaled.items():
-            found = _out_of_fold(x.values[few], targets[few], folds[few], task, INVERSE_REGULARISATIONS, balance)
+            found = _out_of_fold(x.values[few], targets[few], folds[few], task, INVERSE_REGULARISATIONS, balance, shown)
             for c, says in found.items():
                 tried.append((-score_of(task, says, targets[few]), loss_of(task, says, targets[few]), name, c, says))
         _, _, pooling, c, out_of_fold = min(tried, key=lambda found: found[:2])
         x = scaled[pooling]
         if len(few) < len(targets):
-            out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,), balance)[c]
+            out_of_fold = _out_of_fold(x.values, targets, folds, task, (c,), balance, shown)[c]
         weight, bias = x.unscaled(*_fitted(x.values, targets, task, c, balance))
+        shown.update(fits)
     score, loss = score_of(task, out_of_fold, targets), loss_of(task, out_of_fold, targets)
     return LinearHead(task, pooling, c, weight, bias, folds, out_of_fold, score, loss)
 
@@ -188,9 +192,15 @@ class _Scaled:
 
 
 def _out_of_fold(
-    x: Floats, targets: NDArray[Any], folds: NDArray[np.int64], task: Task, grid: Sequence[float], balance: bool
+    x: Floats,
+    targets: NDArray[Any],
+    folds: NDArray[np.int64],
+    task: Task,
+    grid: Sequence[float],
+    balance: bool,
+    shown: Bar,
 ) -> dict[float, Floats]:
-    """Out-of-fold predictions for each example, by regularisation."""
+    """Out-of-fold predictions for each example, by regularisation; the bar counts the fits."""
     found = {c: np.zeros((len(x), task.outputs)) for c in grid}
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -198,6 +208,7 @@ def _out_of_fold(
             weight, bias = _fitted(x[~held_out], targets[~held_out], task, c, balance)
             logits = x[held_out] @ weight.T + bias
             found[c][held_out] = task.says(logits)
+            shown.update(shown.done + 1)
     return found
 
 

@@ -13,6 +13,7 @@ from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.devices import INFERENCE_TOKENS
 from bort.predict.classifiers import tensors
 from bort.predict.encoding import TokenizedExamples
+from bort.progress import in_batches
 
 APART = "apart"
 """Name of the features that a bi-encoder's head reads."""
@@ -33,7 +34,8 @@ def read_pairs(
     model.eval()
     found = np.zeros((len(encoded), model.classifier.in_features), np.float32)
     tokens = INFERENCE_TOKENS[model.device.type]
-    for batch in token_budget_batches(encoded.lengths, max_tokens=tokens, max_rows=512):
+    batches = token_budget_batches(encoded.lengths, max_tokens=tokens, max_rows=512)
+    for batch in in_batches("the frozen encoder reads pairs", batches):
         found[batch] = model.features(**tensors(encoded.batch(batch, pad_token_id), model.device)).cpu().numpy()
     model.train(training)
     return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from bort.tasks.suites.table import find
 from bort.tasks.suites.task_entry import Part
 from bort.tasks.task import Task
 
+T = TypeVar("T")
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
 _MOST_SPLIT_OFF = 10_000
@@ -156,11 +158,13 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     held_out = test is None and hold_out
     if held_out:
         train, test = split_off(train, task, _HOLD_OUT_SHARE, instead="--test, or --method plain, which needs none")
+    # Before the development data are split off, because the last training learns these too.
+    train = drawn(train, arguments.max_train_rows)
     if arguments.dev is None:
         train, dev = split_off(train, task, _DEV_SHARE)
     else:
         dev = read_examples(arguments.dev, columns)
-    return Splits(drawn(train, arguments.max_train_rows), dev, test, task, held_out=held_out)
+    return Splits(train, dev, test, task, held_out=held_out)
 
 
 def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
@@ -194,12 +198,13 @@ def _suite_splits(arguments: FinetuneArguments, hold_out: bool) -> Splits:
 
 
 def _split_passages(rows: list[CastRow], task: Task, share: float) -> tuple[list[CastRow], list[CastRow]]:
-    """Split off whole passages with all their questions."""
+    """Split off whole passages with all their questions; of rows without a passage, whole sets of copies."""
     passages: dict[int | str, list[CastRow]] = {}
     for row in rows:
         passages.setdefault(row.idx[0], []).append(row)
     groups, share = {id(group[0].example): group for group in passages.values()}, _limited(share, len(rows))
-    parts = split_off([group[0].example for group in groups.values()], task, share, copies=False)
+    alone = all(len(row.idx) == 1 for row in rows)
+    parts = split_off([group[0].example for group in groups.values()], task, share, copies=alone)
     kept, off = ([row for example in part for row in groups[id(example)]] for part in parts)
     return kept, off
 
@@ -208,12 +213,15 @@ def _limited(share: float, rows: int) -> float:
     return min(share, _MOST_SPLIT_OFF / rows)
 
 
-def drawn(examples: list[Example], count: int | None) -> list[Example]:
-    """A fixed random sample of `count` examples in their order, or all examples if `count` is None."""
-    if count is None or count >= len(examples):
-        return examples
-    chosen = np.random.default_rng(_SPLIT_SEED).permutation(len(examples))[:count]
-    return [examples[int(index)] for index in np.sort(chosen)]
+def drawn(items: Sequence[T], count: int | None) -> list[T]:
+    """A fixed random sample of `count` items in their order, or all items if `count` is None.
+
+    Of two lists of the same length, it has the same places.
+    """
+    if count is None or count >= len(items):
+        return [*items]
+    chosen = np.random.default_rng(_SPLIT_SEED).permutation(len(items))[:count]
+    return [items[int(index)] for index in np.sort(chosen)]
 
 
 def split_off(

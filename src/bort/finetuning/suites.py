@@ -18,7 +18,7 @@ from bort.runs import environment
 from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
 from bort.tasks.suites.reading import has_part, require_part
 from bort.tasks.suites.scoring import METRIC_TITLES, shown, suite_score
-from bort.tasks.suites.table import SUITES, TASKS, find
+from bort.tasks.suites.table import SUITES, TASKS, find, plain_name
 from bort.tasks.suites.task_entry import SuiteTask
 
 TABLE_HEAD = ("task", "metrics", "development", "test", *(f"{model}, test (claimed)" for model in PUBLISHED))
@@ -32,7 +32,7 @@ def tasks_to_fit(arguments: FinetuneArguments) -> list[SuiteTask]:
     Raises:
         BortError: A name is unknown, a task named on its own has no training data, or no task is left.
     """
-    by_suite = [name for name in arguments.task if name.lower() in SUITES]
+    by_suite = [name for name in arguments.task if plain_name(name) in SUITES]
     named = {task.name for task in find([name for name in arguments.task if name not in by_suite])}
     chosen, absent = [], []
     for task in find(arguments.task):
