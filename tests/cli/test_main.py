@@ -137,7 +137,8 @@ def test_public_face():
         (["predict", "--model", "x", "--window", "many"], ["--window: value 'many': must be a whole number"]),
         (["predict", "--model", "x", "--window", "1.5"], ["--window: value '1.5': must be a whole number"]),
         (["predict", "--model", "x", "--input_format", "xls"], ["'xls'", "one of auto, csv, tsv, jsonl, txt"]),
-        (["predict", "--in", "x"], ["--in", "--input, --input-format"]),
+        (["predict", "--in", "x"], ["unrecognized arguments: --in x"]),
+        (["finetune", "new.csv", "--ou", "mine"], ["unrecognized arguments: --ou mine", "did you mean --out?"]),
         (["finetune", "--train", "a", "--out", "b", "--seeds", "0", "x"], ["--seeds: value 'x'", "a whole number"]),
         (["finetune", "--train", "a", "--out", "b", "--seeds"], ["--seeds", "at least one"]),
         (["finetune", "--train", "a", "--out", "b", "--max_steps", "1e3"], ["--max-steps: value '1e3'"]),
@@ -424,7 +425,18 @@ def test_a_first_word_without_a_flag_is_the_data():
     assert (settings.train, settings.out) == ("data/mine.csv.gz", "runs/mine")
     assert parsed("finetune", "mine.csv", "--out=there").out == "there"
     assert parsed("predict", "new.csv", "--model", "m").input == "new.csv"
+    assert parsed("predict", "a.csv", "b.txt", "--model", "m").input == ["a.csv", "b.txt"]
     assert parsed("evaluate", "test.csv", "--model", "m").data == "test.csv"
+
+
+def test_a_first_word_without_a_flag_wins_over_a_settings_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("train: old.csv\nout: runs/old\nseed: 3\n")
+    settings = parsed("finetune", "new.csv", "--config", str(file), "--out", "mine")
+    assert (settings.train, settings.out, settings.seed) == ("new.csv", "mine", 3)
+    assert parsed("finetune", "new.csv", f"--config={file}").out == "runs/old"
+    file.write_text("seed: 3\n")
+    assert parsed("finetune", "new.csv", "--config", str(file)).out == "runs/new"
 
 
 def test_the_home_folder_is_known_everywhere(tmp_path, monkeypatch):

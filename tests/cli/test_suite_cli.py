@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import bort as package
+from bort.errors import BortError
 from bort.predict.classifiers import new_classifier, save_classifier
 from bort.tasks.suites.table import TASKS
 
@@ -99,6 +101,16 @@ def test_a_task_that_cannot_be_answered_does_not_stop_the_others(bort, models, o
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"STS-B.tsv", "glue.zip"}
 
 
+def test_submit_packs_no_answers_of_an_earlier_submission(bort, models, official, tmp_path):
+    for name in ("SST-2", "QNLI"):
+        (tmp_path / f"{name}.tsv").write_text("index\tprediction\n0\t1\n")
+    line = ["submit", "--models", models, "--data", official, "--out", tmp_path, "--task", "cola", "sst2"]
+    done = bort(*line)
+    assert done.status == 0
+    assert "SST-2: no new answers, and SST-2.tsv is of an earlier submission" in done.out
+    assert "QNLI: 1 answers where the leaderboard wants 5,463" in done.out, "its answers were not asked for now"
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -108,10 +120,22 @@ def test_a_task_that_cannot_be_answered_does_not_stop_the_others(bort, models, o
         (["evaluate", "--task", "copa", "--model", "cola"], ["no score a choice", "--cast released"]),
         (["evaluate", "--task", "stsb", "--model", "cola"], ["answers with a number", "0, 1"]),
         (["evaluate", "--submit", "x", "--model", "cola"], ["--submit", "needs --task"]),
+        (["evaluate", "--task", "cola", "--long", "mean", "--model", "cola"], ["--long: value 'mean': has no effect"]),
+        (["evaluate", "--task", "cola", "--text", "a", "--model", "cola"], ["--text: value 'a': has no effect"]),
+        (["evaluate", "--task", "cola", "--text-b", "a", "--model", "cola"], ["--text-b", "leave it out"]),
+        (["evaluate", "--task", "cola", "--label", "a", "b", "--model", "cola"], ["--label: value ['a', 'b']"]),
+        (["evaluate", "--task", "cola", "--label-separator", ";", "--model", "cola"], ["--label-separator"]),
+        (["evaluate", "--task", "cola", "--delimiter", ";", "--model", "cola"], ["--delimiter", "with --task"]),
     ],
 )
 def test_mistakes(bort, models, official, words, parts):
     bort(*words[:-1], models / words[-1], "--data", official).refused(*parts)
+
+
+def test_a_task_is_not_scored_on_other_data(models, official):
+    arguments = package.EvaluateArguments(str(models / "cola"), str(official), task="cola")
+    with pytest.raises(BortError, match="--data: a task brings its own data"):
+        package.evaluate(arguments, data=[{"text": "It rains.", "label": "1"}])
 
 
 def test_nothing_to_submit(bort, models, official, tmp_path):

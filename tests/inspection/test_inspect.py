@@ -87,10 +87,11 @@ def test_a_number_written_in_two_ways_is_one_class():
     texts = ["one text", "another text"]
     train = [Example(text, None, label, "t.csv", 2) for text, label in zip(texts, ("0", "1"), strict=True)]
     dev = [Example(text, None, label, "d.csv", 2) for text, label in zip(texts, (0.0, 1.0), strict=True)]
-    examined = examine({"train": train, "dev": dev}, None, max_length=9, most=9)
-    assert examined.labels == {"train": {"0": 1, "1": 1}, "dev": {"0": 1, "1": 1}}
-    check = examined.inspection.check
-    assert (check.conflicts, check.look_alikes) == ((), ())
+    for parts in ({"train": train, "dev": dev}, {"train": dev, "dev": train}):
+        examined = examine(parts, None, max_length=9, most=9)
+        assert examined.labels == {"train": {"0": 1, "1": 1}, "dev": {"0": 1, "1": 1}}
+        check = examined.inspection.check
+        assert (check.conflicts, check.look_alikes) == ((), ())
 
 
 @pytest.mark.parametrize("most", [2, 5])

@@ -25,6 +25,14 @@ def test_rows_that_break_a_rule_are_told_and_the_others_read(tmp_path):
     assert "must not be blank" in part.refused[0]
 
 
+def test_the_first_row_of_json_lines_may_lack_its_label(tmp_path):
+    rows = [{"text": "one"}, {"text": "two", "label": "a"}, {"text": "three", "label": "b"}]
+    part = read_part(written(tmp_path / "a.jsonl", rows), Columns())
+    assert [example.label for example in part.examples] == ["a", "b"]
+    (message,) = part.refused
+    assert "a.jsonl:1: column 'label': this column must exist" in message
+
+
 def test_labels_read_as_one_are_told(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nx,spam\ny,spam \nz,Spam\n", "utf-8")
     (alike,) = read_part(str(tmp_path / "a.csv"), Columns()).spellings

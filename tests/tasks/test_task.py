@@ -44,6 +44,9 @@ def test_labels_of_another_program_are_known_by_their_number():
         ([1.5, 2.0], {"metric": "rmse"}, Regression((), "rmse")),
         (["1", "2"], {"kind": "regression"}, Regression((), "pearson")),
         (["1.5", "2"], {"kind": "classification"}, Classification(("1.5", "2"), "accuracy")),
+        (["1.5", 2.5], {"names": ["1.5", "2.5", "3.5"]}, Classification(("1.5", "2.5", "3.5"), "accuracy")),
+        ([1.0, 0.0], {}, Classification(("0", "1"), "accuracy")),
+        ([1.0, 0.0], {"kind": "regression"}, Regression((), "pearson")),
         (["b", "a"], {"metric": "f1_positive"}, Classification(("a", "b"), "f1_positive")),
         (["a", "b"], {"metric": "matthews"}, Classification(("a", "b"), "matthews")),
     ],
@@ -68,6 +71,7 @@ def test_read_off_the_labels(labels, settings, task):
         ([1.5, 2.5], {"metric": "f1_positive"}, "f1_positive"),
         (["a", "b"], {"names": ["a", "a", "b"]}, r"--classes: value \['a', 'a', 'b'\]: must name .* each once"),
         (["a", "a"], {"names": ["a"]}, "--classes: .*at least two labels"),
+        ([1.5, 2.5], {"names": ["1.5", "2.5"], "kind": "regression"}, "--classes: .*a regression has no classes"),
     ],
 )
 def test_refused(labels, settings, message):

@@ -64,9 +64,16 @@ class CheckArguments:
     """number of threads; by default one per core"""
 
     def check(self) -> None:
-        """Raise an error if there are no files."""
+        """Raise an error if there are no files, or if the report is not named as a page.
+
+        Raises:
+            BortError: The first problem.
+        """
         if not self.files:
             raise BortError("needs a file", setting="files")
+        # The page replaces what has its name, and `--report train.csv dev.csv` names training data.
+        if self.report is not None and not self.report.lower().endswith((".html", ".htm")):
+            raise BortError("must end in .html", setting="report", value=self.report)
 
 
 def check(arguments: CheckArguments) -> FiguresResult:

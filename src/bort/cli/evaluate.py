@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bort.bounds import NonNegativeInt, validate
 from bort.cli.results import EvaluateResult
+from bort.errors import BortError
 
 if TYPE_CHECKING:
     from bort.tasks.metrics import Score
+
+_OF_A_FILE = ("text", "text_b", "label", "label_separator", "delimiter", "long")
+"""Settings of a labelled file, which a task of a suite does not use."""
 
 
 @dataclass
@@ -52,6 +56,16 @@ class EvaluateArguments:
     resamples: NonNegativeInt = 1000
     """bootstrap resamples for the confidence intervals; 0 for no intervals"""
 
+    def check(self) -> None:
+        """Refuse settings that a task of a suite leaves without effect.
+
+        Raises:
+            BortError: The first such setting.
+        """
+        for name in _OF_A_FILE if self.task is not None else ():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise BortError("has no effect with --task: leave it out", setting=name, value=getattr(self, name))
+
 
 def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResult:
     """Score a fine-tuned model on labelled data, with the metrics of its kind or the official ones of a task.
@@ -69,7 +83,6 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
     """
     from bort.data.tables.examples import Columns
     from bort.data.tables.objects import examples_of
-    from bort.errors import BortError
     from bort.predict.predictor import Predictor
     from bort.progress import bar, console
 
@@ -78,6 +91,8 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
         rule = "is needed: a labelled file; or with --task the folder with the suite's official files, or hub"
         raise BortError(rule, setting="data")
     if arguments.task is not None:
+        if data is not None:
+            raise BortError("a task brings its own data: give their folder, or hub", setting="data")
         return _evaluate_task(arguments, arguments.task)
     if arguments.submit is not None:
         raise BortError("needs --task: which task is answered", setting="submit", value=arguments.submit)
@@ -109,7 +124,6 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
 def _evaluate_task(arguments: EvaluateArguments, name: str) -> EvaluateResult:
     """A suite's task: official scores if there are labels, and the file for the leaderboard."""
     from bort.cli.submit import pack_and_say
-    from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor
     from bort.progress import console, out
     from bort.tasks.suites.published import PUBLISHED, claimed

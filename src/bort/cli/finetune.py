@@ -45,6 +45,8 @@ def finetune(
     """
     arguments = _with_data(arguments, {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled})
     validate(arguments)
+    if teacher is not None and arguments.method != "agora":
+        raise BortError("does not use a teacher: give none, or agora", setting="method", value=arguments.method)
     if arguments.task and arguments.data:
         from bort.finetuning.suites import finetune_each, tasks_to_fit
 

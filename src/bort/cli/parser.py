@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -87,7 +88,9 @@ def build(
     """
     topics: dict[str, tuple[str, ...]] = getattr(arguments, "TOPICS", {})
     hidden: frozenset[str] = frozenset() if rare else getattr(arguments, "RARE", frozenset())
-    parser = _Parser(prog=f"bort {name}", description=_description(function), usage=_usage(name, positional))
+    parser = _Parser(
+        prog=f"bort {name}", description=_description(function), usage=_usage(name, positional), allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
     if hidden:
         parser.epilog = f"bort {name} --help-all explains {len(hidden)} more settings, which are rarely needed."
@@ -157,16 +160,16 @@ def parse(
 
 
 def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
-    """Add the flag that a first word without one stands for, and a default --out.
+    """Add the flag that first words without one stand for, and a default --out.
 
-    `bort finetune data.csv` is `bort finetune --train data.csv --out runs/data`.
+    `bort finetune data.csv` is `bort finetune --out runs/data --train data.csv`.
     """
     if bare is None or not argv or argv[0].startswith("-"):
         return argv
-    words = [flag(bare), *argv]
-    if bare == "train" and not any(word.partition("=")[0] in ("--out", "--config") for word in argv):
-        words += ["--out", f"runs/{Path(argv[0]).name.partition('.')[0]}"]
-    return words
+    files = [*takewhile(lambda word: not word.startswith("-"), argv)]
+    out = ["--out", f"runs/{Path(files[0]).name.partition('.')[0]}"] if bare == "train" else []
+    # What comes later wins, also over what a --config file says.
+    return [*out, *argv[len(files) :], flag(bare), *files]
 
 
 def _gathered(words: list[str], flags: set[str]) -> list[str]:

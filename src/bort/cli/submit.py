@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -70,19 +71,20 @@ def submit(arguments: SubmitArguments) -> FolderResult:
         out().print(files[task.name], soft_wrap=True)
     if not files and not failed:
         raise BortError("there is no task with a model and test data", setting="task", value=arguments.task)
-    packed = pack_and_say(arguments.out, [task.suite for task in tasks if task.name in files], out())
+    suites = [task.suite for task in tasks if task.name in files]
+    packed = pack_and_say(arguments.out, suites, out(), [task.name for task in tasks if task.name not in files])
     if failed:
         raise BortError("failed; the other tasks are answered", setting="task", value=", ".join(failed))
     return FolderResult({"files": files, **packed}, Path(arguments.out))
 
 
-def pack_and_say(folder: str, suites: list[Any], say: Any) -> dict[str, Any]:
+def pack_and_say(folder: str, suites: list[Any], say: Any, unanswered: Collection[str] = ()) -> dict[str, Any]:
     """Zip each suite's files, and print on a console what the zip lacks."""
     from bort.tasks.suites.submission import pack
 
     zips, lacking = {}, {}
     for suite in dict.fromkeys(suites):
-        path, missing = pack(suite, folder)
+        path, missing = pack(suite, folder, unanswered)
         zips[suite], lacking[suite] = str(path), missing
         say.print(f"{path}" + (", which lacks:" if missing else ", with all tasks"), soft_wrap=True)
         for title, why in missing.items():

@@ -11,7 +11,7 @@ import numpy as np
 
 from bort.data.tables.checks import check_examples, identity
 from bort.data.tables.examples import Example
-from bort.data.tables.labels import Kind, infer_kind, unify_labels
+from bort.data.tables.labels import Kind, class_labels, infer_kind, unify_labels
 from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head
 from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
@@ -65,10 +65,11 @@ def examine(
         BortError: Pairs and single texts are mixed, or the encoder cannot be loaded.
     """
     _check_alike(parts)
-    parts = dict(zip(parts, unify_labels([*parts.values()]), strict=True))
-    labelled = {name: part for name, part in parts.items() if part[0].label is not None}
-    everything = [example for part in labelled.values() for example in part]
+    everything = [example for part in parts.values() if part[0].label is not None for example in part]
     decided = (infer_kind(everything) if kind == "auto" else kind) if everything else "classification"
+    named = [class_labels(part) if decided == "classification" else part for part in parts.values()]
+    parts = dict(zip(parts, unify_labels(named), strict=True))
+    labelled = {name: part for name, part in parts.items() if part[0].label is not None}
     check = check_examples(parts, numbers=decided == "regression")
     labels = {} if decided == "regression" else {name: _counts(part) for name, part in labelled.items()}
     languages = languages_in(parts) if model is None or model in ENGLISH_MODELS else None

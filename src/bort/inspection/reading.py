@@ -40,16 +40,20 @@ def read_part(source: str, columns: Columns) -> ReadPart:
 
     Args:
         source: A table, plain text with one text per line, or a data set on the hub.
-        columns: Names of the columns. If the default column `label` is missing, the texts have no labels.
+        columns: Names of the columns. If the default column `label` is missing, in JSON lines from every row, the texts
+            have no labels.
 
     Raises:
         BortError: The file cannot be read, it has no rows, or a column that was named is missing.
     """
-    first = None
-    if format_of(source) != "txt":
-        first = next((row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None)), None)
-    label = columns.labels[0]
-    labelled = first is not None and (label in first or label != Columns.label)
+    first, kind, label = None, format_of(source), columns.labels[0]
+    labelled = False
+    if kind != "txt":
+        rows = (row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None))
+        first = next(rows, None)
+        labelled = first is not None and (label in first or label != Columns.label)
+        # Each row of JSON lines names its own cells, so that the first may lack a label by mistake.
+        labelled = labelled or (kind == "jsonl" and any(label in row for row in rows))
     refused: list[str] = []
     written: dict[str, list[Example]] = defaultdict(list)
     examples = []

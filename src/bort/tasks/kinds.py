@@ -28,20 +28,23 @@ def task_of(
 
     Args:
         examples: Training examples.
-        kind: Kind of the task; `auto` infers it from the labels.
+        kind: Kind of the task; `auto` infers it from the labels. With `names`, numbers are classes, too.
         metric: The metric that selects models, or `auto` for the kind's default.
         names: All labels, if the examples lack some.
 
     Raises:
-        BortError: There are fewer than two labels or distinct values, a label is named twice, or the labels or the
-            metric belong to another kind of task.
+        BortError: There are fewer than two labels or distinct values, a label is named twice, a regression has names,
+            or the labels or the metric belong to another kind of task.
     """
     decided: Kind = infer_kind(examples) if kind == "auto" else kind
+    if kind == "auto" and decided == "regression" and names:
+        decided = "classification"
     if decided == "regression":
         if len(values := set(encode_values(examples))) < 2:
             rule = f"a regression needs at least two distinct values; there is only {values.pop():g}"
             raise BortError(rule, file=examples[0].source or None)
-        names = ()
+        if names:
+            raise BortError("a regression has no classes: leave them out", setting="classes", value=[*names])
     elif names:
         if len(names) < 2 or len({*names}) < len(names):
             raise BortError("must name at least two labels, each once", setting="classes", value=[*names])

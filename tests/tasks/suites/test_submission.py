@@ -140,6 +140,14 @@ def test_what_a_zip_lacks_is_named(official, small, tmp_path):
     assert len(lacking) == 10
 
 
+def test_answers_of_an_earlier_submission_are_left_out(official, small, tmp_path):
+    answer_all(official, small, tmp_path, ["cola", "mrpc"])
+    path, lacking = pack("glue", tmp_path, ["mrpc", "stsb"])
+    assert zipfile.ZipFile(path).namelist() == ["CoLA.tsv"]
+    assert lacking["MRPC"] == "no new answers, and MRPC.tsv is of an earlier submission"
+    assert lacking["STS-B"] == "no answers"
+
+
 @pytest.mark.parametrize("end", ["\u2028", "\u0085", "\u2029", "\x0c", "\x1e", "\r"])
 def test_an_entity_of_record_may_hold_what_unicode_takes_for_a_line_end(official, tmp_path, end):
     rows = [replace(row, candidate=f"Ann{end}Lee") for row in read_part(TASKS["record"], official, "test")]

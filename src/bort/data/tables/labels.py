@@ -111,6 +111,16 @@ def whole_numbers(examples: Sequence[Example]) -> list[Example]:
     ]
 
 
+def class_labels(examples: Sequence[Example]) -> list[Example]:
+    """Rename each number to the name of its class: 1.0 to "1", unless other rows have the name "1.0"."""
+    names = {example.label for example in examples if isinstance(example.label, str)}
+
+    def named(number: float) -> str:
+        return str(number) if str(number) in names else plain_number(str(number))
+
+    return [replace(each, label=named(each.label)) if isinstance(each.label, float) else each for each in examples]
+
+
 def shown_label(label: Label | Sequence[str] | None) -> str:
     """Format a label for display; several are joined by semicolons."""
     return "; ".join(label) or "(none)" if isinstance(label, tuple | list) else str(label)
@@ -188,11 +198,13 @@ def infer_kind(examples: Sequence[Example]) -> Kind:
 def label_names(examples: Sequence[Example]) -> list[str]:
     """List the distinct labels, by value if all are numbers, else in natural order ("class 2" before "class 10").
 
+    Numbers are named as `class_labels` names them.
+
     Raises:
         BortError: There are fewer than two, or an example has no label.
     """
     names: set[str] = set()
-    for example in examples:
+    for example in class_labels(examples):
         label = _known(example)
         names |= {*label} if isinstance(label, tuple) else {str(label)}
     if len(names) < 2:

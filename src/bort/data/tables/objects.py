@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
             `datasets.Dataset`, whose class labels become their names; a mapping of columns; or a list of mappings.
 
     Raises:
-        DataError: Columns differ in length, or Arrow has no type for one.
+        DataError: Columns differ in length, two have one name, or Arrow has no type for one.
     """
     if isinstance(table, Mapping):
         columns = {str(name): column_values(values) for name, values in table.items()}
@@ -49,8 +50,13 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
 
         if hasattr(table, "reset_index"):
             table = table.reset_index(drop=True)  # Arrow would take pandas' row names for a column
+        names = Counter(map(str, table.column_names if hasattr(table, "column_names") else table.columns))
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise DataError("a table must not have two columns of one name", column=twice[0])
         try:
             arrow = pyarrow.table(table)
+        except OverflowError:
+            raise DataError("a column of the table holds a whole number of more than 64 bits") from None
         except pyarrow.ArrowException as error:
             first = str(error).splitlines()[0]
             raise DataError(f"a column of the table holds values of different types: {first}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def count_answers(task: SuiteTask, file: Path) -> int:
         raise BortError(f"must be a file of answers to {task.title} ({error})", file=file) from None
 
 
-def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
+def pack(suite: Suite, folder: str | Path, unanswered: Collection[str] = ()) -> tuple[Path, dict[str, str]]:
     """Zip a suite's files in their folder.
 
     A file with a wrong number of answers is left out, because the leaderboard would reject it.
@@ -106,6 +106,7 @@ def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
     Args:
         suite: The suite whose files are packed.
         folder: Folder with the files; the zip, such as `glue.zip`, is written there.
+        unanswered: Names of tasks that could not be answered; what the folder has of them is old, and is left out.
 
     Returns:
         The zip, and for each task that is not in it the reason.
@@ -118,6 +119,8 @@ def pack(suite: Suite, folder: str | Path) -> tuple[Path, dict[str, str]]:
         file = folder / task.submission
         if not file.is_file():
             lacking[task.title] = "no answers"
+        elif task.name in unanswered:
+            lacking[task.title] = f"no new answers, and {file.name} is of an earlier submission"
         elif (found := count_answers(task, file)) != task.counts["test"]:
             lacking[task.title] = f"{found:,} answers where the leaderboard wants {task.counts['test']:,}"
         else:
