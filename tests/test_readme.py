@@ -77,8 +77,8 @@ def test_the_readme_is_short_and_runs_the_demo_and_the_tests():
 
 def test_flags_are_shown_with_hyphens():
     files = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", *(ROOT / "recipes").glob("*.yaml")]
-    # `accelerate launch`, `torchrun` and `ray` have their own spellings.
-    theirs = "multi_gpu|num_processes|num_machines|machine_rank|main_process_ip|main_process_port|nproc_per_node"
+    # jsonargparse, `accelerate launch`, `torchrun` and `ray` have their own spellings.
+    theirs = "print_config|multi_gpu|num_(?:processes|machines)|machine_rank|main_process_(?:ip|port)|nproc_per_node"
     for file in files:
         assert not re.findall(rf"--(?!{theirs})[a-z]+_\w+", file.read_text("utf-8")), file.name
 

@@ -22,10 +22,14 @@ HEAD = """<!-- Made by `python -m tools.reference` from the dataclasses of the c
 
 # Commands
 
-`bort COMMAND --help` prints the same texts. Each command is also a function:
-`bort.finetune(bort.FinetuneArguments(...))`. A YAML file for `--config` sets flags by name, with underscores; flags
-after it on the command line override it. Each training run writes such a file. Exit status: 0 done, 2 bad input, 1
-internal error, 130 interrupted, 143 terminated.
+`bort COMMAND --help` prints the same texts, without the settings that are rarely needed; `--help-all` prints them all,
+and `--print_config` the settings of a command line as YAML. `--no-` before its name turns a switch off. The first
+words after `finetune`, `predict`, `embed`, `suggest` and `evaluate` may be the input: `bort finetune mine.csv` means
+`--train mine.csv --out runs/mine`.
+
+Each command is also a function: `bort.finetune(bort.FinetuneArguments(...))`. A YAML file for `--config` sets flags by
+name, with underscores; flags after it on the command line override it. Each training run writes such a file. Exit
+status: 0 done, 2 bad input, 1 internal error, 130 interrupted, 143 terminated.
 
 To complete commands, flags, choices and files with Tab, put `eval "$(register-python-argcomplete bort)"` in
 `~/.bashrc`. In `~/.zshrc`, put `autoload -U bashcompinit && bashcompinit` before it. In fish, use
