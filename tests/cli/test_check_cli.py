@@ -110,10 +110,11 @@ def test_mistakes(bort, tmp_path):
     bort("check", tmp_path / "none.csv").refused("none.csv", "no such file")
 
 
-def test_a_report_does_not_replace_data(bort, tmp_path):
+def test_a_report_does_not_replace_data(bort, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ("train.csv", "dev.csv"):
         (tmp_path / name).write_text("text,label\none,a\ntwo,b\n", "utf-8")
-    done = bort("check", "--quick", "--report", tmp_path / "train.csv", tmp_path / "dev.csv")
+    done = bort("check", "--quick", "--report", "train.csv", "dev.csv")
     done.refused("--report", "train.csv", "must end in .html")
     assert (tmp_path / "train.csv").read_text("utf-8").startswith("text,label")
 

@@ -68,7 +68,8 @@ def test_auto_takes_the_fastest_that_passes(bort, classifier, labelled, tmp_path
         assert fastest(times) == f"{metrics['engine']}-{metrics['precision']}"
         assert f"{metrics['engine']}-{metrics['precision']} is written" in done.err
     manifest = read_manifest(tmp_path / "out")
-    assert manifest.about == {name: metrics[name] for name in metrics.keys() - {"model", "lost"}}, "no texts, no paths"
+    shown = {name: metrics[name] for name in metrics.keys() - {"model", "lost"}}  # no texts, no paths
+    assert manifest.about == shown | {"positions": 64}
     assert (tmp_path / "out" / "report.html").read_text("utf-8") == export_report(metrics).text()
     assert all(graph.costs is not None for graph in manifest.graphs)
     for way, ms in times["onnxruntime-int8"].items():
