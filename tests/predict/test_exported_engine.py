@@ -28,23 +28,30 @@ def logits(engine: ExportedEngine, texts: list[str]) -> np.ndarray:
     return engine.run(engine.encode([Example(text) for text in texts]))
 
 
-@pytest.fixture(params=["onnxruntime", "openvino", "both"])
-def folders(request, classifier, other_classifier, tmp_path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino", "both"])
+def exports(request, classifier, other_classifier, tmp_path_factory) -> Path:
     """Exports of two models of one graph; with both engines, OpenVINO computes the longer texts."""
     if request.param != "onnxruntime":
         pytest.importorskip("openvino")
     engines = ["onnxruntime", "openvino"] if request.param == "both" else [request.param]
+    made = tmp_path_factory.mktemp("exports")
     for name, model in (("live", classifier), ("other", other_classifier)):
         first, *longer = [Exporter(model, engine) for engine in engines]
-        (tmp_path / name).mkdir()
-        manifest = first.write(tmp_path / name, None)
+        (made / name).mkdir()
+        manifest = first.write(made / name, None)
         for exporter in longer:
-            manifest = exporter.add(tmp_path / name, manifest, None, None, 16)
-        add_prepared(tmp_path / name, manifest)
+            manifest = exporter.add(made / name, manifest, None, None, 16)
+        add_prepared(made / name, manifest)
     if request.param != "openvino":  # whose graph has a number in it
-        graphs = {(tmp_path / name / "model.onnx").read_bytes() for name in ("live", "other")}
+        graphs = {(made / name / "model.onnx").read_bytes() for name in ("live", "other")}
         assert len(graphs) == 1, "the checksum of the graph must not tell them apart"
-    return tmp_path / "live", tmp_path / "other"
+    return made
+
+
+@pytest.fixture
+def folders(exports, tmp_path) -> tuple[Path, Path]:
+    shutil.copytree(exports, tmp_path / "exports")
+    return tmp_path / "exports/live", tmp_path / "exports/other"
 
 
 def test_answers_are_of_one_model(folders, sentences):
