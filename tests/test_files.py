@@ -236,6 +236,12 @@ def test_new_folder(tmp_path):
         assert str(caught.value) == f"{taken}: already exists; name another --out, or remove it first"
 
 
+def test_a_new_folder_is_not_in_an_object_store():
+    """On this machine, `s3://bucket/a` would be the folder `a` in `bucket` in `s3:`."""
+    with pytest.raises(BortError, match="not an address"):
+        new_folder("s3://bucket/a")
+
+
 def test_a_new_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert new_folder("~/new") == tmp_path / "new"

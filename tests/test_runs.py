@@ -108,6 +108,13 @@ def test_a_start_that_got_nowhere_does_not_block_its_folder(out):
     assert yaml.safe_load((out / "config.yaml").read_text("utf-8"))["teacher"] is None
 
 
+def test_a_run_is_not_in_an_object_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BortError, match="not an address"):
+        Run("s3://bucket/a", "finetune", Arguments())
+    assert not [*tmp_path.iterdir()]
+
+
 def test_an_earlier_run_is_not_overwritten(out):
     Run(out, "pretrain", Arguments()).log("step", step=1)
     with pytest.raises(BortError, match="holds an earlier run; go on with --resume, or name another --out"):

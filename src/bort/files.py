@@ -225,12 +225,28 @@ def with_home(path: str) -> str:
     return os.path.expanduser(path) if path.startswith("~/") else path  # noqa: PTH111 - pathlib drops a / at the end
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is an address in an object store, such as `s3://bucket/texts.parquet`."""
+    return "://" in name
+
+
+def check_local(setting: str, name: str) -> None:
+    """Refuse an address where only paths are written to: it would become a folder of that name on this machine.
+
+    Raises:
+        BortError: It is an address.
+    """
+    if is_address(name):
+        raise BortError("must be a path on this machine, not an address", setting=setting, value=name)
+
+
 def new_folder(path: str | Path) -> Path:
     """Check that `path` can take a new result: absent, or an empty folder. A leading `~` is the home folder.
 
     Raises:
-        BortError: `path` exists and is not an empty folder.
+        BortError: `path` is an address, or exists and is not an empty folder.
     """
+    check_local("out", str(path))
     path = Path(path).expanduser()
     if is_vacant(path):
         return path

@@ -19,7 +19,7 @@ from typing import Any
 
 from bort.cores import usable_cores
 from bort.errors import BortError
-from bort.files import FolderLock, new_folder, write_aside
+from bort.files import FolderLock, check_local, new_folder, write_aside
 from bort.formats import check_format, stamp
 from bort.progress import console
 from bort.report import Report
@@ -49,8 +49,8 @@ class Run:
         leads: Whether this process writes the folder; the other processes of distributed training only read it.
 
     Raises:
-        BortError: The folder is not empty and `resume` is off, it has other settings, or another process is
-            writing it.
+        BortError: The folder is not empty and `resume` is off, it has other settings, another process is writing it,
+            or `out` is an address.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Run:
         may_change: tuple[str, ...] = (),
         leads: bool = True,
     ) -> None:
+        check_local("out", str(out))
         self.path = Path(out)
         self.journal_path = self.path / "journal.jsonl"
         self.started = time.time()

@@ -58,8 +58,8 @@ class EmbedArguments:
         Raises:
             BortError: The first conflict.
         """
+        from bort.files import check_local
         from bort.predict.bulk.blocks import check_on_error
-        from bort.predict.bulk.places import check_local
 
         check_local("output", self.output)
         check_on_error(self.on_error, self.errors, self.output, text=self.text, column=self.column)

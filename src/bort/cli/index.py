@@ -40,7 +40,7 @@ class IndexArguments:
         Raises:
             BortError: `out` is an address.
         """
-        from bort.predict.bulk.places import check_local
+        from bort.files import check_local
 
         check_local("out", self.out)
 

@@ -259,7 +259,7 @@ class FinetuneArguments:
     budget_minutes: PositiveFloat | None = None
     """start no trial after this many minutes of wall time, including the teacher's training, and keep the best model so
     far"""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """random seed for new texts"""
     learning_rates: list[PositiveFloat] = field(default_factory=list)
     """peak learning rates; by default 5e-4 and 2e-4, or 2e-4 and 5e-5 for a bi-encoder"""

@@ -16,6 +16,7 @@ from bort.bounds import (
     PositiveFloat,
     PositiveInt,
     Precision,
+    Seed,
     Share,
 )
 from bort.errors import BortError
@@ -132,7 +133,7 @@ class ExtractArguments:
     trial_files: TrialFiles = "shared"
     """on Ray: shared if all nodes see OUT, the corpus and the teacher's outputs under the same paths; sent if they see
     none of these: the data are sent to them, and checkpoints come back as bytes"""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """random seed for the weights, the rows, the masks and the dropout"""
     resume: bool = False
     """continue the run in OUT"""

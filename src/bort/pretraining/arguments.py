@@ -15,6 +15,7 @@ from bort.bounds import (
     PositiveFloat,
     PositiveInt,
     Precision,
+    Seed,
     Share,
 )
 from bort.errors import BortError, flag
@@ -128,7 +129,7 @@ class PretrainArguments:
     """number type of the cache"""
     precision: Precision = "auto"
     """auto: bf16 autocast where the hardware supports it, else fp32"""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """random seed for the weights, the data order and the masks"""
     checkpoint_minutes: NonNegativeFloat = 5.0
     """minutes between checkpoints"""

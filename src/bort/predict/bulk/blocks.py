@@ -12,7 +12,7 @@ from bort.data.tables.examples import Columns, Example, every_row
 from bort.data.tables.readers import Format
 from bort.data.tables.writer import row_writer
 from bort.errors import BortError
-from bort.predict.bulk.places import check_local
+from bort.files import check_local
 
 Row = dict[str, Any]
 Block = list[tuple[Row, Example | BortError]]

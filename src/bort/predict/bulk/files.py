@@ -12,9 +12,10 @@ from bort.data.tables.compressed import COMPRESSED
 from bort.data.tables.readers import format_of
 from bort.data.tables.writer import OutputFormat
 from bort.errors import BortError
+from bort.files import is_address
 from bort.predict.bulk.blocks import Block, errors_path
 from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, label_rows
-from bort.predict.bulk.places import as_file, is_address, written_to
+from bort.predict.bulk.places import as_file, written_to
 from bort.predict.predictor import Long, Predictor
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
+from bort.files import is_address
 from bort.predict.bulk.files import FileTask, OpenModel, label_file
 from bort.predict.bulk.labelling import LabelJob, LabelledRows
-from bort.predict.bulk.places import is_address
 from bort.predict.predictor import Predictor
 from bort.workers import Needs, open_workers
 

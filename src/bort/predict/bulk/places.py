@@ -12,25 +12,10 @@ from typing import Any
 
 from bort.data.tables.readers import is_hub_name
 from bort.errors import BortError, lines_of
-from bort.files import write_aside
+from bort.files import is_address, write_aside
 
 _WILD = re.compile(r"[*?\[]")
 _LOCAL = "file://"
-
-
-def is_address(name: str) -> bool:
-    """Whether a name is an address in an object store, such as `s3://bucket/texts.parquet`."""
-    return "://" in name
-
-
-def check_local(setting: str, name: str) -> None:
-    """Refuse an address where only paths are written to: it would become a folder of that name on this machine.
-
-    Raises:
-        BortError: It is an address.
-    """
-    if is_address(name):
-        raise BortError("must be a path on this machine, not an address", setting=setting, value=name)
 
 
 def expand(names: Sequence[str]) -> list[str]:

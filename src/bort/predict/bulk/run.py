@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import IO
 
 from bort.errors import BortError
-from bort.files import FolderLock
+from bort.files import FolderLock, is_address
 from bort.predict.bulk.blocks import Block, Source, errors_path
 from bort.predict.bulk.files import FileTask, OpenModel, file_tasks, is_hub, label_file, settings_of
 from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, check_separator, label_rows
 from bort.predict.bulk.ledger import Ledger
 from bort.predict.bulk.on_ray import label_on_ray
-from bort.predict.bulk.places import as_file, is_address, is_there, state_of, written_to
+from bort.predict.bulk.places import as_file, is_there, state_of, written_to
 from bort.predict.bulk.processes import WorkerProcesses
 from bort.predict.fingerprint import fingerprint_of_model
 from bort.predict.predictor import Predictor
