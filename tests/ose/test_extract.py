@@ -426,7 +426,7 @@ def test_a_maximum_point_outside_of_the_space(arguments):
         ({"maximum": "1,2,16,24"}, "maximum.*⟨2,1,16,8⟩ has more|maximum.*has more"),
         ({"space": "nowhere"}, "space.*neither a space"),
         ({"teacher": "/nosuch"}, "no such folder"),
-        ({"seed": -1}, "seed.*at least 0"),
+        ({"seed": -1}, "seed.*from 0 to 2,147,483,647"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_made(arguments, settings, rule):
