@@ -241,11 +241,8 @@ def test_a_teacher_is_not_asked_for_a_training_that_has_no_time(growing, monkeyp
     assert not asked
 
 
-def test_where_all_last_trainings_fail_the_best_trial_is_the_result(settings, monkeypatch, capsys):
-    def refitting(self, theta, train, slot, **named):
-        raise MemoryError("too small")
-
-    monkeypatch.setattr(TextLearner, "refit", refitting)
+def test_where_all_last_trainings_fail_the_best_trial_is_the_result(settings, fail_last_trainings, capsys):
+    fail_last_trainings(lambda number: True)
     metrics = finetune(settings)
     assert metrics["labels_used"]["result"] == metrics["labels_used"]["selection"]
     assert not metrics["stopped_early"]
@@ -254,15 +251,8 @@ def test_where_all_last_trainings_fail_the_best_trial_is_the_result(settings, mo
     assert Predictor(settings.out).predict("The cat walked.").label
 
 
-def test_where_a_training_on_new_texts_fails_the_best_trial_is_the_result(growing, monkeypatch, capsys):
-    refit = TextLearner.refit
-
-    def refitting(self, theta, train, slot, **named):
-        if slot.place >= 3:
-            raise MemoryError("too small")
-        return refit(self, theta, train, slot, **named)
-
-    monkeypatch.setattr(TextLearner, "refit", refitting)
+def test_where_a_training_on_new_texts_fails_the_best_trial_is_the_result(growing, fail_last_trainings, capsys):
+    fail_last_trainings(lambda number: number >= 3)
     metrics = finetune(growing, teacher=_answers)
     assert metrics["last_training"] is None
     assert "before it: MemoryError: too small" in " ".join(capsys.readouterr().err.split())
@@ -384,15 +374,8 @@ def test_a_finished_training_is_repeated_if_the_data_have_grown(settings, monkey
     assert places[2:] == again
 
 
-def test_a_last_training_that_fails_is_journaled_and_told(settings, watched, monkeypatch, capsys):
-    refit = TextLearner.refit
-
-    def refitting(self, theta, train, slot, **named):
-        if slot.place == 1:
-            raise MemoryError("too small")
-        return refit(self, theta, train, slot, **named)
-
-    monkeypatch.setattr(TextLearner, "refit", refitting)
+def test_a_last_training_that_fails_is_journaled_and_told(settings, watched, fail_last_trainings, capsys):
+    fail_last_trainings(lambda number: number == 1)
     finetune(settings)
     assert [len(models) for models, _ in watched] == [2]
     told = " ".join(capsys.readouterr().err.split())

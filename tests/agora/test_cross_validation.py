@@ -112,15 +112,8 @@ def test_models_that_learned_their_labels_are_told_from_those_that_did_not(low):
     assert not learned([0.5] * 5), "as the trial did"
 
 
-def test_nothing_is_compared_where_trainings_fail(arguments, monkeypatch):
-    refit = TextLearner.refit
-
-    def failing(self, theta, train, slot, **more):
-        if slot.place >= 1000:
-            raise MemoryError("too small")
-        return refit(self, theta, train, slot, **more)
-
-    monkeypatch.setattr(TextLearner, "refit", failing)
+def test_nothing_is_compared_where_trainings_fail(arguments, fail_last_trainings, monkeypatch):
+    fail_last_trainings(lambda number: number >= 1000)
     monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
     metrics = finetune(arguments)
     assert (metrics["result"], metrics["labels_used"]["result"]) == ("fine-tuned", 40)
