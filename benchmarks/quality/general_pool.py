@@ -63,7 +63,9 @@ class GeneralBench(Bench):
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
-    seeds = f"means over {len(settings.seeds)} seeds" if len(settings.seeds) > 1 else "one seed"
+    seeds = "one seed"
+    if len(settings.seeds) > 1:
+        seeds = f"means over {len(settings.seeds)} seeds, with standard errors over the seeds for these tasks"
     about = f"""
         Test scores in %, {seeds}, {settings.students[0]}. The pool: {figures["texts"]:,} texts of {settings.pool_name},
         none from the tasks. Labels (train and dev, the same for all) and teacher as in the comparison with few labels.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import statistics
 import tempfile
 import time
@@ -164,18 +163,27 @@ def latencies(students: Sequence[str], labelled: Path, texts: Sequence[str], rou
     return {name: 1000 * statistics.median(times) for name, times in seconds.items()}
 
 
-def percent(values: Sequence[float]) -> str:
-    return f"{100 * statistics.mean(values):.1f}"
+Scores = dict[str, list[float | None]]
+"""The scores of a method by task, each by the seed's place; None, or nothing at the end, where it was not measured."""
 
 
-def overall(by_task: dict[str, list[float]]) -> float:
+def measured(values: Sequence[float | None]) -> list[float]:
+    """The scores of the seeds that were measured."""
+    return [value for value in values if value is not None]
+
+
+def percent(values: Sequence[float | None]) -> str:
+    return f"{100 * statistics.mean(measured(values)):.1f}"
+
+
+def overall(by_task: Scores) -> float:
     """Mean of the tasks' means, in %."""
-    return 100 * statistics.mean(statistics.mean(values) for values in by_task.values())
+    return 100 * statistics.mean(statistics.mean(measured(values)) for values in by_task.values())
 
 
-def seeds_of(by_task: dict[str, list[float]]) -> int:
+def seeds_of(by_task: Scores) -> int:
     """Number of seeds that every task was measured with."""
-    return min(map(len, by_task.values()))
+    return min(len(measured(values)) for values in by_task.values())
 
 
 def seeds_told(counts: dict[str, int]) -> str:
@@ -185,7 +193,7 @@ def seeds_told(counts: dict[str, int]) -> str:
         >>> seeds_told({"a": 3, "b": 1, "c": 3, "d": 1})
         'Means of 3 seeds; one seed: b, d'
     """
-    most = max(counts.values())
+    most = max(counts.values(), default=1)
     if most == 1:
         return "One seed"
     fewer: dict[int, list[str]] = {}
@@ -197,16 +205,22 @@ def seeds_told(counts: dict[str, int]) -> str:
     return "; ".join(told)
 
 
-def difference(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[float, float | None]:
-    """Points by which `a` is better than `b`, and their standard error if every task has several seeds.
+def paired(a: Scores, b: Scores) -> dict[str, list[float]]:
+    """Points by which `a` is better than `b`, by task and seed; seeds that only one was measured with are left out."""
+    return {
+        task: [100 * (x - y) for x, y in zip(a[task], b[task], strict=False) if x is not None and y is not None]
+        for task in a
+    }
 
-    Runs of the same task and seed are paired; all tasks have the same weight. Seeds that only one was measured with are
-    left out.
+
+def difference(a: Scores, b: Scores) -> tuple[float, float | None]:
+    """Points by which `a` is better than `b`, and their standard error over seeds if every task has several.
+
+    All tasks have the same weight. The error is that of the mean over these very tasks: how much tasks differ from each
+    other is no part of it.
     """
-    # Seeds are in order, so the first ones are the same.
-    points = {task: [100 * (x - y) for x, y in zip(a[task], b[task], strict=False)] for task in a}
+    points = paired(a, b)
     mean = statistics.mean(map(statistics.mean, points.values()))
     if min(map(len, points.values())) < 2:
         return mean, None
-    every = [*itertools.chain.from_iterable(points.values())]
-    return mean, statistics.stdev(every) / len(every) ** 0.5
+    return mean, sum(statistics.variance(each) / len(each) for each in points.values()) ** 0.5 / len(points)

@@ -117,8 +117,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         {settings.start} labels sampled at random and {settings.count} more, chosen from the rest of train and dev: at
         random (mean of {settings.draws} draws), those that the head of the first labels is least sure of (smallest
         margin), or by `bort suggest`. Means of {len(settings.seeds)} starts, the same for all choices; differences with
-        their standard error over starts. `bort suggest` differs by {_gain(*against)} points from the least sure texts.
-        Its method was chosen on other tasks, and on train and dev of these.
+        their standard error over starts, for these tasks. `bort suggest` differs by {_gain(*against)} points from the
+        least sure texts. Its method was chosen on other tasks, and on train and dev of these.
     """
     better = sum(points > 0 for points, _ in gains.values())
     return Shown(

@@ -109,6 +109,28 @@ def test_a_teacher_that_is_right_as_often_as_the_most_frequent_class_teaches_not
     assert made.worth_learning(first_round(examples=skewed)) == worth
 
 
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+@pytest.mark.parametrize(("wrong", "classes", "worth"), [(4, 2, True), (12, 3, True), (20, 2, False)])
+def test_plain_labels_of_a_good_teacher_are_worth_learning(labels, wrong, classes, worth):
+    """It is always certain, so each wrong answer costs 13.8 nats; it does not know every fifth text."""
+    task = Classification(tuple("abc"[:classes]), "accuracy")
+    rows = [Example(str(n), None, task.names[n % classes]) for n in range(40)]
+    said = {e.text: task.names[(n + (n < wrong)) % classes] if n % 5 else None for n, e in enumerate(rows)}
+    settings = FinetuneArguments(out="", labelled_by="teacher", labels=labels)
+    teacher = FunctionTeacher(lambda texts: [said[text] for text in texts], task, "given")
+    made = Labelling(settings, task, teacher, rows, rows, unsure)
+    answers = np.full((40, classes), np.log(1 / classes))
+    assert made.worth_learning(first_round(answers=answers.tolist())) == worth
+    assert np.isneginf(made._says).any(), "what is taught stays as it was said"
+
+
+def test_plain_labels_that_always_name_the_frequent_class_are_not_worth_learning():
+    skewed = [Example(str(n), None, "other" if n % 10 == 0 else "cat") for n in range(50)]
+    teacher = FunctionTeacher(lambda texts: ["cat"] * len(texts), TASK, "given")
+    made = Labelling(FinetuneArguments(out="", labelled_by="teacher"), TASK, teacher, skewed, skewed, unsure)
+    assert not made.worth_learning(first_round(examples=skewed))
+
+
 @pytest.mark.parametrize(("shift", "worth"), [(5.0, False), (0.1, True)])
 def test_a_teacher_of_numbers_must_beat_their_mean(shift, worth):
     rows = [Example(str(n), None, n / 10 + 0.05) for n in range(30)]

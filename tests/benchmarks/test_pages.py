@@ -36,6 +36,7 @@ def test_every_result_has_its_facts():
         assert record["packages"]["torch"], name
         assert result.benchmark.page in PAGES, name
         assert name.startswith(result.benchmark.name), name
+        assert result.shown.figure or any(target.leads for target in result.shown.targets), name
         assert all((ROOT / source).exists() for source in result.benchmark.sources), name
 
 

@@ -4,8 +4,9 @@ import json
 import math
 
 import pytest
+from benchmarks.quality.few_labels import in_order
 from benchmarks.quality.ose_paper import PUBLISHED, power_law
-from benchmarks.quality.rivals import difference, overall, seeds_told
+from benchmarks.quality.rivals import difference, overall, percent, seeds_of, seeds_told
 from benchmarks.quality.scarce import Cache
 
 from bort.ose.space import Shape
@@ -61,8 +62,23 @@ def test_differences_are_paired_and_have_a_standard_error():
     a, b = {"x": [0.6, 0.8], "y": [0.5, 0.5]}, {"x": [0.5, 0.7], "y": [0.5, 0.3]}
     points, error = difference(a, b)
     assert points == pytest.approx(10)
-    assert error == pytest.approx(math.sqrt((0 + 0 + 100 + 100) / 3) / 2)
+    assert error == pytest.approx(math.sqrt(0 / 2 + 200 / 2) / 2)
     assert points == pytest.approx(overall(a) - overall(b))
+
+
+def test_tasks_that_differ_do_not_add_to_the_error():
+    """Each task is measured exactly; how much more one task gains than another is not chance."""
+    a, b = {"x": [0.9, 0.9], "y": [0.5, 0.5]}, {"x": [0.5, 0.5], "y": [0.5, 0.5]}
+    assert difference(a, b) == (pytest.approx(20), pytest.approx(0))
+
+
+def test_scores_are_paired_by_seed():
+    """Of the second seed only one run was measured."""
+    records = {0: {"test": 0.9}, 2: {"test": 0.7}}
+    some = {"x": in_order(records, [0, 1, 2])}
+    assert some == {"x": [0.9, None, 0.7]}
+    assert difference(some, {"x": [0.8, 0.1, 0.6]}) == (pytest.approx(10), pytest.approx(0))
+    assert (overall(some), percent(some["x"]), seeds_of(some)) == (pytest.approx(80), "80.0", 2)
 
 
 def test_one_seed_has_no_standard_error():
@@ -75,7 +91,7 @@ def test_seeds_that_only_one_has_are_left_out():
 
 
 def test_a_table_says_how_many_seeds_its_rows_have():
-    assert seeds_told({"a": 1, "b": 1}) == "One seed"
+    assert seeds_told({}) == seeds_told({"a": 1, "b": 1}) == "One seed"
     assert seeds_told({"a": 3}) == "Means of 3 seeds"
     told = "Means of 3 seeds; one seed: b Agora, d; 2 seeds: c"
     assert seeds_told({"a": 3, "b, Agora": 1, "c": 2, "d": 1}) == told

@@ -111,7 +111,7 @@ def decided(
     def said(folders, texts):
         return {name: times(*(4 * [both if name == "both" else 1.0])) for name in folders}
 
-    def measured(engine, done=None):
+    def measured(engine):
         squares = engine.manifest.engine == "onnxruntime"
         table = tuple(tuple(b * (n * n / 100 if squares else 4.0) for n in (8, 32, 64)) for b in (1, 64))
         return BatchCosts((1, 64), (8, 32, 64), 1, table, table)

@@ -17,6 +17,17 @@ from bort.predict.graph.quantization import Quantization
 pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.parametrize("texts", ["abcdef", "aaabbbccc", "aab", "aa", "a", ""])
+def test_copies_of_a_text_do_not_both_calibrate_and_judge(tmp_path, texts):
+    examples = [Example(text) for text in texts]
+    arguments = ExportArguments("model", str(tmp_path / "out"))
+    made = EncoderExport(arguments, ExportData(arguments, (), (), (), examples), tmp_path, lambda what: None)
+    judging, calibrating = ({example.text for example in part} for part in (made.judging, made.calibrating))
+    assert judging | calibrating == {*texts}
+    assert bool(judging & calibrating) == (len({*texts}) == 1)
+    assert len(judging) == min(len({*texts}), max(1, len({*texts}) // 3))
+
+
 def test_a_folder_of_two_engines_passes_on_all_processors_or_not_at_all(
     teacher_folder, sentences, tmp_path, monkeypatch
 ):

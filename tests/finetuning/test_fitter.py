@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from bort.data.tables.examples import Example
 from bort.finetuning import fitter as module
 from bort.finetuning.fingerprint import KEY, fingerprint, seen
-from bort.finetuning.fitter import TokenCache
+from bort.finetuning.fitter import Fitter, TokenCache
 from bort.predict.encoding import encode
+from bort.tasks.regression import Regression
 
 PAIRS = [Example("a", "b"), Example("a"), Example("a b"), Example("b", "a")]
 CHOICES = [Example("a cat", choices=("b", "c d")), Example("a dog", choices=("e", "f"))]
@@ -56,3 +58,19 @@ def test_of_many_texts_a_fair_sample_is_known(tmp_path):
 def test_a_folder_of_others_tells_nothing(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
     assert seen(tmp_path, [Example("a")]) == 0
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1.0, 1e20])
+def test_labels_are_standardised_in_any_unit(world, unit):
+    """Their squares leave single precision; ordinary ones keep every bit."""
+    values = [unit * value for value in (0.7, 1.9, 3.3, 12.1)]
+    examples = [Example(f"a {n}", label=value) for n, value in enumerate(values)]
+    fitter = Fitter(world.encoder, Regression((), "pearson"), examples, max_length=8, limits=None)
+    found = fitter._scaled(fitter.labelled(examples)).targets
+    assert found.dtype == np.float32
+    exact = (np.array(values) - np.mean(values)) / np.std(values)
+    assert found == pytest.approx(exact, rel=1e-5)
+    assert found * fitter._spread + fitter._mean == pytest.approx(values, rel=1e-5)
+    if unit == 1:
+        plain = np.array(values, np.float32)
+        assert found.tolist() == ((plain - float(plain.mean())) / float(plain.std())).tolist()

@@ -41,7 +41,7 @@ def test_labels_of_another_program_are_known_by_their_number():
         (["b", "a", "b"], {}, Classification(("a", "b"), "accuracy")),
         (["10", "9", "2"], {}, Classification(("2", "9", "10"), "accuracy")),
         (["1.5", "2"], {}, Regression((), "pearson")),
-        ([1.5, 2.0], {"metric": "rmse"}, Regression((), "rmse")),
+        ([1.5, 2.0], {"metric": "spearman"}, Regression((), "spearman")),
         (["1", "2"], {"kind": "regression"}, Regression((), "pearson")),
         (["1.5", "2"], {"kind": "classification"}, Classification(("1.5", "2"), "accuracy")),
         (["1.5", 2.5], {"names": ["1.5", "2.5", "3.5"]}, Classification(("1.5", "2.5", "3.5"), "accuracy")),
@@ -64,8 +64,9 @@ def test_read_off_the_labels(labels, settings, task):
         (["a", None], {}, r"a\.csv:3: .*must not be missing"),
         (["1", "b"], {"kind": "regression"}, r"a\.csv:3: .*'b': a label must be a finite number"),
         (["1.5", "nan"], {"kind": "regression"}, r"a\.csv:3: .*'nan'"),
-        (["a", "b"], {"metric": "pearson"}, "classification task must be one of accuracy"),
-        ([1.5, 2.5], {"metric": "accuracy"}, "regression task must be one of pearson"),
+        (["a", "b"], {"metric": "pearson"}, "classification task must be one of accuracy, f1, matthews$"),
+        ([1.5, 2.5], {"metric": "accuracy"}, "regression task must be one of pearson, spearman$"),
+        ([1.5, 2.5], {"metric": "rmse"}, "'rmse': .*must be one of pearson, spearman$"),
         (["a", "b"], {"metric": "nosuch"}, "'nosuch'"),
         (["a", "b", "c"], {"metric": "f1_positive"}, "f1_positive.*needs two labels"),
         ([1.5, 2.5], {"metric": "f1_positive"}, "f1_positive"),
@@ -138,6 +139,11 @@ def test_scores_of_values():
     assert scores["rmse"].value == pytest.approx(math.sqrt(1 / 3))
     with pytest.raises(BortError, match="diverged"):
         task.score(np.array([[math.nan]], dtype=np.float32), np.array([1.0], dtype=np.float32))
+
+
+def test_values_that_are_exact_are_not_wrong():
+    answers, truth = np.array([[1.0], [2.5], [7.0]], np.float32), np.array([1.0, 3.0, 3.0], np.float32)
+    assert [each["row"] for each in Regression((), "pearson").wrong(answers, truth)] == [2, 1]
 
 
 @pytest.mark.parametrize(

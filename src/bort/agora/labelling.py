@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bort.agora.labellers import Teacher, heard, teacher_scores
-from bort.agora.pooled_labels import TEACHER_ALONE, Weights, clearly_better, loss, pooled, weigh
+from bort.agora.pooled_labels import TEACHER_ALONE, Weights, calibrated, clearly_better, loss, pooled, weigh
 from bort.agora.rounds import Round
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
@@ -87,12 +87,21 @@ class Labelling:
 
     def worth_learning(self, first: Round[TrainedWeights]) -> bool:
         """Whether the labels are better than a constant prediction where the teacher answers, and the teacher is not
-        weak, or at least clearly better than plain fine-tuning."""
+        weak, or at least clearly better than plain fine-tuning.
+
+        If a teacher that labels alone is overconfident, its answers are calibrated first: of one that is always
+        certain, a single wrong answer would cost more than many right ones are worth.
+        """
         if self._settings.weak_teacher == "use":
             return True
         task, truth, student = self._task, self._truth, np.array(first.winner.answers)
-        said = pooled(task, self.weights(first), self._says, student)
-        constant = np.where(np.isnan(said).any(-1, keepdims=True), np.nan, self._always_the_same())  # on the same rows
+        weights, said = self.weights(first), self._says.copy()
+        known = np.asarray(~np.isnan(said).any(-1))
+        if weights == TEACHER_ALONE:
+            said[known] = calibrated(task, said[known], truth[known], most=1.0)
+        else:
+            said = pooled(task, weights, said, student)
+        constant = np.where(known[:, None], self._always_the_same(), np.nan)  # on the same rows
         if loss(task, said, truth) >= (1 - _LEAST_GAIN) * loss(task, constant, truth):
             rule = "the labels are no better there than the same answer to each text"
         elif not self.weak or clearly_better(

@@ -36,13 +36,11 @@ class Taught(NamedTuple):
         points: All labelled examples, then texts labelled by teacher and student.
         epochs: Number of epochs.
         weights: Weights of teacher and student in these labels.
-        labelled: Number of points with given labels.
     """
 
     points: list[Point]
     epochs: int
     weights: Weights
-    labelled: int
 
 
 def preferring_grown(
@@ -51,8 +49,7 @@ def preferring_grown(
     """Return the result with the best model trained on new texts, unless plain fine-tuning is better.
 
     Better means by more than the standard error of their difference on the development data: these are few, and the
-    last training learns from far more texts than any round. The difference is that of the task's metric; of the errors
-    where the metric is the share of right answers, and for a regression.
+    last training learns from far more texts than any round. The difference is that of `shortfall`.
 
     Args:
         result: Result of the rounds.
@@ -65,27 +62,45 @@ def preferring_grown(
     # The latest on ties, as in the journal, which keeps the weights of no other.
     grown, truth = max(reversed(later), key=lambda trial: trial.rank), task.collected([point.y for point in dev])
     plain, made = (np.array(trial.answers, np.float32) for trial in (result.best, grown))
-    counts_errors = task.metric == task.share_right or not task.names
-    behind, error = (_more_errors if counts_errors else _less_score)(task, plain, made, truth)
+    behind, error = shortfall(task, plain, made, truth)
     return replace(result, best=grown) if behind <= error else result
 
 
-def _more_errors(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tuple[float, float]:
-    """Return by how much the mean error is greater with new texts, and the standard error of that.
+def shortfall(task: Task, one: Outputs, other: Outputs, truth: Targets) -> tuple[float, float]:
+    """Return by how much other predictions are worse on the same data, and the standard error of that.
 
-    Thresholds, if any, are fitted to these data.
+    The difference is that of the task's metric; of the errors where the metric is the share of right answers, and for a
+    regression. Thresholds, if any, are fitted to these data.
+
+    Args:
+        task: Measures the predictions.
+        one: Predictions. *Shape:* (examples, outputs).
+        other: Those that may be worse. *Shape:* (examples, outputs).
+        truth: See `Task.targets`.
+
+    Example:
+        >>> from bort.tasks.classification import Classification
+        >>> right, wrong = np.eye(2)[[0, 1, 0, 1]], np.eye(2)[[0, 1, 0, 0]]
+        >>> shortfall(Classification(("a", "b"), "accuracy"), right, wrong, np.array([0, 1, 0, 1]))
+        (0.25, 0.25)
     """
-    before, after = (task.fitted(outputs, truth).errors(outputs, truth) for outputs in (plain, made))
+    counts_errors = task.metric == task.share_right or not task.names
+    return (_more_errors if counts_errors else _less_score)(task, one, other, truth)
+
+
+def _more_errors(task: Task, one: Outputs, other: Outputs, truth: Targets) -> tuple[float, float]:
+    """Return by how much the mean error is greater, and the standard error of that."""
+    before, after = (task.fitted(outputs, truth).errors(outputs, truth) for outputs in (one, other))
     more = after - before
     return float(more.mean()), float(more.std(ddof=1)) / math.sqrt(len(more)) if len(more) > 1 else 0.0
 
 
-def _less_score(task: Task, plain: Outputs, made: Outputs, truth: Targets) -> tuple[float, float]:
-    """Return by how much the metric is lower with new texts, and the standard error of that by a paired bootstrap.
+def _less_score(task: Task, one: Outputs, other: Outputs, truth: Targets) -> tuple[float, float]:
+    """Return by how much the metric is lower, and the standard error of that by a paired bootstrap.
 
-    Metrics such as the macro F1 are no mean over the examples. Thresholds, if any, are fitted once to these data.
+    Metrics such as the macro F1 are no mean over the examples. Thresholds, if any, are fitted once.
     """
-    fitted = [(task.fitted(outputs, truth), outputs) for outputs in (plain, made)]
+    fitted = [(task.fitted(outputs, truth), outputs) for outputs in (one, other)]
 
     def less(rows: NDArray[np.intp]) -> float:
         before, after = (
@@ -167,7 +182,7 @@ def everything(
     points = [*labelled, *(Point(x, y) for x, y in zip(texts, labels, strict=True) if y is not None)]
     tokens = sum(learner.fitter.tokens([point.x for point in points]).lengths)
     epochs = arguments.final_epochs or usual_passes(tokens, tokens=_TOKENS, least=3, most=15)
-    return Taught(points, epochs, weights, len(labelled))
+    return Taught(points, epochs, weights)
 
 
 def _texts(

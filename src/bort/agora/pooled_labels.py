@@ -55,7 +55,7 @@ def weigh(task: Task, teacher: Says, student: Says, truth: Targets) -> Weights:
     return Weights(*_powers(task, [teacher, student], truth))
 
 
-def calibrated(task: Task, says: Says, truth: Targets) -> Says:
+def calibrated(task: Task, says: Says, truth: Targets, *, most: float = _MOST) -> Says:
     """Correct over- or underconfidence: raise probabilities to the power with the lowest log-loss.
 
     This is temperature scaling (Guo et al., "On calibration of modern neural networks", arXiv 1706.04599). Values stay
@@ -65,14 +65,15 @@ def calibrated(task: Task, says: Says, truth: Targets) -> Says:
         task: The task.
         says: Predictions in the format of `weigh`, without rows of NaN.
         truth: See `weigh`.
+        most: The largest power; 1 corrects overconfidence alone.
     """
     if not task.names or not len(truth):
         return says
-    [power] = _powers(task, [says], truth)
+    [power] = _powers(task, [says], truth, most)
     return task.says(power * task.bounded(says))
 
 
-def _powers(task: Task, voices: Sequence[Says], truth: Targets) -> list[float]:
+def _powers(task: Task, voices: Sequence[Says], truth: Targets, most: float = _MOST) -> list[float]:
     """Return the powers of several predictions with which their product has the lowest log-loss."""
     from scipy.optimize import minimize
 
@@ -85,7 +86,7 @@ def _powers(task: Task, voices: Sequence[Says], truth: Targets) -> list[float]:
         return float(value), slopes + 2 * _PENALTY * powers
 
     start = np.full(len(views), 1 / len(views))
-    found = minimize(loss, start, jac=True, bounds=[(0.0, _MOST)] * len(views), method="L-BFGS-B")
+    found = minimize(loss, start, jac=True, bounds=[(0.0, most)] * len(views), method="L-BFGS-B")
     return [round(float(power), 4) for power in found.x]
 
 

@@ -15,6 +15,7 @@ from bort.agora.labellers import (
     Teacher,
     judged,
 )
+from bort.agora.last_training import shortfall
 from bort.agora.nearby import Embedding
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
@@ -32,7 +33,8 @@ class TeacherPair:
     """The teachers of a run.
 
     Attributes:
-        rounds: The teacher of the rounds, not fitted to the development data, so its score on them is unbiased.
+        rounds: The teacher of the rounds. No weights of it are fitted to the development data; but those chose the step
+            and the learning rate of a teacher that is fine-tuned, so its score on them is somewhat too high.
         final: The teacher of the last training, fitted to all labels, or to a sample of very many; the same as `rounds`
             if the run fits no head.
         out_of_fold: Out-of-fold score of the final teacher's head (`Task.share_right`) on all labels; None if the run
@@ -95,9 +97,12 @@ def choose_teacher(
         return same(full)
     linear = head(model)
     targets = task.targets(data.dev)
-    by_head, by_full = (judged(task, teacher(data.dev), targets) for teacher in (linear.rounds, full))
-    console().print(f"development {task.metric}: a linear head {by_head:.3f}, fine-tuned {by_full:.3f}")
-    return linear if by_head >= by_full else same(full)
+    by_head, by_full = linear.rounds(data.dev), full(data.dev)
+    scores = [judged(task, says, targets) for says in (by_head, by_full)]
+    console().print(f"development {task.metric}: a linear head {scores[0]:.3f}, fine-tuned {scores[1]:.3f}")
+    # These data chose the step and the learning rate of the fine-tuned one, so it must be better by more than chance.
+    behind, error = shortfall(task, by_full, by_head, targets)
+    return same(full) if behind > error else linear
 
 
 def nearness_model(arguments: FinetuneArguments, function: Function | None) -> str:

@@ -167,7 +167,7 @@ class TextLearner:
         """Return whether the most likely class is right, all labels are right, or the value is near enough."""
         task, said = self.fitter.task, np.array(answers, np.float32)
         wanted = task.collected(truth)
-        enough = 0.0 if task.names else _NEAR_ENOUGH * (float(np.std(self.given)) or 1.0)
+        enough = 0.0 if task.names else _NEAR_ENOUGH * (float(np.std(self.given, dtype=np.float64)) or 1.0)
         found: list[bool] = (task.fitted(said, wanted).errors(said, wanted) <= enough).tolist()
         return found
 

@@ -51,6 +51,8 @@ class ExportData:
         texts: list[Example] = []
         if arguments.calibrate:
             texts = [example for _, example in islice(stream_rows(arguments.calibrate, columns), MOST_CALIBRATION_ROWS)]
+            if not texts:
+                raise BortError("holds no texts", file=arguments.calibrate)
         if arguments.activations != "dynamic":
             return cls(arguments, gate, *set_apart(gate, texts), texts)
         return cls(arguments, gate, gate, (), texts)
@@ -69,6 +71,9 @@ class ExportData:
                     raise BortError(rule, setting=setting, value=getattr(arguments, setting))
             self._check_calibration()
             return
+        if arguments.min_cosine != type(arguments).min_cosine:
+            rule = "is for encoders, and this has a task: its int8 is judged on the rows of --gate"
+            raise BortError(rule, setting="min_cosine", value=arguments.min_cosine)
         if task.choices and (self.gate or self.calibrating):
             raise BortError("is not there yet for models that choose between texts", setting="gate")
         task.targets(self.gate)
@@ -92,19 +97,33 @@ def set_apart(gate: Sequence[Example], texts: Sequence[Example]) -> tuple[list[E
             the gate's texts is used to calibrate instead of to judge.
     """
 
-    def key(example: Example) -> tuple[str, str | None]:
-        return example.text, example.text_b
-
-    judged = {key(row) for row in gate}
-    others = [text for text in texts if key(text) not in judged]
+    judged = set(map(_key, gate))
+    others = [text for text in texts if _key(text) not in judged]
     if others or not gate:
         return list(gate), others[:MOST_CALIBRATION_ROWS]
-    different = list(dict.fromkeys(map(key, gate)))
-    if len(different) < 2:
+    if len(judged) < 2:
         raise BortError("must hold at least two different texts: one calibrates, the other judges", file=gate[0].source)
-    drawn = np.random.default_rng(0).permutation(len(different))
-    drawn = drawn[: min(MOST_CALIBRATION_ROWS, max(1, len(different) // _CALIBRATING_SHARE))]
-    chosen = {different[place] for place in drawn}
-    calibrating = [row for row in gate if key(row) in chosen]
-    judging = [row for row in gate if key(row) not in chosen]
+    calibrating, judging = drawn_apart(gate, _CALIBRATING_SHARE)
     return judging, calibrating[:MOST_CALIBRATION_ROWS]
+
+
+def drawn_apart(rows: Sequence[Example], share: int) -> tuple[list[Example], list[Example]]:
+    """Draw one in `share` of the different texts at random, at least one and at most `MOST_CALIBRATION_ROWS`.
+
+    Returns:
+        The rows of the drawn texts, and those of the other texts; copies of a text stay together.
+
+    Example:
+        >>> drawn, others = drawn_apart([Example(text) for text in "aabbccdd"], 4)
+        >>> len(drawn), len(others)
+        (2, 6)
+    """
+    different = list(dict.fromkeys(map(_key, rows)))
+    drawn = np.random.default_rng(0).permutation(len(different))
+    drawn = drawn[: min(MOST_CALIBRATION_ROWS, max(1, len(different) // share))]
+    chosen = {different[place] for place in drawn}
+    return [row for row in rows if _key(row) in chosen], [row for row in rows if _key(row) not in chosen]
+
+
+def _key(example: Example) -> tuple[str, str | None]:
+    return example.text, example.text_b

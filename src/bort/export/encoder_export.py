@@ -14,7 +14,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.export.arguments import ExportArguments
 from bort.export.candidate import ExportCandidate
-from bort.export.data import ExportData
+from bort.export.data import ExportData, drawn_apart
 from bort.export.exporter import Exporter
 from bort.export.precision import keep_worst, shares
 from bort.predict.engine import open_exported
@@ -23,7 +23,7 @@ from bort.predict.int8_weights import LEAST_WEIGHT_BITS, weight_bits
 
 Vectors = NDArray[np.float32]
 _JUDGING_SHARE = 3
-"""One in this many texts judges int8; the others calibrate it."""
+"""One in this many different texts judges int8; the others calibrate it."""
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -45,9 +45,8 @@ class EncoderExport:
 
     def __init__(self, arguments: ExportArguments, data: ExportData, work: Path, say: Callable[[str], None]) -> None:
         self.arguments, self.work, self.say = arguments, work, say
-        texts = data.texts
-        self.judging = texts[::_JUDGING_SHARE] if len(texts) > 1 else texts
-        self.calibrating = [text for place, text in enumerate(texts) if place % _JUDGING_SHARE] or list(texts)
+        self.judging, others = drawn_apart(data.texts, _JUDGING_SHARE)
+        self.calibrating = others or self.judging  # a single text does both
         self._exact: Vectors | None = None
 
     def candidates(self, exporter: Exporter) -> list[ExportCandidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import Kind, Label, parse_number, shown_label
-from bort.tasks.metrics import LOWER_IS_BETTER
+from bort.export.row_costs import costliest_row
 from bort.tasks.task import Outputs, Targets, Task
 
 CONFIDENCE = 0.95
+_COUNTED_BY_ROW = ("accuracy", "exact_match")
+"""Metrics that are a share of rows, so that the loss has exact bounds."""
 _RESAMPLES = 400
+_UNSEEN = -math.log(1 - CONFIDENCE)
+"""A kind of row that occurs less than this many times in as many rows may, with that probability, be missing."""
 _FEWEST_VALUES = 30
 """Fewest rows whose bootstrap decides on a regression; that of a few rows agrees with itself, whatever they are."""
 _MOST_ROWS = 10_000_000
@@ -39,7 +44,7 @@ class Verdict:
         max_drop: Maximum number of points that int8 may lose.
         rows: Number of labelled rows.
         rows_to_decide: Number of rows like these that would decide; None if these decide, if no number would, or if
-            the metric is not accuracy.
+            the metric is not the share of rows that are right.
         moved: Mean absolute change of a probability, or of a regression's value. Needs no labels.
         lost: Rows on which int8 makes more mistakes or, for a regression, a larger error, the worst first: `row` (file
             and line), `label`, predictions in `fp32` and `int8`, `text`.
@@ -60,7 +65,7 @@ class Verdict:
     @property
     def drop(self) -> float:
         """Points lost on these rows; negative if int8 is better."""
-        return self.int8 - self.fp32 if self.metric in LOWER_IS_BETTER else self.fp32 - self.int8
+        return self.fp32 - self.int8
 
     @property
     def outcome(self) -> Outcome:
@@ -87,6 +92,8 @@ class Verdict:
         if self._too_few:
             return f"{said}, so it is undecided: a regression needs at least {_FEWEST_VALUES} rows"
         more = f"about {self.rows_to_decide:,} rows would decide" if self.rows_to_decide else "more rows may decide"
+        if self.kind != "regression" and self.metric not in _COUNTED_BY_ROW:
+            more += ", above all of rare labels"
         return f"{said}, so it is undecided: {more}"
 
     @property
@@ -124,17 +131,16 @@ def judge(
     task = task.fitted(fp32, targets)
     before, after = (task.errors(outputs, targets) for outputs in (fp32, int8))
     rows, needed = len(examples), None
-    if task.names:
-        lost, won = int((after > before).sum()), int((after < before).sum())
+    if task.metric in _COUNTED_BY_ROW:
+        lost, won = (int(((one == 0) & (other > 0)).sum()) for one, other in ((before, after), (after, before)))
         low, high = drop_bounds(lost, won, rows)
-        if task.metric == "accuracy":
-            needed = None if high <= max_drop or low > max_drop else rows_to_decide(lost, won, rows, max_drop)
-        else:
-            # If few rows differ, resampling underestimates the possible loss.
-            low, most = _resampled_drops(task, fp32, int8, targets)
-            high = max(high, most)
+        needed = None if high <= max_drop or low > max_drop else rows_to_decide(lost, won, rows, max_drop)
     else:
         low, high = _resampled_drops(task, fp32, int8, targets)
+        if task.names:
+            # Resamples hold only rows that were seen, but of a rare label others may be lost, or won.
+            gain, cost = (100 * _UNSEEN * costliest_row(task, outputs, targets) for outputs in (int8, fp32))
+            low, high = low - gain, high + cost
     return Verdict(
         task.kind,
         task.metric,
@@ -155,21 +161,20 @@ def movement(task: Task, fp32: NDArray[np.float32], int8: NDArray[np.float32]) -
     return float(np.abs(task.activate(fp32) - task.activate(int8)).mean())
 
 
-def drop_bounds(lost: float, won: float, rows: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def drop_bounds(lost: float, won: float, rows: float) -> tuple[float, float]:
     """Exact bounds of the accuracy points that int8 loses, from the rows on which only one precision is right.
 
     The shares of lost and of won rows get Clopper-Pearson bounds, each at half the error probability; their differences
-    bound the drop. Each of the two bounds holds with the given confidence.
+    bound the drop. Each of the two bounds holds with `CONFIDENCE`.
 
     Args:
         lost: Number of rows that only fp32 predicts correctly.
         won: Number of rows that only int8 predicts correctly.
         rows: Number of all rows.
-        confidence: Confidence of each bound.
     """
     from scipy.stats import beta
 
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
 
     def bounds(count: float) -> tuple[float, float]:
         low = float(beta.ppf(tail, count, rows - count + 1)) if count > 0 else 0.0
@@ -212,12 +217,12 @@ def _points(task: Task, outputs: Outputs, targets: Targets) -> float:
 
 def _resampled_drops(task: Task, before: Outputs, after: Outputs, targets: Targets) -> tuple[float, float]:
     """Bootstrap bounds of the drop, resampling rows with both outputs; each holds with `CONFIDENCE`."""
-    rng, sign = np.random.default_rng(0), -1 if task.metric in LOWER_IS_BETTER else 1
+    rng = np.random.default_rng(0)
     drops = []
     for _ in range(_RESAMPLES):
         drawn = rng.integers(0, len(targets), len(targets))
         scores = [_points(task, outputs[drawn], targets[drawn]) for outputs in (before, after)]
-        drops.append(sign * (scores[0] - scores[1]))
+        drops.append(scores[0] - scores[1])
     low, high = np.quantile(drops, [1 - CONFIDENCE, CONFIDENCE]).tolist()
     return low, high
 

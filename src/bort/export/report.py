@@ -52,8 +52,8 @@ def export_report(metrics: dict[str, Any]) -> Report:
         page.heading("Answers that are sure enough")
         page.paragraph(
             f"An answer counts where its probability lies above its label's threshold: {thresholds['answered']:.1%} of"
-            f" the rows are answered, {thresholds['right']:.1%} of those rightly. The thresholds were set on these same"
-            " rows."
+            f" the rows are answered; {thresholds['right']:.1%} of the labels given are right. The thresholds were set"
+            " on these same rows."
         )
         rows = [(name, least, *thresholds["counts"][name]) for name, least in thresholds["by_label"].items()]
         page.table(["label", "threshold", "rows", "answered", "rightly"], rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,12 +95,11 @@ def meeting(first: BatchCosts, second: BatchCosts, lengths: Sequence[int]) -> tu
     return int(ordered[best]), float(totals[best] / min(ours.sum(), theirs.sum()))
 
 
-def measured_costs(engine: ExportedEngine, done: Callable[[], None] = lambda: None) -> BatchCosts:
+def measured_costs(engine: ExportedEngine) -> BatchCosts:
     """Measure the batch costs of a folder's first graph, with all threads and with one thread per batch.
 
     Args:
         engine: The opened folder.
-        done: Called after each point.
     """
     spec = engine.manifest.graphs[0]
     rows = _ROWS[:1] if spec.activations == "dynamic" else _ROWS
@@ -115,7 +114,6 @@ def measured_costs(engine: ExportedEngine, done: Callable[[], None] = lambda: No
                         points[i, j] = _point(engine, count, length, shared=shared)
                     else:
                         points[i, j] = points[i - 1, j] * count / rows[i - 1]
-                    done()
             tables[shared] = tuple(tuple(float(f"{ms:.4g}") for ms in line) for line in undisturbed(points))
     return BatchCosts(rows, tuple(lengths), engine.threads, tables.get(False, tables[True]), tables[True])
 

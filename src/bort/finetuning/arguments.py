@@ -163,8 +163,8 @@ class FinetuneArguments:
     continues with the answers so far"""
     teacher_fit: Literal["auto", "head", "full", "best"] = "auto"
     """how an encoder becomes a teacher: head fits a logistic regression on its embeddings; full fine-tunes it over
-    --teacher-learning-rates; best does both and keeps the better one on the development data; auto: head for folders
-    with a modules.json, else full"""
+    --teacher-learning-rates; best does both and keeps the head unless the other is clearly better on the development
+    data; auto: head for folders with a modules.json, else full"""
     teacher_learning_rates: Annotated[list[PositiveFloat], NotEmpty()] = field(default_factory=lambda: [5e-5, 2e-5])
     """peak learning rates of a fine-tuned teacher; for the other settings of the grid it uses the first value"""
     labels: Literal["soft", "hard"] = "soft"

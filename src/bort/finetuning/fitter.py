@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -121,10 +122,14 @@ class Fitter:
         """Further entries for the saved model's config.json."""
         if not task.choices and len(forms := {example.text_b is not None for example in train}) == 1:
             self.about["bort_pairs"] = forms.pop()
-        self._mean, self._spread = 0.0, 1.0
+        self._mean, self._spread, self._exponent = 0.0, 1.0, 0
         if task.kind == "regression":
             values = task.targets(list(train))
-            self._mean, self._spread = float(values.mean()), float(values.std()) or 1.0
+            # Squares of very large or small labels leave single precision; powers of two change no other bit.
+            self._exponent = math.frexp(float(np.abs(values).max(initial=0.0)))[1]
+            values = np.ldexp(values, -self._exponent)
+            self._mean = math.ldexp(float(values.mean()), self._exponent)
+            self._spread = math.ldexp(float(values.std()), self._exponent) or 1.0
 
     @property
     def bf16(self) -> bool:
@@ -188,7 +193,8 @@ class Fitter:
     def _scaled(self, data: Labelled) -> Labelled:
         if self.task.kind != "regression":
             return data
-        return replace(data, targets=((data.targets - self._mean) / self._spread).astype(np.float32))
+        mean, spread = (math.ldexp(value, -self._exponent) for value in (self._mean, self._spread))
+        return replace(data, targets=((np.ldexp(data.targets, -self._exponent) - mean) / spread).astype(np.float32))
 
     def _class_weights(self, train: Labelled) -> Tensor | None:
         if not self.balance or self.task.kind == "regression":

@@ -94,6 +94,8 @@ def usual_epochs(rows: int) -> int:
 def usual_interval(epoch_steps: int, steps: int, dev_rows: int, batch_size: int) -> int:
     """Default number of optimiser steps between evaluations: an epoch, but at most 1000 steps or an eighth of the run.
 
+    The eighth is rounded up, so runs of few steps are evaluated less than eight times: one of nine steps, five times.
+
     Large development data raise the limit of 1000 steps, so that scoring takes no longer than the training before it.
 
     Args:

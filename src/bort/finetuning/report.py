@@ -45,7 +45,8 @@ def finetune_report(name: str, metrics: dict[str, Any], trials: list[dict[str, A
     if "test" not in metrics:
         text = "No test data were given. The development data chose the model, so their score is optimistic."
         if not trials:
-            text = "No test data were given. The figures are out of fold: each text's answer comes of other texts."
+            text = "No test data were given. The figures are out of fold: each text is predicted by models that have"
+            text += " not seen it."
         report.paragraph(text, warning=bool(trials))
     report.heading(f"All scores ({'test' if part == 'test' else 'development'} data)")
     intervals = metrics[f"{part}_confidence"]

@@ -35,7 +35,8 @@ def uncertainty_of_labels(probabilities: NDArray[Any], thresholds: NDArray[Any])
 
     Args:
         probabilities: *Shape:* (texts, labels).
-        thresholds: Probabilities above which a text has a label; below 1. *Shape:* (labels,).
+        thresholds: Probabilities above which a text has a label. With 1, a label is never given, whatever its
+            probability, so that no text is uncertain for its sake. *Shape:* (labels,).
 
     Returns:
         1 where a probability is at its threshold, 0 where all are 0 or 1. *Shape:* (texts,).
@@ -46,7 +47,7 @@ def uncertainty_of_labels(probabilities: NDArray[Any], thresholds: NDArray[Any])
     """
     p, least = np.asarray(probabilities, np.float64), np.asarray(thresholds, np.float64)
     room = np.where(p > least, 1.0 - least, np.maximum(least, 1e-12))
-    unsure: NDArray[np.float64] = (1.0 - np.abs(p - least) / room).max(1)
+    unsure: NDArray[np.float64] = np.where(least < 1.0, 1.0 - np.abs(p - least) / room, 0.0).max(1)
     return unsure
 
 
@@ -70,7 +71,7 @@ def choose_texts(
 
     Example:
         >>> vectors = np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [-1.0, 0.0]])
-        >>> choose_texts(vectors, np.array([0.9, 0.8, 0.7, 0.1]), 2)
+        >>> choose_texts(vectors, np.array([0.9, 0.8, 0.8, 0.1]), 2)
         [0, 2]
     """
     count = min(count, len(vectors))

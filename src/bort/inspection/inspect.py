@@ -120,7 +120,7 @@ class Inspection:
             one = conflicting[0]
             yield (
                 f"{len(conflicting)} of the pairs that are almost the same have different labels, such as {one.place} "
-                f"{one.labels[0]!a} and {one.near_place} {one.labels[1]!a}"
+                f"{one.labels[0]!r} and {one.near_place} {one.labels[1]!r}"
             )
 
     def _doubt_sentences(self) -> Iterator[str]:
@@ -130,7 +130,7 @@ class Inspection:
             wrong = "is perhaps wrong," if len(self.doubts) == 1 else "are perhaps wrong, first of all"
             yield (
                 f"{len(self.doubts)} of the {self.judged} labels {wrong} {one.place}: "
-                f"{one.label!a}, where {head} says {one.answer!a}"
+                f"{one.label!r}, where {head} says {one.answer!r}"
             )
 
     def _language_sentences(self) -> Iterator[str]:

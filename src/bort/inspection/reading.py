@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bort.data.tables.checks import LookAlikes, look_alike_labels
 from bort.data.tables.examples import Columns, Example, stream_rows, whole_table
-from bort.data.tables.labels import infer_kind
+from bort.data.tables.labels import Kind, infer_kind
 from bort.data.tables.readers import format_of
 from bort.errors import BortError
 from bort.progress import bar
+from bort.tasks.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,26 @@ class ReadPart:
     columns: tuple[str, ...] = field(default=())
 
 
-def read_part(source: str, columns: Columns) -> ReadPart:
+def read_part(source: str, columns: Columns, kind: Literal["auto"] | Kind = "auto") -> ReadPart:
     """Read a file with or without labels.
 
     Args:
         source: A table, plain text with one text per line, or a data set on the hub.
         columns: Names of the columns. If the default column `label` is missing, in JSON lines from every row, the texts
             have no labels.
+        kind: Kind of the labels; rows with other labels are invalid.
 
     Raises:
         BortError: The file cannot be read, it has no rows, or a column that was named is missing.
     """
-    first, kind, label = None, format_of(source), columns.labels[0]
+    first, form, label = None, format_of(source), columns.labels[0]
     labelled = False
-    if kind != "txt":
+    if form != "txt":
         rows = (row for row, _ in stream_rows(source, columns, on_bad=lambda *_: None))
         first = next(rows, None)
         labelled = first is not None and (label in first or label != Columns.label)
         # Each row of JSON lines names its own cells, so that the first may lack a label by mistake.
-        labelled = labelled or (kind == "jsonl" and any(label in row for row in rows))
+        labelled = labelled or (form == "jsonl" and any(label in row for row in rows))
     refused: list[str] = []
     written: dict[str, list[Example]] = defaultdict(list)
     examples = []
@@ -63,6 +65,13 @@ def read_part(source: str, columns: Columns) -> ReadPart:
 
     with bar(f"reading {source}") as shown:
         for row, example in stream_rows(source, columns, labelled=labelled, on_bad=on_bad):
+            if labelled and kind != "auto":
+                try:
+                    names = example.label if isinstance(example.label, tuple) else (str(example.label),)
+                    KINDS[kind](names, "").targets([example])
+                except BortError as error:
+                    on_bad(error, row)
+                    continue
             if labelled and not isinstance(example.label, tuple):
                 read_as = example.label if isinstance(example.label, str) else str(example.label).removesuffix(".0")
                 written[read_as].append(Example("", label=str(row[label])))
@@ -71,7 +80,7 @@ def read_part(source: str, columns: Columns) -> ReadPart:
     if not examples and refused:
         raise BortError(f"has no row that can be read; the first: {refused[0]}", file=source)
     examples = whole_table(examples, source, columns, labelled)
-    amounts = labelled and infer_kind(examples) == "regression"
+    amounts = labelled and (infer_kind(examples) if kind == "auto" else kind) == "regression"
     spellings = [] if amounts else [alike for labels in written.values() for alike in look_alike_labels(labels)]
     return ReadPart(examples, labelled, tuple(refused), tuple(spellings), tuple(first or ()))
 

@@ -27,8 +27,8 @@ class Thresholds:
     Args:
         least_precision: Required precision of each label.
         by_label: The thresholds.
-        answered: Share of rows that get an answer.
-        right: Share of these answers that are correct; 0 if there are none.
+        answered: Share of rows that get an answer; in multi-label tasks, at least one label.
+        right: Share of the given labels that are correct; 0 if there are none.
         counts: By label, the number of candidate rows (for which it is the likeliest label; in multi-label tasks, all
             rows), how many of them get the label, and how many of those correctly.
     """
@@ -72,7 +72,7 @@ class Thresholds:
 
     def told(self) -> Iterator[str]:
         """Messages for the user."""
-        yield f"{self.answered:.1%} of the gate's rows are answered, {self.right:.1%} of those rightly"
+        yield f"{self.answered:.1%} of the gate's rows are answered; {self.right:.1%} of the labels given are right"
         if self.never:
             names = ", ".join(map(repr, self.never[:_MOST_NAMED])) + (", …" if len(self.never) > _MOST_NAMED else "")
             yield f"never answered: {names}; nowhere are these right {self.least_precision:.1%} of the time"

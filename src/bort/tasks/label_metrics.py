@@ -10,17 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.tasks.metrics import Floats, Samples, Score, joined, resampled_rows, scores_of_samples
+from bort.tasks.metrics import Floats, Samples, Score, joined, ratio, resampled_rows, scores_of_samples
 
 
 def multilabel_scores(
-    targets: NDArray[Any],
-    decided: NDArray[Any],
-    scores: NDArray[Any],
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    targets: NDArray[Any], decided: NDArray[Any], scores: NDArray[Any], *, resamples: int = 1000
 ) -> dict[str, Score]:
     """Score sets of labels.
 
@@ -28,9 +22,7 @@ def multilabel_scores(
         targets: 1 where the row has the label, else 0. *Shape:* (rows, labels).
         decided: 1 where the model predicts it, else 0. *Shape:* (rows, labels).
         scores: Scores that rank the rows for each label; greater is more likely. *Shape:* (rows, labels).
-        seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
-        confidence: Share of resamples that the interval holds.
 
     Returns:
         Each from 0 to 1. `f1_micro` counts all labels together; `f1_macro` is the mean over the labels that occur in
@@ -50,8 +42,8 @@ def multilabel_scores(
         return _f1(truth, guess, counts) | {"mean_average_precision": _mean_over(steps, counts)}
 
     values = metrics(np.ones((1, len(truth))))
-    samples = joined([metrics(counts) for counts in resampled_rows(len(truth), seed=seed, resamples=resamples)])
-    return scores_of_samples(values, samples, confidence)
+    samples = joined([metrics(counts) for counts in resampled_rows(len(truth), seed=0, resamples=resamples)])
+    return scores_of_samples(values, samples)
 
 
 def _f1(truth: Floats, guess: Floats, counts: Floats) -> Samples:
@@ -60,8 +52,8 @@ def _f1(truth: Floats, guess: Floats, counts: Floats) -> Samples:
     occurring = positive + given
     exact = (truth == guess).all(-1)
     return {
-        "f1_micro": _ratio(2 * right.sum(-1), occurring.sum(-1)),
-        "f1_macro": _ratio(_ratio(2 * right, occurring).sum(-1), (occurring > 0).sum(-1)),
+        "f1_micro": ratio(2 * right.sum(-1), occurring.sum(-1)),
+        "f1_macro": ratio(ratio(2 * right, occurring).sum(-1), (occurring > 0).sum(-1)),
         "exact_match": counts @ exact / counts.sum(-1),
     }
 
@@ -80,17 +72,11 @@ class _Steps:
         weights = counts[:, self._order]
         given = np.cumsum(weights, axis=1)[:, self._ends]
         right = np.cumsum(weights * self._truth, axis=1)[:, self._ends]
-        precision = _ratio(right, given)
+        precision = ratio(right, given)
         found = (np.diff(right, axis=1, prepend=0.0) * precision).sum(-1)
-        return _ratio(found, right[:, -1]), (right[:, -1] > 0).astype(np.float64)
+        return ratio(found, right[:, -1]), (right[:, -1] > 0).astype(np.float64)
 
 
 def _mean_over(steps: list[_Steps], counts: Floats) -> Floats:
     found = [each.average_precision(counts) for each in steps]
-    return _ratio(sum(value for value, _ in found), sum(occurs for _, occurs in found))
-
-
-def _ratio(upper: Any, lower: Any) -> Floats:
-    """Divide, with 0 where the divisor is 0."""
-    quotient: Floats = np.divide(upper, lower, out=np.zeros(np.shape(upper)), where=np.asarray(lower) > 0)
-    return quotient
+    return ratio(sum(value for value, _ in found), sum(occurs for _, occurs in found))

@@ -19,15 +19,18 @@ from bort.errors import BortError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Samples = dict[str, Floats]
+_CONFIDENCE = 0.95
 # Counts in a chunk of resamples: a few such arrays fit in the CPU cache.
 _CHUNK_ELEMENTS = 250_000
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "f1_positive", "matthews"),
-    "regression": ("pearson", "spearman", "rmse"),
+    "regression": ("pearson", "spearman"),
     "multilabel": ("f1_micro", "f1_macro", "exact_match", "mean_average_precision"),
 }
-LOWER_IS_BETTER = frozenset({"rmse"})
+"""The metrics that may select models, by kind."""
+OF_SUITES = "f1_positive"
+"""The metric by which only tasks of a suite select."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def primary_metric(kind: Kind, override: str | None = None) -> str:
     if override is None:
         return METRICS[kind][0]
     if override not in METRICS[kind]:
-        raise BortError(f"the metric of a {kind} task must be one of {', '.join(METRICS[kind])}", value=override)
+        named = ", ".join(name for name in METRICS[kind] if name != OF_SUITES)
+        raise BortError(f"the metric of a {kind} task must be one of {named}", value=override)
     return override
 
 
@@ -88,13 +92,7 @@ def confusion(references: Sequence[int], predictions: Sequence[int], num_labels:
 
 
 def classification_scores(
-    references: Sequence[int],
-    predictions: Sequence[int],
-    *,
-    num_labels: int,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    references: Sequence[int], predictions: Sequence[int], *, num_labels: int, resamples: int = 1000
 ) -> dict[str, Score]:
     """Score predicted classes.
 
@@ -106,31 +104,23 @@ def classification_scores(
         references: The right class of each row.
         predictions: The predicted class of each row.
         num_labels: How many classes the task has.
-        seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
-        confidence: Share of resamples that the interval holds.
 
     Returns:
         `accuracy`, `f1`, `matthews`, and with two labels `f1_positive`; each from 0 to 1, `matthews` from -1.
 
     Raises:
-        ValueError: As for `confusion`, or `confidence` is not between 0 and 1.
+        ValueError: As for `confusion`.
     """
     truth, guess = _labels(references, num_labels), _labels(predictions, num_labels)
     _check_equally_many(truth, guess)
     cells, counts = np.unique(truth * num_labels + guess, return_counts=True)
     values = _class_metrics(cells, counts[None], num_labels)
-    samples = resampled_classes(truth, guess, num_labels, seed=seed, resamples=resamples)
-    return scores_of_samples(values, samples, confidence)
+    return scores_of_samples(values, resampled_classes(truth, guess, num_labels, seed=0, resamples=resamples))
 
 
 def regression_scores(
-    references: Sequence[float],
-    predictions: Sequence[float],
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    references: Sequence[float], predictions: Sequence[float], *, resamples: int = 1000
 ) -> dict[str, Score]:
     """Score predicted numbers.
 
@@ -139,38 +129,34 @@ def regression_scores(
     Args:
         references: The right number of each row, within single precision.
         predictions: The predicted number of each row, likewise.
-        seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
-        confidence: Share of resamples that the interval holds.
 
     Returns:
         `pearson` and `spearman`, from -1 to 1, and `rmse` in the unit of the labels.
 
     Raises:
         BortError: A number is not finite, as after a diverged training.
-        ValueError: The two differ in length or are empty, or `confidence` is not between 0 and 1.
+        ValueError: The two differ in length or are empty.
     """
     truth, guess = _numbers("references", references), _numbers("predictions", predictions)
     _check_equally_many(truth, guess)
     values = _number_metrics(truth, guess, np.ones((1, len(truth))))
-    samples = resampled_numbers(truth, guess, seed=seed, resamples=resamples)
-    return scores_of_samples(values, samples, confidence)
+    return scores_of_samples(values, resampled_numbers(truth, guess, seed=0, resamples=resamples))
 
 
-def mean_score(values: Sequence[float], *, resamples: int = 1000, confidence: float = 0.95) -> Score:
+def mean_score(values: Sequence[float], *, resamples: int = 1000) -> Score:
     """Score by the mean of one value per row.
 
     Args:
         values: The values.
         resamples: Resamples of the bootstrap; with 0 the interval is the value alone.
-        confidence: Share of resamples that the interval holds.
     """
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
 
     def mean(drawn: NDArray[Any]) -> Samples:
         return {"mean": drawn @ distinct / len(values)}
 
-    return scores_of_samples(mean(counts[None]), _resampled(counts, mean, 0, resamples), confidence)["mean"]
+    return scores_of_samples(mean(counts[None]), _resampled(counts, mean, 0, resamples))["mean"]
 
 
 def resampled_classes(truth: Ints, guess: Ints, num_labels: int, *, seed: int, resamples: int) -> Samples:
@@ -232,7 +218,7 @@ def _class_metrics(cells: Ints, counts: Ints, num_labels: int) -> Samples:
     truths, guesses = _sum_by(counts, down, num_labels), _sum_by(counts, across, num_labels)  # (size, labels)
     hits = _sum_by(counts * (down == across), down, num_labels)
     occurring = truths + guesses
-    f1 = _ratio(2 * hits, occurring)
+    f1 = ratio(2 * hits, occurring)
     right = hits.sum(axis=1)
     truths_spread, guesses_spread = (rows**2 - np.square(each).sum(axis=1) for each in (truths, guesses))
     spread = np.sqrt(truths_spread.astype(np.float64) * guesses_spread)
@@ -240,7 +226,7 @@ def _class_metrics(cells: Ints, counts: Ints, num_labels: int) -> Samples:
     metrics = {
         "accuracy": right / rows,
         "f1": f1.sum(axis=1) / (occurring > 0).sum(axis=1),
-        "matthews": np.clip(_ratio(agreement, spread), -1.0, 1.0),
+        "matthews": np.clip(ratio(agreement, spread), -1.0, 1.0),
     }
     return metrics | ({"f1_positive": f1[:, 1]} if num_labels == 2 else {})
 
@@ -263,8 +249,8 @@ def _number_metrics(truth: Floats, guess: Floats, counts: Floats) -> Samples:
     rank_spread = _spread(truth_ranks, guess_ranks, counts)
     spread = np.where(rank_spread > 0, _spread(truth_off, guess_off, counts), 0.0)
     return {
-        "pearson": np.clip(_ratio(_dot(truth_off, guess_off, counts), spread), -1.0, 1.0),
-        "spearman": np.clip(_ratio(_dot(truth_ranks, guess_ranks, counts), rank_spread), -1.0, 1.0),
+        "pearson": np.clip(ratio(_dot(truth_off, guess_off, counts), spread), -1.0, 1.0),
+        "spearman": np.clip(ratio(_dot(truth_ranks, guess_ranks, counts), rank_spread), -1.0, 1.0),
         "rmse": np.sqrt(counts @ np.square(truth - guess) / rows),
     }
 
@@ -305,9 +291,18 @@ def _sum_by(draws: NDArray[Any], keys: Ints, num_keys: int) -> NDArray[Any]:
     return sums
 
 
-def _ratio(upper: NDArray[Any], lower: NDArray[Any]) -> Floats:
-    """Divide, with 0 where the divisor is 0."""
-    quotient: Floats = np.divide(upper, lower, out=np.zeros(np.shape(upper)), where=lower > 0)
+def ratio(upper: Any, lower: Any) -> Floats:
+    """Divide, with 0 where the divisor is 0.
+
+    Args:
+        upper: The dividend.
+        lower: The divisor, at least 0. *Shape:* that of the dividend.
+
+    Example:
+        >>> ratio([1.0, 2.0], [4.0, 0.0])
+        array([0.25, 0.  ])
+    """
+    quotient: Floats = np.divide(upper, lower, out=np.zeros(np.shape(upper)), where=np.asarray(lower) > 0)
     return quotient
 
 
@@ -328,24 +323,18 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
-def scores_of_samples(values: Samples, samples: Samples, confidence: float) -> dict[str, Score]:
-    """Values with their percentile intervals.
+def scores_of_samples(values: Samples, samples: Samples) -> dict[str, Score]:
+    """Values with their percentile intervals, which hold 95 % of the resamples.
 
     Args:
         values: Each metric on all rows. *Shape:* (1,).
         samples: The same on resamples; empty without any.
-        confidence: Share of resamples that an interval holds.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     scores = {}
     for name, (value,) in values.items():
         low, high = value, value
         if name in samples:
-            low, high = np.quantile(samples[name], [(1 - confidence) / 2, (1 + confidence) / 2])
+            low, high = np.quantile(samples[name], [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
         scores[name] = Score(float(value), float(min(low, value)), float(max(high, value)))
     return scores
 

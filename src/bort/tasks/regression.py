@@ -118,4 +118,7 @@ class Regression(Task):
         return np.zeros(len(targets), dtype=np.int64)
 
     def _worst_first(self, outputs: Outputs, targets: Targets) -> NDArray[np.int64]:
-        return np.argsort(-self.errors(outputs, targets), kind="stable")
+        errors = self.errors(outputs, targets)
+        rows = np.flatnonzero(errors)
+        ordered: NDArray[np.int64] = rows[np.argsort(-errors[rows], kind="stable")]
+        return ordered

@@ -35,7 +35,7 @@ def read_part(
         BortError: There is no such file, or one of its rows is malformed; the error names the file and line.
     """
     if part not in task.counts:
-        raise BortError(f"{task.title} has no {part} data; it has {', '.join(task.counts)}", column="task")
+        raise BortError(f"{task.title} has no {part} data; it has {', '.join(task.counts)}", setting="task")
     records = _hub(task, part) if str(data) == FROM_HUB else _local(task, Path(data), part)
     rows = [row for record in records for row in cast_record(task, record, cast)]
     if not rows:

@@ -42,7 +42,7 @@ def find(names: Sequence[str]) -> list[SuiteTask]:
         if tasks is None:
             near = difflib.get_close_matches(plain_name(name), known, n=1)
             hint = f"did you mean {known[near[0]][0].name}?" if near else f"there are: {', '.join([*TASKS, *SUITES])}"
-            raise BortError(f"is no task; {hint}", column="task", value=name)
+            raise BortError(f"is no task; {hint}", setting="task", value=name)
         found |= {task.name: task for task in tasks}
     return list(found.values())
 
