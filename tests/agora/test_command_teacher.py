@@ -205,6 +205,29 @@ def test_shares_become_log_probabilities(shares):
     np.testing.assert_allclose(np.exp(row), [shares.get(name, 0) / total for name in task.names], atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("names", "answer", "row"),
+    [
+        (("false", "true"), np.bool_(True), [-np.inf, 0.0]),
+        (("false", "true"), {True: 1, False: 0}, [-np.inf, 0.0]),
+        (("True", "False"), True, [0.0, -np.inf]),
+        (("1", "2"), 1.0, [0.0, -np.inf]),
+        (("1", "2"), np.float32(2.0), [-np.inf, 0.0]),
+        (("1", "2"), {1.0: np.float32(1.0), 2.0: np.int64(0)}, [0.0, -np.inf]),
+        (("1.0", "2.0"), 1.0, [0.0, -np.inf]),
+    ],
+)
+def test_answers_may_have_the_types_of_labels_in_python(names, answer, row):
+    assert answer_row(answer, Classification(names, "accuracy")) == row
+
+
+def test_several_labels_and_values_may_be_numpys():
+    task = MultiLabel(("1", "2", "3"), "f1_micro")
+    assert answer_row(np.array([1, 3]), task) == [np.inf, -np.inf, np.inf]
+    assert answer_row({np.int64(2): np.float32(0.5)}, task) == [-np.inf, 0.0, -np.inf]
+    assert answer_row(np.float32(0.5), VALUES) == [0.5]
+
+
 def test_each_of_many_labels_is_found_without_a_search():
     class Names(tuple):
         def __contains__(self, name):

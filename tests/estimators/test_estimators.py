@@ -4,6 +4,7 @@ import re
 import tempfile
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -220,9 +221,15 @@ def test_an_exported_model_answers_alike(fitted, data, tmp_path):
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
 
 
-def test_a_folder_of_hugging_face(classifier, sentences):
+def test_a_folder_of_hugging_face(classifier, sentences, tmp_path):
     loaded = bort.BortClassifier.load(classifier)
     assert loaded.classes_.tolist() == sorted(["cat", "other", 'a, "b"'])
+    loaded.save(tmp_path / "saved")
+    again = bort.BortClassifier.load(tmp_path / "saved")
+    assert again.classes_.tolist() == loaded.classes_.tolist()
+    np.testing.assert_array_equal(again.predict_proba(sentences[:5]), loaded.predict_proba(sentences[:5]))
+    (tmp_path / "saved" / "estimator.json").write_text('{"classes": ["x", "y", "z"]}')  # of other names than the model
+    assert bort.BortClassifier.load(tmp_path / "saved").classes_.tolist() == loaded.classes_.tolist()
     answers = [answer.label for answer in bort.Predictor(classifier).predict(sentences[:20])]
     assert loaded.predict(sentences[:20]).tolist() == answers
     assert loaded.report_ is None
@@ -288,6 +295,31 @@ def test_threads_are_limited_only_at_work(fitted, tmp_path):
         torch.set_num_threads(before)
 
 
+def test_calls_that_overlap_leave_the_number_of_threads():
+    def call(n_jobs, entered, leave):
+        with bort.BortClassifier(n_jobs=n_jobs)._work():
+            inside = torch.get_num_threads()
+            entered.set()
+            leave.wait(10)
+        return inside, torch.get_num_threads()
+
+    before, calls = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(3)
+        with ThreadPoolExecutor(2) as pool:
+            for n_jobs in (1, 2):
+                entered, leave = threading.Event(), threading.Event()
+                calls.append((pool.submit(call, n_jobs, entered, leave), leave))
+                assert entered.wait(10)
+            for number, (answer, leave) in enumerate(calls, start=1):  # ends in the order of the beginnings
+                leave.set()
+                assert answer.result() == (number, 3)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 3, "also in a new thread"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_fit_that_fails_leaves_no_old_model(data, quick):
     X, y = data("train")
     classifier = bort.BortClassifier(**quick).fit(X, y)
@@ -307,10 +339,11 @@ def test_nothing_is_printed_unless_asked(data, quick, capfd):
 
 
 def test_a_models_files_include_its_added_tokens(tmp_path):
-    for name in ("config.json", "vocab.txt", "added_tokens.json", "model.safetensors", "notes.txt"):
+    prompts = "config_sentence_transformers.json"  # which may say that a cross-encoder's outputs are not its scores
+    for name in ("config.json", "vocab.txt", "added_tokens.json", "model.safetensors", "notes.txt", prompts):
         (tmp_path / name).write_text("{}")
     kept = ModelFiles.of(tmp_path).files
-    assert sorted(kept) == ["added_tokens.json", "config.json", "model.safetensors", "vocab.txt"]
+    assert sorted(kept) == ["added_tokens.json", "config.json", prompts, "model.safetensors", "vocab.txt"]
 
 
 def test_threads_may_share_it(fitted, data):
@@ -383,6 +416,9 @@ def test_other_mistakes(data, quick, fitted, tmp_path):
         bort.BortClassifier(**quick).fit(X, y, teacher=DummyClassifier())
     with pytest.raises(BortError, match="leaves open"):
         bort.BortClassifier(**quick, settings={"out": "x"}).fit(X, y)
+    for name in ("foo", "model"):
+        with pytest.raises(BortError, match=f"'{name}': is no setting of bort.ExportArguments that an export"):
+            fitted.export(tmp_path / "fast", **{name: 1})
     with pytest.raises(DataError, match="the teacher must be"):
         bort.BortClassifier(method="agora").fit(X, y, teacher=3)
     with pytest.raises(NotFittedError):

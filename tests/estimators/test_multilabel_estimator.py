@@ -121,6 +121,8 @@ def test_a_loaded_model_heeds_its_thresholds(multilabeller, sentences):
         ([["a", "b"], ["a", "c"], ["b", "c"]], "matrix of 0 and 1"),
         (np.array([[0, 1], [2, 0], [1, 1]]), "matrix of 0 and 1"),
         (np.array([[0, 1], [1, 0]]), "3 texts and there are 2 labels"),
+        (pandas.DataFrame([[0, 1], [1, 0], [1, 1]], columns=["a", "a"]), "y: .*names of columns must differ"),
+        (pandas.DataFrame([[0, 1], [1, 0], [1, 1]], columns=["a", "b "]), "y: .*no space around them"),
     ],
 )
 def test_refused_where_it_is_unclear(world, y, message):

@@ -25,8 +25,11 @@ from transformers import (
 
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.estimators.classifier import BortClassifier
+from bort.export.exporter import Exporter
 from bort.model.checkpoints import save
 from bort.model.modelling import BortForSequenceClassification
+from bort.model.sentence_files import PROMPTS
 from bort.predict import classifiers
 from bort.predict.classifiers import (
     load_classifier,
@@ -278,6 +281,7 @@ def test_an_encoder_must_be_fine_tuned_first(world):
         ({"id2label": {"0": "a", "1": "a", "2": "b", "3": "c", "4": "d"}}, "id2label.*each differently"),
         ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "9": "e"}}, "id2label.*the outputs 0 to 4"),
         ({"id2label": ["a"]}, "configuration cannot be read"),
+        ({"bort_metric": "rmse"}, "'bort_metric': value 'rmse': must be one of accuracy"),
         ({"architectures": None}, "fine-tune it first"),
         ({"model_type": "nosuch"}, "configuration cannot be read"),
         ({"hidden_size": "x"}, "hidden_size"),
@@ -313,6 +317,32 @@ def test_a_cross_encoder_whose_scores_are_a_function_of_the_output_is_refused(re
     identity = "torch.nn.modules.linear.Identity"
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": identity}))
     assert isinstance(load_classifier(changed(folder, problem_type=None))[1], Regression)
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "column"),
+    [
+        (PROMPTS, {"prompts": {"q": "Q: "}, "default_prompt_name": "q"}, "default_prompt_name"),
+        (PROMPTS, {"default_prompt_name": "q"}, "default_prompt_name"),
+        ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
+    ],
+    ids=["prompt", "no such prompt", "lower case"],
+)
+def test_a_cross_encoder_that_changes_texts_is_refused(classifier, tmp_path, file, said, column):
+    folder = shutil.copytree(classifier, tmp_path / "m")
+    (folder / file).write_text(json.dumps(said))
+    for opened in (Predictor, Exporter, BortClassifier.load):
+        with pytest.raises(BortError, match=f"{file}: column '{column}'.*is not applied here"):
+            opened(str(folder))
+
+
+def test_a_cross_encoder_that_changes_no_text_answers(classifier, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "m")
+    prompts = {"prompts": {"none": "", "q": "Q: "}, "default_prompt_name": "none"}
+    (folder / PROMPTS).write_text(json.dumps(prompts))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": False}))
+    answers = [Predictor(name).predict_proba(["A cat"]) for name in (str(folder), classifier)]
+    np.testing.assert_allclose(*answers, atol=1e-5)
 
 
 @pytest.mark.parametrize("lost", ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"])

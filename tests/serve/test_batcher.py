@@ -86,12 +86,13 @@ def test_a_full_queue_refuses_at_once():
 def test_what_its_client_has_left_is_not_computed():
     async def main():
         gate = Gate()
-        batcher = Batcher(gate, join)
+        batcher = Batcher(gate, join, max_waiting=2)
         first = await busy(gate, batcher)
         left = asyncio.ensure_future(batcher.submit(Words(["left"])))
-        kept = asyncio.ensure_future(batcher.submit(Words(["kept"])))
         await asyncio.sleep(0.01)
         left.cancel()
+        await asyncio.sleep(0.01)
+        kept = asyncio.ensure_future(batcher.submit(Words(["kept"])))  # in its place
         await asyncio.sleep(0.01)
         gate.open.set()
         await asyncio.gather(first, kept)

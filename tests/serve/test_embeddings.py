@@ -43,6 +43,8 @@ def test_the_forms_of_an_input(vectors, encoder):
     one = vectors.post("/embed", {"inputs": "a harbour"}).json()
     np.testing.assert_allclose(one, encoder.encode(["a harbour"], normalize=True), atol=1e-5)
     assert vectors.post("/models/tiny/embed", {"inputs": ["a harbour"]}).json() == one
+    own = {"dimensions": 12, "prompt_name": None, "truncation_direction": "right"}
+    assert vectors.post("/embed", {"inputs": "a harbour", **own}).json() == one
     assert len(vectors.post("/embed", {"inputs": ["a harbour", "a clock"]}).json()) == 2, "no pair"
     long = vectors.post("/embed", {"inputs": LONG, "truncate": False})
     assert (long.status_code, "tokens" in long.json()["error"]) == (413, True)
@@ -59,6 +61,9 @@ def test_the_forms_of_an_input(vectors, encoder):
         ({"inputs": [["a"]]}, "must be texts"),
         ({"inputs": "a\0b"}, "NUL"),
         ({}, "inputs"),
+        ({"inputs": "a", "dimensions": 4}, "have 12 numbers"),
+        ({"inputs": "a", "prompt_name": "query"}, "prompt_name"),
+        ({"inputs": "a", "truncation_direction": "Left"}, "cuts the right side"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(vectors, body, part):

@@ -31,7 +31,7 @@ async def routes(scope, receive, send):
 
 def test_a_page_of_another_origin_can_read_the_guards_errors():
     guard = Guard(routes, Limits(payload_limit=9), Metrics(), "key", log=None)
-    app = with_cors(guard, [PAGE])
+    app = with_cors(guard, [f"{PAGE}/"])
     for status, key in ((401, {}), (413, {"authorization": "Bearer key"})):
         for origin, allowed in ((PAGE, PAGE), ("https://other.example", None)):
             answer = asked(app, "POST", origin=origin, **key)

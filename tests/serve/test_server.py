@@ -59,6 +59,9 @@ def test_the_forms_of_an_input(server):
     pair = server.post("/predict", {"inputs": ["a harbour", "a clock"]}).json()
     assert len(pair) == len(single)
     assert scores(pair) != scores(single)
+    no_pair = server.post("/predict", {"inputs": ["a harbour", ""]}).json()
+    assert scores(no_pair) == pytest.approx(scores(single), abs=1e-6)
+    assert server.post("/predict", {"inputs": "a harbour", "truncation_direction": "Right"}).json() == single
     raw = server.post("/predict", {"inputs": "a harbour", "raw_scores": True}).json()
     logits = np.array([one["score"] for one in raw])
     assert np.exp(logits) / np.exp(logits).sum() == pytest.approx([one["score"] for one in single], abs=1e-5)
@@ -92,6 +95,9 @@ def test_the_inference_api(server):
         (b'{"inputs": "a", "truncate": "perhaps"}', "truncate"),
         (b'{"inputs": null}', "inputs"),
         (b'{"inputs": NaN}', "inputs"),
+        (b'{"inputs": "a", "truncation_direction": "Left"}', "cuts the right side"),
+        (b'{"inputs": "a", "truncation_direction": 1}', "truncation_direction"),
+        (b'{"inputs": "\xc3\xa9\xc3\xa9" x}', "at character 17"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(server, body, part):
@@ -291,6 +297,16 @@ def test_a_second_ctrl_c_waits_no_longer(exported):
         server.reader.join(10)
     assert server.said("interrupted")
     assert not server.said("Traceback", seconds=0.1)
+
+
+def test_an_address_of_ipv6_is_one_that_clients_can_use(exported):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running(exported, "--host", "::1") as server:
+        assert server.url.startswith("http://[::1]:")
+        assert server.get("/health").status_code == 200
 
 
 def test_where_it_cannot_listen_is_said_before_a_model_is_loaded(exported):

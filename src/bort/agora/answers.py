@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from bort.data.tables.labels import Kind
+import numpy as np
+
+from bort.data.tables.labels import Kind, class_name
 from bort.tasks.task import Task
 
 Answer = str | float | Sequence[str] | Mapping[str, float] | None
@@ -24,7 +26,8 @@ def answer_row(answer: Any, task: Task) -> list[float]:
 
     Args:
         answer: See `Answer`; a blank string counts as None. Class probabilities need not sum to 1. In a multilabel
-            task each label has its own probability, which is 0 for labels that are not named.
+            task each label has its own probability, which is 0 for labels that are not named. Labels may also be
+            numbers or truth values, and all may be NumPy's.
         task: The task.
 
     Raises:
@@ -34,6 +37,7 @@ def answer_row(answer: Any, task: Task) -> list[float]:
         >>> answer_row({"cat": 3, "dog": 1}, Classification(("cat", "dog"), "accuracy"))
         [-0.2876820724517809, -1.3862943611198906]
     """
+    answer = _native(answer)
     if answer is None or (isinstance(answer, str) and not answer.strip()):
         return [math.nan] * task.outputs
     return _ROWS[task.kind](answer, task)
@@ -65,7 +69,7 @@ def _class_row(answer: Any, task: Task) -> list[float]:
 def _labels_row(answer: Any, task: Task) -> list[float]:
     known = {*task.names}  # to look up each label in the tuple takes long if there are thousands
     if isinstance(answer, Mapping):
-        shares = {_name(name, task, known): share for name, share in answer.items()}
+        shares = _shares(answer, task, known)
     else:
         given = [*answer] if isinstance(answer, list | tuple | set | frozenset) else [answer]
         shares = {_name(name, task, known): 1.0 for name in given}
@@ -81,11 +85,21 @@ def _log_odds(p: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
+def _native(given: Any) -> Any:
+    """NumPy's scalars and arrays as Python's."""
+    return given.tolist() if isinstance(given, np.generic | np.ndarray) else given
+
+
+def _shares(answer: Mapping[Any, Any], task: Task, known: Container[str]) -> dict[str, Any]:
+    return {_name(name, task, known): _native(share) for name, share in answer.items()}
+
+
 def _name(answer: Any, task: Task, known: Container[str]) -> str:
-    name = str(answer).lower() if isinstance(answer, bool) else str(answer)
-    if name not in known:
-        raise WrongAnswerError(_rule(task))
-    return name
+    given = _native(answer)
+    for name in (str(given), class_name(given)) if isinstance(given, bool | int | float) else (str(given),):
+        if name in known:
+            return name
+    raise WrongAnswerError(_rule(task))
 
 
 def _value_row(answer: Any, task: Task) -> list[float]:
@@ -103,9 +117,7 @@ def _value(answer: Any) -> float:
 
 
 def _log_shares(answer: Mapping[Any, Any], task: Task) -> list[float]:
-    shares = {str(name): share for name, share in answer.items()}
-    if not {*shares} <= {*task.names}:
-        raise WrongAnswerError(_rule(task))
+    shares = _shares(answer, task, {*task.names})
     for share in shares.values():
         number = isinstance(share, int | float) and not isinstance(share, bool)
         if not number or not 0 <= share < math.inf:

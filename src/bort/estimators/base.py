@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +241,7 @@ class TextEstimator(BaseEstimator):
             'fp32'
         """
         check_is_fitted(self, "model_")
+        _check_settings(settings, ExportArguments, {"model", "out"}, "an export")
         if (X is None) != (y is None):
             raise DataError("X and y go together")
         with tempfile.TemporaryDirectory(prefix="bort-") as scratch, self._work(), _without_folder(Path(scratch)):
@@ -293,10 +295,7 @@ class TextEstimator(BaseEstimator):
         return [replace(example, label=label) for example, label in zip(examples, targets, strict=True)]
 
     def _arguments(self, out: Path, files: Mapping[str, Any], teacher: str | None) -> FinetuneArguments:
-        known = {field.name for field in dataclasses.fields(FinetuneArguments)} - _GIVEN
-        for name in self.settings or {}:
-            if name not in known:
-                raise BortError("is no setting of bort.FinetuneArguments that a fit leaves open", value=name)
+        _check_settings(self.settings or {}, FinetuneArguments, _GIVEN, "a fit")
         given = {name: getattr(self, name) for name in _SINGLE if getattr(self, name) is not None}
         given |= {
             name: np.atleast_1d(getattr(self, name)).tolist() for name in _LISTS if getattr(self, name) is not None
@@ -316,14 +315,43 @@ class TextEstimator(BaseEstimator):
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
         """Apply `verbose` and `n_jobs` within a block."""
-        before, threads = torch.get_num_threads(), self._threads()
-        with verbose(self.verbose):
-            try:
-                if threads is not None:
-                    torch.set_num_threads(threads)
-                yield
-            finally:
-                torch.set_num_threads(before)
+        with verbose(self.verbose), _NUMBER(self._threads()):
+            yield
+
+
+class _Number:
+    """PyTorch's number of threads, set within blocks that may overlap in several threads.
+
+    PyTorch has a number for each thread, and one for new threads, which is the last that any thread has set.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._own = threading.Lock(), threading.local()
+        self._blocks, self._usual = 0, 0
+
+    @contextlib.contextmanager
+    def __call__(self, threads: int | None) -> Iterator[None]:
+        """Set the number within a block; None leaves it."""
+        if threads is None:
+            yield
+            return
+        outer = getattr(self._own, "threads", None)
+        with self._lock:
+            if not self._blocks:
+                self._usual = torch.get_num_threads()
+            self._blocks += 1
+            self._own.threads = threads
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                self._own.threads = outer if self._blocks else None
+                torch.set_num_threads(self._own.threads or self._usual)
+
+
+_NUMBER = _Number()
 
 
 @contextlib.contextmanager
@@ -339,6 +367,14 @@ def _without_folder(folder: Path) -> Iterator[None]:
 
 def _renamed(text: str, folder: Path) -> str:
     return re.sub(rf"{re.escape(str(folder))}/(\w+)\.jsonl", r"\1", text)
+
+
+def _check_settings(settings: Mapping[str, Any], of: Any, given: set[str], what: str) -> None:
+    """Refuse settings that are no fields of a dataclass of arguments, or that are given otherwise."""
+    known = {field.name for field in dataclasses.fields(of)} - given
+    for name in settings:
+        if name not in known:
+            raise BortError(f"is no setting of bort.{of.__name__} that {what} leaves open", value=name)
 
 
 def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         if matrix is not None:
             columns, self._columns = column_names(y), np.arange(matrix.shape[1])
             self.classes_ = self._columns if columns is None else columns
+            self._check_names("the names of columns must differ, and have no space around them")
             return self._label_lists(matrix)
         labels = labels_of(y, "y")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -126,13 +127,15 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         if len(self.classes_) < 2:
             rule = f"a classifier needs at least two classes; there is only the class {self.classes_.tolist()[0]!r}"
             raise DataError(rule, file="y")
-        names = self._class_names()
-        if len({*names}) < len(names) or any(name != name.strip() or not name for name in names):
-            raise DataError(
-                "labels must differ in more than type, and have no space around them", file="y", value=names
-            )
+        names = self._check_names("labels must differ in more than type, and have no space around them")
         self._columns = np.arange(len(names))
         return [names[place] for place in places.tolist()]
+
+    def _check_names(self, rule: str) -> list[str]:
+        names = self._class_names()
+        if len({*names}) < len(names) or any(name != name.strip() or not name for name in names):
+            raise DataError(rule, file="y", value=names)
+        return names
 
     def _targets(self, y: Any, name: str) -> list[Any]:
         if self.multilabel_:
@@ -158,11 +161,11 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         return {"classes": [each if isinstance(each, str | bool | int | float) else str(each) for each in labels]}
 
     def _restore(self, task: Task, about: Mapping[str, Any]) -> None:
-        names, labels = task.names, about.get("classes")
+        labels = about.get("classes")
+        named = class_names(labels) if isinstance(labels, list) else []
+        if sorted(named) != sorted(task.names):  # none were saved, or config.json has been given other names since
+            named, labels = sorted(task.names), sorted(task.names)
         self.multilabel_ = task.kind == "multilabel"
-        if isinstance(labels, list) and len(labels) == len(names):
-            self.classes_, self._columns = np.array(labels), np.arange(len(names))
-        else:
-            self._columns = np.argsort(names)
-            self.classes_ = np.array(names)[self._columns]
+        self.classes_ = np.array(labels)
+        self._columns = np.array([task.names.index(name) for name in named])
         self.report_ = None

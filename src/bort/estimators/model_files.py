@@ -13,6 +13,7 @@ from typing import Any
 from bort.errors import BortError
 from bort.files import new_folder, write_folder
 from bort.model.checkpoints import locate
+from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS
 from bort.predict.manifest import is_exported
 from bort.predict.predictor import Predictor
 
@@ -24,6 +25,8 @@ _NAMES = (
     "merges.txt",
     "special_tokens_map.json",
     "*.model",
+    PROMPTS,  # a cross-encoder may be refused for these
+    TEXT_SETTINGS[0],
 )
 _WEIGHTS = "model*.safetensors*"
 _OPENING = Lock()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.labels import Kind, plain_number
+from bort.data.tables.labels import Kind, class_name
 from bort.data.tables.objects import DataError
 from bort.estimators.indicators import indicators_of
 
@@ -64,11 +64,6 @@ def class_names(labels: Any) -> list[str]:
         labels: Strings, numbers or truth values, as in `classes_`.
     """
     return [class_name(each) for each in _plain(labels)]
-
-
-def class_name(label: Any) -> str:
-    """The name of a class: `true` of True, and `1` of 1.0."""
-    return str(label).lower() if isinstance(label, bool) else plain_number(str(label))
 
 
 def _label_shares(teacher: Any, shares: Any, kind: Kind) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.checkpoints import load, load_config, locate, require_encoder, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
-from bort.model.sentence_files import PROMPTS, read_json
+from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS, read_json
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
@@ -100,6 +100,7 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
         BortError: It gives neither one label, nor several labels, nor one number, or config.json is inconsistent.
     """
     config = model.config
+    _refuse_preparation(name)
     kind, outputs = config.problem_type, config.num_labels
     if (kind == Regression.problem_type and outputs != 1) or (kind == MultiLabel.problem_type and outputs == 1):
         rule = "must be a model that gives each text one label, several labels, or one number"
@@ -107,7 +108,7 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
     if outputs == 1:
         if kind != Regression.problem_type:
             _refuse_activation(config, name)
-        return Regression((), _metric(model, "regression"))
+        return Regression((), _metric(model, name, "regression"))
     names = tuple(str(config.id2label.get(number)) for number in range(outputs))
     if len({*names}) < outputs or not {*range(outputs)} <= {*config.id2label}:
         rule = f"must name the outputs 0 to {outputs - 1}, each differently"
@@ -116,8 +117,8 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
         least = getattr(config, IN_CONFIG, {})
         if not are_thresholds(least, names):
             raise BortError("must map labels to probabilities", file=name, column=IN_CONFIG, value=least)
-        return MultiLabel.of_model(names, _metric(model, "multilabel"), least)
-    return Classification(names, _metric(model, "classification"), choices=choices)
+        return MultiLabel.of_model(names, _metric(model, name, "multilabel"), least)
+    return Classification(names, _metric(model, name, "classification"), choices=choices)
 
 
 def _refuse_activation(config: Any, name: str) -> None:
@@ -131,9 +132,26 @@ def _refuse_activation(config: Any, name: str) -> None:
         raise BortError(rule, file=name, column="activation_fn", value=function)
 
 
-def _metric(model: PreTrainedModel, kind: Kind) -> str:
-    """The metric that selected the model, from config.json; by default the primary metric of the kind."""
+def _refuse_preparation(name: str) -> None:
+    """Refuse a cross-encoder of sentence-transformers that changes texts before it reads them."""
+    source = locate(name)
+    asked, settings = read_json(source, PROMPTS) or {}, read_json(source, TEXT_SETTINGS[0]) or {}
+    prompts, default = asked.get("prompts"), asked.get("default_prompt_name")
+    rule = "is not applied here; without this entry, the texts are read as they are"
+    if default and not (isinstance(prompts, dict) and prompts.get(str(default)) == ""):
+        raise BortError(rule, file=f"{source}/{PROMPTS}", column="default_prompt_name", value=default)
+    if lowercases := settings.get("do_lower_case"):
+        raise BortError(rule, file=f"{source}/{TEXT_SETTINGS[0]}", column="do_lower_case", value=lowercases)
+
+
+def _metric(model: PreTrainedModel, name: str, kind: Kind) -> str:
+    """The metric that selected the model, from config.json; by default the primary metric of the kind.
+
+    Another library may have fine-tuned the folder to another kind of task, and left the metric as it was.
+    """
     named = getattr(model.config, "bort_metric", None)
+    if named is not None and not any(named in metrics for metrics in METRICS.values()):
+        raise BortError(f"must be one of {', '.join(METRICS[kind])}", file=name, column="bort_metric", value=named)
     return named if named in METRICS[kind] else primary_metric(kind)
 
 

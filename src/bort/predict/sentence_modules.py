@@ -44,6 +44,8 @@ _ARGUMENTS: Mapping[str, Sequence[str]] = {
     "processing_kwargs": (),
 }
 """Arguments for other libraries by their former and present names, and those that are obeyed or change no vector."""
+_USUAL_PROMPTS = ("query", "document")
+"""Names of prompts that are empty unless the folder says otherwise."""
 _POOLED = "sentence_embedding"
 """Name of the pooled vectors among all features of a text."""
 Step = Callable[[Tensor], Tensor]
@@ -286,7 +288,7 @@ def _prompt(source: str) -> str:
     """The default prompt.
 
     Raises:
-        BortError: The file of prompts is broken, or shortens vectors.
+        BortError: The file of prompts is broken, names none of its prompts, or shortens vectors.
     """
     asked, file = read_json(source, PROMPTS) or {}, f"{source}/{PROMPTS}"
     if asked.get("truncate_dim") is not None:
@@ -294,6 +296,9 @@ def _prompt(source: str) -> str:
     prompts, name = asked.get("prompts") or {}, asked.get("default_prompt_name") or ""
     if not isinstance(prompts, dict) or not isinstance(name, str):
         raise BortError("prompts must map names to texts, and default_prompt_name must be a name", file=file)
+    if name and name not in (*prompts, *_USUAL_PROMPTS):
+        rule = f"must be one of the prompts: {', '.join(prompts) or 'there are none'}"
+        raise BortError(rule, file=file, column="default_prompt_name", value=name)
     prompt = prompts.get(name, "") if name else ""
     if not isinstance(prompt, str):
         raise BortError("a prompt must be a text", file=file, value=prompt)

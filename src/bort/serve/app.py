@@ -211,7 +211,7 @@ def _worded(error: RequestValidationError) -> str:
     mistake = error.errors()[0]
     if mistake["type"] == "json_invalid":
         reason = mistake.get("ctx", {}).get("error", "it cannot be read")
-        return f"the body must be JSON: {reason} at byte {mistake['loc'][-1]}"
+        return f"the body must be JSON: {reason} at character {mistake['loc'][-1] + 1}"
     place = ""
     for step in mistake["loc"][1:]:
         if isinstance(step, int):

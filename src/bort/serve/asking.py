@@ -94,6 +94,17 @@ def check_count(examples: Sequence[Example], model: ServedModel) -> None:
         raise Refused(Kind.TOO_LARGE, f"batch size {len(examples)} > maximum allowed batch size {most}")
 
 
+def check_side(asked: str | None, model: ServedModel) -> None:
+    """Refuse a request that asks to cut off the other side of texts than the model does.
+
+    Raises:
+        Refused: It does.
+    """
+    if asked is not None and asked.lower() != model.truncation_side:
+        rule = f"truncation_direction: this model cuts the {model.truncation_side} side of a text"
+        raise Refused(Kind.VALIDATION, rule)
+
+
 async def unless_gone(receive: Receive, answer: Awaitable[Answered]) -> Answered:
     """Wait for an answer, and cancel it if the client disconnects: a request in the queue is then not computed.
 
@@ -138,11 +149,12 @@ async def predicted(registry: Registry, name: str | None, body: PredictRequest, 
         receive: The request's `receive`.
 
     Raises:
-        Refused: See `outputs_of`; or the request has too many texts.
+        Refused: See `outputs_of`; or the request has too many texts, or asks to cut them on the other side.
         HTTPException: The client has disconnected.
     """
-    examples = body.examples()
-    check_count(examples, registry.get(name))
+    examples, model = body.examples(), registry.get(name)
+    check_count(examples, model)
+    check_side(body.truncation_direction, model)
     found = await unless_gone(receive, outputs_of(registry, name, examples, body.truncate))
     answers = found.model.predictions(found.values, body.raw_scores)
     return _BATCH.dump_json(answers) if body.batched else _LIST.dump_json(answers[0])

@@ -7,6 +7,7 @@ next batch. So batches grow with the load, and no request waits for others to ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -123,7 +124,12 @@ class Batcher:
             self.admit()
             self._queue.append(waiting)
             self._changed.notify()
-        return await waiting.future
+        try:
+            return await waiting.future
+        except asyncio.CancelledError:
+            with self._changed, contextlib.suppress(ValueError):  # raised if it is being computed
+                self._queue.remove(waiting)
+            raise
 
     def close(self, seconds: float = 30.0) -> None:
         """Accept no more requests, and wait up to `seconds` for the accepted ones to be answered."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictStr, Tag
 
-from bort.data.tables.examples import Example
+from bort.data.tables.examples import Example, second_text
 
 
 def _readable(text: str) -> str:
@@ -54,21 +54,27 @@ Inputs = Annotated[
 
 
 def _example(parts: list[str]) -> Example:
-    return Example(parts[0], parts[1] if len(parts) > 1 else None)
+    return Example(parts[0], second_text(parts[1]) if len(parts) > 1 else None)
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+Side = Literal["Left", "Right", "left", "right"]
+_SIDE = "The side that is cut off; must be the model's own if given."
+_DIMENSIONS = "Must be the model's own if given."
+
+
 class PredictRequest(_Body):
     """A text, a pair, or a batch of both."""
 
     inputs: Inputs = Field(
-        description="One text, a pair of two texts in a list, or a list of such lists.",
+        description="One text, a pair of two texts in a list, or a list of such lists. A blank second text is none.",
         examples=["Where is my parcel?", [["Where is my parcel?"], ["The zip broke."]]],
     )
     truncate: bool | None = Field(None, description="Cut texts that are too long; by default as the server was told.")
+    truncation_direction: Side | None = Field(None, description=_SIDE)
     raw_scores: bool = Field(
         False,
         description="Answer the model's raw outputs instead of probabilities; of a multi-label model the probabilities "
@@ -135,6 +141,9 @@ class EmbedRequest(_Body):
     inputs: TextOrTexts = Field(examples=["Where is my parcel?", ["Where is my parcel?", "The zip broke."]])
     normalize: bool = Field(True, description="Scale each vector to length 1.")
     truncate: bool | None = Field(None, description="Cut texts that are too long; by default as the server was told.")
+    truncation_direction: Side | None = Field(None, description=_SIDE)
+    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description=_DIMENSIONS)
+    prompt_name: str | None = Field(None, description="Must not be given: the model's own prompt, if any, is used.")
 
 
 class EmbeddingsRequest(_Body):
@@ -143,7 +152,7 @@ class EmbeddingsRequest(_Body):
     input: TextOrTexts = Field(examples=["Where is my parcel?", ["Where is my parcel?", "The zip broke."]])
     model: str | None = Field(None, description="One of the served models; the first one for any other name.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32.")
-    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="Must be the model's own if given.")
+    dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description=_DIMENSIONS)
     user: str | None = None
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from bort.data.tables.examples import Example
 from bort.predict.encoder import of_length_1
-from bort.serve.asking import check_count, outputs_of, unless_gone
+from bort.serve.asking import check_count, check_side, outputs_of, unless_gone
 from bort.serve.bodies import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest
 from bort.serve.errors import Kind, Refused
+from bort.serve.model import ServedModel
 from bort.serve.registry import Registry
 
 EmbedResponse = list[list[float]]
@@ -30,8 +31,12 @@ def embedding_routes(registry: Registry) -> APIRouter:
     routes = APIRouter()
 
     async def embed_with(name: str | None, body: EmbedRequest, request: Request) -> Response:
-        examples = _examples(body.inputs)
-        check_count(examples, registry.get(name))
+        examples, model = _examples(body.inputs), registry.get(name)
+        check_count(examples, model)
+        check_side(body.truncation_direction, model)
+        _check_size(body.dimensions, model)
+        if body.prompt_name is not None:
+            raise Refused(Kind.VALIDATION, "prompt_name: must not be given; the model's own prompt, if any, is used")
         asked = outputs_of(registry, name, examples, body.truncate, vectors=True)
         vectors = (await unless_gone(request.receive, asked)).values
         return _json((of_length_1(vectors) if body.normalize else vectors).tolist())
@@ -52,9 +57,7 @@ def embedding_routes(registry: Registry) -> APIRouter:
         name = body.model if body.model in registry.names else None
         examples, model = _examples(body.input), registry.get(name)
         check_count(examples, model)
-        if model.encodes and body.dimensions not in (None, model.size):
-            rule = f"dimensions: the vectors of this model have {model.size} numbers, and are not made to be cut"
-            raise Refused(Kind.VALIDATION, rule)
+        _check_size(body.dimensions, model)
         found = await unless_gone(request.receive, outputs_of(registry, name, examples, vectors=True))
         vectors = of_length_1(found.values)
         data = [
@@ -65,6 +68,12 @@ def embedding_routes(registry: Registry) -> APIRouter:
         return _json({"object": "list", "data": data, "model": found.model.name, "usage": usage})
 
     return routes
+
+
+def _check_size(asked: int | None, model: ServedModel) -> None:
+    if model.encodes and asked not in (None, model.size):
+        rule = f"dimensions: the vectors of this model have {model.size} numbers, and are not made to be cut"
+        raise Refused(Kind.VALIDATION, rule)
 
 
 def _examples(texts: str | list[str]) -> list[Example]:

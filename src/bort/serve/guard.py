@@ -170,10 +170,12 @@ def with_cors(app: App, origins: Sequence[str]) -> App:
 
     Args:
         app: The application, with its guard: preflight requests are answered before it, and are not logged.
-        origins: Origins of the pages; without any, the application is returned as it is.
+        origins: Origins of the pages, maybe with a final slash, which browsers do not send; without any, the
+            application is returned as it is.
     """
     if not origins:
         return app
+    origins = [origin.removesuffix("/") for origin in origins]
     return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
 

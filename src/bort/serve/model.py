@@ -99,6 +99,12 @@ class ServedModel:
             observe=observe,
         )
 
+    @property
+    def truncation_side(self) -> str:
+        """The side of a text that is cut off: `right` or `left`."""
+        manifest = getattr(self.engine, "manifest", None)
+        return str((manifest or self.engine.tokenizer).truncation_side)  # type: ignore[union-attr]
+
     def encode(self, examples: Sequence[Example], truncate: bool | None) -> Tokens:
         """Tokenise in the caller's thread.
 
@@ -214,14 +220,14 @@ def weights_digest(folder: str) -> str:
     return ""
 
 
-def known_mistakes(folder: str, most: int = 8) -> list[dict[str, Any]]:
-    """Test texts that a run got wrong, if its folder lists them."""
+def known_mistakes(folder: str) -> list[dict[str, Any]]:
+    """Up to 8 test texts that a run got wrong, if its folder lists them."""
     try:
         metrics = json.loads((Path(folder) / "metrics.json").read_text("utf-8"))
         errors = metrics["test_errors"]
         return [
             {name: one[name] for name in ("text", "text_b", "label", "prediction") if one.get(name) is not None}
-            for one in errors[:most]
+            for one in errors[:8]
         ]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return []

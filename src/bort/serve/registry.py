@@ -15,23 +15,26 @@ Load = Callable[[str, str], ServedModel]
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
-    """Map names to folders, given as `NAME=FOLDER` or as a folder with its own name.
+    """Map names to folders, given as `NAME=FOLDER`, or as a folder or hub name whose last part is the name.
 
     Raises:
-        BortError: Two models have the same name.
+        BortError: Two models have the same name, or one lacks its name or its folder.
 
     Example:
-        >>> named(["runs/spam", "mood=runs/2024-11"])
-        {'spam': 'runs/spam', 'mood': 'runs/2024-11'}
+        >>> named(["runs/spam", "mood=runs/2024-11", "organisation/small-bert"])
+        {'spam': 'runs/spam', 'mood': 'runs/2024-11', 'small-bert': 'organisation/small-bert'}
     """
     found: dict[str, str] = {}
     for model in models:
         name, equals, folder = model.partition("=")
         if not equals or "/" in name:
-            name, folder = Path(model).expanduser().resolve().name if Path(model).exists() else model, model
+            path = Path(model).expanduser()
+            name, folder = (path.resolve() if path.exists() else path).name, model
+        if not name or not folder:
+            raise BortError("must be FOLDER or NAME=FOLDER", value=model)
         folder = str(Path(folder).expanduser()) if Path(folder).expanduser().exists() else folder
         if name in found:
-            raise BortError("two models have this name; give them as NAME=FOLDER", column="model", value=name)
+            raise BortError("two models have this name; give them as NAME=FOLDER", value=name)
         found[name] = folder
     return found
 

@@ -60,21 +60,13 @@ class Server(uvicorn.Server):
         guard: Counts the requests in flight.
         drain_seconds: Seconds to answer accepted requests on shutdown.
         watch: Reload a model when its folder is replaced.
-        say: Called with each line of output for the user.
     """
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        registry: Registry,
-        guard: Guard,
-        *,
-        drain_seconds: float,
-        watch: bool,
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        self, config: uvicorn.Config, registry: Registry, guard: Guard, *, drain_seconds: float, watch: bool
     ) -> None:
         super().__init__(config)
-        self._registry, self._guard, self._watch, self._say = registry, guard, watch, say
+        self._registry, self._guard, self._watch = registry, guard, watch
         self._drain_seconds, self._status = drain_seconds, 0
 
     def run(self, sockets: Any = None) -> None:
@@ -96,7 +88,8 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for one in server.sockets:
                 host, port = one.getsockname()[:2]
-                self._say(f"bort serve: ready on http://{host}:{port}: {', '.join(self._registry.names)}")
+                host = f"[{host}]" if ":" in host else host  # of IPv6
+                _say(f"bort serve: ready on http://{host}:{port}: {', '.join(self._registry.names)}")
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, ValueError, AttributeError):  # not on Windows
             loop.add_signal_handler(signal.SIGHUP, _in_background, lambda: self._reload(only_replaced=False))
@@ -137,7 +130,7 @@ class Server(uvicorn.Server):
 
     def _reload(self, *, only_replaced: bool) -> None:
         for name, error in self._registry.reload(only_replaced=only_replaced):
-            self._say(f"bort serve: {name}: {'loaded anew' if error is None else f'kept as it was: {error}'}")
+            _say(f"bort serve: {name}: {'loaded anew' if error is None else f'kept as it was: {error}'}")
 
 
 def _end_despite(registry: Registry, status: int) -> None:
@@ -146,6 +139,11 @@ def _end_despite(registry: Registry, status: int) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
         os._exit(status)
+
+
+def _say(line: str) -> None:
+    """Print a line of output for the user."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _in_background(work: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.tasks.classification import Classification
 from bort.tasks.regression import Regression
-from fake_llm import FakeLLM, Response, asked_text, completion, error, labels_cats
+from fake_llm import Response, asked_text, completion, error, labels_cats
 
 TASK = Classification(("cat", "other"), "accuracy")
 VALUES = Regression((), "pearson")
@@ -39,13 +39,6 @@ KEY = "sk-very-secret-key"
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
     monkeypatch.setattr(asking, "FIRST_WAIT_SECONDS", 0.01)
-
-
-@pytest.fixture
-def server():
-    server = FakeLLM()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -146,6 +139,39 @@ def test_a_text_that_the_server_refuses_is_not_known_and_spoils_nothing(server, 
     assert "logprobs" in server.requests[-1], "a bad text costs the others nothing"
 
 
+def test_one_forbidden_text_neither_ends_a_run_nor_the_next(server, teacher):
+    server.behave = lambda request, number: (
+        error(403, "flagged by moderation") if asked_text(request) == "dog 4" else labels_cats(request, number)
+    )
+    assert np.isnan(teacher()(MANY[:10])[:, 0]).nonzero()[0].tolist() == [4]
+    says = teacher()([MANY[4], *MANY[:12]])  # now that text comes first, as the others are known
+    assert np.isnan(says[:, 0]).nonzero()[0].tolist() == [0, 5]
+
+
+def test_many_refused_texts_in_a_row_do_not_end_a_run(server, teacher):
+    """One that was answered before is answered again, so these texts are to blame."""
+    server.behave = lambda request, number: (
+        error(400, "content policy") if "dog" in asked_text(request) else labels_cats(request, number)
+    )
+    rows = [Example("a cat"), *(Example(f"dog {place}") for place in range(12)), Example("cat 2")]
+    asked = teacher(budget=Budget(1.0, 1.0), at_once=1)
+    assert np.isnan(asked(rows)[:, 0]).tolist() == [False, *[True] * 12, False]
+    assert server.texts.count("a cat") == 3, "after every five refusals"
+    assert asked.answers.usage["requests"] == 4, "what is answered again is paid for again"
+    assert asked.answers.usage["abstained"] == {"refused by the server": 12}
+    assert np.isnan(teacher()([*rows[1:], rows[0]])[:-2, 0]).all(), "nor do they end a run that begins with them"
+
+
+@pytest.mark.parametrize("told", ["no money", "no money, request {}"])
+def test_an_account_that_runs_out_under_any_status_ends_the_run(server, teacher, told):
+    server.behave = lambda request, number: (
+        error(400, told.format(number)) if number > 10 else labels_cats(request, number)
+    )
+    with pytest.raises(BortError, match=r"status 400: .*no money.*; answers so far are kept"):
+        teacher(at_once=2)(MANY)
+    assert len(server.requests) <= 10 + 8
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -153,6 +179,8 @@ def test_a_text_that_the_server_refuses_is_not_known_and_spoils_nothing(server, 
         (completion("", finish="content_filter"), "refused"),
         (completion('{"label": "ca', finish="length"), "cut off"),
         (completion("<think>it may be a", finish="length"), "cut off"),
+        (completion('<think>it may be {"label": "cat"}, or', finish="length"), "cut off"),
+        (completion('<think>a</think>\n<THINKING> it may be {"label": "cat"}'), "blank"),
         (completion(""), "blank"),
         (completion(None), "blank"),
         (completion('{"label": "dog"}'), "no label"),
@@ -179,12 +207,14 @@ def test_an_answer_without_a_label_is_no_answer(server, teacher, body, reason):
         "**cat**",
         '```json\n{"label": "cat"}\n```',
         '<think>a dog? {"label": "other"} no</think>\n{"label": "cat"}',
+        'Is it {any}? {"label": "other"}\n</think>\n\n{"label": "cat"}',
+        "<think>a</think> or <think>b</think>cat",
         'Here it is: {"label": "CAT"}',
     ],
 )
 def test_answers_in_other_clothes(server, teacher, content):
     server.behave = lambda request, number: content
-    assert TASK.decide(teacher()(TEXTS)).tolist() == [0, 0]
+    assert np.exp(teacher()(TEXTS)).tolist() == [[1, 0]] * 2
 
 
 def test_a_longer_answer_is_allowed_after_one_was_cut_off(server, teacher):
@@ -243,6 +273,9 @@ def test_a_server_that_asks_for_an_hour_ends_the_run(server, teacher):
     [
         (error(401, f"Incorrect API key provided: {KEY}"), "status 401", 1),
         (error(404, "the model m does not exist"), "status 404.*does not exist", 1),
+        (error(402, "Insufficient Balance"), "status 402", 1),
+        (error(400, "Your credit balance is too low to access the API"), "credit balance", 1),
+        (error(403, "no access from your country"), "status 403", 3),
         (error(429, "You exceeded your current quota (insufficient_quota)"), "insufficient_quota", 1),
         (Response(b"<html>login</html>"), "no answer of OpenAI's protocol", 3),
         (error(400, "no"), "status 400", 100),
@@ -269,6 +302,36 @@ def test_a_server_that_dies_on_the_way_keeps_what_it_said(server, teacher):
     first = len(server.requests)
     assert not np.isnan(teacher()(MANY)).any()
     assert len(server.requests) - first == 30
+
+
+def test_answers_in_flight_are_kept_when_another_request_ends_the_run(server, teacher, monkeypatch):
+    """They are paid for; one that takes too long counts as the most that it may cost."""
+    monkeypatch.setattr(asking, "_LANDING_SECONDS", 1.0)
+    never, left = threading.Event(), threading.Event()
+
+    def behave(request, number):
+        match asked_text(request):
+            case "dog 2":
+                left.wait(5)
+                return error(401, "the key has ended")
+            case "cat 3":
+                never.wait(10)
+            case "dog 4":
+                left.set()
+                time.sleep(0.2)
+        return labels_cats(request, number)
+
+    server.behave = behave
+    budget = Budget(input_price=1.0)
+    with pytest.raises(BortError, match="status 401"):
+        teacher(budget=budget)(MANY[1:5])
+    never.set()
+    server.behave, asked = labels_cats, len(server.requests)
+    again = Budget(input_price=1.0)
+    teacher(budget=again)(MANY[1:5])
+    assert len(server.requests) - asked == 2, "dog 2 and cat 3"
+    assert budget.requests == 3, "cat 1, dog 4, and cat 3 at most"
+    assert again.requests == 3 + 2, "the next process of the run knows of them"
 
 
 def test_one_text_that_kills_the_server_each_time_is_left_out(server, teacher):
@@ -422,6 +485,28 @@ def test_the_budget_is_never_passed(server, teacher, at_once, usage):
     assert len(server.requests) == before, "the run has paid that much before"
     teacher(budget=Budget(*prices, 2 * limit))([Example("another")])
     assert len(server.requests) == before + 1, "a greater budget goes on"
+
+
+def test_that_the_budget_is_used_up_stays_known(server, teacher):
+    budget = Budget(1.0, 1.0, 0.01)
+    asked = teacher(budget=budget)
+    asked([Example("a cat")])
+    asked([Example("cat" * 10_000)])
+    budget.limit_usd = budget.spent.usd + 0.0004  # for one request at a time
+    asked(MANY[:2])
+    assert asked.answers.usage["abstained"] == {"not asked: the budget is used up": 1}
+    assert asked.answers.usage["out_of_budget"]
+
+
+def test_a_server_that_takes_no_limit_of_the_answer_cannot_keep_a_budget(server, teacher):
+    server.behave = lambda request, number: (
+        error(400, f"{refused[0]} is not supported")
+        if (refused := [name for name in request if name.endswith("_tokens")])
+        else completion('{"label": "cat"}', usage=(100, 5000))
+    )
+    with pytest.raises(BortError, match=r"status 400: .*max_tokens is not supported"):
+        teacher(budget=Budget(1.0, 1.0, 0.012))(MANY[:5])
+    assert not np.isnan(teacher(budget=Budget(1.0, 1.0))(MANY[:5])).any()
 
 
 def test_an_answer_that_was_lost_may_be_on_the_bill(server, teacher):

@@ -8,7 +8,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bort.agora.answer_cache import Charge
@@ -25,6 +25,9 @@ _LONGEST_OWN_WAIT_SECONDS = 60.0
 _MOST_ATTEMPTS = 8
 _ATTEMPTS_BEFORE_ANY_SUCCESS = 3
 _MOST_FAILURES_IN_A_ROW = 5
+_REFUSED = "refused by the server"
+_LANDING_SECONDS = 10.0
+"""How long answers in flight are waited for when another request ends all."""
 _TOKENS_AROUND = 64
 """Maximum number of tokens that a server adds around all messages, and around each message."""
 
@@ -53,6 +56,8 @@ class _Job:
     messages: Messages = field(compare=False)
     attempts: int = field(default=0, compare=False)
     most: Charge = field(default_factory=Charge, compare=False)
+    checks: bool = field(default=False, compare=False)
+    """Whether its text was refused, and a text that was answered before is sent in its place."""
 
 
 class Asker:
@@ -78,18 +83,26 @@ class Asker:
         self._works = False
         self._least_prompt: int | None = None
         self._failures: list[str] = []
+        self._refusals = 0
+        self._known: Messages | None = None
         self._jitter = random.Random(0)
         self.out_of_budget = False
         """Whether prompts were not sent because the budget was used up."""
 
-    def ask(self, prompts: Mapping[str, Messages]) -> Generator[Outcome]:
+    def ask(self, prompts: Mapping[str, Messages], known: Messages | None = None) -> Generator[Outcome]:
         """Send each prompt, and yield the outcomes as they come.
 
         Prompts that get neither a reply nor a reason (`given_up`) were beyond the budget.
 
+        Args:
+            prompts: Prompts by name.
+            known: A prompt that was answered before. If several in a row are refused, it or a later one like it is sent
+                again: if it is refused, too, the server takes nothing any more.
+
         Raises:
             BortError: The server rejects all requests, or fails repeatedly.
         """
+        self._known = known or self._known
         jobs = [_Job(0.0, place, name, messages) for place, (name, messages) in enumerate(prompts.items())]
         heapq.heapify(jobs)
         if not jobs:
@@ -101,31 +114,36 @@ class Asker:
         for _ in range(threads):
             # Daemons: an interrupted run does not wait for answers that nobody will read.
             threading.Thread(target=self._work, args=(client, waiting, done), daemon=True).start()
-        in_flight, over = 0, False
+        flying, over = dict[str, _Job](), False
         try:
-            while jobs or in_flight:
+            while jobs or flying:
                 wait = None
-                while jobs and in_flight < (threads if self._works else 1):
+                while jobs and len(flying) < (threads if self._works else 1):
                     wait = max(jobs[0].not_before, self._next_at) - time.monotonic()
                     if wait > 0:
                         break
                     wait, job = None, jobs[0]
                     job.most = self._most(job.messages)
                     if not self._budget.set_aside(job.most):
-                        over = self.out_of_budget = not in_flight  # else an answer may free reserved budget
+                        if not flying:  # else an answer may free reserved budget
+                            over = self.out_of_budget = True
                         break
                     heapq.heappop(jobs)
                     self._next_at = max(self._next_at, time.monotonic() + self._pause)
                     waiting.put(job)
-                    in_flight += 1
+                    flying[job.name] = job
                 if over:
                     break
                 try:
                     job, result = done.get(timeout=wait)
                 except queue.Empty:
                     continue
-                in_flight -= 1
-                outcome = self._settled(job, result)
+                del flying[job.name]
+                try:
+                    outcome = self._settled(job, result)
+                except BortError:
+                    yield from self._landed(flying, done)
+                    raise
                 if outcome.reply is None and outcome.given_up is None:
                     heapq.heappush(jobs, job)
                 yield outcome
@@ -133,6 +151,30 @@ class Asker:
             for _ in range(threads):
                 waiting.put(None)
             client.close()
+
+    def _landed(
+        self, flying: dict[str, _Job], done: queue.SimpleQueue[tuple[_Job, Reply | TroubleError]]
+    ) -> Iterator[Outcome]:
+        """Yield what becomes of the requests in flight, which are paid for, before an error ends all.
+
+        Those that are not answered soon count as the most that they may cost.
+        """
+        until = time.monotonic() + _LANDING_SECONDS
+        while flying:
+            try:
+                job, result = done.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            del flying[job.name]
+            if isinstance(result, Reply):
+                yield self._answered(job, result)
+                continue
+            charge = job.most if result.charged else None
+            self._budget.settle(job.most, charge)
+            yield Outcome(job.name, None, charge)
+        for job in flying.values():
+            self._budget.settle(job.most, job.most)
+            yield Outcome(job.name, None, job.most)
 
     def _work(
         self,
@@ -169,15 +211,15 @@ class Asker:
         job.attempts += 1
         if result.kind == "hopeless":
             raise self._failure(str(result))
-        if result.kind == "refused":
-            return Outcome(job.name, None, charge, self._refused(job, str(result)))
+        if result.kind in ("refused", "forbidden"):
+            return Outcome(job.name, None, charge, self._refused(job, result))
         if not self._works and job.attempts == 1:
             console().print(f"{self._endpoint.url} {result}; trying again", soft_wrap=True)
         busy = result.kind == "busy"
         if job.attempts < (_MOST_ATTEMPTS if self._works or busy else _ATTEMPTS_BEFORE_ANY_SUCCESS):
             self._be_patient(job, result)
             return Outcome(job.name, None, charge)
-        if not self._works and not busy and "status" in str(result) and self._options.give_up(str(result)):
+        if not self._works and not busy and "status" in str(result) and self._gives_up(str(result)):
             job.attempts = 0  # some servers fail where they should refuse
             return Outcome(job.name, None, charge)
         self._failures.append(str(result))
@@ -191,6 +233,7 @@ class Asker:
             if lacking := self._options.lacking():
                 console().print(f"{self._endpoint.model} is asked without {', '.join(lacking)}: the server refuses it")
         self._failures.clear()
+        self._refusals = 0
         prompt, completion = reply.prompt_tokens, reply.completion_tokens
         if prompt is not None:
             self._least_prompt = min(prompt, self._least_prompt or prompt)
@@ -199,19 +242,33 @@ class Asker:
             len(reply.text.encode("utf-8", "replace")) if completion is None else completion,
         )
         self._budget.settle(job.most, charge)
+        if job.checks:
+            return Outcome(job.name, None, charge, _REFUSED)
+        self._known = job.messages
         return Outcome(job.name, reply, charge)
 
-    def _refused(self, job: _Job, told: str) -> str | None:
-        """Drop an option and return None; if none is left to drop, or requests have worked before, blame the text."""
-        job.attempts = 0
-        if not self._works and self._options.give_up(told):
-            return None
+    def _gives_up(self, told: str) -> bool:
+        """Drop an option, but not the limit of the answer's length that a budget relies on."""
+        return self._options.give_up(told, keep_limit=self._budget.limit_usd is not None)
+
+    def _refused(self, job: _Job, trouble: TroubleError) -> str | None:
+        """Drop an option and return None; if none is left to drop, or requests have worked before, blame the text.
+
+        After several refusals in a row, the job is made to send a text that was answered before: is the text to blame?
+        """
+        told, job.attempts = str(trouble), 0
         if not self._works:
-            self._failures.append(told)
+            if trouble.kind == "refused" and self._gives_up(told):
+                return None
             self._options.start_over()
-            if len(self._failures) >= _ATTEMPTS_BEFORE_ANY_SUCCESS:
-                raise self._failure(told)
-        return "refused by the server"
+        self._refusals += 1
+        most = _MOST_FAILURES_IN_A_ROW if self._works else _ATTEMPTS_BEFORE_ANY_SUCCESS
+        if not job.checks and self._refusals % most:
+            return _REFUSED
+        if job.checks or self._known is None:
+            raise self._failure(told)
+        job.checks, job.messages = True, self._known
+        return None
 
     def _be_patient(self, job: _Job, trouble: TroubleError) -> None:
         """Set the time of a job's retry; a busy server delays all jobs."""

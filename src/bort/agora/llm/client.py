@@ -19,6 +19,8 @@ NO_KEY = "none"
 """Sent if there is no API key; self-hosted servers usually ignore it."""
 _MOST_BYTES = 1 << 24
 _LONGEST_MESSAGE = 300
+_EXHAUSTED = ("insufficient_quota", "credit balance is too low")
+"""Words of servers that tell of an account without money with another status than 402."""
 _KEY_RULE = "must hold an API key and nothing else"
 
 
@@ -55,8 +57,8 @@ class TroubleError(Exception):
     """A request without an answer.
 
     Attributes:
-        kind: `refused`: the server rejects this request; `busy`: it asks to wait; `broken`: it or the connection
-            failed; `hopeless`: no request can succeed.
+        kind: `refused`: the server rejects this request; `forbidden`: this text or, if no request has succeeded, maybe
+            all; `busy`: it asks to wait; `broken`: it or the connection failed; `hopeless`: no request can succeed.
         wait_seconds: How long the server asks to wait.
         charged: Whether the answer may have been generated and billed.
     """
@@ -64,7 +66,7 @@ class TroubleError(Exception):
     def __init__(
         self,
         message: str,
-        kind: Literal["refused", "busy", "broken", "hopeless"],
+        kind: Literal["refused", "forbidden", "busy", "broken", "hopeless"],
         *,
         wait_seconds: float | None = None,
         charged: bool = False,
@@ -146,8 +148,10 @@ class ChatClient:
 
     def _trouble(self, status: int, headers: Mapping[str, str], message: str) -> TroubleError:
         told = f"answered with status {status}: {self._shown(message)}"
-        if status in (401, 403, 404) or "insufficient_quota" in message:
+        if status in (401, 402, 404) or any(word in message for word in _EXHAUSTED):
             return TroubleError(told, "hopeless")
+        if status == 403:
+            return TroubleError(told, "forbidden")
         if status in (408, 409, 429) or (status == 503 and "retry-after" in headers):
             return TroubleError(told, "busy", wait_seconds=retry_after(headers, time.time()))
         return TroubleError(told, "broken" if status >= 500 and status != 501 else "refused")

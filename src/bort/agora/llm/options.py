@@ -71,13 +71,19 @@ class Options:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def give_up(self, message: str) -> bool:
+    def give_up(self, message: str, *, keep_limit: bool = False) -> bool:
         """Reduce an option after a refusal: the one that the message names, or else the first that is left.
+
+        Args:
+            message: The server's refusal.
+            keep_limit: Whether the answer's length must stay limited.
 
         Returns:
             Whether any option was left to reduce.
         """
         left = [name for name in _CHOICES if self._choice(name) is not None]
+        if keep_limit and self._choice("max_completion_tokens") == _CHOICES["max_completion_tokens"][-2]:
+            left.remove("max_completion_tokens")
         named = [name for name in left if any(word in message.lower() for word in _NAMED[name])]
         for name in (named or left)[:1]:
             self._given_up[name] = self._given_up.get(name, 0) + 1

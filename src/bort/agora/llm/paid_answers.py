@@ -58,7 +58,8 @@ class PaidAnswers:
             self._cached += len(found.keys() - self._abstained.keys())
             new = {name: messages for name, messages in prompts.items() if name not in found}
             if new:
-                self._ask(new, read, what, found)
+                answered = (prompts[name] for name, kept in found.items() if "answer" in kept)
+                self._ask(new, next(answered, None), read, what, found)
         for name in prompts:
             self._abstained[name] = found.setdefault(name, {"abstained": _NOT_ASKED}).get("abstained")
         if new:
@@ -68,12 +69,13 @@ class PaidAnswers:
     def _ask(
         self,
         new: Mapping[str, Messages],
+        answered: Messages | None,
         read: Callable[[Reply], dict[str, Any]],
         what: str,
         found: dict[str, dict[str, Any]],
     ) -> None:
-        known = len(found)
-        with bar(f"{self.name} {what}", len(new)) as shown, contextlib.closing(self._asker.ask(new)) as outcomes:
+        known, outcomes = len(found), self._asker.ask(new, answered)
+        with bar(f"{self.name} {what}", len(new)) as shown, contextlib.closing(outcomes):
             for outcome in outcomes:
                 kept = {}
                 if outcome.reply is not None:

@@ -14,7 +14,9 @@ from bort.agora.llm.prompt import answer_key
 from bort.data.tables.labels import Kind
 from bort.tasks.task import Task
 
-_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_THOUGHTS = re.compile(r"\A.*</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+"""Reasoning up to its last end; some servers leave out its beginning."""
+_UNFINISHED = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
 CUT_OFF = "cut off"
 
@@ -38,8 +40,10 @@ def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
 
 
 def plain_text(text: str) -> str:
-    """Strip the reasoning before an answer and the code fence around it."""
+    """Strip the reasoning before an answer and the code fence around it; unfinished reasoning has no answer."""
     text = _THOUGHTS.sub("", text).strip()
+    if _UNFINISHED.match(text):
+        return ""
     fenced = _FENCE.match(text)
     return text if fenced is None else fenced[1].strip()
 
