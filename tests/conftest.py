@@ -62,7 +62,7 @@ _LONGEST = (_ALL_ON_RAY, "test_notebook.py", "test_python_page.py", "test_distri
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, start a server in one process alone, and leave Ray out of pytest-xdist's."""
+    """Run the longest files first, all server tests in one worker, and Ray tests outside xdist."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
@@ -100,9 +100,9 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 @pytest.fixture(autouse=True)
 def _little_garbage() -> None:
-    """Let garbage be looked for among what this test makes alone.
+    """Freeze existing objects, so that each training's full collection scans only this test's objects.
 
-    Each training begins with a full collection. Through all that was ever imported, that takes longer than to train.
+    A scan of all that was ever imported takes longer than a training.
     """
     gc.collect()  # what is garbage now would be kept for good
     gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 import threading
@@ -11,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from bort.errors import BortError
-from bort.files import _exchange, folder_aside, is_vacant, new_folder, replace_folder, write_aside
+from bort.files import (
+    _exchange,
+    check_apart,
+    folder_aside,
+    is_vacant,
+    new_folder,
+    replace_folder,
+    write_aside,
+    write_folder,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -224,6 +234,45 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkey
         (aside / "new.txt").write_text("new")
     assert names(tmp_path) == {"result"}
     assert (folder / "old.txt").read_text() == "old"
+
+
+def test_a_folder_that_a_killed_process_had_set_aside_is_put_back(tmp_path, monkeypatch):
+    """Where two names cannot be exchanged, between the two steps."""
+    monkeypatch.setattr("bort.files._exchange", lambda *_: False)
+    write_folder(tmp_path / "model", {"weights": b"old"})
+
+    move, moves = os.replace, []
+
+    def killed_after_the_first(source: Path, target: Path) -> None:
+        moves.append(target)
+        if len(moves) > 1:
+            raise SystemExit
+        move(source, target)
+
+    with monkeypatch.context() as steps:
+        steps.setattr("os.replace", killed_after_the_first)
+        with pytest.raises(SystemExit):
+            write_folder(tmp_path / "model", {"weights": b"new"})
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(RuntimeError), folder_aside(tmp_path / "model"):
+        raise RuntimeError("the next one fails")
+    assert (tmp_path / "model" / "weights").read_bytes() == b"old"
+    shutil.copytree(tmp_path / "model", tmp_path / ".model.replaced")  # as of a process that was killed a step later
+    write_folder(tmp_path / "model", {"weights": b"new"})
+    assert names(tmp_path) == {"model"}
+    assert (tmp_path / "model" / "weights").read_bytes() == b"new"
+
+
+def test_an_output_is_no_input_under_another_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").touch()
+    Path("link.csv").symlink_to("in.csv")
+    os.mkfifo("pipe")
+    check_apart([("output", "-"), ("output", "out.csv"), ("errors", None)], ["in.csv", "-", None, "s3://b/in.csv"])
+    check_apart([("output", "pipe"), ("output", "/dev/null")], ["pipe", "/dev/null"])
+    for output, given in (("link.csv", "in.csv"), ("x/../in.csv", "link.csv"), ("s3://b/in.csv", "s3://b/in.csv")):
+        with pytest.raises(BortError, match=f"--output: value '{output}': would replace a file that this command"):
+            check_apart([("output", output)], [given])
 
 
 def test_new_folder(tmp_path):

@@ -83,7 +83,7 @@ def test_flags_are_shown_with_hyphens():
         assert not re.findall(rf"--(?!{theirs})[a-z]+_\w+", file.read_text("utf-8")), file.name
 
 
-def test_the_drawing_of_the_house_has_every_room():
+def test_the_drawing_has_every_package():
     drawn = (ROOT / "docs" / "house.svg").read_text("utf-8")
     for part in Path(bort.__file__).parent.iterdir():
         if part.is_dir() and (part / "__init__.py").is_file():

@@ -106,6 +106,12 @@ def test_a_start_that_got_nowhere_does_not_block_its_folder(out):
     assert not run.resumed
     assert [event["event"] for event in journal(run)] == ["started"]
     assert yaml.safe_load((out / "config.yaml").read_text("utf-8"))["teacher"] is None
+    run.log("corpus", train_tokens=9)
+    run.same_data({"corpus": "1"})
+    (out / "corpus").mkdir()
+    assert not Run(out, "finetune", Arguments()).resumed, "a corpus is used again"
+    assert (out / "corpus").is_dir()
+    assert len(journal(run)) == 1
 
 
 def test_a_run_is_not_in_an_object_store(tmp_path, monkeypatch):
@@ -136,6 +142,27 @@ def test_a_folder_with_something_else_is_not_taken(out):
     (out / "thesis.tex").touch()
     with pytest.raises(BortError, match="already exists"):
         Run(out, "pretrain", Arguments())
+
+
+@pytest.mark.parametrize(
+    ("names", "resume", "taken"),
+    [
+        (["config.yaml", "environment.json", "data", ".journal.jsonl.0123abcd.part"], True, True),
+        (["config.yaml", "environment.json"], False, False),
+        (["thesis.tex"], True, False),
+        (["config.yaml", "metrics.json"], True, False),
+    ],
+)
+def test_only_what_a_run_writes_before_its_journal_is_taken_for_one(out, names, resume, taken):
+    out.mkdir(parents=True)
+    for name in names:
+        (out / name).write_text("{}")
+    if taken:
+        assert not Run(out, "pretrain", Arguments(), resume=resume).resumed
+        return
+    with pytest.raises(BortError, match="something other than a run to resume" if resume else "already exists"):
+        Run(out, "pretrain", Arguments(), resume=resume)
+    assert {file.name: file.read_text() for file in out.iterdir()} == dict.fromkeys(names, "{}")
 
 
 def test_resuming(out):
@@ -267,6 +294,10 @@ def test_two_processes_do_not_write_one_run(out):
         with pytest.raises(BortError, match="is writing this run"):
             Run(out, "pretrain", Arguments())
         assert (out / "journal.jsonl").read_bytes() == before
+        (out / "journal.jsonl").write_bytes(before + b'[]\n{"event": "\xe2')  # the other one is writing this
+        with pytest.raises(BortError, match=f"process {other.pid} is writing"):
+            Run(out, "pretrain", Arguments(), resume=True)
+        (out / "journal.jsonl").write_bytes(before)
     finally:
         other.kill()
         other.communicate()
@@ -307,6 +338,8 @@ def test_a_run_does_not_go_on_with_other_data_or_another_model(out):
     run.same_data({"training": "a", "--model": "m"})  # an earlier version did not record the model
     with pytest.raises(BortError, match="the training data have changed since the run to resume began"):
         run.same_data({"training": "b"})
+    with pytest.raises(BortError, match="the files of --model have changed"):  # since this run went on
+        run.same_data({"training": "a", "--model": "n"})
     other = Run(out.with_name("b"), "pretrain", Arguments())
     other.same_data({"--model": "m"})
     with pytest.raises(BortError, match="the files of --model have changed since the run to resume began"):

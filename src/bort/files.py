@@ -11,7 +11,7 @@ import shutil
 import stat
 import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,8 +96,9 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def sweep(path: str | Path) -> None:
-    """Remove the temporary neighbours of `path` that killed processes left behind."""
+    """Remove the temporary neighbours of `path` that killed processes left, and put back what one had set aside."""
     path = Path(path)
+    _put_back(path)
     start, found = f".{path.name}.", []
     with contextlib.suppress(OSError):
         found = [entry.name for entry in os.scandir(path.parent) if entry.name.startswith(start)]
@@ -113,6 +114,23 @@ def sweep(path: str | Path) -> None:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             finally:
                 os.close(descriptor)
+
+
+def _set_aside(path: Path) -> Path:
+    """Where a folder is while another one takes its place in two steps; `sweep` does not remove this name."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _put_back(path: Path) -> None:
+    """Put back a folder that a process had set aside when it was killed."""
+    old = _set_aside(path)
+    if os.path.lexists(old) and not os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            os.replace(old, path)
+
+
+def _remove(folder: Path) -> None:
+    folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
 
 def _mode(path: Path) -> int | None:
@@ -151,8 +169,10 @@ def replace_folder(aside: Path, path: Path) -> None:
     """Rename a finished folder on the same disk to `path`, durably, replacing a folder of that name as a whole.
 
     Linux and macOS exchange the two atomically. Elsewhere, and on file systems that cannot, `path` does not exist for a
-    moment between two renames. Permissions are kept; new files get those of the folder.
+    moment between two renames; if the process is killed then, the next one that writes there puts the old folder back.
+    Permissions are kept; new files get those of the folder.
     """
+    _put_back(path)
     folder_mode = _mode(path)
     if folder_mode is None:
         folder_mode = stat.S_IMODE(aside.stat().st_mode)
@@ -169,16 +189,19 @@ def replace_folder(aside: Path, path: Path) -> None:
     elif _exchange(aside, path):
         old = aside
     else:
-        old = _neighbour(path)
+        old = _set_aside(path)
+        if os.path.lexists(old):  # a process was killed before it had removed it
+            _remove(old)
         os.replace(path, old)
         try:
             os.replace(aside, path)
         except BaseException:
-            os.replace(old, path)
+            with contextlib.suppress(FileNotFoundError):  # another process has put it back
+                os.replace(old, path)
             raise
     sync_folder(path.parent)
     if old is not None:
-        old.unlink() if old.is_symlink() else shutil.rmtree(old)
+        _remove(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -240,6 +263,29 @@ def check_local(setting: str, name: str) -> None:
         raise BortError("must be a path on this machine, not an address", setting=setting, value=name)
 
 
+def check_apart(outputs: Iterable[tuple[str, str | None]], inputs: Iterable[str | None]) -> None:
+    """Refuse outputs that would replace a file that the same command reads.
+
+    Args:
+        outputs: Settings and the files that they name; None and - are none.
+        inputs: Paths or addresses; - is the file behind standard input. What is no file, such as a pipe, can be both.
+
+    Raises:
+        BortError: The first of them.
+    """
+    read = {_place("/dev/stdin" if name == "-" else name) for name in inputs if name is not None}
+    read = {place for place in read if is_address(place) or os.path.isfile(place)}  # noqa: PTH113 - also an address
+    for setting, name in outputs:
+        if name not in (None, "-") and _place(name) in read:
+            rule = "would replace a file that this command reads; name another one"
+            raise BortError(rule, setting=setting, value=name)
+
+
+def _place(name: str) -> str:
+    """The file behind a path, whatever links lead to it; an address stays as it is."""
+    return name if is_address(name) else os.path.realpath(Path(name).expanduser())
+
+
 def new_folder(path: str | Path) -> Path:
     """Check that `path` can take a new result: absent, or an empty folder. A leading `~` is the home folder.
 
@@ -255,9 +301,11 @@ def new_folder(path: str | Path) -> Path:
     return path
 
 
-def is_vacant(path: Path) -> bool:
-    """Whether `path` is an empty folder, apart from files that a killed `write_aside` may have left."""
-    return path.is_dir() and all(file.name.startswith(".") and file.suffix == _PART for file in path.iterdir())
+def is_vacant(path: Path, apart_from: Collection[str] = ()) -> bool:
+    """Whether `path` is an empty folder, apart from some names, and files that a killed `write_aside` may have left."""
+    return path.is_dir() and all(
+        file.name in apart_from or (file.name.startswith(".") and file.suffix == _PART) for file in path.iterdir()
+    )
 
 
 def sync_folder(path: Path) -> None:

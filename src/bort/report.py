@@ -10,6 +10,9 @@ from typing import Any
 
 from bort.files import write_aside
 
+Curve = tuple[Sequence[float], Sequence[float]]
+"""The x and the y of the points of a line."""
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -111,7 +114,7 @@ class Report:
             file.write(self.text())
 
 
-def lines_chart(title: str, series: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> Any:
+def lines_chart(title: str, series: dict[str, Curve], x: str, y: str) -> Any:
     """A line chart of named (xs, ys) series with labelled axes."""
     import plotly.graph_objects as plotly
 
@@ -157,6 +160,3 @@ def _cell(value: Any) -> str:
         shown = f"{value:,}" if isinstance(value, Integral) else f"{float(value):.4g}"
         return f'<td class="number">{shown}</td>'
     return f"<td>{html.escape(str(value))}</td>"
-
-
-Curve = tuple[Sequence[float], Sequence[float]]

@@ -19,7 +19,7 @@ from typing import Any
 
 from bort.cores import usable_cores
 from bort.errors import BortError
-from bort.files import FolderLock, check_local, new_folder, write_aside
+from bort.files import FolderLock, check_local, is_vacant, new_folder, write_aside
 from bort.formats import check_format, stamp
 from bort.progress import console
 from bort.report import Report
@@ -27,6 +27,10 @@ from bort.report import Report
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
 DATA_FOLDER = "data"
 """Subfolder with data that were passed as Python objects; it exists before the run starts."""
+CORPUS_FOLDER = "corpus"
+"""Subfolder with the tokenised corpus of a run, which another start may use."""
+_BEFORE_THE_JOURNAL = ("config.yaml", "environment.json")
+"""What a run writes before the first line of its journal."""
 _FORMAT = 1
 """Number of the folder's layout, in the journal's first line."""
 _LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
@@ -99,23 +103,26 @@ class Run:
 
         Args:
             digests: For each part of the data, a digest of its content; for a setting that names files or a model, such
-                as `--model`, one of those. Parts that an earlier version did not record are not compared.
+                as `--model`, one of those. Parts that are not recorded yet, as by an earlier version, are from now on.
 
         Raises:
             BortError: A part has changed since the run started.
         """
-        begun = next(self.events("data"), None)
-        if begun is None:
-            self.log("data", digests=digests)
+        if not self.leads:
             return
+        known: dict[str, str] = {}
+        for event in self.events("data"):
+            known |= event["digests"]
         for part, digest in digests.items():
-            if begun["digests"].get(part, digest) != digest:
+            if known.get(part, digest) != digest:
                 what = f"files of {part}" if part.startswith("--") else f"{part} data"
                 rule = f"the {what} have changed since the run to resume began"
                 if not part.startswith("--"):
                     rule += ", or this version splits them otherwise"
                 rule += "; restore them, or name another --out"
                 raise BortError(rule, file=self.path)
+        if new := {part: digest for part, digest in digests.items() if part not in known}:
+            self.log("data", digests=new)
 
     def finished(self) -> dict[str, Any] | None:
         """The metrics of a finished run, after a message that it is finished; None if the run is not finished."""
@@ -134,32 +141,27 @@ class Run:
 
     def _locked(self) -> FolderLock:
         """Lock the folder against other processes as long as a `Run` of this process uses it."""
-        found = self.path.stat()
-        with _LOCKING:
-            lock = _LOCKS.get((found.st_dev, found.st_ino))
-            if lock is None:
-                try:
-                    lock = _LOCKS[found.st_dev, found.st_ino] = FolderLock(self.path)
-                except BlockingIOError:
-                    raise BortError(
-                        f"{self._holder()} is writing this run; wait for it, or stop it", file=self.path
-                    ) from None
-            return lock
+        try:
+            return locked(self.path)
+        except BlockingIOError:
+            rule = f"{self._holder()} is writing this run; wait for it, or stop it"
+            raise BortError(rule, file=self.path) from None
 
     def _holder(self) -> str:
         """The process that last started or resumed the run, according to the journal."""
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-            events = [json.loads(line) for line in self.journal_path.read_text("utf-8").splitlines()]
-            begun = [event for event in events if event["event"] in ("started", "resumed")][-1]
+        with contextlib.suppress(OSError, KeyError, IndexError):
+            events = readable_events(self.journal_path)
+            begun = [event for event in events if event.get("event") in ("started", "resumed")][-1]
             host = begun["host"]
             return f"process {begun['pid']}" + ("" if host == platform.node() else f" on {host}")
         return "another process"
 
     def _got_nowhere(self) -> bool:
-        """Whether the folder holds only what the start of a run writes."""
+        """Whether the folder holds only what the start of a run writes, and a corpus that another start may use."""
         files = {file.name for file in self.path.iterdir()}
-        lines = self.journal_path.read_bytes().splitlines()
-        return files <= {DATA_FOLDER, "config.yaml", "environment.json", "journal.jsonl"} and len(lines) <= 1
+        events = {event.get("event") for event in readable_events(self.journal_path)}
+        written = {DATA_FOLDER, CORPUS_FOLDER, *_BEFORE_THE_JOURNAL, "journal.jsonl"}
+        return files <= written and events <= {"started", "resumed", "data", "corpus"}
 
     def log(self, event: str, **fields: Any) -> None:
         """Append an event to the journal, durably."""
@@ -183,7 +185,7 @@ class Run:
                     record = json.loads(line)
                     found = record["event"]
                 except (ValueError, TypeError, KeyError, RecursionError):
-                    rule = "must be an event as a JSON object; the run cannot be gone on with, name another --out"
+                    rule = "must be a JSON object with an event; this run cannot be resumed: choose another --out"
                     raise BortError(rule, file=self.journal_path, line=number) from None
                 if found == event:
                     yield record
@@ -206,8 +208,11 @@ class Run:
             yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True, width=float("inf"))  # one line per setting
 
     def _make_folder(self, resume: bool) -> None:
-        data_alone = self.path.is_dir() and {file.name for file in self.path.iterdir()} == {DATA_FOLDER}
-        if not data_alone and not (resume and self.path.is_dir()):
+        # Before its journal, a run writes its settings and environment; only --resume may overwrite what looks so.
+        allowed = {DATA_FOLDER, *(_BEFORE_THE_JOURNAL if resume else ())}
+        if not is_vacant(self.path, apart_from=allowed):
+            if resume and self.path.is_dir():
+                raise BortError("holds something other than a run to resume; name another --out", file=self.path)
             new_folder(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -246,6 +251,35 @@ class Run:
         if whole != content:
             with write_aside(self.journal_path, "wb") as file:
                 file.write(whole)
+
+
+def locked(folder: Path) -> FolderLock:
+    """Lock a run's folder against other processes; a `Run` of this process shares the lock.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    found = folder.stat()
+    with _LOCKING:
+        lock = _LOCKS.get((found.st_dev, found.st_ino))
+        if lock is None:
+            lock = _LOCKS[found.st_dev, found.st_ino] = FolderLock(folder)
+        return lock
+
+
+def readable_events(journal: Path) -> list[dict[str, Any]]:
+    """The events of a journal that another process may be writing: lines that are none, or not whole, are left out.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = []
+    for line in journal.read_bytes().split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                found.append(event)
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -247,8 +247,13 @@ def _line(error: Exception, place: int) -> str:
     return lines_of(error)[place][:_LONGEST_MESSAGE]
 
 
-def check_workers(where: str, needs: Needs) -> None:
+def check_workers(where: str, needs: Needs, *, other: str = "") -> None:
     """Check where trials should run and what they need.
+
+    Args:
+        where: Value of `--workers`.
+        needs: Resources of each trial.
+        other: What else the command takes, in words for messages.
 
     Raises:
         BortError: The first rule that is broken.
@@ -257,7 +262,8 @@ def check_workers(where: str, needs: Needs) -> None:
         rule = "ray:// is Ray Client's, which is not supported; give HOST:PORT, as `ray start` prints it"
         raise BortError(rule, setting="workers", value=where)
     if where not in (LOCAL, _RAY) and not re.fullmatch(r"[^:/]+:\d+", where):
-        raise BortError("must be local, ray, or HOST:PORT", setting="workers", value=where)
+        rule = f"must be {', '.join(filter(None, [other, LOCAL, _RAY]))}, or HOST:PORT"
+        raise BortError(rule, setting="workers", value=where)
     validate(needs, prefix="trial_")
 
 

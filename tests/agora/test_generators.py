@@ -21,7 +21,7 @@ from bort.agora.llm.prompt import Instructions
 from bort.agora.llm.writing import WritingPrompt, read_texts
 from bort.data.tables.examples import Example
 from bort.errors import BortError
-from fake_llm import FakeLLM, completion
+from fake_llm import completion
 
 MISTAKES = [Example("a cat", None, "cat"), Example("a dog", None, "other")]
 PAIRS = [Example("a cat", "a kitten", "same")]
@@ -89,13 +89,6 @@ def test_a_blank_line_writes_nothing(command):
 
 
 @pytest.fixture
-def server():
-    server = FakeLLM()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def llm(server, tmp_path):
     def make(pairs=False, budget=None):
         prompt = WritingPrompt(Instructions("About animals.", {"cat": "purrs"}), 2, pairs)
@@ -160,6 +153,7 @@ def test_answers_in_other_clothes(content, expected):
     [
         (Reply('{"texts": ["a", "b'), "no texts"),
         (Reply('{"texts": ["a", "b', finish="length"), "cut off"),
+        (Reply('<think>{"texts": ["a"]} or', finish="length"), "cut off"),
         (Reply('{"texts": "a"}'), "no texts"),
         (Reply('{"other": ["a"]}'), "no texts"),
         (Reply(""), "no texts"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bort.agora.journal import RunClock, RunJournal
 from bort.agora.last_training import preferring_grown
 from bort.agora.rounds import AgoraResult, DivergedError, Point, Round, Slot, Trial, error_text
+from bort.agora.run import finetune
 from bort.agora.trial import TrainedWeights
 from bort.runs import Run
 from bort.tasks.classification import Classification
@@ -26,6 +29,23 @@ def journal(world, tmp_path):
         return RunJournal(run, RunClock(run, None))
 
     return opened
+
+
+def test_the_time_spent_is_read_from_a_journal_that_another_process_writes(journal):
+    kept = journal()
+    kept._run.log("trial", message="a\u2028b\x85", elapsed=70.0)
+    with open(kept._run.journal_path, "ab") as file:
+        file.write(b'[1]\n{"elapsed": null}\n{"event": "\xe2')  # a character of three bytes
+    assert 70 <= RunClock(kept._run, None).elapsed < 80
+
+
+def test_what_a_process_killed_at_the_end_left_is_removed(world, tmp_path):
+    settings = world.finetuning(tmp_path)
+    run = Run(settings.out, "finetune", settings)
+    RunJournal(run, RunClock(run, None))
+    run.write_json("metrics.json", {"accuracy": 1.0})
+    assert finetune(replace(settings, resume=True)) == {"accuracy": 1.0}
+    assert not (run.path / "rounds").exists()
 
 
 def trial(score):

@@ -50,3 +50,12 @@ def test_grown_data_are_seen_as_often_as_given_ones_and_at_least_as_asked_for(gr
 
     assert epochs(1000) == expected
     assert epochs(100) == most
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1.0, 1e20])
+def test_a_value_is_near_enough_in_any_unit(unit):
+    """Within half a standard deviation, whose square leaves single precision."""
+    values = unit * np.array([1, 2, 3, 4], np.float32)
+    learner = TextLearner(SimpleNamespace(task=Regression((), "pearson")), None, values, None, Path())
+    answers = (values + unit * np.array([0.1, -0.5, 0.7, 2.0], np.float32)).tolist()
+    assert learner.right([[answer] for answer in answers], values.tolist()) == [True, True, False, False]

@@ -106,6 +106,23 @@ def test_one_label_is_nothing_to_learn_from(bort, tmp_path):
     assert json.loads(bort("check", tmp_path / "a.csv", "--json").out)["doubts"] is None
 
 
+def test_labels_of_another_kind_are_told_and_left_out(bort, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,1.5\ntwo,many\nthree,2\n", "utf-8")
+    found = json.loads(bort("check", tmp_path / "a.csv", "--kind", "regression", "--quick", "--json").out)
+    assert found["data"]["rows"] == {"a": 2}
+    assert len(found["refused"]["a"]) == 1
+    assert "a.csv:3: column 'label': value 'many': a label must be a finite number" in found["refused"]["a"][0]
+    done = bort("check", tmp_path / "a.csv", "--kind", "multilabel", "--quick")
+    done.refused("has no row that can be read", "a.csv:2", "must be a list of labels")
+
+
+def test_labels_are_shown_as_they_are_written(bort, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nParis,Ciudad Única\nParis,köy\n", "utf-8")
+    found = json.loads(bort("check", tmp_path / "a.csv", "--quick", "--json").out)
+    assert "'Ciudad Única'" in found["findings"][0]
+    assert "'köy'" in found["findings"][0]
+
+
 def test_mistakes(bort, tmp_path):
     bort("check", tmp_path / "none.csv").refused("none.csv", "no such file")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -23,8 +24,6 @@ def nano() -> str:
 
 
 def test_embedded_model_keeps_its_bounds_and_opens_without_us(nano):
-    from pathlib import Path
-
     model = AutoModelForMaskedLM.from_pretrained(nano)
     assert sum(p.numel() for p in model.parameters()) <= 12_500_000
     assert (Path(nano) / "model.safetensors").stat().st_size <= 25_000_000
@@ -86,7 +85,7 @@ def test_a_second_demo_replaces_the_first(tmp_path, monkeypatch):
     data = {part: str(example_data("support") / f"{part}.jsonl") for part in ("train", "dev", "test", "unlabelled")}
     Run(out, "finetune", FinetuneArguments(**data, out=str(out)))
     assert main(["demo", "--out", str(out)]) == 2
-    assert not out.exists()
+    assert not [*out.iterdir()]
 
 
 def test_a_demo_that_runs_is_not_removed(tmp_path, capsys):
@@ -98,6 +97,24 @@ def test_a_demo_that_runs_is_not_removed(tmp_path, capsys):
     lock.close()
     assert "another process is writing this demo" in capsys.readouterr().err
     assert (out / "config.yaml").is_file()
+
+
+def test_a_demo_is_locked_between_its_runs(tmp_path, monkeypatch):
+    out, held = tmp_path / "demo", []
+
+    def fit(arguments):
+        Run(Path(arguments.out), "finetune", arguments).log("trained")
+        with pytest.raises(BlockingIOError):
+            FolderLock(out)
+        held.append(arguments.out)
+        if len(held) == 2:
+            raise BortError("stopped here")
+        return {}
+
+    monkeypatch.setattr(training, "finetune", fit)
+    assert main(["demo", "--out", str(out)]) == 2
+    assert held == [str(out), str(out / "plain")]
+    FolderLock(out).close()
 
 
 def test_demo_does_not_remove_another_run(tmp_path, capsys):

@@ -224,6 +224,17 @@ def test_what_an_earlier_run_could_not_read_is_removed(bort, teacher_folder, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["o.npy"]
 
 
+def test_an_input_is_replaced_only_by_all_of_its_rows(bort, teacher_folder, tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a", "n": 1}\n')
+    words = ["embed", file, "--model", teacher_folder, "--output"]
+    bort(*words, file, "--on-error", "skip").refused("--output", "would replace a file that this command reads")
+    bort(*words, tmp_path / "b.jsonl", "--on-error", "skip", "--errors", file).refused("--errors", "would replace")
+    assert file.read_text() == '{"text": "a", "n": 1}\n'
+    assert bort(*words, file).status == 0
+    assert json.loads(file.read_text())["n"] == 1
+
+
 def test_a_row_without_a_vector_is_null_in_parquet(bort, teacher_folder, tmp_path):
     pyarrow = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "in.csv").write_text("text,id\na,1\nb,c,2\nd,3\n")

@@ -91,6 +91,13 @@ def test_without_a_gate(bort, classifier, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
+def test_what_would_be_without_effect_is_refused(bort, classifier, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    words = ["export", "--model", classifier, "--out", tmp_path / "out"]
+    bort(*words, "--min-cosine", 0.5).refused("--min-cosine: value 0.5: is for encoders")
+    bort(*words, "--calibrate", tmp_path / "empty.txt").refused("empty.txt: holds no texts")
+
+
 def test_openvino(bort, classifier, labelled, tmp_path):
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")

@@ -16,7 +16,7 @@ import pytest
 
 from bort.cli.predict import PredictArguments, predict
 from bort.data.tables.examples import Columns, Example, stream_rows
-from bort.predict.bulk.blocks import BadRows, read_blocks
+from bort.predict.bulk.blocks import BadRows, errors_path, read_blocks
 from bort.predict.predictor import Predictor
 
 LABELS = ("cat", "other", 'a, "b"')
@@ -143,6 +143,18 @@ def test_columns_of_our_names_are_replaced(bort, classifier, tmp_path):
     assert list(row) == ["prediction", "text", *ADDED[1:]]
     assert row["prediction"] in LABELS
     assert row["probability"] <= 1
+
+
+@pytest.mark.parametrize("column", ["prediction", "probability", "p(cat)"])
+def test_the_answer_replaces_no_text(bort, classifier, tmp_path, column):
+    file, folder = tmp_path / "a.csv", tmp_path / "out"
+    file.write_text(f"{column},text\nIt rains.,b\n")
+    words = ["predict", "--model", classifier, "--input", file]
+    for output in (file, f"{folder}/"):
+        bort(*words, "--output", output, "--text", column).refused("--text", column, "must be another column")
+    bort(*words, "--output", file, "--text-b", column).refused("--text-b", column)
+    assert file.read_text() == f"{column},text\nIt rains.,b\n"
+    assert not list(folder.glob("*.csv"))
 
 
 def test_a_file_may_be_answered_in_place(bort, classifier, tmp_path):
@@ -412,6 +424,8 @@ def test_devices_and_links_are_not_replaced(bort, classifier, tmp_path):
     reader.join(10)
     assert json.loads(got[0])["text"] == "a"
     assert pipe.is_fifo()
+    assert [errors_path(str(path), "skip", None) for path in (pipe, "/dev/stdout", "/dev/fd/1", "-")] == [None] * 4
+    assert errors_path(str(link), "label", None) == f"{link}.errors.jsonl"
 
 
 # Streams without end

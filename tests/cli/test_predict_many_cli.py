@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -139,6 +140,76 @@ def test_other_inputs_replace_no_labels_and_are_not_labelled_twice(bort, classif
     assert files_of(tmp_path / "out") == before
     words[words.index("out/")] = f"{tmp_path}/out"
     assert bort(*words, "in/x/a.csv").status == 0, "the folder may be named in another way"
+
+
+def test_no_file_is_replaced_that_is_an_input_or_of_somebody_else(bort, classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("d").mkdir()
+    rows = {"in.jsonl": '{"text": "a"}\n3\n', "d/a.txt": "a\n", "d/a.jsonl": '{"text": "mine"}\n'}
+    rows["o.jsonl.errors.jsonl"] = '{"text": "a"}\n'
+    for name, content in rows.items():
+        Path(name).write_text(content)
+    words = ["predict", "--model", classifier, "--on-error", "skip", "--input"]
+    replaced = "would replace a file that this command reads"
+    bort(*words, "in.jsonl", "--output", "out.csv", "--errors", "d/../in.jsonl").refused("--errors", replaced)
+    bort(*words, "in.jsonl", "--output", "in.jsonl").refused("--output", replaced)
+    bort(*words, "o.jsonl.errors.jsonl", "--output", "o.jsonl").refused("--errors", replaced)
+    bort(*words, "d/a.txt", "d/a.jsonl", "--output", "d/a.jsonl").refused("--output", replaced)
+    bort(*words, "d/a.txt", "--output", "d/").refused("d/a.jsonl", "already exists, and _manifest.json does not list")
+    Path("a.txt").write_text("a\n")
+    bort(*words, "a.txt", "d/a.jsonl", "--output", "d/").refused("d/a.jsonl", "be replaced by the labels of", "a.txt")
+    bort(*words, "in.jsonl", "--output", "./").refused("in.jsonl", "would be replaced by its labels")
+    assert {name: Path(name).read_text() for name in rows} == rows
+    Path("in.jsonl").write_text('{"text": "a", "n": 1}\n')
+    assert bort("predict", "in.jsonl", "--model", classifier, "--output", "in.jsonl").status == 0
+    assert json.loads(Path("in.jsonl").read_text())["n"] == 1, "each row is kept"
+
+
+def test_an_output_that_was_begun_is_known_after_a_kill(bort, classifier, tmp_path, monkeypatch):
+    """Between an output and its entry in the ledger."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text("x\n")
+    words = ["predict", "a.txt", "b.txt", "--model", classifier, "--output", "out/"]
+    with monkeypatch.context() as killed:
+        killed.setattr(Ledger, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(Ledger, "close", lambda _: None)
+        bort(*words)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["_manifest.json", "a.jsonl"]
+    assert bort(*words).status == 0, "nothing is finished, so there is nothing to resume"
+    said = json.loads(Path("out/_manifest.json").read_text("utf-8"))
+    assert ([*said["files"]], "begun" in said) == ([f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"], False)
+
+
+def test_the_ledger_of_many_files_is_not_written_for_each(tmp_path, monkeypatch):
+    written, clock = [], [0.0]
+
+    def write(name, text):
+        written.append(len(json.loads(text)["files"]))
+        clock[0] += 1.0
+
+    module = sys.modules[Ledger.__module__]
+    monkeypatch.setattr(module, "write_text", write)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    ledger = Ledger(str(tmp_path), {}, resume=False)
+    for number in range(100):
+        ledger.add(f"/in/{number}", f"{tmp_path}/{number}", [], 1, 0)
+        clock[0] += 0.5
+    ledger.close()
+    ledger.close()
+    assert written == [1, 41, 81, 100]
+
+
+def test_a_path_through_a_link_names_the_file_that_the_system_opens(bort, classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("far/folder").mkdir(parents=True)
+    Path("link").symlink_to("far/folder")
+    Path("far/t.txt").write_text("far\n")
+    Path("t.txt").write_text("near\nnear\n")
+    assert bort("predict", "link/../t.txt", "--model", classifier, "--output", "out/").status == 0
+    assert json.loads(Path("out/t.jsonl").read_text())["text"] == "far"
+    [task] = file_tasks(["far/../t.txt"], "out", "auto")
+    assert task.source == f"{tmp_path}/t.txt"
 
 
 def test_a_manifest_of_the_first_version_tells_the_places_too(tmp_path):

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import weakref
 
 import pytest
 
+from bort.cli.suggest import _drawn
 from bort.model.checkpoints import example_data
 
 
@@ -75,6 +77,34 @@ def test_a_number_written_in_two_ways_is_one_class(bort, pool, tmp_path):
     (tmp_path / "b.csv").write_text("text,label\nA hole.,0.0\nWhere is it?,1.0\n")
     words = ["suggest", pool, "--model", "bort-nano", "--labelled", tmp_path / "a.csv", tmp_path / "b.csv"]
     assert {row["prediction"] for row in bort(*words).rows()} == {"0", "1"}
+
+
+def test_an_input_is_not_replaced(bort, labelled, pool, tmp_path):
+    before = pool.read_bytes()
+    words = ["suggest", pool, "--model", "bort-nano", "--labelled", labelled, "--output"]
+    for output in (pool, labelled):
+        bort(*words, output).refused("--output", "would replace a file that this command reads")
+    assert pool.read_bytes() == before
+
+
+def test_only_as_many_rows_are_held_as_may_be_considered(capsys):
+    """Each is as likely to be drawn; fewer rows stay as they are."""
+    assert _drawn(iter(range(5)), 5) == [*range(5)]
+    held = weakref.WeakSet()
+
+    class Row:
+        def __init__(self, number):
+            self.number = number
+            held.add(self)
+
+    drawn = [row.number for row in _drawn(map(Row, range(1000)), 100)]
+    assert drawn == sorted({*drawn})
+    assert len(drawn) == 100
+    assert 400 < sum(drawn) / 100 < 600
+    assert "100 of the 1,000 texts are drawn" in capsys.readouterr().err
+    most = []
+    _drawn((most.append(len(held)) or Row(number) for number in range(300)), 10)
+    assert max(most) <= 12
 
 
 def test_several_labels_a_text(bort, pool, tmp_path):

@@ -117,7 +117,7 @@ def test_submit_packs_no_answers_of_an_earlier_submission(bort, models, official
         (["evaluate", "--task", "glue", "--model", "cola"], ["'glue'", "use bort submit"]),
         (["evaluate", "--task", "colla", "--model", "cola"], ["did you mean cola?"]),
         (["evaluate", "--task", "cb", "--model", "cola"], ["CB needs a model that answers with entailment"]),
-        (["evaluate", "--task", "copa", "--model", "cola"], ["no score a choice", "--cast released"]),
+        (["evaluate", "--task", "copa", "--model", "cola"], ["does not score choices one by one", "--cast released"]),
         (["evaluate", "--task", "stsb", "--model", "cola"], ["answers with a number", "0, 1"]),
         (["evaluate", "--submit", "x", "--model", "cola"], ["--submit", "needs --task"]),
         (["evaluate", "--task", "cola", "--long", "mean", "--model", "cola"], ["--long: value 'mean': has no effect"]),
@@ -136,6 +136,11 @@ def test_a_task_is_not_scored_on_other_data(models, official):
     arguments = package.EvaluateArguments(str(models / "cola"), str(official), task="cola")
     with pytest.raises(BortError, match="--data: a task brings its own data"):
         package.evaluate(arguments, data=[{"text": "It rains.", "label": "1"}])
+
+
+def test_a_missing_folder_is_told_before_its_tasks(bort, models, official, tmp_path):
+    for words in (("--models", "nope", "--data", "nope"), ("--models", models, "--data", "nope")):
+        bort("submit", *words, "--out", tmp_path / "x").refused("nope: no such folder")
 
 
 def test_nothing_to_submit(bort, models, official, tmp_path):

@@ -51,6 +51,11 @@ def test_an_existing_result_is_kept(bort, texts, tmp_path):
     assert file.read_text() == "mine"
 
 
+def test_a_table_is_no_text(bort, texts, tmp_path):
+    (tmp_path / "a.tsv.gz").touch()
+    bort("tokenizer", *texts, tmp_path / "a.tsv.gz", "--out", tmp_path / "out").refused("a.tsv.gz", "plain text")
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [

@@ -53,17 +53,6 @@ def test_shuffled_properties(lengths, rows, seed, epoch, pool):
     assert batches == shuffled_length_batches(lengths, rows=rows, seed=seed, epoch=epoch, pool=pool)
 
 
-@given(lengths_of, st.integers(1, 40), st.integers(1, 2000))
-def test_shuffled_with_a_budget(lengths, rows, max_tokens):
-    batches = shuffled_length_batches(lengths, rows=rows, max_tokens=max_tokens, seed=1, epoch=2)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert 1 <= len(batch) <= rows
-        assert len(batch) == 1 or padded(lengths, batch) <= max_tokens
-    loose = shuffled_length_batches(lengths, rows=rows, max_tokens=600 * rows, seed=1, epoch=2)
-    assert loose == shuffled_length_batches(lengths, rows=rows, seed=1, epoch=2)
-
-
 def test_shuffled_differs_by_epoch_and_seed_and_saves_padding():
     lengths = [1 + (index * 7919) % 500 for index in range(5000)]
     batches = shuffled_length_batches(lengths, rows=16, seed=0, epoch=0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bort.inspection.choose import choose_texts, uncertainty
+from bort.inspection.choose import choose_texts, uncertainty, uncertainty_of_labels
 
 
 def unit(x):
@@ -66,3 +66,8 @@ def test_uncertainty_is_one_minus_the_margin():
     assert uncertainty(np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.3, 0.1, 0.6]])).tolist() == pytest.approx(
         [1.0, 0.0, 0.7]
     )
+
+
+def test_a_label_that_is_never_given_makes_no_text_unsure():
+    found = uncertainty_of_labels(np.array([[0.99, 0.1], [0.0, 0.5]]), np.array([1.0, 0.5]))
+    assert found == pytest.approx([0.2, 1.0])

@@ -74,6 +74,7 @@ def test_locate(saved, tmp_path, monkeypatch):
         ("~/model", "/absent/model: no such folder"),
         ("~nobody/model", "~nobody/model: no such folder"),
         ("a/b/c", "a/b/c: no such folder"),
+        ("fast", "fast: is a folder of bort export, for prediction alone; name the one it was made of"),
         ("", "value '': names no model"),
         ("bert", "value 'bert': is neither a folder, an embedded model (bort-nano) nor a hub name (owner/name)"),
     ],
@@ -82,6 +83,8 @@ def test_what_is_no_model(tmp_path, monkeypatch, name, rule):
     monkeypatch.setenv("HOME", "/absent")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half").mkdir()
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "manifest.json").touch()
     (tmp_path / "bort.params").touch()
     with pytest.raises(BortError) as caught:
         locate(name)

@@ -185,12 +185,9 @@ def test_scores_find_the_idle_head(batch):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_first_order_scores_take_an_objective_and_leave_no_hook(batch):
+def test_first_order_scores_leave_no_hook(batch):
     model = made(BertModel, BertConfig).train()
-    given = [{"input_ids": batch[0], "attention_mask": batch[1]}]
-    first_token = first_order_scores(model, given, lambda states, _: states[:, 0].sum(1))
-    # LayerNorm makes the sum of a state the sum of its bias, up to its scale: a different view than the default's.
-    assert not torch.allclose(first_token.neurons, first_order_scores(model, given).neurons)
+    first_order_scores(model, [{"input_ids": batch[0], "attention_mask": batch[1]}])
     assert model.training
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 

@@ -180,6 +180,19 @@ def test_a_killed_run_resumes_to_the_same_answer(arguments, tmp_path, killed, mo
         assert_same_weights(Path(settings.out) / name, out / name)
 
 
+def test_a_search_does_not_go_on_with_another_encoder(arguments, teacher_folder, tmp_path, monkeypatch):
+    """Its teacher is another model, so the outputs that are kept do not tell."""
+    inherit = shutil.copytree(teacher_folder, tmp_path / "inherit")
+    settings = replace(arguments, inherit=str(inherit), teacher=teacher_folder)
+    with monkeypatch.context() as killed:
+        killed.setattr("bort.ose.extract.SearchRun", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract(settings)
+    (inherit / "config.json").write_bytes((inherit / "config.json").read_bytes() + b" ")
+    with pytest.raises(BortError, match="the files of --inherit have changed since the run to resume began"):
+        extract(replace(settings, resume=True))
+
+
 def test_steps_are_doubled_until_ranks_agree(arguments, monkeypatch, tmp_path):
     monkeypatch.setattr("bort.ose.search_run.rank_agreement", lambda *errors: next(told))
     told = iter([0.2, None, 0.95])
@@ -251,8 +264,8 @@ def test_another_teacher_than_t_is_told(arguments, tmp_path, teacher_folder, cap
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ({"maximum": "2,2,12,24"}, "maximum.*cannot stand beside --inherit"),
-        ({"tokenizer": "bort-nano"}, "tokenizer.*cannot stand beside --inherit"),
+        ({"maximum": "2,2,12,24"}, "maximum.*cannot be combined with --inherit"),
+        ({"tokenizer": "bort-nano"}, "tokenizer.*cannot be combined with --inherit"),
         ({"outputs": "logits"}, "outputs.*masked-LM head"),
         ({"inherit": None, "maximum": "2,2,12,24"}, "vocabulary.*with --inherit only"),
         ({"max_steps": 7}, "max-steps.*at least twice the 4 steps"),

@@ -23,6 +23,7 @@ from bort.ose.plan import make_plan
 from bort.ose.resolve import lesson_of, training_of
 from bort.ose.short_training import Training, moved, train
 from bort.ose.space import Shape
+from bort.pretraining.distill.targets import LogitTargets
 from bort.runs import Run
 
 
@@ -164,12 +165,24 @@ def test_weights_are_kept_within_bounds(arguments, make, optimizer):
     assert np.isfinite(trained.error)
 
 
+def longer(config):
+    def made(shape):
+        found = config(shape)
+        found.max_position_embeddings += 8
+        return found
+
+    return made
+
+
 def test_a_maximum_point_with_random_weights_teaches(arguments, make):
     lesson = make(replace(arguments, teacher=None, maximum="2,2,16,24")).lesson
     teacher = FreshTeacher(Shape(2, 2, 16, 24), lesson.starts, 0)
     assert (teacher.model.config.num_hidden_layers, teacher.model.config.hidden_size) == (2, 16)
     assert lesson.cross_entropy(teacher.model) == pytest.approx(lesson.entropy, rel=1e-3)
     assert 0 < lesson.entropy <= math.log(400)
+    wider = FreshTeacher(Shape(2, 2, 16, 24), replace(lesson.starts, config=longer(lesson.starts.config)), 0)
+    keys = [LogitTargets(each, 4, 0, 1.0, "float16", 0).key for each in (teacher, wider)]
+    assert keys[0] != keys[1], "other positions are other random weights"
     student = lesson.start(Shape(2, 2, 16, 24), 0)
     assert lesson.cross_entropy(student) > lesson.entropy  # other random weights
 

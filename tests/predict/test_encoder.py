@@ -195,6 +195,9 @@ def test_what_is_asked_wrongly(folder, classifier, texts, tmp_path):
             encoder.encode(asked, normalize="no")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         encoder.encode(["a"], batch_size=0)
+    for asked in ("\udc80", ["a", "\udc80"]):
+        with pytest.raises(BortError, match="character 1 is half of a surrogate pair"):
+            encoder.encode(asked)
     with pytest.raises(BortError, match="threads"):
         Encoder(folder, threads=0)
     encoder.close()

@@ -71,6 +71,15 @@ def test_answers_are_of_one_model(folders, sentences):
     np.testing.assert_allclose(logits(whole, texts), expected, atol=1e-5)
 
 
+def test_the_working_folder_may_change(folders, sentences, monkeypatch):
+    folder, _ = folders
+    expected = logits(open_exported(folder, 2), sentences)
+    monkeypatch.chdir(folder.parent)
+    engine = open_exported(folder.name, 2)
+    monkeypatch.chdir("/")
+    np.testing.assert_allclose(logits(engine, sentences), expected, atol=1e-5)
+
+
 def test_a_folder_with_the_same_files_is_the_same(folders, sentences):
     folder, _ = folders
     expected = logits(open_exported(folder, 2), sentences)

@@ -10,13 +10,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from bort.data.index.layout import NAME
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter
 from bort.errors import BortError
 from bort.predict import indexing
 from bort.predict.encoder import Encoder
 from bort.predict.fingerprint import fingerprint_of_model
-from bort.predict.indexing import build_index
+from bort.predict.indexing import build_index, encoder_of
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +79,21 @@ def test_what_cannot_be_indexed(teacher_folder, tmp_path):
         build_index(tmp_path / "empty", tmp_path / "out", teacher_folder)
     with pytest.raises(BortError, match="no such file or folder"):
         build_index(tmp_path / "none", tmp_path / "out", teacher_folder)
+    (tmp_path / "blank.txt").write_text("\n \n")
+    with pytest.raises(BortError, match=r"blank.txt: holds no texts"):
+        build_index(tmp_path / "blank.txt", tmp_path / "out", teacher_folder)
+    (tmp_path / "empty" / "_manifest.json").write_text("{}")
+    for source in ("empty", "a.csv", "a.parquet", "a.jsonl.gz"):
+        (tmp_path / source).touch()
+        with pytest.raises(BortError, match="must be plain text, one text a line"):
+            build_index(tmp_path / source, tmp_path / "out", teacher_folder)
+    assert not (tmp_path / "out").exists()
     (tmp_path / "bad.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(BortError, match=r"bad.txt:2.*must be UTF-8"):
         build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder)
+    (tmp_path / "texts.bin").write_bytes(b"a text\n")  # a file of an index is called so
+    with pytest.raises(BortError, match="would replace a file that this command reads"):
+        build_index(tmp_path / "texts.bin", tmp_path, teacher_folder)
     (tmp_path / "bad.txt").write_bytes(b"good\nbetter\n")
     assert len(build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder, resume=True)) == 2
 
@@ -151,3 +164,28 @@ def test_a_finished_index_is_known_as_such(teacher_folder, texts, tmp_path):
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
     with pytest.raises(BortError, match="already exists"):
         build_index(tmp_path / "in.txt", tmp_path / "out", teacher_folder, stored="float16", resume=True)
+
+
+def test_a_finished_index_is_not_used_with_another_encoder_of_the_same_name(
+    teacher_folder, texts, tmp_path, monkeypatch
+):
+    model = shutil.copytree(teacher_folder, tmp_path / "model")
+    (tmp_path / "in.txt").write_text("\n".join(texts[:5]), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    asked = ("in.txt", "out", "model")
+    index = build_index(*asked)
+    assert index.description.model == str(model), "it is found from any folder"
+    assert encoder_of(index).size == index.size
+    described = json.loads((tmp_path / "out" / NAME).read_text("utf-8"))
+    moved = model.rename(tmp_path / "moved")
+    assert len(build_index("in.txt", "out", "moved", resume=True)) == 5, "the files are the same"
+    moved.rename(model)
+    (model / "config.json").write_bytes((model / "config.json").read_bytes() + b" ")
+    with pytest.raises(BortError, match=r"has other files than when the index out was made"):
+        encoder_of(index)
+    with pytest.raises(BortError, match="already exists"):
+        build_index(*asked, resume=True)
+    del described["model_sha256"]  # as version 0.1.0 left it
+    (tmp_path / "out" / NAME).write_text(json.dumps(described | {"model": "model"}), "utf-8")
+    assert len(build_index(*asked, resume=True)) == 5
+    assert encoder_of(Index("out")).size == index.size

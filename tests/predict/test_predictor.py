@@ -50,8 +50,16 @@ def test_the_same_one_by_one_in_a_batch_and_in_any_order(predictor, mixed):
     assert np.ptp(together, axis=0).min() > 0.3, "the answers should differ, or the test says nothing"
 
 
+def test_a_blank_second_text_is_none(predictor, classifier):
+    alone, *others = shares(predictor.predict(["a", ("a", ""), ["a", " "], {"text": "a", "text_pair": ""}]))
+    for other in others:
+        np.testing.assert_allclose(other, alone, atol=1e-6)
+    one, other = bort.BortClassifier.load(classifier).predict_proba(["a", ("a", "")])
+    np.testing.assert_allclose(other, one, atol=1e-6)
+
+
 def test_any_window_gives_the_same(predictor, mixed):
-    examples = [Example(text) if isinstance(text, str) else Example(*text) for text in mixed]
+    examples = predictor._examples(mixed)
     together = shares(predictor.predict(mixed))
     for window in (1, 5, len(mixed), 10**9):
         np.testing.assert_allclose(shares(predictor.stream(examples, window=window)), together, atol=1e-5)
@@ -153,6 +161,13 @@ def test_an_input_of_another_form_is_refused(predictor, wrong):
     assert "must be a text, a pair of texts as a tuple or list, or a mapping" in str(caught.value)
     assert type(wrong).__name__ in str(caught.value)
     assert repr(wrong)[:80] in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["é\ud800", ("a", "é\ud800"), {"text": "a", "text_pair": "é\ud800"}], ids=ascii)
+def test_half_of_a_surrogate_pair_is_told_of(predictor, wrong):
+    rule = r"value 'é\\ud800': must be valid Unicode; character 2 is half of a surrogate pair"
+    with pytest.raises(BortError, match=rule):
+        predictor.predict(["ä", wrong])
 
 
 def test_probabilities_are_of_lists_and_of_classes(predictor, regressor):

@@ -228,6 +228,7 @@ def test_what_sentence_transformers_saves_opens(teacher_folder, sentences, tmp_p
         ("config_sentence_transformers.json", {"truncate_dim": 2}, "value 2: truncate_dim is not supported"),
         ("config_sentence_transformers.json", {"prompts": ["a"], "default_prompt_name": "a"}, "prompts must map names"),
         ("config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": ["a"]}, "must be a name"),
+        ("config_sentence_transformers.json", {"prompts": {"a": "b"}, "default_prompt_name": "c"}, "must be one of"),
         ("2_Dense/model.safetensors", {}, "cannot be read"),
         ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length must be a whole number"),
         ("sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 8}}}, "'processing_kwargs': value"),

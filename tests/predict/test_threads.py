@@ -9,8 +9,10 @@ from threading import Event
 import numpy as np
 import pytest
 
+from bort.cores import usable_cores
 from bort.data.tables.examples import Example
 from bort.export.exporter import Exporter
+from bort.predict.engine import open_engine
 from bort.predict.predictor import Predictor
 
 THREADS = 8
@@ -38,6 +40,12 @@ def test_shared_by_eight_threads(model, sentences, threads):
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert predictor.cut == 2 * before == 160
+
+
+def test_no_more_threads_than_a_few_a_core(classifier, tmp_path):
+    pytest.importorskip("onnxruntime")
+    Exporter(classifier).write(tmp_path, None)
+    assert open_engine(str(tmp_path), 10_000).threads == 4 * usable_cores()
 
 
 def test_sessions_are_opened_once(classifier, sentences, tmp_path, monkeypatch):

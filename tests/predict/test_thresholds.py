@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bort.predict.thresholds import NEVER, least_thresholds
+from bort.data.tables.examples import Example
+from bort.predict.thresholds import NEVER, Thresholds, least_thresholds
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 
 CLASSES = 3
 TASK = Classification(("a", "b", "c"), "accuracy")
@@ -51,3 +53,13 @@ def test_probabilities(logits):
     assert found.shape == logits.shape
     assert found.sum(-1) == pytest.approx(np.ones(len(found)), abs=1e-6)
     assert (found[np.arange(len(found)), logits.argmax(-1)] == found.max(-1)).all()
+
+
+def test_rows_and_labels_are_told_apart():
+    """One of two rows gets a label, which is right; the other label is right too seldom."""
+    logits = np.array([[4.0, 4.0], [-4.0, -4.0]], np.float32)
+    examples = [Example("x", label=("a",)), Example("y", label=())]
+    task = MultiLabel(("a", "b"), "f1_micro", thresholds=(0.5, 0.5))
+    made = Thresholds.learned(task, logits, examples, 0.6)
+    assert (made.answered, made.right) == (0.5, 1.0)
+    assert next(made.told()) == "50.0% of the gate's rows are answered; 100.0% of the labels given are right"

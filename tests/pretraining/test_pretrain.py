@@ -119,6 +119,34 @@ def test_a_run_does_not_go_on_with_another_corpus(arguments, tmp_path, sentences
         opened(run)
 
 
+def test_a_run_does_not_go_on_with_another_teacher(arguments, world, tmp_path, monkeypatch):
+    teacher = shutil.copytree(world.encoder, tmp_path / "teacher")
+    settings = replace(arguments, teacher=str(teacher))
+    with monkeypatch.context() as killed:
+        killed.setattr("bort.pretraining.pretrain.TrainingRun", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings)
+    before = (teacher / "config.json").read_bytes()
+    (teacher / "config.json").write_bytes(before + b" ")
+    with pytest.raises(BortError, match="the files of --teacher have changed since the run to resume began"):
+        pretrain(replace(settings, resume=True))
+    (teacher / "config.json").write_bytes(before)
+    journal = Path(arguments.out, "journal.jsonl")
+    lines = [line for line in journal.read_text("utf-8").splitlines(True) if "--teacher" not in line]
+    journal.write_text("".join(lines), "utf-8")  # as version 0.1.0 left it
+    assert pretrain(replace(settings, resume=True))["steps"] == 12
+
+
+def test_what_a_process_killed_at_the_end_of_tokenising_left_is_removed(arguments, tmp_path, sentences, tiny_tokenizer):
+    (tmp_path / "text.txt").write_text("\n\n".join(sentences), "utf-8")
+    given, corpus = [str(tmp_path / "text.txt")], tmp_path / "kept"
+    build_corpus(given, tiny_tokenizer, corpus, valid_share=0.1)
+    (tmp_path / ".kept.tokenising").mkdir()
+    run = Run(arguments.out, "pretrain", arguments)
+    tokenised(given, tiny_tokenizer, str(corpus), valid_share=0.1, run=run)
+    assert not (tmp_path / ".kept.tokenising").exists()
+
+
 def test_too_little_held_out_text_is_told_of_as_such(arguments):
     rule = "the held-out part of the corpus has too little text for one row of 64 tokens; raise --valid-share"
     with pytest.raises(BortError, match=rule):

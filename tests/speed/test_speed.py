@@ -140,8 +140,8 @@ def test_bad_input(words, rule, capsys):
 
 def test_texts_longer_than_a_models_positions_are_refused(classifier, tmp_path, capsys):
     exported = Model(str(classifier), tmp_path).export(Exporter(str(classifier)), "onnxruntime-fp32", 1)
-    for folder in map(str, (classifier, exported)):
-        words = ["--model", folder, "--alone", "--engines", "torch-sdpa", "--threads", "1", "--fresh_rounds", "0"]
+    for folder, engines in ((str(classifier), ["--engines", "torch-sdpa"]), (str(exported), [])):
+        words = ["--model", folder, "--alone", *engines, "--threads", "1", "--fresh_rounds", "0"]
         assert main(["benchmark", *words, "--sequence_length", "8", "65"]) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         rule = "reads at most 64 tokens, and --sequence-length or --mix asks for 65"
@@ -159,14 +159,21 @@ def test_from_the_command_line_to_the_page(classifier, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "onnxruntime-fp32" in shown
     assert "onnxruntime-int8" in shown, "an exported folder comes in its own engine"
+    notes = shown.splitlines()[-2:]
+    assert notes[-1].startswith("Not measured: torch-sdpa, torch-bf16, openvino-fp32"), "what was measured is not here"
     figures = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert [row["load"] for row in figures["results"]].count("4 texts of natural lengths") == 3
     assert (tmp_path / "out/report.html").read_text("utf-8") == speed_report(figures).text()
 
 
-def test_an_exported_model_is_asked_for_ids_that_it_has(classifier, tmp_path):
+def test_an_exported_model_is_asked_for_ids_that_it_has(classifier, tmp_path, capsys):
     exported = Model(str(classifier), tmp_path).export(Exporter(str(classifier)), "onnxruntime-fp32", 1)
     opened = Model(str(exported), tmp_path / "work")
     assert opened.vocab_size <= Model(str(classifier), tmp_path / "work").vocab_size < 1000
     words = ["--model", str(exported), "--alone", "--sequence_length", "64", "--rounds", "1", "--fresh_rounds", "0"]
     assert main(["benchmark", *words, "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Not measured" not in shown, "an exported folder has one engine"
+    assert "x bert-large" not in shown, "nothing is compared with it"
+    assert main(["benchmark", *words, "--engines", "torch-eager"]) == 2
+    assert "--engines: value ['torch-eager']: has no effect on exported folders" in capsys.readouterr().err

@@ -171,4 +171,4 @@ def unasked(teacher: Teacher) -> list[str]:
     if used is None or not used["out_of_budget"]:
         return []
     left = sum(count for reason, count in used["abstained"].items() if reason.startswith("not asked"))
-    return [f"the budget of {used['budget_usd']:g} USD was used up: the teacher was not asked of {left:,} texts"]
+    return [f"the budget of {used['budget_usd']:g} USD was used up: the teacher was not asked about {left:,} texts"]

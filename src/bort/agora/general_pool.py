@@ -17,8 +17,8 @@ from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
-from bort.predict.encoder import Encoder, of_length_1
-from bort.predict.indexing import build_index, text_files
+from bort.predict.encoder import of_length_1
+from bort.predict.indexing import build_index, encoder_of, text_files
 
 Vectors = NDArray[np.float32]
 Found = Callable[[Sequence[Example], random.Random, AbstractSet[Hashable]], Made[Example]]
@@ -182,7 +182,7 @@ def open_general_pool(
         classes: Whether the task has classes.
 
     Raises:
-        BortError: The index cannot be opened or built, or its encoder cannot be loaded or does not fit.
+        BortError: The index cannot be opened or built, or its encoder cannot be loaded or is another one now.
     """
     assert arguments.pool is not None
     if (Path(arguments.pool) / NAME).is_file():
@@ -191,10 +191,7 @@ def open_general_pool(
         index = Index(work)
     else:
         index = build_index(arguments.pool, work, arguments.pool_model, resume=True)
-    encoder = Encoder(index.description.model)
-    if encoder.size != index.size:
-        rule = f"gives vectors of another width than the index holds ({index.size})"
-        raise BortError(rule, file=index.description.model, value=encoder.size)
+    encoder = encoder_of(index)
     return GeneralPool(
         index,
         lambda texts: encoder.encode(texts, normalize=True),

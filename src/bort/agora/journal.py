@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
@@ -17,7 +16,7 @@ from bort.agora.rounds import DivergedError, Growth, Point, Slot, Trial, error_t
 from bort.agora.trial import TrainedWeights, slot_name
 from bort.data.tables.examples import Example
 from bort.files import write_aside
-from bort.runs import Run
+from bort.runs import Run, readable_events
 from bort.workers import TrialError
 
 _ABOUT = ("evaluations", "best_step", "steps", "seconds")
@@ -184,7 +183,7 @@ class RunJournal(AgoraJournal[TrainedWeights]):
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_leftovers(self._run)
 
     def _weights(self, slot: Slot) -> Path:
         return self.folder / f"{slot_name(slot)}.safetensors"
@@ -194,12 +193,14 @@ class RunJournal(AgoraJournal[TrainedWeights]):
         return max(slots, key=lambda slot: (self._trials[slot].rank, slot))
 
 
+def remove_leftovers(run: Run) -> None:
+    """Remove what only an unfinished run needs, which a process killed at the end of its run may have left."""
+    shutil.rmtree(run.path / FOLDER, ignore_errors=True)
+
+
 def _spent(journal: Path) -> float:
     """Return the largest `elapsed` of a journal, whose last line may be incomplete; 0 if there is none."""
     if not journal.is_file():
         return 0.0
-    found = [0.0]
-    for line in journal.read_text("utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(float(json.loads(line).get("elapsed", 0.0)))
-    return max(found)
+    spent = [event.get("elapsed") for event in readable_events(journal)]
+    return max((float(seconds) for seconds in spent if isinstance(seconds, int | float)), default=0.0)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bort.finetuning.report import failures_section, findings_section, labels_section, official_section
-from bort.report import Report, lines_chart
+from bort.report import Curve, Report, lines_chart
 
 AS_PUBLISHED = (
-    "As published (arXiv 2010.07990), but for what is not published: how texts are changed, how many are made of a"
-    " mistake, and which of them are dropped, are ours. So are two guards in the choice of combinations, without which"
-    " all of them may go at once: the best one stays until the last round, and none goes that scored better than the"
-    " median."
+    "The paper's rules (arXiv 2010.07990). It does not say how texts are changed, how many are made per mistake or"
+    " which are dropped; these choices are ours. So are two guards: the best combination stays until the last round,"
+    " and none above the median is dropped."
 )
 _COMPARED = (
     ("by Agora", None),
@@ -56,7 +55,7 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
     if metrics["teacher"]["weak"]:
         report.paragraph(_of_weak_teacher(metrics["teacher"]["taught"]), warning=True)
     if metrics["stopped_early"]:
-        report.paragraph("Time ran out: this is the best model by then.", warning=True)
+        report.paragraph("Time ran out: this is the best model so far.", warning=True)
     if metrics["held_out"]:
         text = (
             f"No test data were given: {metrics['rows']['test']} of the training texts were held out, and judge here."
@@ -68,7 +67,8 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
         ["model", metric, "95 % from", "to", f"development {metric}"],
         [_compared(metrics if part is None else metrics[part], name, metric) for name, part in _COMPARED],
     )
-    report.paragraph("The development data steer what is trained on, so the score on them says little of other data.")
+    text = "The development data steer what is trained on, so the score on them is not a fair estimate for other data."
+    report.paragraph(text)
     official_section(report, metrics)
     labels_section(report, metrics)
     report.heading("Round by round")
@@ -138,7 +138,7 @@ def _compared(metrics: dict[str, Any], name: str, metric: str) -> list[Any]:
     return [name, metrics["test"][metric], *metrics["test_confidence"][metric], metrics["dev"][metric]]
 
 
-def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+def _curves(rounds: Sequence[dict[str, Any]]) -> dict[str, Curve]:
     scores: dict[str, list[tuple[float, float]]] = {}
     for done in rounds:
         for trial in done["trials"]:
@@ -154,9 +154,16 @@ def _weights(report: Report, metrics: dict[str, Any]) -> None:
     how = "to the powers" if metrics["labels"] else "as a mean with the weights"
     report.heading("Who labelled the new texts")
     report.paragraph(
-        f"The teacher and the best model of the round together, {how} {teacher:.2f} and {student:.2f}, which suit the "
-        "development data best."
+        f"The teacher and {_student(metrics)} together, {how} {teacher:.2f} and {student:.2f}, which suit the"
+        " development data best."
     )
+
+
+def _student(metrics: dict[str, Any]) -> str:
+    """Return who labels with the teacher: in the last training if it learns new texts, otherwise in the rounds."""
+    if metrics["last_training"] and metrics["best_round"] > 1:
+        return "plain models trained on all given labels"
+    return "the best model of each round"
 
 
 def _labels(report: Report, metrics: dict[str, Any]) -> None:
@@ -201,14 +208,14 @@ def model_card(folder: Path, metrics: dict[str, Any]) -> str:
         for name, found in ((name, metrics if part is None else metrics[part]) for name, part in _COMPARED)
     )
     teacher = metrics["teacher"]["name"]
-    both = " together with the best model of each round" if metrics["label_weights"]["student"] else ""
+    both = f" together with {_student(metrics)}" if metrics["label_weights"]["student"] else ""
     adding = sum(done["kept"] > 0 for done in metrics["rounds"])
     rounds = "1 round" if adding == 1 else f"{adding} rounds"
     grown = f"{rounds} added texts near the model's mistakes,\nlabelled by {teacher}{both}"
     if not adding:
         grown = "the rounds added none"
     if not metrics["teacher"]["taught"]:
-        grown = f"none was added, for the teacher, {teacher},\nis not clearly better than plain fine-tuning"
+        grown = f"no texts were added because the teacher, {teacher},\nis not clearly better than plain fine-tuning"
     listed = ", ".join(metrics["labels"])
     answers = {
         "classification": f"Answers with one of: {listed}.",

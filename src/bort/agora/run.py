@@ -32,7 +32,7 @@ from bort.agora.checks import check_agora, check_choices, check_one_task, read_p
 from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
 from bort.agora.generators import Generator
-from bort.agora.journal import RunClock
+from bort.agora.journal import RunClock, remove_leftovers
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
 from bort.agora.labelling import Labelling
 from bort.agora.last_training import Taught, clearly_improves, everything, preferring_grown, weights_of_labels
@@ -47,6 +47,7 @@ from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_mod
 from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
 from bort.bounds import validate
+from bort.data.index.layout import NAME
 from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.data.tables.labels import shown_label
@@ -57,7 +58,7 @@ from bort.finetuning.fingerprint import digest
 from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.model.devices import use_bf16
-from bort.predict.fingerprint import fingerprint_of_model
+from bort.predict.fingerprint import fingerprints_of_models
 from bort.progress import console
 from bort.runs import Run
 from bort.tasks.task import Says, Task
@@ -116,6 +117,7 @@ def finetune(
     locate(arguments.model)
     run = Run(arguments.out, "finetune", arguments, resume=arguments.resume, may_change=_MAY_CHANGE)
     if (metrics := run.finished()) is not None:
+        remove_leftovers(run)
         return metrics
     read = {"training": data.train, "development": data.dev, "test": data.test or [], "unlabelled": pool}
     run.same_data({part: digest(examples) for part, examples in read.items()} | general | _digests_of_files(arguments))
@@ -128,11 +130,15 @@ def finetune(
 
 def _digests_of_files(arguments: FinetuneArguments) -> dict[str, str]:
     """Digests of the models and the instructions that a run depends on, by flag; of a model of the hub, its name."""
-    found = {flag("model"): fingerprint_of_model(arguments.model)}
     if arguments.method != "agora":
-        return found
-    if arguments.teacher is not None:
-        found[flag("teacher")] = fingerprint_of_model(arguments.teacher)
+        return fingerprints_of_models(model=arguments.model)
+    indexed = arguments.pool is not None and not (Path(arguments.pool) / NAME).is_file()
+    found = fingerprints_of_models(
+        model=arguments.model,
+        teacher=arguments.teacher,
+        transform_model=arguments.transform_model if arguments.made_per_mistake else None,
+        pool_model=arguments.pool_model if indexed else None,
+    )
     if arguments.instructions is not None:
         found[flag("instructions")] = hashlib.sha256(Path(arguments.instructions).read_bytes()).hexdigest()
     return found
@@ -237,8 +243,10 @@ def fit_growing(
     if generator is not None:
         metrics["generator"] = {"name": arguments.generator, **usage(generator)}
     metrics["findings"] += unasked(teachers.final)
-    counted = taught.weights if taught else NOBODY
-    if counted == NOBODY and result.taught:  # plain fine-tuning was best: take the weights of the rounds
+    counted = NOBODY
+    if taught and result.best_round > 1:
+        counted = taught.weights
+    elif result.taught:  # the result has learned no new texts, or those of the rounds
         counted = labelling.weights(result.rounds[0])
     metrics["label_weights"] = counted._asdict()
     given, everyone = len(train), len(train) + len(data.dev)
@@ -287,7 +295,7 @@ def _last_training(
     plain = cache(partial(plain_models, session, first))
     if result.best_round == 1:
         weights = averaged(session.learner, plain(), labelled)
-        return weights, Taught(labelled, passes(session, first), NOBODY, len(labelled))
+        return weights, Taught(labelled, passes(session, first), NOBODY)
     if not has_time(session, arguments.averaged):  # do not ask the teacher about all texts in vain
         raise OutOfTimeError
     heard = teachers.final.out_of_fold(data.dev) if isinstance(teachers.final, HeadTeacher) else final(data.dev)
@@ -425,6 +433,7 @@ def _fine_tuned_teacher(session: Session, model: str) -> str:
     run = Run(folder, "finetune", settings, resume=True, may_change=_MAY_CHANGE)
     if run.finished() is None:
         fit_plainly(Session(settings, run, splits, session.workers, session.clock))
+    remove_leftovers(run)
     return str(folder)
 
 

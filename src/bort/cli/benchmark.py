@@ -65,8 +65,10 @@ def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
         '16 tokens'
     """
     from bort.cores import usable_cores
+    from bort.errors import BortError
     from bort.files import folder_aside, new_folder
     from bort.model.checkpoints import quiet
+    from bort.predict.manifest import is_exported
     from bort.runs import command_line
     from bort.speed.contestants import usual_engines
     from bort.speed.measure import measure
@@ -74,6 +76,10 @@ def benchmark(arguments: BenchmarkArguments) -> FiguresResult:
     from bort.speed.report import speed_report
 
     validate(arguments)
+    names = [*arguments.model, *([] if arguments.alone else arguments.against)]
+    if arguments.engines and all(map(is_exported, names)):
+        rule = "has no effect on exported folders, which have engines of their own: leave it out"
+        raise BortError(rule, setting="engines", value=arguments.engines)
     threads = usable_cores() if arguments.threads is None else arguments.threads
     target = new_folder(arguments.out) if arguments.out else None
     loads = [(fixed(arguments.batch_size, length), arguments.rounds) for length in arguments.sequence_length]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,13 +65,18 @@ class CheckArguments:
     """number of threads; by default one per core"""
 
     def check(self) -> None:
-        """Raise an error if there are no files, or if the report is not named as a page.
+        """Raise an error if there are no files, one is given twice, or the report is not named as a page.
 
         Raises:
             BortError: The first problem.
         """
         if not self.files:
             raise BortError("needs a file", setting="files")
+        known = set[str]()
+        for file in self.files:
+            if (path := os.path.realpath(file)) in known:
+                raise BortError("is given twice", file=file)
+            known.add(path)
         # The page replaces what has its name, and `--report train.csv dev.csv` names training data.
         if self.report is not None and not self.report.lower().endswith((".html", ".htm")):
             raise BortError("must end in .html", setting="report", value=self.report)
@@ -97,12 +103,14 @@ def check(arguments: CheckArguments) -> FiguresResult:
         1
     """
     from bort.data.tables.examples import Columns
+    from bort.files import check_apart
     from bort.inspection.reading import part_names, read_part
 
     validate(arguments)
+    check_apart([("report", arguments.report)], arguments.files)
     columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     names = part_names(arguments.files)
-    read = {name: read_part(file, columns) for name, file in zip(names, arguments.files, strict=True)}
+    read = {name: read_part(file, columns, arguments.kind) for name, file in zip(names, arguments.files, strict=True)}
     told = []
     for name, part in read.items():
         if part.refused:

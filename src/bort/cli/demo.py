@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bort.bounds import validate
 from bort.cli.results import FolderResult
+
+if TYPE_CHECKING:
+    from bort.files import FolderLock
 
 _AGORA = "bort-nano, Agora"
 _MAJORITY = "always the most frequent label"
@@ -40,8 +44,14 @@ def demo(arguments: DemoArguments) -> FolderResult:
         >>> bort.demo(bort.DemoArguments("runs/demo")).metrics["scores"]  # doctest: +SKIP
     """
     validate(arguments)
-    import shutil
+    lock = _taken(Path(arguments.out))  # also between the two runs, each of which locks its own folder
+    try:
+        return _demo(arguments)
+    finally:
+        del lock  # releases it, even if a traceback keeps this frame alive
 
+
+def _demo(arguments: DemoArguments) -> FolderResult:
     from bort.agora.run import finetune
     from bort.finetuning.arguments import FinetuneArguments
     from bort.model.checkpoints import example_data
@@ -52,9 +62,6 @@ def demo(arguments: DemoArguments) -> FolderResult:
     data = example_data("support")
     parts = {name: str(data / f"{name}.jsonl") for name in ("train", "dev", "test")}
     out = Path(arguments.out)
-    if _is_demo(out):
-        _check_unused(out)
-        shutil.rmtree(out)
     console().print("Messages to a support desk, seven topics, few labels.\n")
     # The lower learning rate of the default grid is for larger encoders.
     usual: dict[str, Any] = {**parts, "learning_rates": [5e-4]}
@@ -102,16 +109,33 @@ def _is_demo(folder: Path) -> bool:
     return isinstance(settings, dict) and all(Path(str(settings.get(x))).parts[-3:] == end for x, end in ends.items())
 
 
-def _check_unused(folder: Path) -> None:
-    """Refuse to remove a folder that a running demo writes."""
-    from bort.errors import BortError
-    from bort.files import FolderLock
+def _taken(folder: Path) -> FolderLock | None:
+    """Lock the folder, and empty it if it holds an earlier demo; None if it cannot be made, as the run will say.
 
+    Raises:
+        BortError: Another process writes a demo there.
+    """
+    import shutil
+
+    from bort.errors import BortError
+    from bort.files import check_local
+    from bort.runs import locked
+
+    check_local("out", str(folder))
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        return None
     try:
-        FolderLock(folder).close()
+        lock = locked(folder)
     except BlockingIOError:
         rule = "another process is writing this demo; wait for it, or name another --out"
         raise BortError(rule, file=folder) from None
+    if _is_demo(folder):
+        # The settings last: by them an earlier demo is known, also after an interruption here.
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == "config.yaml"):
+            shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
+    return lock
 
 
 def _print(

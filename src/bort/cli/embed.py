@@ -63,6 +63,8 @@ class EmbedArguments:
 
         check_local("output", self.output)
         check_on_error(self.on_error, self.errors, self.output, text=self.text, column=self.column)
+        if self.column == self.text:
+            raise BortError("must be another column than the text's", setting="column", value=self.column)
         if self.on_error == "label" and self.output.lower().endswith(".npy"):
             rule = "an array has a vector for each row: take skip, or write .parquet or .jsonl"
             raise BortError(rule, setting="on_error", value=self.on_error)
@@ -90,14 +92,19 @@ def embed(arguments: EmbedArguments) -> PredictResult:
 
     from bort.data.tables.examples import Columns
     from bort.data.tables.vector_writer import vector_format, vector_writer
-    from bort.predict.bulk.blocks import BadRows, examples_of, read_blocks, unread
+    from bort.files import check_apart
+    from bort.predict.bulk.blocks import BadRows, errors_path, examples_of, read_blocks, unread
     from bort.predict.encoder import Encoder
     from bort.progress import bar, console
 
     validate(arguments)
     if arguments.input == "-" and sys.stdin is None:
         raise BortError("is closed", file="standard input")
-    vector_format(arguments.output)
+    is_array = vector_format(arguments.output) == "npy"
+    errors = errors_path(arguments.output, arguments.on_error, arguments.errors)
+    # An output that has each row of the input may replace it.
+    output = arguments.output if is_array or arguments.on_error == "skip" else None
+    check_apart([("errors", errors), ("output", output)], [arguments.input])
     encoder = Encoder(arguments.model, threads=arguments.threads)
     source = sys.stdin.buffer if arguments.input == "-" else arguments.input
     form: Any = arguments.input_format

@@ -57,11 +57,13 @@ class EvaluateArguments:
     """bootstrap resamples for the confidence intervals; 0 for no intervals"""
 
     def check(self) -> None:
-        """Refuse settings that a task of a suite leaves without effect.
+        """Refuse settings that a task of a suite, or a labelled file, leaves without effect.
 
         Raises:
             BortError: The first such setting.
         """
+        if self.task is None and self.cast != type(self).cast:
+            raise BortError("has no effect without --task: leave it out", setting="cast", value=self.cast)
         for name in _OF_A_FILE if self.task is not None else ():
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise BortError("has no effect with --task: leave it out", setting=name, value=getattr(self, name))

@@ -19,6 +19,7 @@ DATA = {
     "tokenizer": ("texts",),
     "pretrain": ("corpus",),
     "extract": ("corpus",),
+    "shrink": ("corpus",),
 }
 """The settings of each command that name data: files, standard input, or hub data sets."""
 MODELS = {
@@ -30,8 +31,9 @@ MODELS = {
     "embed": ("model",),
     "index": ("model",),
     "export": ("model",),
-    "pretrain": ("tokenizer", "init", "teacher", "embedding_teacher"),
-    "extract": ("tokenizer", "teacher"),
+    "pretrain": ("tokenizer", "init", "init_from", "teacher", "embedding_teacher"),
+    "extract": ("tokenizer", "inherit", "teacher"),
+    "shrink": ("model",),
 }
 """The settings of each command that name a model or a tokenizer."""
 

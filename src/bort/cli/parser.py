@@ -136,7 +136,8 @@ def parse(
     """Parse the command line into the dataclass; a mistake prints one line and exits with status 2.
 
     Raises:
-        BortError: A `--config` file cannot be read, or does not map names of settings to values.
+        BortError: A `--config` file cannot be read, or does not map names of settings to values; or the first word is
+            the value of a setting whose flag is there, too.
     """
     if "--help-all" in argv:
         build(name, function, arguments, positional).print_help()
@@ -163,10 +164,15 @@ def _spelled_out(argv: list[str], bare: str | None) -> list[str]:
     """Add the flag that first words without one stand for, and a default --out.
 
     `bort finetune data.csv` is `bort finetune --out runs/data --train data.csv`.
+
+    Raises:
+        BortError: The flag is there, too.
     """
     if bare is None or not argv or argv[0].startswith("-"):
         return argv
     files = [*takewhile(lambda word: not word.startswith("-"), argv)]
+    if any(word.partition("=")[0].removesuffix("+") == flag(bare) for word in argv):
+        raise BortError("must be given once: with or without the flag", setting=bare, value=" ".join(files))
     out = ["--out", f"runs/{Path(files[0]).name.partition('.')[0]}"] if bare == "train" else []
     # What comes later wins, also over what a --config file says.
     return [*out, *argv[len(files) :], flag(bare), *files]

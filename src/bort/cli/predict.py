@@ -106,10 +106,14 @@ class PredictArguments:
             if int(self.workers) < 1:
                 raise BortError("must be at least 1", setting="workers", value=self.workers)
         else:
-            check_workers(self.workers, Needs(retries=self.worker_retries))
+            check_workers(self.workers, Needs(retries=self.worker_retries), other="a number")
             if self.workers != LOCAL and not self.into_folder:
                 rule = "a cluster labels file by file; name a folder, with a / at its end"
                 raise BortError(rule, setting="output", value=self.output)
+        if self.worker_retries != type(self).worker_retries and (self.workers == LOCAL or self.workers.isdecimal()):
+            raise BortError("is for a cluster: leave it out", setting="worker_retries", value=self.worker_retries)
+        if not self.keep_order and self.workers == LOCAL:
+            raise BortError("has no effect without --workers: leave it out", setting="keep_order", value=False)
         if self.into_folder and "-" in self.inputs:
             raise BortError("is a folder; standard input goes into a file", file=self.output)
         if len(self.inputs) > 1 and "-" in self.inputs:
@@ -118,7 +122,8 @@ class PredictArguments:
             rule = "of a folder each file's bad rows stand beside it; leave --errors out"
             raise BortError(rule, setting="errors", value=self.errors)
         if self.resume and not self.into_folder:
-            raise BortError("needs a folder as --output, in which files may be done", setting="resume", value=True)
+            rule = "needs a folder as --output; finished files there are skipped"
+            raise BortError(rule, setting="resume", value=True)
 
 
 def predict(arguments: PredictArguments) -> PredictResult:
@@ -142,6 +147,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
     """
     from bort.data.tables.examples import Columns
     from bort.data.tables.writer import output_format
+    from bort.files import check_apart
     from bort.predict.bulk.blocks import ERRORS, bad_rows_told, errors_path
     from bort.predict.bulk.files import OpenModel
     from bort.predict.bulk.labelling import LabelJob
@@ -160,6 +166,10 @@ def predict(arguments: PredictArguments) -> PredictResult:
     model = OpenModel(a.model, a.threads if a.workers == LOCAL else a.threads or 1, a.long)
     place = Placement(a.workers, a.keep_order, a.worker_retries)
     sources = expand(a.inputs)
+    if not into_folder:
+        # An output that has each row of the only input may replace it.
+        output = a.output if len(sources) > 1 or a.on_error == "skip" else None
+        check_apart([("errors", errors_path(a.output, a.on_error, a.errors)), ("output", output)], sources)
     # Rows on a terminal show progress enough, and a bar would mix with them.
     quiet = a.output == "-" and sys.stdout and sys.stdout.isatty()
     several = len(sources) if into_folder and len(sources) > 1 else None

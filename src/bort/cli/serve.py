@@ -123,7 +123,7 @@ def _key(file: str | None) -> str | None:
         key = Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "must be UTF-8"
-        raise BortError(f"cannot be read: {reason}", file=file, column="api_key_file") from None
+        raise BortError(f"cannot be read: {reason}", file=file, setting="api_key_file") from None
     if not key:
-        raise BortError("must hold the key", file=file, column="api_key_file")
+        raise BortError("must hold the key", file=file, setting="api_key_file")
     return key

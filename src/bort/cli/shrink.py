@@ -59,16 +59,18 @@ class ShrinkArguments:
         """Reject incompatible settings.
 
         Raises:
-            BortError: Both --layers and --depth, or a missing corpus.
+            BortError: Both --layers and --depth, a missing corpus, or --lines that nothing reads.
         """
         from bort.errors import BortError
 
         if self.layers and self.depth is not None:
-            raise BortError("cannot stand beside --layers", setting="depth", value=self.depth)
+            raise BortError("cannot be combined with --layers", setting="depth", value=self.depth)
         if self.vocabulary is not None and not self.corpus:
             raise BortError("needs a --corpus", setting="vocabulary", value=self.vocabulary)
         if self.importance == "batch" and not self.corpus:
             raise BortError("needs a --corpus", setting="importance", value=self.importance)
+        if self.importance != "batch" and self.lines != type(self).lines:
+            raise BortError("is for --importance batch: leave it out", setting="lines", value=self.lines)
 
 
 def shrink(arguments: ShrinkArguments) -> FolderResult:
@@ -136,11 +138,14 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
 
 def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:
     from bort.data.tables.lines import read_lines, total_bytes
+    from bort.data.tables.readers import check_plain
     from bort.errors import BortError
     from bort.model.vocabulary_cut import count_tokens, cut_vocabulary
     from bort.progress import bar
 
     paths = [str(Path(path).expanduser()) for path in arguments.corpus]
+    for path in paths:
+        check_plain(path)
     with bar("counting tokens", total_bytes(paths)) as shown:
 
         def lines() -> Iterator[str]:

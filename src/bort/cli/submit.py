@@ -51,10 +51,13 @@ def submit(arguments: SubmitArguments) -> FolderResult:
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor, model_of
     from bort.progress import console, out
-    from bort.tasks.suites.reading import has_part
+    from bort.tasks.suites.reading import FROM_HUB, has_part
     from bort.tasks.suites.table import find
 
     tasks = find(arguments.task)
+    for folder in (arguments.models, *([] if arguments.data == FROM_HUB else [arguments.data])):
+        if not Path(folder).is_dir():
+            raise BortError("no such folder", file=folder)
     files, failed = {}, {}
     for task in tasks:
         model = model_of(arguments.models, task)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal
 
 from bort.bounds import PositiveInt, validate
@@ -106,6 +108,7 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     from bort.data.tables.examples import Columns, read_examples, stream_rows
     from bort.data.tables.labels import unify_labels
     from bort.data.tables.writer import output_format, row_writer
+    from bort.files import check_apart
     from bort.inspection.suggest import suggest_texts
 
     validate(arguments)
@@ -114,13 +117,14 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     kind = output_format(arguments.output, arguments.output_format)
     columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
     columns.check_apart()
+    check_apart([("output", arguments.output)], [arguments.input, *arguments.labelled])
     form: Any = arguments.input_format
     if form == "auto":
         form = "txt" if arguments.input == "-" else None
     files = unify_labels([read_examples(file, columns) for file in arguments.labelled])
     labelled = [example for file in files for example in file]
     source = sys.stdin.buffer if arguments.input == "-" else arguments.input
-    read = _drawn(list(stream_rows(source, columns, format=form)), arguments.most)
+    read = _drawn(stream_rows(source, columns, format=form), arguments.most)
     found = suggest_texts(
         [example for _, example in read],
         labelled,
@@ -143,17 +147,23 @@ def suggest(arguments: SuggestArguments) -> PredictResult:
     return PredictResult({"rows": len(found), "texts": len(read)}, arguments.output, len(found), 0)
 
 
-def _drawn(rows: list[Any], most: int) -> list[Any]:
-    """A fixed random sample of the rows, in their order."""
-    if len(rows) <= most:
-        return rows
+def _drawn(rows: Iterable[Any], most: int) -> list[Any]:
+    """A fixed random sample of the rows, in their order; only as many are held."""
     import numpy as np
 
     from bort.progress import console
 
-    console().print(f"{most:,} of the {len(rows):,} texts are drawn by chance; --most looks at more", soft_wrap=True)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
-    return [rows[int(place)] for place in chosen]
+    rng, count = np.random.default_rng(0), 0
+    kept: list[tuple[int, Any]] = []
+    for count, row in enumerate(rows, 1):
+        if count <= most:
+            kept.append((count, row))
+        elif (place := int(rng.integers(count))) < most:
+            kept[place] = (count, row)
+    if count > most:
+        console().print(f"{most:,} of the {count:,} texts are drawn by chance; --most looks at more", soft_wrap=True)
+        kept.sort(key=itemgetter(0))
+    return [row for _, row in kept]
 
 
 def _print(found: list[Any], output: str, count: int) -> None:

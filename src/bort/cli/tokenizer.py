@@ -48,6 +48,7 @@ def tokenizer(arguments: TokenizerArguments) -> FolderResult:
         True
     """
     from bort.data.tables.lines import read_lines, total_bytes
+    from bort.data.tables.readers import check_plain
     from bort.errors import BortError
     from bort.files import new_folder
     from bort.model.checkpoints import save_tokenizer
@@ -55,6 +56,8 @@ def tokenizer(arguments: TokenizerArguments) -> FolderResult:
     from bort.progress import bar, out
 
     validate(arguments)
+    for path in arguments.texts:
+        check_plain(path)
     try:
         new_folder(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -38,12 +38,19 @@ def token_budget_batches(lengths: Sequence[int], *, max_tokens: int, max_rows: i
         ValueError: A bound is below 1.
     """
     _check_positive(max_tokens=max_tokens, max_rows=max_rows)
-    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
-    return _cut(order, lengths, max_tokens=max_tokens, max_rows=max_rows)
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for index in np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        # The last row of a batch is its longest.
+        if batch and ((len(batch) + 1) * lengths[index] > max_tokens or len(batch) == max_rows):
+            batches.append(batch)
+            batch = []
+        batch.append(index)
+    return [*batches, batch] if batch else batches
 
 
 def shuffled_length_batches(
-    lengths: Sequence[int], *, rows: int, max_tokens: int | None = None, seed: int, epoch: int, pool: int = 50
+    lengths: Sequence[int], *, rows: int, seed: int, epoch: int, pool: int = 50
 ) -> list[list[int]]:
     """Cut rows into batches of similar length in random order, for training.
 
@@ -52,8 +59,7 @@ def shuffled_length_batches(
 
     Args:
         lengths: Tokens per row.
-        rows: Rows per batch; without `max_tokens` only the last batch of the epoch may have fewer.
-        max_tokens: Maximum tokens per batch, including padding; batches that exceed it are split.
+        rows: Rows per batch; only the last batch of the epoch may have fewer.
         seed: Random seed of the run; at least 0.
         epoch: Number of the epoch, at least 0; each has its own order.
         pool: Batches that are sorted together; more means less padding and less randomness.
@@ -64,7 +70,7 @@ def shuffled_length_batches(
     Raises:
         ValueError: A bound is below 1.
     """
-    _check_positive(rows=rows, pool=pool, max_tokens=1 if max_tokens is None else max_tokens)
+    _check_positive(rows=rows, pool=pool)
     rng = np.random.default_rng([seed, epoch])
     sizes = np.asarray(lengths, dtype=np.int64)
     order = rng.permutation(len(sizes))
@@ -72,25 +78,12 @@ def shuffled_length_batches(
 
     def batches_of(indices: np.ndarray) -> list[list[int]]:
         by_length = indices[np.argsort(sizes[indices], kind="stable")].tolist()
-        return _cut(by_length, lengths, max_tokens=max_tokens, max_rows=rows)
+        return [by_length[start : start + rows] for start in range(0, len(by_length), rows)]
 
     batches: list[list[int]] = []
     for start in range(0, full, pool * rows):
         batches += batches_of(order[start : min(start + pool * rows, full)])
     return [batches[position] for position in rng.permutation(len(batches))] + batches_of(order[full:])
-
-
-def _cut(order: Sequence[int], lengths: Sequence[int], *, max_tokens: int | None, max_rows: int) -> list[list[int]]:
-    """Cut indices, sorted by ascending length, into batches; the last row of a batch is its longest."""
-    batches: list[list[int]] = []
-    batch: list[int] = []
-    for index in order:
-        too_long = max_tokens is not None and (len(batch) + 1) * lengths[index] > max_tokens
-        if batch and (too_long or len(batch) == max_rows):
-            batches.append(batch)
-            batch = []
-        batch.append(index)
-    return [*batches, batch] if batch else batches
 
 
 def _check_positive(**bounds: int) -> None:

@@ -56,6 +56,9 @@ def locate(model: str | Path) -> str:
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            if (folder / "manifest.json").is_file():
+                rule = "is a folder of bort export, for prediction alone; name the one it was made of"
+                raise BortError(rule, file=folder)
             raise BortError("holds no config.json, so no finished model", file=folder)
         return name
     if folder.is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,6 @@ from transformers import BertConfig, PreTrainedModel
 
 from bort.errors import BortError
 from bort.model.inheritance import ReadEncoder, read_source
-
-Objective = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-"""Maps the last hidden states (batch, seq, H) and the batch to one number per example (batch,)."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +103,16 @@ def weight_scores(model: PreTrainedModel | ReadEncoder) -> Scores:
     return Scores(torch.stack(heads), torch.stack(neurons), hidden)
 
 
-def first_order_scores(
-    model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], objective: Objective | None = None
-) -> Scores:
+def first_order_scores(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> Scores:
     """Score parts by the first-order effect of removing them (Michel et al. 2019, Molchanov et al. 2017).
 
-    The score of a part is |Σ activation · gradient| of an objective, averaged over the examples. Scores are not
-    normalised across layers, since heads and neurons are selected within each layer.
+    The score of a part is |Σ activation · gradient|, averaged over the examples. The gradient is that of a fixed random
+    projection of the mean hidden state, since without a task the states are all that matters. Scores are not normalised
+    across layers, since heads and neurons are selected within each layer.
 
     Args:
         model: An encoder of the BERT family; the gradients of its parameters are left unchanged.
         batches: Arguments of its `forward`, for one or more texts; with `attention_mask` if there is padding.
-        objective: The quantity to preserve; by default a fixed random projection of the mean hidden state, since
-            without a task the states are all that matters.
 
     Raises:
         BortError: There is no batch, or the model is not an encoder of the BERT family.
@@ -138,7 +132,7 @@ def first_order_scores(
             seen = _Seen(encoder)
             states = encoder(**batch).last_hidden_state
             mask = batch.get("attention_mask")
-            value = objective(states, batch) if objective else _mean(states.float(), mask) @ direction
+            value = _mean(states.float(), mask) @ direction
             grads = torch.autograd.grad(value.sum(), seen.all)
             seen.remove()
             effects = [(tensor.detach() * grad).float() for tensor, grad in zip(seen.all, grads, strict=True)]

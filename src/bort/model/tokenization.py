@@ -258,7 +258,7 @@ def _merge_lines(merges: Path) -> list[str]:
         raise BortError("must be UTF-8", file=merges, line=number) from None
 
 
-def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerFast:
+def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Give a byte-level BPE Bort's template and the interface of `transformers`.
 
     Single texts become `<s> A </s>`, pairs `<s> A </s> B </s>`. Padding is on the right. `<mask>` absorbs the space
@@ -272,7 +272,7 @@ def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerF
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        model_max_length=max_length,
+        model_max_length=512,
         truncation_side="right",
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
@@ -281,7 +281,7 @@ def wrap(tokenizer: Tokenizer, *, max_length: int = 512) -> PreTrainedTokenizerF
 
 
 def train_tokenizer(
-    texts: Iterable[str], *, vocab_size: int, lowercase: bool = False, min_frequency: int = 2, progress: bool = False
+    texts: Iterable[str], *, vocab_size: int, lowercase: bool = False, min_frequency: int = 2
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE; the same texts give the same vocabulary.
 
@@ -290,7 +290,6 @@ def train_tokenizer(
         vocab_size: Number of entries, including the 256 bytes and 5 special tokens.
         lowercase: Lowercase first, so that a small vocabulary goes further.
         min_frequency: Minimum number of occurrences of a merge.
-        progress: Show the library's own progress bar.
 
     Raises:
         BortError: The vocabulary is too small for the bytes.
@@ -310,7 +309,7 @@ def train_tokenizer(
         min_frequency=min_frequency,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=progress,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_not_empty(texts), trainer=trainer)
     return wrap(tokenizer)

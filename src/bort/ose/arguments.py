@@ -203,7 +203,7 @@ class ExtractArguments:
         if self.inherit is not None:
             for name in ("maximum", "tokenizer"):
                 if (value := getattr(self, name)) is not None:
-                    raise BortError("cannot stand beside --inherit, which gives it", setting=name, value=value)
+                    raise BortError("cannot be combined with --inherit, which sets it", setting=name, value=value)
         elif self.teacher is None and self.maximum is None:
             raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
         if self.max_steps is not None and self.max_steps < 2 * self.steps:

@@ -30,6 +30,7 @@ from bort.ose.resolve import lesson_of, outputs_of, training_of, warn_of_another
 from bort.ose.search_run import CANDIDATES, SearchRun
 from bort.ose.short_training import Lesson, untrained_error
 from bort.ose.space import Shape
+from bort.predict.fingerprint import fingerprints_of_models
 from bort.progress import console
 from bort.runs import Run
 from bort.training.randomness import own_randomness
@@ -79,6 +80,8 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         assert opened is not None
         lesson = lesson_of(arguments, plan, outputs, inherited, tokenizer, run)
         # Not before: a run whose corpus or teacher cannot be read must not block its folder.
+        models = {name: getattr(arguments, name) for name in ("tokenizer", "inherit", "teacher")}
+        run.same_data(fingerprints_of_models(**models))
         if plan.costs.timed:
             run.write_json(TIMINGS, plan.costs.timings())
         keep_order(run, plan.ordering)

@@ -144,7 +144,7 @@ def _decided(metrics: dict[str, Any]) -> str:
     """Which candidate W alone would choose, and whether the errors influenced that."""
     decision, bound = metrics["decision"], metrics["max_error"]
     text = f"W alone would take {row_name(metrics['by_w_alone'])}"
-    text += "." if bound is None else f"; the answer is bound to an error of at most {bound:g}."
+    text += "." if bound is None else f"; the answer's error may be at most {bound:g}."
     text += (
         f" ln(error) spreads by {decision['spread_ln_error']:.3f} over the candidates, ln(savings) by "
         f"{decision['spread_ln_savings']:.3f} (standard deviations)."
@@ -234,6 +234,6 @@ def _cost(report: Report, metrics: dict[str, Any]) -> None:
                 "all trainings",
                 f"{metrics['training_seconds'] / 60:.1f} min on {metrics['device']}, {metrics['precision']}",
             ],
-            ["training all members as long (reckoned)", f"{metrics['all_members_seconds'] / 60:.1f} min"],
+            ["training all members as long (estimated)", f"{metrics['all_members_seconds'] / 60:.1f} min"],
         ],
     )

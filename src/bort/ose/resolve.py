@@ -45,7 +45,7 @@ def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: Inherit
     outputs = "logits" if arguments.outputs != "embeddings" and has_logits else "embeddings"
     narrow = min(plan.space.hidden)
     if outputs == "embeddings" and narrow != inherited.config.hidden_size:
-        rule = f"must be {inherited.config.hidden_size}, for vectors are compared with those of {inherited.source}"
+        rule = f"must be {inherited.config.hidden_size}, because vectors are compared with those of {inherited.source}"
         raise BortError(rule, setting="space", column="hidden", value=narrow)
     return outputs
 

@@ -13,7 +13,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import VectorEngine, open_vector_engine, run_blocks
-from bort.predict.inputs import check_texts, shown
+from bort.predict.inputs import check_readable, check_texts, shown
 
 Vectors = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ class Encoder:
             *Shape:* (texts, `size`), or (`size`,) for one text given as a string.
 
         Raises:
-            BortError: The model's outputs are not finite.
+            BortError: The model's outputs are not finite, or a text holds half of a surrogate pair.
             TypeError: An item is not a string, `texts` is a mapping or a table, or `normalize` is anything else.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
@@ -111,7 +111,7 @@ class Encoder:
             (384,)
         """
         if isinstance(texts, str):
-            return self._vectors([Example(texts)], self._scales(normalize)).reshape(-1)
+            return self._vectors([_example(texts)], self._scales(normalize)).reshape(-1)
         parts = list(self.stream(texts, batch_size=batch_size, normalize=normalize))
         return np.concatenate(parts) if parts else np.zeros((0, self.size), np.float32)
 
@@ -129,7 +129,7 @@ class Encoder:
             The vectors of the next batch. *Shape:* (`batch_size`, `size`).
 
         Raises:
-            BortError: The model's outputs are not finite.
+            BortError: The model's outputs are not finite, or a text holds half of a surrogate pair.
             TypeError: An item is not a string, `texts` is a mapping or a table, or `normalize` is anything else.
             ValueError: `batch_size` is below 1, or the encoder is closed.
 
@@ -192,4 +192,5 @@ def of_length_1(vectors: Vectors) -> Vectors:
 def _example(text: object) -> Example:
     if not isinstance(text, str):
         raise TypeError(f"a text must be a string, not {shown(text)}")
+    check_readable(text)
     return Example(text)

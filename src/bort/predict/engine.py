@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.cores import usable_cores
 from bort.data.tables.examples import Example
 from bort.errors import BortError, packages_installed
 from bort.files import with_home
@@ -19,6 +20,8 @@ from bort.predict.exported_engine import ExportedEngine
 from bort.predict.manifest import is_exported, read_manifest
 from bort.tasks.suites.task_entry import Cast
 from bort.tasks.task import Task
+
+_MOST_THREADS_A_CORE = 4
 
 
 class Engine(Protocol):
@@ -160,7 +163,7 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
     Raises:
         BortError: The model cannot be loaded, or `threads` is below 1.
     """
-    _check_threads(threads)
+    threads = _bounded(threads)
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
@@ -184,7 +187,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     Raises:
         BortError: The model cannot be loaded, it is not a classifier, or `threads` is below 1.
     """
-    _check_threads(threads)
+    threads = _bounded(threads)
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
@@ -210,9 +213,15 @@ def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits
         BortError: A file has changed since the export, or its engine is not installed.
     """
     with packages_installed(folder):
-        return ExportedEngine(Path(folder), read_manifest(folder), threads, weight_bits=weight_bits)
+        # Absolute, since parts of it are loaded later, when the working folder may be another.
+        folder = Path(folder).absolute()
+        return ExportedEngine(folder, read_manifest(folder), threads, weight_bits=weight_bits)
 
 
-def _check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
+def _bounded(threads: int | None) -> int | None:
+    """The number of threads, at most a few per core: hundreds would wait for each other, for minutes."""
+    if threads is None:
+        return None
+    if threads < 1:
         raise BortError("must be at least 1", setting="threads", value=threads)
+    return min(threads, _MOST_THREADS_A_CORE * usable_cores())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bort.errors import BortError
+from bort.errors import BortError, flag
 from bort.model.checkpoints import unpacked
 from bort.model.sentence_files import listed_modules
 
@@ -26,6 +26,11 @@ def fingerprint_of_model(model: str) -> str:
             with open(file, "rb") as opened:
                 found.update(f"{name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return found.hexdigest()
+
+
+def fingerprints_of_models(**models: str | None) -> dict[str, str]:
+    """Fingerprints of the models that settings name, by flag; without those that are None."""
+    return {flag(setting): fingerprint_of_model(model) for setting, model in models.items() if model is not None}
 
 
 def _module_folders(folder: Path) -> list[Path]:

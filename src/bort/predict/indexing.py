@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from bort.data.index.layout import NAME, Description, Stored
+from bort.data.index.layout import FILES, NAME, Description, Stored, located
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter, is_unfinished
 from bort.data.tables.lines import read_lines, total_bytes
+from bort.data.tables.readers import check_plain
 from bort.errors import BortError
+from bort.files import check_apart
 from bort.predict.encoder import Encoder
 from bort.predict.fingerprint import fingerprint_of_model
 from bort.progress import bar, console
@@ -27,17 +29,19 @@ def text_files(source: str | Path) -> list[Path]:
     """The file itself, or all files of a folder and its subfolders, sorted by path; hidden files are skipped.
 
     Raises:
-        BortError: There are none.
+        BortError: There are none, or one is a table.
     """
     path = Path(source).expanduser()
+    files = [path]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
             raise BortError("holds no files", file=path)
-        return files
-    if not path.is_file():
+    elif not path.is_file():
         raise BortError("no such file or folder", file=path)
-    return [path]
+    for file in files:
+        check_plain(file)
+    return files
 
 
 def build_index(
@@ -63,21 +67,26 @@ def build_index(
         resume: Continue an unfinished index, with the same encoder.
 
     Raises:
-        BortError: A file cannot be read, the model cannot be loaded, or `out` holds something else, such as an
-            unfinished index of another encoder, even if its folder has the same name.
+        BortError: A file cannot be read, there is no text, the model cannot be loaded, or `out` holds something else,
+            such as an unfinished index of another encoder, even if its folder has the same name.
     """
     files = text_files(source)
+    check_apart((("out", str(Path(out) / name)) for name in FILES), map(str, files))
+    if not any(line.strip() for line in _lines(files, lambda _: None)):
+        raise BortError("holds no texts", file=source)
     states = [file.stat() for file in files]
     sources = tuple(
         {"name": str(file), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
         for file, state in zip(files, states, strict=True)
     )
+    model = located(model)
     with Encoder(model, threads=threads) as encoder:
-        description = Description(model, encoder.size, stored, sources=sources)
+        made_by = fingerprint_of_model(model)
+        description = Description(model, encoder.size, stored, sources=sources, model_sha256=made_by)
         if resume and _is_finished(Path(out), description):
             console().print(f"{out}: already finished", soft_wrap=True)
             return Index(out)
-        writer = IndexWriter(Path(out), description, fingerprint_of_model(model), resume=resume)
+        writer = IndexWriter(Path(out), description, resume=resume)
         # The traceback of an interrupted call, which a notebook keeps, holds the writer and would hold its lock.
         with (
             contextlib.closing(writer),
@@ -105,7 +114,28 @@ def _is_finished(out: Path, description: Description) -> bool:
     """Whether a complete index of the same encoder and texts exists."""
     if not (out / NAME).is_file() or is_unfinished(out):
         return False
-    return replace(Description.read(out), count=0, files={}) == description
+    known = replace(Description.read(out), count=0, files={})
+    if known.model_sha256:  # the same files may have another name
+        return replace(known, model=description.model) == description
+    earlier = replace(known, model=located(known.model), model_sha256=description.model_sha256)
+    return earlier == description
+
+
+def encoder_of(index: Index) -> Encoder:
+    """Open the encoder that an index was made with.
+
+    Raises:
+        BortError: It cannot be loaded, gives vectors of another width, or has other files than then.
+    """
+    made = index.description
+    encoder = Encoder(made.model)
+    if encoder.size != index.size:
+        rule = f"gives vectors of another width than the index holds ({index.size})"
+        raise BortError(rule, file=made.model, value=encoder.size)
+    if made.model_sha256 not in ("", fingerprint_of_model(made.model)):
+        rule = f"has other files than when the index {index.folder} was made; make the index again"
+        raise BortError(rule, file=made.model)
+    return encoder
 
 
 def _lines(files: list[Path], on_bytes: Callable[[int], None]) -> Iterator[str]:

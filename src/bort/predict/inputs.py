@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bort.errors import BortError
+
 _LONGEST_SHOWN = 80
 
 
@@ -16,6 +18,22 @@ def check_texts(given: Any) -> None:
     """
     if isinstance(given, Mapping) or hasattr(given, "columns") or hasattr(given, "column_names"):
         raise TypeError(f"must be texts, such as one column of a table, not a whole {type(given).__name__}")
+
+
+def check_readable(*texts: str | None) -> None:
+    """Refuse lone surrogates, which a Python string can hold and no tokenizer reads.
+
+    Raises:
+        BortError: A text holds one.
+    """
+    for text in texts:
+        if text is None or text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            rule = f"must be valid Unicode; character {error.start + 1} is half of a surrogate pair"
+            raise BortError(rule, value=text) from None
 
 
 def shown(given: object) -> str:

@@ -64,7 +64,8 @@ class Manifest:
         encoder: How an encoder makes a vector; None for a classifier or regressor.
         max_length: Maximum number of tokens of an input.
         truncation_side: Side on which longer inputs are cut: "right" keeps the beginning, "left" the end.
-        special_tokens: The tokenizer's special tokens by role, as named by `transformers`.
+        special_tokens: The tokenizer's special tokens by role, as named by `transformers`; for other readers of the
+            folder, since bort reads them from `tokenizer.json`.
         split_special_tokens: Whether a special token written in a text is treated as ordinary text.
         pad_token_id: Id of the padding token.
         pairs: Whether the model was fine-tuned on pairs of texts; None if unknown.

@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.examples import Example
+from bort.data.tables.examples import Example, second_text
 from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import Engine, open_engine, run_blocks
-from bort.predict.inputs import check_texts, shown
+from bort.predict.inputs import check_readable, check_texts, shown
 
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
@@ -136,7 +136,7 @@ class Predictor:
 
         Args:
             inputs: A string or a mapping for one answer, or a list of inputs: strings, pairs as tuples or lists, and
-                mappings with `text` and `text_pair`. Put a single pair into a list.
+                mappings with `text` and `text_pair`. Put a single pair into a list. A blank second text is none.
 
         Raises:
             BortError: The model's outputs are not finite.
@@ -239,9 +239,8 @@ class Predictor:
             if bool(example.choices) != self.task.choices:
                 rule = "this model chooses between texts; bort evaluate --task names a task with choices"
                 if example.choices:
-                    rule = (
-                        "this model has no score a choice; fine-tune one on the task, or evaluate with --cast released"
-                    )
+                    rule = "this model does not score choices one by one"
+                    rule += "; fine-tune one on the task, or evaluate with --cast released"
                 raise BortError(rule, file=self._name)
             if len(example.choices) != (choices := len(examples[0].choices)):
                 rule = f"must have {choices} choices, as the first row has"
@@ -320,15 +319,20 @@ def _example(given: Any) -> Example:
     """Convert an input to an example.
 
     Raises:
+        BortError: A text holds half of a surrogate pair.
         TypeError: It is not a text, a pair, or a mapping with `text` and `text_pair`.
     """
+    parts: tuple[str, str | None] | None = None
     if isinstance(given, str):
-        return Example(given)
-    if isinstance(given, Mapping):
+        parts = given, None
+    elif isinstance(given, Mapping):
         text, pair = given.get("text"), given.get("text_pair")
         if {*given} <= {"text", "text_pair"} and isinstance(text, str) and isinstance(pair, str | None):
-            return Example(text, pair)
+            parts = text, pair
     elif isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(text, str) for text in given):
-        return Example(*given)
+        parts = given[0], given[1]
+    if parts is not None:
+        check_readable(*parts)
+        return Example(parts[0], second_text(parts[1]))
     rule = "a text, a pair of texts as a tuple or list, or a mapping with text and, for a pair, text_pair"
     raise TypeError(f"an input must be {rule}, not {shown(given)}")

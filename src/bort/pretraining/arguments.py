@@ -223,7 +223,7 @@ class PretrainArguments:
         if self.plan and self.max_steps is None:
             raise BortError("--plan needs --max-steps, or there is no run to plan")
         if self.init is not None and self.init_from is not None:
-            raise BortError("cannot stand beside --init", setting="init_from", value=self.init_from)
+            raise BortError("cannot be combined with --init", setting="init_from", value=self.init_from)
         self._check_teachers()
 
     def _check_teachers(self) -> None:

@@ -10,6 +10,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 from bort.bounds import validate
 from bort.errors import BortError
 from bort.model.tokenization import load_tokenizer, require_special_tokens
+from bort.predict.fingerprint import fingerprints_of_models
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.run_teachers import Teachers
 from bort.pretraining.init_weights import initial_model, student_config
@@ -69,6 +70,9 @@ def _prepare(
         run=run,
         encoders=arguments.corpus_processes,
     )
+    if run.leads:
+        models = ("tokenizer", "init", "init_from", "teacher", "embedding_teacher")
+        run.same_data(fingerprints_of_models(**{name: getattr(arguments, name) for name in models}))
     answers = Path(arguments.teacher_cache or run.path / "teacher")
     teachers = Teachers(arguments, corpus, tokenizer, config.num_hidden_layers, answers, distributed.device())
     model = initial_model(arguments, config, corpus, teachers)

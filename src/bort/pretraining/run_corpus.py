@@ -6,13 +6,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from bort.data.corpus.build import build_corpus, check_made_from
+from bort.data.corpus.build import build_corpus, check_made_from, remove_leftovers
 from bort.data.corpus.corpus import Corpus, open_corpus
 from bort.data.corpus.sources import is_hub
 from bort.data.tables.lines import total_bytes
 from bort.errors import BortError
 from bort.progress import bar
-from bort.runs import Run
+from bort.runs import CORPUS_FOLDER, Run
 from bort.training import distributed
 
 
@@ -55,11 +55,12 @@ def _tokenised(
 ) -> Corpus:
     if len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file():
         return open_corpus(sources[0], tokenizer)
-    path = Path(folder or run.path / "corpus")
+    path = Path(folder or run.path / CORPUS_FOLDER)
     if (path / "corpus.json").is_file():
         corpus = open_corpus(path, tokenizer)
         if distributed.is_first():  # the other processes need not have the text
             check_made_from(corpus, sources, valid_share)
+            remove_leftovers(path)
         return corpus
     if not distributed.is_first():
         raise BortError("is not what the first process wrote; all machines must share this folder", file=path)

@@ -80,7 +80,7 @@ def measure(
         "threads": threads,
         "rounds": {load.name: rounds for load, rounds in loads},
         "environment": environment(),
-        "left_out": [engine for engine in ENGINES if engine not in engines],
+        "left_out": _left_out(models, contestants, engines),
         "results": described(timings),
         "like_for_like": [row for name in names for row in like_for_like(timings, name)],
         "first_answers": firsts,
@@ -96,6 +96,14 @@ def _models(names: Sequence[str], work: Path) -> list[Model]:
             model.shown = name
         models.append(model)
     return models
+
+
+def _left_out(models: Sequence[Model], contestants: Sequence[Contestant], engines: Sequence[str]) -> list[str]:
+    """Engines that --engines would add; an exported model has its own, whatever is named."""
+    if all(model.exported for model in models):
+        return []
+    measured = {contestant.engine for contestant in contestants}
+    return [engine for engine in ENGINES if engine not in engines and engine not in measured]
 
 
 def _loaded(models: Sequence[Model], engines: Sequence[str], threads: int) -> list[Contestant]:

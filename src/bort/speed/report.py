@@ -70,9 +70,12 @@ def notes(figures: dict[str, Any]) -> list[str]:
     found = [
         f"{_threads(figures)}; medians of {rounds} rounds in which all took turns. Token ids in, "
         "logits out; models without a folder have random weights, which does not change their speed.",
-        f"x bert-large, x bert-base: how many times as fast as these in {REFERENCE_ENGINE} (PyTorch, fp32), in "
-        "whatever engine the row is.",
     ]
+    if any(key.startswith("times ") for row in figures["results"] for key in row):
+        found.append(
+            f"x bert-large, x bert-base: how many times as fast as these in {REFERENCE_ENGINE} (PyTorch, fp32), in "
+            "whatever engine the row is."
+        )
     if figures["left_out"]:
         found.append(f"Not measured: {', '.join(figures['left_out'])}; name them with --engines.")
     return found

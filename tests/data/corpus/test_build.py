@@ -209,6 +209,11 @@ def test_a_file_system_without_locks_will_do(tiny_tokenizer, tmp_path, source, m
     assert build_corpus([source], tiny_tokenizer, tmp_path / "c").info.train_tokens
 
 
+def test_a_table_is_no_text(tiny_tokenizer, tmp_path, source):
+    with pytest.raises(BortError, match=r"a\.jsonl\.gz: must be plain text"):
+        build_corpus([source, "a.jsonl.gz"], tiny_tokenizer, tmp_path / "c")
+
+
 @pytest.mark.parametrize("count", [0, -1])
 def test_too_few_processes(tiny_tokenizer, tmp_path, source, count):
     with pytest.raises(BortError, match=r"--corpus-processes: value .*: must be at least 1"):

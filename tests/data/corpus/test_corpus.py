@@ -280,7 +280,7 @@ def test_only_a_corpus_is_replaced(tiny_tokenizer, tmp_path, documents):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("all of it")
     for out in (tmp_path / "mine", Path(source)):
-        with pytest.raises(BortError, match="holds something else than a corpus, which would be lost"):
+        with pytest.raises(BortError, match="holds something other than a corpus, which would be lost"):
             build_corpus([source], tiny_tokenizer, out)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "all of it"
     (tmp_path / "empty").mkdir()

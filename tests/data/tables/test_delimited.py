@@ -63,7 +63,7 @@ def test_a_named_delimiter(tmp_path, asked):
 def test_names_of_delimiters():
     assert [delimiter_of(name) for name in (None, "tab", r"\t", "comma", "|")] == [None, "\t", "\t", ",", "|"]
     for name in ("", "::", '"', "\n", " "):
-        with pytest.raises(BortError, match=r"column 'delimiter': value .* must be one character"):
+        with pytest.raises(BortError, match=r"--delimiter: value .* must be one character"):
             delimiter_of(name)
 
 

@@ -131,6 +131,15 @@ def test_no_archive(tmp_path, packing):
         list(read_lines(path))
 
 
+def test_a_zst_with_a_large_window_is_not_called_damaged(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, format=zstandard.FORMAT_ZSTD1)
+    packed = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of a stream, as zstd --long=28
+    content = packed.compress(b"a\n") + packed.flush()
+    with pytest.raises(BortError, match=r"a\.zst: its window is too large .* with --long=27"):
+        next(read_lines(write(tmp_path, "a.zst", content)))
+
+
 def test_zst_needs_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(BortError, match=r"needs the package zstandard: pip install 'bort\[zst\]'"):

@@ -148,6 +148,22 @@ def test_what_is_no_number_is_null(tmp_path):
     assert (found["x"], json.loads(found["y"], parse_constant=refuse)) == ("", [None, {"z": None}])
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_value_with_many_levels_is_written_as_it_was_read(tmp_path, kind):
+    deep = 400 * "[" + "NaN" + 400 * "]"
+    with row_writer(str(tmp_path / "out"), kind) as write:
+        write({"text": "a", "n": json.loads(deep)})
+    assert deep.replace("NaN", "null") in (tmp_path / "out").read_text()
+    value = json.loads("[]")
+    for _ in range(5000):
+        value = [value]
+    with (
+        pytest.raises(BortError, match="out: cannot be written: a value holds too many lists or objects"),
+        row_writer(str(tmp_path / "out"), kind) as write,
+    ):
+        write({"n": value})
+
+
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_what_the_shell_has_opened_is_appended_to(tmp_path, path):
     code = (

@@ -438,6 +438,12 @@ def test_refuses_other_heads_than_the_configuration(hf_folder, tmp_path):
         convert_checkpoint(hf_folder, tmp_path / "again", num_attention_heads=2)
 
 
+def test_refuses_an_exported_folder(tmp_path):
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(BortError, match="is a folder of bort export"):
+        convert_checkpoint(tmp_path, tmp_path / "again")
+
+
 @pytest.mark.parametrize("content", [b"", b"[", b"[]", b"\xff", b"[" * 100_000])
 def test_refuses_a_broken_config(content, hf_folder, tmp_path):
     (hf_folder / "config.json").write_bytes(content)

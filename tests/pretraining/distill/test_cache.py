@@ -131,7 +131,7 @@ def test_killed_before_anything_was_kept(tmp_path):
 
 def test_another_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(BortError, match="holds something else than a teacher's cache"):
+    with pytest.raises(BortError, match="holds something other than a teacher's cache"):
         TeacherCache(tmp_path, KEY, FIELDS, 4)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 

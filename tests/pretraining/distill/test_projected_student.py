@@ -27,7 +27,7 @@ def test_it_is_the_masked_lm_with_projections(tiny_config):
 
 
 def test_without_labels_nothing_is_decoded(tiny_config):
-    student = Student(tiny_config, 24, "mean").eval()
+    student = Student(tiny_config, 24, "mean", ()).eval()
     output = student(torch.tensor([[0, 50, 51, 2]]))
     assert (output.loss, output.logits, output.layers) == (None, None, {})
     assert output.pooled.shape == (1, 1, 24)

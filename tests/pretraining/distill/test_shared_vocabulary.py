@@ -126,7 +126,7 @@ def test_the_start_is_the_teacher_where_nothing_is_cut(world, teacher, tmp_path)
     [
         ({"tokenizer": None}, "its vocabulary must hold all of --tokenizer's"),
         ({"architecture": {"depth": 3}}, "layers"),
-        ({"init": "bort-nano"}, "--init-from: value .*: cannot stand beside --init"),
+        ({"init": "bort-nano"}, "--init-from: value .*: cannot be combined with --init"),
         ({"words_from_teacher": True}, "is for random weights"),
     ],
     ids=["vocabulary", "depth", "init", "words"],

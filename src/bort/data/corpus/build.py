@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +17,7 @@ from bort.data.corpus.corpus import FORMAT, Corpus, fingerprint, open_corpus
 from bort.data.corpus.sources import SourceState, is_hub, is_unchanged
 from bort.data.corpus.text_blocks import Interrupted
 from bort.data.tables.compressed import COMPRESSED
+from bort.data.tables.readers import check_plain
 from bort.errors import BortError
 from bort.files import FolderLock, is_vacant, replace_folder
 
@@ -59,6 +61,9 @@ def build_corpus(
         raise BortError("must be above 0 and at most 0.5", setting="valid_share", value=valid_share)
     if processes is not None and processes < 1:
         raise BortError("must be at least 1", setting="corpus_processes", value=processes)
+    for source in sources:
+        if not is_hub(source):
+            check_plain(source)
     out = Path(out)
     _check_replaceable(out)
     key = {
@@ -68,7 +73,7 @@ def build_corpus(
         "valid_share": valid_share,
         "sizes": [text_blocks.BLOCK_BYTES, builder.SHARD_TOKENS],
     }
-    work = out.parent / f".{out.name}.tokenising"
+    work = _work(out)
     with closing(_locked(work, out)):
         try:
             CorpusBuilder(work, key, tokenizer).run(processes or _fitting(sources), progress)
@@ -81,11 +86,23 @@ def build_corpus(
     return open_corpus(out)
 
 
+def remove_leftovers(out: Path) -> None:
+    """Remove the work folder of a corpus that a process had finished when it was killed."""
+    work = _work(out)
+    if work.is_dir() and not (work / "corpus").exists():
+        with contextlib.suppress(BortError), closing(_locked(work, out)):
+            shutil.rmtree(work)
+
+
+def _work(out: Path) -> Path:
+    return out.parent / f".{out.name}.tokenising"
+
+
 def _check_replaceable(out: Path) -> None:
     if out.is_dir() and ((out / "corpus.json").is_file() or is_vacant(out)):
         return
     if out.exists():
-        raise BortError("holds something else than a corpus, which would be lost; name another folder", file=out)
+        raise BortError("holds something other than a corpus, which would be lost; name another folder", file=out)
 
 
 def _fitting(sources: list[str]) -> int:

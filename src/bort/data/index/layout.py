@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bort.errors import BortError
-from bort.files import write_aside
+from bort.files import with_home, write_aside
 from bort.formats import check_format, stamp
 
 FORMAT = 1
@@ -22,17 +22,24 @@ Stored = Literal["int8", "float16"]
 BYTES: Mapping[Stored, int] = {"int8": 1, "float16": 2}
 
 
+def located(model: str) -> str:
+    """The absolute path of a model's folder, since an index may be used in another working folder; else its name."""
+    folder = Path(with_home(model))
+    return str(folder.absolute()) if folder.is_dir() else model
+
+
 @dataclass(frozen=True)
 class Description:
     """Description of an index.
 
     Args:
-        model: Name of the encoder, as given.
+        model: Name of the encoder, or the absolute path of its folder.
         size: Dimension of the vectors.
         stored: Type of the stored numbers.
         count: Number of texts.
         sources: Name, bytes and modification time of each file that was read.
         files: SHA-256 and bytes of each file of the index.
+        model_sha256: Fingerprint of the encoder's files; empty if an earlier version made the index.
     """
 
     model: str
@@ -41,6 +48,7 @@ class Description:
     count: int = 0
     sources: tuple[Mapping[str, Any], ...] = ()
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model_sha256: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the description, which finishes an index."""
@@ -70,7 +78,9 @@ class Description:
             raise BortError("must hold one JSON object", file=file) from None
         check_format(described, FORMAT, file, "make the index again")
         described = {name: value for name, value in described.items() if name not in stamp(FORMAT)}
+        described.setdefault("model_sha256", "")
         kinds = {"model": str, "size": int, "stored": str, "count": int, "sources": list, "files": dict}
+        kinds["model_sha256"] = str
         for name, kind in kinds.items():
             if type(described.get(name)) is not kind:
                 raise BortError("is not what bort index writes", file=file, column=name, value=described.get(name))

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.index.layout import ENDS, FILES, FORMAT, SCALES, TEXTS, VECTORS, Description, Stored
+from bort.data.index.layout import ENDS, FILES, FORMAT, SCALES, TEXTS, VECTORS, Description, Stored, located
 from bort.errors import BortError
 from bort.files import FolderLock, sweep, sync_folder, write_aside
 from bort.formats import check_format, stamp
@@ -52,7 +52,6 @@ class IndexWriter:
     Args:
         folder: Output folder.
         description: Encoder, dimension, type and sources; an unfinished index must have been begun with the same.
-        model_sha256: Fingerprint of the encoder's files, for which the same holds: a folder may get other files.
         resume: Continue an unfinished index.
 
     Raises:
@@ -60,14 +59,14 @@ class IndexWriter:
             is writing it.
     """
 
-    def __init__(self, folder: Path, description: Description, model_sha256: str = "", *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, description: Description, *, resume: bool = False) -> None:
         self.folder, self.description = folder, description
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = FolderLock(folder)
         except BlockingIOError:
             raise BortError("is written by another process now", file=folder) from None
-        self._begun = {**json.loads(json.dumps(asdict(description))), "model_sha256": model_sha256}
+        self._begun = json.loads(json.dumps(asdict(description)))
         self._files: dict[str, IO[bytes]] = {}
         try:
             state = self._state(resume)
@@ -164,6 +163,8 @@ class IndexWriter:
             raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
         check_format(state, FORMAT, file, "remove the folder, and begin anew")
         for name, value in self._begun.items():
+            if name == "model" and (begun.get("model_sha256") or located(str(begun.get("model"))) == value):
+                continue  # the same files may have another name
             if begun.get(name, value) != value:  # version 0.1.0 recorded no fingerprint
                 rule = "differs from what the unfinished index was begun with; remove it, or name another --out"
                 raise BortError(rule, file=self.folder, column=name, value=value)

@@ -119,7 +119,7 @@ class DataCheck:
         if self.conflicting_texts:
             first = self.conflicts[0]
             shown = " and ".join(
-                f"{place} {label!a}" for place, label in list(zip(first.places, first.labels, strict=True))[:2]
+                f"{place} {label!r}" for place, label in list(zip(first.places, first.labels, strict=True))[:2]
             )
             how = _how(self.conflicting_exactly, self.conflicting_texts)
             verb = "text has" if self.conflicting_texts == 1 else "equal texts have"

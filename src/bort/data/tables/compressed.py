@@ -27,6 +27,7 @@ _FIRST_BYTES: tuple[tuple[bytes, Packing], ...] = (
 _BZIP2, _BZIP2_BLOCK = b"BZh", b"1AY&SY"
 # One compressed byte of zstd can expand to 32,768 bytes: small reads bound the memory that a hostile file can take.
 _ZSTD_BITE_BYTES = 2048
+_ZSTD_WINDOW = "its window is too large to be decompressed here; compress it again without --long, or with --long=27"
 
 
 @contextlib.contextmanager
@@ -76,7 +77,7 @@ def decompressed(stored: IO[bytes], name: str | Path) -> IO[bytes]:
         case ".bz2":
             return bz2.BZ2File(stored)
         case ".zst":
-            return cast(IO[bytes], io.BufferedReader(_ZstdReader(stored, _zstandard(name)), 2**16))
+            return cast(IO[bytes], io.BufferedReader(_ZstdReader(stored, name, _zstandard(name)), 2**16))
         case _:
             return stored
 
@@ -105,8 +106,8 @@ def _zstandard(path: str | Path) -> Any:
 class _ZstdReader(io.RawIOBase):
     """Reader of consecutive zstd frames; unlike zstandard's own reader, it detects a truncated file."""
 
-    def __init__(self, file: IO[bytes], zstandard: Any) -> None:
-        self._file, self._zstandard = file, zstandard
+    def __init__(self, file: IO[bytes], name: str | Path, zstandard: Any) -> None:
+        self._file, self._name, self._zstandard = file, name, zstandard
         self._frame: Any = None
         self._plain = memoryview(b"")
 
@@ -137,6 +138,8 @@ class _ZstdReader(io.RawIOBase):
                 if self._frame.eof:
                     self._frame = None
         except self._zstandard.ZstdError as error:
+            if "too much memory" in str(error):
+                raise BortError(_ZSTD_WINDOW, file=self._name) from None
             raise OSError(str(error)) from None
         self._plain = memoryview(b"".join(plain))
         return True

@@ -36,7 +36,7 @@ def delimiter_of(asked: str | None) -> str | None:
     delimiter = _NAMES.get(asked, asked)
     if len(delimiter) != 1 or delimiter in '"\r\n ':
         rule = f"must be one character other than a quote, a space or a line end, or {', '.join(_NAMES)}"
-        raise BortError(rule, column="delimiter", value=asked)
+        raise BortError(rule, setting="delimiter", value=asked)
     return delimiter
 
 

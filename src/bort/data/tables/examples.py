@@ -130,7 +130,6 @@ def stream_rows(
     format: Format | None = None,
     labelled: bool = False,
     on_bad: Callable[[BortError, dict[str, Any]], None] | None = None,
-    name: str | None = None,
 ) -> Iterator[tuple[dict[str, Any], Example]]:
     """Yield examples one by one with the rows they came from, in bounded memory.
 
@@ -142,7 +141,6 @@ def stream_rows(
         format: Format of the rows; required for a stream, otherwise set by the extension.
         labelled: As in `read_examples`.
         on_bad: Receives each row that breaks a rule, as `every_row` yields it; without it, the first one is an error.
-        name: Name of the source in error messages; by default its own.
 
     Returns:
         Pairs of the original row, with all its columns, and its example.
@@ -150,7 +148,7 @@ def stream_rows(
     Raises:
         BortError: While iterating, at the first row that breaks a rule, and for errors that affect the whole source.
     """
-    rows = every_row(source, columns, format=format, labelled=labelled, lenient=on_bad is not None, name=name)
+    rows = every_row(source, columns, format=format, labelled=labelled, lenient=on_bad is not None)
     for row, example in rows:
         if isinstance(example, Example):
             yield row, example
@@ -170,12 +168,12 @@ def every_row(
     """Yield examples as `stream_rows` does, and in their places the rows that break a rule, with their error.
 
     Args:
-        source: As in `stream_rows`, like `columns`, `format`, `labelled` and `name`.
+        source: As in `stream_rows`, like `columns`, `format` and `labelled`.
         columns: Names of the columns.
         format: Format of the rows.
         labelled: Whether rows have labels.
         lenient: Whether to go on after a row that breaks a rule; otherwise the first one is an error.
-        name: Name of the source in error messages.
+        name: Name of the source in error messages; by default its own.
 
     Returns:
         Pairs of the original row and its example or error; a row without cells has its text as `raw`.
@@ -260,7 +258,10 @@ def read_row(row: dict[str, Any], columns: Columns, labelled: bool, file: str, l
     if labelled and not text.strip():
         raise refuse("must not be blank", columns.text)
     text_b = text_of(columns.text_b) if columns.pairs and row.get(columns.text_b) is not None else None
-    if text_b is not None and not text_b.strip():
-        text_b = None
     label = read_label(row, columns, file, line) if labelled else None
-    return Example(text, text_b, label, file, line)
+    return Example(text, second_text(text_b), label, file, line)
+
+
+def second_text(text: str | None) -> str | None:
+    """Return a pair's second text; None for a blank one, as its first is then a single text."""
+    return text if text is not None and text.strip() else None

@@ -164,6 +164,11 @@ def plain_number(name: str) -> str:
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", name)
 
 
+def class_name(label: Any) -> str:
+    """The name of a class in Python: `true` of True, and `1` of 1.0."""
+    return str(label).lower() if isinstance(label, bool) else plain_number(str(label))
+
+
 def parse_number(label: Label | None) -> float | None:
     """Parse a number, also a non-finite one; None if the label is not a number."""
     # Python parses "1_000" as a number, but in a table it is a name.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bort.data.tables.delimited import missing_column
-from bort.data.tables.examples import Columns, Example, read_examples, read_row, whole_table
+from bort.data.tables.examples import Columns, Example, read_examples, read_row, second_text, whole_table
 from bort.data.tables.readers import dataset_rows
 from bort.errors import BortError
 from bort.files import write_aside
@@ -215,5 +215,4 @@ def _texts(value: Any, name: str, number: int, labelled: bool) -> Example:
             raise DataError("must not hold NUL characters", file=name, line=number, value=part)
     if labelled and not parts[0].strip():
         raise DataError("must not be blank", file=name, line=number, value=parts[0])
-    text, text_b = str(parts[0]), str(parts[1]) if len(parts) == 2 else None
-    return Example(text, text_b if text_b is None or text_b.strip() else None, source=name, line=number)
+    return Example(str(parts[0]), second_text(str(parts[1])) if len(parts) == 2 else None, source=name, line=number)

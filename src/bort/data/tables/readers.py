@@ -46,8 +46,7 @@ def format_of(source: str | Path) -> Format:
     if is_hub_name(str(source)) and not path.exists():
         return "hub"
     packed = path.suffix.lower() in COMPRESSED
-    extension = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-    kind = _EXTENSIONS.get(extension)
+    kind = _EXTENSIONS.get(_extension(path))
     if kind is None or (packed and kind == "parquet"):
         if not path.exists():
             raise BortError("no such file; a data set on the hub is written owner/name:split", file=path)
@@ -56,6 +55,24 @@ def format_of(source: str | Path) -> Format:
         rule = f"the extension must be one of {known}, or a text one of these followed by {', '.join(COMPRESSED)}"
         raise BortError(rule, file=path, value=ending)
     return kind
+
+
+def check_plain(source: str | Path) -> None:
+    """Refuse a table where plain text is read: its lines would count as texts, with their commas and braces.
+
+    Args:
+        source: A path, compressed or not; any extension but those of tables will do.
+
+    Raises:
+        BortError: Its extension is that of a table.
+    """
+    if _EXTENSIONS.get(_extension(Path(source)), "txt") != "txt":
+        raise BortError("must be plain text, one text a line, and no table", file=source)
+
+
+def _extension(path: Path) -> str:
+    """The extension in lower case, without that of a compression."""
+    return Path(path.stem if path.suffix.lower() in COMPRESSED else path.name).suffix.lower()
 
 
 def is_hub_name(name: str) -> bool:

@@ -43,6 +43,12 @@ def output_format(path: str, asked: str = "auto") -> OutputFormat:
     return _BY_SUFFIX[suffix]
 
 
+def is_replaced(path: str) -> bool:
+    """Whether an output is a file that appears when it is complete; not standard output, a device or a named pipe."""
+    path = str(Path(path).expanduser())
+    return path != "-" and not _DESCRIPTOR.fullmatch(path) and (Path(path).is_file() or not Path(path).exists())
+
+
 @contextlib.contextmanager
 def row_writer(path: str, kind: OutputFormat) -> Iterator[Callable[[Row], None]]:
     """Yield a function that writes one row; a file appears when the block has ended without an exception.
@@ -85,6 +91,8 @@ def _told(path: str) -> Iterator[None]:
     except OSError as error:
         name = "standard output" if path == "-" else path
         raise BortError(f"cannot be written: {error.strerror or error}", file=name) from None
+    except RecursionError:
+        raise BortError("cannot be written: a value holds too many lists or objects in each other", file=path) from None
 
 
 def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool]:
@@ -101,7 +109,7 @@ def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool
         return os.fdopen(os.dup(number), "w", encoding="utf-8", newline="\n"), False
     if Path(path).is_dir():
         raise BortError("is a folder; name a file", file=path)
-    if Path(path).exists() and not Path(path).is_file():
+    if not is_replaced(path):
         # A device or a named pipe must not be replaced.
         return open(path, "w", encoding="utf-8", newline="\n"), False
     return write_aside(os.path.realpath(path), "w+"), True  # replaces the target of a link, not the link
@@ -109,22 +117,18 @@ def _opened(path: str) -> tuple[contextlib.AbstractContextManager[IO[str]], bool
 
 def _jsonl(file: IO[str]) -> Callable[[Row], None]:
     def write(row: Row) -> None:
-        try:
-            line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
-        except ValueError:
-            line = json.dumps(_finite(row), ensure_ascii=False, default=str)
-        file.write(line + "\n")
+        file.write(_json(row) + "\n")
 
     return write
 
 
-def _finite(value: Any) -> Any:
-    """Replace numbers that JSON cannot represent by null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+def _json(value: Any) -> str:
+    """A value as JSON; numbers that it cannot represent become null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        whole = json.dumps(value, ensure_ascii=False, default=str)
+        return json.dumps(json.loads(whole, parse_constant=lambda _: None), ensure_ascii=False)
 
 
 class _Table:
@@ -180,7 +184,7 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool | list | dict):
-        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+        return _json(value)
     return str(value)
 
 

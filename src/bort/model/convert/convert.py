@@ -137,7 +137,7 @@ def _configure(checkpoint: Checkpoint, heads: int | None) -> BertConfig:
             raise BortError(rule, file=file, column=key, value=getattr(config, key))
     if heads not in (None, config.num_attention_heads):
         rule = f"must agree with config.json, which has {config.num_attention_heads} heads"
-        raise BortError(rule, column="num_attention_heads", value=heads)
+        raise BortError(rule, setting="num_attention_heads", value=heads)
     if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads:
         rule = f"must be at least 1 and divide the hidden size of {config.hidden_size}"
         raise BortError(rule, file=file, column="num_attention_heads", value=config.num_attention_heads)

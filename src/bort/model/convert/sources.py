@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bort.errors import BortError, lines_of
+from bort.model.checkpoints import locate
 from bort.model.convert.mxnet import read_params
 from bort.model.convert.weight_names import gluon_to_hf, hf_to_gluon, is_classifier
 
@@ -75,7 +76,7 @@ def _read_mxnet(path: Path) -> Checkpoint:
 
 
 def _read_folder(path: Path) -> Checkpoint:
-    file = path / "config.json"
+    file = Path(locate(path), "config.json")
     try:
         config = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -10,9 +10,9 @@ from typing import IO, Any, Literal
 
 from bort.data.tables.examples import Columns, Example, every_row
 from bort.data.tables.readers import Format
-from bort.data.tables.writer import row_writer
+from bort.data.tables.writer import is_replaced, row_writer
 from bort.errors import BortError
-from bort.files import check_local
+from bort.files import check_local, is_address
 
 Row = dict[str, Any]
 Block = list[tuple[Row, Example | BortError]]
@@ -123,10 +123,13 @@ def check_on_error(on_error: OnError, errors: str | None, output: str, **columns
 
 
 def errors_path(output: str, on_error: OnError, asked: str | None) -> str | None:
-    """Where rows that cannot be read are written: as requested, next to an output file, or nowhere."""
+    """Where rows that cannot be read are written: as requested, next to an output file, or nowhere.
+
+    Nothing stands next to what is no file, such as standard output or a named pipe.
+    """
     if on_error == "stop":
         return None
-    return asked or (None if output == "-" else output + ERRORS)
+    return asked or (output + ERRORS if is_address(output) or is_replaced(output) else None)
 
 
 def read_blocks(

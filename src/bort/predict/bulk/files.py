@@ -64,27 +64,37 @@ def file_tasks(sources: Sequence[str], folder: str, asked: str) -> list[FileTask
         asked: Output format, or `auto`.
 
     Raises:
-        BortError: Two files would have the same output, or a file would overwrite itself.
+        BortError: Two files would have the same output, or an output would replace a file.
     """
-    whole = [
-        source if is_address(source) or is_hub(source) else os.path.normpath(Path.cwd() / source) for source in sources
-    ]
-    parents = [name.rpartition("/")[0].split("/") for name in whole]
+    whole = [source if is_address(source) or is_hub(source) else _absolute(source) for source in sources]
+    named = [name if is_address(name) or is_hub(name) else os.path.normpath(name) for name in whole]
+    parents = [name.rpartition("/")[0].split("/") for name in named]
     common = 0
     while all(len(parts) > common for parts in parents) and len({parts[common] for parts in parents}) == 1:
         common += 1
     tasks: dict[str, FileTask] = {}
-    for name in whole:
+    for name, plain in zip(whole, named, strict=True):
         kind = _kind(name, asked)
-        below = "/".join(name.split("/")[common:])
+        below = "/".join(plain.split("/")[common:])
         stem = below.replace(":", "-") if is_hub(name) else _without_extension(below)
         output = f"{folder.rstrip('/')}/{stem}.{kind}"
         if output in tasks:
             raise BortError(f"would become the same file as {tasks[output].source}; label them apart", file=name)
-        if os.path.realpath(output) == os.path.realpath(name):
-            raise BortError("would be replaced by its labels; name another --output", file=name)
         tasks[output] = FileTask(name, output, kind)
+    read = {os.path.realpath(name): name for name in whole}
+    for output, task in tasks.items():
+        if (replaced := read.get(os.path.realpath(output))) is not None:
+            labels = "its labels" if replaced == task.source else f"the labels of {task.source}"
+            raise BortError(f"would be replaced by {labels}; name another --output", file=replaced)
     return list(tasks.values())
+
+
+def _absolute(source: str) -> str:
+    """The absolute path of a file, without `..` unless that would name another file, as after a link to a folder."""
+    given = Path(source).absolute()
+    plain = Path(os.path.normpath(given))
+    same = not given.exists() or (plain.exists() and plain.samefile(given))
+    return str(plain if same else given)
 
 
 def label_file(

@@ -97,9 +97,9 @@ def label_rows(
         on_block: Called with each written block and the number of rows so far.
 
     Raises:
-        BortError: The input is invalid, the output cannot be written, or a label holds the separator.
+        BortError: The input is invalid, the output cannot be written, or see `check_answer`.
     """
-    check_separator(job.label_separator, predictor.task, job.output_format)
+    check_answer(job, predictor.task, job.output_format)
     cut, unlike, rows, first_text = predictor.cut, predictor.unlike_training, 0, ""
     with (
         row_writer(output, job.output_format) as write,
@@ -128,27 +128,38 @@ def label_rows(
     )
 
 
-def check_separator(separator: str, task: Task, output_format: OutputFormat) -> None:
-    """Refuse a separator that a label holds, as it could not be told where the label ends.
+def check_answer(job: LabelJob, task: Task, output_format: OutputFormat) -> None:
+    """Refuse a text column that the answer would overwrite, and a separator that hides where a label ends.
 
     Args:
-        separator: Separator of the labels in a cell.
+        job: Settings of the job.
         task: The model's task.
         output_format: Format of the output; JSON lines have lists, and no separator.
 
     Raises:
-        BortError: A label holds it.
+        BortError: The model adds a column with the name of a text column, or a label holds the separator.
     """
+    added = _added(task)
+    for setting, column in (("text", job.columns.text), ("text_b", job.columns.text_b)):
+        if column in added:
+            rule = "must be another column: the model's answer is written into this one"
+            raise BortError(rule, setting=setting, value=column)
     if task.kind == "multilabel" and output_format != "jsonl":
         for name in task.names:
-            if separator in name:
+            if job.label_separator in name:
                 rule = f"must not occur in a label, and does in {name!r}; take another one, or write JSON lines"
-                raise BortError(rule, setting="label_separator", value=separator)
+                raise BortError(rule, setting="label_separator", value=job.label_separator)
+
+
+def _added(task: Task) -> list[str]:
+    """Names of the columns of an answer."""
+    sure = ["probability"] if task.kind == "classification" else []
+    return ["prediction", *sure, *(f"p({name})" for name in task.names)]
 
 
 def _rows(job: LabelJob, task: Task, block: Block, answers: Sequence[Prediction]) -> Iterator[Row]:
     sure = task.kind == "classification"
-    added = ["prediction", *(["probability"] if sure else []), *(f"p({name})" for name in task.names)]
+    added = _added(task)
     following = iter(answers)
     for row, example in block:
         if isinstance(example, BortError):

@@ -1,9 +1,10 @@
-"""The record of a folder's finished files, rewritten atomically after each."""
+"""The record of a folder's finished files, rewritten atomically."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bort.errors import BortError
@@ -13,10 +14,12 @@ from bort.predict.bulk.places import read_text, write_text
 LEDGER = "_manifest.json"
 """Readers of table folders (Spark, Ray, Hive) skip names that begin with an underscore."""
 _FORMAT = 1
+_REST = 20
+"""Between two writes passes this many times the time that one takes, as the record of many files is long."""
 
 
 class Ledger:
-    """The finished files of an output folder.
+    """The finished files of an output folder, and the outputs that were begun. Close it, or the last may be missing.
 
     Args:
         folder: Folder of the labelled files.
@@ -32,19 +35,28 @@ class Ledger:
         self.path = self._prefix + LEDGER
         self._made_by = json.loads(json.dumps(made_by))
         self._files: dict[str, dict[str, Any]] = {}
+        self._begun: set[str] = set()
+        self._next_write, self._is_written = 0.0, True
         text = read_text(self.path)
         if text is None:
+            return
+        made_by = self._read(text)
+        if not self._files:
             return
         if not resume:
             rule = "holds labels already; --resume goes on with them, or name another --output"
             raise BortError(rule, file=folder)
-        self._files = self._read(text)
+        for name, value in self._made_by.items():
+            if made_by.get(name, value) != value:  # version 0.1.0 recorded less
+                rule = f"the files that are done have {name} {made_by.get(name)!r}; name another --output"
+                raise BortError(rule, file=self.path, value=value)
 
-    def _read(self, text: str) -> dict[str, dict[str, Any]]:
+    def _read(self, text: str) -> dict[str, Any]:
+        """Take over the files of a ledger, and return what made them."""
         try:
             found = json.loads(text)
             check_format(found, _FORMAT, self.path, "label the files again, into another folder")
-            made_by, files = found["made_by"], found["files"]
+            made_by, files, begun = found["made_by"], found["files"], found.get("begun", [])
             for each in files.values():
                 # Version 0.1.0 did not write it, and named the folder as it was asked for.
                 within = each["output"].startswith(self._prefix)
@@ -55,15 +67,12 @@ class Ledger:
                 and type(each["rows"]) is type(each["skipped"]) is int
                 for each in files.values()
             )
-            if not known or not isinstance(made_by, dict):
+            if not known or not isinstance(made_by, dict) or not all(isinstance(place, str) for place in begun):
                 raise ValueError
+            self._files, self._begun = dict(files), set(begun)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BortError("is damaged; label the files again, into another folder", file=self.path) from None
-        for name, value in self._made_by.items():
-            if made_by.get(name, value) != value:  # version 0.1.0 recorded less
-                rule = f"the files that are done have {name} {made_by.get(name)!r}; name another --output"
-                raise BortError(rule, file=self.path, value=value)
-        return dict(files)
+        return dict(made_by)
 
     def done(self, source: str, state: list[Any]) -> tuple[int, int] | None:
         """Rows and skipped rows of a file that is finished and has not changed since; None for any other file."""
@@ -91,13 +100,39 @@ class Ledger:
             if (owner := owners.get(place, source)) != source:
                 raise BortError(f"would replace {place}, the labels of {owner}; name another --output", file=source)
 
+    def owns(self, source: str, output: str) -> bool:
+        """Whether an existing output is this folder's own: of a finished file, or of one that was begun."""
+        return source in self._files or self._place(output) in self._begun
+
     def _place(self, output: str) -> str:
         """The path of an output in the folder, which does not depend on how the folder is named."""
         return output.removeprefix(self._prefix)
 
+    def begin(self, outputs: Collection[str]) -> None:
+        """Record which outputs will be written now, so that one whose end is not recorded is known as ours."""
+        if outputs:
+            self._begun.update(map(self._place, outputs))
+            self._write()
+
     def add(self, source: str, output: str, state: list[Any], rows: int, skipped: int) -> None:
-        """Record that a file is finished."""
+        """Record that a file is finished: at once, or within a small share of the time that has passed."""
         place = self._place(output)
         self._files[source] = {"output": output, "place": place, "rows": rows, "skipped": skipped, "state": state}
+        self._begun.discard(place)
+        self._is_written = False
+        if time.monotonic() >= self._next_write:
+            self._write()
+
+    def close(self) -> None:
+        """Record all that is finished."""
+        if not self._is_written:
+            self._write()
+
+    def _write(self) -> None:
+        started = time.monotonic()
         content = {**stamp(_FORMAT), "made_by": self._made_by, "files": self._files}
+        if self._begun:
+            content["begun"] = sorted(self._begun)
         write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        ended = time.monotonic()
+        self._next_write, self._is_written = ended + _REST * (ended - started), True

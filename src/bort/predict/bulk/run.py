@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from bort.errors import BortError
-from bort.files import FolderLock, is_address
+from bort.files import FolderLock, check_apart, is_address
 from bort.predict.bulk.blocks import Block, Source, errors_path
 from bort.predict.bulk.files import FileTask, OpenModel, file_tasks, is_hub, label_file, settings_of
-from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, check_separator, label_rows
-from bort.predict.bulk.ledger import Ledger
+from bort.predict.bulk.labelling import AnswerBlocks, LabelJob, LabelledRows, check_answer, label_rows
+from bort.predict.bulk.ledger import LEDGER, Ledger
 from bort.predict.bulk.on_ray import label_on_ray
 from bort.predict.bulk.places import as_file, is_there, state_of, written_to
 from bort.predict.bulk.processes import WorkerProcesses
@@ -124,20 +124,25 @@ def label_into_folder(
     tasks = file_tasks(sources, folder, asked_format)
     states = {task.source: [] if is_hub(task.source) else state_of(task.source) for task in tasks}
     made_by = {"model": model.model, "model_files": fingerprint_of_model(model.model), **settings_of(job, model)}
+    beside = {task: errors_path(task.output, job.on_error, None) for task in tasks}
+    check_apart((("output", path) for path in beside.values()), sources)
     lock = _locked(folder)
+    ledger: Ledger | None = None
     try:
         ledger = Ledger(folder, made_by, resume=resume)
         ledger.check_outputs({task.source: task.output for task in tasks})
-        known = {
-            task: ledger.done(task.source, states[task.source]) if is_there(task.output) else None for task in tasks
-        }
+        there = {task: is_there(task.output) for task in tasks}
+        known = {task: ledger.done(task.source, states[task.source]) if there[task] else None for task in tasks}
         left = [task for task in tasks if known[task] is None]
+        for task in left:
+            _check_own(ledger, task, there[task], beside[task])
         whole = LabelledRows(0)
         for earlier in filter(None, known.values()):
             whole = _sum(whole, LabelledRows(*earlier))
         predictor = replace(model, threads=1).open() if place.workers != LOCAL else model.open()
         for task in left:
-            check_separator(job.label_separator, predictor.task, task.output_format)
+            check_answer(job, predictor.task, task.output_format)
+        ledger.begin([task.output for task in left])
         finished = len(tasks) - len(left)
         for task, done in _labelled(job, model, predictor, place, left, shown if len(tasks) == 1 else None):
             ledger.add(task.source, task.output, states[task.source], done.rows, done.skipped)
@@ -146,9 +151,24 @@ def label_into_folder(
             if shown is not None:
                 shown.update(finished, f"{finished:,} of {len(tasks):,} files, {whole.rows:,} rows")
     finally:
+        if ledger is not None:
+            ledger.close()
         del lock  # releases it, even if a traceback keeps this frame alive
     predictor.cut, predictor.unlike_training = whole.cut, whole.unlike_training
     return whole, predictor
+
+
+def _check_own(ledger: Ledger, task: FileTask, is_output_there: bool, beside: str | None) -> None:
+    """Refuse to replace a file that the folder's ledger does not know.
+
+    Raises:
+        BortError: The output, or the file of its rows that cannot be read, is one.
+    """
+    if not ledger.owns(task.source, task.output):
+        for path, there in ((task.output, is_output_there), (beside, beside is not None and is_there(beside))):
+            if there:
+                rule = f"already exists, and {LEDGER} does not list it; move it away, or name another --output"
+                raise BortError(rule, file=path)
 
 
 def _labelled(

@@ -23,7 +23,7 @@ from bort.formats import check_format, stamp
 
 FORMAT = 1
 _STATE = "cache.json"
-_NOT_IN_0_1_0 = ("held_out",)
+_NOT_IN_0_1_0 = ("held_out", "random_weights")
 """Entries of a key that caches of version 0.1.0 lack; these caches stay usable."""
 
 
@@ -62,7 +62,7 @@ class TeacherCache:
         if file.is_file():
             self._check(file)
         elif self.folder.is_dir() and not is_vacant(self.folder):
-            raise BortError("holds something else than a teacher's cache; name another folder", file=self.folder)
+            raise BortError("holds something other than a teacher's cache; name another folder", file=self.folder)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = None if file.is_file() and self.complete else self._locked()

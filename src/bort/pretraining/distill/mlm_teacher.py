@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,6 +31,9 @@ class MaskedLMTeacher:
         BortError: It cannot be loaded, has no masked-LM head, another vocabulary or fewer rows than that, or too few
             positions.
     """
+
+    key: Mapping[str, Any] = MappingProxyType({})
+    """What its outputs depend on, apart from its files."""
 
     def __init__(self, model: str, vocabulary: dict[str, int], device: torch.device, *, longest: int = 0) -> None:
         self.source, self.device, self.size = locate(model), device, len(vocabulary)

@@ -38,9 +38,7 @@ class Student(BortForMaskedLM):
         layers: Layers of the student, counted from 1, whose tokens are compared with the teacher's.
     """
 
-    def __init__(
-        self, config: BertConfig, size: int | None, pooling: Pooling = "mean", layers: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, config: BertConfig, size: int | None, pooling: Pooling, layers: tuple[int, ...]) -> None:
         super().__init__(config)
         self.pooling, self.layers = pooling, layers
         names = ["pooled", *(f"layer_{number}" for number in layers)]

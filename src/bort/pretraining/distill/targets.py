@@ -97,6 +97,7 @@ class LogitTargets:
             "tail": self.tail,
             "temperature": self.temperature,
             "dtype": self.dtype,
+            **self.teacher.key,
         }
 
     @property
