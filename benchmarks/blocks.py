@@ -9,10 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.common import WEIGHTS, table
-from benchmarks.quality.few_labels import AGORA, DISTILLED, HEAD, PLAIN, SETFIT, STATIC, TEACHER, TFIDF
+from benchmarks.quality.few_labels import (
+    AGORA,
+    ALONE,
+    DISTILLED,
+    HEAD,
+    PLAIN,
+    SEEDLESS,
+    SETFIT,
+    STATIC,
+    TEACHER,
+    TFIDF,
+)
+from benchmarks.quality.general_pool import BY_CHANCE, GENERAL
+from benchmarks.quality.ose import NANO as NANO_SHAPE
+from benchmarks.quality.ose import axes, told
 from benchmarks.quality.rivals import difference, overall, percent, seeds_of, seeds_told
 from benchmarks.quality.scarce import TASKS
 from benchmarks.speed.serving import SERVERS
+from bort.ose.space import SPACES
 
 if TYPE_CHECKING:
     from benchmarks.pages import Result
@@ -98,16 +113,18 @@ def few_labels(results: Results) -> str:
     differences = {
         other: _pair(difference(tests[NANO, AGORA], tests[NANO, other])) for other in (HEAD, PLAIN, DISTILLED)
     }
-    counts = {name.strip("*"): seeds_of(tests[key]) for name, key in shown.items() if key in tests}
+    counts = {
+        name.strip("*"): seeds_of(tests[key]) for name, key in shown.items() if key in tests and key[1] not in SEEDLESS
+    }
     missing = [task for task in TASKS if task not in tasks]
     left = f"Not measured yet: {', '.join(missing)}. " if missing else ""
     return _wrapped(
         table(head, rows),
         f"""
-        Same labels for every method, as many as in brackets; Agora and distillation also use unlabelled texts.
-        {seeds_told(counts)}. With bort-nano, Agora scores
-        {differences[HEAD]} points more than the linear head, {differences[PLAIN]} more than plain fine-tuning, and
-        {differences[DISTILLED]} more than plain distillation. {left}{_measured(results["few_labels"])}
+        Same labels for all, as many as in brackets; Agora and distillation also use unlabelled texts.
+        {seeds_told(counts)}; linear heads and TF-IDF need none. With bort-nano, Agora is
+        {differences[HEAD]} points above the linear head, {differences[PLAIN]} above plain fine-tuning, and
+        {differences[DISTILLED]} above plain distillation. {left}{_measured(results["few_labels"])}
         """,
     )
 
@@ -222,20 +239,47 @@ def tokenising(results: Results) -> str:
     )
 
 
+@_block("general-pool")
+def general_pool(results: Results) -> str:
+    """What texts chosen from a general pool bring."""
+    result = results["general_pool"]
+    figures, settings = result.record["figures"], result.record["settings"]
+    tests = {row["method"]: row["test"] for row in figures["rows"]}
+    best, found = max((tests[name] for name in (PLAIN, ALONE)), key=overall), tests[GENERAL]
+    gain, target = _pair(difference(found, best)), result.shown.targets[0]
+    by_task = {task: difference({task: found[task]}, {task: best[task]})[0] for task in settings["tasks"]}
+    seeds = seeds_of(found)
+    return _wrapped(
+        f"""
+        With a pool of {figures["texts"]:,} {settings["pool_name"]}, bort-nano by Agora scores {gain} points more than
+        the best method without a pool, in the mean of {len(by_task)} tasks
+        ({", ".join(f"{task} {points:+.1f}" for task, points in by_task.items())}); the target of {target.bound:g} is
+        {"met" if target.met else "missed"}. It scores {_pair(difference(found, tests[BY_CHANCE]))} more than plain
+        distillation of as many texts sampled at random. {f"{seeds} seeds" if seeds > 1 else "One seed"};
+        [all figures](../benchmarks/results/agora.md#agora-with-a-general-pool). {_measured(result)}
+        """
+    )
+
+
 @_block("ose-nano")
 def ose_nano(results: Results) -> str:
     """A search on the nano space."""
     figures = results["ose"].record["figures"]
     search, compared = figures["search"], figures["compared"]
-    found, nano = compared[0], next(c for c in compared if c["shape"] == [4, 4, 256, 768])
+    found, nano = compared[0], next(c for c in compared if c["shape"] == figures["nano"])
     steps = [run["steps"] for run in found["runs"]]
+    former = figures["space"] != axes(SPACES["nano"])
+    space = f"a former nano space ({told(figures['space'])})" if former else "the nano space"
     return _wrapped(
         f"""
-        {len(search["candidates"])} candidates of the nano space, {steps[0]} steps each, took
+        {len(search["candidates"])} candidates of {space}, {steps[0]} steps each, took
         {search["training_seconds"] / 60:.0f} minutes on one core. The smallest member won,
         ⟨{",".join(map(str, found["shape"]))}⟩, but it is not a better encoder: after {steps[1]} steps its error is
-        {found["errors"][1]:.2f}, and that of the third bort-nano's shape is {nano["errors"][1]:.2f}. Sizes differ
-        tenfold and errors by a tenth, so the size decides. n = 1. {_measured(results["ose"])}
+        {found["errors"][1]:.2f}, and that of ⟨{",".join(map(str, nano["shape"]))}⟩,
+        {"then " if nano["shape"] != [*NANO_SHAPE] else ""}bort-nano's shape, is
+        {nano["errors"][1]:.2f}. Sizes differ tenfold and errors by a tenth, so the size decides.
+        {"The present nano space has not been searched at full length. " if former else ""}n = 1.
+        {_measured(results["ose"])}
         """
     )
 

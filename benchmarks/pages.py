@@ -29,7 +29,7 @@ PAGES = {
     "agora": "Agora",
     "ose": "The search for an architecture",
     "tasks": "GLUE and SuperGLUE",
-    "house": "The house",
+    "house": "Robustness and tests",
 }
 """Pages in the order of the index, and their headings."""
 NOTE = "<!-- Made by `python -m benchmarks.pages` from benchmarks/results/*.json. Do not edit. -->"

@@ -1,6 +1,6 @@
 """Finish bort-nano: cut the vocabulary to size, and train a masked-LM head on the frozen encoder.
 
-    python -m benchmarks.nano.finish --texts build/nano/texts --model build/nano/run/final --out build/nano/bort-nano
+    python -m benchmarks.nano.finish --texts build/nano/texts --model build/nano/run/model --out build/nano/bort-nano
 
 `infill` samples words from the head, and `bort extract` compares its distributions. The head decodes with the word
 embeddings, so it adds a dense layer, a layer norm and a bias. To make room for it, the words that the text uses least

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Benchmark, Shown, parser, publish, table
+from bort.model.config import PRESETS
 from bort.ose.arguments import ExtractArguments
 from bort.ose.criteria import Cost, coefficient
-from bort.ose.space import Shape
+from bort.ose.space import SPACES, SearchSpace, Shape
 
-NANO = Shape(4, 4, 256, 768)
+_NANO = PRESETS["nano"]
+NANO = Shape(_NANO.depth, _NANO.heads, _NANO.hidden, _NANO.intermediate)
 """bort-nano's shape, which may not be a candidate; it gets the same short and long training."""
 COMPARED = 4
 """Candidates to train longer: the one found, and others spread over the order of W."""
@@ -146,6 +148,21 @@ class Bench:
         return best | {"teacher_entropy": lesson.entropy, "seconds": round(time.monotonic() - began, 1)}
 
 
+def axes(space: SearchSpace) -> dict[str, list[int]]:
+    """The numbers on each axis of a space, for the results."""
+    return {name: list(getattr(space, name)) for name in space.axes}
+
+
+def told(space: dict[str, list[int]]) -> str:
+    """A space in words.
+
+    Example:
+        >>> told({"depth": [1, 2], "heads": [4]})
+        'depth 1, 2; heads 4'
+    """
+    return "; ".join(f"{name} {', '.join(map(str, numbers))}" for name, numbers in space.items())
+
+
 def by_kl(metrics: dict[str, Any], top: Cost) -> str:
     """The best three of the same candidates if their error were the KL divergence from the teacher's outputs."""
     known = metrics["teacher_entropy"] if metrics["error_kind"] == "cross_entropy" else 0.0
@@ -161,14 +178,19 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     metrics, compared = figures["search"], figures["compared"]
     candidates = metrics["candidates"]
     short, long = settings.steps, settings.longer * settings.steps
+    space, nano, present = figures["space"], Shape(*figures["nano"]), axes(SPACES["nano"])
+    former = "" if space == present else "former "
     about = f"""
-        The nano space ({metrics["members"]} members), ε = {settings.epsilon}: {len(candidates)} candidates trained for
+        The {former}nano space ({metrics["members"]} members: {told(space)}), ε = {settings.epsilon}: {len(candidates)}
+        candidates trained for
         {short} steps of {settings.rows} x {settings.length} tokens to match the outputs of {settings.teacher}, AdamW,
         error: {settings.error} on {settings.held_out_rows} held-out rows (the teacher's own entropy:
         {metrics["teacher_entropy"]:.3f}). Then {len(compared)} shapes, spread over the order of W, for {long} steps.
-        One seed (n = 1). A longer training took {figures["mean_long_seconds"] / 60:.1f} min on average. Stated
+        {f"bort-nano is the one of that time, {nano}. " if nano != NANO else ""}One seed (n = 1). A longer training took
+        {figures["mean_long_seconds"] / 60:.1f} min on average. Stated
         guarantee with the candidates' own roughness: {metrics["guarantee_by_roughness"]:.3f}; kept savings
         {metrics["kept_savings"]:.3f}.
+        {f"The present nano space ({told(present)}) has not been searched at full length." if former else ""}
     """
     top = Cost(metrics["maximum"]["parameters"], metrics["maximum"]["time"])
     order = "\n".join(
@@ -179,7 +201,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     rows = []
     for place, c in enumerate(compared):
         shape, (parameters, operations) = Shape(*c["shape"]), c["cost"]
-        known = " (found)" if place == 0 else " (bort-nano)" if shape == NANO else ""
+        known = " (found)" if place == 0 else " (bort-nano)" if shape == nano else ""
         rows.append(
             [f"{shape}{known}", f"{parameters / 1e6:.2f} M", f"{operations / 1e6:.0f} M"]
             + [f"{error:.3f}" for error in c["errors"]]
@@ -205,7 +227,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         table(["training", "members", "steps each", "minutes"], spent),
     ]
     found = Shape(*(metrics["architecture"][axis] for axis in Shape._fields))
-    return Shown(about, "\n\n".join(body), figure=f"{found}, the smallest member; {some:.0f} min on one core")
+    figure = f"{found}, of {len(candidates)} candidates of {'a former' if former else 'the'} nano space; {some:.0f} min"
+    return Shown(about, "\n\n".join(body), figure=f"{figure} on one core")
 
 
 BENCHMARK = Benchmark(
@@ -254,7 +277,8 @@ def main() -> None:
             | {"w": [coefficient(cost, top, error) for error in errors]}
         )
     mean_long = sum(c["runs"][1]["seconds"] for c in compared) / len(compared)
-    publish(BENCHMARK, {"search": metrics, "compared": compared, "mean_long_seconds": mean_long}, arguments)
+    figures = {"search": metrics, "compared": compared, "mean_long_seconds": mean_long}
+    publish(BENCHMARK, figures | {"space": axes(SPACES["nano"]), "nano": list(NANO)}, arguments)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.quality.ose import axes, told
 from bort.ose.cost import fit_polynomial, operations, sample
 from bort.ose.plan import Costs, measure
 from bort.ose.space import SPACES, Shape
@@ -25,8 +26,10 @@ OTHERS = 20
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     fit = figures["polynomial"]
+    former = "" if figures["space"] == axes(SPACES[settings.space]) else " of that time"
     about = f"""
-        {settings.space} space, {settings.batch_size} x {settings.sequence_length} tokens, fp32: {fit["members"]}
+        {settings.space} space{former} ({told(figures["space"])}), {settings.batch_size} x {settings.sequence_length}
+        tokens, fp32: {fit["members"]}
         members timed for the polynomial, whose error on members left out of the fit is {100 * fit["mean_error"]:.1f} %
         on average and {100 * fit["worst_error"]:.1f} % at most. On {OTHERS} other random members, the polynomial is off
         by {100 * figures["mean_error"]:.1f} % on average. The rank correlation of counted operations with the timings
@@ -67,6 +70,7 @@ def main() -> None:
     counted = [operations(shape, sequence_length=given.sequence_length).total for shape in others]
     rank, by_operations = (float(spearmanr(values, own).statistic) for values in (said, counted))
     figures = {
+        "space": axes(SPACES[given.space]),
         "spearman": rank,
         "spearman_operations": by_operations,
         "mean_error": statistics.mean(abs(a - b) / b for a, b in zip(said, own, strict=True)),

@@ -94,13 +94,14 @@ def _repeat(compute: Callable[[Any], Any], feeds: list[Mapping[str, Any]], round
 
 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
-    rows = []
+    rows, shares_of_products = [], []
     for one in figures["profiles"]:
         total = sum(one["times"].values())
         shares = sorted(((ms / total, name) for name, ms in one["times"].items()), reverse=True)
         shown = [f"{name} {share:.0%}" for share, name in shares if share >= LEAST_SHARE]
         rest = sum(share for share, _ in shares if share < LEAST_SHARE)
         products = sum(ms for name, ms in one["times"].items() if name.startswith(PRODUCTS))
+        shares_of_products.append(100 * products / total)
         rows.append([f"{one['model']}, {one['engine']}, {one['load']}", f"{one['ms']:.3g}", f"{total:.3g}",
                      f"{total / products:.2f}", "; ".join([*shown, f"others {rest:.0%}"])])  # fmt: skip
     about = f"""
@@ -108,7 +109,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         it. "At most" is the speed-up if everything but the matrix products took no time; attention counts as a product.
         Natural lengths: {settings.texts} texts, one at a time. Random weights.
     """
-    return Shown(about, table(["model, engine and load", "ms", "timed", "at most", "operators"], rows))
+    figure = f"matrix products: {min(shares_of_products):.0f} to {max(shares_of_products):.0f} % of the time"
+    return Shown(about, table(["model, engine and load", "ms", "timed", "at most", "operators"], rows), figure=figure)
 
 
 BENCHMARK = Benchmark(

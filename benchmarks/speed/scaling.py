@@ -74,10 +74,11 @@ def measured(folder: Path, sizes: Sequence[int], rounds: int, vocab_size: int = 
 def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
     from bort.speed.race import Spread
 
-    rows = []
+    rows, medians = [], []
     for one in figures["scaling"]:
         alone, two = (one["seconds"][f"{one['texts']} {threads}"] for threads in MEASURED)
         by_round = Spread.of([a / b for a, b in zip(alone, two, strict=True)])
+        medians.append(by_round.median)
         cells = [by_round.show(2), *(f"{times:.2f}" for times in one["simulated"])]
         rows.append([f"{one['model']}, {one['engine']}, {one['texts']} texts", *cells])
     head = ["speed relative to one thread", "2, measured", *(f"{threads}, simulated" for threads in SIMULATED)]
@@ -86,7 +87,8 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         rounds. Simulated: batches planned by the costs that the export measured, ignoring the limits of memory and
         clock. Random weights.
     """
-    return Shown(about, table(head, rows))
+    figure = f"two threads: {min(medians):.2g} to {max(medians):.2g} times as fast as one"
+    return Shown(about, table(head, rows), figure=figure)
 
 
 BENCHMARK = Benchmark(
