@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
 
-from bort.agora import averaging
-from bort.agora.averaging import averaged, beside_plain, opinion, plain_training
+from bort.agora import averaging, last_trainings
+from bort.agora.averaging import averaged, beside_plain
 from bort.agora.journal import RunClock
-from bort.agora.last_training import clearly_improves, preferring_grown, weights_of_labels
+from bort.agora.last_labels import weights_of_labels
+from bort.agora.last_trainings import mean_prediction, plain_training
+from bort.agora.model_choice import clearly_improves, preferring_grown
 from bort.agora.pooled_labels import Weights
 from bort.agora.rounds import AgoraResult, Point, Round, Trial
 from bort.agora.run import finetune
@@ -32,6 +34,11 @@ from bort.tasks.regression import Regression
 
 CLASSES = Classification(("a", "b"), "accuracy")
 VALUES = Regression((), "pearson")
+
+
+def _score_models(monkeypatch, score):
+    for module in (averaging, last_trainings):
+        monkeypatch.setattr(module, "known_score", score)
 
 
 @pytest.fixture
@@ -82,7 +89,7 @@ def test_half_of_each_label_is_what_a_head_says_that_knows_how_far_to_be_certain
         seen.append((session, training.points))
         return training
 
-    monkeypatch.setattr("bort.agora.averaging.plain_training", watching)
+    monkeypatch.setattr("bort.agora.last_trainings.plain_training", watching)
     finetune(settings)
     finetune(replace(settings, labels="hard", out=f"{settings.out}-hard"))
     (session, found), (_, hard) = seen
@@ -104,7 +111,7 @@ def test_one_training_is_enough_where_asked(settings, watched):
 
 def test_a_mean_that_has_lost_what_each_knows_is_not_the_result(settings, watched, monkeypatch, capsys):
     scores = iter([0.9, 0.95, 0.9, 0.9, 0.95, 0.9, 0.5])  # the three once more, then their average
-    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    _score_models(monkeypatch, lambda *_: next(scores))
     finetune(settings)
     [(models, result)] = watched
     assert result["classifier.weight"].equal(models[0]["classifier.weight"])
@@ -115,19 +122,20 @@ def test_a_mean_that_has_lost_what_each_knows_is_not_the_result(settings, watche
 def test_a_training_that_failed_to_learn_does_not_count(settings, monkeypatch, capsys, method):
     """At a high learning rate, one order of the data may end at a model that always says the same."""
     scores, models = itertools.chain([0.9, 0.4, 0.85], itertools.repeat(0.9)), []
-    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    _score_models(monkeypatch, lambda *_: next(scores))
 
     def watching(*given):
         models.append(len(given[1]))
-        return (averaged if method == "plain" else opinion)(*given)
+        return (averaged if method == "plain" else mean_prediction)(*given)
 
-    monkeypatch.setattr("bort.agora.plain_run.averaged" if method == "plain" else "bort.agora.run.opinion", watching)
+    watched = "plain_run.averaged" if method == "plain" else "run.mean_prediction"
+    monkeypatch.setattr(f"bort.agora.{watched}", watching)
     monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
     monkeypatch.setattr(
         "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
     settings = replace(settings, method=method, transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
-    for module in ("averaging", "run", "last_training"):
+    for module in ("softened_labels", "run", "last_labels"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: False)
     finetune(settings, teacher=_answers if method == "agora" else None)
     assert models == [2]
@@ -148,7 +156,7 @@ def test_a_training_on_new_texts_that_failed_to_learn_is_repeated_in_another_ord
         "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
     scores = iter([-1.0, 0.9])
-    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    _score_models(monkeypatch, lambda *_: next(scores))
     settings = replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
     metrics = finetune(settings, teacher=_answers)
     assert places == [3, 4]
@@ -214,11 +222,11 @@ def test_a_training_on_new_texts_that_had_begun_is_finished_when_time_is_up(grow
         places.append(slot.place)
         return refit(self, theta, train, slot, **named)
 
-    monkeypatch.setattr(averaging, "_score", scored())
+    _score_models(monkeypatch, scored())
     monkeypatch.setattr(TextLearner, "refit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         finetune(growing, teacher=_answers)
-    monkeypatch.setattr(averaging, "_score", scored())
+    _score_models(monkeypatch, scored())
     monkeypatch.setattr(TextLearner, "refit", refitting)
     monkeypatch.setattr(RunClock, "is_up", lambda self: True)
     metrics = finetune(replace(growing, resume=True), teacher=_answers)
@@ -236,7 +244,7 @@ def test_a_teacher_is_not_asked_for_a_training_that_has_no_time(growing, monkeyp
         return result
 
     monkeypatch.setattr(Session, "fit", fitting)
-    monkeypatch.setattr("bort.agora.run.everything", lambda *_: asked.append(True))
+    monkeypatch.setattr("bort.agora.run.last_training_data", lambda *_: asked.append(True))
     assert finetune(growing, teacher=_answers)["stopped_early"]
     assert not asked
 
@@ -354,7 +362,7 @@ def test_labels_are_compared_by_another_metric_at_their_own_thresholds():
 @pytest.mark.parametrize(("grown", "again"), [(False, [1, 2]), (True, [0, 1, 2])])
 def test_a_finished_training_is_repeated_if_the_data_have_grown(settings, monkeypatch, grown, again):
     """As where an LLM is asked about more texts, for `--resume` with a larger budget."""
-    refit, softened, places = TextLearner.refit, averaging._softened, []
+    refit, softened, places = TextLearner.refit, last_trainings.softened, []
 
     def refitting(self, theta, train, slot, **named):
         places.append(slot.place)
@@ -367,7 +375,7 @@ def test_a_finished_training_is_repeated_if_the_data_have_grown(settings, monkey
 
     monkeypatch.setattr(TextLearner, "refit", refitting)
     with monkeypatch.context() as patch:
-        patch.setattr(averaging, "_softened", fewer if grown else softened)
+        patch.setattr(last_trainings, "softened", fewer if grown else softened)
         with pytest.raises(KeyboardInterrupt):
             finetune(settings)
     finetune(replace(settings, resume=True))
@@ -404,14 +412,14 @@ def test_models_are_scored_on_a_sample_of_many_texts():
     points = [Point(place, int(label)) for place, label in enumerate(truth)]
     session = SimpleNamespace(points=lambda dev: points, data=SimpleNamespace(dev=None), learner=Learner())
     best = SimpleNamespace(answers=good.tolist())
-    assert averaging._learned(session, best, models) == models[1:]
+    assert last_trainings._learned(session, best, models) == models[1:]
     assert averaged(Learner(), models[1:], points) is models[1], "their average always says the same"
 
 
 @pytest.mark.parametrize("mixed", [True, False])
 def test_models_of_mixed_labels_are_not_weighted_as_overconfident_ones(monkeypatch, mixed):
     """The plain trial has learned bare labels; the models that it stands for only if no opinions are mixed in."""
-    monkeypatch.setattr("bort.agora.last_training.opinions_help", lambda *_: mixed)
+    monkeypatch.setattr("bort.agora.last_labels.opinions_help", lambda *_: mixed)
     rng, dev = np.random.default_rng(0), [Example("x", label="ab"[place % 2]) for place in range(200)]
     truth = CLASSES.targets(dev)
     teacher, student = (rng.normal(size=(200, 2)) + 2 * np.eye(2)[truth] for _ in range(2))
@@ -461,7 +469,7 @@ def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_unless_clear
         return found
 
     monkeypatch.setattr("bort.agora.run.beside_plain", watching)
-    for module in ("run", "averaging", "last_training"):
+    for module in ("softened_labels", "run", "last_labels"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: mixed)
     monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
     monkeypatch.setattr(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bort.agora import averaging, cross_validation
+from bort.agora import cross_validation, last_trainings
 from bort.agora.journal import RunClock
 from bort.agora.run import finetune
 from bort.agora.trial import TextLearner
@@ -86,7 +86,7 @@ def test_where_development_data_are_given_they_judge(arguments, world, monkeypat
 def test_nothing_is_compared_where_a_training_failed_to_learn(arguments, monkeypatch, capsys):
     """Such a model answers a fifth of the texts, and a head would win against it."""
     scores = itertools.chain([0.9, 0.9, 0.3, 0.9, 0.9], itertools.repeat(0.9))
-    monkeypatch.setattr(averaging, "_score", lambda *_: next(scores))
+    monkeypatch.setattr(last_trainings, "known_score", lambda *_: next(scores))
     monkeypatch.setattr(StudentHead, "clearly_beats", lambda *_: pytest.fail("they were compared"))
     monkeypatch.setattr(StudentHead, "beats", lambda *_: False)
     metrics = finetune(arguments)
@@ -102,8 +102,8 @@ def test_models_that_learned_their_labels_are_told_from_those_that_did_not(low):
 
     def learned(scores):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(averaging, "_score", lambda learner, model, points: model)
-            return averaging.all_learned(session, best, scores, known)
+            patch.setattr(last_trainings, "known_score", lambda learner, model, points: model)
+            return last_trainings.all_learned(session, best, scores, known)
 
     assert learned([0.9] * 5)
     assert learned([0.9, 0.75, 0.8, 0.85, 0.75]), "by chance"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bort.agora.journal import RunClock, RunJournal
-from bort.agora.last_training import preferring_grown
+from bort.agora.model_choice import preferring_grown
 from bort.agora.rounds import AgoraResult, DivergedError, Point, Round, Slot, Trial, error_text
 from bort.agora.run import finetune
 from bort.agora.trial import TrainedWeights

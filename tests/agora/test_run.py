@@ -177,7 +177,7 @@ def test_a_round_without_new_texts_is_not_repeated_as_one_with_them(arguments, m
 
 
 def test_the_linear_head_is_the_result_where_no_round_beats_it(arguments, world, monkeypatch):
-    monkeypatch.setattr("bort.agora.averaging.trained", None)  # nothing is trained in vain
+    monkeypatch.setattr("bort.agora.last_trainings.trained", None)  # nothing is trained in vain
     metrics = finetune(replace(arguments, keep_better=True, learning_rates=[1e-3]), teacher=answers)
     assert metrics["result"] == "head"
     assert metrics["test"] == metrics["linear_head"]["test"]

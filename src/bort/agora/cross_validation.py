@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.agora.averaging import LastTraining, all_learned, opinions_help, passes, trained, with_opinions
+from bort.agora.last_trainings import LastTraining, all_learned, passes, trained
 from bort.agora.rounds import DivergedError, NoModelError, Point, Slot, Trial
 from bort.agora.session import Session
+from bort.agora.softened_labels import opinions_help, with_opinions
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.checks import identity
 from bort.finetuning.linear_head import fit_linear_head

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bort.agora.averaging import averaged, plain_models, without_last_training
+from bort.agora.averaging import averaged
 from bort.agora.cross_validation import out_of_fold
+from bort.agora.last_trainings import plain_models, without_last_training
 from bort.agora.rounds import AgoraResult, DivergedError, NoModelError
 from bort.agora.session import Session, scored
 from bort.agora.trial import TrainedWeights

@@ -16,18 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.agora.asked_teachers import chosen_generator, keeps_answers, unasked, usage
-from bort.agora.averaging import (
-    LastTraining,
-    averaged,
-    beside_plain,
-    grown_model,
-    has_time,
-    opinion,
-    opinions_help,
-    passes,
-    plain_models,
-    without_last_training,
-)
+from bort.agora.averaging import averaged, beside_plain
 from bort.agora.checks import check_agora, check_choices, check_one_task, read_pool
 from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, check_general_pool, open_general_pool
@@ -35,14 +24,25 @@ from bort.agora.generators import Generator
 from bort.agora.journal import RunClock, remove_leftovers
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
 from bort.agora.labelling import Labelling
-from bort.agora.last_training import Taught, clearly_improves, everything, preferring_grown, weights_of_labels
+from bort.agora.last_labels import Taught, last_training_data, weights_of_labels
+from bort.agora.last_trainings import (
+    LastTraining,
+    grown_model,
+    has_time,
+    mean_prediction,
+    passes,
+    plain_models,
+    without_last_training,
+)
 from bort.agora.loop import Source
+from bort.agora.model_choice import clearly_improves, preferring_grown
 from bort.agora.nearby import Embedding, Near
 from bort.agora.plain_run import compare, fit_head, fit_plainly, head_result
 from bort.agora.pooled_labels import NOBODY
 from bort.agora.report import agora_report, model_card
 from bort.agora.rounds import AgoraResult, DivergedError, NoModelError, OutOfTimeError, Point, Round
 from bort.agora.session import Session, scored
+from bort.agora.softened_labels import opinions_help
 from bort.agora.teachers import TeacherPair, choose_teacher, leaks, nearness_model
 from bort.agora.trial import TrainedWeights
 from bort.agora.word_model import Language, transforms
@@ -302,9 +302,9 @@ def _last_training(
     powers = weights_of_labels(session, heard, first)
 
     def students(texts: Sequence[Example]) -> Says:
-        return opinion(session, plain(), texts)
+        return mean_prediction(session, plain(), texts)
 
-    taught = everything(arguments, labelled, result, session.learner, final, students, powers, pool, forbidden)
+    taught = last_training_data(arguments, labelled, result, session.learner, final, students, powers, pool, forbidden)
     if arguments.pool is not None:
         known = session.learner.vectors
         more = [point.x for point in taught.points if (point.x.text, None) not in known]

@@ -15,7 +15,7 @@ from bort.agora.labellers import (
     Teacher,
     judged,
 )
-from bort.agora.last_training import shortfall
+from bort.agora.model_choice import shortfall
 from bort.agora.nearby import Embedding
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
