@@ -128,14 +128,14 @@ def test_a_training_that_failed_to_learn_does_not_count(settings, monkeypatch, c
         models.append(len(given[1]))
         return (averaged if method == "plain" else mean_prediction)(*given)
 
-    watched = "plain_run.averaged" if method == "plain" else "run.mean_prediction"
+    watched = "plain_run.averaged" if method == "plain" else "growing_run.mean_prediction"
     monkeypatch.setattr(f"bort.agora.{watched}", watching)
-    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr("bort.agora.growing_run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+        "bort.agora.growing_run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
     settings = replace(settings, method=method, transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
-    for module in ("softened_labels", "run", "last_labels"):
+    for module in ("softened_labels", "growing_run", "last_labels"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: False)
     finetune(settings, teacher=_answers if method == "agora" else None)
     assert models == [2]
@@ -151,9 +151,9 @@ def test_a_training_on_new_texts_that_failed_to_learn_is_repeated_in_another_ord
         return refit(self, theta, train, slot, **named)
 
     monkeypatch.setattr(TextLearner, "refit", refitting)
-    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(1.0, 0.0))
+    monkeypatch.setattr("bort.agora.growing_run.weights_of_labels", lambda *_: Weights(1.0, 0.0))
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+        "bort.agora.growing_run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
     scores = iter([-1.0, 0.9])
     _score_models(monkeypatch, lambda *_: next(scores))
@@ -179,9 +179,9 @@ def test_no_training_begins_when_time_is_up(settings, watched, monkeypatch):
 @pytest.fixture
 def growing(settings, monkeypatch):
     """A run whose last training learns new texts, and whose plain models label these."""
-    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr("bort.agora.growing_run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+        "bort.agora.growing_run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
     return replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0)
 
@@ -244,7 +244,7 @@ def test_a_teacher_is_not_asked_for_a_training_that_has_no_time(growing, monkeyp
         return result
 
     monkeypatch.setattr(Session, "fit", fitting)
-    monkeypatch.setattr("bort.agora.run.last_training_data", lambda *_: asked.append(True))
+    monkeypatch.setattr("bort.agora.growing_run.last_training_data", lambda *_: asked.append(True))
     assert finetune(growing, teacher=_answers)["stopped_early"]
     assert not asked
 
@@ -468,14 +468,14 @@ def test_the_last_model_is_averaged_with_plain_ones_of_mixed_labels_unless_clear
         seen.append([load(model.read()) for model in (grown, *plain)])
         return found
 
-    monkeypatch.setattr("bort.agora.run.beside_plain", watching)
-    for module in ("softened_labels", "run", "last_labels"):
+    monkeypatch.setattr("bort.agora.growing_run.beside_plain", watching)
+    for module in ("softened_labels", "growing_run", "last_labels"):
         monkeypatch.setattr(f"bort.agora.{module}.opinions_help", lambda *_: mixed)
-    monkeypatch.setattr("bort.agora.run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
+    monkeypatch.setattr("bort.agora.growing_run.weights_of_labels", lambda *_: Weights(0.5, 0.5))
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
+        "bort.agora.growing_run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[1].winner)
     )
-    monkeypatch.setattr("bort.agora.run.clearly_improves", lambda *_: better)
+    monkeypatch.setattr("bort.agora.growing_run.clearly_improves", lambda *_: better)
     finetune(replace(settings, method="agora", transforms=["swap"], min_cosine=-1.0, max_cosine=2.0), teacher=_answers)
     if better or not mixed:
         assert not seen

@@ -131,7 +131,7 @@ def test_the_vectors_of_a_sentence_encoder_are_learned_of_what_is_found(
 ):
     monkeypatch.setattr(RunJournal, "close", lambda self: None)
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, task, dev: replace(result, best=grown(result))
+        "bort.agora.growing_run.preferring_grown", lambda result, task, dev: replace(result, best=grown(result))
     )
     grown, seen, fit = lambda result: result.rounds[-1].winner, [], Fitter.fit
 

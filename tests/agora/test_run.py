@@ -161,7 +161,7 @@ def later_rounds_are_better(monkeypatch, number=2):
 
 def test_where_the_plain_model_is_better_it_learns_from_all_labels_alone(arguments, monkeypatch):
     later_rounds_are_better(monkeypatch, number=1)
-    monkeypatch.setattr("bort.agora.run.preferring_grown", lambda result, task, dev: result)
+    monkeypatch.setattr("bort.agora.growing_run.preferring_grown", lambda result, task, dev: result)
     metrics = finetune(arguments, teacher=answers)
     assert metrics["best_round"] == 1
     assert metrics["last_training"]["texts"] == 60
@@ -192,7 +192,7 @@ def test_the_linear_head_is_the_result_where_no_round_beats_it(arguments, world,
 
 def test_plain_fine_tuning_that_beats_the_head_is_the_result_where_new_texts_do_not(arguments, monkeypatch):
     later_rounds_are_better(monkeypatch, number=1)
-    best = "bort.agora.run.preferring_grown"
+    best = "bort.agora.growing_run.preferring_grown"
     monkeypatch.setattr(best, lambda result, task, dev: replace(result, best=result.rounds[1].winner))
     compared = []
 
@@ -776,7 +776,7 @@ def test_a_last_training_that_diverges_is_not_the_result(arguments, monkeypatch,
 
     monkeypatch.setattr(TextLearner, "refit", diverged)
     monkeypatch.setattr(
-        "bort.agora.run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[best].winner)
+        "bort.agora.growing_run.preferring_grown", lambda result, *_: replace(result, best=result.rounds[best].winner)
     )
     metrics = finetune(arguments, teacher=answers)
     assert "the last training on all labels gave no model" in " ".join(capsys.readouterr().err.split())

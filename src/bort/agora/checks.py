@@ -12,6 +12,20 @@ from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.splits import Splits
 from bort.tasks.suites.table import find
+from bort.workers import WHERE_TRIALS_RUN
+
+_HOW_A_TEACHER_IS_ASKED = (
+    "teacher_key_file",
+    "teacher_concurrency",
+    "teacher_requests_per_minute",
+    "teacher_timeout",
+    "teacher_batch",
+    "teacher_input_price",
+    "teacher_output_price",
+    "budget_usd",
+)
+MAY_CHANGE = ("checkpoint_minutes", *_HOW_A_TEACHER_IS_ASKED, *WHERE_TRIALS_RUN)
+"""Settings that may change when a run is resumed."""
 
 
 def check_one_task(arguments: FinetuneArguments) -> None:
