@@ -252,7 +252,7 @@ def test_the_rules_of_the_paper(arguments):
     assert first["made"] == 4 * first["mistakes"]
     assert metrics["labels_used"]["result"] == 40
     assert metrics["last_training"] is None
-    assert "As published" in (Path(arguments.out) / "report.html").read_text("utf-8")
+    assert "two guards" in (Path(arguments.out) / "report.html").read_text("utf-8")
     with pytest.raises(BortError, match=r"unlabelled.*--as-published"):
         finetune(replace(settings, unlabelled="pool.txt"))
 

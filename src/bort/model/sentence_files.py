@@ -75,6 +75,21 @@ def listed_modules(source: str) -> list[tuple[str, str]] | None:
     return modules
 
 
+def refuse_preparation(source: str) -> None:
+    """Refuse a cross-encoder that changes texts before it reads them: nothing here would.
+
+    Raises:
+        BortError: It has a default prompt, or lower-cases texts.
+    """
+    asked, settings = read_json(source, PROMPTS) or {}, read_json(source, TEXT_SETTINGS[0]) or {}
+    prompts, default = asked.get("prompts"), asked.get("default_prompt_name")
+    rule = "is not applied here; without this entry, the texts are read as they are"
+    if default and not (isinstance(prompts, dict) and prompts.get(str(default)) == ""):
+        raise BortError(rule, file=f"{source}/{PROMPTS}", column="default_prompt_name", value=default)
+    if lowercases := settings.get("do_lower_case"):
+        raise BortError(rule, file=f"{source}/{TEXT_SETTINGS[0]}", column="do_lower_case", value=lowercases)
+
+
 def copy_modules(source: str, folder: Path) -> None:
     """Copy a folder's or hub model's modules, and its settings for texts, to another encoder's folder.
 

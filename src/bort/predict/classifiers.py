@@ -19,7 +19,7 @@ from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.model.checkpoints import load, load_config, locate, require_encoder, save
 from bort.model.devices import INFERENCE_TOKENS
 from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassification
-from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS, read_json
+from bort.model.sentence_files import PROMPTS, read_json, refuse_preparation
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
@@ -100,7 +100,7 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
         BortError: It gives neither one label, nor several labels, nor one number, or config.json is inconsistent.
     """
     config = model.config
-    _refuse_preparation(name)
+    refuse_preparation(locate(name))
     kind, outputs = config.problem_type, config.num_labels
     if (kind == Regression.problem_type and outputs != 1) or (kind == MultiLabel.problem_type and outputs == 1):
         rule = "must be a model that gives each text one label, several labels, or one number"
@@ -130,18 +130,6 @@ def _refuse_activation(config: Any, name: str) -> None:
     if not str(function).endswith("Identity"):
         rule = 'is not applied here; "problem_type": "regression" in config.json asks for the outputs without it'
         raise BortError(rule, file=name, column="activation_fn", value=function)
-
-
-def _refuse_preparation(name: str) -> None:
-    """Refuse a cross-encoder of sentence-transformers that changes texts before it reads them."""
-    source = locate(name)
-    asked, settings = read_json(source, PROMPTS) or {}, read_json(source, TEXT_SETTINGS[0]) or {}
-    prompts, default = asked.get("prompts"), asked.get("default_prompt_name")
-    rule = "is not applied here; without this entry, the texts are read as they are"
-    if default and not (isinstance(prompts, dict) and prompts.get(str(default)) == ""):
-        raise BortError(rule, file=f"{source}/{PROMPTS}", column="default_prompt_name", value=default)
-    if lowercases := settings.get("do_lower_case"):
-        raise BortError(rule, file=f"{source}/{TEXT_SETTINGS[0]}", column="do_lower_case", value=lowercases)
 
 
 def _metric(model: PreTrainedModel, name: str, kind: Kind) -> str:

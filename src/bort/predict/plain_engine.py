@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from bort.errors import BortError
 from bort.model.checkpoints import check_layout
 from bort.model.pair_features import BI_ENCODER
-from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS
+from bort.model.sentence_files import refuse_preparation
 from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.exported_engine import ExportedEngine
 from bort.predict.graph.architectures import NAMES, as_bert
@@ -104,10 +104,9 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
     folder = Path(model)
     if may_have_gpu() or not (folder / "config.json").is_file():
         return None
-    if any((folder / name).is_file() for name in (PROMPTS, TEXT_SETTINGS[0])):  # saved by sentence-transformers
-        return None
     try:
         check_layout(model)
+        refuse_preparation(model)
         config, settings = (_object(folder / name) for name in ("config.json", "tokenizer_config.json"))
         task = _task(config)
         if task is None or not _is_ours(config, settings):
