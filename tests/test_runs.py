@@ -149,7 +149,9 @@ def test_a_folder_with_something_else_is_not_taken(out):
     [
         (["config.yaml", "environment.json", "data", ".journal.jsonl.0123abcd.part"], True, True),
         (["config.yaml", "environment.json"], False, False),
-        (["thesis.tex"], True, False),
+        (["slurm-1.out", "config.yaml"], True, True),
+        (["thesis.tex"], False, False),
+        (["config.json"], True, False),
         (["config.yaml", "metrics.json"], True, False),
     ],
 )

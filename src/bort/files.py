@@ -124,9 +124,12 @@ def _set_aside(path: Path) -> Path:
 def _put_back(path: Path) -> None:
     """Put back a folder that a process had set aside when it was killed."""
     old = _set_aside(path)
-    if os.path.lexists(old) and not os.path.lexists(path):
+    if os.path.lexists(old):
         with contextlib.suppress(OSError):
-            os.replace(old, path)
+            if os.path.lexists(path):  # the other one was published, and only the removal is missing
+                _remove(old)
+            else:
+                os.replace(old, path)
 
 
 def _remove(folder: Path) -> None:
@@ -201,7 +204,8 @@ def replace_folder(aside: Path, path: Path) -> None:
             raise
     sync_folder(path.parent)
     if old is not None:
-        _remove(old)
+        with contextlib.suppress(FileNotFoundError):  # another process has put it back, or replaces the same folder
+            _remove(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -273,10 +277,13 @@ def check_apart(outputs: Iterable[tuple[str, str | None]], inputs: Iterable[str 
     Raises:
         BortError: The first of them.
     """
+    outputs = [(setting, name) for setting, name in outputs if name not in (None, "-")]
+    if not outputs:
+        return
     read = {_place("/dev/stdin" if name == "-" else name) for name in inputs if name is not None}
     read = {place for place in read if is_address(place) or os.path.isfile(place)}  # noqa: PTH113 - also an address
     for setting, name in outputs:
-        if name not in (None, "-") and _place(name) in read:
+        if name is not None and _place(name) in read:
             rule = "would replace a file that this command reads; name another one"
             raise BortError(rule, setting=setting, value=name)
 

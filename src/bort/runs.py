@@ -31,6 +31,8 @@ CORPUS_FOLDER = "corpus"
 """Subfolder with the tokenised corpus of a run, which another start may use."""
 _BEFORE_THE_JOURNAL = ("config.yaml", "environment.json")
 """What a run writes before the first line of its journal."""
+_RESULTS = ("config.json", "metrics.json", "model.safetensors", "pytorch_model.bin", "report.html", "README.md")
+"""Files of models and finished runs, which a run would replace."""
 _FORMAT = 1
 """Number of the folder's layout, in the journal's first line."""
 _LOCKS: weakref.WeakValueDictionary[tuple[int, int], FolderLock] = weakref.WeakValueDictionary()
@@ -208,11 +210,12 @@ class Run:
             yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True, width=float("inf"))  # one line per setting
 
     def _make_folder(self, resume: bool) -> None:
-        # Before its journal, a run writes its settings and environment; only --resume may overwrite what looks so.
-        allowed = {DATA_FOLDER, *(_BEFORE_THE_JOURNAL if resume else ())}
-        if not is_vacant(self.path, apart_from=allowed):
-            if resume and self.path.is_dir():
-                raise BortError("holds something other than a run to resume; name another --out", file=self.path)
+        if resume and self.path.is_dir():
+            # A log or the like may be there, as may what a run writes before its journal, but no model or result.
+            if held := [name for name in _RESULTS if (self.path / name).exists()]:
+                rule = f"holds something other than a run to resume ({held[0]}); name another --out"
+                raise BortError(rule, file=self.path)
+        elif not is_vacant(self.path, apart_from={DATA_FOLDER}):
             new_folder(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

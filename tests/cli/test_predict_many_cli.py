@@ -178,7 +178,22 @@ def test_an_output_that_was_begun_is_known_after_a_kill(bort, classifier, tmp_pa
     assert sorted(path.name for path in Path("out").iterdir()) == ["_manifest.json", "a.jsonl"]
     assert bort(*words).status == 0, "nothing is finished, so there is nothing to resume"
     said = json.loads(Path("out/_manifest.json").read_text("utf-8"))
-    assert ([*said["files"]], "begun" in said) == ([f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"], False)
+    assert ([*said["files"]], said["begun"]) == ([f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"], [])
+
+
+def test_a_ledger_of_an_earlier_version_does_not_say_what_was_begun(bort, classifier, tmp_path, monkeypatch):
+    """A file that was finished, but not recorded before a kill, is labelled again."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text("x\n")
+    words = ["predict", "a.txt", "b.txt", "--model", classifier, "--output", "out/", "--resume"]
+    assert bort(*words).status == 0
+    ledger = Path("out/_manifest.json")
+    said = json.loads(ledger.read_text("utf-8"))
+    del said["begun"], said["files"][f"{tmp_path}/b.txt"]
+    ledger.write_text(json.dumps(said))
+    assert bort(*words).status == 0
+    assert len(json.loads(ledger.read_text("utf-8"))["files"]) == 2
 
 
 def test_the_ledger_of_many_files_is_not_written_for_each(tmp_path, monkeypatch):

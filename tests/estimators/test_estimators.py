@@ -320,6 +320,17 @@ def test_calls_that_overlap_leave_the_number_of_threads():
         torch.set_num_threads(before)
 
 
+def test_what_a_call_does_to_the_number_of_threads_is_undone():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with bort.BortClassifier()._work():
+            torch.set_num_threads(1)  # as bort does in a container that may use one core
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_fit_that_fails_leaves_no_old_model(data, quick):
     X, y = data("train")
     classifier = bort.BortClassifier(**quick).fit(X, y)

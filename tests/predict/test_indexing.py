@@ -85,9 +85,11 @@ def test_what_cannot_be_indexed(teacher_folder, tmp_path):
     (tmp_path / "empty" / "_manifest.json").write_text("{}")
     for source in ("empty", "a.csv", "a.parquet", "a.jsonl.gz"):
         (tmp_path / source).touch()
-        with pytest.raises(BortError, match="must be plain text, one text a line"):
+        with pytest.raises(BortError, match="plain text, one text a line"):
             build_index(tmp_path / source, tmp_path / "out", teacher_folder)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "empty" / "notes.md").write_text("a note\n")
+    assert [*build_index(tmp_path / "empty", tmp_path / "notes", teacher_folder).texts([0])] == ["a note"]
     (tmp_path / "bad.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(BortError, match=r"bad.txt:2.*must be UTF-8"):
         build_index(tmp_path / "bad.txt", tmp_path / "out", teacher_folder)

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -142,3 +143,10 @@ def test_all_models_share_the_time_to_close():
         return took
 
     assert asyncio.run(close()) < 0.5
+
+
+def test_a_model_of_the_hub_is_also_known_by_its_full_name():
+    folders = {"small": "organisation/small", "other": "organisation/other"}
+    registry = Registry(folders, lambda name, folder: SimpleNamespace(folder=folder))
+    assert registry.named("organisation/other") == registry.named("other") == "other"
+    assert registry.named("text-embedding-3-small") is registry.named(None) is None

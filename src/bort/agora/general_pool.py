@@ -191,7 +191,7 @@ def open_general_pool(
         index = Index(work)
     else:
         index = build_index(arguments.pool, work, arguments.pool_model, resume=True)
-    encoder = encoder_of(index)
+    encoder = encoder_of(index, arguments.pool_model)
     return GeneralPool(
         index,
         lambda texts: encoder.encode(texts, normalize=True),

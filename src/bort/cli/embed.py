@@ -63,7 +63,7 @@ class EmbedArguments:
 
         check_local("output", self.output)
         check_on_error(self.on_error, self.errors, self.output, text=self.text, column=self.column)
-        if self.column == self.text:
+        if self.column == self.text and not self.output.lower().endswith(".npy"):  # an array has no columns
             raise BortError("must be another column than the text's", setting="column", value=self.column)
         if self.on_error == "label" and self.output.lower().endswith(".npy"):
             rule = "an array has a vector for each row: take skip, or write .parquet or .jsonl"

@@ -331,17 +331,15 @@ class _Number:
 
     @contextlib.contextmanager
     def __call__(self, threads: int | None) -> Iterator[None]:
-        """Set the number within a block; None leaves it."""
-        if threads is None:
-            yield
-            return
+        """Set the number within a block, or leave it to what runs there; afterwards it is as before."""
         outer = getattr(self._own, "threads", None)
         with self._lock:
             if not self._blocks:
                 self._usual = torch.get_num_threads()
             self._blocks += 1
-            self._own.threads = threads
-            torch.set_num_threads(threads)
+            if threads is not None:
+                self._own.threads = threads
+                torch.set_num_threads(threads)
         try:
             yield
         finally:

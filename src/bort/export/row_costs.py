@@ -49,8 +49,8 @@ def _costs(metric: str, truth: NDArray[Any], given: NDArray[Any]) -> tuple[NDArr
         return rows / both - turned, turned
     if metric == "mean_average_precision":
         # A right row falls to the end of the ranking, or a wrong one rises to its top.
-        each = np.maximum(having, 1)
-        return 1 / each / occurring, np.maximum(1.0, np.log1p(having)) / each / occurring
+        each = np.maximum(having, 1) * max(1, int((having > 0).sum()))
+        return 1 / each, np.maximum(1.0, np.log1p(having)) / each
     if metric == "f1_micro":
         having, answered, right = (np.full(labels, counts.sum()) for counts in (having, answered, right))
     named = having + answered

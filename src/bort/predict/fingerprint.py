@@ -10,7 +10,8 @@ from bort.model.checkpoints import unpacked
 from bort.model.sentence_files import listed_modules
 
 _NOT_THE_MODEL = ("journal.jsonl", "README.md")
-"""`--resume` of a finished run adds a line to its journal, and a model card may be edited."""
+"""`--resume` of a finished run adds a line to its journal, and a model card may be edited. Hidden
+files do not count either."""
 
 
 def fingerprint_of_model(model: str) -> str:
@@ -22,7 +23,7 @@ def fingerprint_of_model(model: str) -> str:
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     found = hashlib.sha256()
     for name, file in sorted(files.items()):
-        if name not in _NOT_THE_MODEL and file.is_file():
+        if name not in _NOT_THE_MODEL and not file.name.startswith(".") and file.is_file():
             with open(file, "rb") as opened:
                 found.update(f"{name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return found.hexdigest()

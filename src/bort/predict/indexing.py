@@ -12,7 +12,7 @@ from bort.data.index.layout import FILES, NAME, Description, Stored, located
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter, is_unfinished
 from bort.data.tables.lines import read_lines, total_bytes
-from bort.data.tables.readers import check_plain
+from bort.data.tables.readers import check_plain, is_table
 from bort.errors import BortError
 from bort.files import check_apart
 from bort.predict.encoder import Encoder
@@ -37,10 +37,15 @@ def text_files(source: str | Path) -> list[Path]:
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
             raise BortError("holds no files", file=path)
+        if tables := [file for file in files if is_table(file)]:
+            console().print(f"{tables[0]} is no plain text: {len(tables)} tables are left out", soft_wrap=True)
+            files = [file for file in files if not is_table(file)]
+        if not files:
+            raise BortError("holds no plain text, one text a line, but tables", file=path)
     elif not path.is_file():
         raise BortError("no such file or folder", file=path)
-    for file in files:
-        check_plain(file)
+    else:
+        check_plain(path)
     return files
 
 
@@ -121,20 +126,27 @@ def _is_finished(out: Path, description: Description) -> bool:
     return earlier == description
 
 
-def encoder_of(index: Index) -> Encoder:
+def encoder_of(index: Index, elsewhere: str | None = None) -> Encoder:
     """Open the encoder that an index was made with.
+
+    Args:
+        index: The index.
+        elsewhere: A model with the same files, which is taken if the encoder's folder has gone.
 
     Raises:
         BortError: It cannot be loaded, gives vectors of another width, or has other files than then.
     """
     made = index.description
-    encoder = Encoder(made.model)
+    model, gone = made.model, Path(made.model).is_absolute() and not Path(made.model).is_dir()
+    if gone and elsewhere is not None and made.model_sha256 == fingerprint_of_model(elsewhere):
+        model = elsewhere
+    encoder = Encoder(model)
     if encoder.size != index.size:
         rule = f"gives vectors of another width than the index holds ({index.size})"
-        raise BortError(rule, file=made.model, value=encoder.size)
-    if made.model_sha256 not in ("", fingerprint_of_model(made.model)):
+        raise BortError(rule, file=model, value=encoder.size)
+    if made.model_sha256 not in ("", fingerprint_of_model(model)):
         rule = f"has other files than when the index {index.folder} was made; make the index again"
-        raise BortError(rule, file=made.model)
+        raise BortError(rule, file=model)
     return encoder
 
 

@@ -54,7 +54,7 @@ def embedding_routes(registry: Registry) -> APIRouter:
     @routes.post("/v1/embeddings", response_model=EmbeddingsResponse, tags=["OpenAI"])
     async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
         """One vector of length 1 per text, like OpenAI's API; `model` may name one of several models."""
-        name = body.model if body.model in registry.names else None
+        name = registry.named(body.model)
         examples, model = _examples(body.input), registry.get(name)
         check_count(examples, model)
         _check_size(body.dimensions, model)

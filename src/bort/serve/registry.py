@@ -61,6 +61,12 @@ class Registry:
         """Names of the models, in the given order."""
         return list(self._models)
 
+    def named(self, model: str | None) -> str | None:
+        """The name of the model that a client calls by its name, its folder or its name on the hub; None if none is."""
+        if model in self._models:
+            return model
+        return next((name for name, served in self._models.items() if served.folder == model), None)
+
     @property
     def healthy(self) -> bool:
         """Whether requests are accepted; each model has made a first prediction when it was loaded."""

@@ -210,6 +210,7 @@ def test_an_answer_without_a_label_is_no_answer(server, teacher, body, reason):
         'Is it {any}? {"label": "other"}\n</think>\n\n{"label": "cat"}',
         "<think>a</think> or <think>b</think>cat",
         'Here it is: {"label": "CAT"}',
+        '{"label": "cat", "because": "a </think> is no end"}',
     ],
 )
 def test_answers_in_other_clothes(server, teacher, content):

@@ -142,6 +142,8 @@ class Asker:
                 try:
                     outcome = self._settled(job, result)
                 except BortError:
+                    if isinstance(result, TroubleError) and result.charged:
+                        yield Outcome(job.name, None, job.most)
                     yield from self._landed(flying, done)
                     raise
                 if outcome.reply is None and outcome.given_up is None:
@@ -263,6 +265,8 @@ class Asker:
             self._options.start_over()
         self._refusals += 1
         most = _MOST_FAILURES_IN_A_ROW if self._works else _ATTEMPTS_BEFORE_ANY_SUCCESS
+        if trouble.kind == "forbidden" and not self._works and self._known is not None:
+            most = 1  # the key may be blocked, and few texts may be left
         if not job.checks and self._refusals % most:
             return _REFUSED
         if job.checks or self._known is None:

@@ -18,6 +18,8 @@ _THOUGHTS = re.compile(r"\A.*</(think|thinking|reasoning)>", re.DOTALL | re.IGNO
 """Reasoning up to its last end; some servers leave out its beginning."""
 _UNFINISHED = re.compile(r"\A\s*<(think|thinking|reasoning)>", re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\s*\n(.*?)\n?```\Z", re.DOTALL)
+_BEGINNINGS = ("{", "[", "```")
+"""What an answer begins with, and reasoning does not."""
 CUT_OFF = "cut off"
 
 
@@ -41,7 +43,9 @@ def read_answer(reply: Reply, task: Task) -> dict[str, Any]:
 
 def plain_text(text: str) -> str:
     """Strip the reasoning before an answer and the code fence around it; unfinished reasoning has no answer."""
-    text = _THOUGHTS.sub("", text).strip()
+    text = text.strip()
+    if not text.startswith(_BEGINNINGS):  # an answer may mention such a tag
+        text = _THOUGHTS.sub("", text).strip()
     if _UNFINISHED.match(text):
         return ""
     fenced = _FENCE.match(text)

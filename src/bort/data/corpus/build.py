@@ -90,7 +90,7 @@ def remove_leftovers(out: Path) -> None:
     """Remove the work folder of a corpus that a process had finished when it was killed."""
     work = _work(out)
     if work.is_dir() and not (work / "corpus").exists():
-        with contextlib.suppress(BortError), closing(_locked(work, out)):
+        with contextlib.suppress(BortError, OSError), closing(_locked(work, out)):  # a shared one may be read-only
             shutil.rmtree(work)
 
 

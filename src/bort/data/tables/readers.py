@@ -66,8 +66,18 @@ def check_plain(source: str | Path) -> None:
     Raises:
         BortError: Its extension is that of a table.
     """
-    if _EXTENSIONS.get(_extension(Path(source)), "txt") != "txt":
+    if is_table(source):
         raise BortError("must be plain text, one text a line, and no table", file=source)
+
+
+def is_table(source: str | Path) -> bool:
+    """Whether a file's extension, without that of a compression, is one of tables.
+
+    Example:
+        >>> is_table("texts.csv.gz"), is_table("texts.txt"), is_table("notes.md")
+        (True, False, False)
+    """
+    return _EXTENSIONS.get(_extension(Path(source)), "txt") != "txt"
 
 
 def _extension(path: Path) -> str:

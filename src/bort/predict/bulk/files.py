@@ -93,7 +93,7 @@ def _absolute(source: str) -> str:
     """The absolute path of a file, without `..` unless that would name another file, as after a link to a folder."""
     given = Path(source).absolute()
     plain = Path(os.path.normpath(given))
-    same = not given.exists() or (plain.exists() and plain.samefile(given))
+    same = plain == given or not given.exists() or (plain.exists() and plain.samefile(given))
     return str(plain if same else given)
 
 

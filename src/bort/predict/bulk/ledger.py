@@ -35,7 +35,7 @@ class Ledger:
         self.path = self._prefix + LEDGER
         self._made_by = json.loads(json.dumps(made_by))
         self._files: dict[str, dict[str, Any]] = {}
-        self._begun: set[str] = set()
+        self._begun: set[str] | None = set()
         self._next_write, self._is_written = 0.0, True
         text = read_text(self.path)
         if text is None:
@@ -56,7 +56,7 @@ class Ledger:
         try:
             found = json.loads(text)
             check_format(found, _FORMAT, self.path, "label the files again, into another folder")
-            made_by, files, begun = found["made_by"], found["files"], found.get("begun", [])
+            made_by, files, begun = found["made_by"], found["files"], found.get("begun")
             for each in files.values():
                 # Version 0.1.0 did not write it, and named the folder as it was asked for.
                 within = each["output"].startswith(self._prefix)
@@ -67,9 +67,9 @@ class Ledger:
                 and type(each["rows"]) is type(each["skipped"]) is int
                 for each in files.values()
             )
-            if not known or not isinstance(made_by, dict) or not all(isinstance(place, str) for place in begun):
+            if not known or not isinstance(made_by, dict) or not all(isinstance(place, str) for place in begun or ()):
                 raise ValueError
-            self._files, self._begun = dict(files), set(begun)
+            self._files, self._begun = dict(files), None if begun is None else set(begun)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BortError("is damaged; label the files again, into another folder", file=self.path) from None
         return dict(made_by)
@@ -101,8 +101,11 @@ class Ledger:
                 raise BortError(f"would replace {place}, the labels of {owner}; name another --output", file=source)
 
     def owns(self, source: str, output: str) -> bool:
-        """Whether an existing output is this folder's own: of a finished file, or of one that was begun."""
-        return source in self._files or self._place(output) in self._begun
+        """Whether an existing output is this folder's own: of a finished file, or of one that was begun.
+
+        Earlier versions did not record which were begun, so any may be.
+        """
+        return self._begun is None or source in self._files or self._place(output) in self._begun
 
     def _place(self, output: str) -> str:
         """The path of an output in the folder, which does not depend on how the folder is named."""
@@ -111,14 +114,15 @@ class Ledger:
     def begin(self, outputs: Collection[str]) -> None:
         """Record which outputs will be written now, so that one whose end is not recorded is known as ours."""
         if outputs:
-            self._begun.update(map(self._place, outputs))
+            self._begun = {*(self._begun or ()), *map(self._place, outputs)}
             self._write()
 
     def add(self, source: str, output: str, state: list[Any], rows: int, skipped: int) -> None:
         """Record that a file is finished: at once, or within a small share of the time that has passed."""
         place = self._place(output)
         self._files[source] = {"output": output, "place": place, "rows": rows, "skipped": skipped, "state": state}
-        self._begun.discard(place)
+        if self._begun is not None:
+            self._begun.discard(place)
         self._is_written = False
         if time.monotonic() >= self._next_write:
             self._write()
@@ -131,7 +135,7 @@ class Ledger:
     def _write(self) -> None:
         started = time.monotonic()
         content = {**stamp(_FORMAT), "made_by": self._made_by, "files": self._files}
-        if self._begun:
+        if self._begun is not None:
             content["begun"] = sorted(self._begun)
         write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         ended = time.monotonic()
