@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.quality.rivals import Scores, measured, overall
+
 FILE = "docs/accuracy.svg"
 WIDTH, HEIGHT = 860, 400
 TOP, BOTTOM = 74, 336
@@ -86,7 +88,7 @@ def drawn(results: Mapping[str, Any]) -> str:
         parts.append(_text(centre, BOTTOM + 18, task, anchor="middle"))
         parts.append(_text(centre, BOTTOM + 34, f"{sizes[task]['labels']} labels", anchor="middle", colour=GREY))
         for number, series in enumerate(shown):
-            values = [100 * value for value in rows[series.student, series.method].get(task, ())]
+            values = [100 * score for score in measured(rows[series.student, series.method].get(task, ()))]
             if not values:
                 continue
             x = centre + (number - (len(shown) - 1) / 2) * 14
@@ -100,7 +102,7 @@ def drawn(results: Mapping[str, Any]) -> str:
 
 def _rates(
     shown: Sequence[Series],
-    rows: Mapping[tuple[str, str], Mapping[str, list[float]]],
+    rows: Mapping[tuple[str, str], Scores],
     timed: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """The right panel: lists of 256 texts of natural lengths, with the fastest engine."""
@@ -110,7 +112,7 @@ def _rates(
         tests = rows[series.student, series.method]
         if len(tests) < max(map(len, rows.values())):
             continue  # a mean over fewer tasks is not comparable
-        y = _y(100 * statistics.mean(statistics.mean(values) for values in tests.values()))
+        y = _y(overall(tests))
         rates = [r["texts_per_second"] for r in timed if r["model"] == series.timed and r["load"] == "256 texts"]
         if rates:
             x = _x(max(rates))

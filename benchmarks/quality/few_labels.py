@@ -5,7 +5,8 @@
 Each task is a folder with train, dev, test and unlabelled.jsonl. In the end, every method trains on train and dev
 together; test is scored once. Finished runs are stored in results/few_labels.jsonl by code, data, weights, seed and
 method, and an interrupted benchmark continues from there. The teacher's vectors are cached in --vectors. SetFit is
-skipped if it is not installed. --static names model2vec folders, distilled with its own library.
+skipped if it is not installed. --static names model2vec folders, distilled with its own library. The seconds of a
+stored run are null if other work ran beside it.
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
             name,
             *(percent(row["test"][task]) if task in row["test"] else "" for task in settings.tasks),
             f"{overall(row['test']):.1f}" if {*row["test"]} == {*settings.tasks} else "",
-            f"{statistics.median(row['seconds']) / 60:.1f}",
+            f"{statistics.median(row['seconds']) / 60:.1f}" if row["seconds"] else "",
             f"{ms:.2f}" if (ms := figures["milliseconds"].get(row["student"])) and row["method"] != STATIC else "",
         ]
         for name, row in rows.items()
@@ -318,7 +319,12 @@ def main() -> None:
             "student": student,
             "method": method,
             "test": {task: in_order(records, arguments.seeds) for task, records in by_task.items()},
-            "seconds": [record["seconds"] for records in by_task.values() for record in records.values()],
+            "seconds": [
+                seconds
+                for records in by_task.values()
+                for record in records.values()
+                if (seconds := record["seconds"]) is not None  # other work ran beside it
+            ],
         }
         for (student, method), by_task in ordered
     ]
