@@ -103,7 +103,20 @@ def test_pairs(bort, tmp_path):
 
 def test_one_label_is_nothing_to_learn_from(bort, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\none,a\ntwo,a\n", "utf-8")
-    assert json.loads(bort("check", tmp_path / "a.csv", "--json").out)["doubts"] is None
+    found = json.loads(bort("check", tmp_path / "a.csv", "--json").out)
+    assert found["doubts"] is None
+    assert "a cannot be trained on: " in found["findings"][-1]
+    assert "two distinct labels" in found["unusable"]["a"]
+    assert not found["refused"]
+
+
+def test_a_label_that_only_the_development_data_have_is_told(bort, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,a\ntwo,b\n", "utf-8")
+    (tmp_path / "b.csv").write_text("text,label\nthree,a\nfour,c\n", "utf-8")
+    done = bort("check", tmp_path / "a.csv", tmp_path / "b.csv", "--quick")
+    assert done.status == 0
+    assert "1 row of b cannot be trained on, such as" in done.out
+    assert "value 'c': the label must be one of 'a', 'b'" in " ".join(done.out.split())
 
 
 def test_labels_of_another_kind_are_told_and_left_out(bort, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
@@ -349,6 +349,19 @@ def test_numbers_with_a_point_are_said_to_be_amounts(arguments, tmp_path, capsys
     assert read_splits(replace(given, kind="classification")).task.names == ("1.1", "1.2", "2.10")
 
 
+def test_decimal_commas_are_no_classes_unless_asked_for(arguments, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("text;label\na;3\nb;0,5\nc;3,5\nd;1.5\ne;0\nf;5\n")
+    given = replace(arguments, train=str(tmp_path / "t.csv"), dev=str(tmp_path / "t.csv"), test=None)
+    rule = r"t.csv:3: column 'label': value '0,5': a number must be written with a decimal point, as 3.5; --kind class"
+    with pytest.raises(BortError, match=rule):
+        read_splits(given)
+    with pytest.raises(BortError, match=r"t.csv:3: .*'0,5': a label must be a finite number, written with a decimal"):
+        read_splits(replace(given, kind="regression"))
+    assert "3,5" in read_splits(replace(given, kind="classification")).task.names
+    assert read_splits(replace(given, label_separator=",")).task.names == ("0", "1.5", "3", "5")
+    assert "label-separator" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -375,10 +388,10 @@ def test_bad_settings(arguments, change, message):
 
 
 @pytest.mark.parametrize("method", ["plain", "head"])
-@pytest.mark.parametrize("setting", ["teacher", "teacher_command", "unlabelled", "pool", "generator"])
+@pytest.mark.parametrize("setting", ["teacher", "teacher_command", "unlabelled", "pool", "generator", "as_published"])
 def test_what_only_agora_uses_is_refused(arguments, world, method, setting):
     with pytest.raises(BortError, match=f"{flag(setting)}: --method {method} does not use it: leave it out, or give"):
-        finetune(replace(arguments, method=method, **{setting: world.train}))
+        finetune(replace(arguments, method=method, **{setting: True if setting == "as_published" else world.train}))
     assert not Path(arguments.out).exists()
 
 
@@ -434,6 +447,62 @@ def test_pairs_and_choices_are_copies_only_if_all_their_texts_are():
     choices = [Example("q", None, str(n % 2), choices=(f"x {n}", "y")) for n in range(10)]
     train, dev = split_off(choices, Classification(("0", "1"), "accuracy", choices=True), 0.2)
     assert (len(train), len(dev)) == (8, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from("abcd")), min_size=3, max_size=30))
+@example(rows=[(2, "d"), (3, "b"), (4, "c"), (2, "c"), (5, "a"), (4, "b"), (0, "c"), (2, "b"), (0, "d"), (3, "a")])
+def test_no_class_that_two_texts_have_is_split_off_whole(rows):
+    if len({text for text, _ in rows}) < 3 or len({label for _, label in rows}) < 2:
+        return
+    for several in (False, True):
+        labels: dict[str, set[str]] = {}
+        for text, label in rows:
+            labels.setdefault(str(text), set()).add(label)
+        examples = [Example(str(text), label=label) for text, label in rows]
+        if several:
+            examples = [Example(text, label=tuple(sorted(those))) for text, those in labels.items()]
+        try:
+            train, dev = split_off(examples, task_of(examples), 0.2)
+        except BortError:  # too few to split some off
+            continue
+        assert dev
+        assert len(train) + len(dev) == len(examples)
+        left = {label for example in train for label in example.label}
+        assert left >= {label for _, label in rows if sum(label in those for those in labels.values()) > 1}
+
+
+def test_a_label_beside_a_rarer_one_of_each_text_is_not_split_off_whole():
+    examples = [Example(str(n), label=label) for n, label in enumerate(["cz", "az", "bz", "a", "c", "b"])]
+    examples = [replace(each, label=tuple(each.label)) for each in examples]
+    train, dev = split_off(examples, task_of(examples), 0.2)
+    for part in (train, dev):
+        assert "z" in {label for each in part for label in each.label}
+
+
+@pytest.mark.parametrize("place", range(11))
+def test_a_text_with_very_many_copies_is_not_split_off(place):
+    rare = [Example(f"other {n}", label="other") for n in range(10)]
+    others = [*rare[:place], *[Example("Thanks!", label="other")] * 60, *rare[place:]]
+    examples = [*others, *(Example(f"damage {n}", label="damage") for n in range(30))]
+    train, dev = split_off(examples, task_of(examples), 0.2)
+    assert Counter(each.label for each in dev) == {"other": 2, "damage": 6}
+    assert Counter(each.text for each in train)["Thanks!"] == 60
+
+
+def test_of_texts_with_very_many_copies_the_rarest_is_split_off():
+    examples = [*[Example("x", label="a")] * 9, *[Example("y", label="a")] * 5, Example("z", label="b")]
+    assert [each.text for each in split_off(examples, task_of(examples), 0.2)[1]] == ["y"] * 5
+
+
+def test_without_copies_the_share_of_each_class_is_the_first_of_a_permutation():
+    """So a run of an earlier version goes on with its development data."""
+    labels = np.random.default_rng(1).choice(["a", "b", "c"], 150, p=[0.6, 0.3, 0.1]).tolist()
+    examples = [Example(str(n), label=label) for n, label in enumerate(labels)]
+    rng, chosen = np.random.default_rng(0), set()
+    for label in dict.fromkeys(labels):
+        members = [n for n, each in enumerate(labels) if each == label]
+        chosen.update(rng.permutation(members)[: round(0.2 * len(members))].tolist())
+    assert [int(each.text) for each in split_off(examples, task_of(examples), 0.2)[1]] == sorted(chosen)
 
 
 def test_of_one_text_no_copy_is_split_off():

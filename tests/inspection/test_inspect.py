@@ -8,6 +8,7 @@ import pytest
 
 from bort.data.tables.checks import check_examples
 from bort.data.tables.examples import Example
+from bort.errors import BortError
 from bort.inspection.examine import examine
 from bort.inspection.inspect import Inspection, doubts_in, languages_in, near_in
 from bort.inspection.page import doubts_table, labels_table
@@ -42,6 +43,23 @@ def test_sentences_name_places_and_labels():
     assert near == "1 text is almost the same as texts of another part, such as d.csv:2 and t.csv:2 (cosine 1.00)"
     assert "d.csv:2 'b' and t.csv:2 'a'" in conflicting
     assert doubt == "1 of the 3 labels is perhaps wrong, d.csv:2: 'b', where a linear head, with 0.95, says 'a'"
+
+
+@pytest.mark.parametrize(("numbers", "conflicting"), [(True, [False, True]), (False, [True, True])])
+def test_a_number_written_in_two_ways_is_no_conflict(numbers, conflicting):
+    labels = {"one": "4", "one !": "4.0", "two": "3.5", "two !": 4.5}
+    rows = [Example(text, None, label) for text, label in labels.items()]
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    found = near_in({"train": rows}, [vectors], numbers=numbers)
+    assert [near.conflicting for near in sorted(found, key=lambda near: near.text)] == conflicting
+
+
+def test_the_first_of_the_pairs_may_lack_its_second_text():
+    parts = {"train": [Example("a", "b", "x"), Example("c", "d", "y")], "more": [Example("e"), Example("f", "g")]}
+    examined = examine(parts, "bort-nano", max_length=9, most=9)
+    assert examined.lengths["more"].longest == 5
+    with pytest.raises(BortError, match=r"value 'g': must hold pairs where"):
+        examine({"train": [Example("a", None, "x")], "more": parts["more"]}, None, max_length=9, most=9)
 
 
 def test_the_table_of_doubts():

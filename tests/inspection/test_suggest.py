@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bort.data.tables.examples import Example
+from bort.errors import BortError
 from bort.inspection import suggest as module
 from bort.inspection.suggest import suggest_texts
 from bort.tasks.classification import Classification
@@ -67,3 +68,14 @@ def test_of_several_labels_the_least_sure_counts(model, monkeypatch):
 
 def test_nothing_to_choose_from():
     assert suggest_texts([Example(" ")], [], "bort-nano", count=2) == []
+
+
+def test_the_first_of_the_pairs_may_lack_its_second_text(model, monkeypatch):
+    pairs = [Example("a cat", second) for second in (None, "an animal", "a stone", "a house")]
+    sides: list[int] = []
+    read = module.side_vectors
+    monkeypatch.setattr(module, "side_vectors", lambda *given: sides.append(len(read(*given))) or read(*given))
+    assert len(suggest_texts(pairs, [Example("a dog", "a plant", "a")], model, count=2)) == 2
+    assert sides == [2]
+    with pytest.raises(BortError, match="must hold pairs where the texts to choose from are pairs"):
+        suggest_texts(pairs, [Example("a dog", None, "a")], model, count=2)

@@ -15,6 +15,7 @@ from bort.errors import BortError
 
 if TYPE_CHECKING:
     from bort.inspection.examine import Examined
+    from bort.inspection.reading import ReadPart
 
 POSITIONAL = ("files",)
 _SHOWN_LABELS, _SHOWN_REFUSED = 30, 5
@@ -104,29 +105,31 @@ def check(arguments: CheckArguments) -> FiguresResult:
     """
     from bort.data.tables.examples import Columns
     from bort.files import check_apart
-    from bort.inspection.reading import part_names, read_part
+    from bort.inspection.reading import read_parts
 
     validate(arguments)
     check_apart([("report", arguments.report)], arguments.files)
     columns = Columns(arguments.text, arguments.text_b, arguments.label, arguments.delimiter, arguments.label_separator)
-    names = part_names(arguments.files)
-    read = {name: read_part(file, columns, arguments.kind) for name, file in zip(names, arguments.files, strict=True)}
+    read = read_parts(arguments.files, columns, arguments.kind)
     told = []
     for name, part in read.items():
+        if part.unusable:
+            told.append(f"{name} cannot be trained on: {part.unusable}")
         if part.refused:
-            told.append(f"{len(part.refused)} rows of {name} cannot be trained on, such as {part.refused[0]}")
+            rows = f"{len(part.refused)} row{'s' if len(part.refused) > 1 else ''} of {name} cannot be trained on"
+            told.append(f"{rows}, such as {part.refused[0]}")
         told += [_spelled(name, alike) for alike in part.spellings]
     from bort.inspection.examine import examine
 
     examined = examine(
         {name: part.examples for name, part in read.items()},
         None if arguments.quick else arguments.model,
-        kind=arguments.kind,
+        kind=next((part.kind for part in read.values() if part.kind), arguments.kind),
         max_length=arguments.max_length,
         most=arguments.most,
         threads=arguments.threads,
     )
-    metrics = _metrics(examined, told, {name: part.refused for name, part in read.items()})
+    metrics = _metrics(examined, told, read)
     if arguments.report is not None:
         from bort.inspection.page import check_report
         from bort.runs import environment
@@ -142,7 +145,7 @@ def check(arguments: CheckArguments) -> FiguresResult:
     return FiguresResult(metrics)
 
 
-def _metrics(examined: Examined, told: list[str], refused: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+def _metrics(examined: Examined, told: list[str], read: dict[str, ReadPart]) -> dict[str, Any]:
     """All results as JSON types."""
     inspection = dataclasses.asdict(examined.inspection)
     found: dict[str, Any] = {
@@ -150,7 +153,8 @@ def _metrics(examined: Examined, told: list[str], refused: dict[str, tuple[str, 
         **inspection,
         "lengths": {name: dataclasses.asdict(lengths) for name, lengths in examined.lengths.items()},
         "labels": examined.labels,
-        "refused": {name: rows for name, rows in refused.items() if rows},
+        "refused": {name: part.refused for name, part in read.items() if part.refused},
+        "unusable": {name: part.unusable for name, part in read.items() if part.unusable},
         "findings": [*examined.inspection.sentences(), *told],
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))

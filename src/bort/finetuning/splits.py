@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bort.data.tables.checks import DataCheck, check_examples, folded_key
 from bort.data.tables.examples import Example, read_examples
-from bort.data.tables.labels import joined_by, named_labels, parse_number
+from bort.data.tables.labels import check_decimals, joined_by, named_labels, parse_number
 from bort.errors import BortError
 from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
@@ -28,6 +28,7 @@ from bort.tasks.task import Task
 T = TypeVar("T")
 _DEV_SHARE = 0.2
 _HOLD_OUT_SHARE = 0.2
+_INSTEAD = ("a --dev file", "--test, or --method plain, which needs none")
 _MOST_SPLIT_OFF = 10_000
 """About the most rows to split off; the score of more would hardly be more certain."""
 _SPLIT_SEED = 0
@@ -129,12 +130,13 @@ class Splits:
             say(sentence, soft_wrap=True)
 
 
-def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Splits:
+def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False, instead: tuple[str, str] = _INSTEAD) -> Splits:
     """Read a run's data; if no development data are given, they are split off the training data.
 
     Args:
         arguments: The settings of the run.
         hold_out: Whether to split off test data too, if none are given.
+        instead: What the user can give instead of splitting off development and test data, for error messages.
 
     Raises:
         BortError: The data cannot be read, or are too few.
@@ -144,6 +146,8 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
     columns = arguments.columns
     train = read_examples(arguments.train, columns)
     names = arguments.classes or (columns.labels if len(columns.labels) > 1 else ())
+    if arguments.kind == "auto" and not names:
+        check_decimals(train, columns.labels[0])
     task = task_of(train, kind=arguments.kind, metric=arguments.metric, names=names)
     test = None if arguments.test is None else read_examples(arguments.test, columns)
     if arguments.kind == "auto" and task.kind == "regression":
@@ -157,11 +161,11 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False) -> Spli
         console().print(f"labels such as {name!r} are taken for one class; --label-separator {separator!r} splits them")
     held_out = test is None and hold_out
     if held_out:
-        train, test = split_off(train, task, _HOLD_OUT_SHARE, instead="--test, or --method plain, which needs none")
+        train, test = split_off(train, task, _HOLD_OUT_SHARE, instead=instead[1])
     # Before the development data are split off, because the last training learns these too.
     train = drawn(train, arguments.max_train_rows)
     if arguments.dev is None:
-        train, dev = split_off(train, task, _DEV_SHARE)
+        train, dev = split_off(train, task, _DEV_SHARE, instead=instead[0])
     else:
         dev = read_examples(arguments.dev, columns)
     return Splits(train, dev, test, task, held_out=held_out)
@@ -233,14 +237,16 @@ def split_off(
 
     Copies of a text (see `fold_text`) stay together: a model must not be judged on what it has learned by heart. Each
     text counts once, for the rarest class of its copies. With several labels, an example's class is its rarest label.
-    A class with one text is not split.
+    A class with one text is not split. A text with more copies than the share of its class's rows stays in the first
+    part, unless all of them have. Where texts have several labels, or copies different ones, the second part may lack
+    some of these, but the first part lacks none that two texts have.
 
     scikit-learn's stratified splits leave small classes out of the smaller side, so this does not use them.
 
     Args:
         examples: The examples to split.
         task: Defines the classes, if any.
-        share: Share of each class's texts that goes to the second part.
+        share: Share of each class's texts, with no more than this share of its rows, that goes to the second part.
         instead: What the user can give instead, for the error message.
         copies: Whether copies stay together; not where each example stands for a passage.
 
@@ -253,18 +259,23 @@ def split_off(
     alike: dict[Hashable, list[int]] = {}
     for index, example in enumerate(examples):
         alike.setdefault(folded_key(example) if copies else index, []).append(index)
-    strata: list[int] = task.strata(task.targets(examples)).tolist()
+    targets = task.targets(examples)
+    strata: list[int] = task.strata(targets).tolist()
     sizes = Counter(stratum for same in alike.values() for stratum in {strata[index] for index in same})
     groups: dict[int, list[int]] = {}
     together = {same[0]: same for same in alike.values()}
     for first, same in together.items():
         groups.setdefault(min((strata[index] for index in same), key=sizes.__getitem__), []).append(first)
     rng, share = np.random.default_rng(_SPLIT_SEED), _limited(share, len(examples))
-    chosen: set[int] = set()
+    off: set[int] = set()
     few = f"too few to split some off; give {instead}, or more examples"
     for members in groups.values():
-        count = min(len(members) - 1, max(1, round(share * len(members))))
-        chosen.update(index for first in rng.permutation(members)[:count] for index in together[int(first)])
+        off.update(_filling(share, {first: len(together[first]) for first in rng.permutation(members).tolist()}))
+    labels = [[each] for each in strata] if targets.ndim == 1 else [np.flatnonzero(row).tolist() for row in targets]
+    for those in _by_label(together, labels):
+        if len(those) > 1 and off.issuperset(those):
+            off.remove(those[0])
+    chosen = {index for first in off for index in together[first]}
     if not chosen or len(examples) - len(chosen) < _FEWEST:
         found = f"{len(examples)} example{'s' if len(examples) > 1 else ''}"
         if len(alike) < len(examples):
@@ -274,3 +285,34 @@ def split_off(
         [example for index, example in enumerate(examples) if index not in chosen],
         [example for index, example in enumerate(examples) if index in chosen],
     )
+
+
+def _filling(share: float, sizes: dict[int, int]) -> list[int]:
+    """The first groups that are this share of all groups and at most of all rows; at least one, and not all.
+
+    Args:
+        share: The share.
+        sizes: The number of rows of each group.
+    """
+    rows = max(1, round(share * sum(sizes.values())))
+    count = min(len(sizes) - 1, max(1, round(share * len(sizes))))
+    taken: list[int] = []
+    for group, size in sizes.items():
+        if size <= rows and len(taken) < count:
+            taken.append(group)
+            rows -= size
+    return taken or sorted(sizes, key=sizes.__getitem__)[:count]
+
+
+def _by_label(together: dict[int, list[int]], labels: Sequence[Sequence[int]]) -> Iterable[list[int]]:
+    """The groups that have each label.
+
+    Args:
+        together: The examples of each group.
+        labels: The labels of each example.
+    """
+    groups: dict[int, list[int]] = {}
+    for group, same in together.items():
+        for label in {label for index in same for label in labels[index]}:
+            groups.setdefault(label, []).append(group)
+    return groups.values()

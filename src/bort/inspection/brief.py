@@ -42,7 +42,7 @@ def inspect_briefly(data: Splits, head: StudentHead | None, model: str) -> Inspe
     doubts, judged = doubts_in(labelled, head.whole.out_of_fold, head.targets, data.task)
     near, compared = None, 0
     if english and data.train[0].text_b is None and MEAN in head.features:
-        near, compared = _near(labelled, data.test or [], head)
+        near, compared = _near(labelled, data.test or [], head, numbers=data.task.kind == "regression")
     return Inspection(data.check, languages, near, doubts, compared, judged)
 
 
@@ -61,7 +61,7 @@ def figures(inspection: Inspection) -> dict[str, Any]:
 
 
 def _near(
-    labelled: dict[str, list[Example]], test: list[Example], head: StudentHead
+    labelled: dict[str, list[Example]], test: list[Example], head: StudentHead, *, numbers: bool
 ) -> tuple[tuple[NearTexts, ...], int]:
     """Near duplicates among the texts that the head was fitted to and the test data."""
     vectors = [head.features[MEAN]]
@@ -76,4 +76,4 @@ def _near(
         name: [part[place - start] for place in chosen[(chosen >= start) & (chosen < start + len(part))]]
         for (name, part), start in zip(parts.items(), starts, strict=False)
     }
-    return near_in(few, [x[chosen]]), len(chosen)
+    return near_in(few, [x[chosen]], numbers=numbers), len(chosen)

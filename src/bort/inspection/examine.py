@@ -16,7 +16,7 @@ from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head
 from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languages_in, near_in
 from bort.inspection.lengths import Lengths, lengths_of
-from bort.inspection.vectors import head_features, side_vectors
+from bort.inspection.vectors import head_features, hold_pairs, side_vectors
 from bort.predict.encoder import Encoder, Vectors
 from bort.progress import console, in_parts
 from bort.tasks.kinds import task_of
@@ -56,7 +56,7 @@ def examine(
     Args:
         parts: Examples by part, each with at least one, with or without labels.
         model: The encoder; None runs only the checks that need none.
-        kind: Kind of the labels.
+        kind: Kind of the labels; by default that of the first labelled part.
         max_length: Number of tokens at which texts will be truncated.
         most: Most texts that the encoder embeds, sampled at random from larger data.
         threads: Number of threads of the encoder.
@@ -65,8 +65,8 @@ def examine(
         BortError: Pairs and single texts are mixed, or the encoder cannot be loaded.
     """
     _check_alike(parts)
-    everything = [example for part in parts.values() if part[0].label is not None for example in part]
-    decided = (infer_kind(everything) if kind == "auto" else kind) if everything else "classification"
+    train = next((part for part in parts.values() if part[0].label is not None), None)
+    decided = "classification" if train is None else infer_kind(train) if kind == "auto" else kind
     named = [class_labels(part) if decided == "classification" else part for part in parts.values()]
     parts = dict(zip(parts, unify_labels(named), strict=True))
     labelled = {name: part for name, part in parts.items() if part[0].label is not None}
@@ -80,18 +80,19 @@ def examine(
     with Encoder(model, threads=threads) as encoder:
         lengths = {name: _lengths(part, encoder, max_length) for name, part in parts.items()}
         vectors = side_vectors([example for part in few.values() for example in part], encoder)
-    near = near_in(few, vectors)
+    near = near_in(few, vectors, numbers=decided == "regression")
     doubts, judged = _doubts(few, vectors, decided)
     compared = len(vectors[0])
     return Examined(Inspection(check, languages, near, doubts, compared, judged), lengths, labels)
 
 
 def _check_alike(parts: Parts) -> None:
-    first = next(iter(parts.values()))[0]
+    first = next(iter(parts.values()))
     for part in parts.values():
-        if (part[0].text_b is None) != (first.text_b is None):
-            rule = f"must hold pairs where {first.source} does, and single texts where it does"
-            raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
+        if hold_pairs(part) != hold_pairs(first):
+            rule = f"must hold pairs where {first[0].source} does, and single texts where it does"
+            one = next((each for each in part if each.text_b is not None), part[0])
+            raise BortError(rule, file=one.source, line=one.line, column="text_b", value=one.text_b)
 
 
 def _drawn(part: Sequence[Example], count: int) -> list[Example]:
@@ -111,7 +112,7 @@ def _lengths(part: Sequence[Example], encoder: Encoder, limit: int) -> Lengths:
     tokens = np.zeros(len(part), np.int64)
     for side in (0, 1):
         texts = [Example(one.text if side == 0 else one.text_b or "") for one in part]
-        if side == 0 or part[0].text_b is not None:
+        if side == 0 or hold_pairs(part):
             # The second text of a pair has no first special token of its own.
             counted = [n for some in in_parts("counting tokens", texts) for n in encoder.engine.whole_lengths(some)]
             tokens += np.array(counted) - side

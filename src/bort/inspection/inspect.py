@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bort.data.tables.checks import DataCheck, fold_text, place_of
 from bort.data.tables.examples import Example
+from bort.data.tables.labels import parse_number, plain_number
 from bort.inspection.label_errors import DoubtfulLabel, doubtful_classes, doubtful_memberships, doubtful_values
 from bort.inspection.languages import Languages, find_languages
 from bort.inspection.near_duplicates import NearPair, near_duplicates
@@ -156,17 +157,18 @@ def languages_in(parts: Parts, *, most: int | None = None) -> Languages:
     return find_languages((f"{one.text} {one.text_b or ''}", place_of(one)) for one in examples[::step])
 
 
-def near_in(parts: Parts, vectors: Sequence[NDArray[Any]]) -> tuple[NearTexts, ...]:
+def near_in(parts: Parts, vectors: Sequence[NDArray[Any]], *, numbers: bool = False) -> tuple[NearTexts, ...]:
     """Find texts that are almost the same as an earlier one of any part.
 
     Args:
         parts: Examples by part; the part that others must not repeat comes first.
         vectors: Vectors of length 1 of all examples, part after part; for pairs, one array for the first texts and one
             for the second. *Shape:* (examples, D) each.
+        numbers: Whether labels are numeric targets, so that 4 and 4.0 are equal.
     """
     rows = [(name, example) for name, part in parts.items() for example in part]
     texts = [(fold_text(one.text), None if one.text_b is None else fold_text(one.text_b)) for _, one in rows]
-    return tuple(_near(rows, pair) for pair in near_duplicates(vectors, texts))
+    return tuple(_near(rows, pair, numbers) for pair in near_duplicates(vectors, texts))
 
 
 def doubts_in(parts: Parts, says: NDArray[Any], targets: NDArray[Any], task: Task) -> tuple[tuple[Doubt, ...], int]:
@@ -202,9 +204,10 @@ def shown_text(example: Example) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def _near(rows: Sequence[tuple[str, Example]], pair: NearPair) -> NearTexts:
+def _near(rows: Sequence[tuple[str, Example]], pair: NearPair, numbers: bool) -> NearTexts:
     (part, later), (near_part, earlier) = rows[pair.later], rows[pair.earlier]
-    labels = tuple(None if one.label is None else str(one.label) for one in (later, earlier))
+    given = [parse_number(one.label) if numbers else one.label for one in (later, earlier)]
+    labels = [None if label is None else plain_number(str(label)) if numbers else str(label) for label in given]
     return NearTexts(
         place_of(later),
         shown_text(later),

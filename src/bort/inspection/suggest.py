@@ -14,7 +14,7 @@ from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.finetuning.linear_head import fit_linear_head
 from bort.inspection.choose import choose_texts, uncertainty, uncertainty_of_labels
-from bort.inspection.vectors import head_features, side_vectors
+from bort.inspection.vectors import head_features, hold_pairs, side_vectors
 from bort.predict.encoder import Encoder, of_length_1
 from bort.predict.engine import gives_vectors
 from bort.predict.predictor import Predictor
@@ -67,10 +67,10 @@ def suggest_texts(
     texts = [pool[place] for place in places]
     if not texts:
         return []
-    for part in (texts, labelled):
-        if part and (part[0].text_b is None) != (texts[0].text_b is None):
-            rule = "must hold pairs where the texts to choose from are pairs, and single texts where they are"
-            raise BortError(rule, file=part[0].source, line=part[0].line, column="text_b", value=part[0].text_b)
+    if labelled and hold_pairs(labelled) != hold_pairs(texts):
+        rule = "must hold pairs where the texts to choose from are pairs, and single texts where they are"
+        one = labelled[0]
+        raise BortError(rule, file=one.source, line=one.line, column="text_b", value=one.text_b)
     own = gives_vectors(model)
     if own and len(labelled) < 2:
         raise BortError("is an encoder, which is unsure of nothing: give labelled texts", setting="model", value=model)

@@ -12,18 +12,23 @@ from bort.predict.encoder import Encoder, Vectors
 from bort.progress import bar
 
 
+def hold_pairs(examples: Sequence[Example]) -> bool:
+    """Whether examples are pairs; without labels, some of these may lack their second text."""
+    return any(one.text_b is not None for one in examples)
+
+
 def side_vectors(examples: Sequence[Example], encoder: Encoder) -> list[Vectors]:
     """Vectors of length 1 of the texts and, for pairs, of the second texts; a progress bar is shown.
 
     Args:
-        examples: At least one example; all or none must be pairs.
+        examples: At least one example; a pair without its second text has an empty one.
         encoder: The encoder, which reads equal texts once.
 
     Returns:
         *Shape:* (examples, D) each.
     """
     sides = [[one.text for one in examples]]
-    if examples[0].text_b is not None:
+    if hold_pairs(examples):
         sides.append([one.text_b or "" for one in examples])
     places: dict[str, int] = {}
     for side in sides:

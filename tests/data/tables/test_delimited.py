@@ -114,6 +114,11 @@ def test_a_carriage_return_inside_of_a_text_is_none(tmp_path):
     assert read_examples(write(tmp_path, "a.txt", "a\r"), labelled=False)[0].text == "a"
 
 
+def test_a_quoted_header_of_tsv_is_named(tmp_path):
+    with pytest.raises(BortError, match=r"a.tsv:1: the names .* with a quote, which .tsv takes .* name the file .csv"):
+        read_examples(write(tmp_path, "a.tsv", '"text"\t"label"\n"a"\t"x"\n'))
+
+
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("name", ["a.csv", "a.txt"])
 def test_utf_16_is_named(tmp_path, codec, name):

@@ -337,13 +337,23 @@ def test_quote_closed_too_soon(tmp_path):
 
 
 def test_lone_carriage_return(tmp_path):
-    refused(write(tmp_path, "a.csv", "text,label\na\rb,c\n"), 2, "must be valid CSV")
+    refused(write(tmp_path, "a.csv", "text,label\na\rb,c\n"), 2, "quote a cell that holds a carriage return")
 
 
 @pytest.mark.parametrize("line", ["{", "[1", "{'text': 1}", '{"text": "a"} {"text": "b"}', "[" * 100_000, "9" * 5000])
 def test_invalid_json(tmp_path, line):
     path = write(tmp_path, "a.jsonl", f'{{"text": "a", "label": 1}}\n{line}\n')
     refused(path, 2, "value ", "must be valid JSON, one whole object on each line")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [('{"text": "a", "label": 1, "label": 2}', "label"), ('{"text": "a", "label": 1, "x": [{"y": 1, "y": 1}]}', "y")],
+)
+def test_a_key_that_stands_twice(tmp_path, line, key):
+    path = write(tmp_path, "a.jsonl", f'{{"text": "a", "label": 1}}\n{line}\n')
+    refused(path, 2, f"the key '{key}' must not stand twice in a JSON object")
+    assert len(list(stream_rows(path, on_bad=lambda error, row: None))) == 1
 
 
 @pytest.mark.parametrize("line", ['["a"]', '"a"', "1", "null"])

@@ -109,6 +109,8 @@ def test_a_column_for_each_label(tmp_path):
          r"a\.jsonl:2: .*line 1 has none"),
         ("a.jsonl", '{"text": "t", "label": ["a"]}\n{"text": "u", "label": null}\n', SPLIT,
          r"a\.jsonl:2: .*must not be missing"),
+        ("a.jsonl", '{"text": "t", "label": "a"}\n' + '{"text": "u", "label": ["a"]}\n' * 2, Columns(),
+         r"a\.jsonl:1: .*value 'a': must be a list of labels in every row or in none; line 2 has one"),
         ("a.jsonl", '{"text": "t", "label": ["a", ""]}\n', Columns(), "must not be missing"),
         ("a.jsonl", '{"text": "t", "label": ["a", ["b"]]}\n', Columns(), "a string, a number or a truth value"),
         ("a.jsonl", '{"text": "t", "label": [NaN]}\n', Columns(), "finite"),

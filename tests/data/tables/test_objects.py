@@ -65,10 +65,14 @@ def test_texts_are_what_was_given(pairs):
         (pd.DataFrame({"text": ["a", "b"], "label": ["x", None]}), "data:2: .*must not be missing"),
         (pd.DataFrame({"text": ["a", " "], "label": ["x", "y"]}), "data:2: .*must not be blank"),
         (pd.DataFrame({"text": ["a", "b"], "label": ["x", 1]}), "different types"),
-        (pd.DataFrame({"text": ["a"], "label": ["x"], "id": [2**70]}), "a whole number of more than 64 bits"),
+        (pd.DataFrame({"text": ["a"], "label": [2**70]}), "a whole number of more than 64 bits"),
+        (pd.DataFrame({"text": ["a"], "label": pd.arrays.SparseArray([1])}), "a type that Arrow lacks: Sparse"),
         (pd.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"]), "'text': .* two columns of one name"),
         (pa.table([["a"], ["b"], ["x"]], names=["text", "text", "label"]), "'text': .* two columns of one name"),
         ({"text": ["a"], "label": []}, "equally long"),
+        ([{"text": "a\ud83d b", "label": "x"}], r"data:1: value 'a\\ud83d b': must be valid Unicode"),
+        ([{"text": "a", "text_b": "\ud83d", "label": "x"}], "data:1: .*half of a surrogate pair"),
+        ([{"text": "a", "label": ["x", "\ud83d"]}], "data:1: .*half of a surrogate pair"),
         ([{"text": "a", "text_b": "b", "label": 1}, {"text": "a", "label": 1}], "data:2: .*every row or in none"),
         (["a", "b"], "must be a path, or a table"),
         (3, "must be a path, or a table"),
@@ -99,6 +103,19 @@ def test_labels_of_numpy_are_read_as_those_of_python(label, read):
 def test_columns_have_names():
     table = {"message": ["a"], "kind": [3]}
     assert examples_of(table, Columns(text="message", label="kind")) == [Example("a", None, "3")]
+
+
+@pytest.mark.parametrize("other", [[1j, 2], ["x", 1], pd.arrays.SparseArray([0, 1]), [2**70, 0]])
+def test_other_columns_of_a_table_may_hold_anything(other):
+    table = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"], "text_pair": ["c", "d"], "other": other})
+    assert [example.label for example in examples_of(table)] == ["x", "y"]
+    assert texts_of(table) == [Example("a", "c"), Example("b", "d")]
+
+
+@pytest.mark.parametrize("text", ["a\ud83d b", ("a", "\ud83d")])
+def test_half_a_surrogate_pair_is_no_text(text):
+    with pytest.raises(DataError, match=r"X:1: .*half of a surrogate pair"):
+        texts_of([text])
 
 
 @pytest.mark.parametrize("column", ["text", 3, None, b"text"])

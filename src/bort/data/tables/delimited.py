@@ -21,6 +21,7 @@ ReadRow = tuple[int | BortError, Row]
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", r"\t": "\t"}
 _TITLES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _USUAL = {"csv": ",", "tsv": "\t"}
+_QUOTES_STAY = "which .tsv takes for a part of them; if a program has quoted its cells, name the file .csv"
 # Spreadsheets write this line before the header to declare the delimiter.
 _NAMED_IN_FILE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
@@ -80,6 +81,9 @@ def delimited_rows(
                 raise lines.damage
             if columns is None:
                 if not blank:
+                    if not quoted and any(f'"{name}"' in cells for name in {*required} - {*cells}):
+                        rule = f"the names of the columns begin and end with a quote, {_QUOTES_STAY}"
+                        raise BortError(rule, file=lines.file, line=lines.first)
                     check_header(cells, required, lines.file, lines.first)
                     columns = _Columns(cells, "the header")
             # With a single column, a blank line is an empty text; with more, it is skipped.
@@ -190,8 +194,7 @@ class QuotesInTsv:
     def tell(self, file: str) -> None:
         """Print a warning if all texts are quoted, or one is quoted and has doubled quotes inside."""
         if self._doubled or (self._texts > 1 and self._quoted == self._texts):
-            rule = "texts begin and end with a quote, which .tsv takes for a part of them"
-            console().print(f"{file}: {rule}; if a program has quoted its cells, name the file .csv", soft_wrap=True)
+            console().print(f"{file}: texts begin and end with a quote, {_QUOTES_STAY}", soft_wrap=True)
 
 
 def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortError]:
@@ -210,6 +213,8 @@ def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortEr
                 rule = "the quote opened on this line is never closed"
                 raise BortError(rule, file=lines.file, line=open_quote) from None
             rule = f"must be valid CSV, with quotes inside of a quoted cell doubled ({error})"
+            if "new-line character" in str(error):
+                rule = "quote a cell that holds a carriage return"
             yield BortError(rule, file=lines.file, line=lines.number, value=lines.row[-1].rstrip("\r\n"))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bort.data.tables.labels import Label, check_forms, check_numbers, read_label, whole_numbers
+from bort.data.tables.labels import Label, misfits, read_label, whole_numbers
 from bort.errors import BortError
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ def read_examples(source: str | Path, columns: Columns = _DEFAULT_COLUMNS, *, la
     The extension sets the format: .csv, .tsv (without quoting), .jsonl, .ndjson or .json (one object per line), .txt
     (one text per line, unlabelled), each also compressed (gzip, bzip2, xz, zstd); or .parquet. Hub data sets are named
     `owner/name:split` or `owner/name@config:split`; their class labels become names. A blank second text counts as
-    none. Whitespace around labels is stripped; integers and booleans become strings ("1", "true"). If some rows are
-    labelled 1 and others 1.0, all become "1". A list of labels, several labels in one cell (`Columns.label_separator`)
-    and columns of 0 and 1 (several of `Columns.label`) become a sorted tuple, empty if a row has no label.
+    none. Whitespace around labels is stripped; integers and booleans become strings ("1", "true"). If some rows of JSON
+    lines, Parquet or the hub are labelled 1 and others 1.0, all become "1"; cells of CSV and TSV stay as they are
+    written. A list of labels, several labels in one cell (`Columns.label_separator`) and columns of 0 and 1 (several of
+    `Columns.label`) become a sorted tuple, empty if a row has no label.
 
     Args:
         source: The path or the hub name.
@@ -117,8 +118,8 @@ def whole_table(examples: list[Example], source: str, columns: Columns, labelled
     if not examples:
         raise BortError("is empty; there must be at least one row", file=source)
     if labelled:
-        check_forms(examples, columns.labels[0])
-        check_numbers(examples, columns.labels[0])
+        for _, error in misfits(examples, columns.labels[0]):
+            raise error
         examples = whole_numbers(examples)
     return examples
 

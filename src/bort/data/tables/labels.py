@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ Label = str | float | tuple[str, ...]
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _MOST_NAMED = 8
 _SEPARATORS = (";", "|", ",")
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 
 
 def read_label(row: Mapping[str, Any], columns: Columns, file: str, line: int) -> Label:
@@ -73,31 +74,49 @@ def _one_label(value: Any, refuse: Any) -> str | float:
     return str(value).lower()
 
 
-def check_forms(examples: Sequence[Example], column: str) -> None:
-    """Refuse a mix of label lists and single labels, which is ambiguous.
+def misfits(examples: Sequence[Example], column: str) -> Iterator[tuple[int, BortError]]:
+    """Find labels that do not go with those of the other rows.
 
-    Raises:
-        BortError: Both occur.
+    A mix of label lists and single labels is ambiguous: the rarer of the two are misfits. So are "nan" and the like
+    among numbers; among words it is a class (the language code of Min Nan Chinese).
+
+    Returns:
+        The index of each such example, and what is wrong with it.
     """
     lists = [isinstance(example.label, tuple) for example in examples]
-    if any(lists) and not all(lists):
-        place = next(n for n, each in enumerate(lists) if each != lists[0])
-        first = examples[0].line
-        rule = f"must be a list of labels in every row or in none; line {first} has {'one' if lists[0] else 'none'}"
-        raise _refuse_label(rule, examples[place], column=column)
+    usual = 2 * sum(lists) > len(lists) or (2 * sum(lists) == len(lists) and lists[0])
+    first = examples[lists.index(usual)].line
+    for place, example in enumerate(examples):
+        if lists[place] != usual:
+            rule = f"must be a list of labels in every row or in none; line {first} has {'one' if usual else 'none'}"
+            yield place, _refuse_label(rule, example, column=column)
+    numbers = [parse_number(example.label) for example in examples]
+    single = [number for place, number in enumerate(numbers) if not lists[place]]
+    if not usual and None not in single and any(math.isfinite(number) for number in single if number is not None):
+        for place, number in enumerate(numbers):
+            if number is not None and not math.isfinite(number):
+                yield place, _refuse_label("a label must be a finite number", examples[place], column=column)
 
 
-def check_numbers(examples: Sequence[Example], column: str) -> None:
-    """Refuse "nan" and the like among numbers; among words it is a class (the language code of Min Nan Chinese).
+def check_decimals(examples: Sequence[Example], column: str) -> None:
+    """Refuse decimal commas if all labels are numbers but for these; as class names they would train a classifier.
 
     Raises:
-        BortError: There is one among numbers.
+        BortError: A label has one.
     """
-    numbers = [parse_number(example.label) for example in examples]
-    if any(number is not None and math.isfinite(number) for number in numbers) and None not in numbers:
-        for example, number in zip(examples, numbers, strict=True):
-            if number is not None and not math.isfinite(number):
-                raise _refuse_label("a label must be a finite number", example, column=column)
+    found: Example | None = None
+    for example in examples:
+        if _has_decimal_comma(example.label):
+            found = found or example
+        elif (number := parse_number(example.label)) is None or not math.isfinite(number):
+            return
+    if found is not None:
+        ways = "--kind classification takes labels for names, and --label-separator ',' for several labels each"
+        raise _refuse_label(f"a number must be written with a decimal point, as 3.5; {ways}", found, column=column)
+
+
+def _has_decimal_comma(label: Label | None) -> bool:
+    return isinstance(label, str) and _DECIMAL_COMMA.fullmatch(label) is not None
 
 
 def whole_numbers(examples: Sequence[Example]) -> list[Example]:
@@ -299,7 +318,8 @@ def encode_values(examples: Sequence[Example]) -> list[float]:
     for example in examples:
         value = parse_number(_known(example))
         if value is None or not math.isfinite(value):
-            raise _refuse_label("a label must be a finite number", example)
+            hint = ", written with a decimal point, as 3.5" if _has_decimal_comma(example.label) else ""
+            raise _refuse_label(f"a label must be a finite number{hint}", example)
         values.append(value)
     return values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from bort.errors import BortError
 from bort.files import write_aside
 
 _DEFAULT_COLUMNS = Columns()
+_PAIR = "text_pair"
+"""Other name of the column with the second text, as in a predictor's inputs."""
 _TEXTS = (
     "a text, a pair of texts, or a mapping with text (and text_b); texts come as a list, an array, or a column or "
     "table of pandas, polars, pyarrow or datasets"
@@ -28,12 +30,16 @@ class DataError(BortError, ValueError):
     """In-memory data breaks a rule; also a `ValueError`, as Python libraries expect."""
 
 
-def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
+def table_rows(
+    table: Any, needed: Collection[str] = (), more: Collection[str] = ()
+) -> Iterator[Mapping[str, Any]] | None:
     """Return the rows of a table as mappings by column, or None if the object is not a table.
 
     Args:
         table: A pandas or polars DataFrame, or anything else with an Arrow C stream and named columns; a
             `datasets.Dataset`, whose class labels become their names; a mapping of columns; or a list of mappings.
+        needed: Columns that are read, if the table has them all; its other columns may then hold anything.
+        more: Further columns that are read.
 
     Raises:
         DataError: Columns differ in length, two have one name, or Arrow has no type for one.
@@ -50,6 +56,8 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
 
         if hasattr(table, "reset_index"):
             table = table.reset_index(drop=True)  # Arrow would take pandas' row names for a column
+            if needed and {*needed} <= {*map(str, table.columns)}:
+                table = table.loc[:, [str(name) in {*needed, *more} for name in table.columns]]
         names = Counter(map(str, table.column_names if hasattr(table, "column_names") else table.columns))
         if twice := [name for name, count in names.items() if count > 1]:
             raise DataError("a table must not have two columns of one name", column=twice[0])
@@ -60,6 +68,8 @@ def table_rows(table: Any) -> Iterator[Mapping[str, Any]] | None:
         except pyarrow.ArrowException as error:
             first = str(error).splitlines()[0]
             raise DataError(f"a column of the table holds values of different types: {first}") from None
+        except TypeError as error:
+            raise DataError(f"a column of the table has a type that Arrow lacks: {error}") from None
         return (row for batch in arrow.to_batches() for row in batch.to_pylist())
     if isinstance(table, Sequence) and table and all(isinstance(row, Mapping) for row in table):
         return iter(table)
@@ -98,7 +108,7 @@ def texts_of(
     Raises:
         DataError: A value breaks a rule (the error names its row), or a table has no column of texts.
     """
-    rows = table_rows(data)
+    rows = table_rows(data, [columns.text], [columns.text_b, _PAIR])
     values = column_values(data) if rows is None else [_row_texts(row, columns, name) for row in rows]
     return [_texts(value, name, number, labelled) for number, value in enumerate(values, start=1)]
 
@@ -117,7 +127,7 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
     if isinstance(data, str | Path):
         return read_examples(data, columns)
     columns.check_apart()
-    rows = table_rows(data)
+    rows = table_rows(data, [columns.text, *columns.labels], [columns.text_b])
     if rows is None:
         raise DataError("must be a path, or a table with a column of texts and one of labels", file=name, value=data)
     examples: list[Example] = []
@@ -127,6 +137,8 @@ def examples_of(data: Any, columns: Columns = _DEFAULT_COLUMNS, *, name: str = "
                 raise DataError(missing_column(column, map(str, row)), file=name, column=column)
         cells = {key: _plain(row[key]) for key in (columns.text, columns.text_b, *columns.labels) if key in row}
         example = read_row(cells, columns, True, name, number)
+        labels = example.label if isinstance(example.label, tuple) else (str(example.label),)
+        _check_unicode([example.text, example.text_b or "", *labels], name, number)
         if examples and (example.text_b is None) != (examples[0].text_b is None):
             rule = "must be in every row or in none"
             raise DataError(rule, file=name, line=number, column=columns.text_b, value=example.text_b)
@@ -195,9 +207,18 @@ def _plain(cell: Any) -> Any:
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
+def _check_unicode(texts: Iterable[str], name: str, number: int) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            rule = "must be valid Unicode, without half of a surrogate pair"
+            raise DataError(rule, file=name, line=number, value=text) from None
+
+
 def _row_texts(row: Mapping[str, Any], columns: Columns, name: str) -> Any:
     if columns.text in row:
-        second = row.get(columns.text_b, row.get("text_pair"))
+        second = row.get(columns.text_b, row.get(_PAIR))
         return row[columns.text] if second is None else (row[columns.text], second)
     if len(row) in (1, 2):
         values = tuple(row.values())
@@ -213,6 +234,7 @@ def _texts(value: Any, name: str, number: int, labelled: bool) -> Example:
     for part in parts:
         if "\0" in part:
             raise DataError("must not hold NUL characters", file=name, line=number, value=part)
+    _check_unicode(parts, name, number)
     if labelled and not parts[0].strip():
         raise DataError("must not be blank", file=name, line=number, value=parts[0])
     return Example(str(parts[0]), second_text(str(parts[1])) if len(parts) == 2 else None, source=name, line=number)

@@ -168,10 +168,12 @@ def _json_row(line: str, lines: Lines, required: Sequence[str]) -> Row:
     if lines.damage is not None:
         raise lines.damage
     try:
-        row = json.loads(line)
+        row = _JSON.decode(line)
     except (ValueError, RecursionError) as error:
         rule = f"must be valid JSON, one whole object on each line ({error})"
         raise BortError(rule, file=file, line=number, value=line.rstrip("\r\n")) from None
+    except BortError as error:
+        raise BortError(error.rule, file=file, line=number) from None
     if not isinstance(row, dict):
         rule = 'must be a JSON object, such as {"text": …}, one on each line'
         raise BortError(rule, file=file, line=number, value=row)
@@ -181,6 +183,19 @@ def _json_row(line: str, lines: Lines, required: Sequence[str]) -> Row:
     if "\\ud" in line.lower():
         _check_surrogates(row, file, number)
     return row
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object, in which Python would let the last of equal keys win."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise BortError(f"the key {twice!r} must not stand twice in a JSON object")
+    return row
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unrepeated)
 
 
 def _check_surrogates(row: Row, file: str, line: int) -> None:
