@@ -52,9 +52,9 @@ class Taught:
             **settings,
         )
         self.answers = folder / f"cache-{self.settings.teacher_tail}"
-        teachers = Teachers(self.settings, opened, tokenizer, 4, self.answers, torch.device("cpu"))
+        teachers = Teachers(self.settings, tokenizer, 4, self.answers, torch.device("cpu"))
         source = RowSource(self.settings, opened, tokenizer)
-        self.taught = teachers.taught(source.training(10**9, self.settings.batch_size))
+        self.taught = teachers.taught(source.training(10**9, self.settings.batch_size), opened)
         self.live = teachers.masked_lm
         self.collator = Collator(tokenizer.pad_token_id)
         torch.manual_seed(0)

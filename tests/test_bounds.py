@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bort.bounds import AtMost, NotEmpty, PositiveFloat, PositiveInt, Share, bounds, validate
+from bort.cli.serve import ServeArguments
 from bort.errors import BortError
 
 
@@ -48,6 +49,20 @@ def test_paths_become_text():
     settings = Paths(Path("a/b"), [Path("c"), "d"])
     validate(settings)
     assert settings == Paths(str(Path("a/b")), ["c", "d"])
+
+
+@dataclass
+class Places:
+    out: str | None
+    input: list[str] | str = "-"
+    texts: str = ""
+
+
+def test_an_empty_name_is_not_the_working_folder():
+    for settings in (Places(""), Places(None, ""), Places(None, ["a", ""]), ServeArguments(["m"], host="")):
+        with pytest.raises(BortError, match="must not be empty"):
+            validate(settings)
+    validate(Places(None, ["a"], ""))  # its default
 
 
 def test_the_home_folder_is_known_everywhere(monkeypatch):

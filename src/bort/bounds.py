@@ -82,6 +82,10 @@ Precision = Literal["auto", "fp32", "bf16"]
 """Number format of computations; auto is bf16 where the processor or GPU has instructions for it."""
 
 
+_PLACES = ("corpus", "host", "input", "out", "output", "source", "texts")
+"""Settings that must not be empty: a path would stand for the working folder, a host for all interfaces."""
+
+
 def validate(arguments: Any, *, prefix: str = "") -> None:
     """Check each field of a dataclass against its type and bounds, then the rules between fields (`arguments.check`).
 
@@ -100,10 +104,47 @@ def validate(arguments: Any, *, prefix: str = "") -> None:
         value = getattr(arguments, field.name)
         for broken in _broken(hints[field.name], value):
             raise BortError(f"must be {broken}", setting=prefix + field.name, value=value)
+        several = value if isinstance(value, list | tuple) else [value]
+        if field.name in _PLACES and field.default != "" and "" in several:
+            raise BortError("must not be empty", setting=prefix + field.name, value=value)
         if (plain := _plain(value)) != value:
             setattr(arguments, field.name, plain)
     if check := getattr(arguments, "check", None):
         check()
+
+
+WithoutEffect = Sequence[tuple[Callable[[Any], bool], str, Sequence[str]]]
+"""Where settings of a dataclass have no effect: a condition, the rule to tell, and the names of the settings."""
+
+
+def refuse_given(arguments: Any, table: WithoutEffect) -> None:
+    """Refuse settings that have no effect; one that has its default value counts as not given.
+
+    A run to resume is not judged: an earlier version may have started it with such settings.
+
+    Args:
+        arguments: The dataclass.
+        table: Where which of its settings have no effect.
+
+    Raises:
+        BortError: One is given; names the first.
+
+    Example:
+        >>> from bort.pretraining.arguments import PretrainArguments
+        >>> table = [(lambda a: a.teacher is None, "needs a --teacher", ["temperature"])]
+        >>> refuse_given(PretrainArguments(temperature=1.0), table)
+        Traceback (most recent call last):
+        bort.errors.BortError: --temperature: value 1.0: needs a --teacher
+    """
+    if getattr(arguments, "resume", False):
+        return
+    fields = {field.name: field for field in dataclasses.fields(arguments)}
+    for holds, rule, names in table:
+        for name in names if holds(arguments) else ():
+            field, value = fields[name], getattr(arguments, name)
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            if value != default:
+                raise BortError(rule, setting=name, value=value)
 
 
 def _plain(value: Any) -> Any:

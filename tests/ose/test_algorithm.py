@@ -311,6 +311,12 @@ def test_a_candidate_that_raises_does_not_end_the_search():
         bort.ose.search(costs, costs.__getitem__, lambda member: 1 / 0)
 
 
+@pytest.mark.parametrize(("error", "rule"), [(2.0, "the nearest, 1, has 2; .* --max-error"), (math.nan, "none has a")])
+def test_no_candidate_within_the_bound_is_an_error(error, rule):
+    with pytest.raises(BortError, match=f"no candidate keeps the bound.*{rule}"):
+        bort.ose.search(range(1, 6), lambda m: Cost(m * m, m), lambda m: error, max_error=1.0)
+
+
 def test_one_after_another_each_is_noted_before_the_next():
     costs = {n: Cost(1 + n, 1 + n) for n in range(5)}
     events = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import html
 import json
 import math
 import os
@@ -28,7 +29,7 @@ from bort.ose.arguments import ExtractArguments
 from bort.ose.cost import fit_polynomial
 from bort.ose.criteria import Cost
 from bort.ose.extract import extract
-from bort.ose.journal import CANDIDATE, REPEAT, StepsJournal, training_cost
+from bort.ose.journal import CANDIDATE, REPEAT, StepsJournal, earlier_seconds, training_cost
 from bort.ose.report import extract_report
 from bort.ose.short_training import train
 from bort.ose.space import Shape, read_space
@@ -106,7 +107,9 @@ def test_the_checkpoints_are_the_best_and_can_be_gone_on_from(arguments, world, 
         assert count_parameters(model.config).total == row["parameters"]
     settings = {"max_steps": 2, "batch_size": 4, "sequence_length": 24}
     gone_on = pretrain(
-        world.pretraining(tmp_path, init=str(run / metrics["top"][0]), out=str(tmp_path / "a"), **settings)
+        world.pretraining(
+            tmp_path, init=str(run / metrics["top"][0]), architecture="nano", out=str(tmp_path / "a"), **settings
+        )
     )
     assert gone_on["parameters"] == metrics["candidates"][0]["parameters"]
     for source in (run, run / "architecture.json"):
@@ -379,6 +382,49 @@ def test_a_bound_on_the_error_is_kept_and_what_w_alone_takes_is_told(arguments, 
     assert bounded["top"][0].endswith("-".join(map(str, bounded["architecture"].values())))
 
 
+def test_a_bound_that_none_keeps_may_be_raised(arguments, tmp_path, assert_same_weights):
+    free = extract(replace(arguments, top_k=1, out=str(tmp_path / "free")))
+    tight = replace(arguments, top_k=1, max_error=0.01)
+    with pytest.raises(BortError, match=r"max-error.*; train longer, or raise --max-error"):
+        extract(tight)
+    run = Path(arguments.out)
+    assert (run / "candidates.csv").read_text("utf-8").count("\n") == 6
+    assert "so there is no answer" in (run / "report.html").read_text("utf-8")
+    assert [folder.name for folder in (run / "top").iterdir()] == [Path(name).name for name in free["top"]]
+    assert not (run / "metrics.json").exists()
+    assert not (run / "architecture.json").exists()
+    errors = sorted(row["error"] for row in free["candidates"])
+    bounded = replace(tight, max_error=(errors[0] + errors[1]) / 2)
+    expected = extract(replace(bounded, out=str(tmp_path / "bounded")))
+    assert expected["error"] == errors[0] != free["error"]
+    assert found(extract(replace(bounded, resume=True))) == found(expected)  # its best checkpoint was not kept
+    assert_same_weights(run / expected["top"][0], tmp_path / "bounded" / expected["top"][0])
+    assert found(extract(replace(tight, max_error=None, resume=True))) == found(free)
+    assert len(events(run, "candidate")) == 5
+
+
+def test_the_report_says_among_which_the_answer_is_the_best(arguments, tmp_path):
+    metrics = extract(arguments)
+    [order] = events(Path(arguments.out), "order")
+
+    def page(**changes) -> str:
+        extract_report(tmp_path / "a run", metrics | changes, order).write(tmp_path / "page.html")
+        return html.unescape((tmp_path / "page.html").read_text("utf-8"))
+
+    assert "the one found has the greatest W." in page(epsilon=1)
+    assert "the one found has the greatest W of those with an error of at most 9." in page(epsilon=1, max_error=9.0)
+    assert "2 of 5 candidates gave no error" in page(diverged=1, failed=1)
+    assert "the greatest W of the candidates, whatever their errors, is at least" in page(max_error=9.0)
+    assert f"bort pretrain --architecture '{tmp_path}/a run' --corpus" in page()
+
+
+def test_the_time_of_a_resumed_search_is_that_of_all_its_parts(arguments):
+    run = Run(arguments.out, "extract", arguments)
+    begun = [("started", 10), ("candidate", 15), ("resumed", 100), ("candidate", 103), ("resumed", 200), ("x", 209)]
+    run.journal_path.write_text("".join(json.dumps({"event": e, "time": t}) + "\n" for e, t in begun), "utf-8")
+    assert earlier_seconds(run) == 5 + 3
+
+
 def test_a_teacher_of_another_shape_than_t_is_told(arguments, capsys):
     extract(arguments)
     assert "the teacher is" not in capsys.readouterr().err
@@ -418,6 +464,9 @@ def test_a_maximum_point_outside_of_the_space(arguments):
         ({"learning_rates": [1e-3, 0.0]}, "learning-rates.*above 0"),
         ({"clip_weights": 0.0}, "clip-weights.*above 0"),
         ({"timed_members": 3}, "timed-members.*at least 10"),
+        ({"timed_members": 30}, "timed-members.*is for measured times"),
+        ({"batch_size": 8}, "batch-size.*is for measured times"),
+        ({"rank_agreement": 0.5}, "rank-agreement.*needs --max-steps"),
         ({"max_parameters": 10}, "nearest, ⟨1,1,8,8⟩, has parameters .* where at most 10 may be"),
         ({"max_latency_ms": -1.0}, "max-latency-ms.*above 0"),
         ({"maximum": "2,2,16"}, "maximum.*four whole numbers"),
@@ -466,7 +515,8 @@ def test_a_padded_word_embedding_changes_nothing_in_the_vocabulary(
     save(model, tiny_tokenizer, tmp_path / "padded")
     padded = str(tmp_path / "padded")
     settings = replace(arguments, steps=1, repeats=0)
-    settings = replace(settings, inherit=padded, teacher=None) if inherits else replace(settings, teacher=padded)
+    inheriting = {"inherit": padded, "teacher": None, "positions": 512}
+    settings = replace(settings, **inheriting) if inherits else replace(settings, teacher=padded)
     metrics = extract(settings)
     assert all(metrics["teacher_entropy"] < row["error"] < 10 for row in metrics["candidates"])
 

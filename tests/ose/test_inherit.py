@@ -266,6 +266,9 @@ def test_another_teacher_than_t_is_told(arguments, tmp_path, teacher_folder, cap
     [
         ({"maximum": "2,2,12,24"}, "maximum.*cannot be combined with --inherit"),
         ({"tokenizer": "bort-nano"}, "tokenizer.*cannot be combined with --inherit"),
+        ({"positions": 64}, "positions.*cannot be combined with --inherit"),
+        ({"error": "kl"}, "error.*this search learns embeddings"),
+        ({"valid_share": 0.3}, "valid-share.*this search learns embeddings"),
         ({"outputs": "logits"}, "outputs.*masked-LM head"),
         ({"inherit": None, "maximum": "2,2,12,24"}, "vocabulary.*with --inherit only"),
         ({"max_steps": 7}, "max-steps.*at least twice the 4 steps"),
@@ -295,8 +298,7 @@ def test_bad_settings_are_told_before_anything_is_made(arguments, settings, rule
 
 
 def test_the_encoders_positions_count(arguments):
-    """Not those of `positions`, which are for shapes with random weights."""
-    validate(replace(arguments, positions=8))
+    """`positions` are those of shapes with random weights."""
     with pytest.raises(BortError, match=r"row-length.*at most the 8 positions"):
         validate(replace(arguments, positions=8, inherit=None, maximum="2,2,12,24"))
 
@@ -305,6 +307,33 @@ def test_too_small_a_corpus_is_refused(arguments, tmp_path):
     (tmp_path / "few.txt").write_text("one sentence here\nand another one\n" * 20, "utf-8")
     with pytest.raises(BortError, match=r"held-out-rows.*at most half of the corpus's 2 different texts"):
         extract(replace(arguments, corpus=[str(tmp_path / "few.txt")], out=str(tmp_path / "few")))
+
+
+def test_more_texts_may_be_held_out_than_are_trained_on(arguments, tmp_path):
+    (tmp_path / "space.yaml").write_text("depth: [1, 2]\nheads: [1, 2]\nhidden: [12]\nintermediate: [12]\n", "utf-8")
+    inherited = InheritedEncoder.load(arguments.inherit)
+    plan = make_plan(arguments, inherited.config.vocab_size, inherited)
+    [measured] = embeddings_of(arguments, plan, inherited, 1, tmp_path / "teacher").held_out.values()
+    assert len(measured.rows.rows) == 16  # and 4 to train on
+
+
+def test_rows_that_pad_the_word_embedding_are_no_entries(arguments, teacher_folder, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(teacher_folder), load(AutoModel, teacher_folder)
+    entries = len(tokenizer)
+    model.resize_token_embeddings(entries + 9)
+    for one in (model, tokenizer):
+        one.save_pretrained(tmp_path / "padded")
+    space = SPACE.format(whole=f"{entries + 4}, {entries + 9}")
+    (tmp_path / "space.yaml").write_text(space, "utf-8")
+    inherited = InheritedEncoder.load(str(tmp_path / "padded"))
+    assert make_plan(arguments, entries + 9, inherited).space.vocabulary == (150, entries, entries + 9)
+
+
+def test_an_encoder_that_reads_texts_otherwise_is_refused(arguments, teacher_folder, tmp_path):
+    folder = str(shutil.copytree(teacher_folder, tmp_path / "prompted"))
+    write_sentence_files(folder, 12, 64, prompt="The grey cat ")
+    with pytest.raises(BortError, match=r"puts the prompt .* must read the ids that the candidates read"):
+        extract(replace(arguments, inherit=folder))
 
 
 # The lesson

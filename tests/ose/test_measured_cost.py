@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from bort.model.config import Preset, configure
 from bort.ose.cost import LEAST_TIMED, fit_polynomial, sample, time_ms
+from bort.ose.plan import make_plan
 from bort.ose.space import SPACES, SearchSpace, Shape
 
 MEMBERS = SPACES["nano"].members
@@ -73,6 +74,14 @@ def test_a_sample_is_of_the_space_and_has_corners(count, seed):
 def test_a_sample_of_a_space_that_is_all_corners(count):
     members = SearchSpace((1, 2), (1, 2), (8, 16), (8, 24)).members
     assert len(set(sample(members, count))) == len(sample(members, count)) == min(count, 16)
+
+
+@pytest.mark.parametrize("maximum", [None, "3,2,32,64"])
+def test_the_maximum_point_is_always_timed(extraction, monkeypatch, maximum):
+    monkeypatch.setattr("bort.ose.plan.measure", lambda shapes, costs: {shape: made_up(shape) for shape in shapes})
+    plan = make_plan(extraction(time="measured", timed_members=10, maximum=maximum), 400)
+    assert next(iter(plan.costs.timed)) == plan.top
+    assert len(plan.costs.timed) == 10
 
 
 def test_real_times_rank_members_of_very_different_size():

@@ -83,6 +83,18 @@ def test_the_error_is_the_cross_entropy_with_the_whole_distribution(arguments, m
     assert lesson.cross_entropy(teacher) == pytest.approx(lesson.entropy, rel=1e-3)
 
 
+def test_a_small_vocabulary_is_learned_as_a_whole(arguments, make, monkeypatch):
+    """Its least probable tokens are no samples of others."""
+    monkeypatch.setattr("bort.ose.logit_lesson.TRAINING_TOP", 400)
+    made = make(arguments)
+    batch, model = made.lesson.training[0], made.start((1, 2, 16, 8)).eval()
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], labels=batch["labels"]).logits
+    log_p, log_q = batch["log_p"].float(), logits.log_softmax(-1).gather(-1, batch["ids"])
+    expected = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+    assert made.lesson.loss(model, batch).item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_training_draws_a_candidate_to_its_teacher(arguments, make, world, tmp_path, tiny_tokenizer):
     from bort.model.checkpoints import save
 

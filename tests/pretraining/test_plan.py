@@ -107,6 +107,14 @@ def test_prints_and_writes_nothing(arguments, capsys, tmp_path, monkeypatch):
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_an_embedded_tokenizer_gives_the_vocabulary(arguments, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("bort.pretraining.plan.measure", lambda _, config, *rest: 1 / sizes.append(config.vocab_size))
+    with pytest.raises(TypeError):
+        plan(replace(arguments, teacher=None, tokenizer="bort-nano"))
+    assert sizes == [len(bort.load_tokenizer("bort-nano"))]
+
+
 def test_only_a_plan_needs_no_corpus(arguments):
     with pytest.raises(BortError, match="needs --corpus, --tokenizer, --out"):
         bort.pretrain(replace(arguments, plan=False))

@@ -20,8 +20,11 @@ from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.pretrain import pretrain
 from bort.pretraining.report import pretrain_report
+from bort.pretraining.rows import RowSource
 from bort.pretraining.run_corpus import tokenised
+from bort.pretraining.trainer import RunCallback
 from bort.pretraining.validation import unigram_score
+from bort.report import Report
 from bort.runs import Run
 
 
@@ -155,7 +158,7 @@ def test_too_little_held_out_text_is_told_of_as_such(arguments):
 
 def test_a_model_of_another_vocabulary_is_not_gone_on_with(arguments):
     with pytest.raises(BortError, match=r"init.*must have the vocabulary of --tokenizer"):
-        pretrain(replace(arguments, init="bort-nano"))
+        pretrain(replace(arguments, init="bort-nano", architecture="nano"))
     assert not Path(arguments.out).exists()
 
 
@@ -171,7 +174,8 @@ def test_a_tokenizer_without_the_special_tokens_is_refused(arguments, tmp_path, 
 
 
 def test_goes_on_from_a_model(arguments, world, tmp_path, weights):
-    metrics = pretrain(replace(arguments, init=world.encoder, max_steps=1, learning_rate=1e-9))
+    settings = replace(arguments, init=world.encoder, architecture="nano", max_steps=1, learning_rate=1e-9)
+    metrics = pretrain(settings)
     assert metrics["initial_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-3)
     name = "bert.encoder.layer.0.output.dense.weight"
     torch.testing.assert_close(weights(arguments.out)[name], weights(world.encoder)[name], atol=1e-6, rtol=0)
@@ -210,6 +214,7 @@ def test_teacher_of_another_vocabulary_is_refused(arguments, world, tmp_path, se
     save(BortForMaskedLM(tiny_config), other, tmp_path / "teacher")
     with pytest.raises(BortError, match="student's vocabulary"):
         pretrain(replace(arguments, teacher=str(tmp_path / "teacher")))
+    assert not Path(arguments.corpus_cache).exists(), "before the text is tokenised"
 
 
 def test_teacher_without_a_head_is_refused(arguments, world, tmp_path, tiny_tokenizer):
@@ -288,6 +293,16 @@ def test_divergence_is_told(arguments):
         ({"dropout": 1.0}, "dropout"),
         ({"architecture": "nosuch"}, "preset"),
         ({"mlm_weight": 0.0}, "mlm-weight.*above 0 without a teacher"),
+        ({"teacher": "t", "mlm_weight": 0.0, "kd_weight": 0.0}, "--mlm-weight, --kd-weight must be above 0"),
+        ({"embedding_teacher": "t", "embedding_weight": 0.0, "similarity_weight": 0.0}, "one of --mlm-weight.*no loss"),
+        ({"temperature": 9.0}, "temperature.*needs a --teacher"),
+        ({"embedding_teacher": "t", "kd_weight": 1.0}, "kd-weight.*needs a --teacher"),
+        ({"teacher": "t", "teacher_tail": 0}, "teacher-tail.*needs a --teacher and a --teacher-cache"),
+        ({"teacher": "t", "teacher_dtype": "fp32"}, "teacher-dtype.*needs an --embedding-teacher, or"),
+        ({"teacher": "t", "similarity_weight": 1.0}, "similarity-weight.*needs an --embedding-teacher"),
+        ({"embedding_teacher": "t", "mask_probability": 0.5}, "mask-probability.*nothing is masked"),
+        ({"init": "m", "position_init": "fixed"}, "position-init.*cannot be combined with --init"),
+        ({"init_from": "m", "position_init": "fixed"}, "position-init.*cannot be combined with --init"),
         ({"tokenizer": "/nosuch"}, "no such folder"),
         ({"corpus": ["/nosuch.txt"]}, "no such file"),
     ],
@@ -295,6 +310,36 @@ def test_divergence_is_told(arguments):
 def test_bad_settings(arguments, change, message):
     with pytest.raises(BortError, match=message):
         pretrain(replace(arguments, **change))
+
+
+def test_what_a_resumed_run_repeats_is_told_once(arguments, monkeypatch):
+    settings, told = replace(arguments, max_steps=6), []
+    with monkeypatch.context() as patch:
+        on_log, asked = RunCallback.on_log, iter(range(9))
+
+        def killed(self, args, state, control, **rest):
+            on_log(self, args, state, control, **rest)
+            if state.global_step == 4:
+                raise KeyboardInterrupt
+
+        patch.setattr(RunCallback, "on_log", killed)
+        patch.setattr(RunCallback, "_due", lambda self: next(asked) == 1)  # at step 2
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings)
+    page = "bort.pretraining.training_run.pretrain_report"
+    monkeypatch.setattr(page, lambda *given: told.extend(given) or Report("", ""))
+    pretrain(replace(settings, resume=True))
+    name, _, losses, evaluations = told
+    assert name == "run"
+    assert [event["step"] for event in losses] == [1, 2, 3, 4, 5, 6]
+    assert [event["step"] for event in evaluations] == [0, 1, 2, 3, 4, 5, 6]
+    assert not Path(arguments.out, "checkpoints").exists()
+
+
+def test_each_held_out_row_is_compared_once(arguments, tiny_tokenizer, tmp_path):
+    corpus = build_corpus(arguments.corpus, tiny_tokenizer, tmp_path / "corpus", valid_share=0.1)
+    rows = RowSource(replace(arguments, rows="sentences"), corpus, tiny_tokenizer).compared()
+    assert len(rows) == rows.available < 512
 
 
 def test_unigram_by_hand():

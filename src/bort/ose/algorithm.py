@@ -95,15 +95,19 @@ class SearchResult(Generic[M]):
         return sorted(self.candidates, key=lambda candidate: candidate.standing)
 
     def require(self, max_error: float) -> None:
-        """Raise an error if the best candidate exceeds the bound on errors.
+        """Raise an error if the best candidate is not within the bound on errors.
 
         Raises:
-            BortError: No candidate is within the bound; the message names the nearest.
+            BortError: No candidate is within the bound; the message names the nearest, if any has a finite error.
         """
-        if not self.best.within and (sound := [candidate for candidate in self.candidates if candidate.sound]):
+        if self.best.within:
+            return
+        rule = "no candidate keeps the bound, as none has a finite error"
+        if sound := [candidate for candidate in self.candidates if candidate.sound]:
             nearest = min(sound, key=lambda candidate: candidate.error)
-            rule = f"no candidate keeps the bound; the nearest, {nearest.member}, has {nearest.error:.4g}; train longer"
-            raise BortError(rule, setting="max_error", value=max_error)
+            rule = f"no candidate keeps the bound; the nearest, {nearest.member}, has {nearest.error:.4g}"
+            rule += "; train longer, or raise --max-error"
+        raise BortError(rule, setting="max_error", value=max_error)
 
     @property
     def roughness(self) -> float:

@@ -18,11 +18,26 @@ from bort.bounds import (
     Precision,
     Seed,
     Share,
+    WithoutEffect,
+    refuse_given,
 )
 from bort.errors import BortError
 from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]
+_WITHOUT_EFFECT: WithoutEffect = (
+    (
+        lambda a: a.inherit is not None,
+        "cannot be combined with --inherit, which sets it",
+        ("maximum", "tokenizer", "positions"),
+    ),
+    (lambda a: a.max_steps is None, "needs --max-steps", ("rank_agreement",)),
+    (
+        lambda a: a.time == "ops" and a.max_latency_ms is None,
+        "is for measured times: give --time measured or --max-latency-ms",
+        ("timed_members", "batch_size"),
+    ),
+)
 
 
 @dataclass
@@ -200,11 +215,8 @@ class ExtractArguments:
         Raises:
             BortError: The first contradiction.
         """
-        if self.inherit is not None:
-            for name in ("maximum", "tokenizer"):
-                if (value := getattr(self, name)) is not None:
-                    raise BortError("cannot be combined with --inherit, which sets it", setting=name, value=value)
-        elif self.teacher is None and self.maximum is None:
+        refuse_given(self, _WITHOUT_EFFECT)
+        if self.inherit is None and self.teacher is None and self.maximum is None:
             raise BortError("give --teacher, or --maximum D,A,H,I for a maximum point with random weights")
         if self.max_steps is not None and self.max_steps < 2 * self.steps:
             raise BortError(f"must be at least twice the {self.steps} steps", setting="max_steps", value=self.max_steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bort.ose.metrics import row_name
+from bort.ose.metrics import row_name, standing
 
 _MOST_BLOCKS_SHADED = 200
 _ACCENT, _GREY = "#2563eb", "#9ca3af"
@@ -45,7 +45,7 @@ def front_chart(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> Any:
             x=[rows[0]["parameters"]],
             y=[rows[0]["time"]],
             mode="markers",
-            name=f"found: {row_name(rows[0])}",
+            name=f"{standing(metrics)}: {row_name(rows[0])}",
             marker={"symbol": "star", "size": 20, "color": "#dc2626"},
             hoverinfo="name",
         )
@@ -94,7 +94,7 @@ def order_chart(order: dict[str, Any], metrics: dict[str, Any]) -> Any:
     found = metrics["candidates"][0]["place"]
     for name, places, marker in (
         ("candidates, the first of each block", candidates, {"color": "#111827", "size": 7}),
-        ("found", [found], {"symbol": "star", "size": 16, "color": "#dc2626"}),
+        (standing(metrics), [found], {"symbol": "star", "size": 16, "color": "#dc2626"}),
     ):
         own = [shares[place] for place in places]
         texts = [names[place] for place in places]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.model.config import Preset
 from bort.ose.space import Shape
 
 if TYPE_CHECKING:
@@ -55,11 +56,9 @@ def parameters(shape: Shape, *, vocab_size: int, positions: int = 512, token_typ
         positions: Rows of the position embedding.
         token_types: Rows of the token-type embedding.
     """
-    h, i = shape.hidden, shape.intermediate
-    embeddings = ((shape.vocabulary or vocab_size) + positions + token_types) * h + 2 * h  # layer norm
-    attention = 4 * (h * h + h) + 2 * h
-    feed_forward = (h * i + i) + (i * h + h) + 2 * h
-    return Split(embeddings, shape.depth * (attention + feed_forward))
+    d, a, h, i = shape[:4]
+    size = Preset(d, a, h, i, shape.vocabulary or vocab_size, positions, token_types=token_types).size()
+    return Split(size.embeddings, size.encoder)
 
 
 def matrix_operations(shape: Shape, *, sequence_length: int) -> int:

@@ -159,9 +159,9 @@ def embedding_lesson(
         name: The teacher: the encoder itself, or another one with the same vocabulary and width.
 
     Raises:
-        BortError: The teacher cannot be loaded, or has another vocabulary or width.
+        BortError: The teacher cannot be loaded, has another vocabulary or width, or reads texts other than as ids.
     """
-    teacher = _teacher(name, inherited)
+    teacher = _teacher(name, inherited, texts.row_length)
     whole = inherited.config.vocab_size
     parts = {"train": texts.training, "held-out": texts.held_out}
     training, held_out = {}, {}
@@ -188,7 +188,7 @@ def embedding_lesson(
     return EmbeddingLesson(inherited, training, held_out, teacher.modules.poolings, precision)
 
 
-def _teacher(name: str, inherited: InheritedEncoder) -> EmbeddingTeacher:
+def _teacher(name: str, inherited: InheritedEncoder, row_length: int) -> EmbeddingTeacher:
     teacher = EmbeddingTeacher(name, best_device())
     # Layers after the pooling are not part of the encoder that is searched.
     teacher.modules = replace(teacher.modules, steps=(), widths=())
@@ -197,6 +197,8 @@ def _teacher(name: str, inherited: InheritedEncoder) -> EmbeddingTeacher:
     if teacher.hidden_size != inherited.config.hidden_size:
         rule = f"must have vectors as wide as those of {inherited.source}, {inherited.config.hidden_size}"
         raise BortError(rule, setting="teacher", value=name)
+    if (how := teacher.reads_otherwise(row_length)) is not None:
+        raise BortError(f"{how}; here a teacher must read the ids that the candidates read", file=name)
     return teacher
 
 

@@ -21,7 +21,7 @@ from bort.ose.arguments import ExtractArguments
 from bort.ose.candidate import CandidateTrial
 from bort.ose.criteria import could_win, doublings, savings
 from bort.ose.inherited import InheritedEncoder
-from bort.ose.journal import ORDER, keep_order, training_cost
+from bort.ose.journal import ORDER, earlier_seconds, keep_order, training_cost
 from bort.ose.logit_lesson import LogitLesson
 from bort.ose.metrics import described, figures
 from bort.ose.plan import TIMINGS, SearchPlan, make_plan
@@ -38,7 +38,7 @@ from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_w
 
 _FEW = 0.25
 """Share of the members: if fewer could win, the savings decide the search."""
-_MAY_CHANGE = ("corpus_processes", *WHERE_TRIALS_RUN)
+_MAY_CHANGE = ("corpus_processes", "max_error", *WHERE_TRIALS_RUN)
 
 
 @own_randomness()
@@ -47,6 +47,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
 
     A killed run continues if it is started again with the same settings and `resume`: timings, the teacher's outputs
     and finished candidates are read from its folder; an unfinished candidate is trained again, with the same result.
+    `max_error` may change: the finished candidates are then judged anew.
 
     Args:
         arguments: Settings of the run.
@@ -60,7 +61,7 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
     check_workers(arguments.workers, Needs.of(arguments))
     vocabulary = arguments.tokenizer or arguments.inherit or arguments.teacher or "bort-nano"
     tokenizer = load_tokenizer(arguments.tokenizer or locate(vocabulary))
-    if arguments.resume and _is_finished(Path(arguments.out) / "metrics.json"):
+    if arguments.resume and _is_finished(Path(arguments.out) / "metrics.json", arguments.max_error):
         run = Run(arguments.out, "extract", arguments, resume=True, may_change=_MAY_CHANGE)
         finished = run.finished()
         assert finished is not None
@@ -97,30 +98,38 @@ def extract(arguments: ExtractArguments, *, workers: Workers | None = None) -> d
         bound = math.inf if arguments.max_error is None else arguments.max_error
         search = SearchRun(run, plan, trial, opened, bound, arguments.top_k)
         found = search.until_ranks_agree(doublings(arguments.steps, arguments.max_steps), arguments.rank_agreement)
-        _require_answer(found.result, arguments)
-        found = replace(found, could_win=could, repeated=search.repeat(found, arguments.repeats))
+        _require_sound(found.result, arguments)
+        answered = found.result.best.within
+        if not answered and (run.path / "metrics.json").exists():
+            found.result.require(bound)  # before anything of the answer within another bound is deleted
+        found = replace(found, could_win=could, repeated=search.repeat(found, arguments.repeats) if answered else {})
+        top = search.keep_top(found)
     metrics = described(arguments, plan, outputs, lesson.entropy if isinstance(lesson, LogitLesson) else None)
     metrics |= figures(plan, found, arguments.max_error) | training_cost(run)
-    metrics["top"] = search.keep_top(found)
+    metrics["top"] = top
     if inherited is not None and outputs == "embeddings":
         for name in metrics["top"]:
             inherited.copy_modules(run.path / name)
-    metrics["seconds"] = round(time.monotonic() - started, 1)
+    metrics["seconds"] = round(earlier_seconds(run) + time.monotonic() - started, 1)
+    _write_table(run, metrics["candidates"])
+    if not answered:
+        _write_page(run, metrics)
+    found.result.require(bound)
     best = found.result.best.member
     size = best.vocabulary or vocab_size
     sizes = {"positions": plan.costs.positions, "vocab_size": size, "token_types": plan.costs.token_types}
     run.write_json("architecture.json", {**best._asdict(), **sizes})
-    _write_table(run, metrics["candidates"])
     run.write_json("metrics.json", metrics)
     _write_page(run, metrics)
     run.log("finished", best=list(best), coefficient=found.result.best.coefficient)
     return metrics
 
 
-def _is_finished(metrics: Path) -> bool:
-    """Whether a run is over; one with failed candidates is not, since they are tried again."""
+def _is_finished(metrics: Path, max_error: float | None) -> bool:
+    """Whether a run is over; one with failed candidates or another bound is not: they are tried or judged again."""
     try:
-        return not json.loads(metrics.read_text("utf-8"))["failed"]
+        known = json.loads(metrics.read_text("utf-8"))
+        return not known["failed"] and known["max_error"] == max_error
     except FileNotFoundError:
         return False
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -165,15 +174,13 @@ def _count_possible_winners(plan: SearchPlan, lesson: Lesson, seed: int) -> int:
     return count
 
 
-def _require_answer(result: SearchResult[Shape], arguments: ExtractArguments) -> None:
+def _require_sound(result: SearchResult[Shape], arguments: ExtractArguments) -> None:
     if not result.best.sound:
         diverged = sum(candidate.diverged for candidate in result.candidates)
         rule = f"all {diverged} candidates diverged; lower --learning-rates"
         if failed := len(result.candidates) - diverged:
             rule = f"{diverged} candidates diverged and {failed} failed (see journal.jsonl); lower --learning-rates"
         raise BortError(rule, setting="learning_rates", value=arguments.learning_rates)
-    if arguments.max_error is not None:
-        result.require(arguments.max_error)
 
 
 def _write_table(run: Run, rows: list[dict[str, Any]]) -> None:

@@ -56,6 +56,11 @@ class InheritedEncoder:
         return self.model.get_output_embeddings() is not None
 
     @property
+    def entries(self) -> int:
+        """Entries of the whole vocabulary; the word embedding may have more rows."""
+        return len(self.tokenizer)
+
+    @property
     def least_vocabulary(self) -> int:
         """Minimum size of a cut vocabulary: special tokens and characters always stay."""
         return len(cut_vocabulary(self.tokenizer, {}).kept)

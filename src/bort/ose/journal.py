@@ -11,7 +11,7 @@ from bort.ose.algorithm import Evaluation
 from bort.ose.candidate import told_error
 from bort.ose.ordering import Ordering
 from bort.ose.space import Shape
-from bort.runs import Run
+from bort.runs import Run, readable_events
 from bort.workers import Workers, raised
 
 ORDER, CANDIDATE, REPEAT, FAILED = "order", "candidate", "repeat", "failed"
@@ -75,6 +75,16 @@ def training_cost(run: Run) -> dict[str, Any]:
         "training_seconds": round(sum(about.get("seconds", 0.0) for about in told), 1),
         "training_tokens": sum(about.get("tokens", 0) for about in told),
     }
+
+
+def earlier_seconds(run: Run) -> float:
+    """Seconds of the earlier parts of a resumed search, by its journal."""
+    parts: list[list[float]] = []
+    for event in readable_events(run.journal_path):
+        if event["event"] in ("started", "resumed"):
+            parts.append([])
+        parts[-1].append(event["time"])
+    return sum(times[-1] - times[0] for times in parts[:-1])
 
 
 def _number(error: float | None) -> float:

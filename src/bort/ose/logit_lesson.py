@@ -122,7 +122,7 @@ class LogitLesson:
         soft = SoftTargets(
             ids=batch["ids"],
             log_p=log_p,
-            weights=weights_of(log_p, TRAINING_TAIL),
+            weights=weights_of(log_p, training_tail(len(self.tokens))),
             temperature=1.0,
             mlm_weight=0.0,
             kd_weight=1.0,
@@ -282,7 +282,7 @@ def logit_lesson(
         asked = LogitTargets(
             teacher,
             top_k=top_k,
-            tail=tail if top_k < vocab_size else 0,
+            tail=tail,
             temperature=1.0,
             dtype="float16",
             pad_id=pad_id,
@@ -295,11 +295,16 @@ def logit_lesson(
             answers = cached_targets(asked, rows, folder / name, masked.corpus.tokens(part).digest(), progress)
         return Batches(TaughtRows(rows, (answers,)), masked.rows_per_step, pad_id)
 
-    training = taught("train", "train", TRAINING_TOP, TRAINING_TAIL)
+    training = taught("train", "train", TRAINING_TOP, training_tail(vocab_size))
     held_out = taught("valid", "held-out", HELD_OUT_TOP, held_out_tail(vocab_size))
     return LogitLesson(starts, training, held_out, masked.tokenizer, error_kind, precision)
 
 
-def held_out_tail(vocab_size: int) -> int:
+def training_tail(vocab_size: int) -> int:
     """Number of samples that represent the tokens beyond the most probable ones; 0 if there are no others."""
+    return TRAINING_TAIL if vocab_size > TRAINING_TOP else 0
+
+
+def held_out_tail(vocab_size: int) -> int:
+    """The same for held-out rows."""
     return HELD_OUT_TAIL if vocab_size > HELD_OUT_TOP else 0

@@ -154,6 +154,17 @@ def row_name(row: dict[str, Any]) -> str:
     return ",".join(map(str, Shape.of(row)))
 
 
+def is_answered(metrics: dict[str, Any]) -> bool:
+    """Whether the best candidate is within the bound on errors, if there is one."""
+    bound, error = metrics["max_error"], metrics["candidates"][0]["error"]
+    return bound is None or (error is not None and error <= bound)
+
+
+def standing(metrics: dict[str, Any]) -> str:
+    """What the first candidate is, in words."""
+    return "found" if is_answered(metrics) else "greatest W"
+
+
 def _rate(candidate: Candidate[Shape]) -> float | None:
     """The learning rate with the lowest error."""
     sound = [trial for trial in candidate.evaluation.about.get("trials", ()) if trial["error"] is not None]

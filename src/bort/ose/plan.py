@@ -153,12 +153,15 @@ def make_plan(
         least = inherited.least_vocabulary
         space = around(config, least) if arguments.space is None else read_space(arguments.space)
         check_within(space, inherited.numbers, least, inherited.source)
-        space = replace(space, head_width=config.hidden_size // config.num_attention_heads)
+        # Rows that pad the word embedding are no entries of the vocabulary; only the whole encoder keeps them.
+        sizes = [size if size == config.vocab_size else min(size, inherited.entries) for size in space.vocabulary]
+        width = config.hidden_size // config.num_attention_heads
+        space = replace(space, vocabulary=tuple(dict.fromkeys(sizes)), head_width=width)
         costs = replace(costs, positions=config.max_position_embeddings, token_types=config.type_vocab_size)
         arguments.check_lengths(costs.positions)
         top = inherited.top(space)
     if costs.measured or arguments.max_latency_ms is not None:
-        costs = costs.with_times(_timed(arguments, space, costs))
+        costs = costs.with_times(_timed(arguments, space, costs, top))
     budgets: list[Bound[Shape]] = []
     if arguments.max_parameters is not None:
         budgets.append(Bound("parameters", costs.count, arguments.max_parameters))
@@ -197,8 +200,11 @@ def read_shape(text: str) -> Shape:
     return shape
 
 
-def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dict[Shape, float]:
-    """Milliseconds of a sample of the space, from the run to resume or measured now."""
+def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs, top: Shape | None) -> dict[Shape, float]:
+    """Milliseconds of a sample of the space, from the run to resume or measured now.
+
+    If times are part of W, T is among them, since its own time is in every W.
+    """
     file = Path(arguments.out) / TIMINGS
     if arguments.resume and file.is_file():
         try:
@@ -208,6 +214,9 @@ def _timed(arguments: ExtractArguments, space: SearchSpace, costs: Costs) -> dic
     # The vocabulary size does not change the time, and the polynomial has no term for it.
     members = [shape for shape in space.members if shape.vocabulary in (None, max(space.vocabulary, default=0))]
     chosen = sample(members, arguments.timed_members)
+    if costs.measured:
+        top = top or max(members, key=lambda shape: (costs.count(shape), shape))
+        chosen = list(dict.fromkeys([top, *chosen]))[: arguments.timed_members]
     if len(chosen) < LEAST_TIMED:
         rule = f"measured times need a space of at least {LEAST_TIMED} members, not {len(chosen)}"
         raise BortError(rule, setting="space", value=arguments.space)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.ose.charts import front_chart, order_chart, weights_chart
-from bort.ose.metrics import row_name
+from bort.ose.metrics import is_answered, row_name, standing
 from bort.report import Report
 
 
@@ -20,7 +20,7 @@ def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) ->
         order: The journal's `order` event.
     """
     rows, top = metrics["candidates"], metrics["maximum"]
-    best = rows[0]
+    best, answered = rows[0], is_answered(metrics)
     report = Report(
         f"Architecture search: {run.name}",
         "Which encoder saves most of the maximum point's size and time, for the error that it makes (OSE, arXiv "
@@ -28,13 +28,16 @@ def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) ->
     )
     report.tiles(
         [
-            (f"⟨{row_name(best)}⟩", "found: depth, heads, hidden, intermediate" + _vocabulary(best)),
+            (f"⟨{row_name(best)}⟩", f"{standing(metrics)}: depth, heads, hidden, intermediate" + _vocabulary(best)),
             (f"{best['parameters'] / 1e6:.2f} M", f"parameters, of {top['parameters'] / 1e6:.2f} M of T"),
             (_time(best["time"], metrics), f"an inference, of {_time(top['time'], metrics)} of T"),
             (f"{best['error']:.3f}", _error_in_words(metrics)),
             (f"{best['coefficient']:.4f}", "W-coefficient"),
         ]
     )
+    if not answered:
+        text = f"No candidate has an error of at most {metrics['max_error']:g}, so there is no answer. --resume with a "
+        report.paragraph(text + "greater --max-error judges the candidates again.", warning=True)
     report.heading("The Pareto front")
     report.table(
         [_axes(best), "error", "parameters", metrics["time_unit"], "W", "level with the best W"],
@@ -71,7 +74,7 @@ def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) ->
     report.chart(front_chart(rows, metrics))
     report.paragraph(
         "Full circles are the Pareto front: no other candidate is smaller, faster and more accurate at once. The star "
-        "is what was found."
+        + ("is what was found." if answered else "has the greatest W.")
     )
     report.heading("W by candidate")
     report.chart(weights_chart(rows))
@@ -98,12 +101,15 @@ def extract_report(run: Path, metrics: dict[str, Any], order: dict[str, Any]) ->
         _latency(report, metrics)
     _cost(report, metrics)
     report.heading("Going on")
-    checkpoint = f"bort pretrain --init {run / metrics['top'][0]} --corpus … --tokenizer … --max-steps … --out …"
-    anew = f"bort pretrain --architecture {run} --corpus … --tokenizer … --max-steps … --out …"
-    report.code(checkpoint if metrics["inherited"] else f"{anew}\n{checkpoint}")
+    following = "--corpus … --tokenizer … --max-steps … --out …"
+    checkpoint = f"bort pretrain --init {shlex.quote(str(run / metrics['top'][0]))} {following}"
+    anew = f"bort pretrain --architecture {shlex.quote(str(run))} {following}"
+    report.code(checkpoint if metrics["inherited"] or not answered else f"{anew}\n{checkpoint}")
     report.heading("The same again")
-    again = shlex.quote(str(run / "config.yaml"))
-    report.code(f"bort extract --config {again} --no-resume --out {shlex.quote(str(run) + '-again')}")
+    again = f"bort extract --config {shlex.quote(str(run / 'config.yaml'))} --no-resume"
+    if metrics["max_error"] is not None:  # a resumed run may have another than its config.yaml
+        again += f" --max-error {metrics['max_error']}"
+    report.code(f"{again} --out {shlex.quote(str(run) + '-again')}")
     return report
 
 
@@ -192,15 +198,22 @@ def _how(metrics: dict[str, Any]) -> str:
 
 
 def _guarantee(metrics: dict[str, Any]) -> str:
+    bound, lost, unknown = metrics["max_error"], metrics["diverged"] + metrics["failed"], ""
+    if lost:
+        unknown = f" {lost} of {len(metrics['candidates'])} candidates gave no error, so their W is unknown."
+    if not is_answered(metrics):
+        return f"There is no answer.{unknown}"
     if metrics["epsilon"] == 1:
-        return "Every member in a block was trained: the one found has the greatest W."
+        among = "" if bound is None else f" of those with an error of at most {bound:g}"
+        return f"Every member in a block was trained: the one found has the greatest W{among}.{unknown}"
+    whose = "the W found" if bound is None else "the greatest W of the candidates, whatever their errors,"
     kept, width = f"{metrics['kept_savings']:.3f}", metrics["epsilon"] - 1
     return (
         f"One member of each block of {metrics['epsilon']} was trained, the first. It saves at least {kept} times what "
         f"any other of its block does (computed). Where ln(error) changes by at most L from one member to the next, "
-        f"the W found is at least {kept} exp(-{width} L) times the greatest. The candidates' own errors show an L of "
+        f"{whose} is at least {kept} exp(-{width} L) times the greatest. The candidates' own errors show an L of "
         f"{metrics['roughness']:.4f} or more, which would make it {metrics['guarantee_by_roughness']:.3f}; members "
-        "that were not trained may be rougher."
+        f"that were not trained may be rougher.{unknown}"
     )
 
 

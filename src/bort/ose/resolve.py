@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from bort.bounds import refuse_given
 from bort.errors import BortError
 from bort.model.checkpoints import load_config
 from bort.model.devices import best_device
@@ -26,13 +27,16 @@ from bort.runs import Run
 
 _COUNTED_TEXTS = 100_000
 """Minimum number of texts to sample if tokens are counted to cut a vocabulary."""
+_OF_PREDICTIONS = ("error", "mask_probability", "valid_share", "corpus_cache", "corpus_processes")
+_NO_PREDICTIONS = "is for masked-LM predictions, and this search learns embeddings"
 
 
 def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: InheritedEncoder | None) -> str:
     """Choose which outputs of the teacher are learned: `logits` or `embeddings`.
 
     Raises:
-        BortError: The requested outputs cannot be learned in this space or from this encoder.
+        BortError: The requested outputs cannot be learned in this space or from this encoder, or a setting is given
+            that has no effect on them.
     """
     if inherited is None:
         if arguments.outputs == "embeddings":
@@ -47,6 +51,7 @@ def outputs_of(arguments: ExtractArguments, plan: SearchPlan, inherited: Inherit
     if outputs == "embeddings" and narrow != inherited.config.hidden_size:
         rule = f"must be {inherited.config.hidden_size}, because vectors are compared with those of {inherited.source}"
         raise BortError(rule, setting="space", column="hidden", value=narrow)
+    refuse_given(arguments, [(lambda a: outputs == "embeddings", _NO_PREDICTIONS, _OF_PREDICTIONS)])
     return outputs
 
 
@@ -126,10 +131,13 @@ def embeddings_of(
     wanted = trained_on + held_out
     sizes = plan.space.vocabulary or (inherited.config.vocab_size,)
     is_cut = min(sizes) < inherited.config.vocab_size
-    drawn = draw_texts(arguments.corpus, max(wanted, _COUNTED_TEXTS if is_cut else 0), arguments.seed)
+    asked = max(wanted, 2 * held_out, _COUNTED_TEXTS if is_cut else 0)
+    drawn = draw_texts(arguments.corpus, asked, arguments.seed)
     texts = list(dict.fromkeys(drawn))
     if len(texts) < 2 * held_out:
         rule = f"must be at most half of the corpus's {len(texts)} different texts"
+        if len(drawn) == asked:  # there may be more
+            rule = f"must be at most half of the {len(texts)} different texts among {asked} lines of the corpus"
         raise BortError(rule, setting="held_out_rows", value=held_out)
     if is_cut:
         counted = chain.from_iterable(in_parts("counting tokens", texts[held_out:]))

@@ -112,15 +112,23 @@ class SearchRun:
         return {c.member: (c.error, other) for c, other in zip(best, again, strict=True)}
 
     def keep_top(self, found: Found) -> list[str]:
-        """Move the best checkpoints to folders named by rank; a resumed run first moves earlier ones back."""
+        """Move the best checkpoints to folders named by rank; a resumed run first moves earlier ones back.
+
+        With another bound on errors, others are the best. Those whose checkpoints are gone are trained again.
+        """
         ranking = [candidate.member for candidate in found.result.ranking if candidate.sound]
         top, left = self.run.path / TOP, self._folder(found.steps)
         left.mkdir(exist_ok=True)
         for folder in top.glob("*"):
             folder.rename(left / folder.name.partition("-")[2])
         top.mkdir(exist_ok=True)
-        folders = []
-        for rank, shape in enumerate(ranking[: self.top_k], start=1):
+        best, folders = ranking[: self.top_k], []
+        trial = replace(self.trial, training=replace(self.trial.training, steps=found.steps), folder=left)
+        gone = [shape for shape in best if not (left / shape.name).is_dir()]
+        for result in Received(self.workers, trial.receive).map(trial, gone):
+            if result.error:
+                raise result.error
+        for rank, shape in enumerate(best, start=1):
             folders.append(f"{TOP}/{rank}-{shape.name}")
             (left / shape.name).rename(self.run.path / folders[-1])
         shutil.rmtree(left)

@@ -17,6 +17,8 @@ from bort.bounds import (
     Precision,
     Seed,
     Share,
+    WithoutEffect,
+    refuse_given,
 )
 from bort.errors import BortError, flag
 
@@ -24,6 +26,27 @@ KdLoss = Literal["kl", "as-released"]
 Pooling = Literal["mean", "first", "both"]
 
 _NEEDED = {"needed": "unless --plan"}
+_WITHOUT_EFFECT: WithoutEffect = (
+    (lambda a: a.teacher is None, "needs a --teacher", ("temperature", "kd_weight", "kd_loss")),
+    (lambda a: not a.keeps_logits, "needs a --teacher and a --teacher-cache", ("teacher_top_k", "teacher_tail")),
+    (
+        lambda a: not a.keeps_logits and a.embedding_teacher is None,
+        "needs an --embedding-teacher, or a --teacher and a --teacher-cache",
+        ("teacher_dtype",),
+    ),
+    (
+        lambda a: a.embedding_teacher is None,
+        "needs an --embedding-teacher",
+        ("embedding_weight", "similarity_weight", "token_weight", "token_layers", "words_from_teacher"),
+    ),
+    (lambda a: not a.token_weight, "needs a --token-weight above 0", ("token_layers",)),
+    (lambda a: not a.masks, "needs an --mlm-weight above 0, or nothing is masked", ("mask_probability",)),
+    (
+        lambda a: a.init or a.init_from,
+        "is for random weights; leave --init and --init-from out",
+        ("words_from_teacher",),
+    ),
+)
 
 
 @dataclass
@@ -222,6 +245,10 @@ class PretrainArguments:
             raise BortError("give --max-steps or --max-minutes, or the run would not end")
         if self.plan and self.max_steps is None:
             raise BortError("--plan needs --max-steps, or there is no run to plan")
+        if self.position_init == "fixed" and (self.init or self.init_from):
+            # The positions of another model are no sinusoids, and those that it never used would stay untrained.
+            rule = "cannot be combined with --init or --init-from; --position-init sinusoidal lets positions learn"
+            raise BortError(rule, setting="position_init", value="fixed")
         if self.init is not None and self.init_from is not None:
             raise BortError("cannot be combined with --init", setting="init_from", value=self.init_from)
         self._check_teachers()
@@ -232,14 +259,14 @@ class PretrainArguments:
             raise BortError("needs a --teacher or an --embedding-teacher", setting="teacher_cache")
         if not self.masks and not embeds:
             raise BortError("must be above 0 without a teacher", setting="mlm_weight", value=self.mlm_weight)
-        if self.words_from_teacher and not embeds:
-            raise BortError("needs an --embedding-teacher", setting="words_from_teacher")
-        if self.words_from_teacher and (self.init or self.init_from):
-            raise BortError("is for random weights; leave --init and --init-from out", setting="words_from_teacher")
+        weights = ["mlm_weight"] + ["kd_weight"] * (self.teacher is not None)
+        weights += ["embedding_weight", "similarity_weight", "token_weight"] * embeds
+        if not self.weight_of_mlm and not any(getattr(self, name) for name in weights[1:]):
+            rule = f"at least one of {', '.join(map(flag, weights))} must be above 0, or there is no loss"
+            raise BortError(rule, setting=weights[1], value=0.0)
+        refuse_given(self, _WITHOUT_EFFECT)
         if (embeds or (kept and self.teacher)) and self.max_steps is None and self.distinct_rows is None:
             rule = "say with --distinct-rows how many rows the teacher shall read, or give --max-steps"
             raise BortError(rule, setting="max_steps")
         if kept and self.teacher is not None and self.kd_loss != "kl":
             raise BortError("a cache holds what the loss kl needs", setting="kd_loss", value=self.kd_loss)
-        if self.token_layers and not self.token_weight:
-            raise BortError("needs a --token-weight above 0", setting="token_layers")

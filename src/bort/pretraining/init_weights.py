@@ -27,7 +27,8 @@ def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_tok
     """The configuration that a run trains: that of `init`, or `architecture`.
 
     Raises:
-        BortError: There is no such architecture, or it has too few positions for the run's rows.
+        BortError: There is no such architecture, or it has too few positions for the run's rows, or lacks a layer that
+            is compared with a teacher's.
     """
     if arguments.init is None:
         config = architecture(arguments.architecture, vocab_size=vocab_size, pad_token_id=pad_token_id)
@@ -37,7 +38,26 @@ def student_config(arguments: PretrainArguments, vocab_size: int | None, pad_tok
     if arguments.sequence_length > config.max_position_embeddings:
         rule = f"must be at most the architecture's {config.max_position_embeddings} positions"
         raise BortError(rule, setting="sequence_length", value=arguments.sequence_length)
+    if max(arguments.token_layers, default=1) > (depth := config.num_hidden_layers):
+        raise BortError(f"must be from 1 to {depth}", setting="token_layers", value=arguments.token_layers)
     return config
+
+
+def inherited_vocabulary(source: str, tokenizer: PreTrainedTokenizerFast) -> SharedVocabulary:
+    """Find a student's vocabulary in that of the encoder whose weights it inherits.
+
+    Args:
+        source: Folder or hub name of the encoder.
+        tokenizer: The student's tokenizer.
+
+    Raises:
+        BortError: The encoder's vocabulary lacks an entry, or the tokenizers differ in kind.
+    """
+    vocabulary = SharedVocabulary.of(tokenizer, load_tokenizer(source))
+    if vocabulary is None:
+        rule = "its vocabulary must hold all of --tokenizer's, whose kind must be the same; `bort shrink` cuts one"
+        raise BortError(rule, setting="init_from", value=source)
+    return vocabulary
 
 
 def initial_model(
@@ -80,10 +100,7 @@ def _inherited(
 ) -> BortForMaskedLM:
     """A model with its weights from a larger encoder; a masked-LM head is new if the encoder has none."""
     assert arguments.init_from is not None
-    vocabulary = SharedVocabulary.of(tokenizer, load_tokenizer(arguments.init_from))
-    if vocabulary is None:
-        rule = "its vocabulary must hold all of --tokenizer's, whose kind must be the same; `bort shrink` cuts one"
-        raise BortError(rule, setting="init_from", value=arguments.init_from)
+    vocabulary = inherited_vocabulary(arguments.init_from, tokenizer)
     whole = load_encoder(arguments.init_from)
     shape = SubShape(config.num_hidden_layers, config.num_attention_heads, config.intermediate_size, config.hidden_size)
     part = shrink(whole, shape, kept=vocabulary.teacher_ids.numpy())

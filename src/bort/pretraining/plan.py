@@ -10,7 +10,7 @@ from transformers import RobertaConfig
 
 from bort.bounds import validate
 from bort.errors import BortError
-from bort.model.checkpoints import load_config, locate
+from bort.model.checkpoints import load_config, locate, unpacked
 from bort.model.devices import describe, use_bf16
 from bort.model.tokenization import load_tokenizer
 from bort.pretraining.arguments import PretrainArguments
@@ -126,9 +126,9 @@ def _teacher_config(teacher: str | None, notes: list[str]) -> Any:
 
 
 def _vocab_size(arguments: PretrainArguments, teacher: Any) -> int | None:
-    """The vocabulary size of the teacher or of a local tokenizer, else None."""
+    """The vocabulary size of the teacher, or of a tokenizer that is a folder or embedded, else None."""
     if teacher is not None:
         return int(teacher.vocab_size)
-    if arguments.tokenizer and Path(arguments.tokenizer).is_dir():
-        return len(load_tokenizer(arguments.tokenizer))
+    if arguments.tokenizer and Path(folder := unpacked(arguments.tokenizer)).is_dir():
+        return len(load_tokenizer(folder))
     return None

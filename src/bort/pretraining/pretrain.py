@@ -9,11 +9,12 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from bort.bounds import validate
 from bort.errors import BortError
+from bort.model.checkpoints import locate
 from bort.model.tokenization import load_tokenizer, require_special_tokens
 from bort.predict.fingerprint import fingerprints_of_models
 from bort.pretraining.arguments import PretrainArguments
 from bort.pretraining.distill.run_teachers import Teachers
-from bort.pretraining.init_weights import initial_model, student_config
+from bort.pretraining.init_weights import inherited_vocabulary, initial_model, student_config
 from bort.pretraining.run_corpus import tokenised
 from bort.pretraining.training_run import TrainingRun
 from bort.runs import Run
@@ -53,6 +54,10 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
     config = student_config(arguments, len(tokenizer), tokenizer.pad_token_id)
     if arguments.init is not None and load_tokenizer(arguments.init).get_vocab() != tokenizer.get_vocab():
         raise BortError("must have the vocabulary of --tokenizer", setting="init", value=arguments.init)
+    if arguments.init_from is not None:
+        inherited_vocabulary(arguments.init_from, tokenizer)
+    if arguments.embedding_teacher is not None:
+        locate(arguments.embedding_teacher)
     leads = distributed.is_first()
     run = Run(arguments.out, "pretrain", arguments, resume=arguments.resume, may_change=_MAY_CHANGE, leads=leads)
     return run, tokenizer, config
@@ -61,7 +66,10 @@ def _open(arguments: PretrainArguments) -> tuple[Run, PreTrainedTokenizerFast, B
 def _prepare(
     arguments: PretrainArguments, run: Run, tokenizer: PreTrainedTokenizerFast, config: BertConfig
 ) -> TrainingRun:
-    """Prepare the corpus, the teachers and the initial model."""
+    """Prepare the teachers, the corpus and the initial model."""
+    answers = Path(arguments.teacher_cache or run.path / "teacher")
+    teachers = Teachers(arguments, tokenizer, config.num_hidden_layers, answers, distributed.device())
+    teachers.check()  # before the text is tokenised
     corpus = tokenised(
         arguments.corpus,
         tokenizer,
@@ -73,7 +81,5 @@ def _prepare(
     if run.leads:
         models = ("tokenizer", "init", "init_from", "teacher", "embedding_teacher")
         run.same_data(fingerprints_of_models(**{name: getattr(arguments, name) for name in models}))
-    answers = Path(arguments.teacher_cache or run.path / "teacher")
-    teachers = Teachers(arguments, corpus, tokenizer, config.num_hidden_layers, answers, distributed.device())
     model = initial_model(arguments, config, corpus, teachers)
     return TrainingRun(arguments, run, corpus, tokenizer, teachers, model)

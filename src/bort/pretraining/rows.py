@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerFast
 
@@ -64,7 +65,8 @@ class RowSource:
     def compared(self) -> TrainingRows:
         """Held-out rows on which the student's embeddings are compared with a teacher's."""
         rows = self._cut("valid", None, _COMPARED_ROWS, 1, _HELD_OUT_SEED)
-        return rows.limited(min(_COMPARED_ROWS, rows.available))
+        length = min(_COMPARED_ROWS, rows.available)
+        return replace(rows, length=length, distinct=length)
 
     def _cut(self, part: Part, masker: Masker | None, length: int, rows_per_step: int, seed: int) -> TrainingRows:
         if self.arguments.rows == "packed":

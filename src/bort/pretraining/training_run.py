@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,10 +55,10 @@ class TrainingRun:
         source = RowSource(arguments, corpus, tokenizer)
         self.rows_per_step = rows_per_step(arguments)
         length = (arguments.max_steps or UNBOUNDED_STEPS) * self.rows_per_step
-        self.rows = teachers.taught(source.training(length, self.rows_per_step))
+        self.rows = teachers.taught(source.training(length, self.rows_per_step), corpus)
         self.validation = Validation(
             source.masked() if arguments.masks else None,
-            teachers.taught_held_out(source.compared()) if teachers.embeds else None,
+            teachers.taught_held_out(source.compared(), corpus) if teachers.embeds else None,
             Collator(tokenizer.pad_token_id),
             arguments.batch_size,
             use_bf16(arguments.precision),
@@ -66,11 +67,13 @@ class TrainingRun:
     def train(self) -> dict[str, Any]:
         """Train to the end of the budget, save the model, and return the metrics ({} except on the first process)."""
         arguments = self.arguments
-        self.evaluations = distributed.from_first(list(self.run.events("validation")))
         clock = StepClock(arguments.max_steps, None if arguments.max_minutes is None else 60 * arguments.max_minutes)
         checkpoint = distributed.together(self._checkpoint, first_alone=True)
         if checkpoint is not None:
             clock.elapsed = checkpoints.about(checkpoint)["elapsed"]
+        reached = 0 if checkpoint is None else checkpoints.step_of(checkpoint)
+        known = distributed.from_first(_last_pass(self.run.events("validation")))
+        self.evaluations = [event for event in known if event["step"] <= reached]
         with bar("pre-training", 1.0, silent=not distributed.is_first()) as shown:
             trainer = distributed.together(lambda: self._trainer(clock, shown))
             if not self.evaluations:
@@ -162,11 +165,22 @@ class TrainingRun:
             "precision": "bf16" if self.validation.bf16 else "fp32",
             "parameters": count_parameters(self.model.config).total,
         }
-        losses = list(self.run.events("step"))
+        losses = _last_pass(self.run.events("step"))
         self.run.write_page(pretrain_report(self.run.path.name, metrics, losses, self.evaluations))
         self.run.write_json("metrics.json", metrics)
         self.run.log("finished", **metrics)
+        checkpoints.discard(self.run.path / "checkpoints")
         return metrics
+
+
+def _last_pass(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out events of steps that a resumed run took again."""
+    kept: list[dict[str, Any]] = []
+    for event in events:
+        while kept and kept[-1]["step"] >= event["step"]:
+            kept.pop()
+        kept.append(event)
+    return kept
 
 
 def _in_words(scores: dict[str, float]) -> str:

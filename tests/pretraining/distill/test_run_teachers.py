@@ -202,7 +202,8 @@ def test_a_head_that_was_not_trained_is_no_teacher(embedding, arguments, tmp_pat
     with pytest.raises(BortError, match="holds no masked-LM head"):
         pretrain(settings)
     # It can be trained on.
-    assert pretrain(replace(arguments, init=embedding.out, out=str(tmp_path / "on"), max_steps=2))["steps"] == 2
+    on = replace(arguments, init=embedding.out, architecture="nano", out=str(tmp_path / "on"), max_steps=2)
+    assert pretrain(on)["steps"] == 2
 
 
 def test_cached_distributions_teach_what_live_ones_do(arguments, flat_teacher, tmp_path):
@@ -258,6 +259,7 @@ def test_bad_settings(arguments, teacher_folder, change, message):
     change = {name: teacher_folder if value == "t" and "embedding" in name else value for name, value in change.items()}
     with pytest.raises(BortError, match=message):
         pretrain(replace(arguments, **change))
+    assert not Path(arguments.corpus_cache).exists(), "before the text is tokenised"
 
 
 def test_more_rows_than_the_corpus_has(embedding):

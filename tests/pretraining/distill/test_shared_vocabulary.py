@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from transformers import AutoModel, BertModel, BertTokenizerFast
 from bort.errors import BortError
 from bort.model.tokenization import load_tokenizer
 from bort.predict.sentence_encoder import EmbeddingTeacher
+from bort.predict.sentence_folder import write_sentence_files
 from bort.pretraining.distill.shared_vocabulary import SharedVocabulary, TeacherBeside
 from bort.pretraining.distill.targets import EmbeddingTargets
 from bort.pretraining.pretrain import pretrain
@@ -139,3 +141,25 @@ def test_what_cannot_be_inherited(world, teacher_folder, tmp_path, change, messa
     }
     with pytest.raises(BortError, match=message):
         pretrain(world.pretraining(tmp_path, init_from=teacher_folder, max_steps=1, **given))
+    assert (tmp_path / "corpus").exists() == ("architecture" in change), "the rest is known before"
+
+
+@pytest.mark.parametrize("settings", [{"prompt": "The grey cat "}, {"lowercase": True}, {"max_length": 16}])
+def test_a_teacher_that_reads_texts_otherwise_is_given_texts(world, tmp_path, settings):
+    folder = shutil.copytree(world.encoder, tmp_path / "teacher")
+    write_sentence_files(folder, 16, **{"max_length": 64} | settings)
+    teaching = {"embedding_teacher": str(folder), "rows": "sentences", "distinct_rows": 8, "batch_size": 4}
+    given = world.pretraining(tmp_path, max_steps=1, **teaching)
+    pretrain(given)
+    kept = json.loads(Path(given.out, "teacher", "embeddings", "cache.json").read_text("utf-8"))
+    assert kept["key"]["lesson"] == "embeddings"
+
+
+def test_texts_are_not_given_back_by_wordpiece(world, teacher_folder, tmp_path):
+    folder = str(shutil.copytree(teacher_folder, tmp_path / "teacher"))
+    write_sentence_files(folder, 12, 64, lowercase=True)
+    settings = world.pretraining(tmp_path, tokenizer=folder, embedding_teacher=folder, rows="sentences", max_steps=1)
+    pretrain(settings)  # the tokenizer lowercases anyway
+    write_sentence_files(folder, 12, 64, prompt="The grey cat ")
+    with pytest.raises(BortError, match="puts the prompt 'The grey cat ' before each text, so it must be given texts"):
+        pretrain(replace(settings, out=str(tmp_path / "prompted")))

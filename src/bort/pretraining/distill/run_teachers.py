@@ -45,7 +45,6 @@ class Teachers:
 
     Args:
         arguments: Settings of the run.
-        corpus: The corpus that they read.
         tokenizer: The student's tokenizer.
         student_depth: Number of layers of the student.
         folder: Folder for their outputs.
@@ -55,13 +54,12 @@ class Teachers:
     def __init__(
         self,
         arguments: PretrainArguments,
-        corpus: Corpus,
         tokenizer: PreTrainedTokenizerFast,
         student_depth: int,
         folder: Path,
         device: torch.device,
     ) -> None:
-        self.arguments, self.corpus, self.tokenizer = arguments, corpus, tokenizer
+        self.arguments, self.tokenizer = arguments, tokenizer
         self.student_depth, self.folder, self.device = student_depth, folder, device
 
     @property
@@ -82,19 +80,25 @@ class Teachers:
         vocabulary, longest = self.tokenizer.get_vocab(), self.arguments.sequence_length
         return MaskedLMTeacher(self.arguments.teacher, vocabulary, self.device, longest=longest)
 
+    def check(self) -> None:
+        """Refuse a teacher of distributions that cannot teach the student.
+
+        The one of embeddings is loaded later, since loading it may draw random numbers.
+        """
+        if self.arguments.teacher is not None:
+            _ = self.masked_lm
+
     @cached_property
     def layers(self) -> dict[int, int]:
         """The embedding teacher's layer, at the same relative depth, for each student layer compared token by token.
 
         Raises:
-            BortError: The student has no such layer, or the teacher's pooled vectors have another width.
+            BortError: The teacher's pooled vectors have another width.
         """
         if not (self.embeds and self.arguments.token_weight):
             return {}
         depth = self.student_depth
         layers = sorted(set(self.arguments.token_layers)) or [depth]
-        if layers[0] < 1 or layers[-1] > depth:
-            raise BortError(f"must be from 1 to {depth}", setting="token_layers", value=self.arguments.token_layers)
         if self.encoder.size != self.encoder.hidden_size:
             rule = "needs a teacher whose pooled vectors are as wide as those of its tokens"
             raise BortError(rule, setting="token_weight", value=self.arguments.token_weight)
@@ -102,11 +106,21 @@ class Teachers:
 
     @cached_property
     def _shared(self) -> SharedVocabulary | None:
+        if self.encoder.reads_otherwise(self.arguments.sequence_length):
+            return None
         return SharedVocabulary.of(self.tokenizer, self.encoder.tokenizer)
 
     @cached_property
     def _reader(self) -> ByteText | SharedVocabulary:
-        return self._shared or ByteText.of(self.tokenizer)
+        if self._shared is not None:
+            return self._shared
+        try:
+            return ByteText.of(self.tokenizer)
+        except BortError:
+            if (how := self.encoder.reads_otherwise(self.arguments.sequence_length)) is None:
+                raise
+            rule = f"{how}, so it must be given texts, which only a byte-level BPE as --tokenizer gives back"
+            raise BortError(rule, setting="embedding_teacher", value=self.encoder.source) from None
 
     @property
     def _beside(self) -> TeacherBeside | None:
@@ -126,7 +140,7 @@ class Teachers:
         size = None if same_space else self.encoder.size
         return Student.around(model, size, self.arguments.pooling, tuple(self.layers))
 
-    def taught(self, rows: TrainingRows) -> TaughtRows:
+    def taught(self, rows: TrainingRows, corpus: Corpus) -> TaughtRows:
         """Rows to train on, with the teacher outputs that are computed once: from the cache or computed now."""
         caches = []
         if self.arguments.keeps_logits:
@@ -139,15 +153,15 @@ class Teachers:
                 dtype=_DTYPES[arguments.teacher_dtype],
                 pad_id=self.tokenizer.pad_token_id,
             )
-            caches.append(self._cached(targets, rows, "logits"))
+            caches.append(self._cached(targets, rows, corpus, "logits"))
             del self.masked_lm  # it is not needed any more and may be large
         if self.embeds and self._beside is None:
-            caches.append(self._cached(self._embeddings(), rows, "embeddings"))
+            caches.append(self._cached(self._embeddings(), rows, corpus, "embeddings"))
         return TaughtRows(rows, tuple(caches))
 
-    def taught_held_out(self, rows: TrainingRows) -> TaughtRows:
+    def taught_held_out(self, rows: TrainingRows, corpus: Corpus) -> TaughtRows:
         """Held-out rows with the teacher's embeddings."""
-        return TaughtRows(rows, (self._cached(self._embeddings(), rows, _HELD_OUT),))
+        return TaughtRows(rows, (self._cached(self._embeddings(), rows, corpus, _HELD_OUT),))
 
     def objective(self) -> Objective:
         """The objective of the run; a teacher whose outputs are not cached runs at each step."""
@@ -158,15 +172,15 @@ class Teachers:
         layers = sorted(set(self.layers.values()))
         return EmbeddingTargets(self.encoder, self._reader, tuple(layers), _DTYPES[self.arguments.teacher_dtype])
 
-    def _cached(self, targets: TeacherTargets, rows: TrainingRows, name: str) -> TeacherCache:
+    def _cached(self, targets: TeacherTargets, rows: TrainingRows, corpus: Corpus, name: str) -> TeacherCache:
         with bar("asking the teacher", rows.rows_per_epoch) as shown:
 
             def progress(done: int, tokens: int) -> None:
                 shown.update(done, f"{done:,} rows, {tokens / 1e6:.2f} M tokens")
 
-            corpus = self.corpus.tokens("train").digest()
-            held_out = self.corpus.tokens("valid").digest() if name == _HELD_OUT else None
-            return cached_targets(targets, rows, self.folder / name, corpus, progress, held_out=held_out)
+            training = corpus.tokens("train").digest()
+            held_out = corpus.tokens("valid").digest() if name == _HELD_OUT else None
+            return cached_targets(targets, rows, self.folder / name, training, progress, held_out=held_out)
 
     def words(self) -> NDArray[np.float32]:
         """The teacher's vector of each single entry of the student's vocabulary. *Shape:* (vocab, D)."""
