@@ -258,6 +258,22 @@ def test_bad_rows_stand_beside_each_file(bort, classifier, texts, tmp_path):
         assert (predict(again).rows, predict(again).skipped) == (8, 1)
 
 
+def test_files_whose_names_are_no_utf8(classifier, tmp_path):
+    given = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    try:
+        given.write_text('{"text": "a"}\n{"text": 3}\n')
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    for resume in (False, True):
+        asked = PredictArguments(str(classifier), str(given), f"{tmp_path}/out/", on_error="label", resume=resume)
+        assert predict(asked).rows == 2
+    assert (tmp_path / "out" / given.name).exists()
+    predict(PredictArguments(str(classifier), str(given), str(tmp_path / "o.jsonl"), on_error="label"))
+    errors = [json.loads(line)["error"] for line in (tmp_path / "o.jsonl").read_text("utf-8").splitlines()]
+    assert errors[0] is None
+    assert errors[1].startswith(f"{tmp_path}/caf\\udce9.jsonl:2: ")
+
+
 def test_object_stores(bort, classifier, texts, tmp_path, alone):
     """`local` is a file system of fsspec like any store; `memory` is one that has no paths at all."""
     import fsspec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from bort.export.openvino_model import add_prepared
 from bort.predict import openvino_runner
 from bort.predict.costs import MOST_TOKENS, BatchCosts
 from bort.predict.engine import open_exported
+from bort.predict.graph.quantization import Quantization
 from bort.predict.manifest import read_manifest
 from bort.predict.openvino_runner import OpenVinoRunner
 from bort.predict.predictor import Predictor
@@ -130,7 +132,9 @@ def test_two_engines_share_the_lengths(candidates, sentences, tmp_path, monkeypa
     (tmp_path / "out").mkdir()
     manifest = found.write(tmp_path / "out", {}, prepared=True)
     assert read_manifest(tmp_path / "out") == manifest
-    assert manifest.engine == "onnxruntime+openvino"
+    assert (found.engine, found.precision) == (manifest.engine, manifest.precision) == ("onnxruntime+openvino", "fp32")
+    int8 = replace(found.first, quantization=Quantization())
+    assert replace(found, first=int8).precision == "int8+fp32"
     assert {"model.onnx", "model.xml", "model.blob"} <= manifest.files.keys()
     texts = [*sentences[:30], "word " * 60, *(f"{text} {text} {text}" for text in sentences[:10])]
     expected = Predictor(candidates[0].exporter.name).predict_proba(texts)

@@ -204,6 +204,7 @@ def test_a_tampered_file_is_not_opened(exporter, tmp_path):
         ('"kind": "classification"', '"kind": "code"'),
         ('"kind": "classification"', '"kind": []'),
         ('"metric": "accuracy"', '"metric": []'),
+        ('"names": [', '"names": ["\\ud800", '),
         ('"pairs": ', '"no pairs": '),
         ('"cast": ', '"no cast": '),
         ('"engine": "onnxruntime"', '"engine": "pickle"'),

@@ -38,9 +38,14 @@ class Gate:
         return lengths(words)
 
 
+async def asked(batcher, words):
+    with batcher.admitted() as since:
+        return await batcher.submit(words, since)
+
+
 async def busy(gate, batcher):
     """A first request that the model is at."""
-    first = asyncio.ensure_future(batcher.submit(Words(["first"])))
+    first = asyncio.ensure_future(asked(batcher, Words(["first"])))
     await asyncio.to_thread(gate.entered.wait, 10)
     return first
 
@@ -50,7 +55,7 @@ def test_what_waits_is_one_batch_within_the_budget_and_in_order():
         gate, batches = Gate(), []
         batcher = Batcher(gate, join, max_batch_tokens=5, observe=lambda *told: batches.append(told[:2]))
         first = await busy(gate, batcher)
-        others = [asyncio.ensure_future(batcher.submit(Words(["x" * n] * 2))) for n in range(1, 5)]
+        others = [asyncio.ensure_future(asked(batcher, Words(["x" * n] * 2))) for n in range(1, 5)]
         await asyncio.sleep(0.05)
         gate.open.set()
         answers = [row[:, 0].tolist() for row in await asyncio.gather(first, *others)]
@@ -67,11 +72,11 @@ def test_a_full_queue_refuses_at_once():
         gate = Gate()
         batcher = Batcher(gate, join, max_waiting=2)
         first = await busy(gate, batcher)
-        second = asyncio.ensure_future(batcher.submit(Words(["second"])))
+        second = asyncio.ensure_future(asked(batcher, Words(["second"])))
         await asyncio.sleep(0.01)
         started = time.perf_counter()
         with pytest.raises(Refused) as refused:
-            await batcher.submit(Words(["third"]))
+            await asked(batcher, Words(["third"]))
         took = time.perf_counter() - started
         gate.open.set()
         await asyncio.gather(first, second)
@@ -88,11 +93,11 @@ def test_what_its_client_has_left_is_not_computed():
         gate = Gate()
         batcher = Batcher(gate, join, max_waiting=2)
         first = await busy(gate, batcher)
-        left = asyncio.ensure_future(batcher.submit(Words(["left"])))
+        left = asyncio.ensure_future(asked(batcher, Words(["left"])))
         await asyncio.sleep(0.01)
         left.cancel()
         await asyncio.sleep(0.01)
-        kept = asyncio.ensure_future(batcher.submit(Words(["kept"])))  # in its place
+        kept = asyncio.ensure_future(asked(batcher, Words(["kept"])))  # in its place
         await asyncio.sleep(0.01)
         gate.open.set()
         await asyncio.gather(first, kept)
@@ -109,7 +114,7 @@ def test_what_has_waited_too_long_is_refused_instead_of_computed():
         gate = Gate()
         batcher = Batcher(gate, join, max_wait_seconds=0.05)
         first = await busy(gate, batcher)
-        late = asyncio.ensure_future(batcher.submit(Words(["late"])))
+        late = asyncio.ensure_future(asked(batcher, Words(["late"])))
         await asyncio.sleep(0.2)
         gate.open.set()
         await first
@@ -119,6 +124,22 @@ def test_what_has_waited_too_long_is_refused_instead_of_computed():
         return gate.seen
 
     assert asyncio.run(main()) == [["first"]]
+
+
+def test_a_request_has_its_place_before_it_is_tokenised():
+    async def main():
+        batcher = Batcher(lengths, join, max_waiting=1, max_wait_seconds=0.05)
+        with batcher.admitted() as since:
+            assert batcher.depth == 1
+            with pytest.raises(Refused, match="overloaded"):
+                await asked(batcher, Words(["second"]))
+            with pytest.raises(Refused, match="waited"):
+                await batcher.submit(Words(["tokenised for long"]), since - 1)
+        await asked(batcher, Words(["third"]))
+        await asyncio.to_thread(batcher.close)
+        return batcher.depth
+
+    assert asyncio.run(main()) == 0
 
 
 def test_a_failure_is_its_own_requests_alone():
@@ -135,8 +156,8 @@ def test_a_failure_is_its_own_requests_alone():
 
         batcher = Batcher(gated, join)
         first = await busy(gate, batcher)
-        bad = asyncio.ensure_future(batcher.submit(Words(["bad"])))
-        good = asyncio.ensure_future(batcher.submit(Words(["good"])))
+        bad = asyncio.ensure_future(asked(batcher, Words(["bad"])))
+        good = asyncio.ensure_future(asked(batcher, Words(["good"])))
         await asyncio.sleep(0.02)
         gate.open.set()
         await first
@@ -156,12 +177,12 @@ def test_closing_answers_what_was_accepted_and_takes_no_more():
         gate = Gate()
         batcher = Batcher(gate, join)
         first = await busy(gate, batcher)
-        second = asyncio.ensure_future(batcher.submit(Words(["second"])))
+        second = asyncio.ensure_future(asked(batcher, Words(["second"])))
         await asyncio.sleep(0.01)
         closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
         await asyncio.sleep(0.05)
         with pytest.raises(Refused) as refused:
-            await batcher.submit(Words(["third"]))
+            await asked(batcher, Words(["third"]))
         gate.open.set()
         await closing
         return refused.value.kind, [(await one).tolist() for one in (first, second)]

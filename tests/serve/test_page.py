@@ -88,6 +88,16 @@ def test_a_file_comes_back_labelled(page, server, tmp_path):
     assert rows[2].startswith('2,"say ""clock""",')
 
 
+def test_one_model_labels_all_rows_even_if_another_is_chosen_meanwhile(page):
+    page.fill("#many", "a clock\n" * 40)  # two requests
+    page.evaluate("""() => { const real = window.fetch; window.fetch = (...asked) => {
+        $("model").value = "slow"; $("model").dispatchEvent(new Event("change")); return real(...asked); } }""")
+    page.click("#run")
+    page.wait_for_selector("#save:not([disabled])")
+    assert page.text_content("#name") == "slow"
+    assert [url.split("/")[-2] for url in page.asked if url.endswith("/predict")] == ["fast"] * 2
+
+
 def test_it_is_usable_by_keyboard_alone(page):
     page.keyboard.type("a clock")
     page.wait_for_selector(".bar")

@@ -18,7 +18,7 @@ from bort.data.tables.examples import Example
 from bort.predict.engine import open_exported
 from bort.serve.batcher import Batcher
 from bort.serve.model import ServedModel
-from bort.serve.registry import Registry
+from bort.serve.registry import Registry, named
 from bort.serve.settings import Limits
 
 
@@ -131,7 +131,7 @@ def test_all_models_share_the_time_to_close():
     async def close() -> float:
         registry = Registry({name: name for name in "abc"}, lambda name, folder: Stub(folder))
         models = [registry.get(name) for name in "abc"]
-        asked = [asyncio.ensure_future(model.batcher.submit(Words("x"))) for model in models]
+        asked = [asyncio.ensure_future(model.batcher.submit(Words("x"), time.monotonic())) for model in models]
         for model in models:
             await asyncio.to_thread(model.at_it.wait, 10)
         start = time.monotonic()
@@ -143,6 +143,12 @@ def test_all_models_share_the_time_to_close():
         return took
 
     assert asyncio.run(close()) < 0.5
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1").mkdir()
+    assert named(["lr=0.1", "lr=0.2"]) == {"lr=0.1": "lr=0.1", "lr": "0.2"}
 
 
 def test_a_model_of_the_hub_is_also_known_by_its_full_name():

@@ -73,6 +73,7 @@ def test_the_inference_api(server):
     assert flat[0] == server.post("/", {"inputs": "a harbour"}).json()[:1]
     sigmoid = server.post("/", {"inputs": "a harbour", "parameters": {"function_to_apply": "sigmoid"}}).json()
     raw = server.post("/", {"inputs": "a harbour", "parameters": {"function_to_apply": "none"}}).json()
+    assert server.post("/", {"inputs": ["a", None]}).json()["error"].startswith("inputs[1]: ")
     assert sigmoid[0]["score"] == pytest.approx(1 / (1 + np.exp(-raw[0]["score"])), abs=1e-6)
 
 

@@ -75,10 +75,36 @@ def test_so_is_what_is_no_request(content, ways):
     same(ways, content)
 
 
+def test_what_the_body_must_not_hold_is_told(ways):
+    digits = b'{"inputs": ' + b"9" * 5000 + b"}"
+    assert "no whole number of more than 4,300 digits" in same(ways, digits).json()["error"]
+    assert "too many lists" in same(ways, b'{"inputs": ' + b"[" * 10**5).json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/predict"])
+def test_a_client_that_leaves_makes_no_mistake(ways, path):
+    apps, metrics = ways
+    sent, messages = [], [{"type": "http.request", "body": b'{"inputs": "a harbour"}'}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    before = metrics.errors.labels("Validation")._value.get()
+    asyncio.run(apps[0](scope, receive, send))
+    assert sent[0]["status"] == 499
+    assert metrics.errors.labels("Validation")._value.get() == before
+
+
 def test_other_pages_and_forms_go_the_whole_way(ways):
     good = b'{"inputs": "a harbour"}'
     same(ways, good, origin="https://elsewhere.example")
-    same(ways, good, **{"content-type": "text/plain"})
+    said = same(ways, good, **{"content-type": "text/plain"}).json()["error"]
+    assert said == "the header Content-Type must be application/json"
     same(ways, good, **{"content-type": "application/json; charset=utf-8"})
 
 

@@ -14,13 +14,14 @@ from bort.__main__ import main
 from bort.errors import BortError
 from bort.export.exporter import Exporter
 from bort.model.config import Preset, configure
-from bort.predict.classifiers import load_classifier
+from bort.predict.classifiers import load_classifier, new_classifier, save_classifier
 from bort.predict.costs import MOST_TOKENS
 from bort.speed.contestants import ENGINES, Contestant, Model, usual_engines
 from bort.speed.measure import first_answer
 from bort.speed.models import CONFIGS, padded_tokenizer, save_random
 from bort.speed.race import Spread, described, fixed, like_for_like, natural, race, take_turns
 from bort.speed.report import speed_report
+from bort.tasks.classification import Classification
 
 pytest.importorskip("onnxruntime")
 
@@ -115,6 +116,21 @@ def test_the_usual_engines():
 def test_a_process_that_cannot_answer(tmp_path):
     with pytest.raises(BortError, match="a new process could not answer"):
         first_answer(tmp_path / "nothing", 1)
+
+
+def test_a_first_answer_of_an_exported_encoder(teacher_folder, tmp_path):
+    Exporter(teacher_folder).write(tmp_path, None)
+    assert first_answer(tmp_path, 1).seconds > 0
+
+
+def test_a_model_of_choices_is_refused(world, tiny_tokenizer, tmp_path, capsys):
+    task = Classification(("first", "second"), "accuracy", choices=True)
+    save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 24)
+    (tmp_path / "exported").mkdir()
+    Exporter(str(tmp_path / "model")).write(tmp_path / "exported", None)
+    for folder in ("model", "exported"):
+        assert main(["benchmark", "--model", str(tmp_path / folder), "--alone", "--sequence-length", "4"]) == 2
+        assert "chooses between texts" in capsys.readouterr().err
 
 
 @pytest.mark.slow

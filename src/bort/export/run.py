@@ -83,7 +83,7 @@ def _write(
 ) -> tuple[dict[str, Any], list[str]]:
     """Write all files; return the metrics, and lines for the user."""
     first = decision.first
-    metrics: dict[str, Any] = {"engine": first.engine, "precision": first.precision, **first.facts}
+    metrics: dict[str, Any] = {"engine": decision.engine, "precision": decision.precision, **first.facts}
     told: list[str] = []
     thresholds = None
     if isinstance(judge, ClassifierExport):
@@ -93,8 +93,6 @@ def _write(
         if learned is not None:
             thresholds, metrics["thresholds"] = learned.by_label, learned.figures()
             told += learned.told()
-    if decision.longer is not None:
-        metrics["engine"] = f"{first.engine}+{decision.longer[0].engine}"
     metrics["quantization"] = first.exporter.described(first.quantization)
     metrics |= decision.figures()
     found = metrics | {"model": first.exporter.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -196,8 +197,10 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 499:  # the client has left; that is no mistake of its request
+            return Response(status_code=499)
         if error.status_code == 400:  # FastAPI's status for a body that it cannot decode
-            return body(request, 422, "the body must be JSON in UTF-8", Kind.VALIDATION.title)
+            return body(request, 422, _unreadable(error.__cause__), Kind.VALIDATION.title)
         title = {404: Kind.NOT_FOUND.title}.get(error.status_code, Kind.VALIDATION.title)
         return body(request, error.status_code, str(error.detail), title, dict(error.headers or {}))
 
@@ -206,9 +209,20 @@ def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
         return body(request, 500, "internal error", Kind.BACKEND.title)
 
 
+def _unreadable(cause: BaseException | None) -> str:
+    """Why Python's reader of JSON fails at a body that has no mistake at a certain character."""
+    if isinstance(cause, RecursionError):
+        return "the body holds too many lists or objects in each other"
+    if isinstance(cause, ValueError) and not isinstance(cause, UnicodeError):
+        return f"the body must hold no whole number of more than {sys.get_int_max_str_digits():,} digits"
+    return "the body must be JSON in UTF-8"
+
+
 def _worded(error: RequestValidationError) -> str:
     """The first error in one line, with its location."""
     mistake = error.errors()[0]
+    if isinstance(error.body, bytes) and mistake["loc"] == ("body",):
+        return "the header Content-Type must be application/json"
     if mistake["type"] == "json_invalid":
         reason = mistake.get("ctx", {}).get("error", "it cannot be read")
         return f"the body must be JSON: {reason} at character {mistake['loc'][-1] + 1}"

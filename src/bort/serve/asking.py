@@ -71,12 +71,12 @@ async def outputs_of(
         if not registry.healthy:
             raise Refused(Kind.UNHEALTHY, "the server is shutting down")
         try:
-            model.batcher.admit()
-            if sum(len(one.text) + len(one.text_b or "") for one in examples) <= _INLINE_CHARACTERS:
-                tokens = model.encode(examples, truncate)
-            else:
-                tokens = await asyncio.to_thread(model.encode, examples, truncate)
-            return Outputs(model, await model.outputs(tokens), tokens.tokens)
+            with model.batcher.admitted() as since:
+                if sum(len(one.text) + len(one.text_b or "") for one in examples) <= _INLINE_CHARACTERS:
+                    tokens = model.encode(examples, truncate)
+                else:
+                    tokens = await asyncio.to_thread(model.encode, examples, truncate)
+                return Outputs(model, await model.outputs(tokens, since), tokens.tokens)
         except Refused as refused:
             # Retry if another model has replaced this one in the meantime.
             if refused.kind is not Kind.UNHEALTHY or registry.get(name) is model:

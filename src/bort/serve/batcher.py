@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class _Waiting:
     tokens: Any
     future: asyncio.Future[Rows]
     loop: asyncio.AbstractEventLoop
-    since: float = field(default_factory=time.monotonic)
+    since: float
 
 
 class Batcher:
@@ -53,7 +53,7 @@ class Batcher:
         join: Concatenates the tokenised texts of several requests.
         max_batch_tokens: Maximum number of tokens per batch; a larger request is a batch of its own.
         max_waiting: Maximum number of accepted requests without an answer yet; further ones are refused.
-        max_wait_seconds: Requests that have waited longer are refused instead of computed.
+        max_wait_seconds: Requests that were accepted longer ago are refused instead of computed.
         observe: Called for each batch, with its numbers of texts and tokens and its seconds.
 
     Example:
@@ -62,7 +62,8 @@ class Batcher:
         ...     tokens = property(len)
         >>> async def main():
         ...     batcher = Batcher(lambda words: np.ones((len(words), 2), np.float32), lambda parts: sum(parts, Words()))
-        ...     rows = await batcher.submit(Words(["a", "b"]))
+        ...     with batcher.admitted() as since:
+        ...         rows = await batcher.submit(Words(["a", "b"]), since)
         ...     batcher.close()
         ...     return rows.shape
         >>> asyncio.run(main())
@@ -84,44 +85,54 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._changed = Condition()
         self._closing = False
-        self._computing = 0
+        self.depth = 0
+        """Number of accepted requests without an answer yet: tokenised, waiting or computed."""
         self._thread = Thread(target=self._work, name="bort-batcher", daemon=True)
         self._thread.start()
-
-    @property
-    def depth(self) -> int:
-        """Number of requests that wait or are being computed."""
-        return len(self._queue) + self._computing
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs: until it is closed, and has answered what it had accepted."""
         return self._thread.is_alive()
 
-    def admit(self) -> None:
-        """Refuse a request that cannot be accepted, before its texts are tokenised.
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[float]:
+        """Accept a request for the duration of a block, in which its texts are tokenised and computed.
+
+        Yields:
+            When it was accepted.
 
         Raises:
-            Refused: The queue is full, or the batcher is closing.
+            Refused: There are too many, or the batcher is closing.
         """
-        if self._closing:
-            raise Refused(Kind.UNHEALTHY, "the server is shutting down")
-        if self.depth >= self._max_waiting:
-            raise Refused(Kind.OVERLOADED, "the model is overloaded; try again later")
+        with self._changed:
+            self._check_open()
+            if self.depth >= self._max_waiting:
+                raise Refused(Kind.OVERLOADED, "the model is overloaded; try again later")
+            self.depth += 1
+        try:
+            yield time.monotonic()
+        finally:
+            with self._changed:
+                self.depth -= 1
 
-    async def submit(self, tokens: Computed) -> Rows:
+    async def submit(self, tokens: Computed, since: float) -> Rows:
         """Compute tokenised texts; cancelling the caller removes its request from the queue.
+
+        Args:
+            tokens: The texts of a request.
+            since: When it was accepted.
 
         Returns:
             *Shape:* (texts, outputs).
 
         Raises:
-            Refused: The queue is full, the batcher is closing, the request waited for too long, or the model failed.
+            Refused: The batcher is closing, the request waited for too long, or the model failed.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(tokens, loop.create_future(), loop)
+        waiting = _Waiting(tokens, loop.create_future(), loop, since)
         with self._changed:
-            self.admit()
+            self._check_open()  # it may have been closed meanwhile, and its thread have ended
             self._queue.append(waiting)
             self._changed.notify()
         try:
@@ -138,13 +149,13 @@ class Batcher:
             self._changed.notify()
         self._thread.join(seconds)
 
+    def _check_open(self) -> None:
+        if self._closing:
+            raise Refused(Kind.UNHEALTHY, "the server is shutting down")
+
     def _work(self) -> None:
         while batch := self._next():
-            self._computing = len(batch)
-            try:
-                self._compute(batch)
-            finally:
-                self._computing = 0
+            self._compute(batch)
 
     def _next(self) -> list[_Waiting]:
         """Wait for the next batch; empty if the batcher is closed."""
@@ -159,7 +170,6 @@ class Batcher:
                 while self._queue and tokens + self._queue[0].tokens.tokens <= self._max_tokens:
                     batch.append(self._queue.popleft())
                     tokens += batch[-1].tokens.tokens
-                self._computing = len(batch)
             # The future of a disconnected client is cancelled.
             left = [one for one in batch if not one.future.cancelled()]
             late = [one for one in left if time.monotonic() - one.since > self._max_wait]
@@ -167,7 +177,6 @@ class Batcher:
                 _settle([(one, Refused(Kind.OVERLOADED, f"waited for more than {self._max_wait:g} seconds"))])
             if taken := [one for one in left if one not in late]:
                 return taken
-            self._computing = 0
 
     def _compute(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()

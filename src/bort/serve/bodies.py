@@ -111,13 +111,6 @@ class Parameters(_Body):
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
 
 
-class PipelineRequest(_Body):
-    """A request of the Hugging Face inference API: a flat list is a batch."""
-
-    inputs: Text | Annotated[list[Text], Field(min_length=1)] = Field(examples=["Where is my parcel?"])
-    parameters: Parameters = Parameters()
-
-
 def _texts(given: Any) -> Any:
     """Reject anything but a text or a list of texts, with one message for both forms."""
     if isinstance(given, list) and given and all(isinstance(one, int | list) for one in given):
@@ -133,6 +126,13 @@ TextOrTexts = Annotated[
     BeforeValidator(_texts),
 ]
 """One text, or several."""
+
+
+class PipelineRequest(_Body):
+    """A request of the Hugging Face inference API: a flat list is a batch."""
+
+    inputs: TextOrTexts = Field(examples=["Where is my parcel?"])
+    parameters: Parameters = Parameters()
 
 
 class EmbedRequest(_Body):

@@ -20,7 +20,7 @@ class Metrics:
             "bort_request_seconds", "Time from the first byte to the answer", ["route"],
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.depth = Gauge("bort_queue_depth", "Requests that wait or are computed", ["model"], registry=self.registry)
+        self.depth = Gauge("bort_queue_depth", "Accepted requests without an answer", ["model"], registry=self.registry)
         self.batch_texts = Histogram(
             "bort_batch_texts", "Texts of a batch", ["model"], buckets=_SIZES, registry=self.registry
         )

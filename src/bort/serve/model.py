@@ -118,13 +118,17 @@ class ServedModel:
             raise Refused(Kind.TOO_LARGE, rule)
         return Tokens(encoded, sum(encoded.lengths))
 
-    async def outputs(self, tokens: Tokens) -> NDArray[np.float32]:
+    async def outputs(self, tokens: Tokens, since: float) -> NDArray[np.float32]:
         """Raw outputs, or vectors that are not scaled. *Shape:* (texts, outputs).
+
+        Args:
+            tokens: The texts of a request.
+            since: When it was accepted.
 
         Raises:
             Refused: The server is overloaded, or the model fails.
         """
-        return await self.batcher.submit(tokens)
+        return await self.batcher.submit(tokens, since)
 
     def predictions(self, logits: NDArray[np.float32], raw: bool = False) -> list[list[ScoredLabel]]:
         """The labels of each text, the most likely first.

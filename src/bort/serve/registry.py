@@ -17,6 +17,8 @@ Load = Callable[[str, str], ServedModel]
 def named(models: Sequence[str]) -> dict[str, str]:
     """Map names to folders, given as `NAME=FOLDER`, or as a folder or hub name whose last part is the name.
 
+    What names an existing folder as a whole is one, even if it holds an equals sign.
+
     Raises:
         BortError: Two models have the same name, or one lacks its name or its folder.
 
@@ -27,8 +29,8 @@ def named(models: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for model in models:
         name, equals, folder = model.partition("=")
-        if not equals or "/" in name:
-            path = Path(model).expanduser()
+        path = Path(model).expanduser()
+        if not equals or "/" in name or path.is_dir():
             name, folder = (path.resolve() if path.exists() else path).name, model
         if not name or not folder:
             raise BortError("must be FOLDER or NAME=FOLDER", value=model)

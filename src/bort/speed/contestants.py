@@ -117,19 +117,23 @@ class Model:
         return int(config.vocab_size)
 
     def check_length(self, longest: int) -> None:
-        """Refuse texts that it has no positions for, before anything is exported or timed.
+        """Refuse texts that it has no positions for, and a model of choices, before anything is exported or timed.
 
         Args:
             longest: Tokens of the longest text.
 
         Raises:
-            BortError: It has none for so many tokens.
+            BortError: It has none for so many tokens, or chooses between texts.
         """
-        most = None  # of `CONFIGS`, all have enough
+        most, task = None, None  # of `CONFIGS`, all have enough
         if self.exported:
-            most = read_manifest(self.name).about.get("positions")  # version 0.1.0 did not write it
+            manifest = read_manifest(self.name)
+            most, task = manifest.about.get("positions"), manifest.task  # version 0.1.0 did not write the former
         elif self.name not in CONFIGS:
-            most = positions(load_classifier(self.name, ours=False)[0])
+            model, task = load_classifier(self.name, ours=False)
+            most = positions(model)
+        if task is not None and task.choices:
+            raise BortError("chooses between texts, and is not timed on single ones", file=self.name)
         if isinstance(most, int) and longest > most:
             rule = f"reads at most {most} tokens, and --sequence-length or --mix asks for {longest}"
             raise BortError(rule, file=self.name)

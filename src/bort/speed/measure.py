@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bort.errors import BortError
+from bort.predict.manifest import is_exported, read_manifest
 from bort.progress import bar
 from bort.runs import environment
 from bort.speed.contestants import ENGINES, Contestant, Model
@@ -22,8 +23,10 @@ from bort.speed.race import Load, Spread, Timing, described, like_for_like, race
 
 _CODE = """
 import sys
-from bort import Predictor
-Predictor(sys.argv[1], threads=int(sys.argv[2])).predict(["A first answer is what a small model owes its user."])
+import bort
+name, method = sys.argv[3:]
+model = getattr(bort, name)(sys.argv[1], threads=int(sys.argv[2]))
+getattr(model, method)(["A first answer is what a small model owes its user."])
 try:  # the resource module would count what the parent had when it forked
     most = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
 except OSError:
@@ -135,9 +138,11 @@ def first_answer(folder: Path, threads: int) -> FirstAnswer:
     Raises:
         BortError: The process failed.
     """
+    encodes = is_exported(folder) and read_manifest(folder).task is None
+    names = ("Encoder", "encode") if encodes else ("Predictor", "predict")
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-c", _CODE, str(folder), str(threads)],
+        [sys.executable, "-c", _CODE, str(folder), str(threads), *names],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},

@@ -137,6 +137,22 @@ def test_an_unfinished_index_goes_on_from_its_last_commit(tmp_path):
         IndexWriter(tmp_path / "killed", described, resume=True)
 
 
+def test_files_of_somebody_else_stay(tmp_path):
+    (tmp_path / VECTORS).write_bytes(b"precious")
+    with pytest.raises(BortError, match="already exists"):
+        IndexWriter(tmp_path, Description("m", 5, "int8"))
+    assert (tmp_path / VECTORS).read_bytes() == b"precious"
+    (tmp_path / VECTORS).write_bytes(b"")  # as a run leaves it that is killed at its first step
+    assert len(written(tmp_path, unit(3))) == 3
+
+
+def test_what_holds_nothing_yet_is_begun_anew(tmp_path):
+    writer = IndexWriter(tmp_path, Description("m", 5, "int8"))
+    writer.append(["a"], unit(1))
+    del writer
+    assert len(written(tmp_path, unit(3, 4))) == 3
+
+
 def test_damage_is_told(tmp_path):
     index = written(tmp_path / "i", unit(9))
     index.check()

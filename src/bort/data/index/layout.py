@@ -53,7 +53,7 @@ class Description:
     def write(self, folder: Path) -> None:
         """Write the description, which finishes an index."""
         with write_aside(folder / NAME) as out:
-            json.dump({**stamp(FORMAT), **asdict(self)}, out, indent=2, ensure_ascii=False)
+            json.dump({**stamp(FORMAT), **asdict(self)}, out, indent=2)  # ASCII: a file's name may be no valid Unicode
             out.write("\n")
 
     @classmethod

@@ -76,6 +76,7 @@ class IndexWriter:
             """Number of texts in the index."""
             self._bytes: int = state["bytes"]
             self._open()
+            self.commit(self.read)  # a folder that holds files of a killed run also holds its state
         except BaseException:
             self.close()  # the error may be kept, and holds the writer
             raise
@@ -150,18 +151,21 @@ class IndexWriter:
         nothing = {"read": 0, "count": 0, "bytes": 0}
         file = self.folder / _STATE
         if not file.is_file():
-            # Files without a state are left from a run that was killed before its first commit.
-            if any(path.name not in FILES and not path.name.startswith(".") for path in self.folder.iterdir()):
+            # A run that is killed before it has written its state leaves empty files at most.
+            seen = (path for path in self.folder.iterdir() if not path.name.startswith("."))
+            if any(path.name not in FILES or not path.is_file() or path.stat().st_size for path in seen):
                 raise BortError("already exists; name another --out, or remove it first", file=self.folder)
             return nothing
-        if not resume:
-            raise BortError("holds an unfinished index; go on with --resume, or name another --out", file=self.folder)
         try:
             state: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            begun = state["begun"]
+            begun, read = state["begun"], state["read"]
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             raise BortError("is damaged; remove the folder, and begin anew", file=file) from None
         check_format(state, FORMAT, file, "remove the folder, and begin anew")
+        if not read:
+            return nothing  # it holds nothing yet that another run could spoil
+        if not resume:
+            raise BortError("holds an unfinished index; go on with --resume, or name another --out", file=self.folder)
         for name, value in self._begun.items():
             if name == "model" and (begun.get("model_sha256") or located(str(begun.get("model"))) == value):
                 continue  # the same files may have another name

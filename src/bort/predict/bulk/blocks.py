@@ -54,11 +54,11 @@ class BadRows:
         """Record a row and its error."""
         self.count += 1
         if len(self.first) < _SHOWN_ERRORS:
-            self.first.append(str(error))
+            self.first.append(_worded(error))
         if self.path is not None:
             if self._write is None:
                 self._write = self._file.enter_context(row_writer(self.path, "jsonl"))
-            self._write({"line": error.line, "error": str(error), "row": row})
+            self._write({"line": error.line, "error": _worded(error), "row": row})
 
     def remove_earlier(self) -> None:
         """Remove the file that an earlier run left next to the output, if it is complete and all rows could be read.
@@ -162,6 +162,11 @@ def read_blocks(
         yield block
 
 
+def _worded(error: BortError) -> str:
+    """The text of an error; it names a file, whose name may be no valid Unicode."""
+    return str(error).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def examples_of(block: Block) -> list[Example]:
     """The examples of the rows that could be read."""
     return [example for _, example in block if isinstance(example, Example)]
@@ -177,4 +182,4 @@ def unread(row: Row, text: str, error: BortError, added: Iterable[str]) -> Row:
         added: Names of the columns of an answer.
     """
     kept = {text: row["raw"]} if list(row) == ["raw"] else row
-    return {**kept, **dict.fromkeys(added), "error": str(error)}
+    return {**kept, **dict.fromkeys(added), "error": _worded(error)}

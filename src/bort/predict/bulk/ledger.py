@@ -137,6 +137,6 @@ class Ledger:
         content = {**stamp(_FORMAT), "made_by": self._made_by, "files": self._files}
         if self._begun is not None:
             content["begun"] = sorted(self._begun)
-        write_text(self.path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        write_text(self.path, json.dumps(content, indent=1) + "\n")  # ASCII: a file's name may be no valid Unicode
         ended = time.monotonic()
         self._next_write, self._is_written = ended + _REST * (ended - started), True
