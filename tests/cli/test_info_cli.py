@@ -57,6 +57,11 @@ def test_labels_with_brackets_are_no_markup(bort, classifier, tmp_path):
     assert "[/red], [bold], :cat:" in bort("info", folder).out
 
 
+def test_labels_have_the_order_of_their_numbers(bort, classifier, tmp_path):
+    folder = changed(classifier, tmp_path, id2label={"10": "ten", "2": "two", "0": "zero"})
+    assert json.loads(bort("info", folder, "--json").out)["labels"] == ["zero", "two", "ten"]
+
+
 def changed(classifier: str, tmp_path: Path, content: bytes | None = None, **changes) -> Path:
     folder = tmp_path / "changed"
     shutil.copytree(classifier, folder)

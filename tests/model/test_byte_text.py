@@ -60,7 +60,15 @@ def test_special_tokens_have_no_text(tiny_tokenizer, byte_text):
     assert (spans[0, 1] - spans[0, 0], spans[-1, 1] - spans[-1, 0]) == (0, 0)
 
 
-def test_a_word_piece_vocabulary_is_refused():
-    words = Tokenizer(models.WordLevel({"[UNK]": 0, "naïve": 1, "日本": 2}, unk_token="[UNK]"))
-    with pytest.raises(BortError, match=r"日本.*needs a byte-level BPE"):
-        ByteText.of(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]"))
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (models.BPE({"[UNK]": 0, "naïve": 1, "日本": 2}, [], unk_token="[UNK]"), "日本"),
+        (models.WordPiece({"[UNK]": 0, "naïve": 1, "##ly": 2}, unk_token="[UNK]"), "WordPiece"),
+    ],
+    ids=["characters", "WordPiece"],
+)
+def test_other_vocabularies_are_refused(model, told):
+    words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="[UNK]")
+    with pytest.raises(BortError, match=f"{told}.*needs a byte-level BPE"):
+        ByteText.of(words)

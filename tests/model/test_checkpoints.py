@@ -141,6 +141,7 @@ def damage(folder: Path, kind: str) -> None:
         ('["hidden_size", 32]', "do not have the shapes that config.json gives"),
         ('["hidden_act", "nothing"]', "nothing"),
         ('["pad_token_id", 100000]', "Padding_idx must be within num_embeddings"),
+        ('["position_embedding_type", "relative_key"]', "value 'relative_key': must be absolute"),
     ],
 )
 def test_damaged_models(saved, kind, rule):
@@ -148,7 +149,7 @@ def test_damaged_models(saved, kind, rule):
     with pytest.raises(BortError) as caught:
         load(BortForMaskedLM, saved)
     message = str(caught.value)
-    assert message.startswith(f"{saved}: ")
+    assert message.startswith((f"{saved}: ", f"{saved}/config.json: "))
     assert any(
         one in message for one in (rule if isinstance(rule, tuple) else (rule,))
     )  # by the version of safetensors
@@ -189,6 +190,11 @@ def test_an_encoder_has_the_masked_lm_head_that_its_files_hold(tiny_config, tiny
         return
     loaded = load_encoder(tmp_path)
     assert torch.equal(loaded.cls.predictions.transform.dense.weight, model.cls.predictions.transform.dense.weight)
+
+
+def test_a_model_gives_names_to_its_outputs_whatever_its_folder_says(saved):
+    damage(saved, '["return_dict", false]')
+    assert load(AutoModel, saved)(torch.tensor([[0, 2]])).last_hidden_state.shape == (1, 2, 16)
 
 
 def test_offline_a_hub_name_is_refused():

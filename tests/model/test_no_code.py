@@ -5,7 +5,7 @@ import json
 import pickle
 
 import pytest
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, BertForMaskedLM, CLIPConfig
 
 from bort.errors import BortError
 from bort.model.checkpoints import load, load_config
@@ -34,6 +34,34 @@ def test_code_in_the_folder_is_not_run(evil, loader):
     with pytest.raises(BortError):
         loader(folder)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("entry", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("named", ["kernels-community/flash-attn", "flash_attention_2", "owner/kernel", "eager"])
+def test_no_kernel_of_the_hub_is_asked_for(tmp_path, tiny_config, entry, named):
+    BertForMaskedLM(tiny_config).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {entry: named}))
+    kept = "eager" if named == "eager" else None
+    assert load_config(tmp_path)._attn_implementation == kept
+    assert load(AutoModelForMaskedLM, tmp_path).config._attn_implementation == (kept or "sdpa")
+    file.write_text(json.dumps(CLIPConfig().to_dict() | {entry: {"text_config": named}}))
+    assert load_config(tmp_path).text_config._attn_implementation == kept
+
+
+def test_what_other_packages_would_do_to_the_weights_is_refused(tmp_path, tiny_config):
+    """With `quantization_config` the library fetches kernels; peft would apply an adapter, where it is installed."""
+    BertForMaskedLM(tiny_config).save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/model"}')
+    for read in (load_config, lambda folder: load(BertForMaskedLM, folder)):
+        with pytest.raises(BortError, match=r"adapter_config\.json: an adapter is not applied here"):
+            read(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "fp8"}}))
+    for read in (load_config, lambda folder: load(BertForMaskedLM, folder)):
+        with pytest.raises(BortError, match=r"'quantization_config'.*quantised weights are not supported"):
+            read(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

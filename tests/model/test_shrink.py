@@ -274,6 +274,9 @@ def test_another_family_is_refused_with_a_reason():
         shrink(MPNetModel(MPNetConfig(**SHAPE)))
     with pytest.raises(BortError, match="absolute positions"):
         shrink(made(BertModel, BertConfig, is_decoder=True))
+    with pytest.raises(BortError, match="'hidden_act': value 'relu': must be gelu"):
+        shrink(made(RobertaForMaskedLM, RobertaConfig, hidden_act="relu"))
+    assert shrink(made(RobertaModel, RobertaConfig, hidden_act="relu")).config.hidden_act == "relu"
 
 
 def test_scores_of_another_encoder_are_refused():

@@ -133,6 +133,17 @@ def test_what_the_settings_say_of_case_counts(teacher_folder, tmp_path):
         assert loaded("THE CAT").input_ids == AutoTokenizer.from_pretrained(tmp_path / "m")("THE CAT").input_ids
 
 
+@pytest.mark.parametrize("blank", [True, False])
+def test_what_the_settings_say_of_a_blank_in_front_counts(tiny_tokenizer, tmp_path, blank):
+    save_tokenizer(tiny_tokenizer, tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    settings = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": blank}
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)("cat").input_ids
+    assert load_tokenizer(tmp_path)("cat").input_ids == theirs
+    assert (theirs == tiny_tokenizer(" cat").input_ids) == blank
+
+
 # Pairs, truncation, padding
 
 

@@ -14,9 +14,16 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BartConfig,
     BertForSequenceClassification,
+    CLIPConfig,
+    ConvBertConfig,
     DistilBertConfig,
     DistilBertForMaskedLM,
+    GPT2Config,
+    IBertConfig,
+    MarianConfig,
+    MobileBertConfig,
     RobertaConfig,
     RobertaForMaskedLM,
     T5Config,
@@ -38,10 +45,13 @@ from bort.predict.classifiers import (
     predict_logits,
     save_classifier,
 )
+from bort.predict.encoder import Encoder
 from bort.predict.encoding import encode
 from bort.predict.predictor import Predictor
 from bort.predict.torch_encoder import TorchEncoder
+from bort.predict.torch_engine import TorchEngine
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 NAMES = ("no", "yes", "<b>maybe</b>", "LABEL_0", "1")
@@ -204,12 +214,28 @@ def t5(vocab_size: int):
     return T5Config(vocab_size=vocab_size, **sizes, pad_token_id=1, decoder_start_token_id=1, eos_token_id=2)
 
 
+TWO_PARTS = {
+    f"{part}_{name}": size
+    for part in ("encoder", "decoder")
+    for name, size in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 24))
+}
+
+
+def marian(vocab_size: int):
+    return MarianConfig(vocab_size=vocab_size, d_model=16, **TWO_PARTS, pad_token_id=1, decoder_start_token_id=1)
+
+
 def xlnet(vocab_size: int):
     return XLNetConfig(vocab_size=vocab_size, d_model=16, n_layer=1, n_head=2, d_inner=24, pad_token_id=1)
 
 
 @pytest.mark.parametrize(
-    ("family", "message"), [(t5, "is an encoder-decoder; take an encoder"), (xlnet, "max_position_emb.*value -1: must")]
+    ("family", "message"),
+    [
+        (t5, "is an encoder-decoder; take an encoder"),
+        (marian, "value 'marian': is an encoder-decoder; take an encoder"),
+        (xlnet, "value 'xlnet': is not supported"),
+    ],
 )
 def test_families_that_are_no_encoders_with_positions_are_refused(family, message, tiny_tokenizer, tmp_path):
     config = family(len(tiny_tokenizer))
@@ -224,6 +250,74 @@ def test_a_classifier_may_be_an_encoder_decoder(tiny_tokenizer, tmp_path):
     config.num_labels = 3
     save(AutoModelForSequenceClassification.from_config(config), tiny_tokenizer, tmp_path)
     assert Predictor(str(tmp_path)).logits([Example("a text")]).shape == (1, 3)
+
+
+def answers_alone(folder, texts) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of texts together, and of each one as transformers gives them."""
+    predictor, tokenizer = Predictor(str(folder)), AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        alone = [model(torch.tensor([tokenizer(text).input_ids])).logits[0].numpy() for text in texts]
+    return predictor.logits([Example(text) for text in texts]), np.stack(alone)
+
+
+def mobilebert(vocab_size: int):
+    return MobileBertConfig(
+        vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        embedding_size=8, true_hidden_size=8, intra_bottleneck_size=8, pad_token_id=1, initializer_range=0.5,
+    )  # fmt: skip
+
+
+def convbert(vocab_size: int):
+    return ConvBertConfig(
+        vocab_size=vocab_size, hidden_size=16, embedding_size=16, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=24, pad_token_id=1, initializer_range=0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", [mobilebert, convbert])
+def test_families_that_see_padding_get_none(family, tiny_tokenizer, sentences, tmp_path):
+    torch.manual_seed(0)
+    config = family(len(tiny_tokenizer))
+    config.num_labels = 3
+    save(AutoModelForSequenceClassification.from_config(config), tiny_tokenizer, tmp_path)
+    together, alone = answers_alone(tmp_path, [*sentences[:6], "a"])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.ptp(alone, axis=0).min() > 1e-3, "the answers should differ, or the test says nothing"
+    whole = Encoder(str(tmp_path)).encode(sentences[:6])
+    each = np.concatenate([Encoder(str(tmp_path)).encode([text]) for text in sentences[:6]])
+    np.testing.assert_allclose(whole, each, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [None, 5])
+def test_a_decoder_reads_the_last_token_before_the_tokenizers_padding(number, tiny_tokenizer, sentences, tmp_path):
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tiny_tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, num_labels=3)
+    config.pad_token_id = number
+    save(AutoModelForSequenceClassification.from_config(config), tiny_tokenizer, tmp_path)
+    together, alone = answers_alone(tmp_path, sentences[:5])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_texts_may_have_different_numbers_of_end_tokens(tiny_tokenizer, sentences, tmp_path):
+    torch.manual_seed(0)
+    tokens = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    config = BartConfig(vocab_size=len(tiny_tokenizer), d_model=16, **TWO_PARTS, **tokens, num_labels=3)
+    save(AutoModelForSequenceClassification.from_config(config), tiny_tokenizer, tmp_path)
+    together, alone = answers_alone(tmp_path, [*sentences[:3], "a </s> b", "c"])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_quantised_embedding_has_rows_and_images_have_none(tiny_tokenizer, tmp_path):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = IBertConfig(vocab_size=len(tiny_tokenizer), **shape, max_position_embeddings=40, pad_token_id=1)
+    save(AutoModel.from_config(config), tiny_tokenizer, tmp_path / "ibert")
+    assert Encoder(str(tmp_path / "ibert")).encode("a").shape == (16,)
+    text = {"vocab_size": len(tiny_tokenizer), **shape, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    config = CLIPConfig(text_config=text, vision_config={**shape, "image_size": 8, "patch_size": 4})
+    save(AutoModel.from_config(config), tiny_tokenizer, tmp_path / "clip")
+    with pytest.raises(BortError, match="value 'CLIPModel': must be a model of texts"):
+        Encoder(str(tmp_path / "clip"))
 
 
 # Logits
@@ -280,15 +374,17 @@ def test_an_encoder_must_be_fine_tuned_first(world):
         ({"problem_type": "regression"}, "problem_type.*one label, several labels, or one number"),
         ({"id2label": {"0": "a", "1": "a", "2": "b", "3": "c", "4": "d"}}, "id2label.*each differently"),
         ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "9": "e"}}, "id2label.*the outputs 0 to 4"),
+        ({"id2label": dict(enumerate("ab\ud800de"))}, r"'id2label': value '\\ud800': must be valid Unicode"),
         ({"id2label": ["a"]}, "configuration cannot be read"),
         ({"bort_metric": "rmse"}, "'bort_metric': value 'rmse': must be one of accuracy"),
-        ({"architectures": None}, "fine-tune it first"),
+        ({"architectures": None}, "'architectures': must name the class of a classifier"),
         ({"model_type": "nosuch"}, "configuration cannot be read"),
         ({"hidden_size": "x"}, "hidden_size"),
         ({"hidden_size": 32}, "shapes that config.json gives"),
         ({"num_hidden_layers": 1}, "fewer layers than the weights"),
         ({"num_hidden_layers": -1}, "must not be negative"),
         ({"num_hidden_layers": 3}, "weights of the encoder"),
+        ({"num_hidden_layers": 10**8}, "num_hidden_layers.*must be at most 1,000"),
     ],
     ids=str,
 )
@@ -319,6 +415,18 @@ def test_a_cross_encoder_whose_scores_are_a_function_of_the_output_is_refused(re
     assert isinstance(load_classifier(changed(folder, problem_type=None))[1], Regression)
 
 
+@pytest.mark.parametrize(("function", "taken"), [("Sigmoid", False), ("LogSoftmax", False), ("Softmax", True)])
+def test_several_outputs_are_probabilities_that_sum_to_1(classifier, tmp_path, function, taken):
+    folder = shutil.copytree(classifier, tmp_path / "m")
+    (folder / PROMPTS).write_text(json.dumps({"activation_fn": f"torch.nn.modules.activation.{function}"}))
+    if taken:
+        assert isinstance(load_classifier(str(folder))[1], Classification)
+    else:
+        with pytest.raises(BortError, match=f"activation_fn.*{function}.*multi_label_classification"):
+            load_classifier(str(folder))
+    assert isinstance(load_classifier(changed(folder, problem_type="multi_label_classification"))[1], MultiLabel)
+
+
 @pytest.mark.parametrize(
     ("file", "said", "column"),
     [
@@ -334,6 +442,12 @@ def test_a_cross_encoder_that_changes_texts_is_refused(classifier, tmp_path, fil
     for opened in (Predictor, Exporter, BortClassifier.load):
         with pytest.raises(BortError, match=f"{file}: column '{column}'.*is not applied here"):
             opened(str(folder))
+
+
+def test_a_cross_encoders_length_is_obeyed(classifier, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "m")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
+    assert TorchEngine(str(folder)).max_length == 6
 
 
 def test_a_cross_encoder_that_changes_no_text_answers(classifier, tmp_path):

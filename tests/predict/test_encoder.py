@@ -161,6 +161,22 @@ def test_prompt_and_case_go_with_an_export(folder, sentences, tmp_path):
     np.testing.assert_allclose(expected, plain, atol=1e-5)
 
 
+def test_lower_case_leaves_special_tokens_in_a_text(folder, tmp_path):
+    """As sentence-transformers does it, in the tokenizer; here the tokenizer itself keeps the case."""
+    shutil.copytree(folder, tmp_path / "m")
+    for name, change in (
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+    ):
+        file = tmp_path / "m" / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    given = ["[MASK] THE Cat", "the [SEP] DOG"]
+    found = Encoder(str(tmp_path / "m")).encode(given)
+    np.testing.assert_allclose(found, Encoder(folder).encode(["[MASK] the cat", "the [SEP] dog"]), atol=1e-5)
+    out = exported(str(tmp_path / "m"), given, tmp_path, int8=False)
+    np.testing.assert_allclose(Encoder(out).encode(given), found, atol=1e-5)
+
+
 def test_an_exported_encoder_needs_no_torch(folder, texts, tmp_path):
     out = exported(folder, texts, tmp_path, int8=False)
     code = (
@@ -190,6 +206,7 @@ def test_what_is_asked_wrongly(folder, classifier, texts, tmp_path):
         with pytest.raises(TypeError, match="such as one column of a table, not a whole"):
             encoder.encode(table)
     assert encoder.encode(pd.Series(["a", "b"])).shape == (2, 12)
+    np.testing.assert_array_equal(encoder.encode(pa.array(["a", "b"])), encoder.encode(["a", "b"]))
     for asked in ("a", ["a"]):
         with pytest.raises(TypeError, match="normalize must be True, False or None, not 'no'"):
             encoder.encode(asked, normalize="no")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import shutil
 import tracemalloc
 
@@ -40,6 +41,16 @@ def test_texts_come_out_with_their_vectors(teacher_folder, texts, tmp_path):
     np.testing.assert_allclose(cosines[:, 0], 1, atol=2e-3)
 
 
+def test_a_file_whose_name_is_no_utf8(teacher_folder, texts, tmp_path):
+    (tmp_path / "in").mkdir()
+    try:
+        (tmp_path / "in" / os.fsdecode(b"caf\xe9.txt")).write_text("\n".join(texts[:5]), "utf-8")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    asked = (tmp_path / "in", tmp_path / "out", teacher_folder)
+    assert len(build_index(*asked)) == len(build_index(*asked, resume=True)) == 5
+
+
 @pytest.mark.slow
 def test_what_was_killed_goes_on_to_the_same_files(launcher, killed, teacher_folder, sentences, tmp_path):
     source = tmp_path / "in.txt"
@@ -47,7 +58,7 @@ def test_what_was_killed_goes_on_to_the_same_files(launcher, killed, teacher_fol
     words, log = ["index", str(source), "--model", teacher_folder, "--threads", "1", "--out"], tmp_path / "log"
     assert launcher.run([*words, str(tmp_path / "whole")], tmp_path, log=log) == 0, log.read_text("utf-8")
     out = tmp_path / "killed"
-    killed([*words, str(out)], out, "unfinished.json")
+    killed([*words, str(out)], out, "unfinished.json", lambda file: json.loads(file.read_bytes())["read"] > 0)
     assert not (out / "index.json").exists(), "it was killed before it was done"
     assert launcher.run([*words, str(out)], tmp_path, log=log) == 2
     assert "--resume" in log.read_text("utf-8")

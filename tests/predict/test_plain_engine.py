@@ -80,6 +80,13 @@ def test_takes_what_the_model_takes(max_length, saved):
     same(saved("roberta", max_length=max_length), [Example(f"{count} words " * count) for count in (1, 5, 60)])
 
 
+def test_takes_what_a_cross_encoders_folder_says(saved):
+    folder = saved()
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 9}))
+    same(folder, [Example(f"{count} words " * count) for count in (1, 5, 60)])
+    assert open_plain(str(folder)).max_length == 9
+
+
 def test_choices_and_numbers(saved, sentences):
     same(saved(head="MultipleChoice"), [Example(text, choices=("yes", "no " * 50, text)) for text in sentences[:9]])
 
@@ -149,7 +156,9 @@ OTHERS = {
     "another architecture": lambda folder: edit(folder / "config.json", model_type="electra"),
     "another activation": lambda folder: edit(folder / "config.json", hidden_act="silu"),
     "other labels": lambda folder: edit(folder / "config.json", id2label={"0": "a", "1": "a", "2": "c"}),
+    "half a character": lambda folder: edit(folder / "config.json", id2label={"0": "\ud800", "1": "a", "2": "c"}),
     "fewer layers": lambda folder: edit(folder / "config.json", num_hidden_layers=1),
+    "a hundred million layers": lambda folder: edit(folder / "config.json", num_hidden_layers=10**8),
     "another width": lambda folder: edit(folder / "config.json", intermediate_size=32),
     "no object": lambda folder: (folder / "config.json").write_text("[]", "utf-8"),
     "no numbers": lambda folder: edit(folder / "config.json", num_hidden_layers="2"),
@@ -162,6 +171,20 @@ def test_all_else_is_left_to_pytorch(change, saved):
     assert open_plain(str(folder)) is not None
     change(folder)
     assert open_plain(str(folder)) is None
+
+
+def test_no_other_file_of_the_folder_is_read(saved):
+    folder = saved()
+    (folder / "x.onnx.data").symlink_to("/dev/zero")
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # rather than all of the machine's memory
+from bort.predict import plain_engine
+plain_engine.may_have_gpu = lambda: False
+assert plain_engine.open_plain({str(folder)!r}, 1) is not None
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_gpu_is_not_left_idle(saved, monkeypatch):

@@ -178,6 +178,13 @@ def test_probabilities_are_of_lists_and_of_classes(predictor, regressor):
     assert predictor.predict_proba([]).shape == (0, 3)
 
 
+def test_a_column_of_pyarrow_holds_texts(classifier):
+    column = pa.chunked_array([["a", "b"], ["c"]])
+    with Predictor(classifier) as predictor:
+        assert predictor.predict(column) == predictor.predict(["a", "b", "c"])
+        np.testing.assert_array_equal(predictor.predict_proba(column), predictor.predict_proba(["a", "b", "c"]))
+
+
 def test_a_closed_predictor_is_gone(classifier):
     with Predictor(classifier) as predictor:
         assert predictor.predict("a").label

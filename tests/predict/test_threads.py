@@ -56,9 +56,9 @@ def test_sessions_are_opened_once(classifier, sentences, tmp_path, monkeypatch):
     Exporter(classifier).write(tmp_path, None)
     opened, original = [], onnx_runner.open_session
 
-    def counting(folder, graph, threads=None):
+    def counting(folder, graph, threads=None, **more):
         opened.append(threads)
-        return original(folder, graph, threads)
+        return original(folder, graph, threads, **more)
 
     monkeypatch.setattr(onnx_runner, "open_session", counting)
     predictor = Predictor(str(tmp_path), threads=2)

@@ -89,6 +89,8 @@ def _saved(model: str) -> tuple[Preset, list[str]]:
     if not isinstance(names, dict):
         raise BortError("must map numbers to names", file=file, column="id2label", value=names)
     classifies = any("SequenceClassification" in str(name) for name in config.get("architectures") or [])
+    if classifies and all(str(number).isdecimal() for number in names):
+        names = dict(sorted(names.items(), key=lambda item: int(item[0])))
     return shape_of(config, file), [str(name) for name in names.values()] if classifies else []
 
 

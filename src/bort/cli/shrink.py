@@ -30,7 +30,7 @@ class ShrinkArguments:
     """
 
     model: str
-    """encoder of the BERT, RoBERTa or XLM-RoBERTa family: a folder, an embedded name or a hub name"""
+    """encoder of the BERT, RoBERTa, XLM-RoBERTa or CamemBERT family: a folder, an embedded name or a hub name"""
     out: str
     """folder to write; new or empty"""
     layers: list[NonNegativeInt] = field(default_factory=list)

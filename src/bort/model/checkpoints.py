@@ -28,6 +28,12 @@ _LOUDER: list[tuple[int, bool]] = []
 """What each `quiet` block found, the first one the user's settings; whichever block ends last takes those."""
 _MASKED_LM_HEADS = ("ForMaskedLM", "ForPreTraining")
 _PLAIN_HEADS = ("Model", *_MASKED_LM_HEADS)
+_MOST_LAYERS = 1000
+_BUILT_IN_ATTENTION = (None, "eager", "sdpa")
+_READS_POSITION_TYPE = ("esm", "granitemoehybrid")
+"""Model types whose `position_embedding_type` the library still reads; for the others, positions are absolute."""
+_READS_AGAIN = ("bart", "bigbird_pegasus", "led", "mbart", "mvp", "plbart")
+"""Encoder-decoders whose decoder reads the text itself, unless it gets another."""
 _HUGGING_FACE_NAMES = {
     "BortForMaskedLM": "BertForMaskedLM",
     "BortForSequenceClassification": "BertForSequenceClassification",
@@ -77,18 +83,21 @@ def example_data(name: str) -> Path:
     return packaged if packaged.is_dir() else ASSETS.parents[2] / "examples" / name
 
 
-def load(model_class: Any, model: str | Path, **config: Any) -> PreTrainedModel:
+def load(
+    model_class: Any, model: str | Path, *, ignore_mismatched_sizes: bool = False, **config: Any
+) -> PreTrainedModel:
     """Load a model with a class of ours or of `transformers`, in fp32 whatever the file's precision.
 
     Args:
         model_class: Any class with `from_pretrained`.
         model: A folder, an embedded name, or a hub name.
+        ignore_mismatched_sizes: Whether weights of a head that have other shapes are left as initialised.
         config: Changes to the configuration, such as `num_labels`.
 
     Raises:
         BortError: The model cannot be found or read, or its files lack weights of the encoder (a head may be new).
     """
-    return _load(model_class, model, **config)[0]
+    return _load(model_class, model, ignore_mismatched_sizes=ignore_mismatched_sizes, **config)[0]
 
 
 def load_encoder(model: str | Path) -> PreTrainedModel:
@@ -110,9 +119,12 @@ def load_masked_lm(model: str | Path) -> PreTrainedModel | None:
     return None if any("pooler" not in name for name in absent) else loaded
 
 
-def _load(model_class: Any, model: str | Path, **config: Any) -> tuple[PreTrainedModel, set[str]]:
+def _load(
+    model_class: Any, model: str | Path, *, ignore_mismatched_sizes: bool = False, **config: Any
+) -> tuple[PreTrainedModel, set[str]]:
     """See `load`; also returns the names of the weights that the files lack."""
     import torch
+    from transformers import AutoConfig
 
     # If memory is short, one of the library's loading threads may fail to start, and it would wait forever.
     os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
@@ -120,9 +132,25 @@ def _load(model_class: Any, model: str | Path, **config: Any) -> tuple[PreTraine
     check_layout(source)
     try:
         with quiet():
+            if (config_class := getattr(model_class, "config_class", None)) is None:
+                described = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            else:
+                described = config_class.from_pretrained(source)
+            for name, value in config.items():
+                setattr(described, name, value)
+            _secure(described, source)
+            _check_sizes(described, source)
+            described.return_dict = True  # else a model gives tuples
             loaded, report = model_class.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, **config
+                source,
+                config=described,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
+    except BortError:
+        raise
     except (pickle.UnpicklingError, EOFError):
         raise BortError("the weights are damaged, or their .bin file holds more than weights", file=source) from None
     except Exception as error:  # each kind of damage raises its own class
@@ -132,7 +160,7 @@ def _load(model_class: Any, model: str | Path, **config: Any) -> tuple[PreTraine
             first = lines_of(error)[:2]
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
-    _check_sizes(loaded.config, source)
+    _check_positions(loaded.config, source)
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     _check_encoder(loaded, absent, source)
     return loaded, absent
@@ -152,20 +180,52 @@ def load_config(model: str | Path) -> Any:
         found = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if not all(isinstance(name, str) for name in found.architectures or []):
             raise ValueError("architectures must be names")
-        return found
     except Exception as error:  # each kind of damage raises its own class
         first = lines_of(error)[:2]
         raise BortError(f"the configuration cannot be read: {' '.join(map(str.strip, first))}", file=source) from None
+    _secure(found, source)
+    return found
+
+
+def _secure(config: Any, source: str) -> None:
+    """Keep a model from being built with code that the library would fetch from the hub.
+
+    A configuration may name kernels there. Attention and experts compute the same without, quantised weights do not.
+
+    Raises:
+        BortError: The weights are quantised, or the folder holds an adapter, which only the peft package would apply.
+    """
+    adapter = Path(source) / "adapter_config.json"
+    if adapter.is_file():
+        raise BortError("an adapter is not applied here: merge it into the model, and remove this file", file=adapter)
+    for part in _with_parts(config):
+        if (quantized := getattr(part, "quantization_config", None)) is not None:
+            rule = "quantised weights are not supported; save the model in single or half precision"
+            raise BortError(rule, file=f"{source}/config.json", column="quantization_config", value=quantized)
+        if part._attn_implementation not in _BUILT_IN_ATTENTION:
+            part._attn_implementation = None  # the library then chooses
+        part._experts_implementation = None
+
+
+def _with_parts(config: Any) -> Iterator[Any]:
+    """A configuration, and those of its parts."""
+    yield config
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            yield from _with_parts(part)
 
 
 def require_encoder(model: str | Path) -> None:
-    """Refuse a model of the T5 family, whose decoder needs inputs of its own.
+    """Refuse an encoder-decoder whose decoder needs inputs of its own; that of BART reads the text again.
 
     Raises:
         BortError: It is one, or its configuration cannot be read.
     """
-    kind = load_config(model).model_type
-    if kind in ("t5", "mt5", "umt5", "longt5"):
+    config = load_config(model)
+    kind = config.model_type
+    # An encoder of T5 alone calls itself an encoder, but is loaded as the whole.
+    is_t5 = kind in ("t5", "mt5", "umt5", "longt5")
+    if is_t5 or (getattr(config, "is_encoder_decoder", False) and kind not in _READS_AGAIN):
         raise BortError("is an encoder-decoder; take an encoder", file=str(model), value=kind)
 
 
@@ -193,13 +253,26 @@ def check_layout(source: str) -> None:
             check_format(found, _FORMAT, file, "fine-tune the model again")
 
 
+def _check_positions(config: Any, source: str) -> None:
+    """Refuse relative positions, which older releases of the library computed and the present one ignores."""
+    kind = getattr(config, "position_embedding_type", None)
+    if kind not in (None, "absolute") and config.model_type not in _READS_POSITION_TYPE:
+        rule = "must be absolute: other positions are not supported"
+        raise BortError(rule, file=f"{source}/config.json", column="position_embedding_type", value=kind)
+
+
 def _check_sizes(config: Any, source: str) -> None:
-    """Refuse sizes that the library accepts but that fail at the first text."""
+    """Refuse sizes that the library accepts but that fail at the first text, or fill the memory with layers."""
+    if config.model_type == "xlnet":
+        raise BortError("is not supported: it has no positions", file=f"{source}/config.json", value="xlnet")
     names = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
     for name in names:
         value = getattr(config, name, 0)
         if isinstance(value, int) and value < 0:
             raise BortError("must not be negative", file=f"{source}/config.json", column=name, value=value)
+    if isinstance(layers := getattr(config, "num_hidden_layers", 0), int) and layers > _MOST_LAYERS:
+        rule = f"must be at most {_MOST_LAYERS:,}"
+        raise BortError(rule, file=f"{source}/config.json", column="num_hidden_layers", value=layers)
 
 
 def _check_encoder(loaded: PreTrainedModel, absent: set[str], source: str) -> None:

@@ -69,7 +69,7 @@ def read_source(model: PreTrainedModel) -> ReadEncoder:
 
     Raises:
         BortError: The model is of another family (MPNet's attention has a bias that BERT lacks), is a decoder, or has
-            a masked-LM head that is not tied to the word embedding.
+            a masked-LM head that is not tied to the word embedding or that BERT would compute otherwise.
     """
     theirs = model.config
     family = theirs.model_type
@@ -104,4 +104,8 @@ def _head(model: PreTrainedModel) -> dict[str, Tensor] | None:
         return None
     if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         raise BortError("a masked-LM head's decoder must be the word embedding", value=type(model).__name__)
+    config = model.config
+    if config.model_type != "bert" and config.hidden_act != "gelu":
+        rule = "must be gelu, as in any masked-LM head of RoBERTa; one of BERT has the activation of its layers"
+        raise BortError(rule, column="hidden_act", value=config.hidden_act)
     return head

@@ -21,7 +21,7 @@ TEXT_SETTINGS = (
     "sentence_xlnet_config.json",
 )
 """Names of the file on length and case; the first one that says anything counts. Only the first is still written."""
-_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 """Files of a module, in its folder."""
 
 
@@ -90,16 +90,40 @@ def refuse_preparation(source: str) -> None:
         raise BortError(rule, file=f"{source}/{TEXT_SETTINGS[0]}", column="do_lower_case", value=lowercases)
 
 
+def stated_length(source: str, name: str = TEXT_SETTINGS[0]) -> int | None:
+    """Maximum number of tokens that a file on length and case sets; None if it sets none, or is not there.
+
+    Raises:
+        BortError: It is not a whole number, or the file is broken.
+    """
+    settings = read_json(source, name) or {}
+    passed = settings.get("tokenizer_args") or settings.get("processor_kwargs") or {}
+    if not isinstance(passed, dict):
+        raise BortError("tokenizer_args and processor_kwargs must be objects", file=f"{source}/{name}", value=passed)
+    length = passed.get("model_max_length", settings.get("max_seq_length"))
+    if length is None or (type(length) is int and length > 0):
+        return length
+    raise BortError("max_seq_length must be a whole number", file=f"{source}/{name}", value=length)
+
+
+def files_of_modules(source: str) -> list[str]:
+    """Names of files that the modules of a folder or hub model may have, with the list of the modules at the end.
+
+    Raises:
+        BortError: The list is broken, or names a folder outside of the source.
+    """
+    # Without such a list, a pooling may be there all the same.
+    listed = listed_modules(source) or [("Pooling", "1_Pooling")]
+    return [*(f"{path}/{name}" for _, path in listed if path for name in MODULE_FILES), MODULES]
+
+
 def copy_modules(source: str, folder: Path) -> None:
     """Copy a folder's or hub model's modules, and its settings for texts, to another encoder's folder.
 
     Raises:
         BortError: The list of modules is broken, or names a folder outside of the source.
     """
-    # Without such a list, a pooling may be there all the same.
-    listed = listed_modules(source) or [("Pooling", "1_Pooling")]
-    inside = [f"{path}/{name}" for _, path in listed if path for name in _MODULE_FILES]
-    for name in (*TEXT_SETTINGS, PROMPTS, *inside, MODULES):
+    for name in (*TEXT_SETTINGS, PROMPTS, *files_of_modules(source)):
         if (file := find(source, name)) is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / name)

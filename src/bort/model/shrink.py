@@ -69,7 +69,8 @@ def shrink(
     commute only with a selection.
 
     Args:
-        model: A BERT, RoBERTa or XLM-RoBERTa encoder, with or without a masked-LM head; it is left unchanged.
+        model: An encoder of BERT, RoBERTa, XLM-RoBERTa or CamemBERT, with or without a masked-LM head; it is left
+            unchanged.
         shape: The shape to keep; by default all of it.
         kept: Rows of the word embedding to keep, in their new order (see `cut_vocabulary`). *Shape:*
             (new vocabulary,).

@@ -139,7 +139,7 @@ def try_out(backend: Tokenizer) -> None:
 
 def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrainedTokenizerFast:
     """Rebuild a tokenizer from `tokenizer.json`, if there is one, with the same special tokens and settings."""
-    from tokenizers import Tokenizer, normalizers
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers
     from transformers.utils import cached_file
 
     file = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
@@ -154,6 +154,11 @@ def _as_the_file_says(tokenizer: PreTrainedTokenizerFast, name: str) -> PreTrain
     says_case = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"} & settings.keys()
     if says_case and all(isinstance(one, normalizers.BertNormalizer) for one in (theirs, backend.normalizer)):
         backend.normalizer = theirs
+    if "add_prefix_space" in settings and all(
+        isinstance(one, pre_tokenizers.ByteLevel)
+        for one in (tokenizer.backend_tokenizer.pre_tokenizer, backend.pre_tokenizer)
+    ):
+        backend.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
     if backend.truncation is not None and "truncation_side" not in settings:
         tokenizer.truncation_side = backend.truncation["direction"].lower()
     return with_backend(tokenizer, backend)
@@ -342,6 +347,10 @@ class ByteText:
         Raises:
             BortError: The tokenizer is not a byte-level BPE.
         """
+        rule = "needs a byte-level BPE, in the manner of RoBERTa's"
+        # The letters of other models' entries are in the alphabet, too.
+        if (kind := type(tokenizer.backend_tokenizer.model).__name__) != "BPE":
+            raise BortError(rule, value=kind)
         alphabet, special = byte_alphabet(), set(tokenizer.all_special_ids)
         pieces = []
         for number, entry in enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))):
@@ -351,7 +360,7 @@ class ByteText:
             try:
                 pieces.append(bytes(alphabet[character] for character in entry))
             except KeyError:
-                raise BortError("needs a byte-level BPE, in the manner of RoBERTa's", value=entry) from None
+                raise BortError(rule, value=entry) from None
         return cls(pieces)
 
     def decode(self, ids: NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:

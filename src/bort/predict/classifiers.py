@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from bort.model.modelling import BortForMultipleChoice, BortForSequenceClassific
 from bort.model.sentence_files import PROMPTS, read_json, refuse_preparation
 from bort.model.tokenization import load_tokenizer
 from bort.predict.encoding import Feed, TokenizedExamples
+from bort.predict.inputs import check_readable
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
 from bort.progress import in_batches
 from bort.tasks.classification import Classification
@@ -31,6 +34,27 @@ from bort.tasks.regression import Regression
 from bort.tasks.task import Task
 
 _ROWS_PER_BATCH = 512
+_SEE_NO_PADDING = frozenset(
+    {
+        "albert",
+        "bart",
+        "bert",
+        "big_bird",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "longformer",
+        "mbart",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "t5",
+        "xlm-roberta",
+    }
+)
+"""Model types known to give the same answers to padded texts. Others are tried when they are loaded."""
 
 
 def new_classifier(model: str, task: Task, *, bi_encoder: bool = False) -> PreTrainedModel:
@@ -81,15 +105,17 @@ def load_classifier(model: str, *, ours: bool = True) -> tuple[PreTrainedModel, 
     else:
         opened = _Opened(_classifier_class(model, choices=choices, ours=ours))
     loaded = load(opened, model).eval()
-    architectures = loaded.config.architectures or []
-    if not choices and not any("SequenceClassification" in name for name in architectures):
+    if not choices and not any("SequenceClassification" in name for name in named):
         rule = "is no classifier; fine-tune it first: bort finetune --train F --model M --out DIR"
-        raise BortError(rule, file=model, value=(architectures or [type(loaded).__name__])[0])
+        if not named:
+            rule = "must name the class of a classifier; if it is none, fine-tune it first: bort finetune"
+        raise BortError(rule, file=model, **({"value": named[0]} if named else {"column": "architectures"}))
     if opened.absent:
         rule = f"the weights of a fine-tuned model must all be there; {len(opened.absent)} are not"
         raise BortError(rule, file=model, value=opened.absent[0])
     if opened.surplus:
-        raise BortError("config.json describes fewer layers than the weights have", file=model, value=opened.surplus[0])
+        rule = "config.json describes fewer layers than the weights have, or layers without this weight"
+        raise BortError(rule, file=model, value=opened.surplus[0])
     return loaded, _task(loaded, model, choices=choices)
 
 
@@ -107,12 +133,15 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
         raise BortError(rule, file=name, column="problem_type", value=kind)
     if outputs == 1:
         if kind != Regression.problem_type:
-            _refuse_activation(config, name)
+            _refuse_activation(config, name, "regression", ("Identity",))
         return Regression((), _metric(model, name, "regression"))
+    if kind != MultiLabel.problem_type:
+        _refuse_activation(config, name, "multi_label_classification", ("Identity", "Softmax"))
     names = tuple(str(config.id2label.get(number)) for number in range(outputs))
     if len({*names}) < outputs or not {*range(outputs)} <= {*config.id2label}:
         rule = f"must name the outputs 0 to {outputs - 1}, each differently"
         raise BortError(rule, file=name, column="id2label", value=config.id2label)
+    check_readable(*names, file=name, column="id2label")
     if kind == MultiLabel.problem_type:
         least = getattr(config, IN_CONFIG, {})
         if not are_thresholds(least, names):
@@ -121,14 +150,15 @@ def _task(model: PreTrainedModel, name: str, *, choices: bool) -> Task:
     return Classification(names, _metric(model, name, "classification"), choices=choices)
 
 
-def _refuse_activation(config: Any, name: str) -> None:
-    """Refuse a cross-encoder of sentence-transformers that says that its scores are a function of the output."""
+def _refuse_activation(config: Any, name: str, instead: str, applied: tuple[str, ...]) -> None:
+    """Refuse a cross-encoder of sentence-transformers that says that its scores are another function of the outputs."""
     places = (read_json(locate(name), PROMPTS), getattr(config, "sentence_transformers", None))
     stated = [place.get("activation_fn") for place in places if isinstance(place, dict)]
     stated.append(getattr(config, "sbert_ce_default_activation_function", None))  # of the oldest folders
     function = next(filter(None, stated), "Identity")
-    if not str(function).endswith("Identity"):
-        rule = 'is not applied here; "problem_type": "regression" in config.json asks for the outputs without it'
+    if str(function).rpartition(".")[2] not in applied:
+        says = "the outputs without it" if instead == Regression.problem_type else "the probability of each label alone"
+        rule = f'is not applied here; "problem_type": "{instead}" in config.json asks for {says}'
         raise BortError(rule, file=name, column="activation_fn", value=function)
 
 
@@ -156,7 +186,10 @@ def fitting_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerF
     tokenizer = load_tokenizer(locate(name))
     if tokenizer.pad_token_id is None:
         raise BortError("the tokenizer has no padding token", file=name)
-    rows = model.get_input_embeddings().num_embeddings
+    try:
+        rows = len(model.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError):
+        raise BortError("must be a model of texts", file=name, value=type(model).__name__) from None
     ids = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if ids > rows:
         rule = f"the tokenizer has {ids:,} ids, the model's word embedding {rows:,} rows: call resize_token_embeddings"
@@ -167,6 +200,8 @@ def fitting_tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerF
         # RoBERTa has one token type, even if its tokenizer gives types 0 and 1; DeBERTa may have none.
         names += ["token_type_ids"] if getattr(model.config, "type_vocab_size", 2) > 1 else []
     tokenizer.model_input_names = names
+    if hasattr(model, "score"):  # a decoder's head, which reads the last token that is not padding
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
@@ -230,8 +265,48 @@ def tensors(batch: Feed, device: torch.device | str = "cpu") -> dict[str, Tensor
 
 
 @torch.no_grad()
+def sees_padding(
+    model: PreTrainedModel,
+    outputs: Callable[[dict[str, Tensor]], Tensor],
+    encoded: TokenizedExamples,
+    pad_token_id: int,
+    max_length: int,
+) -> bool:
+    """Whether padding changes a model's outputs, as where a convolution or a Fourier transform reads it.
+
+    Args:
+        model: The model, in eval mode.
+        outputs: Computes its outputs for a batch of one text, as logits or its tokens' vectors. *Shape:* (1, ...).
+        encoded: A text, whose first tokens are tried.
+        pad_token_id: Id of padding.
+        max_length: Maximum number of tokens.
+    """
+    if model.config.model_type in _SEE_NO_PADDING or not encoded.lengths[0]:
+        return False
+    first = {name: [ids[: min(4, max_length - 1)]] for name, [ids] in encoded.columns.items()}
+    batches = (TokenizedExamples(first).batch([0], pad_token_id, least) for least in (0, min(12, max_length)))
+    alone, padded = (outputs(tensors(batch, model.device)) for batch in batches)
+    return not bool((padded - alone).abs().max() <= 1e-5 * alone.abs().max())
+
+
+def split_batches(batches: Iterable[list[int]], key: Callable[[int], int]) -> list[list[int]]:
+    """Split batches of indices into batches with one value of a key.
+
+    >>> split_batches([[0, 1, 2], [3]], [5, 7, 5, 5].__getitem__)
+    [[0, 2], [1], [3]]
+    """
+    return [list(rows) for batch in batches for _, rows in groupby(sorted(batch, key=key), key=key)]
+
+
+@torch.no_grad()
 def predict_logits(
-    model: PreTrainedModel, encoded: TokenizedExamples, pad_token_id: int, *, bf16: bool = False, what: str = ""
+    model: PreTrainedModel,
+    encoded: TokenizedExamples,
+    pad_token_id: int,
+    *,
+    bf16: bool = False,
+    what: str = "",
+    padded: bool = True,
 ) -> NDArray[np.float32]:
     """Run a classifier on examples, in batches of similar length, and return the logits in the examples' order.
 
@@ -243,6 +318,7 @@ def predict_logits(
         pad_token_id: Id of padding.
         bf16: Whether to compute in bf16.
         what: Description for a progress bar; without it, none is shown.
+        padded: Whether a batch may hold examples of different lengths.
 
     Returns:
         *Shape:* (examples, outputs); with choices (examples, choices).
@@ -252,9 +328,14 @@ def predict_logits(
         model.eval()
     logits = np.empty((len(encoded), encoded.choices or model.config.num_labels), dtype=np.float32)
     each, tokens = encoded.choices or 1, INFERENCE_TOKENS[model.device.type]
-    batches = token_budget_batches(
-        encoded.lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each)
-    )
+    lengths = encoded.lengths
+    batches = token_budget_batches(lengths, max_tokens=max(1, tokens // each), max_rows=max(1, _ROWS_PER_BATCH // each))
+    if not padded:
+        batches = split_batches(batches, lengths.__getitem__)
+    if getattr(model.config, "is_encoder_decoder", False) and not encoded.choices:
+        # Such a head reads the last end-of-text token, and wants as many of them in all rows.
+        end = model.config.eos_token_id
+        batches = split_batches(batches, lambda row: encoded.columns["input_ids"][row].count(end))
     for indices in in_batches(what, batches) if what else batches:
         inputs = tensors(encoded.batch(indices, pad_token_id), model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):

@@ -13,7 +13,7 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import VectorEngine, open_vector_engine, run_blocks
-from bort.predict.inputs import check_readable, check_texts, shown
+from bort.predict.inputs import check_readable, shown, texts_given
 
 Vectors = NDArray[np.float32]
 
@@ -139,7 +139,7 @@ class Encoder:
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        check_texts(texts)
+        texts = texts_given(texts)
         scales = self._scales(normalize)
         rows, iterator = batch_size or self.engine.rows_at_once, iter(texts)
         first = [_example(text) for text in islice(iterator, rows)]

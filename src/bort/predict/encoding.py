@@ -146,8 +146,8 @@ def whole_lengths(examples: Sequence[Example], backend: Any) -> list[int]:
     ]
 
 
-def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> list[Example]:
-    """Prepare texts like sentence-transformers: prepend the prompt, maybe lowercase.
+def prompted(examples: Sequence[Example], prompt: str) -> list[Example]:
+    """Prepend the prompt to texts.
 
     Raises:
         BortError: An example is a pair or has choices: a vector stands for one text.
@@ -157,9 +157,20 @@ def prompted(examples: Sequence[Example], prompt: str, *, lowercase: bool) -> li
         if example.text_b is not None or example.choices:
             rule = "must be a single text: an encoder has no vector of a pair"
             raise BortError(rule, file=example.source or None, line=example.line)
-        text = prompt + example.text
-        texts.append(Example(text.lower() if lowercase else text))
+        texts.append(Example(prompt + example.text))
     return texts
+
+
+def lowercase_first(backend: Any) -> None:
+    """Make a `tokenizers.Tokenizer` lowercase texts like sentence-transformers: special tokens in a text stay."""
+    from tokenizers import normalizers
+
+    own = backend.normalizer
+    parts = [] if own is None else [own]
+    if isinstance(own, normalizers.Sequence):
+        parts = list(own)  # type: ignore[call-overload]
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
 
 
 def prepare(backend: Any, max_length: int, side: str = "right", *, split_special_tokens: bool = False) -> None:

@@ -163,7 +163,7 @@ def open_vector_engine(model: str, threads: int | None = None) -> VectorEngine:
     Raises:
         BortError: The model cannot be loaded, or `threads` is below 1.
     """
-    threads = _bounded(threads)
+    threads = bounded_threads(threads)
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
@@ -187,7 +187,7 @@ def open_engine(model: str, threads: int | None = None) -> Engine:
     Raises:
         BortError: The model cannot be loaded, it is not a classifier, or `threads` is below 1.
     """
-    threads = _bounded(threads)
+    threads = bounded_threads(threads)
     model = with_home(model)
     if is_exported(model):
         return open_exported(model, threads)
@@ -218,8 +218,12 @@ def open_exported(folder: str | Path, threads: int | None = None, *, weight_bits
         return ExportedEngine(folder, read_manifest(folder), threads, weight_bits=weight_bits)
 
 
-def _bounded(threads: int | None) -> int | None:
-    """The number of threads, at most a few per core: hundreds would wait for each other, for minutes."""
+def bounded_threads(threads: int | None) -> int | None:
+    """The number of threads, at most a few per core: hundreds would wait for each other, for minutes.
+
+    Raises:
+        BortError: It is below 1.
+    """
     if threads is None:
         return None
     if threads < 1:

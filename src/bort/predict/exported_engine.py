@@ -20,7 +20,7 @@ from bort.errors import BortError
 from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.batching import Batch, Group, plan, rounded_up
 from bort.predict.costs import MOST_TOKENS, usual_costs
-from bort.predict.encoding import Feed, TokenizedExamples, prepare, prompted, tokenize, whole_lengths
+from bort.predict.encoding import Feed, TokenizedExamples, lowercase_first, prepare, prompted, tokenize, whole_lengths
 from bort.predict.graph_spec import GraphSpec
 from bort.predict.manifest import EncoderSpec, Manifest
 from bort.predict.onnx_runner import OnnxRunner
@@ -94,6 +94,8 @@ class ExportedEngine:
                 raise loading.error from None
         split = manifest.split_special_tokens
         prepare(self.tokenizer, self.max_length, manifest.truncation_side, split_special_tokens=split)
+        if manifest.encoder is not None and manifest.encoder.lowercase:
+            lowercase_first(self.tokenizer)
         self._takes_types = "token_type_ids" in manifest.inputs
 
     @property
@@ -177,7 +179,7 @@ class ExportedEngine:
             BortError: The examples have different numbers of choices, or an encoder gets a pair.
         """
         if (spec := self.manifest.encoder) is not None:
-            examples = prompted(examples, spec.prompt, lowercase=spec.lowercase)
+            examples = prompted(examples, spec.prompt)
         return tokenize(examples, self.tokenizer, types=self._takes_types, windows=windows)
 
     def whole_lengths(self, examples: Sequence[Example]) -> list[int]:
@@ -186,7 +188,7 @@ class ExportedEngine:
         Raises:
             BortError: An example is a pair.
         """
-        return whole_lengths(prompted(examples, self.spec.prompt, lowercase=self.spec.lowercase), self.tokenizer)
+        return whole_lengths(prompted(examples, self.spec.prompt), self.tokenizer)
 
     def batch(self, encoded: TokenizedExamples, indices: Sequence[int], length: int = 0) -> Feed:
         """Model inputs for some examples, one row per choice, padded to the longest or to `length`.

@@ -15,6 +15,7 @@ from bort.errors import BortError
 from bort.files import write_aside
 from bort.formats import check_format, stamp
 from bort.predict.graph_spec import GraphSpec, read_graph
+from bort.predict.inputs import check_readable
 from bort.predict.thresholds import are_thresholds
 from bort.tasks.kinds import KINDS
 from bort.tasks.metrics import METRICS
@@ -254,6 +255,7 @@ def _parsed(described: dict[str, Any], file: Path) -> Manifest:
     encoder = _encoder(described.get("encoder"))
     if (task is None) == (encoder is None):
         raise refuse("task" if encoder is None else "encoder")
+    check_readable(*(task.names if task else ()), file=file, column="task")
     if not are_thresholds(thresholds, task.names if task else ()):
         raise refuse("thresholds", "must map labels to probabilities")
     files: dict[str, tuple[str, int]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,7 +35,7 @@ class OnnxRunner(Runner):
         graph = self.manifest.checked(self.folder, self.spec.model)
         if self.spec.precision == "int8" and self.weight_bits == LEAST_WEIGHT_BITS:
             graph = narrowed_graph(graph, self.folder)
-        return open_session(self.folder, graph, threads)
+        return open_session(self.folder, graph, threads, beside=self.manifest.files)
 
 
 def open_session(
@@ -43,6 +43,8 @@ def open_session(
     graph: bytes,
     threads: int | None = None,
     weights: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    *,
+    beside: Collection[str] = (),
 ) -> Any:
     """Load a graph whose weights are in `folder` or in memory.
 
@@ -51,6 +53,7 @@ def open_session(
         graph: Content of the graph's file.
         threads: Threads per call; by default one per core.
         weights: Weights in memory, by name. They are not copied and must not change.
+        beside: Names of the files of `folder` that may be read if they are links, for the weights in them.
 
     Raises:
         BortError: ONNX Runtime is not installed, or cannot load the graph.
@@ -66,8 +69,9 @@ def open_session(
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))
     # Otherwise its threads keep spinning after a call, and take cores from other work.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for file in folder.glob("*.onnx.data"):
-        if file.is_symlink():  # ONNX Runtime follows no link out of the folder, so the file is read instead of mapped
+    for file in (folder / name for name in beside if name.endswith(".onnx.data")):
+        # ONNX Runtime follows no link out of the folder, so the file is read instead of mapped.
+        if file.is_symlink() and file.is_file():
             content = file.read_bytes()
             options.add_external_initializers_from_files_in_memory([file.name], [content], [len(content)])
     # Single-threaded calls run in parallel, and would contend for a shared memory arena.

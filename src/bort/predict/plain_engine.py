@@ -19,12 +19,13 @@ from safetensors.numpy import load_file
 from bort.errors import BortError
 from bort.model.checkpoints import check_layout
 from bort.model.pair_features import BI_ENCODER
-from bort.model.sentence_files import refuse_preparation
+from bort.model.sentence_files import refuse_preparation, stated_length
 from bort.model.tokenization import panics_are_errors, try_out
 from bort.predict.exported_engine import ExportedEngine
 from bort.predict.graph.architectures import NAMES, as_bert
 from bort.predict.graph.bert_graph import BertGraph, Weights
 from bort.predict.graph_spec import GraphSpec
+from bort.predict.inputs import check_readable
 from bort.predict.manifest import SHORTEST_INPUT, Manifest
 from bort.predict.onnx_runner import OnnxRunner, open_session
 from bort.predict.thresholds import IN_CONFIG, are_thresholds
@@ -118,8 +119,10 @@ def open_plain(model: str, threads: int | None = None) -> PlainEngine | None:
             and config["type_vocab_size"] > 1
         )
         shape, weights = as_bert(config, load_file(folder / "model.safetensors"), model, takes_types=takes_types)
+        if shape.layers != _layers(weights):  # before anything is made for each of them
+            return None
         places = len(weights["embeddings.position_embeddings.weight"]) - (shape.uncounted_id is not None)
-        longest = min(settings["model_max_length"], places)
+        longest = min(stated_length(model) or settings["model_max_length"], places)
         ids = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
         fits = ids <= config["vocab_size"] and type(longest) is int and longest >= SHORTEST_INPUT
         if not fits or _shapes(config, 1 if task.choices else task.outputs) != _found(weights):
@@ -178,11 +181,13 @@ def _is_ours(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def _task(config: Mapping[str, Any]) -> Task | None:
+    """The task of a classifier; None, or an error, if it is not one of those supported here."""
     [architecture] = map(str, config["architectures"])
     kind, names = _KINDS.get(config["problem_type"]), config["id2label"]
     if kind is None or not architecture.endswith(_HEADS) or config["bort_metric"] not in METRICS[kind.kind]:
         return None
     ordered = tuple(str(names[str(number)]) for number in range(len(names)))
+    check_readable(*ordered)
     if kind is Regression:
         return Regression((), config["bort_metric"]) if len(names) == 1 else None
     thresholds = config.get(IN_CONFIG, {})
@@ -214,6 +219,11 @@ def plain_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Any:
     if not {value for name, value in settings.items() if name.endswith("_token")} <= special:
         raise ValueError("a special token is not one of its file")
     return tokenizer
+
+
+def _layers(weights: Weights) -> int:
+    """Number of layers that the weights belong to."""
+    return len({name.split(".")[2] for name in weights if name.startswith("encoder.layer.")})
 
 
 def _shapes(config: Mapping[str, Any], outputs: int) -> dict[str, tuple[int, ...]]:

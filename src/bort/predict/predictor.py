@@ -17,7 +17,7 @@ from bort.data.tables.labels import Label
 from bort.errors import BortError
 from bort.predict.encoding import TokenizedExamples
 from bort.predict.engine import Engine, open_engine, run_blocks
-from bort.predict.inputs import check_readable, check_texts, shown
+from bort.predict.inputs import check_readable, shown, texts_given, unlike_training
 
 Input = str | Sequence[str] | Mapping[str, str | None]
 """A text; a pair of texts as a tuple or list; or a mapping with `text` and, for a pair, `text_pair`."""
@@ -151,8 +151,7 @@ class Predictor:
         """
         if isinstance(inputs, str | Mapping):
             return next(self.stream(self._examples([inputs])))
-        check_texts(inputs)
-        return list(self.stream(self._examples(inputs)))
+        return list(self.stream(self._examples(texts_given(inputs))))
 
     def predict_proba(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """The probability of each label. *Shape:* (inputs, labels), in the order of `task.names`.
@@ -172,8 +171,7 @@ class Predictor:
             raise BortError("a regression gives values, not probabilities: use predict", file=self._name)
         if isinstance(inputs, str | Mapping):
             raise TypeError(f"inputs must be a list of texts or pairs, not {shown(inputs)}")
-        check_texts(inputs)
-        return self.task.activate(self.logits(self._examples(inputs)))
+        return self.task.activate(self.logits(self._examples(texts_given(inputs))))
 
     def stream(self, examples: Iterable[Example], *, window: int | None = None) -> Iterator[Prediction]:
         """Predict lazily, in order, holding at most `window` examples in memory.
@@ -264,10 +262,8 @@ class Predictor:
 
     def _examples(self, inputs: Sequence[Input]) -> list[Example]:
         examples = [_example(given) for given in inputs]
-        pairs = self.engine.pairs
-        if pairs is not None and any((example.text_b is not None) != pairs for example in examples):
-            fitted = "pairs of texts" if pairs else "single texts"
-            warnings.warn(f"{self._name} was fine-tuned on {fitted} and is asked about others", stacklevel=3)
+        if (unlike := unlike_training(self.engine.pairs, examples)) is not None:
+            warnings.warn(f"{self._name} {unlike}", stacklevel=3)
         return examples
 
     def _count_unlike(self, examples: Sequence[Example]) -> None:

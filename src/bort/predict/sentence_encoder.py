@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from bort.data.batches import attention_mask, stacked, token_budget_batches
 from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.devices import INFERENCE_TOKENS
+from bort.predict.classifiers import split_batches
 from bort.predict.encoding import prompted
 from bort.predict.torch_encoder import TorchEncoder
 
@@ -36,9 +36,12 @@ class EmbeddingTeacher:
     def __init__(self, model: str, device: torch.device, *, bf16: bool = False) -> None:
         encoder = TorchEncoder(model, device)
         self._bf16 = bf16 or device.type == "cuda"
+        # In bf16, padding would change a vector by a thousandth.
+        self._pads = encoder.pads and not self._bf16
         self.source, self.modules, self.device = encoder.source, encoder.modules, device
         self.model, self.tokenizer = encoder.model, encoder.tokenizer
         self.hidden_size = encoder.hidden_size
+        self._recases = encoder.recases
         self._longest, self._prompt_tokens = encoder.max_length, encoder.prompt_tokens
 
     @property
@@ -50,6 +53,18 @@ class EmbeddingTeacher:
     def depth(self) -> int:
         """Number of layers."""
         return int(self.model.config.num_hidden_layers)
+
+    def reads_otherwise(self, longest: int) -> str | None:
+        """How it reads texts other than as the ids of their tokens, in words; None if it does not.
+
+        Args:
+            longest: Tokens of the longest text, including special tokens.
+        """
+        if self.modules.prompt:
+            return f"puts the prompt {self.modules.prompt!r} before each text"
+        if self._recases:
+            return "reads texts in lower case"
+        return f"reads at most {self._longest} of a row's {longest} tokens" if longest > self._longest else None
 
     def encode(
         self,
@@ -92,12 +107,10 @@ class EmbeddingTeacher:
         return pooled, vectors, places
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Batches of similar length; in bf16, of equal length, as padding would change a vector by a thousandth."""
+        """Batches of similar length; of equal length where padding would change a vector."""
         most = INFERENCE_TOKENS[self.device.type]
         batches = token_budget_batches(lengths, max_tokens=most, max_rows=most)
-        if not self._bf16:
-            return batches
-        return [list(rows) for batch in batches for _, rows in groupby(batch, key=lengths.__getitem__)]
+        return batches if self._pads else split_batches(batches, lengths.__getitem__)
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, mask: Tensor, layers: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
@@ -117,7 +130,7 @@ class EmbeddingTeacher:
         return self.modules(output.last_hidden_state, mask), vectors
 
     def _tokenize(self, texts: Sequence[str]) -> Any:
-        asked = prompted([*map(Example, texts)], self.modules.prompt, lowercase=self.modules.lowercase)
+        asked = prompted([*map(Example, texts)], self.modules.prompt)
         given = [example.text for example in asked]
         return self.tokenizer(given, truncation=True, max_length=self._longest, return_offsets_mapping=True)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bort.errors import BortError
-from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS, find, listed_modules, read_json
+from bort.model.sentence_files import PROMPTS, TEXT_SETTINGS, find, listed_modules, read_json, stated_length
 from bort.predict.manifest import Pooling
 
 _POOLINGS: Mapping[str, str] = {
@@ -258,11 +258,11 @@ def _length_and_case(source: str) -> tuple[int | None, bool]:
     Raises:
         BortError: The folder also sets what would change vectors and is not supported.
     """
-    file, settings = source, {}
+    settings: dict[str, Any] = {}
     for name in TEXT_SETTINGS:
-        if found := read_json(source, name):
-            file, settings = f"{source}/{name}", found
+        if settings := read_json(source, name) or {}:
             break
+    file = f"{source}/{name}"
     for key, known in _ARGUMENTS.items():
         given = settings.get(key) or {}
         if not isinstance(given, dict) or not given.keys() <= {*known, "trust_remote_code"}:
@@ -270,11 +270,7 @@ def _length_and_case(source: str) -> tuple[int | None, bool]:
     if "modality_config" in settings and not _reads_texts(settings["modality_config"]):
         rule = "must give the last hidden state of texts"
         raise BortError(rule, file=file, column="modality_config", value=settings["modality_config"])
-    passed = settings.get("tokenizer_args") or settings.get("processor_kwargs") or {}
-    length = passed.get("model_max_length", settings.get("max_seq_length"))
-    if not (length is None or (type(length) is int and length > 0)):
-        raise BortError("max_seq_length must be a whole number", file=file, value=length)
-    return length, bool(settings.get("do_lower_case"))
+    return stated_length(source, name), bool(settings.get("do_lower_case"))
 
 
 def _reads_texts(modalities: Any) -> bool:

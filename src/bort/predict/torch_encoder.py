@@ -17,8 +17,8 @@ from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.model.checkpoints import load, locate, require_encoder
 from bort.model.devices import INFERENCE_TOKENS, best_device
-from bort.predict.classifiers import fitting_tokenizer, positions, tensors
-from bort.predict.encoding import TokenizedExamples, encode, prompted, tokenize, whole_lengths
+from bort.predict.classifiers import fitting_tokenizer, positions, sees_padding, split_batches, tensors
+from bort.predict.encoding import TokenizedExamples, encode, lowercase_first, prompted, tokenize, whole_lengths
 from bort.predict.manifest import SHORTEST_INPUT, EncoderSpec
 from bort.predict.sentence_modules import read_modules
 
@@ -51,6 +51,11 @@ class TorchEncoder:
         if threads is not None:
             limit_threads(threads)
         self.tokenizer = fitting_tokenizer(model, self.model)
+        own = self.tokenizer.backend_tokenizer.normalizer
+        self.recases = self.modules.lowercase and (own is None or own.normalize_str("A") != "a")
+        """Whether the folder lowercases texts, and not its tokenizer."""
+        if self.recases:
+            lowercase_first(self.tokenizer.backend_tokenizer)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         stated = self.modules.max_length or self.tokenizer.model_max_length
@@ -62,6 +67,9 @@ class TorchEncoder:
         encode((), self.tokenizer, self.max_length)  # sets the length now; later another thread may be tokenising
         self.prompt_tokens = self.encode([Example("")]).lengths[0] - 1 if self.modules.prompt else 0
         """Tokens of the prompt, including the leading special token, as counted by sentence-transformers."""
+        pad, text = int(self.tokenizer.pad_token_id), self.encode([Example("a")])
+        self.pads = not sees_padding(self.model, self._vectors, text, pad, self.max_length)
+        """Whether a batch may hold texts of different lengths."""
 
     @property
     def hidden_size(self) -> int:
@@ -107,7 +115,9 @@ class TorchEncoder:
         """Pooled vectors, before any final normalisation. *Shape:* (texts, `size`)."""
         vectors = np.empty((len(encoded), self.size), np.float32)
         most = INFERENCE_TOKENS[self.device.type]
-        for indices in token_budget_batches(encoded.lengths, max_tokens=most, max_rows=most):
+        lengths = encoded.lengths
+        batches = token_budget_batches(lengths, max_tokens=most, max_rows=most)
+        for indices in batches if self.pads else split_batches(batches, lengths.__getitem__):
             batch = tensors(encoded.batch(indices, int(self.tokenizer.pad_token_id)), self.device)
             vectors[indices] = self.forward(batch).cpu().numpy()
         return vectors
@@ -122,8 +132,13 @@ class TorchEncoder:
         hidden = self.model(**inputs).last_hidden_state
         return self.modules.pooled(hidden, inputs["attention_mask"], self.prompt_tokens)
 
+    def _vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of one text's tokens. *Shape:* (1, length) each -> (1, tokens, H)."""
+        vectors: Tensor = self.model(**inputs).last_hidden_state[:, : int(inputs["attention_mask"].sum())]
+        return vectors
+
     def _prompted(self, examples: Sequence[Example]) -> list[Example]:
-        return prompted(examples, self.modules.prompt, lowercase=self.modules.lowercase)
+        return prompted(examples, self.modules.prompt)
 
     def _tokens(self, examples: Sequence[Example]) -> TokenizedExamples:
         types = "token_type_ids" in self.tokenizer.model_input_names

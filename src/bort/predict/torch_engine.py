@@ -12,8 +12,10 @@ from torch import Tensor
 from bort.cores import limit_threads
 from bort.data.tables.examples import Example
 from bort.errors import BortError
+from bort.model.checkpoints import locate
 from bort.model.devices import best_device
-from bort.predict.classifiers import fitting_tokenizer, load_classifier, positions, predict_logits
+from bort.model.sentence_files import stated_length
+from bort.predict.classifiers import fitting_tokenizer, load_classifier, positions, predict_logits, sees_padding
 from bort.predict.encoding import TokenizedExamples, encode, tokenize
 from bort.predict.manifest import SHORTEST_INPUT
 from bort.tasks.suites.task_entry import Cast
@@ -38,7 +40,9 @@ class TorchEngine:
         if threads is not None:
             limit_threads(threads)
         self.tokenizer = fitting_tokenizer(model, self.model)
-        self.max_length = min(self.tokenizer.model_max_length, positions(self.model))
+        # A cross-encoder of sentence-transformers may set a length of its own.
+        stated = stated_length(locate(model)) or self.tokenizer.model_max_length
+        self.max_length = min(stated, positions(self.model))
         if not isinstance(self.max_length, int) or self.max_length < SHORTEST_INPUT:
             rule = f"must be a whole number from {SHORTEST_INPUT}"
             raise BortError(rule, file=model, column="model_max_length", value=self.max_length)
@@ -46,6 +50,8 @@ class TorchEngine:
         self.pairs: bool | None = getattr(self.model.config, "bort_pairs", None)
         self.thresholds: Mapping[str, float] = self.task.threshold_by_name
         encode((), self.tokenizer, self.max_length)  # sets the length now; later another thread may be tokenising
+        pad, text = int(self.tokenizer.pad_token_id), self.encode([Example("a")])
+        self._pads = not sees_padding(self.model, self.forward, text, pad, self.max_length)
 
     def encode(self, examples: Sequence[Example], *, windows: bool = False) -> TokenizedExamples:
         """Tokenise."""
@@ -64,7 +70,7 @@ class TorchEngine:
 
     def run(self, encoded: TokenizedExamples) -> NDArray[np.float32]:
         """Raw outputs. *Shape:* (examples, outputs)."""
-        return predict_logits(self.model, encoded, int(self.tokenizer.pad_token_id))
+        return predict_logits(self.model, encoded, int(self.tokenizer.pad_token_id), padded=self._pads)
 
     def start(self, encoded: TokenizedExamples) -> Callable[[], NDArray[np.float32]]:
         """Return a function that computes when called; nothing starts before."""

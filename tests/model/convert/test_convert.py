@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMultipleChoice,
+)
 
 from bort.__main__ import main
 from bort.cli.convert import ConvertArguments, convert
@@ -355,13 +362,15 @@ def edit_config(folder: Path, **changes) -> None:
 
 
 def test_hf_folder_keeps_numbers_labels_and_tokenizer(hf_folder, tmp_path):
-    edit_config(hf_folder, auto_map={"AutoModel": "evil.Model"}, classifier_dropout=0.25)
+    ways = {"auto_map": {"AutoModel": "evil.Model"}, "return_dict": False, "quantization_config": {}}
+    ways |= {"attn_implementation": "kernels-community/flash-attn", "_attn_implementation": "owner/kernel"}
+    edit_config(hf_folder, classifier_dropout=0.25, **ways)
     summary = convert_checkpoint(hf_folder, tmp_path / "again")
     assert (summary["format"], summary["num_labels"], summary["notes"]) == ("huggingface", 3, [])
     model = open_quietly(AutoModelForSequenceClassification, tmp_path / "again")
     assert model.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
     assert model.config.classifier_dropout == 0.25
-    assert "auto_map" not in (tmp_path / "again" / "config.json").read_text()
+    assert not json.loads((tmp_path / "again" / "config.json").read_text()).keys() & ways.keys()
     before, after = (load_file(folder / "model.safetensors") for folder in (hf_folder, tmp_path / "again"))
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -422,6 +431,7 @@ def test_bfloat16_source_is_stored_in_single_precision(hf_folder, tmp_path):
         ({"id2label": [1]}, "not a BERT configuration"),
         ({"hidden_act": "no such thing"}, "no model that can be built"),
         ({"pad_token_id": 300}, "no model that can be built"),
+        ({"architectures": ["BertForTokenClassification"]}, "only BertForSequenceClassification and"),
     ],
 )
 def test_refuses_an_hf_configuration(changes, rule, hf_folder, tmp_path):
@@ -431,6 +441,16 @@ def test_refuses_an_hf_configuration(changes, rule, hf_folder, tmp_path):
     assert rule in str(caught.value)
     assert str(hf_folder) in str(caught.value)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_multiple_choice_model_stays_one(tmp_path):
+    config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
+    model = BertForMultipleChoice(config)
+    model.save_pretrained(tmp_path / "choices")
+    summary = convert_checkpoint(tmp_path / "choices", tmp_path / "out")
+    assert (summary["architecture"], summary["num_labels"]) == ("BertForMultipleChoice", 1)
+    again = open_quietly(BertForMultipleChoice, tmp_path / "out")
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
 
 
 def test_refuses_other_heads_than_the_configuration(hf_folder, tmp_path):

@@ -23,6 +23,16 @@ Dtype = Literal["auto", "float32", "float16"]
 KNOWN_HEADS = {(shape.depth, shape.hidden, shape.intermediate): shape.heads for shape in PRESETS.values()}
 """Attention heads by layers, hidden and intermediate size; the arrays do not show them."""
 
+_NOT_OF_THE_MODEL = (
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+    "quantization_config",
+    "return_dict",
+)
+"""Entries of a `config.json` that point to code or say how the library shall compute; none goes into the result."""
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _TYPES = "bert.embeddings.token_type_embeddings.weight"
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -95,7 +105,7 @@ def convert_checkpoint(
         "intermediate_size": config.intermediate_size,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_position_embeddings,
-        "num_labels": config.num_labels if checkpoint.has("classifier.") else None,
+        "num_labels": _outputs(config) if checkpoint.has("classifier.") else None,
         "dtype": stored.name,
         "parameters": _count(checkpoint.arrays),
         "files": files,
@@ -125,7 +135,7 @@ def _configure(checkpoint: Checkpoint, heads: int | None) -> BertConfig:
         if classifier:
             fields["num_labels"] = _dim(checkpoint, "classifier.weight", 0)
     else:
-        fields = {key: value for key, value in checkpoint.config.items() if key != "auto_map"}  # points to code
+        fields = {key: value for key, value in checkpoint.config.items() if key not in _NOT_OF_THE_MODEL}
     file = checkpoint.path if checkpoint.format == "mxnet" else checkpoint.path / "config.json"
     try:
         config = BertConfig.from_dict(fields)
@@ -141,11 +151,25 @@ def _configure(checkpoint: Checkpoint, heads: int | None) -> BertConfig:
     if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads:
         rule = f"must be at least 1 and divide the hidden size of {config.hidden_size}"
         raise BortError(rule, file=file, column="num_attention_heads", value=config.num_attention_heads)
-    name = "BertForSequenceClassification" if classifier else "BertForMaskedLM" if mlm else "BertModel"
-    config.architectures = [name]
+    config.architectures = [_classifier(config, file) if classifier else "BertForMaskedLM" if mlm else "BertModel"]
     config.tie_word_embeddings = True
     config.dtype = "float32"
     return config
+
+
+def _classifier(config: BertConfig, file: Path) -> str:
+    """The class of a model with a classifier, whose weights have the same names in several.
+
+    Raises:
+        BortError: The configuration names one whose answers would mean something else here.
+    """
+    known = ("BertForSequenceClassification", "BertForMultipleChoice")
+    if not config.architectures:
+        return known[0]
+    if found := next((name for name in known if name in config.architectures), None):
+        return found
+    rule = f"of models with a classifier, only {' and '.join(known)} can be converted"
+    raise BortError(rule, file=file, column="architectures", value=config.architectures)
 
 
 def _known_heads(checkpoint: Checkpoint, shape: Mapping[str, int]) -> int:
@@ -218,7 +242,12 @@ def _expected_shapes(checkpoint: Checkpoint, config: BertConfig) -> Iterator[tup
     if checkpoint.has("bert.pooler.") or checkpoint.has("classifier."):
         yield from _dense("bert.pooler.dense", hidden, hidden)
     if checkpoint.has("classifier."):
-        yield from _dense("classifier", config.num_labels, hidden)
+        yield from _dense("classifier", _outputs(config), hidden)
+
+
+def _outputs(config: BertConfig) -> int:
+    """Outputs of a classifier: a multiple choice model gives each choice one score."""
+    return 1 if config.architectures == ["BertForMultipleChoice"] else int(config.num_labels)
 
 
 def _dense(name: str, rows: int, columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
