@@ -437,6 +437,23 @@ def test_models_of_mixed_labels_are_not_weighted_as_overconfident_ones(monkeypat
     assert mixed or surer.student < 0.6 * sure.student
 
 
+@pytest.mark.parametrize(
+    ("task", "found", "kept"),
+    [
+        (CLASSES, Weights(0.9, 0.0002), Weights(0.9, 0.0)),
+        (CLASSES, Weights(0.9, 0.01), Weights(0.9, 0.01)),
+        (VALUES, Weights(0.9998, 0.0002), Weights(1.0, 0.0)),
+    ],
+)
+def test_a_next_to_nothing_weight_is_none_in_the_last_training(monkeypatch, task, found, kept):
+    monkeypatch.setattr("bort.agora.last_labels.opinions_help", lambda *_: False)
+    monkeypatch.setattr("bort.agora.last_labels.weigh", lambda *_: found)
+    session = SimpleNamespace(
+        task=task, data=SimpleNamespace(dev=[]), arguments=SimpleNamespace(labelled_by="both")
+    )  # fmt: skip
+    assert weights_of_labels(session, np.zeros((0, 2)), SimpleNamespace(answers=[])) == kept
+
+
 def _answers(texts):
     """A teacher that knows what the task is about, and is not certain."""
     return [{"cat": 0.8, "other": 0.2} if "cat" in text else {"cat": 0.2, "other": 0.8} for text in texts]

@@ -36,6 +36,12 @@ def test_a_round_with_fewer_combinations_reaches_the_end(lines):
     ]
 
 
+def test_seeds_are_shown_exactly():
+    thetas = [HyperParameters(5e-4, seed, 0.01, 0.1, 16) for seed in (20240501, 20240502)]
+    assert RunDisplay(thetas, "accuracy", rounds=True).short(asdict(thetas[0])) == "seed=20240501"
+    assert str(thetas[1]) == "learning_rate=0.0005 seed=20240502 weight_decay=0.01 warmup=0.1 batch_size=16"
+
+
 def test_a_combination_that_failed_is_done_too(lines):
     display = RunDisplay(THETAS, "accuracy", rounds=False)
     with display.trainings(1, 2):

@@ -70,6 +70,12 @@ def test_a_class_without_mistakes_gives_to_the_nearest_mistake(tmp_path):
     assert pool([], set()) == []
 
 
+def test_a_mistake_of_a_class_that_the_training_data_lack_finds_texts_too(tmp_path):
+    pool = pool_of(tmp_path / "i", [f"{degrees} x" for degrees in (5, 90, 182)], per_class=1)
+    [east, south] = pool([Example("0", None, "east"), Example("182", None, "south")], set())
+    assert [[example.text for example in found] for found in (east, south)] == [["5 x", "90 x"], ["182 x"]]
+
+
 def test_near_duplicates_and_what_is_known_are_left_out(tmp_path):
     texts = ["40 x", "40.1 x", "40.2 x", "44 x", "44  X", "60 x"]
     pool = pool_of(tmp_path / "i", texts, distinct=float(np.cos(np.deg2rad(1))), per_class=6, per_mistake=6)

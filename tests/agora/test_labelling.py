@@ -13,6 +13,7 @@ from bort.agora.rounds import Round, Trial
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.tasks.classification import Classification
+from bort.tasks.multilabel import MultiLabel
 from bort.tasks.regression import Regression
 
 TASK = Classification(("cat", "other"), "accuracy")
@@ -52,6 +53,21 @@ def test_soft_labels_are_the_teachers_probabilities_divided_by_the_temperature()
 
 def test_hard_labels_are_classes():
     assert labelling(labels="hard")(NEW, [first_round()]) == [0, 1, None]
+
+
+@pytest.mark.parametrize("labelled_by", ["teacher", "both"])
+def test_hard_labels_of_a_hesitant_teacher_are_those_with_which_it_is_judged(labelled_by):
+    """It never gives a label more than 0.3, so a threshold of one half would teach that no text has any."""
+    task = MultiLabel(("x", "y"), "f1_micro")
+    rows = [Example(f"{n}", None, [("x",), ("y",), (), ("x", "y")][n % 4]) for n in range(20)]
+    label = {e.text: e.label for e in rows}
+    teacher = FunctionTeacher(lambda texts: [{name: 0.3 if name in label[t] else 0.05 for name in "xy"} for t in texts],
+                              task, "given")  # fmt: skip
+    settings = FinetuneArguments(out="", labels="hard", labelled_by=labelled_by)
+    made = Labelling(settings, task, teacher, rows, rows, unsure)
+    assert made.dev_scores["f1_micro"].value == 1.0
+    first = first_round(answers=np.zeros((20, 2)).tolist())
+    assert made(rows, [first]) == [tuple(row) for row in task.targets(rows).tolist()]
 
 
 def test_a_teacher_is_calibrated_also_where_the_student_is_not_heard():
@@ -107,6 +123,7 @@ def test_a_teacher_that_is_right_as_often_as_the_most_frequent_class_teaches_not
     made = Labelling(FinetuneArguments(out=""), TASK, teacher, skewed, skewed, unsure)
     assert not made.weak
     assert made.worth_learning(first_round(examples=skewed)) == worth
+    assert made.refused == (None if worth else "its labels are no better than the same answer to each text")
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard"])
@@ -175,3 +192,17 @@ def test_labels_are_compared_with_a_constant_on_the_texts_that_the_teacher_answe
     )
     made = Labelling(FinetuneArguments(out="", labelled_by="teacher"), TASK, teacher, rows, rows, unsure)
     assert made.worth_learning(first_round(examples=rows)) == knows
+
+
+@pytest.mark.parametrize(("right", "reason"), [(60, None), (40, "it is not clearly better than plain fine-tuning")])
+def test_a_teacher_is_compared_with_plain_fine_tuning_on_the_texts_that_it_answers(right, reason, capsys):
+    """It answers 60 of 100 texts, where plain fine-tuning gets 50 right, as it does 30 of the others."""
+    rows = [Example(str(n), None, TASK.names[n % 2]) for n in range(100)]
+    said = {e.text: TASK.names[(n + (n >= right)) % 2] if n < 60 else None for n, e in enumerate(rows)}
+    teacher = FunctionTeacher(lambda texts: [said[text] for text in texts], TASK, "given")
+    made = Labelling(FinetuneArguments(out=""), TASK, teacher, rows, rows, unsure)
+    plain = [[0.8, 0.2] if (n + (n % 60 < 10)) % 2 == 0 else [0.2, 0.8] for n in range(100)]
+    assert made.weak
+    assert made.worth_learning(first_round(answers=np.log(plain).tolist())) == (reason is None)
+    assert made.refused == reason
+    assert ((reason or "nothing is learned") in " ".join(capsys.readouterr().err.split())) == (reason is not None)

@@ -165,10 +165,15 @@ def usage(asked: Teacher | Generator | None) -> dict[str, Any]:
     return {"usage": asked.answers.usage} if isinstance(asked, ChatTeacher | ChatGenerator) else {}
 
 
-def unasked(teacher: Teacher) -> list[str]:
-    """Return a sentence about the texts left unlabelled because the budget was used up, if any."""
-    used = usage(teacher).get("usage")
+def unasked(asked: Teacher | Generator | None, who: str) -> list[str]:
+    """Return a sentence about the texts that an LLM was not asked about because the budget was used up, if any.
+
+    Args:
+        asked: A teacher or generator.
+        who: What to call it.
+    """
+    used = usage(asked).get("usage")
     if used is None or not used["out_of_budget"]:
         return []
     left = sum(count for reason, count in used["abstained"].items() if reason.startswith("not asked"))
-    return [f"the budget of {used['budget_usd']:g} USD was used up: the teacher was not asked about {left:,} texts"]
+    return [f"the budget of {used['budget_usd']:g} USD was used up: the {who} was not asked about {left:,} texts"]

@@ -14,7 +14,7 @@ from bort.finetuning.splits import Splits
 from bort.tasks.suites.table import find
 from bort.workers import WHERE_TRIALS_RUN
 
-_HOW_A_TEACHER_IS_ASKED = (
+_ASKING_MAY_CHANGE = (
     "teacher_key_file",
     "teacher_concurrency",
     "teacher_requests_per_minute",
@@ -24,7 +24,7 @@ _HOW_A_TEACHER_IS_ASKED = (
     "teacher_output_price",
     "budget_usd",
 )
-MAY_CHANGE = ("checkpoint_minutes", *_HOW_A_TEACHER_IS_ASKED, *WHERE_TRIALS_RUN)
+MAY_CHANGE = ("checkpoint_minutes", *_ASKING_MAY_CHANGE, *WHERE_TRIALS_RUN)
 """Settings that may change when a run is resumed."""
 
 

@@ -10,7 +10,7 @@ from bort.agora.loop import LoopDisplay
 from bort.agora.pruning import Theta
 from bort.agora.rounds import Round, Slot, Trial, error_text
 from bort.agora.trial import TrainedWeights
-from bort.finetuning.hyper_parameters import HyperParameters
+from bort.finetuning.hyper_parameters import HyperParameters, shown_theta
 from bort.progress import Bar, bar, console
 
 
@@ -41,7 +41,7 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
 
     def short(self, theta: Theta) -> str:
         """Format a combination, only with the settings that vary."""
-        return " ".join(f"{name}={theta[name]:g}" for name in self._varied)
+        return shown_theta({name: theta[name] for name in self._varied})
 
     def progress(self, slot: Slot, theta: Theta, share: float, note: str) -> None:
         """Show the progress of a training in this process."""

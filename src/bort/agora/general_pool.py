@@ -76,14 +76,17 @@ class GeneralPool:
         near: list[list[Example]] = [[] for _ in mistakes]
         if not mistakes or not len(self.index):
             return near
-        theirs, names = self.encode([mistake.text for mistake in mistakes]), [*self.centroids]
+        theirs = self.encode([mistake.text for mistake in mistakes])
         near_mistakes = self._unknown(theirs, self.per_mistake, known)
-        near_classes = self._unknown(np.stack([self.centroids[name] for name in names]), self.per_class, known)
+        near_classes = self._unknown(np.stack([*self.centroids.values()]), self.per_class, known)
+        near_class_of = dict(zip(self.centroids, near_classes, strict=True))
+        # Classes that the training data lack have mistakes, but no centroid.
+        names = dict.fromkeys([*self.centroids, *(name for each in mistakes for name in self._classes(each))])
         taken, chosen = set(known), Apart(self.index.size, self.distinct)
-        for name, near_class in zip(names, near_classes, strict=True):
+        for name in names:
             own = [place for place, mistake in enumerate(mistakes) if name in self._classes(mistake)]
             among = own or range(len(mistakes))
-            ranked = [*(near_mistakes[place] for place in own), near_class]
+            ranked = [*(near_mistakes[place] for place in own), near_class_of.get(name, [])]
             left = [*[self.per_mistake] * len(own), self.per_class]
             for query, text, vector in self._chosen(ranked, left, taken, chosen):
                 parent = own[query] if query < len(own) else among[int(np.argmax(theirs[list(among)] @ vector))]

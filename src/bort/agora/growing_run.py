@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -17,7 +18,7 @@ from bort.agora.examples import examples_of
 from bort.agora.general_pool import Found, beside, open_general_pool
 from bort.agora.journal import remove_leftovers
 from bort.agora.labellers import Function, HeadTeacher, RememberedTeacher, Teacher, teacher_scores
-from bort.agora.labelling import Labelling
+from bort.agora.labelling import Labelling, deciding
 from bort.agora.last_labels import Taught, last_training_data, weights_of_labels
 from bort.agora.last_trainings import (
     LastTraining,
@@ -32,7 +33,7 @@ from bort.agora.loop import Source
 from bort.agora.mistakes import disputed, missed, written
 from bort.agora.model_choice import clearly_improves, preferring_grown
 from bort.agora.nearby import Embedding, Near
-from bort.agora.plain_run import compare, fit_plainly, head_result
+from bort.agora.plain_run import compare, fit_plainly, head_result, learned_by
 from bort.agora.pooled_labels import NOBODY, Weights
 from bort.agora.report import agora_report, model_card
 from bort.agora.rounds import AgoraResult, DivergedError, NoModelError, OutOfTimeError, Point, Round
@@ -44,6 +45,7 @@ from bort.agora.word_model import Language, transforms
 from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.files import write_aside
+from bort.finetuning.linear_head import MOST_FITTED
 from bort.finetuning.splits import Splits
 from bort.model.devices import use_bf16
 from bort.progress import console
@@ -60,7 +62,7 @@ class _Outcome:
         result: Result of the rounds, with the trial that was chosen among theirs.
         model: The model.
         metrics: Its own metrics.
-        labels: Number of labels that it has learned.
+        given: The labelled examples that it has learned.
         compared: Whether it was compared out of fold with a linear head.
         taught: Data of the last training; None if its model is not the result.
     """
@@ -68,9 +70,14 @@ class _Outcome:
     result: AgoraResult[TrainedWeights]
     model: PreTrainedModel
     metrics: dict[str, Any]
-    labels: int
+    given: Sequence[Example]
     compared: bool
     taught: Taught | None = None
+
+    @property
+    def grown(self) -> bool:
+        """Whether it comes from a last training on new texts, which the final teacher has labelled."""
+        return self.taught is not None and self.result.best_round > 1
 
 
 def fit_growing(
@@ -127,6 +134,8 @@ class _GrowingRun:
         self._labelling = Labelling(arguments, session.task, self._teacher, data.train, data.dev, says, out_of_fold)
         self._labelling.announce()
         self._leaked = leaks(arguments, data)
+        self._missed: list[int] = []
+        self._nothing: str | None = None
         self._findings = [
             f"the teacher was fitted to {count} of the {part} texts, at least" for part, count in self._leaked.items()
         ]
@@ -159,8 +168,15 @@ class _GrowingRun:
             points = beside(near, open_general_pool(arguments, train, session.run.path / "pool", classes=classes))
         if self._pool:
             self._learn_vectors([*train, *session.data.dev, *self._pool], "vectors.npy")
-        wrong = () if arguments.as_published else missed(session)
-        return Source(points, self._labelling, identity, self._forbidden, self._labelling.worth_learning, wrong)
+        self._missed = [] if arguments.as_published else missed(session)
+        if (made or generator) and session.out_of_fold is None and not arguments.as_published:
+            self._findings.append(
+                f"no new texts are made: they are made from training texts that a linear head gets wrong out of fold, "
+                f"which are not known of more than {MOST_FITTED:,} texts"
+            )
+            console().print(self._findings[-1], soft_wrap=True)
+        worth_learning = self._labelling.worth_learning
+        return Source(points, self._labelling, identity, self._forbidden, worth_learning, self._missed)
 
     def outcome(self, ranked: AgoraResult[TrainedWeights]) -> _Outcome:
         """Choose between the trials and the linear head, and train the choice on all labels.
@@ -169,6 +185,9 @@ class _GrowingRun:
             ranked: Result of the rounds.
         """
         session, arguments, train = self._session, self._session.arguments, self._session.data.train
+        self._nothing = self._nothing_added(ranked)
+        if self._nothing is not None and ranked.taught:
+            console().print(f"no texts were added: {self._nothing}", soft_wrap=True)
         lasting = arguments.refit and not ranked.stopped
         head = session.head if arguments.keep_better and session.head and session.head.held else None
         result = ranked
@@ -183,7 +202,7 @@ class _GrowingRun:
             chosen = head.whole if arguments.refit else head.alone
             model, metrics = head_result(session, head, chosen, head.says)
             metrics |= session.told(result) | {"fine_tuned": fine_tuned}
-            return _Outcome(result, model, metrics, len(chosen.folds), bool(compared))
+            return _Outcome(result, model, metrics, learned_by(session, head, chosen), bool(compared))
         weights, fitted, taught = result.best.model, train, None
         if lasting:
             try:
@@ -194,7 +213,22 @@ class _GrowingRun:
                 weights = result.best.model
         model = session.fitter.open(weights.read())
         metrics = session.metrics(result, model, fitted) | compared
-        return _Outcome(result, model, metrics, len(fitted), bool(compared), taught)
+        return _Outcome(result, model, metrics, fitted, bool(compared), taught)
+
+    def _nothing_added(self, result: AgoraResult[TrainedWeights]) -> str | None:
+        """Return why the rounds have added no texts; None if they have."""
+        arguments, rounds = self._session.arguments, result.rounds
+        if any(done.growth.points for done in rounds):
+            return None
+        if not result.taught:
+            return self._labelling.refused
+        if made := sum(done.growth.made for done in rounds):
+            return f"all {made:,} new texts were dropped"
+        if not arguments.replay and len(rounds[0].pruned) == len(rounds[0].trials):
+            return "the first round was the last"
+        if not self._missed and not any(done.mistakes for done in rounds):
+            return "no text was predicted wrongly"
+        return "time was up" if result.stopped else "none were found or made near the mistakes"
 
     def _last_training(self, result: AgoraResult[TrainedWeights]) -> tuple[TrainedWeights, Taught]:
         """Train on all labels and all texts, or on all labels alone if plain fine-tuning was best.
@@ -215,12 +249,13 @@ class _GrowingRun:
             raise OutOfTimeError
         heard = teacher.out_of_fold(data.dev) if isinstance(teacher, HeadTeacher) else final(data.dev)
         powers = weights_of_labels(session, heard, first)
+        task = deciding(session.task, powers, heard, np.array(first.answers), session.task.targets(data.dev))
 
         def students(texts: Sequence[Example]) -> Says:
             return mean_prediction(session, plain(), texts)
 
         taught = last_training_data(
-            arguments, labelled, result, learner, final, students, powers, self._pool, self._forbidden
+            arguments, task, labelled, result, learner, final, students, powers, self._pool, self._forbidden
         )
         if arguments.pool is not None:
             more = [point.x for point in taught.points if (point.x.text, None) not in learner.vectors]
@@ -295,8 +330,8 @@ class _GrowingRun:
     def metrics(self, outcome: _Outcome) -> dict[str, Any]:
         """Return the metrics of Agora's run, beside those of its model."""
         session, result, taught = self._session, outcome.result, outcome.taught
-        data, task, teacher = session.data, session.task, self._teachers.final
-        train, everything = data.train, [*data.train, *data.dev]
+        data, task = session.data, session.task
+        teacher = self._teachers.final if outcome.grown else self._teachers.rounds
         told: dict[str, Any] = {"plain": session.scores(session.open(result.rounds[0].winner))}
         told["teacher"] = {
             "name": self._teacher.name,
@@ -305,32 +340,51 @@ class _GrowingRun:
             "fitted_to": self._leaked,
             **scored("dev", self._labelling.dev_scores),
             # Last, because a teacher's answers may cost money, and nothing above may depend on the test data.
-            **scored("test", self._test_scores()),
+            **scored("test", self._test_scores(self._final if outcome.grown else self._teacher)),
         }
         told["teacher"] |= usage(teacher)
         if self._generator is not None:
             told["generator"] = {"name": session.arguments.generator, **usage(self._generator)}
-        told["findings"] = [*self._findings, *outcome.metrics["findings"], *unasked(teacher)]
+        told["findings"] = [*self._findings, *outcome.metrics["findings"]]
+        told["findings"] += [*unasked(teacher, "teacher"), *unasked(self._generator, "generator")]
         told["label_weights"] = self._label_weights(outcome)._asdict()
         told["labels_used"] = {
-            "result": outcome.labels,
-            "selection": len(train),
-            "plain": len(train),
+            "result": len(outcome.given),
+            "selection": len(data.train),
+            "plain": len(data.train),
             "teacher": teacher.labels_used if isinstance(teacher, HeadTeacher) else None,
-            **({"out_of_fold": len(everything)} if outcome.compared else {}),
+            **({"out_of_fold": len(data.train) + len(data.dev)} if outcome.compared else {}),
         }
-        told["last_training"] = taught and {"texts": len(taught.points), "epochs": taught.epochs}
-        told["train_labels"] = _label_counts(session, taught.points if taught else result.train)
-        told["given_labels"] = task.label_counts(task.targets(everything if taught else train))
+        told["last_training"] = taught and {"texts": len(taught.points), "epochs": self._epochs(outcome, taught)}
+        told["train_labels"] = _label_counts(session, self._learned(outcome))
+        told["given_labels"] = task.label_counts(task.targets(outcome.given))
+        told["nothing_added"] = self._nothing
         told["rounds"] = [_described(session, done) for done in result.rounds]
         told["examples"] = examples_of(result.rounds, data)
         told["as_published"] = session.arguments.as_published
         told["seconds"] = session.clock.elapsed
         return told
 
-    def _test_scores(self) -> dict[str, Score]:
+    def _test_scores(self, teacher: Teacher) -> dict[str, Score]:
         task, test = self._labelling.fitted_task, self._session.data.test or []
-        return teacher_scores(task, self._final(test), self._session.task.targets(test))
+        return teacher_scores(task, teacher(test), self._session.task.targets(test))
+
+    def _learned(self, outcome: _Outcome) -> Sequence[Point]:
+        """Return all that the result has learned: labelled texts, and those that were added before it was trained."""
+        if outcome.taught:
+            return outcome.taught.points
+        if outcome.metrics["result"] == "head":
+            return self._session.points([*outcome.given])
+        result = outcome.result
+        return result.train[: result.rounds[result.best_round - 1].train_size]
+
+    def _epochs(self, outcome: _Outcome, taught: Taught) -> float:
+        """Return the number of epochs of the last training; `max_steps` may leave only a part of one."""
+        most = self._session.arguments.max_steps
+        steps = math.ceil(len(taught.points) / int(outcome.result.best.theta["batch_size"]))
+        if most is None or taught.epochs * steps <= most:
+            return taught.epochs
+        return float(f"{most / steps:.2g}")
 
     def _label_weights(self, outcome: _Outcome) -> Weights:
         """Return the weights of teacher and student in the labels of the texts that the result has learned."""

@@ -15,7 +15,7 @@ from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
 from bort.progress import console
 from bort.tasks.metrics import Score
-from bort.tasks.task import Says, Task
+from bort.tasks.task import Says, Targets, Task
 
 OK_ISH = 2 / 3
 """A teacher below this accuracy gets a warning, and may not be used (arXiv 2010.07990 asks for an ok-ish one)."""
@@ -55,6 +55,8 @@ class Labelling:
         self._says = teacher(dev)
         self.dev_scores: dict[str, Score] = teacher_scores(task, self._says, self._truth)
         """Scores of the teacher on the development data."""
+        self.refused: str | None = None
+        """Why nothing is learned from the teacher; None if something is, or before the first round has ended."""
         self._weights: Weights | None = None
 
     @property
@@ -103,16 +105,19 @@ class Labelling:
             said = pooled(task, weights, said, student)
         constant = np.where(known[:, None], self._always_the_same(), np.nan)  # on the same rows
         if loss(task, said, truth) >= (1 - _LEAST_GAIN) * loss(task, constant, truth):
-            rule = "the labels are no better there than the same answer to each text"
+            self.refused = "its labels are no better than the same answer to each text"
         elif not self.weak or clearly_better(
-            *(task.fitted(says, truth).errors(says, truth) for says in (heard(task, self._says, truth), student))
+            *(
+                task.fitted(says[known], truth[known]).errors(says[known], truth[known])
+                for says in (self._says, student)
+            )
         ):
             return True
         else:
-            rule = "nor is the teacher clearly better there than plain fine-tuning"
+            self.refused = "it is not clearly better than plain fine-tuning"
         console().print(
-            f"{rule}: nothing is learned from it, and the first round was the last; --weak-teacher use learns from it"
-            " all the same",
+            "nothing is learned from the teacher, and the first round was the last: on the development texts that it "
+            f"answers, {self.refused}; --weak-teacher use learns from it all the same",
             soft_wrap=True,
         )
         return False
@@ -135,7 +140,25 @@ class Labelling:
         weights, says = self.weights(rounds[0]), self.teacher(examples)
         # A student with weight 0 need not predict.
         student = self._student(rounds[-1].winner.model, examples) if weights.student else np.zeros_like(says)
-        return as_labels(self._settings, self._task, pooled(self._task, weights, says, student))
+        task = deciding(self._task, weights, self._says, np.array(rounds[0].winner.answers), self._truth)
+        return as_labels(self._settings, task, pooled(self._task, weights, says, student))
+
+
+def deciding(task: Task, weights: Weights, teacher: Says, student: Says, truth: Targets) -> Task:
+    """Return the task with thresholds, if it has any, for labels by teacher and student together.
+
+    They are fitted to the labels of the development texts that the teacher answers.
+
+    Args:
+        task: The task.
+        weights: Weights of both.
+        teacher: The teacher's predictions on the development data, see `weigh`.
+        student: The same for the student.
+        truth: See `weigh`.
+    """
+    says = pooled(task, weights, teacher, student)
+    known = np.asarray(~np.isnan(says).any(-1))
+    return task.fitted(says[known], truth[known])
 
 
 def as_labels(settings: FinetuneArguments, task: Task, says: Says) -> list[Any]:
@@ -143,7 +166,7 @@ def as_labels(settings: FinetuneArguments, task: Task, says: Says) -> list[Any]:
 
     Args:
         settings: `labels` and `temperature`.
-        task: The task.
+        task: The task, with thresholds for these labels.
         says: See `Teacher.__call__`.
     """
     known = np.asarray(~np.isnan(says).any(-1))

@@ -18,10 +18,12 @@ from bort.agora.trial import TextLearner, TrainedWeights, usual_passes
 from bort.data.tables.checks import identity
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
-from bort.tasks.task import Says
+from bort.tasks.task import Says, Task
 
 _TOKENS = 1_000_000
 _MOST_TEXTS = 30_000
+_LEAST_WEIGHT = 0.01
+"""A student's weight below this is a remainder of the search for the weights, and not worth its predictions."""
 
 
 class Taught(NamedTuple):
@@ -56,11 +58,15 @@ def weights_of_labels(session: Session, heard: Says, plain: Trial[TrainedWeights
     if opinions_help(session, plain):
         # It has learned bare labels and is overconfident; the models that it stands for have not and are not.
         said = calibrated(task, said, truth)
-    return weigh(task, heard, said, truth)
+    weights = weigh(task, heard, said, truth)
+    if weights.student >= _LEAST_WEIGHT:
+        return weights
+    return weights._replace(student=0.0) if task.names else TEACHER_ALONE  # the weights of values are a mean's
 
 
 def last_training_data(
     arguments: FinetuneArguments,
+    task: Task,
     labelled: Sequence[Point],
     result: AgoraResult[TrainedWeights],
     learner: TextLearner,
@@ -74,6 +80,7 @@ def last_training_data(
 
     Args:
         arguments: Settings of the run.
+        task: The task, with thresholds for these labels.
         labelled: All labelled examples, which keep their labels.
         result: Result of the rounds.
         learner: Counts the texts' tokens.
@@ -83,7 +90,6 @@ def last_training_data(
         pool: Unlabelled texts.
         forbidden: Identities of texts that must not be learned: the test data.
     """
-    task = learner.fitter.task
     texts = _texts(labelled, result, pool, forbidden)
     said = teacher(texts)
     student = students(texts) if weights.student else np.zeros_like(said)

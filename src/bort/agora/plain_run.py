@@ -14,6 +14,7 @@ from bort.agora.last_trainings import plain_models, without_last_training
 from bort.agora.rounds import AgoraResult, DivergedError, NoModelError
 from bort.agora.session import Session, scored
 from bort.agora.trial import TrainedWeights
+from bort.data.tables.examples import Example
 from bort.errors import BortError
 from bort.finetuning.linear_head import Floats, LinearHead
 from bort.finetuning.report import finetune_report
@@ -142,10 +143,19 @@ def head_result(
         chosen: The one that is the result.
         dev: Predictions on the development data, by a head that has not learned them.
     """
-    model = head.classifier(chosen)
-    fitted = learned_from(session.data.train)
-    if chosen is head.whole:
-        fitted = learned_from([*fitted, *session.data.dev])
+    model, fitted = head.classifier(chosen), learned_by(session, head, chosen)
     outputs = session.outputs(model) | {"dev": dev.astype(np.float32)}
     task = session.task_of_whole(head) if chosen is head.whole else None
     return model, session.described(model, outputs, fitted, task) | {"result": "head"}
+
+
+def learned_by(session: Session, head: StudentHead, chosen: LinearHead) -> list[Example]:
+    """Return the examples that a linear head has learned.
+
+    Args:
+        session: The run.
+        head: Its linear heads.
+        chosen: One of them.
+    """
+    fitted = learned_from(session.data.train)
+    return learned_from([*fitted, *session.data.dev]) if chosen is head.whole else fitted

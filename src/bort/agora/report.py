@@ -8,7 +8,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bort.finetuning.report import failures_section, findings_section, labels_section, official_section
+from bort.finetuning.report import (
+    failures_section,
+    findings_section,
+    head_section,
+    labels_section,
+    official_section,
+)
 from bort.report import Curve, Report, lines_chart
 
 AS_PUBLISHED = (
@@ -33,12 +39,7 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
     """
     metric, rounds = metrics["metric"], metrics["rounds"]
     where = "held-out" if metrics["held_out"] else "test"
-    how = (
-        "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data."
-    )
-    if not metrics["teacher"]["taught"]:
-        how = "One round of plain fine-tuning: no teacher was worth learning from."
-    report = Report(f"Fine-tuning by Agora: {name}", how)
+    report = Report(f"Fine-tuning by Agora: {name}", _lead(metrics))
     low, high = metrics["test_confidence"][metric]
     gain = metrics["test"][metric] - metrics["plain"]["test"][metric]
     report.tiles(
@@ -52,8 +53,10 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
     report.paragraph(_of_labels(metrics))
     if metrics["as_published"]:
         report.paragraph(AS_PUBLISHED)
-    if metrics["teacher"]["weak"]:
-        report.paragraph(_of_weak_teacher(metrics["teacher"]["taught"]), warning=True)
+    if metrics["teacher"]["weak"] or not metrics["teacher"]["taught"]:
+        report.paragraph(_of_poor_teacher(metrics), warning=True)
+    if metrics["nothing_added"] is not None and metrics["teacher"]["taught"]:
+        report.paragraph(f"No texts were added: {metrics['nothing_added']}.")
     if metrics["stopped_early"]:
         report.paragraph("Time ran out: this is the best model so far.", warning=True)
     if metrics["held_out"]:
@@ -71,6 +74,7 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
     report.paragraph(text)
     official_section(report, metrics)
     labels_section(report, metrics)
+    head_section(report, metrics)
     report.heading("Round by round")
     report.chart(lines_chart(f"Development {metric} of each combination", _curves(rounds), "round", metric))
     report.table(
@@ -100,15 +104,29 @@ def agora_report(name: str, metrics: dict[str, Any]) -> Report:
     return report
 
 
+def _lead(metrics: dict[str, Any]) -> str:
+    """Return what the result is, in a few words."""
+    if metrics["result"] == "head":
+        return f"A linear head on the frozen encoder: {metrics['linear_head']['described']}."
+    if not metrics["teacher"]["taught"]:
+        return "One round of plain fine-tuning: no teacher was worth learning from."
+    if metrics["nothing_added"] is not None:
+        return "Plain fine-tuning, as no texts were added."
+    how = (
+        "Round after round, new texts near the best model's mistakes, labelled by a teacher, joined the training data."
+    )
+    return f"{how} The result is plain fine-tuning, without them." if metrics["best_round"] == 1 else how
+
+
 def _learned_from(metrics: dict[str, Any]) -> int:
-    """Return the number of texts in the last training; without one, of the given and added texts.
+    """Return the number of texts that the result has learned: those of the last training, or else of its round.
 
     A linear head learns labelled texts alone.
     """
     if metrics["result"] == "head":
         return int(metrics["labels_used"]["result"])
-    last, rounds = metrics["last_training"], metrics["rounds"]
-    return int(last["texts"]) if last else metrics["rows"]["train"] + sum(done["kept"] for done in rounds)
+    last, best_round = metrics["last_training"], metrics["rounds"][metrics["best_round"] - 1]
+    return int(last["texts"] if last else best_round["train_size"])
 
 
 def _of_labels(metrics: dict[str, Any]) -> str:
@@ -118,19 +136,22 @@ def _of_labels(metrics: dict[str, Any]) -> str:
         f" theirs. The result has learned from {used['result']} labels"
     )
     if last:
-        text += f": {last['texts']:,} texts in all, in {last['epochs']} passes, with nothing held back"
+        passes = "1 pass" if last["epochs"] == 1 else f"{last['epochs']} passes"
+        text += f": {last['texts']:,} texts in all, in {passes}, with nothing held back"
     if used["teacher"]:
         text += f". The teacher's head has learned from {used['teacher']} labels"
     return f"{text}. Plain fine-tuning, its rival here, is the best of the first round, with {used['plain']} labels."
 
 
-def _of_weak_teacher(taught: bool) -> str:
-    text = "The teacher is right in less than two thirds of the labelled data"
-    if taught:
-        return f"{text}. What it teaches may do harm."
+def _of_poor_teacher(metrics: dict[str, Any]) -> str:
+    weak = "The teacher is right in less than two thirds of the labelled data. " if metrics["teacher"]["weak"] else ""
+    if metrics["teacher"]["taught"]:
+        return f"{weak}What it teaches may do harm."
+    result = "the linear head" if metrics["result"] == "head" else "plain fine-tuning"
     return (
-        f"{text}, and not clearly better there than plain fine-tuning. So nothing was learned from it: the result is "
-        "plain fine-tuning. A better teacher helps; --weak-teacher use learns from this one all the same."
+        f"{weak}Nothing was learned from the teacher: on the development texts that it answers, "
+        f"{metrics['nothing_added']}. The result is {result}. A better teacher helps; --weak-teacher use learns from "
+        "this one all the same."
     )
 
 
@@ -212,10 +233,17 @@ def model_card(folder: Path, metrics: dict[str, Any]) -> str:
     adding = sum(done["kept"] > 0 for done in metrics["rounds"])
     rounds = "1 round" if adding == 1 else f"{adding} rounds"
     grown = f"{rounds} added texts near the model's mistakes,\nlabelled by {teacher}{both}"
+    head = metrics["result"] == "head"
+    if head or metrics["best_round"] == 1:
+        grown += ", which the result has not learned"
     if not adding:
-        grown = "the rounds added none"
+        grown = f"no texts were added: {metrics['nothing_added']}"
     if not metrics["teacher"]["taught"]:
-        grown = f"no texts were added because the teacher, {teacher},\nis not clearly better than plain fine-tuning"
+        grown = f"no texts were added because of the teacher, {teacher}:\n{metrics['nothing_added']}"
+    how, chosen = "fine-tuned by", f"Combination: {metrics['best_theta']}, round {metrics['best_round']}"
+    if head:
+        how = "frozen, with a linear head that was not beaten by"
+        chosen = f"Linear head: {metrics['linear_head']['described']}"
     listed = ", ".join(metrics["labels"])
     answers = {
         "classification": f"Answers with one of: {listed}.",
@@ -229,7 +257,7 @@ pipeline_tag: text-classification
 
 # {folder.name}
 
-A {metrics["task"]} model: `{metrics["model"]}`, fine-tuned by Agora (arXiv 2010.07990) with `bort finetune`. {answers}
+A {metrics["task"]} model: `{metrics["model"]}`, {how} Agora (arXiv 2010.07990) with `bort finetune`. {answers}
 
 {rows["train"]} labelled texts were given; {grown}.
 {rows["dev"]} development texts chose the model and steered its training data.
@@ -240,7 +268,7 @@ A {metrics["task"]} model: `{metrics["model"]}`, fine-tuned by Agora (arXiv 2010
 |---|---:|---:|
 {table}
 
-Combination: {metrics["best_theta"]}, round {metrics["best_round"]}. Settings are in `config.yaml`, all figures in
+{chosen}. Settings are in `config.yaml`, all figures in
 `metrics.json`, charts and examples in `report.html`.
 
 ```python

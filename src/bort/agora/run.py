@@ -21,7 +21,7 @@ from bort.data.index.layout import NAME
 from bort.errors import flag
 from bort.finetuning.arguments import AS_PUBLISHED, FinetuneArguments
 from bort.finetuning.fingerprint import digest
-from bort.finetuning.splits import read_splits
+from bort.finetuning.splits import Splits, read_splits
 from bort.model.checkpoints import locate
 from bort.predict.fingerprint import fingerprints_of_models
 from bort.runs import Run
@@ -36,6 +36,7 @@ def finetune(
     teacher: Function | None = None,
     embedding: Embedding | None = None,
     workers: Workers | None = None,
+    data: Splits | None = None,
 ) -> dict[str, Any]:
     """Fine-tune with the chosen method, write the model to `arguments.out`, and return the metrics.
 
@@ -48,6 +49,7 @@ def finetune(
         embedding: Measures how near texts are, instead of the teacher's or the student's encoder; it is also used for
             a teacher with the same model.
         workers: Where trials run; by default according to the settings.
+        data: What the settings' files hold, if it is read already.
 
     Raises:
         BortError: Invalid settings, data, model or teacher.
@@ -62,7 +64,7 @@ def finetune(
         check_agora(arguments, teacher)
     needs = Needs.of(arguments)
     check_workers(arguments.workers, needs)
-    data = read_splits(arguments, hold_out=agora)
+    data = read_splits(arguments, hold_out=agora) if data is None else data
     pool = read_pool(arguments.unlabelled, arguments, data) if agora and arguments.unlabelled else []
     general = check_general_pool(arguments, data.train) if agora else {}
     locate(arguments.model)

@@ -47,7 +47,10 @@ _GRID = ("learning_rates", "teacher_learning_rates", "seeds", "weight_decays", "
 _SOURCES_OF_TEXTS = ("teacher", "teacher_command", "unlabelled", "pool", "generator")
 """What Agora learns from beside the labelled data; the other methods would ignore it."""
 
-_HOW_TEACHERS_ARE_ASKED = (
+_SOURCES_OF_LATER_ROUNDS = ("unlabelled", "pool", "generator")
+"""Sources of texts that join the training data after a round, unless it is the last."""
+
+_ASKING_RARELY_SET = (
     "teacher_key_file",
     "teacher_examples",
     "teacher_max_tokens",
@@ -129,8 +132,8 @@ class FinetuneArguments:
     per text, a label or a JSON object of label probabilities"""
     teacher_labels: list[str] = field(default_factory=list)
     """with a classifier as the teacher: the label of the data that each of its labels stands for, such as entailment=1
-    neutral=0 contradiction=0; probabilities of labels that stand for the same one are added, and labels that are not
-    named are ignored"""
+    neutral=0 contradiction=0; probabilities of labels that stand for the same one are added (with several labels per
+    text, the greatest counts), and labels that are not named are ignored"""
     teacher_url: str | None = None
     """URL of the API of openai:MODEL, such as http://localhost:8000/v1; by default the environment variable
     OPENAI_BASE_URL, or OpenAI's own URL"""
@@ -170,7 +173,8 @@ class FinetuneArguments:
     labels: Literal["soft", "hard"] = "soft"
     """soft: learn the teacher's probabilities, and in the last training mix given labels with a linear head's
     out-of-fold predictions if its log-loss is below that of the fine-tuned model; hard: learn the teacher's most likely
-    label, as published, and given labels unmixed"""
+    label (of several labels per text, those above thresholds that suit the development data), as published, and given
+    labels unmixed"""
     temperature: PositiveFloat = 1.0
     """temperature of soft labels"""
     labelled_by: Literal["both", "teacher"] = "both"
@@ -275,7 +279,7 @@ class FinetuneArguments:
     """maximum epochs per combination, over the given training data; by default enough to see 200,000 rows, from 3 to
     30"""
     max_steps: PositiveInt | None = None
-    """maximum optimiser steps per combination"""
+    """maximum optimiser steps of each training"""
     grown_epochs: PositiveInt | None = None
     """minimum epochs over training data enlarged by new texts, which otherwise get as many steps as --max-epochs over
     the given data; by default enough to see 400,000 tokens, from 2 to 8, but at most --max-epochs"""
@@ -374,7 +378,7 @@ class FinetuneArguments:
             "budget_usd",
             "teacher_input_price",
             "teacher_output_price",
-            *_HOW_TEACHERS_ARE_ASKED,
+            *_ASKING_RARELY_SET,
         ),
         "new texts (agora)": (
             "as_published",
@@ -415,7 +419,7 @@ class FinetuneArguments:
             "eval_steps",
             "start",
             "teacher_learning_rates",
-            *_HOW_TEACHERS_ARE_ASKED,
+            *_ASKING_RARELY_SET,
             "labels",
             "temperature",
             "labelled_by",
@@ -453,8 +457,8 @@ class FinetuneArguments:
         if self.method == "agora":
             self._check_agora()
             return
-        for name in _SOURCES_OF_TEXTS:
-            if getattr(self, name) is not None:
+        for name in (*_SOURCES_OF_TEXTS, "as_published"):
+            if getattr(self, name) not in (None, False):
                 raise BortError(
                     f"--method {self.method} does not use it: leave it out, or give --method agora", setting=name
                 )
@@ -485,6 +489,11 @@ class FinetuneArguments:
             for name in ("unlabelled", "pool", *AS_PUBLISHED):
                 if getattr(self, name) not in (type(self).__dataclass_fields__[name].default, AS_PUBLISHED.get(name)):
                     rule = "leave it out: --as-published has the paper's own rules"
+                    raise BortError(rule, setting=name, value=getattr(self, name))
+        if self.rounds == 1 and not self.replay:
+            for name in _SOURCES_OF_LATER_ROUNDS:
+                if getattr(self, name) is not None:
+                    rule = "a single round adds no texts: leave it out, or give --rounds 2"
                     raise BortError(rule, setting=name, value=getattr(self, name))
         if self.teacher is not None and self.teacher_command is not None:
             raise BortError("give one teacher: --teacher or --teacher-command", setting="teacher_command")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from bort.finetuning.arguments import FinetuneArguments
@@ -32,7 +33,19 @@ class HyperParameters:
     batch_size: int
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())
+        return shown_theta(asdict(self))
+
+
+def shown_theta(values: Mapping[str, float]) -> str:
+    """Format settings of a combination for display: fractions to six digits, whole numbers exactly.
+
+    Example:
+        >>> shown_theta({"learning_rate": 5e-4, "seed": 20240501})
+        'learning_rate=0.0005 seed=20240501'
+    """
+    return " ".join(
+        f"{name}={value}" if isinstance(value, int) else f"{name}={value:g}" for name, value in values.items()
+    )
 
 
 def grid(arguments: FinetuneArguments, *, bi_encoder: bool = False) -> list[HyperParameters]:

@@ -126,9 +126,8 @@ class MultiLabel(Task):
         return _log_odds((self.hardened(targets).sum(0) + 1) / (len(targets) + 2))
 
     def taught(self, says: Says, *, hard: bool, temperature: float) -> list[Any]:
-        """Probabilities of the labels, or 0 and 1, as tuples."""
-        probabilities = self.activate(says if hard else says / temperature)
-        made = (probabilities > USUAL).astype(float) if hard else probabilities.round(6)
+        """Probabilities of the labels, or 0 and 1 as in `decide`, as tuples."""
+        made = self.decide(says) if hard else self.activate(says / temperature).round(6)
         return [tuple(row) for row in made.tolist()]
 
     def collected(self, labels: Sequence[Any]) -> Targets:
