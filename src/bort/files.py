@@ -241,9 +241,10 @@ def read_folder(path: Path) -> dict[str, bytes]:
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Write files by name into a folder, which replaces an existing one."""
+    """Write files by name, which may be a path, into a folder, which replaces an existing one."""
     with folder_aside(path) as aside:
         for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(content)
 
 

@@ -46,7 +46,7 @@ def verbose(on: bool = True) -> Iterator[None]:
         3
     """
     global _listeners
-    before = _muted.get()
+    on, before = bool(on), _muted.get()
     _muted.set(not on)
     with _counting:
         _listeners += on

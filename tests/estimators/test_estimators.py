@@ -1,6 +1,9 @@
+import copy
 import json
+import os
 import random
 import re
+import shutil
 import tempfile
 import threading
 import warnings
@@ -22,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.validation import check_is_fitted
 from transformers import pipeline
 
 import bort
@@ -172,9 +176,9 @@ def test_the_tools_of_scikit_learn_take_it(data, quick):
 
 def test_a_pickle_holds_the_model_and_no_path(fitted, data, tmp_path):
     X, _ = data("test")
-    copy = clone(fitted)
-    assert not hasattr(copy, "model_")
-    fitted_here = bort.BortClassifier().set_params(**copy.get_params() | {"model": "bort-nano"})
+    cloned = clone(fitted)
+    assert not hasattr(cloned, "model_")
+    fitted_here = bort.BortClassifier().set_params(**cloned.get_params() | {"model": "bort-nano"})
     for name in ("classes_", "multilabel_", "_columns", "model_", "report_"):
         setattr(fitted_here, name, getattr(fitted, name))
     joblib.dump(fitted_here, tmp_path / "model.joblib")
@@ -201,6 +205,19 @@ def test_a_saved_folder_opens_everywhere(fitted, data, tmp_path):
     assert [answer["label"] for answer in theirs] == fitted.predict(X).tolist()
 
 
+def test_a_bi_encoder_keeps_its_encoder(data, tmp_path):
+    X, y = data("pairs")
+    classifier = bort.BortClassifier(pairs="bi-encoder").fit(X, y)
+    classifier.save(tmp_path / "saved")
+    joblib.load(joblib.dump(classifier, tmp_path / "file")[0]).save(tmp_path / "again")
+    for folder in ("saved", "again"):
+        assert (tmp_path / folder / "modules.json").is_file()
+        with bort.Encoder(str(tmp_path / folder)) as encoder:
+            np.testing.assert_allclose(np.linalg.norm(encoder.encode(["a cat"]), axis=1), 1, atol=1e-6)
+    loaded = bort.BortClassifier.load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
+
+
 def test_the_model_may_be_a_path(world, data, tmp_path):
     X, y = data("train")
     classifier = bort.BortClassifier(Path(world.encoder)).fit(X, y)
@@ -217,6 +234,8 @@ def test_an_exported_model_answers_alike(fitted, data, tmp_path):
     assert figures["precision"] == "fp32"
     exported = bort.BortClassifier.load(tmp_path / "fast")
     np.testing.assert_allclose(exported.predict_proba(X), fitted.predict_proba(X), atol=1e-5)
+    with pytest.raises(BortError, match="is an export already"):
+        exported.export(tmp_path / "faster")
     again = joblib.load(joblib.dump(exported, tmp_path / "fast.joblib")[0])
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
 
@@ -268,6 +287,23 @@ def test_chance_is_the_parameters_alone(data, quick):
     np.testing.assert_array_equal(first.predict_proba(X), again.predict_proba(X))
     assert (first.predict_proba(X) != other.predict_proba(X)).any()
     bort.BortClassifier(**quick, random_state=np.random.RandomState(0), n_jobs=1).fit(X, y)
+    bort.BortClassifier(quick["model"], random_state=2**32 - 1).fit(X, y)
+    with pytest.raises(ValueError, match="between 0 and"):
+        bort.BortClassifier(quick["model"], random_state=-1).fit(X, y)
+
+
+def test_fits_that_overlap_are_those_of_one_after_the_other(data, quick):
+    X, y = data("train")
+
+    def fit(seed):
+        settings = {"keep_better": False, "refit": False}
+        classifier = bort.BortClassifier(**quick, settings=settings, n_jobs=1, random_state=seed).fit(X, y)
+        return classifier.predict_proba(X)
+
+    with ThreadPoolExecutor(2) as pool:
+        overlapping = [*pool.map(fit, (1, 2))]
+    for seed, found in zip((1, 2), overlapping, strict=True):
+        np.testing.assert_array_equal(found, fit(seed))
 
 
 def test_a_fit_leaves_the_callers_random_numbers_alone(data, quick):
@@ -338,6 +374,41 @@ def test_a_fit_that_fails_leaves_no_old_model(data, quick):
         classifier.fit(X, [f"not {label}" for label in y], teacher="x")
     with pytest.raises(NotFittedError):
         classifier.predict(X)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(classifier)
+    assert not hasattr(classifier, "report_")
+
+
+def test_a_model_of_single_texts_warns_of_pairs(fitted):
+    with pytest.warns(UserWarning, match="this BortClassifier was fine-tuned on single texts and is asked") as told:
+        fitted.predict([("a", "b")])
+    assert told[0].filename == __file__
+
+
+def test_settings_of_training_without_training(world, data):
+    X, y = data("train")
+    head = bort.BortClassifier(world.encoder, learning_rates=1e-3, max_epochs=2, settings={"patience": 2})
+    with pytest.warns(UserWarning, match="without effect, .*: max_epochs, learning_rates, patience") as told:
+        head.fit(X, y)
+    assert told[0].filename == __file__
+
+
+def test_a_model_is_written_to_one_temporary_folder(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files = ModelFiles(fitted.model_.files)
+    for threads in (1, 2, None, 1):
+        files.predictor(threads)
+    [folder] = tmp_path.iterdir()
+    shutil.rmtree(folder / "model")  # as systems do with old files
+    assert files.predictor(2).predict("a cat").label
+    del files
+    assert not [*tmp_path.iterdir()]
+
+
+def test_threads_are_at_most_a_few_per_core(fitted):
+    assert bort.BortClassifier(n_jobs=10_000)._threads() <= 4 * (os.cpu_count() or 1)
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        clone(fitted).set_params(n_jobs=0)._threads()
 
 
 def test_nothing_is_printed_unless_asked(data, quick, capfd):
@@ -345,8 +416,13 @@ def test_nothing_is_printed_unless_asked(data, quick, capfd):
     quiet = bort.BortClassifier(**quick).fit(X, y)
     quiet.predict(X)
     assert capfd.readouterr() == ("", "")
-    bort.BortClassifier(**quick, verbose=True).fit(X, y)
-    assert "to train on" in capfd.readouterr().err
+    bort.BortClassifier(**quick, verbose=True).fit([*X, X[0]], [*y, y[0]])
+    told = capfd.readouterr().err
+    assert "to train on" in told
+    assert f"X:{len(X) + 1}" in told  # a copy
+    assert tempfile.gettempdir() not in told
+    bort.BortClassifier(quick["model"], verbose=None).fit(X, y)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_models_files_include_its_added_tokens(tmp_path):
@@ -359,8 +435,8 @@ def test_a_models_files_include_its_added_tokens(tmp_path):
 
 def test_threads_may_share_it(fitted, data):
     X, _ = data("test")
-    copy = joblib.hash  # its hash does not change by answering
-    before, expected = copy(fitted.get_params()), fitted.predict_proba(X)
+    hashed = joblib.hash  # its hash does not change by answering
+    before, expected = hashed(fitted.get_params()), fitted.predict_proba(X)
     again = ModelFiles(fitted.model_.files)
     sharing = clone(fitted)
     sharing.classes_, sharing._columns, sharing.model_ = fitted.classes_, fitted._columns, again
@@ -374,7 +450,7 @@ def test_threads_may_share_it(fitted, data):
     for each in found:
         np.testing.assert_allclose(each, expected, atol=1e-6)
     assert len(found) == 4
-    assert copy(fitted.get_params()) == before
+    assert hashed(fitted.get_params()) == before
 
 
 @pytest.mark.parametrize(("library", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")])
@@ -402,11 +478,16 @@ def test_labels_may_be_a_table_of_one_column(library, table):
         (["a", "b"], pd.Series([1, pd.NA], dtype="Int64"), "y:2: .*a label must not be missing"),
         (["a", "b"], pd.DataFrame({"x": pd.array([1, pd.NA]), "y": [0, 1]}), "a matrix of 0 and 1"),
         (["a", "b"], [0.5, 1.5], "Unknown label type"),
+        ([], [], "there are no labels"),
+        (["a", "b"], np.array(["2020-01-01", "2021-01-01"], "M8[ns]"), "must not be a date"),
+        (["a", "b"], pd.DataFrame({"y": pd.to_datetime(["2020", "2021"])}), "must not be a date"),
+        (["a", "b"], pd.Series([["x", "y"], ["x"]]), "one a text, or a matrix of 0 and 1"),
         (["a", "b"], [[0, 2], [1, 0]], "one a text, or a matrix of 0 and 1"),
         (["a", "b"], None, "requires y"),
         (["a", "b"], ["x", "x "], "no space around"),
         (pd.DataFrame({"a": ["x"] * 2, "b": ["x"] * 2, "c": ["x"] * 2}), ["x", "y"], "must have a column 'text'"),
-        (["a", "b"], ["x", "y"], "the training data have 2 examples"),
+        (["a", "b"], ["x", "y"], "X: the training data have 2 examples, .*; give X_dev and y_dev, or more examples"),
+        (["a\ud83d", "b"], ["x", "y"], "X:1: .*half of a surrogate pair"),
     ],
 )
 def test_bad_data_are_told_as_value_errors(quick, X, y, rule):
@@ -417,16 +498,33 @@ def test_bad_data_are_told_as_value_errors(quick, X, y, rule):
     assert tempfile.gettempdir() not in str(told.value)
 
 
+SETTINGS_OF_ITS_OWN = {
+    "out": "leaves open",
+    "text": "leaves open",
+    "method": "a parameter of its own",
+    "learning_rates": "a parameter of its own",
+    "seeds": "set by random_state",
+}
+
+
 def test_other_mistakes(data, quick, fitted, tmp_path):
     X, y = data("train")
     with pytest.raises(DataError, match="X_dev and y_dev"):
         bort.BortClassifier(**quick).fit(X, y, X_dev=X)
     with pytest.raises(DataError, match=r"y_dev:1: .*must be one of cat, other"):
         bort.BortClassifier(**quick).fit(X, y, X_dev=X[:1], y_dev=["dog"])
+    numbers = [len(label) for label in y]
+    with pytest.raises(DataError, match=r"y_dev:1: value '3': labels must be of the type that they have in y, int"):
+        bort.BortClassifier(**quick).fit(X, numbers, X_dev=X[:1], y_dev=["3"])
     with pytest.raises(BortError, match="need method='agora'"):
         bort.BortClassifier(**quick).fit(X, y, teacher=DummyClassifier())
-    with pytest.raises(BortError, match="leaves open"):
-        bort.BortClassifier(**quick, settings={"out": "x"}).fit(X, y)
+    for name, rule in SETTINGS_OF_ITS_OWN.items():
+        with pytest.raises(BortError, match=f"'{name}': .*{rule}"):
+            bort.BortClassifier(**quick, settings={name: "x"}).fit(X, y)
+    with pytest.raises(BortError, match="--method: value None: must be one of agora, plain, head"):
+        bort.BortClassifier(method=None).fit(X, y)
+    with pytest.raises(BortError, match="JSON cannot hold"):
+        copy.copy(fitted).set_params(settings={"weight_decays": {0.1}}).save(tmp_path / "saved")
     for name in ("foo", "model"):
         with pytest.raises(BortError, match=f"'{name}': is no setting of bort.ExportArguments that an export"):
             fitted.export(tmp_path / "fast", **{name: 1})
@@ -438,6 +536,8 @@ def test_other_mistakes(data, quick, fitted, tmp_path):
         bort.BortRegressor(**quick).fit(X, [float("inf")] * len(X))
     with pytest.raises(DataError, match="must be a number"):
         bort.BortRegressor(**quick).fit(X, y)
+    with pytest.raises(BortError, match=f"^{quick['model']}: .*is no classifier"):
+        bort.BortRegressor.load(quick["model"])
     with pytest.raises(BortError, match="holds no config"):
         bort.BortClassifier.load(tmp_path)
     (tmp_path / "estimator.json").write_text("[]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import joblib
 import numpy as np
 import pandas
@@ -18,6 +21,7 @@ from bort.data.tables.examples import read_examples
 from bort.data.tables.objects import DataError
 from bort.errors import BortError
 from bort.estimators.classifier import BortClassifier
+from bort.estimators.indicators import indicators_of
 from bort.predict.predictor import Predictor
 
 NAMES = ["walking", "cat", "apples"]
@@ -112,6 +116,26 @@ def test_a_loaded_model_heeds_its_thresholds(multilabeller, sentences):
     given = loaded.predict(sentences)
     assert [{*loaded.classes_[row > 0]} for row in given] == [{*answer.label} for answer in answers]
     np.testing.assert_array_equal(given, loaded.predict_proba(sentences) > [least[name] for name in loaded.classes_])
+
+
+def test_at_a_threshold_it_answers_as_a_predictor(multilabeller, sentences, tmp_path):
+    folder, texts = shutil.copytree(multilabeller, tmp_path / "model"), sentences[:20]
+    with Predictor(multilabeller) as predictor:
+        names, probabilities = predictor.task.names, predictor.predict_proba(texts)
+    config = json.loads((folder / "config.json").read_text())
+    for row in probabilities.astype(float).tolist():
+        config["bort_thresholds"] = dict(zip(names, row, strict=True))
+        (folder / "config.json").write_text(json.dumps(config))
+        loaded = BortClassifier.load(folder)
+        with Predictor(str(folder)) as predictor:
+            answers = predictor.predict(texts)
+        for given in (loaded.predict(texts) > 0, loaded.decision_function(texts) > 0):
+            assert [{*loaded.classes_[each]} for each in given] == [{*answer.label} for answer in answers]
+
+
+def test_a_column_of_lists_is_a_matrix(data):
+    _, y = data
+    np.testing.assert_array_equal(indicators_of(pandas.Series(y.tolist()), "y"), y)
 
 
 @pytest.mark.parametrize(

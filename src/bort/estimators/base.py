@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,16 +35,26 @@ from bort.estimators.teacher import teacher_of
 from bort.export.arguments import ExportArguments
 from bort.export.run import export_model
 from bort.finetuning.arguments import FinetuneArguments, PairReading
-from bort.finetuning.splits import read_splits
+from bort.finetuning.splits import Splits, read_splits
+from bort.predict.engine import bounded_threads
+from bort.predict.inputs import unlike_training
 from bort.progress import verbose
 from bort.tasks.task import Task
 
 Method = Literal["agora", "plain", "head"]
 _FILE = "estimator.json"
+_MOST = np.iinfo(np.int32).max
+"""Largest seed of `bort finetune`; scikit-learn's may be twice as large."""
 _LISTS = ("learning_rates", "batch_sizes")
 _SINGLE = ("model", "method", "max_epochs", "max_steps", "max_length", "metric", "balance", "pairs", "budget_minutes")
-_GIVEN = {"out", "train", "dev", "test", "unlabelled", "teacher", "task", "data", "kind", "classes", "resume"}
+_GIVEN = {"out", "train", "dev", "test", "unlabelled", "teacher", "task", "data", "cast", "kind", "classes", "resume"}
 """Settings that `fit` sets itself."""
+_COLUMNS = {"text", "text_b", "label", "label_separator", "delimiter"}
+"""Settings of files; those of a fit are its own."""
+_OF_TRAINING = ("max_epochs", "max_steps", *_LISTS, "weight_decays", "warmups", "patience", "eval_steps", "start")
+"""Settings without effect where nothing is trained but a linear head."""
+_INSTEAD = ("X_dev and y_dev", "method='plain', which needs no test data")
+"""What to give where there are too few texts to split some off."""
 
 
 class TextEstimator(BaseEstimator):
@@ -56,7 +67,7 @@ class TextEstimator(BaseEstimator):
         learning_rates: Peak learning rates to try, one or several; by default those of `bort finetune`.
         batch_sizes: Batch sizes to try, one or several.
         max_epochs: Maximum number of epochs per combination.
-        max_steps: Maximum number of optimiser steps per combination.
+        max_steps: Maximum number of optimiser steps of each training.
         max_length: Longest input in tokens; 128 by default.
         metric: Metric on the development data that selects the model.
         balance: Weight the loss so that rare labels count as much as frequent ones.
@@ -64,7 +75,8 @@ class TextEstimator(BaseEstimator):
         budget_minutes: Start no training after this many minutes.
         settings: Further settings of `bort.FinetuneArguments` by name.
         random_state: Random seed; None draws one from NumPy's global state.
-        n_jobs: Number of threads; -1 for all cores. None keeps the current number, usually one per core.
+        n_jobs: Number of threads; -1 for all cores. By default, fits use PyTorch's current number, and predictions
+            without a GPU one per core.
         verbose: Whether to show progress and findings.
     """
 
@@ -113,6 +125,10 @@ class TextEstimator(BaseEstimator):
         tags.target_tags.required = True
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a model: `classes_` alone may be of a fit that failed."""
+        return hasattr(self, "model_")
+
     def fit(
         self,
         X: Any,
@@ -129,7 +145,8 @@ class TextEstimator(BaseEstimator):
             X: Texts, or pairs of texts: a list, an array, or a column or table of pandas, polars, pyarrow or datasets.
             y: A label or a number for each text; for a classifier of texts with several labels, a matrix of 0 and 1
                 with one column per label.
-            X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts.
+            X_dev: Texts that choose the settings and the stopping point; by default a fifth of the training texts. The
+                last training learns them too, unless the method is `plain` or `agora` with `settings={"refit": False}`.
             y_dev: Labels of `X_dev`; named columns of a matrix are found by their names.
             unlabelled: Unlabelled texts like those the model will see, for method `agora`.
             teacher: Labels new texts, for method `agora`: a model's folder or name; an LLM as `openai:MODEL`; a fitted
@@ -148,7 +165,8 @@ class TextEstimator(BaseEstimator):
             >>> bort.BortClassifier("bort-nano", "head").fit(texts, labels).predict(["It is torn."]).tolist()
             ['damage']
         """
-        self.__dict__.pop("model_", None)  # if this fit fails, an old model must not answer with the new labels
+        for fitted in ("model_", "report_"):  # if this fit fails, an old model must not answer with the new labels
+            self.__dict__.pop(fitted, None)
         train = self._labelled(X, self._fit_targets(y), "X")
         if (X_dev is None) != (y_dev is None):
             raise DataError("X_dev and y_dev go together")
@@ -167,19 +185,18 @@ class TextEstimator(BaseEstimator):
                 write_examples(texts_of(unlabelled, name="unlabelled"), files["unlabelled"])
             with _without_folder(folder):
                 arguments = self._arguments(folder / "run", {part: str(file) for part, file in files.items()}, name)
-                metrics = finetune(arguments, teacher=function)
+                validate(arguments)
+                data = _named(read_splits(arguments, hold_out=arguments.method == "agora", instead=_INSTEAD))
+                metrics = finetune(arguments, teacher=function, data=data)
                 self.model_ = ModelFiles.of(folder / "run")
-                with verbose(False):
-                    data = read_splits(arguments, hold_out=self.method == "agora")
-            metrics["findings"] = [_renamed(found, folder) for found in metrics["findings"]]
             self.report_: FitReport | None = FitReport.of(metrics, data.dev if data.test is None else data.test)
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to a folder that `bort predict`, `load` and Hugging Face's `AutoModel…` can open.
+        """Write the model to a folder for `bort predict`, `load` and, except a bi-encoder, Hugging Face's `AutoModel…`.
 
         Raises:
-            BortError: `folder` exists and is not empty.
+            BortError: `folder` exists and is not empty, or JSON cannot hold a parameter.
 
         Example:
             >>> import bort
@@ -213,8 +230,8 @@ class TextEstimator(BaseEstimator):
         except (ValueError, RecursionError, TypeError, AttributeError) as error:
             raise BortError(f"was not written by `save`: {error}", file=file) from None
         estimator.model_ = ModelFiles.of(model)
-        with estimator._work():
-            task = estimator.model_.predictor(estimator._threads()).task
+        with estimator._work(), estimator.model_.opened(estimator._threads(), str(model)) as predictor:
+            task = predictor.task
         if task.kind not in cls._kinds or task.choices:
             raise BortError(f"must be a {cls._kinds[0]}", file=model, value="choices" if task.choices else task.kind)
         estimator._restore(task, about)
@@ -233,7 +250,8 @@ class TextEstimator(BaseEstimator):
             The metrics of the export.
 
         Raises:
-            BortError: The settings or data are invalid, or int8 was requested and loses too much accuracy.
+            BortError: The settings or data are invalid, the model was loaded from an export, or int8 was requested and
+                loses too much accuracy.
 
         Example:
             >>> import bort
@@ -242,6 +260,8 @@ class TextEstimator(BaseEstimator):
         """
         check_is_fitted(self, "model_")
         _check_settings(settings, ExportArguments, {"model", "out"}, "an export")
+        if self.model_.exported:
+            raise BortError("this model is an export already: `save` writes it, or export the one that it was made of")
         if (X is None) != (y is None):
             raise DataError("X and y go together")
         with tempfile.TemporaryDirectory(prefix="bort-") as scratch, self._work(), _without_folder(Path(scratch)):
@@ -276,12 +296,17 @@ class TextEstimator(BaseEstimator):
         """Kind of the task that is fitted."""
         return self._kinds[0]
 
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """Raw outputs in the order of the estimator's. *Shape:* (texts, outputs)."""
+        return self._logits(X)
+
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        """Raw outputs. *Shape:* (texts, outputs)."""
+        """Raw outputs in the order of the model's. *Shape:* (texts, outputs)."""
         check_is_fitted(self, "model_")
         examples = texts_of(X)
-        with self._work():
-            predictor = self.model_.predictor(self._threads())
+        with self._work(), self.model_.opened(self._threads()) as predictor:
+            if (unlike := unlike_training(predictor.engine.pairs, examples)) is not None:
+                warnings.warn(f"this {type(self).__name__} {unlike}", stacklevel=4)
             if not examples:
                 return np.zeros((0, predictor.task.outputs))
             return np.asarray(predictor.logits(examples), dtype=np.float64)
@@ -295,22 +320,31 @@ class TextEstimator(BaseEstimator):
         return [replace(example, label=label) for example, label in zip(examples, targets, strict=True)]
 
     def _arguments(self, out: Path, files: Mapping[str, Any], teacher: str | None) -> FinetuneArguments:
-        _check_settings(self.settings or {}, FinetuneArguments, _GIVEN, "a fit")
-        given = {name: getattr(self, name) for name in _SINGLE if getattr(self, name) is not None}
+        settings = self.settings or {}
+        if own := [name for name in settings if name in self.get_params(deep=False)]:
+            raise BortError("is a parameter of its own, not one of `settings`", value=own[0])
+        if seeds := [name for name in settings if name in ("seed", "seeds")]:
+            raise BortError("is set by random_state, not in `settings`", value=seeds[0])
+        _check_settings(settings, FinetuneArguments, _GIVEN | _COLUMNS, "a fit")
+        idle = [name for name in _OF_TRAINING if name in settings or getattr(self, name, None) is not None]
+        if self.method == "head" and idle:
+            rule = f"without effect, as method='head' trains nothing but a linear head: {', '.join(idle)}"
+            warnings.warn(rule, stacklevel=3)
+        given = {name: getattr(self, name) for name in _SINGLE}
         given |= {
             name: np.atleast_1d(getattr(self, name)).tolist() for name in _LISTS if getattr(self, name) is not None
         }
         given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
         seed = self.random_state
-        if not isinstance(seed, int | np.integer):
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        given |= {"seed": int(seed), "seeds": [int(seed)], **(self.settings or {})}
+        if not isinstance(seed, int | np.integer) or not 0 <= seed <= _MOST:
+            seed = check_random_state(seed).randint(_MOST)
+        given |= {"seed": int(seed), "seeds": [int(seed)], **settings}
         return FinetuneArguments(
             **given, **files, out=str(out), teacher=teacher, kind=self._kind(), classes=self._class_names()
         )
 
     def _threads(self) -> int | None:
-        return None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
+        return None if self.n_jobs is None else bounded_threads(int(effective_n_jobs(self.n_jobs)))
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
@@ -360,11 +394,14 @@ def _without_folder(folder: Path) -> Iterator[None]:
     except BortError as error:
         if str(folder) not in str(error):
             raise
-        raise DataError(_renamed(str(error), folder)) from None
+        raise DataError(re.sub(rf"{re.escape(str(folder))}/(\w+)(\.jsonl)?", r"\1", str(error))) from None
 
 
-def _renamed(text: str, folder: Path) -> str:
-    return re.sub(rf"{re.escape(str(folder))}/(\w+)\.jsonl", r"\1", text)
+def _named(data: Splits) -> Splits:
+    """Give examples the caller's names for the data as their sources, instead of temporary files."""
+    for part in (data.train, data.dev, data.test or []):
+        part[:] = [replace(example, source=Path(example.source).stem) for example in part]
+    return data
 
 
 def _check_settings(settings: Mapping[str, Any], of: Any, given: set[str], what: str) -> None:
@@ -383,8 +420,18 @@ def _plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A path as text, NumPy's numbers and arrays as Python's."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value.tolist()
+    """A path as text, NumPy's numbers and arrays as Python's.
+
+    Raises:
+        BortError: It is none of these.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not hasattr(value, "tolist"):
+        raise BortError("a parameter holds a value that JSON cannot hold, so it cannot be saved", value=value)
+    return value.tolist()
 
 
 def _is_missing(value: Any) -> bool:
@@ -403,15 +450,19 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
         name: Name of `y` in messages.
 
     Raises:
-        DataError: `y` is None, or a label is missing.
+        DataError: `y` is None, a label is missing, or labels are dates or durations.
         ValueError: A text has several labels.
     """
     if y is None:
         raise DataError("requires y to be passed, but the target y is None", file=name)
-    values = column_values(np.asarray(y) if hasattr(y, "columns") else y)  # a table's own values are column names
+    given = np.asarray(y) if hasattr(y, "columns") else y  # a table's own values are column names
+    values = column_values(given)
     for number, row in enumerate(values, start=1):
         value = row[0] if isinstance(row, list) and len(row) == 1 else row
         if _is_missing(value):
             raise DataError("a label must not be missing", file=name, line=number, value=value)
     labels: NDArray[Any] = column_or_1d(np.asarray(values), warn=True)
+    # NumPy's own become whole numbers in a list.
+    if any(getattr(getattr(each, "dtype", None), "kind", None) in ("m", "M") for each in (given, labels)):
+        raise DataError("a label must not be a date or a duration", file=name, value=values[0])
     return labels

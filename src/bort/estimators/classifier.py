@@ -19,6 +19,8 @@ from bort.estimators.indicators import column_names, in_order, indicators_of
 from bort.estimators.teacher import class_names
 from bort.tasks.task import Task
 
+_LEAST = np.finfo(np.float64).tiny
+
 
 class BortClassifier(ClassifierMixin, TextEstimator):
     """A small BERT that classifies texts or pairs of texts, as a scikit-learn estimator.
@@ -32,7 +34,7 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         >>> from bort import BortClassifier
         >>> texts = ["Where is my parcel?", "The zip broke.", "It has not arrived.", "It came in pieces."]
         >>> labels = ["delivery", "damage", "delivery", "damage"]
-        >>> classifier = BortClassifier(max_steps=2, learning_rates=5e-4, batch_sizes=4)
+        >>> classifier = BortClassifier(method="plain", max_steps=2, learning_rates=5e-4, batch_sizes=4)
         >>> classifier.fit(texts, labels, X_dev=texts, y_dev=labels).predict(["When will it come?"]).shape
         (1,)
         >>> classifier.classes_.tolist()
@@ -63,10 +65,10 @@ class BortClassifier(ClassifierMixin, TextEstimator):
             >>> BortClassifier.load("runs/topics").predict(["Where is it?", "It is torn."]).tolist()
             ['delivery', 'damage']
         """
-        outputs = self._outputs(X)
+        check_is_fitted(self, "model_")
         if self.multilabel_:
-            return (self._margins(outputs) > 0).astype(np.int64)
-        labels: NDArray[Any] = self.classes_[outputs.argmax(-1)]
+            return (self._margins(X) > 0).astype(np.int64)
+        labels: NDArray[Any] = self.classes_[self._outputs(X).argmax(-1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -94,19 +96,24 @@ class BortClassifier(ClassifierMixin, TextEstimator):
             >>> (BortClassifier.load("runs/topics").decision_function(["Where is it?", "It is torn."]) > 0).tolist()
             [True, False]
         """
-        outputs = self._outputs(X)
+        check_is_fitted(self, "model_")
         if self.multilabel_:
-            return self._margins(outputs)
+            return self._margins(X)
+        outputs = self._outputs(X)
         return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
         return self._logits(X)[:, self._columns]
 
-    def _margins(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-        thresholds = self.model_.predictor(self._threads()).task.threshold_by_name
-        margins: NDArray[np.float64] = log_odds - logit([*thresholds.values()])[self._columns]
-        return margins
+    def _margins(self, X: Any) -> NDArray[np.float64]:
+        logits = self._logits(X)
+        task = self.model_.predictor(self._threads()).task
+        margins = logits - logit([*task.threshold_by_name.values()])
+        # Rounding must not make an answer at a threshold differ from the one of `bort.Predictor`.
+        given = task.decide(logits.astype(np.float32)) > 0
+        margins = np.where(given, np.maximum(margins, _LEAST), np.minimum(margins, 0.0))
+        return margins[:, self._columns]
 
     def _kind(self) -> Kind:
         return "multilabel" if self.multilabel_ else "classification"
@@ -125,7 +132,8 @@ class BortClassifier(ClassifierMixin, TextEstimator):
         check_classification_targets(labels)
         self.classes_, places = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            rule = f"a classifier needs at least two classes; there is only the class {self.classes_.tolist()[0]!r}"
+            found = f"there is only the class {self.classes_.tolist()[0]!r}" if len(labels) else "there are no labels"
+            rule = f"a classifier needs at least two classes; {found}"
             raise DataError(rule, file="y")
         names = self._check_names("labels must differ in more than type, and have no space around them")
         self._columns = np.arange(len(names))
@@ -140,14 +148,16 @@ class BortClassifier(ClassifierMixin, TextEstimator):
     def _targets(self, y: Any, name: str) -> list[Any]:
         if self.multilabel_:
             return self._label_lists(in_order(y, self.classes_, name))
-        labels = labels_of(y, name)
-        places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         names = self._class_names()
-        for number, (label, known) in enumerate(zip(labels, self.classes_[places], strict=True), start=1):
-            if label != known:
+        known = dict(zip(self.classes_.tolist(), names, strict=True))
+        labels = labels_of(y, name).tolist()
+        for number, label in enumerate(labels, start=1):
+            if label not in known:
                 rule = f"the label must be one of {', '.join(names[:12])}"
+                if isinstance(label, str | int | float) and class_names([label])[0] in names:
+                    rule = f"labels must be of the type that they have in y, {type(self.classes_.tolist()[0]).__name__}"
                 raise DataError(rule, file=name, line=number, value=label)
-        return [names[place] for place in places.tolist()]
+        return [known[label] for label in labels]
 
     def _label_lists(self, matrix: NDArray[np.int64]) -> list[tuple[str, ...]]:
         names = np.array(self._class_names(), dtype=object)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.data.tables.objects import DataError
+from bort.data.tables.objects import DataError, column_values
 
 
 def indicators_of(y: Any, name: str) -> NDArray[np.int64] | None:
     """Convert `y` to a matrix of 0 and 1; None if it has one label per text.
 
     Args:
-        y: An array, a sparse matrix, a DataFrame, or a list of rows.
+        y: An array, a sparse matrix, a DataFrame, or a list or column of rows.
         name: Name of `y` in messages.
 
     Returns:
@@ -23,9 +23,11 @@ def indicators_of(y: Any, name: str) -> NDArray[np.int64] | None:
     Raises:
         DataError: `y` has rows of several values, but they differ in length or are not all 0 or 1.
     """
-    rows = isinstance(y, list | tuple) and bool(y) and all(isinstance(row, list | tuple | np.ndarray) for row in y)
-    if len(getattr(y, "shape", ())) != 2 and not rows:
-        return None
+    if len(getattr(y, "shape", ())) != 2:
+        if not isinstance(y, list | tuple):
+            y = column_values(y) if hasattr(y, "__array__") else ()  # a column of lists
+        if not y or not all(isinstance(row, list | tuple | np.ndarray) for row in y):
+            return None
     try:
         matrix = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
     except ValueError:  # rows of different lengths

@@ -19,7 +19,7 @@ class BortRegressor(RegressorMixin, TextEstimator):
 
         >>> from bort import BortRegressor
         >>> pairs = [("a cat", "a cat"), ("a cat", "the moon"), ("some rain", "rain"), ("rain", "a bicycle")]
-        >>> regressor = BortRegressor(max_steps=2, learning_rates=5e-4, batch_sizes=4)
+        >>> regressor = BortRegressor(method="plain", max_steps=2, learning_rates=5e-4, batch_sizes=4)
         >>> regressor.fit(pairs, [5.0, 0.5, 4.5, 0.0], X_dev=pairs, y_dev=[5.0, 0.5, 4.5, 0.0]).predict(pairs).shape
         (4,)
 
@@ -41,7 +41,7 @@ class BortRegressor(RegressorMixin, TextEstimator):
             >>> BortRegressor().fit(texts, [1, 2, 3, 4] * 5).predict(["one two", "three"]).shape
             (2,)
         """
-        return self._logits(X)[:, 0]
+        return self._outputs(X)[:, 0]
 
     def _fit_targets(self, y: Any) -> list[float]:
         return self._targets(y, "y")
