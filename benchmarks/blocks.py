@@ -215,8 +215,8 @@ def workers(results: Results) -> str:
         table(head, rows),
         f"""
         Both give the same results. Efficiency is the time of one process divided by twice that of two workers. Most of
-        the loss is the workers' start, {statistics.mean(starts):.0f} s, which matters less in longer trials. n =
-        {result.record["settings"]["rounds"]}. {_measured(result)}
+        the loss is the workers' start, {statistics.mean(starts):.0f} s, which matters less in longer trials. Runs of
+        each: {result.record["settings"]["rounds"]}. {_measured(result)}
         """,
     )
 
@@ -234,7 +234,7 @@ def tokenising(results: Results) -> str:
         f"""
         Tokenising 2 GB of text takes {max(growth):.2f} times the memory of 200 MB: {mib[0]:.0f} MiB in one process,
         {mib[1]:.0f} MiB in two. One process, whose tokenizer is multi-threaded, reads {rates[0]:.1f} MB/s, and two read
-        {rates[1]:.1f} MB/s. n = 1. {_measured(results["tokenising_memory"])}
+        {rates[1]:.1f} MB/s. One run. {_measured(results["tokenising_memory"])}
         """
     )
 
@@ -278,7 +278,7 @@ def ose_nano(results: Results) -> str:
         {found["errors"][1]:.2f}, and that of ⟨{",".join(map(str, nano["shape"]))}⟩,
         {"then " if nano["shape"] != [*NANO_SHAPE] else ""}bort-nano's shape, is
         {nano["errors"][1]:.2f}. Sizes differ tenfold and errors by a tenth, so the size decides.
-        {"The present nano space has not been searched at full length. " if former else ""}n = 1.
+        {"The present nano space has not been searched at full length. " if former else ""}One run.
         {_measured(results["ose"])}
         """
     )
@@ -296,9 +296,9 @@ def ose_inherited(results: Results) -> str:
         {search["training_seconds"] / 60:.0f} minutes of training on one core. {len(compared)} of them with {least} to
         {most} M parameters were then trained 20 times longer. The rank correlation of these errors with the errors
         after {search["steps"]} steps is {figures["rank_of_short"]:.2f}, and with the errors before any training
-        {figures["rank_of_untrained"]:.2f}, so with inherited weights ê is informative. W still weighs size so heavily
+        {figures["rank_of_untrained"]:.2f}, so with inherited weights e is informative. W still weighs size so heavily
         that it chooses one of the smallest parts, ⟨{",".join(map(str, search["by_w_alone"].values()))}⟩, with an error
-        of {search["error"]:.2f}. Bound the error, or choose from the Pareto front. n = 1.
+        of {search["error"]:.2f}. Bound the error, or choose from the Pareto front. One run.
         {_measured(results["ose_inherit"])}
         """
     )
@@ -331,7 +331,7 @@ def cached_targets(results: Results) -> str:
         loss. The student learns a little less from each row than from the teacher itself, and overfits to the sampled
         targets if it sees the same rows several times. After {steps} steps the distance to the teacher on held-out rows
         was {last["beside", 1]:.2f} with the teacher itself, {last["cache", 1]:.2f} with cached targets of rows seen
-        once, and {last["cache", several]:.2f} of rows seen {several} times (n = 1).
+        once, and {last["cache", several]:.2f} of rows seen {several} times (one run each).
         """
     )
 
@@ -345,7 +345,7 @@ def nano_glue(results: Results) -> str:
     scores = [f"{name} {100 * found[name]['dev'][GLUE[name]['metric']]:.1f}" for name in found]
     return _wrapped(
         f"""
-        Trained on all data of a GLUE task, bort-nano's development scores are {", ".join(scores)} (n = 1, one
+        Trained on all data of a GLUE task, bort-nano's development scores are {", ".join(scores)} (one run, one
         learning rate; Matthews' correlation for CoLA, Pearson's for STS-B). {_measured(results["nano"])}
         """
     )

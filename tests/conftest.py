@@ -318,12 +318,14 @@ def launcher(pytestconfig) -> Launcher:
 
 @pytest.fixture
 def killed(launcher, tmp_path_factory):
-    """Run a command of `bort` in a process of its own and kill it (-9) once a file is there."""
+    """Run a command of `bort` in a process of its own and kill it (-9) once a file is there, and what it should be."""
 
-    def run(arguments: list[str], folder: Path, pattern: str) -> None:
+    def run(
+        arguments: list[str], folder: Path, pattern: str, ready: Callable[[Path], bool] = lambda file: True
+    ) -> None:
         log = tmp_path_factory.mktemp("killed") / "log"
         process = launcher.start(arguments, Path.cwd(), log)
-        while not list(folder.glob(pattern)):
+        while not any(map(ready, folder.glob(pattern))):
             if launcher.status(process) is not None:
                 raise AssertionError(f"no {pattern} appeared: {log.read_text('utf-8')[-2000:]}")
             time.sleep(0.01)

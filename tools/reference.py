@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bort.__main__ import COMMANDS, command
-from bort.cli.parser import build
+from bort.cli.parser import build, default_words
 from bort.files import write_aside
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
@@ -22,8 +22,8 @@ HEAD = """<!-- Made by `python -m tools.reference` from the dataclasses of the c
 
 # Commands
 
-`bort COMMAND --help` prints the same texts, without the settings that are rarely needed; `--help-all` prints them all,
-and `--print_config` the settings of a command line as YAML. `--no-` before its name turns a switch off. The first
+`bort COMMAND --help` prints the same texts, without the flags that are rarely needed; `--help-all` prints them all,
+and `--print_config` the settings of a command line as YAML. `--no-NAME` turns the switch `--NAME` off. The first
 words after `finetune`, `predict`, `embed`, `suggest` and `evaluate` may be the input: `bort finetune mine.csv` means
 `--train mine.csv --out runs/mine`.
 
@@ -87,18 +87,13 @@ def _default(field: dataclasses.Field[Any]) -> str:
         value = field.default
     else:
         return "required"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if value in (None, "", []):
-        return ""
-    values = value if isinstance(value, list) else [value]
-    return f"`{' '.join(f'{item:g}' if isinstance(item, float) else str(item) for item in values)}`"
+    words = default_words(value)
+    return words if isinstance(value, bool) or not words else f"`{words}`"
 
 
 def _cell(text: str) -> str:
     """Help as Markdown: one line, and nothing in it that a table or HTML would take for its own."""
-    text = re.sub(r"\s*\((?:type|default|required)[^()]*\)", "", " ".join(text.split()))
-    return text.replace("|", r"\|").replace("<", "&lt;").replace("%%", "%")
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;").replace("%%", "%")
 
 
 def _paragraphs(text: str) -> str:

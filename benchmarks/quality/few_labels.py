@@ -196,9 +196,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         Milliseconds: median per text of {settings.tasks[0]}, one at a time, exported in fp32 to ONNX Runtime, two
         threads.
     """
-    if len(figures.get("commits", {})) > 1:
-        of_each = [f"{code} ({', '.join(tasks)})" for code, tasks in figures["commits"].items()]
-        about += f" Commits of the runs: {', '.join(of_each)}."
+    about += commits_told(figures.get("commits", {}))
     if left := [task for task in TASKS if task not in settings.tasks]:
         about += f" Not measured yet: {', '.join(left)}."
     cells = [
@@ -254,10 +252,22 @@ BENCHMARK = Benchmark(
 )
 
 
-def oldest(commits: Iterable[str]) -> str:
-    """The oldest of some commits; those that no longer exist are skipped."""
-    in_time = ["git", "-C", str(ROOT), "log", "--no-walk=sorted", "--format=%h", "--abbrev=10", "--ignore-missing"]
-    return subprocess.run([*in_time, *commits], capture_output=True, text=True, check=True).stdout.split()[-1]
+def commits_of(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The commits that runs were made with, and the tasks of each."""
+    commits: dict[str, list[str]] = {}
+    for record in records:
+        tasks = commits.setdefault(record["key"]["code"], [])
+        tasks += [record["key"]["task"]] * (record["key"]["task"] not in tasks)
+    return commits
+
+
+def commits_told(commits: Mapping[str, Sequence[str]]) -> str:
+    """The commits of the runs in words, for the page; empty if they were not stored."""
+    if not commits:
+        return ""
+    of_each = ", ".join(f"{code} ({', '.join(tasks)})" for code, tasks in commits.items())
+    told = f" Commits of the runs: {of_each}."
+    return f"{told} Runs of earlier commits count where later changes cannot alter them." if len(commits) > 1 else told
 
 
 def in_order(records: Mapping[int, Record], seeds: Sequence[int]) -> list[float | None]:
@@ -275,7 +285,7 @@ def flags(about: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--data", type=Path, default=Path("../shared/data/scarce"))
     made.add_argument("--vectors", type=Path, default=Path("runs/few-labels-vectors.npz"))
     made.add_argument(
-        "--also", nargs="+", default=[], metavar="COMMIT", help="also use runs of these commits, not repeating them"
+        "--also", nargs="+", default=[], metavar="COMMIT", help="also use runs of these commits: they hold for this one"
     )
     made.add_argument("--fresh", action="store_true", help="discard the finished runs")
     made.add_argument("--measure-only", action="store_true", help="fill results/few_labels.jsonl, publish nothing")
@@ -334,18 +344,14 @@ def main() -> None:
     }
     test = parts_of(arguments.data / arguments.tasks[0])["test"]
     texts = [json.loads(line)["text"] for line in test.read_text("utf-8").splitlines()[:200]]
-    commits: dict[str, list[str]] = {}
-    ours = (by_task for (_, method), by_task in found.items() if method in TRAINED)
-    for record in (record for by_task in ours for records in by_task.values() for record in records.values()):
-        tasks = commits.setdefault(record["key"]["code"], [])
-        tasks += [record["key"]["task"]] * (record["key"]["task"] not in tasks)
+    ours = [by_task for (_, method), by_task in found.items() if method in TRAINED]
     figures = {
         "rows": rows,
         "sizes": sizes,
-        "commits": commits,
+        "commits": commits_of(record for by_task in ours for by in by_task.values() for record in by.values()),
         "milliseconds": latencies(arguments.students, test, texts),
     }
-    publish(BENCHMARK, figures, arguments, measured_at=oldest(commits))
+    publish(BENCHMARK, figures, arguments)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Benchmark, Shown, Target, publish, table
-from benchmarks.quality.few_labels import ALONE, PLAIN, SOURCES, Bench, flags, oldest
+from benchmarks.quality.few_labels import ALONE, PLAIN, SOURCES, Bench, commits_of, commits_told, flags
 from benchmarks.quality.rivals import difference, overall, percent
 from benchmarks.quality.scarce import Record
 
@@ -70,6 +70,7 @@ def show(figures: dict[str, Any], settings: argparse.Namespace) -> Shown:
         Test scores in %, {seeds}, {settings.students[0]}. The pool: {figures["texts"]:,} texts of {settings.pool_name},
         none from the tasks. Labels (train and dev, the same for all) and teacher as in the comparison with few labels.
         Texts: mean number of texts without a human label, found or generated, that the last training learned from.
+        {commits_told(figures.get("commits", {}))}
     """
     tests = {row["method"]: row["test"] for row in figures["rows"]}
     rows = [
@@ -129,8 +130,8 @@ def main() -> None:
         }
         for method, by_task in found.items()
     ]
-    codes = {record["key"]["code"] for method in (GENERAL, BY_CHANCE) for by in found[method].values() for record in by}
-    publish(BENCHMARK, {"rows": rows, "texts": len(Index(arguments.pool))}, arguments, measured_at=oldest(codes))
+    commits = commits_of(record for by_task in found.values() for records in by_task.values() for record in records)
+    publish(BENCHMARK, {"rows": rows, "texts": len(Index(arguments.pool)), "commits": commits}, arguments)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ BENCHMARK = Benchmark(
     page="house",
     title="Killed commands",
     question="What do commands and servers leave behind when they are killed at a random moment?",
-    sources=("tests/chaos",),
+    sources=("src", "tests/chaos"),
     show=show,
 )
 

@@ -51,7 +51,7 @@ BENCHMARK = Benchmark(
     page="house",
     title="Damaged files",
     question="What do readers do with damaged or hostile files?",
-    sources=("tests/fuzz",),
+    sources=("src", "tests/fuzz"),
     show=show,
 )
 

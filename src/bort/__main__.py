@@ -149,7 +149,7 @@ def usage() -> str:
     """The help of `bort` itself; loads no heavy libraries."""
     rows = "\n".join(f"  {name:<10} {about}" for name, about in COMMANDS.items())
     about = "Small, fast text classifiers from few labels."
-    return f"usage: bort COMMAND [arguments]\n\n{about}\n\n{rows}\n{_EPILOG}".rstrip()
+    return f"usage: bort COMMAND [flags]\n\n{about}\n\n{rows}\n{_EPILOG}".rstrip()
 
 
 def command(name: str) -> tuple[Callable[[Any], Any], type, tuple[str, ...]]:

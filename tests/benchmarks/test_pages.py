@@ -37,7 +37,13 @@ def test_every_result_has_its_facts():
         assert result.benchmark.page in PAGES, name
         assert name.startswith(result.benchmark.name), name
         assert result.shown.figure or any(target.leads for target in result.shown.targets), name
+        assert result.benchmark.sources, name
         assert all((ROOT / source).exists() for source in result.benchmark.sources), name
+
+
+def test_results_about_the_whole_package_are_stale_once_it_changes():
+    found = results()
+    assert all("src" in found[name].benchmark.sources for name in ("chaos", "coverage", "fuzz"))
 
 
 def test_every_link_of_the_index_leads_to_a_heading():

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from benchmarks.quality.few_labels import in_order
+from benchmarks.quality.few_labels import commits_of, commits_told, in_order
 from benchmarks.quality.ose_paper import PUBLISHED, power_law
 from benchmarks.quality.rivals import difference, overall, percent, seeds_of, seeds_told
 from benchmarks.quality.scarce import Cache
@@ -79,6 +79,16 @@ def test_scores_are_paired_by_seed():
     assert some == {"x": [0.9, None, 0.7]}
     assert difference(some, {"x": [0.8, 0.1, 0.6]}) == (pytest.approx(10), pytest.approx(0))
     assert (overall(some), percent(some["x"]), seeds_of(some)) == (pytest.approx(80), "80.0", 2)
+
+
+def test_a_page_names_the_commits_of_the_runs():
+    runs = [("b", "sst2"), ("a", "sst2"), ("b", "trec"), ("b", "sst2")]
+    commits = commits_of({"key": {"code": code, "task": task}} for code, task in runs)
+    assert commits == {"b": ["sst2", "trec"], "a": ["sst2"]}
+    told = commits_told(commits)
+    assert "Commits of the runs: b (sst2, trec), a (sst2). " in told
+    assert "Runs of earlier commits count" in told
+    assert commits_told({}) == ""
 
 
 def test_one_seed_has_no_standard_error():

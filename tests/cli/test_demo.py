@@ -1,6 +1,7 @@
 """What the package carries: the demo's data, the embedded model, and the road over both."""
 
 import dataclasses
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def test_embedded_data_are_what_their_readme_says():
     unlabelled = [e.text.lower() for e in read_examples(folder / "unlabelled.jsonl", labelled=False)]
     assert len(unlabelled) == 200
     assert len(set(texts + unlabelled)) == len(texts) + len(unlabelled)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert "has 434 labelled messages in 7 classes, 210 of them for testing, and 200 unlabelled ones" in readme
 
 
 def test_demo_goes_the_whole_road(tmp_path, monkeypatch, capsys):
@@ -74,6 +77,10 @@ def test_demo_goes_the_whole_road(tmp_path, monkeypatch, capsys):
     for words in (*rows, "New messages", "bort finetune --train"):
         assert words in printed
     assert (out / "report.html").stat().st_size > 100_000
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    told = re.search(r"TF-IDF scores ([\d.]+) %, and a linear head on the encoder .* ([\d.]+) %", readme).groups()
+    shown = [re.search(rf"{name}.* ([\d.]+) %", printed)[1] for name in ("TF-IDF", "linear head")]
+    assert [*map(float, told)] == pytest.approx([*map(float, shown)], abs=1)  # two messages, on another processor
 
 
 def test_a_second_demo_replaces_the_first(tmp_path, monkeypatch):

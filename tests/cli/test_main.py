@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -69,11 +70,36 @@ def test_help_of_a_command_explains_every_flag(bort, name):
     function, arguments, positional = command(name)
     texts = {item.arg_name: item.description for item in docstring_parser.parse_from_object(arguments).params}
     for field in dataclasses.fields(arguments):
-        assert (field.name if field.name in positional else flag(field.name)) in shown
+        assert (field.name.upper() if field.name in positional else flag(field.name)) in shown
         assert len(texts[field.name]) > 8, f"{name} --{field.name} has no help"
         assert "".join(texts[field.name].split()) in "".join(done.out.split())  # lines break after hyphens, too
     assert "--config CONFIG" in shown
     assert " ".join(function.__doc__.split())[:60] in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_in_our_words(bort, name):
+    shown = " ".join(bort(name, "--help-all").out.split())
+    for noise in ("null)", "[]", "\b", "Literal", "Optional", "type:", "default: )", "skip_unset"):
+        assert noise not in shown.partition("options:")[2]
+    assert not re.search(r"--[\w-]+\+", shown)
+    assert f"usage: bort {name} " in shown
+    assert "[flags]" in shown
+    assert "--print_config print the settings of this command line as YAML and exit" in shown
+
+
+def test_help_says_what_a_flag_takes_and_its_default(bort):
+    shown = " ".join(bort("finetune", "--help-all").out.split())
+    assert "--patience N " in shown
+    assert "(default: 8)" in shown
+    assert "--teacher-learning-rates X [X ...] " in shown
+    assert "(default: 5e-05 2e-05)" in shown
+    assert "--learning-rates X [X ...] peak learning rates; by default 5e-4 and 2e-4, or " in shown
+    assert "--label LABEL [LABEL ...] " in shown
+    assert "--labels {soft,hard} " in shown
+    assert "--keep-better, --no-keep-better " in shown
+    assert "if fine-tuning does not beat it (default: on)" in shown
+    assert "and the state for --resume (required)" in shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 from bort.bounds import bounds
 from bort.cli import completion
@@ -29,6 +29,22 @@ _PRINT_CONFIG = "--print_config"
 _BARE = {"finetune": "train", "predict": "input", "embed": "input", "suggest": "input", "evaluate": "data"}
 """The setting of each command that a first word without a flag sets."""
 _WRONG_VALUE = re.compile(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)', re.DOTALL)
+
+
+class _Help(DefaultHelpFormatter):
+    """Help in our words: without types, empty defaults, and the library's `--label+`, which appends to a list."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        default = default_words(None if action.default == argparse.SUPPRESS else action.default)
+        fact = "required" if action.required else default and f"default: {default}"
+        return (action.help or "") + (f" ({fact})" if fact else "")
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return action.dest.upper()
+        flags = ", ".join(option for option in action.option_strings if not option.endswith("+"))
+        taken = self._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
+        return f"{flags} {taken}".rstrip()
 
 
 class _Parser(ArgumentParser):
@@ -48,7 +64,7 @@ class _Parser(ArgumentParser):
         if lacking := re.match("the following arguments are required: (.*)", message):
             names = lacking[1].split(", ")
             return f"needs {', '.join(n if n in self.positional else flag(n) for n in names)}"
-        message = re.sub(r", --[\w-]+\+", "", " ".join(message.split()))  # the library's syntax for appending to lists
+        message = re.sub(r"(, |/)--[\w-]+\+", "", " ".join(message.split()))  # the library's flags that append to lists
         unknown = re.match(r"unrecognized arguments: --([^ =]+)", message)
         near = difflib.get_close_matches(unknown[1].replace("-", "_"), self.hints, n=1) if unknown else []
         if near and near[0] in self.positional:
@@ -67,15 +83,42 @@ def _worded(hint: Any) -> str:
     return names.get(items[0] if items else hint, str(hint))
 
 
+def default_words(value: Any) -> str:
+    """A default in words, for help; empty if there is nothing to show.
+
+    Args:
+        value: The default.
+
+    Example:
+        >>> [default_words(value) for value in (8, [5e-4, 2e-4], True, None, [], "")]
+        ['8', '0.0005 0.0002', 'on', '', '', '']
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value in (None, "", []):
+        return ""
+    values = value if isinstance(value, list) else [value]
+    return " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in values)
+
+
+def _taken(setting: str, hint: Any) -> str | None:
+    """What a flag takes, for help: N and X are a whole and any number; None leaves choices to the library."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    if get_origin(hint) is Literal:
+        return None
+    name = "N" if kinds == [int] else "X" if kinds == [float] else setting.upper()
+    return f"{name} [{name} ...]" if hint == ONE_OR_MORE else name
+
+
 def _description(function: Callable[[Any], Any]) -> str:
     """A command's docstring up to its example, which is for Python users."""
     return (inspect.getdoc(function) or "").partition("\n\nExample")[0]
 
 
 def _usage(name: str, positional: tuple[str, ...]) -> str:
-    """A one-line usage; the settings are explained below it."""
+    """A one-line usage; the flags are explained below it."""
     words = [*(word.upper() for word in positional), *([f"[{_BARE[name].upper()}]"] if name in _BARE else [])]
-    return " ".join(["bort", name, *words, "[settings]"])
+    return " ".join(["bort", name, *words, "[flags]"])
 
 
 def build(
@@ -89,11 +132,17 @@ def build(
     topics: dict[str, tuple[str, ...]] = getattr(arguments, "TOPICS", {})
     hidden: frozenset[str] = frozenset() if rare else getattr(arguments, "RARE", frozenset())
     parser = _Parser(
-        prog=f"bort {name}", description=_description(function), usage=_usage(name, positional), allow_abbrev=False
+        prog=f"bort {name}",
+        description=_description(function),
+        usage=_usage(name, positional),
+        allow_abbrev=False,
+        formatter_class=_Help,
     )
-    parser.add_argument("--config", action="config", help="a YAML file of these settings, as each run writes one")
+    parser.add_argument("--config", action="config", help="YAML file of these settings; flags after it override it")
+    [print_config] = [action for action in parser._actions if _PRINT_CONFIG in action.option_strings]
+    print_config.metavar, print_config.help = "", "print the settings of this command line as YAML and exit"
     if hidden:
-        parser.epilog = f"bort {name} --help-all explains {len(hidden)} more settings, which are rarely needed."
+        parser.epilog = f"bort {name} --help-all explains {len(hidden)} more flags, which are rarely needed."
     hinted = get_type_hints(arguments)
     hints = parser.hints = {field.name: hinted[field.name] for field in dataclasses.fields(arguments)}
     bounded = get_type_hints(arguments, include_extras=True)
@@ -122,6 +171,8 @@ def build(
             keywords["default"] = field.default_factory()
         elif field.name not in positional:
             keywords["required"] = True
+        if field.name not in positional and hint is not bool and (taken := _taken(field.name, hint)):
+            keywords["metavar"] = taken
         if field.name in hidden:
             keywords["help"] = argparse.SUPPRESS
         groups.get(field.name, parser).add_argument(

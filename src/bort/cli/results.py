@@ -145,7 +145,7 @@ class ExportResult(CommandResult):
     Attributes:
         out: Its folder.
         engine: The engine that runs it.
-        precision: The chosen precision, fp32 or int8.
+        precision: The chosen precision, fp32 or int8; of two engines both, joined by +, if they differ.
         size_bytes: Size of the folder.
 
     Example:
