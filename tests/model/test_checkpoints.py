@@ -38,6 +38,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def test_positions_that_no_release_reads_are_no_obstacle(saved):
+    file = saved / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"position_embedding_type": "sans_pos"}))
+    assert load(BortForMaskedLM, saved)
+
+
 def test_threads_hide_messages_together():
     logger, first, second = logging.getLogger("transformers"), checkpoints.quiet(), checkpoints.quiet()
     before = logger.level, is_progress_bar_enabled()

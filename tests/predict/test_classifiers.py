@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,9 +45,10 @@ from bort.predict.classifiers import (
     positions,
     predict_logits,
     save_classifier,
+    sees_padding,
 )
 from bort.predict.encoder import Encoder
-from bort.predict.encoding import encode
+from bort.predict.encoding import TokenizedExamples, encode
 from bort.predict.predictor import Predictor
 from bort.predict.torch_encoder import TorchEncoder
 from bort.predict.torch_engine import TorchEngine
@@ -289,6 +291,17 @@ def test_families_that_see_padding_get_none(family, tiny_tokenizer, sentences, t
     np.testing.assert_allclose(whole, each, rtol=1e-4, atol=1e-5)
 
 
+def test_rounding_of_outputs_near_0_is_no_padding():
+    model = SimpleNamespace(config=SimpleNamespace(model_type="new"), device="cpu")
+    text = TokenizedExamples({"input_ids": [[0, 5, 2]]})
+
+    def off_by(error: float):
+        return lambda batch: torch.tensor([[1e-7 + error * (batch["input_ids"].shape[1] > 3)]])
+
+    assert not sees_padding(model, off_by(1e-6), text, 1, 64)
+    assert sees_padding(model, off_by(1e-3), text, 1, 64)
+
+
 @pytest.mark.parametrize("number", [None, 5])
 def test_a_decoder_reads_the_last_token_before_the_tokenizers_padding(number, tiny_tokenizer, sentences, tmp_path):
     torch.manual_seed(0)
@@ -413,6 +426,25 @@ def test_a_cross_encoder_whose_scores_are_a_function_of_the_output_is_refused(re
     identity = "torch.nn.modules.linear.Identity"
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": identity}))
     assert isinstance(load_classifier(changed(folder, problem_type=None))[1], Regression)
+
+
+def test_a_new_head_forgets_the_function_of_a_cross_encoders_former_one(regressor, tmp_path):
+    folder = shutil.copytree(regressor, tmp_path / "m")
+    name = changed(
+        folder,
+        problem_type=None,
+        sentence_transformers={"activation_fn": SIGMOID},
+        sbert_ce_default_activation_function=SIGMOID,
+    )
+    config = new_classifier(name, Classification(("a", "b", "c"), "accuracy")).config
+    assert not hasattr(config, "sentence_transformers")
+    assert not hasattr(config, "sbert_ce_default_activation_function")
+
+
+def test_a_head_of_bort_ignores_the_function_that_it_once_kept(classifier, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "m")
+    name = changed(folder, sentence_transformers={"activation_fn": SIGMOID}, bort_metric="accuracy")
+    assert isinstance(load_classifier(name)[1], Classification)
 
 
 @pytest.mark.parametrize(("function", "taken"), [("Sigmoid", False), ("LogSoftmax", False), ("Softmax", True)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import BortError, lines_of
 from bort.files import folder_aside, sync_folder, with_home, write_aside
 from bort.formats import check_format, stamp
+from bort.model.sentence_files import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -30,8 +31,9 @@ _MASKED_LM_HEADS = ("ForMaskedLM", "ForPreTraining")
 _PLAIN_HEADS = ("Model", *_MASKED_LM_HEADS)
 _MOST_LAYERS = 1000
 _BUILT_IN_ATTENTION = (None, "eager", "sdpa")
-_READS_POSITION_TYPE = ("esm", "granitemoehybrid")
-"""Model types whose `position_embedding_type` the library still reads; for the others, positions are absolute."""
+_RELATIVE_POSITIONS = ("relative_key", "relative_key_query")
+_READS_POSITION_TYPE = ("esm",)
+"""Model types whose relative positions the library still computes; for the others, positions are absolute."""
 _READS_AGAIN = ("bart", "bigbird_pegasus", "led", "mbart", "mvp", "plbart")
 """Encoder-decoders whose decoder reads the text itself, unless it gets another."""
 _HUGGING_FACE_NAMES = {
@@ -140,6 +142,7 @@ def _load(
                 setattr(described, name, value)
             _secure(described, source)
             _check_sizes(described, source)
+            _check_positions(described, source)
             described.return_dict = True  # else a model gives tuples
             loaded, report = model_class.from_pretrained(
                 source,
@@ -160,7 +163,6 @@ def _load(
             first = lines_of(error)[:2]
             rule = f"the model cannot be loaded: {' '.join(map(str.strip, first))}"
         raise BortError(rule, file=source) from None
-    _check_positions(loaded.config, source)
     absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     _check_encoder(loaded, absent, source)
     return loaded, absent
@@ -195,11 +197,14 @@ def _secure(config: Any, source: str) -> None:
     Raises:
         BortError: The weights are quantised, or the folder holds an adapter, which only the peft package would apply.
     """
-    adapter = Path(source) / "adapter_config.json"
-    if adapter.is_file():
+    from transformers.utils import is_peft_available
+
+    # Without peft, the library ignores the adapter of a hub model, too; then the hub is not asked for it.
+    if (Path(source).is_dir() or is_peft_available()) and (adapter := find(source, "adapter_config.json")):
         raise BortError("an adapter is not applied here: merge it into the model, and remove this file", file=adapter)
     for part in _with_parts(config):
-        if (quantized := getattr(part, "quantization_config", None)) is not None:
+        if quantized := getattr(part, "quantization_config", None):
+            quantized = quantized.get("quant_method", quantized) if isinstance(quantized, dict) else quantized
             rule = "quantised weights are not supported; save the model in single or half precision"
             raise BortError(rule, file=f"{source}/config.json", column="quantization_config", value=quantized)
         if part._attn_implementation not in _BUILT_IN_ATTENTION:
@@ -256,7 +261,7 @@ def check_layout(source: str) -> None:
 def _check_positions(config: Any, source: str) -> None:
     """Refuse relative positions, which older releases of the library computed and the present one ignores."""
     kind = getattr(config, "position_embedding_type", None)
-    if kind not in (None, "absolute") and config.model_type not in _READS_POSITION_TYPE:
+    if kind in _RELATIVE_POSITIONS and config.model_type not in _READS_POSITION_TYPE:
         rule = "must be absolute: other positions are not supported"
         raise BortError(rule, file=f"{source}/config.json", column="position_embedding_type", value=kind)
 
