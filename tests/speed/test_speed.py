@@ -17,7 +17,7 @@ from bort.model.config import Preset, configure
 from bort.predict.classifiers import load_classifier, new_classifier, save_classifier
 from bort.predict.costs import MOST_TOKENS
 from bort.speed.contestants import ENGINES, Contestant, Model, usual_engines
-from bort.speed.measure import first_answer
+from bort.speed.measure import first_answer, measure
 from bort.speed.models import CONFIGS, padded_tokenizer, save_random
 from bort.speed.race import Spread, described, fixed, like_for_like, natural, race, take_turns
 from bort.speed.report import speed_report
@@ -121,6 +121,13 @@ def test_a_process_that_cannot_answer(tmp_path):
 def test_a_first_answer_of_an_exported_encoder(teacher_folder, tmp_path):
     Exporter(teacher_folder).write(tmp_path, None)
     assert first_answer(tmp_path, 1).seconds > 0
+
+
+def test_first_answers_need_no_loads(teacher_folder, tmp_path):
+    Exporter(teacher_folder).write(tmp_path, None)
+    found = measure([str(tmp_path)], [], engines=["onnxruntime-fp32"], loads=[], threads=1, fresh_rounds=1)
+    assert not found["results"]
+    assert found["first_answers"]
 
 
 def test_a_model_of_choices_is_refused(world, tiny_tokenizer, tmp_path, capsys):

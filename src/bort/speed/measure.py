@@ -67,7 +67,7 @@ def measure(
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as work:
         models = _models([*own, *others], Path(work))
-        longest = max(max(load.lengths) for load, _ in loads)
+        longest = max((max(load.lengths) for load, _ in loads), default=1)
         for model in models:
             model.check_length(longest)
         contestants = _loaded(models, engines, threads)
