@@ -22,7 +22,7 @@ from bort.predict import openvino_runner
 from bort.predict.costs import MOST_TOKENS, BatchCosts
 from bort.predict.engine import open_exported
 from bort.predict.graph.quantization import Quantization
-from bort.predict.manifest import read_manifest
+from bort.predict.manifest import joined, read_manifest
 from bort.predict.openvino_runner import OpenVinoRunner
 from bort.predict.predictor import Predictor
 
@@ -132,9 +132,10 @@ def test_two_engines_share_the_lengths(candidates, sentences, tmp_path, monkeypa
     (tmp_path / "out").mkdir()
     manifest = found.write(tmp_path / "out", {}, prepared=True)
     assert read_manifest(tmp_path / "out") == manifest
-    assert (found.engine, found.precision) == (manifest.engine, manifest.precision) == ("onnxruntime+openvino", "fp32")
-    int8 = replace(found.first, quantization=Quantization())
-    assert replace(found, first=int8).precision == "int8+fp32"
+    assert joined(candidate.engine for candidate in found.candidates) == manifest.engine == "onnxruntime+openvino"
+    assert joined(candidate.precision for candidate in found.candidates) == manifest.precision == "fp32"
+    int8 = replace(found, first=replace(found.first, quantization=Quantization()))
+    assert joined(candidate.precision for candidate in int8.candidates) == "int8+fp32"
     assert {"model.onnx", "model.xml", "model.blob"} <= manifest.files.keys()
     texts = [*sentences[:30], "word " * 60, *(f"{text} {text} {text}" for text in sentences[:10])]
     expected = Predictor(candidates[0].exporter.name).predict_proba(texts)

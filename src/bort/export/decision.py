@@ -45,17 +45,8 @@ class ExportDecision:
     times: Mapping[str, Speeds] = field(default_factory=dict)
 
     @property
-    def engine(self) -> str:
-        """Names of the engines, joined by +, as the manifest has them."""
-        return "+".join(dict.fromkeys(candidate.engine for candidate in self._candidates))
-
-    @property
-    def precision(self) -> str:
-        """Precisions of the engines, joined by +, as the manifest has them."""
-        return "+".join(dict.fromkeys(candidate.precision for candidate in self._candidates))
-
-    @property
-    def _candidates(self) -> tuple[ExportCandidate, ...]:
+    def candidates(self) -> tuple[ExportCandidate, ...]:
+        """The candidates to write, the one for shorter inputs first."""
         return (self.first,) if self.longer is None else (self.first, self.longer[0])
 
     def write(

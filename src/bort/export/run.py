@@ -20,6 +20,7 @@ from bort.export.exporter import Exporter, write_json
 from bort.export.report import MOST_LOST, export_report
 from bort.export.timing import WAYS
 from bort.files import folder_aside, new_folder
+from bort.predict.manifest import joined
 from bort.progress import bar, console
 
 
@@ -83,7 +84,8 @@ def _write(
 ) -> tuple[dict[str, Any], list[str]]:
     """Write all files; return the metrics, and lines for the user."""
     first = decision.first
-    metrics: dict[str, Any] = {"engine": decision.engine, "precision": decision.precision, **first.facts}
+    names = {name: joined(getattr(each, name) for each in decision.candidates) for name in ("engine", "precision")}
+    metrics: dict[str, Any] = {**names, **first.facts}
     told: list[str] = []
     thresholds = None
     if isinstance(judge, ClassifierExport):

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -53,6 +53,15 @@ class EncoderSpec:
     lowercase: bool = False
 
 
+def joined(names: Iterable[str]) -> str:
+    """Different names of engines or precisions, joined by +.
+
+    >>> joined(["onnxruntime", "openvino", "openvino"])
+    'onnxruntime+openvino'
+    """
+    return "+".join(dict.fromkeys(names))
+
+
 @dataclass(frozen=True)
 class Manifest:
     """An exported model: a classifier or regressor, which has a task, or an encoder.
@@ -96,12 +105,12 @@ class Manifest:
     @property
     def engine(self) -> str:
         """Names of the engines, joined by +."""
-        return "+".join(dict.fromkeys(graph.engine for graph in self.graphs))
+        return joined(graph.engine for graph in self.graphs)
 
     @property
     def precision(self) -> str:
         """Precisions of the graphs, joined by +."""
-        return "+".join(dict.fromkeys(graph.precision for graph in self.graphs))
+        return joined(graph.precision for graph in self.graphs)
 
     @property
     def outputs(self) -> int:
