@@ -175,6 +175,16 @@ def test_an_unforeseen_failure_of_one_task_is_kept_with_its_traceback(arguments,
     assert not (tmp_path / "x").exists()
 
 
+def test_where_nobody_reads_the_scores_any_more_the_tasks_are_fitted_all_the_same(arguments, tmp_path):
+    def show(own, metrics):
+        raise BrokenPipeError
+
+    tasks = [TASKS["cola"], TASKS["rte"]]
+    metrics = {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
+    results = finetune_each(replace(arguments, out=str(tmp_path)), tasks, lambda own: metrics, show)
+    assert (results["tasks"].keys(), results["failed"]) == ({"cola", "rte"}, {})
+
+
 def test_bad_data_of_a_diagnostic_do_not_end_the_run(tmp_path, capsys):
     row = {"premise": "a", "hypothesis": "b", "label": "entailment", "idx": 0}
     (tmp_path / "AX-g").mkdir()
@@ -189,6 +199,7 @@ def test_bad_data_of_a_diagnostic_do_not_end_the_run(tmp_path, capsys):
 def test_the_model_of_a_suite_may_be_a_path(arguments, official, tmp_path, monkeypatch):
     done = {"official": {}, "rows": {"train": 1}, "best_theta": "x"}
     monkeypatch.setattr("bort.cli.finetune._fit", lambda own, teacher: done)
+    monkeypatch.setattr("bort.cli.finetune._print_scores", lambda own, metrics: None)
     out = tmp_path / "suite"
     bort.finetune(replace(arguments, model=Path(arguments.model), task=["cola", "rte"], out=out))
     assert json.loads((out / "results.json").read_text("utf-8"))["model"] == arguments.model

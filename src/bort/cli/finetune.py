@@ -52,14 +52,16 @@ def finetune(
 
         if len(tasks := tasks_to_fit(arguments)) > 1:
             check_all(arguments, tasks)
-            results = finetune_each(arguments, tasks, lambda own: _fit(own, teacher))
+            results = finetune_each(arguments, tasks, lambda own: _fit(own, teacher), _print_scores)
             _print_table(arguments, results)
             if results["failed"]:
                 rule = "failed; the other tasks are done, and --resume tries these again"
                 raise BortError(rule, file=arguments.out, column="task", value=", ".join(results["failed"]))
             return FinetuneResult(results, Path(arguments.out))
         arguments = dataclasses.replace(arguments, task=[tasks[0].name])
-    return FinetuneResult.of(arguments.out, _fit(arguments, teacher))
+    metrics = _fit(arguments, teacher)
+    _print_scores(arguments, metrics)
+    return FinetuneResult.of(arguments.out, metrics)
 
 
 def _with_data(arguments: FinetuneArguments, given: dict[str, Any]) -> FinetuneArguments:
@@ -90,9 +92,13 @@ def check_all(arguments: FinetuneArguments, tasks: Sequence[Any]) -> None:
 
 def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequence[Any]] | None) -> dict[str, Any]:
     from bort.agora.run import finetune as fit
+
+    return fit(arguments, teacher=teacher)
+
+
+def _print_scores(arguments: FinetuneArguments, metrics: dict[str, Any]) -> None:
     from bort.progress import out
 
-    metrics = fit(arguments, teacher=teacher)
     metric = metrics["metric"]
     held_out = "held-out" if metrics.get("held_out") else "test"
     for part, name in (("dev", "development"), ("test", held_out)):
@@ -108,7 +114,6 @@ def _fit(arguments: FinetuneArguments, teacher: Callable[[Sequence[Any]], Sequen
         out().print(f"  linear head: {_interval(metrics['linear_head'], part, metric)}")
     _print_official(metrics)
     out().print(f"{arguments.out}: model, metrics.json and report.html", soft_wrap=True)
-    return metrics
 
 
 def _print_official(metrics: dict[str, Any]) -> None:

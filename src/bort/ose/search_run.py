@@ -15,7 +15,7 @@ from bort.ose.journal import REPEAT, StepsJournal
 from bort.ose.metrics import Found
 from bort.ose.plan import SearchPlan
 from bort.ose.space import Shape
-from bort.progress import bar, console
+from bort.progress import bar, say
 from bort.runs import Run
 from bort.workers import Received, Workers
 
@@ -57,7 +57,7 @@ class SearchRun:
                 self.run.log(_AGREEMENT, steps=last, rank=known[last])
             agreements[last] = rank = known[last]
             told = "cannot be told" if rank is None else f"is {rank:.3f}"
-            console().print(f"rank correlation of the errors after {last // 2} and {last} steps {told}", soft_wrap=True)
+            say(f"rank correlation of the errors after {last // 2} and {last} steps {told}")
             if rank is not None and rank >= enough:
                 break
         return Found(result, last, agreements, {}, 0)
@@ -95,7 +95,7 @@ class SearchRun:
         best = [candidate for candidate in found.result.ranking if candidate.sound][:count]
         if not best:
             return {}
-        console().print(f"training the best {len(best)} again from another seed", soft_wrap=True)
+        say(f"training the best {len(best)} again from another seed")
         journal = StepsJournal(self.run, found.steps, REPEAT)
         with bar("training again", len(best)) as shown:
             trial = replace(
@@ -124,7 +124,7 @@ class SearchRun:
         top.mkdir(exist_ok=True)
         best, folders = ranking[: self.top_k], []
         trial = replace(self.trial, training=replace(self.trial.training, steps=found.steps), folder=left)
-        gone = [shape for shape in best if not (left / shape.name).is_dir()]
+        gone = [shape for shape in best if not (left / shape.name / "config.json").is_file()]  # which is written last
         for result in Received(self.workers, trial.receive).map(trial, gone):
             if result.error:
                 raise result.error

@@ -11,12 +11,19 @@ from bort.files import write_aside
 
 _COMPLETE = "complete.json"
 """Marks a completely written checkpoint; one without it was left by a killed process."""
+_KEPT = 2
+"""Checkpoints that are kept."""
 
 
 def complete(checkpoint: Path, about: dict[str, Any]) -> None:
-    """Mark a checkpoint as complete, and store in it what the `transformers` trainer does not."""
+    """Mark a checkpoint as complete, store in it what the `transformers` trainer does not, and delete old ones.
+
+    The trainer would delete those with the oldest dates. If the clock was set back, that is the new one.
+    """
     with write_aside(checkpoint / _COMPLETE) as file:
         json.dump(about, file)
+    for old in sorted(checkpoint.parent.glob("checkpoint-*"), key=step_of)[:-_KEPT]:
+        _delete(old)
 
 
 def about(checkpoint: Path) -> dict[str, Any]:
@@ -27,9 +34,14 @@ def about(checkpoint: Path) -> dict[str, Any]:
 
 def discard(folder: Path) -> None:
     """Delete a folder of checkpoints, their marks first: of a half-deleted one, none may pass for complete."""
-    for mark in folder.glob(f"checkpoint-*/{_COMPLETE}"):
-        mark.unlink(missing_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        _delete(checkpoint)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete(checkpoint: Path) -> None:
+    (checkpoint / _COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -32,7 +32,6 @@ def trainer_settings(folder: Path, **settings: Any) -> TrainingArguments:
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=10**9,  # a callback requests checkpoints, at time intervals
-        save_total_limit=2,
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
