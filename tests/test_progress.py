@@ -133,6 +133,11 @@ def test_what_is_printed_is_no_markup(capsys):
     assert said.out == said.err == "[bold]a[/red] :cat: 'x' 3\n"
 
 
+def test_a_sentence_stays_in_one_line(capsys):
+    progress.say("a sentence of [many] words " * 20)
+    assert capsys.readouterr() == ("", "a sentence of [many] words " * 20 + "\n")
+
+
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_a_silent_bar_says_nothing(monkeypatch, stream):
     now, err = 100.0, stream()

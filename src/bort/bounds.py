@@ -147,6 +147,16 @@ def refuse_given(arguments: Any, table: WithoutEffect) -> None:
                 raise BortError(rule, setting=name, value=value)
 
 
+def listed(names: str) -> tuple[str, ...]:
+    """Names of settings, given in one text with blanks between them.
+
+    Example:
+        >>> listed("train dev test")
+        ('train', 'dev', 'test')
+    """
+    return tuple(names.split())
+
+
 def _plain(value: Any) -> Any:
     """A value with paths as text, and the home folder in place of a leading `~/`; also in a list."""
     if isinstance(value, list | tuple):

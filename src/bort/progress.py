@@ -69,6 +69,11 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=_is_mute())
 
 
+def say(text: str) -> None:
+    """Print a sentence on standard error, unbroken however narrow the terminal is. It is silent outside `verbose`."""
+    console().print(text, soft_wrap=True)
+
+
 def out() -> Console:
     """A console on standard output, for a command's result. It is silent outside `verbose`."""
     from rich.console import Console

@@ -21,7 +21,7 @@ from bort.cores import usable_cores
 from bort.errors import BortError
 from bort.files import FolderLock, check_local, is_vacant, new_folder, write_aside
 from bort.formats import check_format, stamp
-from bort.progress import console
+from bort.progress import say
 from bort.report import Report
 
 _PACKAGES = ("bort", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn")
@@ -132,7 +132,7 @@ class Run:
         if not file.is_file():
             return None
         if self.leads:
-            console().print(f"{self.path}: already finished", soft_wrap=True)
+            say(f"{self.path}: already finished")
         try:
             metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
             if not isinstance(metrics, dict):

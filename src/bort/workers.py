@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 
 from bort.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, validate
 from bort.errors import BortError, lines_of
-from bort.progress import console
+from bort.progress import say
 
 LOCAL = "local"
 _RAY = "ray"
@@ -33,8 +33,6 @@ _LONGEST_MESSAGE = 300
 TrialFiles = Literal["shared", "sent"]
 WHERE_TRIALS_RUN = ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files")
 """Settings of commands that run trials; they say where trials run and do not change the results."""
-RARE_WHERE_TRIALS_RUN = frozenset(WHERE_TRIALS_RUN) - {"workers"}
-"""Those that are rarely needed, for `--help`."""
 
 
 @dataclass(frozen=True)
@@ -349,8 +347,7 @@ def _check_room(needs: Needs, alone: bool) -> None:
     if alone:
         rule = f"is more than this machine has for trials, {has:.4g}"
         raise BortError(rule, column=columns[scarce], value=asked)
-    console().print(
+    say(
         f"no node of the cluster has room for a trial (--{columns[scarce]} {asked:g}, the most of one node is "
-        f"{has:.4g}); waiting for one that has",
-        soft_wrap=True,
+        f"{has:.4g}); waiting for one that has"
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bort.errors import BortError
 from bort.formats import check_format, stamp
-from bort.progress import console
+from bort.progress import say
 
 _FORMAT = 1
 _SCHEMA = """
@@ -113,7 +113,7 @@ class AnswerCache:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if not told:
-                        console().print("another process asks the same; waiting for its answers", soft_wrap=True)
+                        say("another process asks the same; waiting for its answers")
                     told = True
                     time.sleep(_LOOK_AGAIN_SECONDS)
                     continue

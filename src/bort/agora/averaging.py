@@ -13,7 +13,7 @@ from bort.agora.last_trainings import MOST_CHECKED, known_score
 from bort.agora.rounds import Point
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.finetuning.splits import drawn
-from bort.progress import console
+from bort.progress import say
 
 _BARRIER = 0.02
 """Maximum drop of the training score by averaging; weights from different basins lose much more."""
@@ -39,7 +39,7 @@ def averaged(
     about: dict[str, Any] = {**models[0].about, "seconds": sum(model.about["seconds"] for model in models)}
     mean = TrainedWeights(weights, about=about)
     if known_score(learner, mean, known) < least:
-        console().print("the average of the last trainings has lost what each has learned: the first is the result")
+        say("the average of the last trainings has lost what each has learned: the first is the result")
         return models[0]
     return mean
 

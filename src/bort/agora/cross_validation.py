@@ -16,7 +16,7 @@ from bort.agora.trial import TrainedWeights
 from bort.data.tables.checks import identity
 from bort.finetuning.linear_head import fit_linear_head
 from bort.finetuning.student_head import StudentHead
-from bort.progress import console
+from bort.progress import say
 from bort.tasks.task import Says
 
 _FIRST = 1000
@@ -79,7 +79,7 @@ def out_of_fold(session: Session, head: StudentHead, best: Trial[TrainedWeights]
         learned = [[points[place] for place in np.flatnonzero(folds != fold)] for fold in range(len(numbers))]
         if not all_learned(session, best, models, learned):
             told = "a training failed to learn the labels, so nothing is compared in cross-validation"
-            console().print(told, soft_wrap=True)
+            say(told)
             return None
         says = np.zeros((len(examples), session.task.outputs))
         for number, model in zip(numbers, models, strict=True):

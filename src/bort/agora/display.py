@@ -11,7 +11,7 @@ from bort.agora.pruning import Theta
 from bort.agora.rounds import Round, Slot, Trial, error_text
 from bort.agora.trial import TrainedWeights
 from bort.finetuning.hyper_parameters import HyperParameters, shown_theta
-from bort.progress import Bar, bar, console
+from bort.progress import Bar, bar, say
 
 
 class RunDisplay(LoopDisplay[TrainedWeights]):
@@ -58,7 +58,7 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
 
     def failure(self, slot: Slot, theta: Theta, error: Exception) -> None:
         """Print the error of a trial."""
-        console().print(f"{self.short(theta)} failed: {error_text(error)}", soft_wrap=True)
+        say(f"{self.short(theta)} failed: {error_text(error)}")
         self.ended()
 
     def round(self, done: Round[TrainedWeights], best: Trial[TrainedWeights]) -> None:
@@ -70,12 +70,11 @@ class RunDisplay(LoopDisplay[TrainedWeights]):
         if growth.made:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(growth.dropped.items()))
             grown = f"; {len(growth.points)} of {growth.made} new texts kept" + (f" ({reasons})" if reasons else "")
-        console().print(
+        say(
             f"round {done.number}{' (replayed)' if done.replayed else ''}: {len(done.trials)} fitted to "
             f"{done.train_size} texts, best development {self._metric} {winner.score:.3f} "
             f"({self.short(winner.theta)}), {len(done.mistakes)} mistakes{grown}; {len(done.pruned)} of the "
-            "combinations go",
-            soft_wrap=True,
+            "combinations go"
         )
 
     def _update(self, share: float, note: str) -> None:

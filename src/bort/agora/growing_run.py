@@ -48,7 +48,7 @@ from bort.files import write_aside
 from bort.finetuning.linear_head import MOST_FITTED
 from bort.finetuning.splits import Splits
 from bort.model.devices import use_bf16
-from bort.progress import console
+from bort.progress import say
 from bort.runs import Run
 from bort.tasks.metrics import Score
 from bort.tasks.task import Says
@@ -140,7 +140,7 @@ class _GrowingRun:
             f"the teacher was fitted to {count} of the {part} texts, at least" for part, count in self._leaked.items()
         ]
         for finding in self._findings:
-            console().print(finding, soft_wrap=True)
+            say(finding)
 
     def _remembered(self, teacher: Teacher, name: str) -> RememberedTeacher:
         file = None if keeps_answers(teacher) else self._session.journal.folder / name
@@ -174,7 +174,7 @@ class _GrowingRun:
                 f"no new texts are made: they are made from training texts that a linear head gets wrong out of fold, "
                 f"which are not known of more than {MOST_FITTED:,} texts"
             )
-            console().print(self._findings[-1], soft_wrap=True)
+            say(self._findings[-1])
         worth_learning = self._labelling.worth_learning
         return Source(points, self._labelling, identity, self._forbidden, worth_learning, self._missed)
 
@@ -187,7 +187,7 @@ class _GrowingRun:
         session, arguments, train = self._session, self._session.arguments, self._session.data.train
         self._nothing = self._nothing_added(ranked)
         if self._nothing is not None and ranked.taught:
-            console().print(f"no texts were added: {self._nothing}", soft_wrap=True)
+            say(f"no texts were added: {self._nothing}")
         lasting = arguments.refit and not ranked.stopped
         head = session.head if arguments.keep_better and session.head and session.head.held else None
         result = ranked
@@ -300,7 +300,7 @@ class _GrowingRun:
         """
         session, arguments, data = self._session, self._session.arguments, self._session.data
         folder = session.run.path / "teacher"
-        console().print(f"fine-tuning the teacher {model} first")
+        say(f"fine-tuning the teacher {model} first")
         settings = replace(
             arguments,
             method="plain",

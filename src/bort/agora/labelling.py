@@ -13,7 +13,7 @@ from bort.agora.rounds import Round
 from bort.agora.trial import TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.arguments import FinetuneArguments
-from bort.progress import console
+from bort.progress import say
 from bort.tasks.metrics import Score
 from bort.tasks.task import Says, Targets, Task
 
@@ -79,12 +79,11 @@ class Labelling:
         told = f"teacher: {self.teacher.name}, development {metric} {self.dev_scores[metric].value:.3f}"
         if self._out_of_fold is not None:
             told += f"; with all labels {self._task.share_right} {self._out_of_fold:.3f} out of fold"
-        console().print(told, soft_wrap=True)
+        say(told)
         if self.weak:
-            console().print(
+            say(
                 "the teacher is right in less than two thirds of the labelled data: what it teaches may do harm;"
-                " name a better one with --teacher",
-                soft_wrap=True,
+                " name a better one with --teacher"
             )
 
     def worth_learning(self, first: Round[TrainedWeights]) -> bool:
@@ -115,10 +114,9 @@ class Labelling:
             return True
         else:
             self.refused = "it is not clearly better than plain fine-tuning"
-        console().print(
+        say(
             "nothing is learned from the teacher, and the first round was the last: on the development texts that it "
-            f"answers, {self.refused}; --weak-teacher use learns from it all the same",
-            soft_wrap=True,
+            f"answers, {self.refused}; --weak-teacher use learns from it all the same"
         )
         return False
 

@@ -24,7 +24,7 @@ from bort.agora.softened_labels import softened
 from bort.agora.trial import TextLearner, TrainedWeights
 from bort.data.tables.examples import Example
 from bort.finetuning.splits import drawn
-from bort.progress import console
+from bort.progress import say
 from bort.tasks.task import Says
 
 _FAR_BELOW = 0.1
@@ -122,7 +122,7 @@ def grown_model(session: Session, training: LastTraining, best: Trial[TrainedWei
     except DivergedError as error:
         if not has_time(session, first + 1):
             raise
-        console().print(f"the last training is repeated in another order of the data: {error}", soft_wrap=True)
+        say(f"the last training is repeated in another order of the data: {error}")
         [model] = _learned(session, best, trained(session, training, [first + 1]))
     return model
 
@@ -141,7 +141,7 @@ def _learned(session: Session, best: Trial[TrainedWeights], models: Sequence[Tra
         raise DivergedError("it failed to learn the labels, or its outputs are not finite")
     if failed := len(models) - len(learned):
         told = f"{failed} of {len(models)} models failed to learn the labels, and will not be used"
-        console().print(told, soft_wrap=True)
+        say(told)
     return learned
 
 
@@ -228,7 +228,7 @@ def trained(session: Session, training: Trainings, numbers: Sequence[int]) -> li
         raise OutOfTimeError
     if failed:
         told = f"{len(failed)} of the {len(numbers)} trainings that follow the trials failed (see journal.jsonl)"
-        console().print(f"{told}: {error_text(failed[0])}", soft_wrap=True)
+        say(f"{told}: {error_text(failed[0])}")
     return [kept[number] for number in sorted(kept)]
 
 
@@ -247,5 +247,5 @@ def without_last_training(
         error: Why.
     """
     told = "the last training on all labels gave no model, so the result is the best one before it"
-    console().print(f"{told}: {error}", soft_wrap=True)
+    say(f"{told}: {error}")
     return replace(ranked, stopped=isinstance(error, OutOfTimeError))

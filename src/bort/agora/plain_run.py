@@ -19,7 +19,7 @@ from bort.errors import BortError
 from bort.finetuning.linear_head import Floats, LinearHead
 from bort.finetuning.report import finetune_report
 from bort.finetuning.student_head import StudentHead, learned_from
-from bort.progress import console
+from bort.progress import say
 
 _WORTH_ADDING = 0.1
 """Minimum ratio of development to training data for which a last training on both is worth its time."""
@@ -82,7 +82,7 @@ def compare(
             compared = scored("out_of_fold", session.task.score(says.astype(np.float32), head.targets))
             better, where = head.clearly_beats(says), "in cross-validation"
     if better:
-        console().print(f"fine-tuning does not beat the linear head {where}: the head is the result", soft_wrap=True)
+        say(f"fine-tuning does not beat the linear head {where}: the head is the result")
     return better, compared
 
 

@@ -27,7 +27,7 @@ from bort.finetuning.student_head import StudentHead, fit_better_reading
 from bort.inspection.brief import figures, inspect_briefly
 from bort.inspection.inspect import Inspection
 from bort.model.devices import describe
-from bort.progress import console
+from bort.progress import say
 from bort.report import Report
 from bort.runs import Run
 from bort.tasks.metrics import Score
@@ -72,7 +72,7 @@ class Session:
         self.thetas = grid(arguments, bi_encoder=self.fitter.bi_encoder)
         if cut := self.fitter.tokens(data.train).cut:
             limit = self.fitter.tokens.max_length
-            console().print(f"{cut} of the training texts are longer than {limit} tokens and are cut")
+            say(f"{cut} of the training texts are longer than {limit} tokens and are cut")
         self.display = RunDisplay(self.thetas, self.task.metric, rounds=agora)
         self.journal = RunJournal(run, clock)
         self.learner = TextLearner(
@@ -90,7 +90,7 @@ class Session:
         """Findings about the data, printed on first access; the plain checks are printed before."""
         found = inspect_briefly(self.data, self.head, self.arguments.model)
         for sentence in found.model_sentences():
-            console().print(sentence, soft_wrap=True)
+            say(sentence)
         return found
 
     def fit(self, source: Source[TrainedWeights] | None = None) -> AgoraResult[TrainedWeights]:

@@ -25,7 +25,7 @@ from bort.finetuning.student_head import learned_from
 from bort.model.checkpoints import load_config, locate
 from bort.model.sentence_files import listed_modules
 from bort.predict.manifest import is_exported
-from bort.progress import console
+from bort.progress import say
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def choose_teacher(
     targets = task.targets(data.dev)
     by_head, by_full = linear.rounds(data.dev), full(data.dev)
     scores = [judged(task, says, targets) for says in (by_head, by_full)]
-    console().print(f"development {task.metric}: a linear head {scores[0]:.3f}, fine-tuned {scores[1]:.3f}")
+    say(f"development {task.metric}: a linear head {scores[0]:.3f}, fine-tuned {scores[1]:.3f}")
     # These data chose the step and the learning rate of the fine-tuned one, so it must be better by more than chance.
     behind, error = shortfall(task, by_full, by_head, targets)
     return same(full) if behind > error else linear

@@ -168,14 +168,14 @@ def _spelled(name: str, alike: Any) -> str:
 
 def _print(arguments: CheckArguments, found: dict[str, Any], unlabelled: dict[str, tuple[str, ...]]) -> None:
     from bort.inspection.page import doubts_table, labels_table, parts_table
-    from bort.progress import console, out
+    from bort.progress import out, say
 
     _table(*parts_table(found))
     if found["labels"]:
         _table(*labels_table(found["labels"], _SHOWN_LABELS))
     for name, columns in unlabelled.items():
         which = f"; its columns are {', '.join(columns)}" if columns else ""
-        console().print(f"{name} has no column 'label', so its texts have no labels{which}", soft_wrap=True)
+        say(f"{name} has no column 'label', so its texts have no labels{which}")
     for finding in found["findings"]:
         out().print(f"- {finding}", soft_wrap=True)
     if not found["findings"]:

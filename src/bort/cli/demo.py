@@ -56,17 +56,17 @@ def _demo(arguments: DemoArguments) -> FolderResult:
     from bort.finetuning.arguments import FinetuneArguments
     from bort.model.checkpoints import example_data
     from bort.predict.predictor import Predictor
-    from bort.progress import console
+    from bort.progress import say
 
     started = time.monotonic()
     data = example_data("support")
     parts = {name: str(data / f"{name}.jsonl") for name in ("train", "dev", "test")}
     out = Path(arguments.out)
-    console().print("Messages to a support desk, seven topics, few labels.\n")
+    say("Messages to a support desk, seven topics, few labels.\n")
     # The lower learning rate of the default grid is for larger encoders.
     usual: dict[str, Any] = {**parts, "learning_rates": [5e-4]}
     metrics = finetune(FinetuneArguments(**usual, out=str(out), unlabelled=str(data / "unlabelled.jsonl")))
-    console().print("\nThe same without Agora, to compare:")
+    say("\nThe same without Agora, to compare:")
     plain = finetune(FinetuneArguments(**usual, out=str(out / "plain"), method="plain", keep_better=False))
     scores = {
         **_baselines(parts),

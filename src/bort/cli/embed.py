@@ -95,7 +95,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
     from bort.files import check_apart
     from bort.predict.bulk.blocks import BadRows, errors_path, examples_of, read_blocks, unread
     from bort.predict.encoder import Encoder
-    from bort.progress import bar, console
+    from bort.progress import bar, say
 
     validate(arguments)
     if arguments.input == "-" and sys.stdin is None:
@@ -136,7 +136,7 @@ def embed(arguments: EmbedArguments) -> PredictResult:
             shown.update(done, f"{done:,} texts")
     bad.remove_earlier()
     for line in [*bad.told(), *encoder.told()]:
-        console().print(line, soft_wrap=True)
+        say(line)
     skipped = 0 if arguments.on_error == "label" else bad.count
     return PredictResult({"rows": done, "skipped": skipped}, arguments.output, done, skipped)
 

@@ -86,7 +86,7 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
     from bort.data.tables.examples import Columns
     from bort.data.tables.objects import examples_of
     from bort.predict.predictor import Predictor
-    from bort.progress import bar, console
+    from bort.progress import bar, say
 
     validate(arguments)
     if data is None and not arguments.data:
@@ -115,7 +115,7 @@ def evaluate(arguments: EvaluateArguments, *, data: Any = None) -> EvaluateResul
         result["confidence"] = {name: [score.low, score.high] for name, score in scores.items()}
     result["rows"] = len(examples)
     for line in predictor.told():
-        console().print(line, soft_wrap=True)
+        say(line)
     if arguments.json:
         print(json.dumps(result))
     else:

@@ -153,7 +153,7 @@ def predict(arguments: PredictArguments) -> PredictResult:
     from bort.predict.bulk.labelling import LabelJob
     from bort.predict.bulk.places import expand
     from bort.predict.bulk.run import Placement, label_into_folder, label_into_one
-    from bort.progress import bar, console
+    from bort.progress import bar, say
 
     validate(arguments)
     a, into_folder = arguments, arguments.into_folder
@@ -186,18 +186,15 @@ def predict(arguments: PredictArguments) -> PredictResult:
         _tell_of_header(done.first_text, a.text)
     beside = f"FILE{ERRORS}" if into_folder else errors_path(a.output, a.on_error, a.errors)
     for line in [*bad_rows_told(a.on_error, done.unread, done.first_errors, beside), *predictor.told()]:
-        console().print(line, soft_wrap=True)
+        say(line)
     figures = {"rows": done.rows, "skipped": done.skipped, **({"files": len(sources)} if into_folder else {})}
     return PredictResult(figures, a.output, done.rows, done.skipped)
 
 
 def _tell_of_header(line: str, text: str) -> None:
     """Warn if the first line of plain text looks like the header of a table."""
-    from bort.progress import console
+    from bort.progress import say
 
     cells = [cell.strip().strip('"') for cell in re.split(r"[,;\t|]", line)]
     if text in cells:
-        console().print(
-            f"the first line, {line!r}, is taken for a text; if it is the header of a table, give --input-format csv",
-            soft_wrap=True,
-        )
+        say(f"the first line, {line!r}, is taken for a text; if it is the header of a table, give --input-format csv")

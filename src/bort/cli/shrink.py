@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -137,7 +136,7 @@ def shrink(arguments: ShrinkArguments) -> FolderResult:
 
 
 def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[PreTrainedTokenizerFast, Any, float]:
-    from bort.data.tables.lines import read_lines, total_bytes
+    from bort.data.tables.lines import read_all_lines, total_bytes
     from bort.data.tables.readers import check_plain
     from bort.errors import BortError
     from bort.model.vocabulary_cut import count_tokens, cut_vocabulary
@@ -147,18 +146,7 @@ def _cut(full: PreTrainedTokenizerFast, arguments: ShrinkArguments) -> tuple[Pre
     for path in paths:
         check_plain(path)
     with bar("counting tokens", total_bytes(paths)) as shown:
-
-        def lines() -> Iterator[str]:
-            before = 0
-            for path in paths:
-
-                def on_bytes(read: int, before: int = before) -> None:
-                    shown.update(before + read)
-
-                yield from read_lines(path, on_bytes=on_bytes)
-                before += total_bytes([path])
-
-        counts = count_tokens(full, lines())
+        counts = count_tokens(full, read_all_lines(paths, on_bytes=shown.update))
     if not counts:
         raise BortError("must hold text", setting="corpus", value=arguments.corpus)
     cut = cut_vocabulary(full, counts, arguments.vocabulary)

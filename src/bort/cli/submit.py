@@ -50,7 +50,7 @@ def submit(arguments: SubmitArguments) -> FolderResult:
     validate(arguments)
     from bort.errors import BortError
     from bort.predict.suite_task import SuitePredictor, model_of
-    from bort.progress import console, out
+    from bort.progress import out, say
     from bort.tasks.suites.reading import FROM_HUB, has_part
     from bort.tasks.suites.table import find
 
@@ -63,13 +63,13 @@ def submit(arguments: SubmitArguments) -> FolderResult:
         model = model_of(arguments.models, task)
         if model is None or not has_part(task, arguments.data, "test"):
             lacks = f"{arguments.models} has no model" if model is None else f"{arguments.data} has no test data"
-            console().print(f"{task.title}: {lacks} of it", soft_wrap=True)
+            say(f"{task.title}: {lacks} of it")
             continue
         try:
             files[task.name] = str(SuitePredictor(model, task, arguments.data, arguments.cast).submit(arguments.out))
         except BortError as error:
             failed[task.name] = str(error)
-            console().print(f"{task.title} failed: {error}", soft_wrap=True)
+            say(f"{task.title} failed: {error}")
             continue
         out().print(files[task.name], soft_wrap=True)
     if not files and not failed:

@@ -151,7 +151,7 @@ def _drawn(rows: Iterable[Any], most: int) -> list[Any]:
     """A fixed random sample of the rows, in their order; only as many are held."""
     import numpy as np
 
-    from bort.progress import console
+    from bort.progress import say
 
     rng, count = np.random.default_rng(0), 0
     kept: list[tuple[int, Any]] = []
@@ -161,7 +161,7 @@ def _drawn(rows: Iterable[Any], most: int) -> list[Any]:
         elif (place := int(rng.integers(count))) < most:
             kept[place] = (count, row)
     if count > most:
-        console().print(f"{most:,} of the {count:,} texts are drawn by chance; --most looks at more", soft_wrap=True)
+        say(f"{most:,} of the {count:,} texts are drawn by chance; --most looks at more")
         kept.sort(key=itemgetter(0))
     return [row for _, row in kept]
 

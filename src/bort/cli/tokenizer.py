@@ -47,7 +47,7 @@ def tokenizer(arguments: TokenizerArguments) -> FolderResult:
         ...     (made.out / "tokenizer.json").is_file()
         True
     """
-    from bort.data.tables.lines import read_lines, total_bytes
+    from bort.data.tables.lines import read_all_lines, total_bytes
     from bort.data.tables.readers import check_plain
     from bort.errors import BortError
     from bort.files import new_folder
@@ -68,19 +68,9 @@ def tokenizer(arguments: TokenizerArguments) -> FolderResult:
 
         def lines() -> Iterator[str]:
             nonlocal words
-            done = 0
-            for path in arguments.texts:
-                read = 0
-
-                def on_bytes(position: int, done: int = done) -> None:
-                    nonlocal read
-                    read = position
-                    shown.update(done + position)
-
-                for line in read_lines(path, on_bytes=on_bytes):
-                    words = words or bool(line.strip())
-                    yield line
-                done += read
+            for line in read_all_lines(arguments.texts, on_bytes=shown.update):
+                words = words or bool(line.strip())
+                yield line
             shown.update(total, "counting merges")
 
         trained = train_tokenizer(

@@ -21,7 +21,7 @@ from bort.export.report import MOST_LOST, export_report
 from bort.export.timing import WAYS
 from bort.files import folder_aside, new_folder
 from bort.predict.manifest import joined
-from bort.progress import bar, console
+from bort.progress import bar, console, say
 
 
 def export_model(arguments: ExportArguments) -> dict[str, Any]:
@@ -38,26 +38,26 @@ def export_model(arguments: ExportArguments) -> dict[str, Any]:
     target, steps = new_folder(arguments.out), count(1)
     with tempfile.TemporaryDirectory() as work, folder_aside(target) as aside, bar("exporting") as shown:
 
-        def say(what: str) -> None:
+        def tell(what: str) -> None:
             shown.update(next(steps), what)
 
-        say(f"loading {arguments.model}")
+        tell(f"loading {arguments.model}")
         made, left_out = exporters(arguments, has_texts=bool(data.gate or data.texts))
         data.check(made[0])
-        judge = (ClassifierExport if made[0].encoder is None else EncoderExport)(arguments, data, Path(work), say)
+        judge = (ClassifierExport if made[0].encoder is None else EncoderExport)(arguments, data, Path(work), tell)
         candidates = _candidates(judge, made)
         texts = data.gate or data.texts
-        decision = decide(candidates, texts, judge.passes, Path(work) / "both", say)
-        say("writing")
+        decision = decide(candidates, texts, judge.passes, Path(work) / "both", tell)
+        tell("writing")
         metrics, told = _write(aside, judge, decision)
     lines = [left_out, *dict.fromkeys(line for one in candidates for line in one.told), *told]
     for line in filter(None, lines):
-        console().print(line, soft_wrap=True)
+        say(line)
     if decision.times:
         _show(decision)
-    console().print(decision.why, soft_wrap=True)
+    say(decision.why)
     if decision.first.choice:
-        console().print(f"see {target / 'report.html'}", soft_wrap=True)
+        say(f"see {target / 'report.html'}")
     return metrics | {"bytes": sum(file.stat().st_size for file in target.iterdir())}
 
 

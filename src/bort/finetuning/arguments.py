@@ -18,10 +18,11 @@ from bort.bounds import (
     Precision,
     Seed,
     Share,
+    listed,
 )
 from bort.data.tables.examples import Columns
 from bort.errors import BortError
-from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
+from bort.workers import TrialFiles
 
 LLM_PREFIX = "openai:"
 """Prefix of the name of a model that is called over an API."""
@@ -49,18 +50,6 @@ _SOURCES_OF_TEXTS = ("teacher", "teacher_command", "unlabelled", "pool", "genera
 
 _SOURCES_OF_LATER_ROUNDS = ("unlabelled", "pool", "generator")
 """Sources of texts that join the training data after a round, unless it is the last."""
-
-_ASKING_RARELY_SET = (
-    "teacher_key_file",
-    "teacher_examples",
-    "teacher_max_tokens",
-    "teacher_concurrency",
-    "teacher_requests_per_minute",
-    "teacher_timeout",
-    "teacher_batch",
-    "answer_cache",
-)
-"""Rarely needed settings of teachers that are LLMs or commands."""
 
 PairReading = Literal["auto", "cross-encoder", "bi-encoder"]
 
@@ -318,122 +307,39 @@ class FinetuneArguments:
     """continue the run in OUT"""
 
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "data": (
-            "train",
-            "dev",
-            "test",
-            "unlabelled",
-            "pool",
-            "text",
-            "text_b",
-            "label",
-            "label_separator",
-            "task",
-            "data",
-            "classes",
-            "kind",
-            "delimiter",
-            "max_train_rows",
-            "cast",
+        "data": listed(
+            """train dev test unlabelled pool text text_b label label_separator task data classes kind delimiter
+            max_train_rows cast"""
         ),
-        "model": ("model", "max_length", "precision"),
-        "run": (
-            "out",
-            "resume",
-            "method",
-            "pairs",
-            "keep_better",
-            "metric",
-            "balance",
-            "seed",
-            "budget_minutes",
-            "checkpoint_minutes",
+        "model": listed("model max_length precision"),
+        "run": listed("out resume method pairs keep_better metric balance seed budget_minutes checkpoint_minutes"),
+        "grid (one trial per combination)": listed(
+            "learning_rates batch_sizes seeds weight_decays warmups max_epochs max_steps patience eval_steps start"
         ),
-        "grid (one trial per combination)": (
-            "learning_rates",
-            "batch_sizes",
-            "seeds",
-            "weight_decays",
-            "warmups",
-            "max_epochs",
-            "max_steps",
-            "patience",
-            "eval_steps",
-            "start",
+        "teacher (agora)": listed(
+            """teacher teacher_command teacher_labels teacher_fit teacher_learning_rates labels temperature labelled_by
+            weak_teacher"""
         ),
-        "teacher (agora)": (
-            "teacher",
-            "teacher_command",
-            "teacher_labels",
-            "teacher_fit",
-            "teacher_learning_rates",
-            "labels",
-            "temperature",
-            "labelled_by",
-            "weak_teacher",
+        "asking an LLM or a command (agora)": listed(
+            """teacher_url instructions budget_usd teacher_input_price teacher_output_price teacher_key_file
+            teacher_examples teacher_max_tokens teacher_concurrency teacher_requests_per_minute teacher_timeout
+            teacher_batch answer_cache"""
         ),
-        "asking an LLM or a command (agora)": (
-            "teacher_url",
-            "instructions",
-            "budget_usd",
-            "teacher_input_price",
-            "teacher_output_price",
-            *_ASKING_RARELY_SET,
+        "new texts (agora)": listed(
+            """as_published rounds refit final_epochs averaged teacher_vectors points_per_mistake whole_pool
+            unlabelled_per_mistake pool_model pool_per_mistake pool_per_class pool_distinct generator
+            generated_per_mistake transforms transform_model min_cosine max_cosine prune replay grown_epochs"""
         ),
-        "new texts (agora)": (
-            "as_published",
-            "rounds",
-            "refit",
-            "final_epochs",
-            "averaged",
-            "teacher_vectors",
-            "points_per_mistake",
-            "whole_pool",
-            "unlabelled_per_mistake",
-            "pool_model",
-            "pool_per_mistake",
-            "pool_per_class",
-            "pool_distinct",
-            "generator",
-            "generated_per_mistake",
-            "transforms",
-            "transform_model",
-            "min_cosine",
-            "max_cosine",
-            "prune",
-            "replay",
-            "grown_epochs",
-        ),
-        "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
+        "where trials run": listed("workers trial_cpus trial_gpus trial_memory_gb trial_retries trial_files"),
     }
-    RARE: ClassVar[frozenset[str]] = RARE_WHERE_TRIALS_RUN | frozenset(
-        {
-            "kind",
-            "delimiter",
-            "max_train_rows",
-            "cast",
-            "checkpoint_minutes",
-            "weight_decays",
-            "warmups",
-            "patience",
-            "eval_steps",
-            "start",
-            "teacher_learning_rates",
-            *_ASKING_RARELY_SET,
-            "labels",
-            "temperature",
-            "labelled_by",
-            "weak_teacher",
-            "teacher_vectors",
-            "final_epochs",
-            "whole_pool",
-            "transform_model",
-            "min_cosine",
-            "max_cosine",
-            "prune",
-            "replay",
-            "grown_epochs",
-        }
+    RARE: ClassVar[frozenset[str]] = frozenset(
+        listed(
+            """kind delimiter max_train_rows cast checkpoint_minutes weight_decays warmups patience eval_steps start
+            teacher_learning_rates teacher_key_file teacher_examples teacher_max_tokens teacher_concurrency
+            teacher_requests_per_minute teacher_timeout teacher_batch answer_cache labels temperature labelled_by
+            weak_teacher teacher_vectors final_epochs whole_pool transform_model min_cosine max_cosine prune replay
+            grown_epochs trial_cpus trial_gpus trial_memory_gb trial_retries trial_files"""
+        )
     )
 
     def check(self) -> None:

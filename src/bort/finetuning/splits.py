@@ -17,7 +17,7 @@ from bort.finetuning.arguments import FinetuneArguments
 from bort.finetuning.fitter import Fitter
 from bort.finetuning.hyper_parameters import TrainingLimits
 from bort.finetuning.suite_scores import SuiteRun
-from bort.progress import console
+from bort.progress import say
 from bort.tasks.kinds import task_of
 from bort.tasks.suites.casting import CastRow, balanced
 from bort.tasks.suites.reading import has_part, is_labelled, read_part, say_what_is_odd
@@ -116,7 +116,6 @@ class Splits:
         Args:
             plan: What will be done with the data.
         """
-        say = console().print
         test = f"{len(self.test or [])} {'held out of them' if self.held_out else 'for the test'}"
         say(f"{len(self.train)} to train on, {len(self.dev)} for development, {test}; {plan}")
         if self.task.names:
@@ -127,7 +126,7 @@ class Splits:
             if classes and all(name.lstrip("-").isdigit() for name in self.task.names):
                 say("whole-number labels are taken for classes; --kind regression takes them for amounts")
         for sentence in self.check.sentences():
-            say(sentence, soft_wrap=True)
+            say(sentence)
 
 
 def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False, instead: tuple[str, str] = _INSTEAD) -> Splits:
@@ -152,13 +151,11 @@ def read_splits(arguments: FinetuneArguments, *, hold_out: bool = False, instead
     test = None if arguments.test is None else read_examples(arguments.test, columns)
     if arguments.kind == "auto" and task.kind == "regression":
         example = next(each for each in train if not (parse_number(each.label) or 0.0).is_integer())
-        console().print(
-            f"labels such as {example.label} are taken for amounts; --kind classification takes them for class names"
-        )
+        say(f"labels such as {example.label} are taken for amounts; --kind classification takes them for class names")
     separator = joined_by(task.names) if task.kind == "classification" and len(task.names) <= _MOST_LOOKED_AT else None
     if arguments.kind == "auto" and separator is not None:
         name = next(each for each in task.names if separator in each)
-        console().print(f"labels such as {name!r} are taken for one class; --label-separator {separator!r} splits them")
+        say(f"labels such as {name!r} are taken for one class; --label-separator {separator!r} splits them")
     held_out = test is None and hold_out
     if held_out:
         train, test = split_off(train, task, _HOLD_OUT_SHARE, instead=instead[1])

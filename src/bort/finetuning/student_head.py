@@ -28,7 +28,7 @@ from bort.finetuning.linear_head import (
 from bort.finetuning.pairs_apart import APART, can_read_apart, put_pair_head, read_pairs
 from bort.model.bi_encoder import BortBiEncoderForSequenceClassification
 from bort.predict.encoding import TokenizedExamples
-from bort.progress import console
+from bort.progress import say
 
 _FITS = {
     "classification": "logistic regression",
@@ -138,10 +138,9 @@ class StudentHead:
 
     def announce(self) -> None:
         """Print the head's out-of-fold score."""
-        console().print(
+        say(
             f"linear head on the frozen encoder: {self.fitter.task.metric} {self.whole.score:.3f} out of fold on "
-            f"{self.labels_used} labels ({self.described})",
-            soft_wrap=True,
+            f"{self.labels_used} labels ({self.described})"
         )
 
 
@@ -176,7 +175,7 @@ def fit_better_reading(
     if not _clearly_better(apart.whole, together.whole, together.targets):
         return together
     scores = f"{fitter.task.metric} {apart.whole.score:.3f} and not {together.whole.score:.3f} out of fold"
-    console().print(f"the two texts of a pair are read apart: {scores}", soft_wrap=True)
+    say(f"the two texts of a pair are read apart: {scores}")
     return apart
 
 

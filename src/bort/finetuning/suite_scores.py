@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from bort.errors import BortError
 from bort.finetuning.fitter import Fitter
 from bort.predict.encoding import encode
-from bort.progress import bar, console
+from bort.progress import bar, say
 from bort.tasks.metrics import Score
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.reading import has_part, is_labelled, read_part
@@ -69,7 +69,7 @@ class SuiteRun:
                         parts[part] = self._scores(other, fitter, model, rows)
                 except BortError as error:
                     # An error in another task's data must not fail the run.
-                    console().print(f"{other.title} is not scored: {error}", soft_wrap=True)
+                    say(f"{other.title} is not scored: {error}")
             found |= {other.name: parts} if parts else {}
         return {"official": found, "cast": self.cast}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from bort.errors import BortError
 from bort.files import write_aside
 from bort.finetuning.arguments import FinetuneArguments
-from bort.progress import console
+from bort.progress import say
 from bort.report import Report
 from bort.runs import environment
 from bort.tasks.suites.published import PUBLISHED, PUBLISHED_SUITES, claimed
@@ -46,9 +47,7 @@ def tasks_to_fit(arguments: FinetuneArguments) -> list[SuiteTask]:
         elif task.trains:
             absent.append(task.title)
     if absent:
-        console().print(
-            f"left out, as {arguments.data} has no training data of them: {', '.join(absent)}", soft_wrap=True
-        )
+        say(f"left out, as {arguments.data} has no training data of them: {', '.join(absent)}")
     if not chosen:
         raise BortError("holds the training data of none of the tasks", file=arguments.data, value=arguments.task)
     return chosen
@@ -58,6 +57,7 @@ def finetune_each(
     arguments: FinetuneArguments,
     tasks: Sequence[SuiteTask],
     fit: Callable[[FinetuneArguments], dict[str, Any]],
+    show: Callable[[FinetuneArguments, dict[str, Any]], None] = lambda own, metrics: None,
 ) -> dict[str, Any]:
     """Fit each task in its own folder within `arguments.out`, and write a table of all results there.
 
@@ -68,6 +68,7 @@ def finetune_each(
         arguments: The settings that all runs share.
         tasks: The tasks to fit.
         fit: Fits one task and returns its `metrics.json`.
+        show: Prints it. If nobody reads it any more, the other tasks are fitted all the same.
 
     Returns:
         `tasks`, the `metrics.json` of each; `official`, the official scores by task; `suites`, each suite's score so
@@ -80,14 +81,17 @@ def finetune_each(
     failed: dict[str, str] = {}
     first_error: Exception | None = None
     for number, task in enumerate(tasks, start=1):
-        console().print(f"{task.title}, {number} of {len(tasks)}")
+        say(f"{task.title}, {number} of {len(tasks)}")
         own = replace(arguments, task=[task.name], out=str(Path(arguments.out) / task.name))
         try:
             metrics[task.name] = fit(own)
         except Exception as error:  # days of training on the other tasks must not be lost
             first_error = first_error or error
             failed[task.name] = str(error) if isinstance(error, BortError) else traceback.format_exc()
-            console().print(f"{task.title} failed: {error or type(error).__name__}", soft_wrap=True)
+            say(f"{task.title} failed: {error or type(error).__name__}")
+        else:
+            with suppress(BrokenPipeError):
+                show(own, metrics[task.name])
         if metrics:
             _write(arguments, _results(metrics, failed))
     if first_error is not None and not metrics:

@@ -18,7 +18,7 @@ from bort.inspection.inspect import Doubt, Inspection, Parts, doubts_in, languag
 from bort.inspection.lengths import Lengths, lengths_of
 from bort.inspection.vectors import head_features, hold_pairs, side_vectors
 from bort.predict.encoder import Encoder, Vectors
-from bort.progress import console, in_parts
+from bort.progress import in_parts, say
 from bort.tasks.kinds import task_of
 
 ENGLISH_MODELS = frozenset({"bort-nano"})
@@ -130,7 +130,7 @@ def _doubts(parts: Parts, vectors: Sequence[Vectors], kind: Kind) -> tuple[tuple
     task = task_of(examples, kind=kind)
     targets = task.targets(examples)
     if len(examples) > _SLOW_LABELS:
-        console().print(f"fitting a linear head to {len(examples):,} labels")
+        say(f"fitting a linear head to {len(examples):,} labels")
     groups = [identity(one) for one in examples]
     head = fit_linear_head({"mean": head_features([x[known] for x in vectors])}, targets, task, groups=groups)
     return doubts_in(labelled, head.out_of_fold, targets, task)

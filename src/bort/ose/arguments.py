@@ -19,10 +19,11 @@ from bort.bounds import (
     Seed,
     Share,
     WithoutEffect,
+    listed,
     refuse_given,
 )
 from bort.errors import BortError
-from bort.workers import RARE_WHERE_TRIALS_RUN, TrialFiles
+from bort.workers import TrialFiles
 
 ErrorKind = Literal["cross_entropy", "kl"]
 _WITHOUT_EFFECT: WithoutEffect = (
@@ -154,59 +155,25 @@ class ExtractArguments:
     """continue the run in OUT"""
 
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "data": ("corpus", "tokenizer", "valid_share", "corpus_cache", "corpus_processes"),
-        "search": (
-            "inherit",
-            "space",
-            "epsilon",
-            "teacher",
-            "maximum",
-            "outputs",
-            "error",
-            "time",
-            "timed_members",
-            "max_latency_ms",
-            "max_parameters",
-            "max_error",
-            "positions",
+        "data": listed("corpus tokenizer valid_share corpus_cache corpus_processes"),
+        "search": listed(
+            """inherit space epsilon teacher maximum outputs error time timed_members max_latency_ms max_parameters
+            max_error positions"""
         ),
-        "training of candidates": (
-            "steps",
-            "max_steps",
-            "rank_agreement",
-            "repeats",
-            "rows_per_step",
-            "row_length",
-            "held_out_rows",
-            "learning_rates",
-            "warmup",
-            "optimizer",
-            "clip_weights",
-            "dropout",
-            "mask_probability",
-            "precision",
+        "training of candidates": listed(
+            """steps max_steps rank_agreement repeats rows_per_step row_length held_out_rows learning_rates warmup
+            optimizer clip_weights dropout mask_probability precision"""
         ),
-        "inference that is counted or timed": ("batch_size", "sequence_length"),
-        "run": ("out", "resume", "top_k", "seed", "teacher_cache"),
-        "where trials run": ("workers", "trial_cpus", "trial_gpus", "trial_memory_gb", "trial_retries", "trial_files"),
+        "inference that is counted or timed": listed("batch_size sequence_length"),
+        "run": listed("out resume top_k seed teacher_cache"),
+        "where trials run": listed("workers trial_cpus trial_gpus trial_memory_gb trial_retries trial_files"),
     }
-    RARE: ClassVar[frozenset[str]] = RARE_WHERE_TRIALS_RUN | frozenset(
-        {
-            "rank_agreement",
-            "repeats",
-            "valid_share",
-            "corpus_cache",
-            "corpus_processes",
-            "timed_members",
-            "positions",
-            "held_out_rows",
-            "optimizer",
-            "clip_weights",
-            "dropout",
-            "mask_probability",
-            "warmup",
-            "teacher_cache",
-        }
+    RARE: ClassVar[frozenset[str]] = frozenset(
+        listed(
+            """rank_agreement repeats valid_share corpus_cache corpus_processes timed_members positions held_out_rows
+            optimizer clip_weights dropout mask_probability warmup teacher_cache trial_cpus trial_gpus
+            trial_memory_gb trial_retries trial_files"""
+        )
     )
 
     def check(self) -> None:

@@ -31,7 +31,7 @@ from bort.ose.search_run import CANDIDATES, SearchRun
 from bort.ose.short_training import Lesson, untrained_error
 from bort.ose.space import Shape
 from bort.predict.fingerprint import fingerprints_of_models
-from bort.progress import console
+from bort.progress import say
 from bort.runs import Run
 from bort.training.randomness import own_randomness
 from bort.workers import WHERE_TRIALS_RUN, Needs, Workers, check_workers, open_workers
@@ -143,20 +143,18 @@ def _write_page(run: Run, metrics: dict[str, Any]) -> None:
 def _announce(plan: SearchPlan) -> None:
     members, costs = plan.ordering.members, plan.costs
     inside = sum(ranked.block is not None for ranked in members)
-    console().print(
+    say(
         f"{len(plan.space)} members, {inside} in blocks of {plan.ordering.epsilon}: {len(plan.ordering.taken)} "
-        f"candidates; maximum point {plan.top} with {plan.ordering.maximum.parameters:,.0f} parameters",
-        soft_wrap=True,
+        f"candidates; maximum point {plan.top} with {plan.ordering.maximum.parameters:,.0f} parameters"
     )
     if (latency := costs.latency) is not None:
         fit = latency.fit
-        console().print(
+        say(
             f"inference time by {fit.members} timed members: off by {100 * fit.mean_error:.1f} % on average and "
-            f"{100 * fit.worst_error:.1f} % at most where left out, rank correlation {fit.spearman:.3f}",
-            soft_wrap=True,
+            f"{100 * fit.worst_error:.1f} % at most where left out, rank correlation {fit.spearman:.3f}"
         )
     if plan.warning:
-        console().print(f"the space lacks the weak AB^nC property: {plan.warning}", soft_wrap=True)
+        say(f"the space lacks the weak AB^nC property: {plan.warning}")
 
 
 def _count_possible_winners(plan: SearchPlan, lesson: Lesson, seed: int) -> int:
@@ -166,10 +164,9 @@ def _count_possible_winners(plan: SearchPlan, lesson: Lesson, seed: int) -> int:
     most = members[saved.index(max(saved))].member
     count = could_win(saved, lesson.perfect, untrained_error(lesson, most, seed))
     if count < _FEW * len(members):
-        console().print(
+        say(
             f"only {count} of {len(members)} members could win even as perfect students: the savings will "
-            "decide; --error kl lets errors count for more",
-            soft_wrap=True,
+            "decide; --error kl lets errors count for more"
         )
     return count
 

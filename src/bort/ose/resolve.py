@@ -22,7 +22,7 @@ from bort.ose.space import Shape
 from bort.ose.texts import draw_texts
 from bort.pretraining.distill.mlm_teacher import MaskedLMTeacher
 from bort.pretraining.run_corpus import tokenised
-from bort.progress import console, in_parts
+from bort.progress import in_parts, say
 from bort.runs import Run
 
 _COUNTED_TEXTS = 100_000
@@ -165,8 +165,7 @@ def warn_of_another_teacher(arguments: ExtractArguments, top: Shape) -> None:
     if own != top:
         shown = ",".join(map(str, own))
         cure = f"--maximum {shown} makes them agree" if arguments.inherit is None else "leave --teacher out"
-        console().print(
+        say(
             f"the teacher is ⟨{shown}⟩, the maximum point {top}: savings are counted beside one model and "
-            f"errors beside another; {cure}",
-            soft_wrap=True,
+            f"errors beside another; {cure}"
         )

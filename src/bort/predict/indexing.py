@@ -11,13 +11,13 @@ from pathlib import Path
 from bort.data.index.layout import FILES, NAME, Description, Stored, located
 from bort.data.index.search import Index
 from bort.data.index.writer import IndexWriter, is_unfinished
-from bort.data.tables.lines import read_lines, total_bytes
+from bort.data.tables.lines import read_all_lines, total_bytes
 from bort.data.tables.readers import check_plain, is_table
 from bort.errors import BortError
 from bort.files import check_apart
 from bort.predict.encoder import Encoder
 from bort.predict.fingerprint import fingerprint_of_model
-from bort.progress import bar, console
+from bort.progress import bar, say
 
 _BATCH_TEXTS = 256
 _BATCHES_A_COMMIT = 16
@@ -38,7 +38,7 @@ def text_files(source: str | Path) -> list[Path]:
         if not files:
             raise BortError("holds no files", file=path)
         if tables := [file for file in files if is_table(file)]:
-            console().print(f"{tables[0]} is no plain text: {len(tables)} tables are left out", soft_wrap=True)
+            say(f"{tables[0]} is no plain text: {len(tables)} tables are left out")
             files = [file for file in files if not is_table(file)]
         if not files:
             raise BortError("holds no plain text, one text a line, but tables", file=path)
@@ -89,7 +89,7 @@ def build_index(
         made_by = fingerprint_of_model(model)
         description = Description(model, encoder.size, stored, sources=sources, model_sha256=made_by)
         if resume and _is_finished(Path(out), description):
-            console().print(f"{out}: already finished", soft_wrap=True)
+            say(f"{out}: already finished")
             return Index(out)
         writer = IndexWriter(Path(out), description, resume=resume)
         # The traceback of an interrupted call, which a notebook keeps, holds the writer and would hold its lock.
@@ -152,12 +152,5 @@ def encoder_of(index: Index, elsewhere: str | None = None) -> Encoder:
 
 def _lines(files: list[Path], on_bytes: Callable[[int], None]) -> Iterator[str]:
     """The lines of all files, truncated to `_LONGEST_CHARACTERS`."""
-    before = 0
-    for file in files:
-
-        def told(done: int, before: int = before) -> None:
-            on_bytes(before + done)
-
-        for line in read_lines(file, on_bytes=told):
-            yield line[:_LONGEST_CHARACTERS].replace("\0", " ")
-        before += file.stat().st_size
+    for line in read_all_lines(files, on_bytes=on_bytes):
+        yield line[:_LONGEST_CHARACTERS].replace("\0", " ")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.predict.predictor import Predictor
-from bort.progress import bar, console
+from bort.progress import bar, say
 from bort.tasks.metrics import Score
 from bort.tasks.suites.casting import CastRow
 from bort.tasks.suites.reading import is_labelled, read_part, say_what_is_odd
@@ -86,7 +86,7 @@ class SuitePredictor:
                 shown.update(min(start + _WINDOW_ROWS, len(rows)))
         if self.predictor.cut:
             cut, longest = self.predictor.cut, self.predictor.max_length
-            console().print(f"{self.task.title}: texts longer than {longest} tokens, which were cut: {cut:,}")
+            say(f"{self.task.title}: texts longer than {longest} tokens, which were cut: {cut:,}")
             self.predictor.cut = 0
         return aligned(self.task, self.predictor.task, np.concatenate(pieces))
 

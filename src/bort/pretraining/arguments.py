@@ -18,6 +18,7 @@ from bort.bounds import (
     Seed,
     Share,
     WithoutEffect,
+    listed,
     refuse_given,
 )
 from bort.errors import BortError, flag
@@ -186,51 +187,27 @@ class PretrainArguments:
         return self.teacher is not None and self.teacher_cache is not None
 
     TOPICS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "data": (
-            "corpus",
-            "tokenizer",
-            "rows",
-            "sequence_length",
-            "mask_probability",
-            "valid_share",
-            "distinct_rows",
-            "corpus_cache",
-            "corpus_processes",
+        "data": listed(
+            """corpus tokenizer rows sequence_length mask_probability valid_share distinct_rows corpus_cache
+            corpus_processes"""
         ),
-        "model": ("architecture", "init", "init_from", "position_init", "dropout", "precision"),
-        "run": ("out", "max_steps", "max_minutes", "resume", "plan", "seed", "checkpoint_minutes"),
-        "optimisation": ("batch_size", "accumulate", "learning_rate", "warmup", "weight_decay"),
-        "teacher with the same vocabulary": ("teacher", "temperature", "mlm_weight", "kd_weight", "kd_loss"),
-        "embedding teacher": (
-            "embedding_teacher",
-            "embedding_weight",
-            "similarity_weight",
-            "token_weight",
-            "token_layers",
-            "pooling",
-            "words_from_teacher",
+        "model": listed("architecture init init_from position_init dropout precision"),
+        "run": listed("out max_steps max_minutes resume plan seed checkpoint_minutes"),
+        "optimisation": listed("batch_size accumulate learning_rate warmup weight_decay"),
+        "teacher with the same vocabulary": listed("teacher temperature mlm_weight kd_weight kd_loss"),
+        "embedding teacher": listed(
+            """embedding_teacher embedding_weight similarity_weight token_weight token_layers pooling
+            words_from_teacher"""
         ),
-        "cached answers of a teacher": ("teacher_cache", "teacher_top_k", "teacher_tail", "teacher_dtype"),
-        "several GPUs and compilation": ("fsdp", "compile"),
+        "cached answers of a teacher": listed("teacher_cache teacher_top_k teacher_tail teacher_dtype"),
+        "several GPUs and compilation": listed("fsdp compile"),
     }
     RARE: ClassVar[frozenset[str]] = frozenset(
-        {
-            "distinct_rows",
-            "corpus_cache",
-            "corpus_processes",
-            "valid_share",
-            "mask_probability",
-            "position_init",
-            "checkpoint_minutes",
-            "kd_loss",
-            "similarity_weight",
-            "token_layers",
-            "pooling",
-            "words_from_teacher",
-            "teacher_top_k",
-            "teacher_tail",
-            "teacher_dtype",
-        }
+        listed(
+            """distinct_rows corpus_cache corpus_processes valid_share mask_probability position_init
+            checkpoint_minutes kd_loss similarity_weight token_layers pooling words_from_teacher teacher_top_k
+            teacher_tail teacher_dtype"""
+        )
     )
 
     def check(self) -> None:

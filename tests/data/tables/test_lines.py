@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bort.data.tables import lines as lines_module
 from bort.data.tables.compressed import open_binary
-from bort.data.tables.lines import read_lines, total_bytes
+from bort.data.tables.lines import read_all_lines, read_lines, total_bytes
 from bort.errors import BortError
 
 
@@ -167,6 +167,14 @@ def test_what_is_no_file(tmp_path):
         assert str(caught.value) == f"{path}: {rule}"
     with pytest.raises(BortError, match="absent: no such file"):
         total_bytes([str(tmp_path / "empty.txt"), str(tmp_path / "absent")])
+
+
+def test_several_files_tell_their_bytes_together(tmp_path):
+    paths = [pack(tmp_path, ".gz", b"one\ntwo\n"), write(tmp_path, "empty.txt", ""), write(tmp_path, "b.txt", "three")]
+    seen: list[int] = []
+    assert list(read_all_lines(paths, on_bytes=seen.append)) == ["one", "two", "three"]
+    packed = paths[0].stat().st_size
+    assert seen == [packed, packed, packed + 5]
 
 
 def test_total_bytes(tmp_path):

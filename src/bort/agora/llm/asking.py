@@ -16,7 +16,7 @@ from bort.agora.llm.budget import Budget
 from bort.agora.llm.client import ChatClient, Endpoint, Reply, TroubleError
 from bort.agora.llm.options import Messages, Options
 from bort.errors import BortError
-from bort.progress import console
+from bort.progress import say
 
 FIRST_WAIT_SECONDS = 0.5
 """Delay before the first retry if the server names none; it doubles each time."""
@@ -216,7 +216,7 @@ class Asker:
         if result.kind in ("refused", "forbidden"):
             return Outcome(job.name, None, charge, self._refused(job, result))
         if not self._works and job.attempts == 1:
-            console().print(f"{self._endpoint.url} {result}; trying again", soft_wrap=True)
+            say(f"{self._endpoint.url} {result}; trying again")
         busy = result.kind == "busy"
         if job.attempts < (_MOST_ATTEMPTS if self._works or busy else _ATTEMPTS_BEFORE_ANY_SUCCESS):
             self._be_patient(job, result)
@@ -233,7 +233,7 @@ class Asker:
         if not self._works:
             self._works = True
             if lacking := self._options.lacking():
-                console().print(f"{self._endpoint.model} is asked without {', '.join(lacking)}: the server refuses it")
+                say(f"{self._endpoint.model} is asked without {', '.join(lacking)}: the server refuses it")
         self._failures.clear()
         self._refusals = 0
         prompt, completion = reply.prompt_tokens, reply.completion_tokens

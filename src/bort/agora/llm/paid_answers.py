@@ -13,7 +13,7 @@ from bort.agora.llm.budget import Budget
 from bort.agora.llm.client import Reply
 from bort.agora.llm.options import Messages
 from bort.agora.llm.reading import CUT_OFF
-from bort.progress import bar, console
+from bort.progress import bar, say
 
 _NOT_ASKED = "not asked: the budget is used up"
 
@@ -63,7 +63,7 @@ class PaidAnswers:
         for name in prompts:
             self._abstained[name] = found.setdefault(name, {"abstained": _NOT_ASKED}).get("abstained")
         if new:
-            console().print(self.summary(), soft_wrap=True)
+            say(self.summary())
         return found
 
     def _ask(

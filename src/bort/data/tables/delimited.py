@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bort.data.tables.lines import LONGEST_ROW_BYTES, Lines
 from bort.errors import BortError
-from bort.progress import console
+from bort.progress import say
 
 Row = dict[str, Any]
 NumberedRow = tuple[int, Row]
@@ -143,7 +143,7 @@ def _find_delimiter(lines: Lines, kind: Literal["csv", "tsv"], required: Sequenc
         found = max(headers, key=lambda each: len(headers[each]))
     if found is None or found == usual:
         return usual
-    console().print(f"{lines.file}: its cells are taken to be separated by {_TITLES[found]}s", soft_wrap=True)
+    say(f"{lines.file}: its cells are taken to be separated by {_TITLES[found]}s")
     return found
 
 
@@ -194,7 +194,7 @@ class QuotesInTsv:
     def tell(self, file: str) -> None:
         """Print a warning if all texts are quoted, or one is quoted and has doubled quotes inside."""
         if self._doubled or (self._texts > 1 and self._quoted == self._texts):
-            console().print(f"{file}: texts begin and end with a quote, {_QUOTES_STAY}", soft_wrap=True)
+            say(f"{file}: texts begin and end with a quote, {_QUOTES_STAY}")
 
 
 def _quoted_records(lines: Lines, delimiter: str) -> Iterator[list[str] | BortError]:

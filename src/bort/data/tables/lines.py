@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -139,6 +139,18 @@ def read_lines(path: str | Path, *, on_bytes: Callable[[int], None] | None = Non
             yield line.removesuffix("\n").removesuffix("\r")
         if on_bytes is not None:
             on_bytes(stored.tell())
+
+
+def read_all_lines(paths: Iterable[str | Path], *, on_bytes: Callable[[int], None]) -> Iterator[str]:
+    """Yield the lines of several files as `read_lines` does; `on_bytes` is given the stored bytes of all of them."""
+    before = 0
+    for path in paths:
+
+        def told(read: int, before: int = before) -> None:
+            on_bytes(before + read)
+
+        yield from read_lines(path, on_bytes=told)
+        before += total_bytes([str(path)])
 
 
 def total_bytes(paths: list[str]) -> int:

@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 from bort.data.tables.lines import LONGEST_ROW_BYTES
 from bort.errors import BortError
 from bort.files import write_aside
-from bort.progress import console
+from bort.progress import say
 
 Row = dict[str, Any]
 OutputFormat = Literal["csv", "tsv", "jsonl"]
@@ -162,7 +162,7 @@ class _Table:
             return
         if not self._may_grow:
             shown = ", ".join(f"{name!r} (row {row})" for name, row in list(self._late.items())[:5])
-            console().print(f"columns that the first row lacks are left out: {shown}; JSON lines keep them")
+            say(f"columns that the first row lacks are left out: {shown}; JSON lines keep them")
             return
         names = [*self._header, *self._late]
         with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as whole:

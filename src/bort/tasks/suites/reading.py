@@ -9,7 +9,7 @@ from typing import Any
 
 from bort.data.tables.readers import numbered_rows
 from bort.errors import BortError
-from bort.progress import console
+from bort.progress import say
 from bort.tasks.suites.casting import CastRow, cast_record
 from bort.tasks.suites.records import Record
 from bort.tasks.suites.table import HUB, SUITES
@@ -184,4 +184,4 @@ def say_what_is_odd(rows: list[CastRow], task: SuiteTask, part: Part) -> None:
 
 
 def _say(task: SuiteTask, what: str) -> None:
-    console().print(f"{task.title}: {what}", soft_wrap=True)
+    say(f"{task.title}: {what}")
