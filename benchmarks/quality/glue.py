@@ -18,13 +18,14 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import Benchmark, Shown, parser, publish, table
-from benchmarks.quality.nano import once, weights_of
+from benchmarks.quality.nano import weights_of
 from benchmarks.quality.scarce import Cache, Record
 from bort.tasks.suites.scoring import METRIC_TITLES, official_scores, shown
 from bort.tasks.suites.table import TASKS as OFFICIAL
@@ -198,10 +199,10 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name in arguments.tasks:
         key = {"task": name, "weights": weights_of(arguments.model), **settings_of(name, arguments)}
-        figures[name] = once(cache, key, lambda name=name: fit(name, arguments))
+        figures[name] = cache.once(key, partial(fit, name, arguments))
         if name == "stsb":
             key = {"task": COSINE, "weights": weights_of(arguments.model)}
-            figures[COSINE] = once(cache, key, lambda: {"scores": by_cosine(arguments.model, arguments.data)})
+            figures[COSINE] = cache.once(key, lambda: {"scores": by_cosine(arguments.model, arguments.data)})
         print(f"{name}: {figures[name]['seconds'] / 60:.1f} min", flush=True)
     publish(BENCHMARK, figures, arguments)
 

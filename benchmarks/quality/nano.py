@@ -15,7 +15,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,6 @@ def glue_score(folder: str, name: str, data: Path, rate: float) -> Record:
     return {"dev": metrics["dev"], "seconds": round(time.perf_counter() - started, 1), "rows": metrics["rows"]}
 
 
-def once(cache: Cache, key: Record, work: Callable[[], Record]) -> Record:
-    """A finished part, from the cache or made now."""
-    known = cache.get(key)
-    if known is None:
-        known = {"key": key, **work()}
-        cache.add(known)
-    return known
-
-
 def few_labels(
     models: dict[str, str], arguments: argparse.Namespace, cache: Cache
 ) -> dict[str, dict[str, list[float]]]:
@@ -94,14 +85,14 @@ def few_labels(
             continue
         for pooling in ("mean", "first") if name != MINILM else ("mean",):
             key = {"part": "features", "weights": weights_of(folder), "pooling": pooling}
-            probed = once(
-                cache, key, lambda folder=folder, how=pooling: {"tasks": probe_all(folder, arguments.data, how)}
+            probed = cache.once(
+                key, lambda folder=folder, how=pooling: {"tasks": probe_all(folder, arguments.data, how)}
             )
             label = FEATURES if pooling == "mean" else FIRST
             found[f"{name}, {label}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
     for folder in arguments.static:
         key = {"part": "features", "weights": weights_of(str(folder)), "pooling": "static"}
-        probed = once(cache, key, lambda folder=folder: {"tasks": probe_all(str(folder), arguments.data, "static")})
+        probed = cache.once(key, lambda folder=folder: {"tasks": probe_all(str(folder), arguments.data, "static")})
         found[f"{STATIC} {folder.name}"] = {task: [probed["tasks"][task]["test"]] for task in TASKS}
     fits_cache = Cache(arguments.out / "results" / "scarce.jsonl", fresh=False)
     settings = argparse.Namespace(
@@ -119,7 +110,7 @@ def glue(folder: str, arguments: argparse.Namespace, cache: Cache) -> Record:
     found = {}
     for name in arguments.glue_tasks:
         key = {"part": "glue", "task": name, "weights": weights_of(folder), "rate": arguments.rate, **GLUE[name]}
-        found[name] = once(cache, key, lambda name=name: glue_score(folder, name, arguments.glue, arguments.rate))
+        found[name] = cache.once(key, partial(glue_score, folder, name, arguments.glue, arguments.rate))
     return found
 
 

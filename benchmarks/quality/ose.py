@@ -10,15 +10,15 @@ Finished trainings are stored in results/ose.jsonl, the search in WORK/search; b
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Benchmark, Shown, parser, publish, table
+from benchmarks.quality.scarce import Cache, Record
 from bort.model.config import PRESETS
 from bort.ose.arguments import ExtractArguments
 from bort.ose.criteria import Cost, coefficient
@@ -64,7 +64,7 @@ def spread(rows: list[dict[str, Any]]) -> list[Shape]:
 class Bench:
     """Trains shapes for any number of steps as the search does, and stores the results."""
 
-    def __init__(self, settings: ExtractArguments, file: Path) -> None:
+    def __init__(self, settings: ExtractArguments, cache: Cache) -> None:
         from bort.data.corpus.corpus import open_corpus
         from bort.model.checkpoints import locate
         from bort.model.tokenization import load_tokenizer
@@ -72,14 +72,14 @@ class Bench:
 
         assert settings.teacher is not None
         assert settings.corpus_cache is not None
-        self.settings, self.file = settings, file
+        self.settings, self.cache = settings, cache
         self.tokenizer = load_tokenizer(locate(settings.teacher))
         self.corpus = open_corpus(settings.corpus_cache, self.tokenizer)
         self.plan = make_plan(replace(settings, resume=True), len(self.tokenizer))
         self.lessons: dict[int, Any] = {}
 
-    def record(self, shape: Shape, steps: int) -> dict[str, Any]:
-        """A shape's result, from the file or computed now."""
+    def record(self, shape: Shape, steps: int) -> Record:
+        """A shape's result, from the cache or computed now."""
         s = self.settings
         key = {
             "shape": list(shape),
@@ -91,19 +91,9 @@ class Bench:
             "teacher": s.teacher,
             "corpus_tokens": self.corpus.info.train_tokens,
         }
-        lines = self.file.read_text("utf-8").splitlines() if self.file.is_file() else []
-        for known in map(json.loads, lines):
-            if all(known[name] == value for name, value in key.items()):
-                return known
-        made = key | self._train(shape, steps)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, "a", encoding="utf-8") as out:
-            out.write(json.dumps(made) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        return made
+        return self.cache.once(key, partial(self._train, shape, steps))
 
-    def _train(self, shape: Shape, steps: int) -> dict[str, Any]:
+    def _train(self, shape: Shape, steps: int) -> Record:
         from bort.model.devices import best_device
         from bort.ose.logit_lesson import MaskedRows, RandomStart, logit_lesson
         from bort.ose.short_training import Training, train
@@ -263,7 +253,7 @@ def main() -> None:
     settings, metrics = search(arguments)
     if arguments.search_only:
         return
-    bench = Bench(settings, arguments.out / "results" / "ose.jsonl")
+    bench = Bench(settings, Cache(arguments.out / "results" / "ose.jsonl", fresh=False))
     shapes = spread(metrics["candidates"])
     shapes += [NANO] if NANO not in shapes else []
     top = Cost(metrics["maximum"]["parameters"], metrics["maximum"]["time"])

@@ -10,15 +10,15 @@ results/ose_inherit.jsonl, the search in WORK/search; both continue from there.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Benchmark, Shown, Target, parser, publish, table
+from benchmarks.quality.scarce import Cache, Record
 from bort.ose.arguments import ExtractArguments
 from bort.ose.criteria import rank_agreement
 from bort.ose.space import Shape
@@ -66,12 +66,12 @@ class LongTrainings:
 
     def __init__(self, settings: ExtractArguments, arguments: argparse.Namespace, steps: int) -> None:
         self.settings, self.steps, self.rate = settings, steps, arguments.longer_rate
-        self.file = arguments.out / "results" / "ose_inherit.jsonl"
+        self.cache = Cache(arguments.out / "results" / "ose_inherit.jsonl", fresh=False)
         self.folder = arguments.work / f"teacher-{steps}"
         self._lesson: Any = None
 
-    def error(self, shape: Shape) -> dict[str, Any]:
-        """ê after many steps, from the file or computed now."""
+    def error(self, shape: Shape) -> Record:
+        """ê after many steps, from the cache or computed now."""
         s = self.settings
         key = {
             "shape": list(shape),
@@ -83,19 +83,9 @@ class LongTrainings:
             "model": Path(s.inherit or "").name,
             "corpus": [Path(source).name for source in s.corpus],
         }
-        lines = self.file.read_text("utf-8").splitlines() if self.file.is_file() else []
-        for known in map(json.loads, lines):
-            if all(known[name] == value for name, value in key.items()):
-                return known
-        made = key | self._train(shape)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, "a", encoding="utf-8") as out:
-            out.write(json.dumps(made) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        return made
+        return self.cache.once(key, partial(self._train, shape))
 
-    def _train(self, shape: Shape) -> dict[str, Any]:
+    def _train(self, shape: Shape) -> Record:
         from bort.ose.short_training import Training, train
         from bort.progress import bar
 

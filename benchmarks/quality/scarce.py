@@ -19,7 +19,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ class Cache:
             with write_aside(self.path) as file:
                 file.writelines(json.dumps(known, ensure_ascii=False) + "\n" for known in self.records)
 
+    def once(self, key: Record, work: Callable[[], Record]) -> Record:
+        """The record of finished work, stored before or made now."""
+        known = self.get(key)
+        if known is None:
+            known = {"key": key, **work()}
+            self.add(known)
+        return known
+
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
@@ -96,7 +105,7 @@ def parts_of(task: Path) -> dict[str, Path]:
     return {part: task / f"{part}.jsonl" for part in ("train", "dev", "test")}
 
 
-def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> Record:
+def fit(model: Path, task: Path, seed: int, arguments: argparse.Namespace) -> Record:
     """Fine-tune once, in a temporary folder."""
     import bort
     from bort.data.tables.examples import read_examples
@@ -112,14 +121,13 @@ def fit(model: Path, task: Path, key: Record, arguments: argparse.Namespace) -> 
             classes=label_names([e for file in parts_of(task).values() for e in read_examples(file)]),
             learning_rates=arguments.learning_rates,
             batch_sizes=[16],
-            seeds=[key["seed"]],
+            seeds=[seed],
             max_epochs=arguments.max_epochs,
             patience=arguments.patience,
         )
         started = time.perf_counter()
         metrics = bort.finetune(settings).metrics
     return {
-        "key": key,
         "dev": metrics["dev"]["accuracy"],
         "test": metrics["test"]["accuracy"],
         "best_theta": metrics["best_theta"],
@@ -144,10 +152,7 @@ def fits_of(name: str, folder: Path, cache: Cache, arguments: argparse.Namespace
                 "max_epochs": arguments.max_epochs,
                 "patience": arguments.patience,
             }
-            record = cache.get(key)
-            if record is None:
-                record = fit(folder, arguments.data / task, key, arguments)
-                cache.add(record)
+            record = cache.once(key, partial(fit, folder, arguments.data / task, seed, arguments))
             fits.setdefault(task, []).append(record)
             print(f"{name} {task} seed {seed}: dev {100 * record['dev']:.1f} %, {record['seconds']:.0f} s", flush=True)
     return fits
