@@ -316,6 +316,19 @@ def launcher(pytestconfig) -> Launcher:
     return pytestconfig.stash[_LAUNCHER]
 
 
+@pytest.fixture(scope="session")
+def python():
+    """Run code in a process of its own, which has to succeed."""
+
+    def run(code: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", code, *words]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, **options)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
 @pytest.fixture
 def killed(launcher, tmp_path_factory):
     """Run a command of `bort` in a process of its own and kill it (-9) once a file is there, and what it should be."""

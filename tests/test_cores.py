@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +55,7 @@ def test_the_least_of_all_bounds(tmp_path, monkeypatch, quota, expected):
     assert cores.usable_cores() == expected
 
 
-def test_a_limit_holds_for_tokenizers_and_pytorch():
+def test_a_limit_holds_for_tokenizers_and_pytorch(python):
     """More threads than cores, so that the number is not what it would be anyway."""
     code = """
 import os, sys
@@ -74,5 +72,4 @@ print(torch.get_num_threads())
     if not Path("/proc/self/task").is_dir():
         pytest.skip("needs /proc")
     for threads in ("1", "5"):
-        done = subprocess.run([sys.executable, "-c", code, threads], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == [threads, threads]
+        assert python(code, threads).stdout.split() == [threads, threads]

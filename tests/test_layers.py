@@ -118,11 +118,9 @@ HEAVY = ("torch", "transformers", "datasets", "sklearn", "numpy", "plotly", "ray
         "from bort.__main__ import main; assert main(['no-such-command']) == 2",
     ],
 )
-def test_the_table_of_commands_loads_nothing_heavy(code):
+def test_the_table_of_commands_loads_nothing_heavy(code, python):
     check = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert python(f"{code}\n{check}").stdout.splitlines()[-1] == "[]"
 
 
 def test_the_help_of_the_console_command():

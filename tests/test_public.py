@@ -6,8 +6,6 @@ import ast
 import dataclasses
 import inspect
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import bort
 from bort.__main__ import COMMANDS
 
 
-def test_commands_stay_functions_when_packages_of_their_name_are_imported():
+def test_commands_stay_functions_when_packages_of_their_name_are_imported(python):
     code = """
 import bort
 import bort.export.gate
@@ -25,8 +23,7 @@ from bort.predict.manifest import Manifest
 assert Manifest.__module__ == "bort.predict.manifest"
 print(*(type(getattr(bort, name)).__name__ for name in ("export", "predict", "finetune")))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["function"] * 3
+    assert python(code).stdout.split() == ["function"] * 3
 
 
 def test_every_public_name_resolves():
@@ -74,7 +71,7 @@ def test_results_are_frozen_and_go_into_json(tmp_path):
         result.out = tmp_path
 
 
-def test_functions_print_nothing_unless_asked():
+def test_functions_print_nothing_unless_asked(python):
     code = """
 import bort
 described = bort.info(bort.InfoArguments("bort-nano"))
@@ -82,6 +79,6 @@ assert described.metrics["depth"] > 0
 with bort.verbose():
     bort.info(bort.InfoArguments("bort-nano"))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.count("depth") == 1
     assert done.stderr == ""

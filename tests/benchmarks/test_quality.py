@@ -24,6 +24,14 @@ def test_a_cache_keeps_and_finds_records(tmp_path):
     assert [json.loads(line)["test"] for line in file.read_text("utf-8").splitlines()] == [0.5, 0.7]
 
 
+def test_what_is_stored_is_not_done_again(tmp_path):
+    made = Cache(tmp_path / "kept.jsonl", fresh=False).once({"seed": 0}, lambda: {"test": 0.5})
+    assert made == {"key": {"seed": 0}, "test": 0.5}
+    again = Cache(tmp_path / "kept.jsonl", fresh=False)
+    assert again.once({"seed": 0}, lambda: {"test": 0.7}) == made
+    assert again.once({"seed": 1}, lambda: {"test": 0.7})["test"] == 0.7
+
+
 def test_two_processes_may_add_to_one_cache(tmp_path):
     file = tmp_path / "kept.jsonl"
     one, other = Cache(file, fresh=False), Cache(file, fresh=False)

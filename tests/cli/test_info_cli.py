@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -106,10 +104,9 @@ def test_what_is_no_model(bort, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["bort", "bort-nano"])
-def test_nothing_heavy_is_loaded(model):
+def test_nothing_heavy_is_loaded(model, python):
     code = (
         f"import sys\nfrom bort.__main__ import main\nassert main(['info', '{model}']) == 0\n"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert python(code).stdout.splitlines()[-1] == "[]"

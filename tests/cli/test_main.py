@@ -123,7 +123,7 @@ def test_help_shows_what_is_used_most_and_help_all_the_rest(bort):
     assert parsed("finetune", "--train", "a", "--out", "b", "--min-cosine", "0.1").min_cosine == 0.1
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy(python):
     code = (
         "import sys, bort\nfrom bort.__main__ import COMMANDS, main\n"
         "for name in COMMANDS: assert main([name, '--help']) == 0\n"
@@ -131,9 +131,7 @@ def test_help_loads_nothing_heavy():
         "assert main(['predict', '--modle', 'x']) == 2\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'sklearn', 'plotly') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert python(code).stdout.splitlines()[-1] == "[]"
 
 
 def test_public_face():
@@ -446,13 +444,13 @@ def test_the_help_shows_bounds(bort):
     ],
     ids=" ".join,
 )
-def test_missing_inputs_are_told_before_anything_heavy_is_loaded(words, parts, tmp_path):
+def test_missing_inputs_are_told_before_anything_heavy_is_loaded(words, parts, python, tmp_path):
     code = (
         f"import sys\nfrom bort.__main__ import main\nassert main({words}) == 2\n"
         "print([name for name in ('torch', 'transformers', 'sklearn', 'pyarrow') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout.splitlines() == ["[]"], done.stderr
+    done = python(code, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["[]"]
     for part in parts:
         assert part in done.stderr
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from bort.export.exporter import Exporter
 from bort.predict.encoding import encode
 from bort.predict.graph.bert_graph import BertGraph
 from bort.predict.graph.quantization import Quantization
-from bort.predict.manifest import NAME, is_exported, read_manifest, sha256
+from bort.predict.manifest import NAME, is_exported, sha256
 from bort.predict.predictor import Predictor
 from bort.tasks.classification import Classification
 
@@ -42,19 +40,6 @@ def fp32(exporter, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pairs_of(exporter, fp32) -> tuple[Predictor, Predictor]:
     return Predictor(exporter.name), Predictor(str(fp32))
-
-
-@pytest.fixture(scope="module")
-def plain_bert(teacher_folder, tmp_path_factory) -> str:
-    """A classifier of the hub's kind: WordPiece, two kinds of tokens, another eps."""
-    import torch
-    from transformers import AutoTokenizer, BertForSequenceClassification
-
-    folder = tmp_path_factory.mktemp("plain")
-    torch.manual_seed(0)
-    BertForSequenceClassification.from_pretrained(teacher_folder, num_labels=4).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(folder)
-    return str(folder)
 
 
 @settings(max_examples=40)
@@ -81,17 +66,6 @@ def test_threads_do_not_change_answers(fp32, sentences, rows):
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_a_plain_bert_with_kinds_of_tokens(plain_bert, tmp_path, sentences):
-    exporter = Exporter(plain_bert)
-    exporter.write(tmp_path, None)
-    assert exporter.check(tmp_path) < 1e-4
-    examples = [Example(first, second) for first, second in zip(sentences[:20], sentences[20:40], strict=True)]
-    examples += [Example(text) for text in sentences[:20]]
-    ours, theirs = Predictor(str(tmp_path)), Predictor(plain_bert)
-    assert read_manifest(tmp_path).inputs == ("input_ids", "attention_mask", "token_type_ids")
-    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
-
-
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "gelu_pytorch_tanh"])
 def test_other_activations(exporter, tmp_path, activation, tiny_config):
     import torch
@@ -111,28 +85,6 @@ def test_regression(regressor, tmp_path, sentences):
     Exporter(regressor).write(tmp_path, None)
     expected = [answer.label for answer in Predictor(regressor).predict(sentences[:30])]
     assert [a.label for a in Predictor(str(tmp_path)).predict(sentences[:30])] == pytest.approx(expected, abs=1e-4)
-
-
-def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
-    import torch
-
-    from bort.predict.classifiers import new_classifier, save_classifier
-
-    torch.manual_seed(0)
-    task = Classification(("0", "1", "2"), "accuracy", choices=True)
-    save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
-    (tmp_path / "out").mkdir()
-    exporter = Exporter(str(tmp_path / "model"))
-    exporter.write(tmp_path / "out", None)
-    assert exporter.check(tmp_path / "out") < 1e-4
-    examples = [Example(text, choices=tuple(sentences[i : i + 3])) for i, text in enumerate(sentences[:20])]
-    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(str(tmp_path / "model"))
-    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
-    assert ours.logits(examples[:1]).shape == (1, 3)
-    with pytest.raises(BortError, match="chooses between texts"):
-        ours.predict(["a"])
-    with pytest.raises(BortError, match="must have 3 choices"):
-        ours.logits([*examples, Example("a", choices=("b",))])
 
 
 def test_one_node_each_for_attention_norm_and_gelu(exporter, tmp_path):
@@ -243,7 +195,7 @@ def test_a_tokenizer_that_panics(exporter, tmp_path):
         Predictor(str(tmp_path))
 
 
-def test_neither_torch_nor_transformers_is_loaded(fp32):
+def test_neither_torch_nor_transformers_is_loaded(fp32, python):
     code = f"""
 import sys, bort
 answers = bort.Predictor({str(fp32)!r}, threads=1).predict(["The old baker", ("a", "b")] * 300)
@@ -253,9 +205,7 @@ main(["predict", "--model", {str(fp32)!r}, "--threads", "1"])
 heavy = {{"torch", "transformers", "onnx", "datasets", "sklearn", "scipy", "pandas"}}
 print(sorted(heavy & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], input="a text\n", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    row, heavy = done.stdout.splitlines()
+    row, heavy = python(code, input="a text\n").stdout.splitlines()
     assert '"prediction"' in row
     assert heavy == "[]"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 
 import numpy as np
@@ -66,41 +65,6 @@ def test_int8_is_near_and_blocks_stay_in_fp32(exporter, fp32, tmp_path, sentence
     assert offs[2] < 1e-5, "with every block kept it is the fp32 model"
 
 
-def test_kinds_of_tokens(teacher_folder, tmp_path, sentences):
-    import torch
-    from transformers import AutoTokenizer, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    BertForSequenceClassification.from_pretrained(teacher_folder, num_labels=4).save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(tmp_path / "model")
-    (tmp_path / "out").mkdir()
-    exporter = Exporter(str(tmp_path / "model"), "openvino")
-    assert "token_type_ids" in exporter.write(tmp_path / "out", None).inputs
-    assert exporter.check(tmp_path / "out") < 1e-4
-    examples = [Example(text, other) for text, other in zip(sentences[:20], sentences[20:40], strict=True)]
-    examples += [Example(text) for text in sentences[:20]]
-    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(exporter.name)
-    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
-
-
-def test_multiple_choice(world, tiny_tokenizer, tmp_path, sentences):
-    import torch
-
-    from bort.predict.classifiers import new_classifier, save_classifier
-    from bort.tasks.classification import Classification
-
-    torch.manual_seed(0)
-    task = Classification(("0", "1", "2"), "accuracy", choices=True)
-    save_classifier(new_classifier(world.encoder, task), tiny_tokenizer, tmp_path / "model", 32)
-    (tmp_path / "out").mkdir()
-    exporter = Exporter(str(tmp_path / "model"), "openvino")
-    exporter.write(tmp_path / "out", None)
-    assert exporter.check(tmp_path / "out") < 1e-4
-    examples = [Example(text, choices=tuple(sentences[i : i + 3])) for i, text in enumerate(sentences[:20])]
-    ours, theirs = Predictor(str(tmp_path / "out")), Predictor(str(tmp_path / "model"))
-    np.testing.assert_allclose(ours.logits(examples), theirs.logits(examples), atol=1e-4)
-
-
 def test_a_tampered_file_is_not_opened(fp32):
     for name in ("model.xml", "model.bin"):
         before = (fp32 / name).read_bytes()
@@ -116,16 +80,14 @@ def test_a_tampered_file_is_not_opened(fp32):
     manifest.write_bytes(before)
 
 
-def test_nothing_else_is_loaded_and_nobody_is_told(fp32):
+def test_nothing_else_is_loaded_and_nobody_is_told(fp32, python):
     code = f"""
 import sys, bort
 assert len(bort.Predictor({str(fp32)!r}, threads=1).predict(["The old baker", ("a", "b")] * 300)) == 600
 heavy = {{"torch", "transformers", "nncf", "onnx", "onnxruntime", "datasets", "sklearn", "scipy", "pandas"}}
 print(sorted(heavy & sys.modules.keys()), sys.modules["openvino_telemetry"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "[] None\n"
+    assert python(code).stdout == "[] None\n"
 
 
 def test_without_the_packages(exporter, fp32, tmp_path, monkeypatch):
@@ -173,6 +135,5 @@ subprocess.run([sys.executable, "-c", ""], check=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGCHLD")
-def test_a_signal_after_another_thread_has_dropped_the_last_model_does_no_harm():
-    done = subprocess.run([sys.executable, "-c", _DROPPED], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_a_signal_after_another_thread_has_dropped_the_last_model_does_no_harm(python):
+    python(_DROPPED)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -287,7 +285,7 @@ print(json.dumps(answers))
 """
 
 
-def test_transformers_opens_what_we_save_without_us(one_eps, tiny_tokenizer, tmp_path):
+def test_transformers_opens_what_we_save_without_us(one_eps, tiny_tokenizer, python, tmp_path):
     mlm = randomised(BortForMaskedLM(one_eps))
     one_eps.num_labels = 3
     classifier = randomised(BortForSequenceClassification(one_eps), seed=2)
@@ -296,10 +294,7 @@ def test_transformers_opens_what_we_save_without_us(one_eps, tiny_tokenizer, tmp
     assert json.loads((tmp_path / "mlm" / "config.json").read_text())["model_type"] == "bert"
     assert json.loads((tmp_path / "cls" / "config.json").read_text())["extra"] == "kept"
     ids, _ = batch(one_eps)
-    command = [sys.executable, "-c", _OPEN_WITHOUT_US, str(tmp_path), json.dumps(ids.tolist())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout)
+    answers = json.loads(python(_OPEN_WITHOUT_US, str(tmp_path), json.dumps(ids.tolist())).stdout)
     assert answers["model_types"] == ["BertForMaskedLM", "BertModel", "BertForSequenceClassification"]
     with torch.no_grad():
         expected = {

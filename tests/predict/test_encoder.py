@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,15 +175,14 @@ def test_lower_case_leaves_special_tokens_in_a_text(folder, tmp_path):
     np.testing.assert_allclose(Encoder(out).encode(given), found, atol=1e-5)
 
 
-def test_an_exported_encoder_needs_no_torch(folder, texts, tmp_path):
+def test_an_exported_encoder_needs_no_torch(folder, texts, python, tmp_path):
     out = exported(folder, texts, tmp_path, int8=False)
     code = (
         "import sys; from bort.predict.encoder import Encoder\n"
         f"assert Encoder({out!r}).encode(['a', 'b']).shape == (2, 12)\n"
         "assert not {'torch', 'transformers'} & {*sys.modules}"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    python(code)
 
 
 def test_several_threads_share_an_encoder(folder, texts):

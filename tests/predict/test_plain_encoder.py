@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -51,7 +48,7 @@ LABELLED = "text,label\nIt is torn.,damage\nThe zip broke.,damage\nWhere is it?,
     ],
     ids=lambda words: words[0],
 )
-def test_commands_load_neither_torch_nor_transformers(words, tmp_path):
+def test_commands_load_neither_torch_nor_transformers(words, python, tmp_path):
     (tmp_path / "mine.csv").write_text(LABELLED)
     (tmp_path / "new.txt").write_text("A hole.\nThe parcel is late.\n")
     code = f"""
@@ -62,6 +59,4 @@ from bort.__main__ import main
 assert main({words!r}) == 0
 print(sorted({{"torch", "transformers", "datasets", "ray"}} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert python(code, cwd=tmp_path).stdout.splitlines()[-1] == "[]"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +171,7 @@ def test_all_else_is_left_to_pytorch(change, saved):
     assert open_plain(str(folder)) is None
 
 
-def test_no_other_file_of_the_folder_is_read(saved):
+def test_no_other_file_of_the_folder_is_read(saved, python):
     folder = saved()
     (folder / "x.onnx.data").symlink_to("/dev/zero")
     code = f"""
@@ -183,8 +181,7 @@ from bort.predict import plain_engine
 plain_engine.may_have_gpu = lambda: False
 assert plain_engine.open_plain({str(folder)!r}, 1) is not None
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    python(code)
 
 
 def test_a_gpu_is_not_left_idle(saved, monkeypatch):
@@ -194,7 +191,7 @@ def test_a_gpu_is_not_left_idle(saved, monkeypatch):
     assert isinstance(open_engine(folder), TorchEngine)
 
 
-def test_neither_torch_nor_transformers_is_loaded(saved):
+def test_neither_torch_nor_transformers_is_loaded(saved, python):
     code = f"""
 import sys
 from bort.predict import plain_engine
@@ -206,8 +203,6 @@ main(["predict", "--model", folder, "--threads", "1"])
 served = ServedModel("a", folder, Limits(), threads=1)
 print(sorted({{"torch", "transformers", "datasets", "sklearn", "scipy", "pandas"}} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], input="a text\n", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    row, heavy = done.stdout.splitlines()
+    row, heavy = python(code, input="a text\n").stdout.splitlines()
     assert '"prediction"' in row
     assert heavy == "[]"

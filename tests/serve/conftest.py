@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import re
 import signal
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,11 @@ import httpx
 _READY = re.compile(r"ready on (http://\S+):")
 _ASKED = {"timeout": 30, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 """Of each request: httpx would read all certificates of the machine for it, in 20 ms, and none is needed here."""
+
+
+def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test that is a coroutine in an event loop of its own."""
+    return functools.wraps(test)(lambda: asyncio.run(test()))
 
 
 @dataclass

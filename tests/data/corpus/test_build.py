@@ -279,12 +279,11 @@ for name in ("small", "large"):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_text(tiny_tokenizer, tmp_path, sentences):
+def test_memory_does_not_grow_with_the_text(tiny_tokenizer, python, tmp_path, sentences):
     save_tokenizer(tiny_tokenizer, tmp_path / "t")
     text = "\n\n".join(sentences) + "\n\n"
     for name, megabytes in (("small", 2), ("large", 16)):
         (tmp_path / f"{name}.txt").write_text(text * (megabytes * 2**20 // len(text)), "utf-8")
-    line = [sys.executable, "-c", MEMORY, str(tmp_path)]
-    small, large = map(int, subprocess.run(line, check=True, capture_output=True, text=True).stdout.split())
+    small, large = map(int, python(MEMORY, str(tmp_path)).stdout.split())
     assert open_corpus(tmp_path / "large").info.train_tokens > 3_000_000
     assert large - small < 8 * 1024  # KiB: half of the text, and less than its ids

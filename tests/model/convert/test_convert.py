@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,15 +181,14 @@ def test_the_head_follows_from_the_arrays(tmp_path):
     assert list(config["id2label"]) == ["0", "1", "2"]
 
 
-def test_opens_without_this_package(tmp_path):
+def test_opens_without_this_package(python, tmp_path):
     convert_arrays(tmp_path, tiny_bort("cls"))
     code = (
         "import sys; from transformers import AutoModelForSequenceClassification as A;"
         "m = A.from_pretrained(sys.argv[1]); assert m.config.num_labels == 3;"
         "assert not [name for name in sys.modules if name.split('.')[0] == 'bort']"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True, env=environment)
+    python(code, str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(("stored", "asked"), [(np.float16, "float32"), (np.float32, "float16")])
@@ -533,7 +530,6 @@ def test_command_line(tmp_path, capsys):
     assert "float16" in capsys.readouterr().out
 
 
-def test_help_needs_no_torch():
+def test_help_needs_no_torch(python):
     modules = "bort.cli.convert, bort.model.convert.convert"
-    code = f"import sys, {modules}; assert 'torch' not in sys.modules, 'torch was imported'"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    python(f"import sys, {modules}; assert 'torch' not in sys.modules, 'torch was imported'")
