@@ -246,13 +246,14 @@ def general_pool(results: Results) -> str:
     figures, settings = result.record["figures"], result.record["settings"]
     tests = {row["method"]: row["test"] for row in figures["rows"]}
     best, found = max((tests[name] for name in (PLAIN, ALONE)), key=overall), tests[GENERAL]
-    gain, target = _pair(difference(found, best)), result.shown.targets[0]
+    (points, error), target = difference(found, best), result.shown.targets[0]
+    gain = f"{_pair((abs(points), error))} points {'more' if points >= 0 else 'less'}"
     by_task = {task: difference({task: found[task]}, {task: best[task]})[0] for task in settings["tasks"]}
     seeds = seeds_of(found)
     return _wrapped(
         f"""
-        With a pool of {figures["texts"]:,} {settings["pool_name"]}, bort-nano by Agora scores {gain} points more than
-        the best method without a pool, in the mean of {len(by_task)} tasks
+        With a pool of {figures["texts"]:,} {settings["pool_name"]}, bort-nano by Agora scores {gain} than the
+        best method without a pool, in the mean of {len(by_task)} tasks
         ({", ".join(f"{task} {points:+.1f}" for task, points in by_task.items())}); the target of {target.bound:g} is
         {"met" if target.met else "missed"}. It scores {_pair(difference(found, tests[BY_CHANCE]))} more than plain
         distillation of as many texts sampled at random. {f"{seeds} seeds" if seeds > 1 else "One seed"};
