@@ -91,7 +91,8 @@ class Bench:
             "teacher": s.teacher,
             "corpus_tokens": self.corpus.info.train_tokens,
         }
-        return self.cache.once(key, partial(self._train, shape, steps))
+        found = self.cache.once(key, partial(self._train, shape, steps))
+        return key | {name: value for name, value in found.items() if name != "key"}  # flat, as the page reads it
 
     def _train(self, shape: Shape, steps: int) -> Record:
         from bort.model.devices import best_device
